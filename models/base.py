@@ -1,0 +1,72 @@
+"""What the runner asks of a model: a trunk, a head, and named intermediates."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """Everything a model computes before its head.
+
+    hidden:        `[*b d]`, what `Model.head` reads.
+    intermediates: by path; a path without a layer is `[*b layer ...]`, with one
+                   (`hidden/3`) `[*b ...]`.
+    """
+
+    hidden: Array
+    intermediates: Mapping[str, Array]
+
+
+jax.tree_util.register_dataclass(
+    Trunk, data_fields=["hidden", "intermediates"], meta_fields=[]
+)
+
+
+class Model(nnx.Module):
+    """A model in two halves, so that `[tokens, vocabulary]` need never exist whole.
+
+    `trunk` runs over the whole batch; `head` is position-wise and is called on blocks
+    of tokens. The axes `*b` are those of `batch["targets"]`.
+    """
+
+    num_outputs: int
+
+    @abc.abstractmethod
+    def trunk(
+        self, batch: Batch, *, capture: frozenset[str] = frozenset(), remat: str = "none"
+    ) -> Trunk:
+        """Hidden states `[*b d]` and the intermediates named in `capture`."""
+
+    @abc.abstractmethod
+    def head(self, hidden: Array) -> Array:
+        """Logits `[*b num_outputs]`, float32."""
+
+    @abc.abstractmethod
+    def offers(self) -> frozenset[str]:
+        """Every path that `capture` may name."""
+
+
+def stack_captured(
+    capture: frozenset[str], layers: Mapping[str, Sequence[Array]], *, axis: int
+) -> dict[str, Array]:
+    """The captured paths, from one list of arrays a name.
+
+    `name` stacks the whole list on `axis` (the first one after `*b`), `name/i` picks
+    entry `i`.
+    """
+    captured = {}
+    for path in sorted(capture):
+        name, _, layer = path.partition("/")
+        if layer:
+            captured[path] = layers[name][int(layer)]
+        else:
+            captured[path] = jnp.stack(layers[name], axis=axis)
+    return captured
