@@ -41,7 +41,11 @@ class Model(nnx.Module):
 
     @abc.abstractmethod
     def trunk(
-        self, batch: Batch, *, capture: frozenset[str] = frozenset(), remat: str = "none"
+        self,
+        batch: Batch,
+        *,
+        capture: frozenset[str] = frozenset(),
+        remat: str = "none",
     ) -> Trunk:
         """Hidden states `[*b d]` and the intermediates named in `capture`."""
 

@@ -2,15 +2,15 @@
 
 import os
 
-# Read once, when JAX starts its backend: nothing above this may import jax.
+import hypothesis
+import jax
+
+# Children inherit the platform and nothing else of this: a test that starts `runner`
+# sees what a user sees.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
 
-import hypothesis  # noqa: E402 - after the environment, like every import below
-import jax  # noqa: E402
-
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
