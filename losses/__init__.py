@@ -1,0 +1,33 @@
+"""Losses: one value per token, divided by nothing. See `losses.base`."""
+
+from losses.base import (
+    Loss,
+    LossTerm,
+    Outputs,
+    PerToken,
+    TeacherOutputs,
+    evaluate,
+    target_mask,
+    token_mask,
+)
+from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
+from losses.entropy import ConfidencePenalty
+from losses.load_balance import LoadBalance
+from losses.z_loss import RouterZLoss, ZLoss
+
+__all__ = [
+    "ConfidencePenalty",
+    "CrossEntropy",
+    "LoadBalance",
+    "Loss",
+    "LossTerm",
+    "Outputs",
+    "PerToken",
+    "RouterZLoss",
+    "SmoothedCrossEntropy",
+    "TeacherOutputs",
+    "ZLoss",
+    "evaluate",
+    "target_mask",
+    "token_mask",
+]

@@ -1,0 +1,132 @@
+"""How a run is carried out: all that must not change its result (gin's side).
+
+    runner ... --gin_file=configs/runtime/gpu.gin --gin.loop.log_every=50
+
+Every class here is one gin configurable; `current()` makes them as gin has them bound.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import gin
+
+
+def _positive(section: str, values: Mapping[str, int]) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{section}.{name} must be at least 1, got {value}")
+
+
+@gin.configurable("loop")
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """How often things happen, in optimiser steps; 0 means never."""
+
+    log_every: int = 10
+    evaluate_every: int = 200
+    evaluate_batches: int = 8
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 3
+    sample_every: int = 0
+    profile_start: int = 0
+    profile_steps: int = 0
+    wandb_project: str = ""
+
+    def __post_init__(self):
+        _positive(
+            "loop",
+            {
+                "log_every": self.log_every,
+                "evaluate_batches": self.evaluate_batches,
+                "keep_checkpoints": self.keep_checkpoints,
+            },
+        )
+
+
+DEFAULT_RULES: Mapping[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp", "expert"),
+    "embed": ("fsdp",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "mlp": ("tensor",),
+    "vocab": ("tensor",),
+    "expert": ("expert",),
+}
+
+
+@gin.configurable("mesh")
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Devices along each axis (-1: all that are left), and logical -> mesh axes.
+
+    num_cpu_devices: split the CPU into this many devices (0: leave it alone).
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    expert: int = 1
+    rules: Mapping[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=lambda: dict(DEFAULT_RULES)
+    )
+    num_cpu_devices: int = 0
+
+
+@gin.configurable("step")
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """How a step is cut up: microbatches, tokens in one block, trunk remat policy."""
+
+    microbatches: int = 1
+    token_block: int = 2048
+    remat: str = "none"
+
+    def __post_init__(self):
+        _positive(
+            "step",
+            {"microbatches": self.microbatches, "token_block": self.token_block},
+        )
+
+
+@gin.configurable("input")
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """Batches made ahead, threads that make them, and where corpora are cached.
+
+    cache: a directory; empty for `$XDG_CACHE_HOME/retort` or `~/.cache/retort`.
+    """
+
+    prefetch: int = 4
+    threads: int = 2
+    cache: str = ""
+
+    def __post_init__(self):
+        _positive("input", {"prefetch": self.prefetch, "threads": self.threads})
+
+
+@gin.configurable("compilation")
+@dataclasses.dataclass(frozen=True)
+class Compilation:
+    """cache: a directory for compiled programs; empty for none."""
+
+    cache: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """Every section, as bound."""
+
+    loop: Loop = dataclasses.field(default_factory=Loop)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    step: Step = dataclasses.field(default_factory=Step)
+    input: Input = dataclasses.field(default_factory=Input)
+    compilation: Compilation = dataclasses.field(default_factory=Compilation)
+
+
+def current() -> Runtime:
+    """The runtime as gin has it bound now.
+
+    Raises:
+      ValueError: a value is out of range.
+    """
+    return Runtime()
