@@ -1,0 +1,35 @@
+"""What a loop does beside stepping: CLU periodic actions.
+
+Observers are handed the fetched metrics of every step, in order:
+
+    for act in (StopOnNan(...), Log(...), Progress(...)):
+        act(step, metrics=metrics, rows=rows)
+
+State actions are handed the state when they are due (and nothing else is computed for
+them before that):
+
+    if any(act.due(step) for act in (evaluate, samples, checkpoint)):
+        ...fetch and observe the metrics of `step`...
+        for act in (evaluate, samples, checkpoint):
+            act(step, state=state)
+"""
+
+from runner.actions.observers import Log, NotFinite, Progress, StopOnNan
+from runner.actions.parameters import parameter_table, write_parameters
+from runner.actions.periodic import Action
+from runner.actions.state import Checkpoint, Evaluate, Profile, Sample, Samples
+
+__all__ = [
+    "Action",
+    "Checkpoint",
+    "Evaluate",
+    "Log",
+    "NotFinite",
+    "Profile",
+    "Progress",
+    "Sample",
+    "Samples",
+    "StopOnNan",
+    "parameter_table",
+    "write_parameters",
+]

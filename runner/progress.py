@@ -1,0 +1,222 @@
+"""One live line on a terminal, plain lines elsewhere; and the clock behind it."""
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TextIO
+
+_CLEAR = "\r\x1b[2K"
+_CYAN, _DIM, _RESET = "\x1b[36m", "\x1b[2m", "\x1b[0m"
+
+
+class Terminal:
+    """Prints lines above one live line that is redrawn in place.
+
+    On anything but a terminal (a pipe, a file, `TERM=dumb`) there is no live line and
+    `show` does nothing.
+    """
+
+    def __init__(self, stream: TextIO | None = None):
+        self._stream = stream or sys.stdout
+        self.live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.colored = self.live and not os.environ.get("NO_COLOR")
+        self.plain_ascii = not _encodes(self._stream, "━╸")
+        self._line = ""
+        self._status = ""
+
+    @property
+    def width(self) -> int:
+        """Columns; one is left free, or the cursor would wrap the live line."""
+        return max(shutil.get_terminal_size().columns - 1, 20)
+
+    def print(self, text: str) -> None:
+        """Prints whole lines above the live line."""
+        self._write((_CLEAR if self._drawn else "") + text + "\n")
+        self._draw()
+
+    def show(self, line: str) -> None:
+        """Replaces the live line."""
+        self._line = line
+        if self.live:
+            self._draw()
+
+    def status(self, text: str) -> None:
+        """A word about a pause (`evaluating`), in place of the live line's end."""
+        if self.live and text != self._status:
+            self._status = text
+            self._draw()
+
+    def close(self) -> None:
+        """Leaves the last live line standing and ends it."""
+        self._status = ""
+        if self._drawn:
+            self._draw()
+            self._write("\n")
+            self._line = ""
+
+    @property
+    def _drawn(self) -> bool:
+        return self.live and bool(self._line or self._status)
+
+    def _draw(self) -> None:
+        if not self._drawn:
+            return
+        line = self._line
+        if self._status:
+            dots = "..." if self.plain_ascii else "…"
+            status = f"{self._status}{dots}"
+            line = f"{_visible(line, self.width - len(status) - 2)}  {status}".lstrip()
+        self._write(_CLEAR + line + (_RESET if self.colored else ""))
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class Stopwatch:
+    """Seconds spent training: time under `paused` does not count.
+
+    `announce` is told why the clock stands still, and `""` when it goes on.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        announce: Callable[[str], None] = lambda reason: None,
+    ):
+        self._now = now
+        self._announce = announce
+        self._start = now()
+        self._paused = 0.0
+        self._since: float | None = None  # When the pause began that is on now.
+
+    @property
+    def wall(self) -> float:
+        """Seconds since the start, pauses included."""
+        return self._now() - self._start
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start, pauses left out; stands still under `paused`."""
+        now = self._now() if self._since is None else self._since
+        return now - self._start - self._paused
+
+    @contextlib.contextmanager
+    def paused(self, reason: str) -> Iterator[None]:
+        """Stops the clock. May be nested; the outermost reason is announced."""
+        if self._since is not None:
+            yield
+            return
+        self._since = self._now()
+        self._announce(reason)
+        try:
+            yield
+        finally:
+            self._paused += self._now() - self._since
+            self._since = None
+            self._announce("")
+
+
+class Rate:
+    """Steps a second over the last `seconds` of a clock."""
+
+    def __init__(self, *, seconds: float = 10.0):
+        self._seconds = seconds
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def update(self, step: int, elapsed: float) -> float | None:
+        """The rate up to `step`, None until two times are known."""
+        self._seen.append((elapsed, step))
+        while len(self._seen) > 2 and elapsed - self._seen[0][0] > self._seconds:
+            self._seen.popleft()
+        first, first_step = self._seen[0]
+        return (step - first_step) / (elapsed - first) if elapsed > first else None
+
+
+def line(
+    step: int,
+    num_steps: int,
+    *,
+    values: Mapping[str, float],
+    speed: str,
+    time_left: str,
+    terminal: Terminal,
+) -> str:
+    """`180/400 ━━━━━━╸━━━━━━━  45%  loss 4.512  26.1k tokens/s  1:23 left`.
+
+    Too narrow a terminal first shortens the bar, then drops parts from the right.
+    """
+    count = f"{step:>{len(str(num_steps))}}/{num_steps}"
+    numbers = [f"{name} {value:.4g}" for name, value in values.items()]
+    parts = [f"{100 * step // max(num_steps, 1):>3}%", *numbers, speed, time_left]
+    parts = [part for part in parts if part]
+    if not terminal.live:
+        return "  ".join([f"step {count}", *parts])
+    while parts and len("  ".join([count, *parts])) > terminal.width:
+        parts.pop()
+    text = "  ".join(parts)
+    room = min(30, terminal.width - len(count) - len(text) - 3)
+    drawn = f"{bar(step / max(num_steps, 1), room, terminal)} " if room >= 6 else ""
+    return f"{count} {drawn}{text}"
+
+
+def bar(fraction: float, width: int, terminal: Terminal) -> str:
+    """A bar of `width` columns, a half cell fine."""
+    halves = min(int(fraction * width * 2), width * 2)
+    if terminal.plain_ascii:
+        return "#" * (halves // 2) + "-" * (width - halves // 2)
+    done = "━" * (halves // 2) + "╸" * (halves % 2)
+    left = "━" * (width - len(done))
+    if not terminal.colored:
+        return done + " " * len(left)
+    return f"{_CYAN}{done}{_RESET}{_DIM}{left}{_RESET}"
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `1:23`, `2:03:45`, `3d 4h`."""
+    seconds = round(seconds)
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}h"
+    if hours:
+        return f"{hours}:{minute:02}:{second:02}"
+    return f"{minute}:{second:02}"
+
+
+def quantity(value: float) -> str:
+    """Three digits with a metric suffix: `812`, `26.1k`, `1.20M`."""
+    power = 0
+    while value >= 999.5 and power < 3:
+        value, power = value / 1000, power + 1
+    digits = 0 if value >= 99.5 or not power else 1 if value >= 9.95 else 2
+    return f"{value:.{digits}f}{('', 'k', 'M', 'G')[power]}"
+
+
+def _visible(text: str, width: int) -> str:
+    """`text` cut to `width` columns; colour codes take none."""
+    shown, columns, i = [], 0, 0
+    while i < len(text) and columns < width:
+        if text[i] == "\x1b":
+            end = text.index("m", i) + 1
+            shown.append(text[i:end])
+            i = end
+        else:
+            shown.append(text[i])
+            columns += 1
+            i += 1
+    return "".join(shown) + (_RESET if "\x1b" in text else "")
+
+
+def _encodes(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

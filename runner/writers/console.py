@@ -1,0 +1,39 @@
+"""Results on the terminal, above the progress line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from runner.progress import Terminal
+from runner.writers.base import PartialWriter
+
+TRAINING = frozenset({"learning", "weights", "optimizer", "moe", "speed"})
+
+
+class ConsoleWriter(PartialWriter):
+    """Evaluations and samples, one line each.
+
+    What training reports every few steps is the progress line's business.
+    """
+
+    def __init__(self, terminal: Terminal):
+        self._terminal = terminal
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        groups: dict[str, list[str]] = {}
+        for name, value in scalars.items():
+            group, _, metric = name.rpartition("/")
+            if group.partition("/")[0] not in TRAINING:
+                number = np.asarray(value).item()
+                text = f"{metric.replace('_', ' ')} {number:.4g}"
+                groups.setdefault(group, []).append(text)
+        for group, texts in groups.items():
+            self._terminal.print(f"step {step}  {group or 'run'}: {', '.join(texts)}")
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        for name, text in texts.items():
+            self._terminal.print(f"step {step}  {name}: {' '.join(text.split())}")
+
+    def close(self) -> None:
+        self._terminal.close()
