@@ -1,0 +1,82 @@
+# GNU make, and a Python with pip and venv, are all it needs: each target sets up first.
+#
+#   make demo PYTHON=python3.12 DEMO_WORKDIR=/tmp/demo
+#   make bench ONLY=startup
+#   make lock LOCK_FLAGS=--upgrade
+
+PYTHON ?= python3
+DEMO_WORKDIR ?= runs/demo
+ONLY ?= *
+LOCK_FLAGS ?=
+
+BIN := .venv/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+READY := .venv/ready-$(VERSION)
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
+
+.PHONY: help venv demo test test-all lint bench lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo      train a small mixture-of-experts model on real text (minutes)'
+	@echo 'make test      the tests, but for the slow ones'
+	@echo 'make test-all  the slow ones: kill loops, every mesh'
+	@echo 'make lint      formatting, lint, types'
+	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
+	@echo 'make venv      set-up alone, into .venv (the others do it too)'
+	@echo 'make lock      solve the dependencies again, into requirements.lock'
+	@echo 'make clean     remove .venv and caches; runs/ stays'
+
+venv: $(READY)
+
+# uv is the faster installer, but reads no pip configuration: it is told pip's index, and
+# where it cannot reach what pip can, pip does the work.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	  "retort needs Python 3.11 or newer, not $(VERSION): make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python$(VERSION) || { echo 'set-up 1/3: .venv, Python $(VERSION)' \
+	  && $(PYTHON) -m venv --clear .venv; }
+	@echo 'set-up 2/3: locked dependencies'
+	@awk '/^[a-z]/ { uv = /^uv==/ } uv' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
+	  --require-hashes --requirement .venv/uv.lock
+	@index="$$($(BIN)/python -m pip config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" \
+	  | tail -n 1)"; \
+	$${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/uv pip install --quiet \
+	  --python $(BIN)/python --require-hashes --requirement requirements.lock \
+	|| { echo 'uv could not; pip installs them' \
+	  && $(BIN)/python -m pip --disable-pip-version-check install --quiet \
+	    --require-hashes --requirement requirements.lock; }
+	@echo 'set-up 3/3: retort itself'
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
+	  --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+demo: venv
+	@$(BIN)/runner --fdl_config=configs/moe_zloss.py --workdir=$(DEMO_WORKDIR)
+
+test: venv
+	@$(PYTEST) -m 'not slow'
+
+test-all: venv
+	@$(PYTEST) -m slow
+
+lint: venv
+	@$(BIN)/ruff format --check --quiet --diff . && $(BIN)/ruff check --quiet .
+	@$(BIN)/pyright --warnings --pythonpath $(BIN)/python
+	@echo 'lint: clean'
+
+bench: venv
+	@for script in tests/benchmarks/$(ONLY)_bench.py; do \
+	  echo "== $$script" && $(BIN)/python "$$script" || exit 1; \
+	done
+
+lock: venv
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+	  --quiet $(LOCK_FLAGS) --output-file requirements.lock
+	@echo 'requirements.lock solved for Python 3.11 to 3.13'
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
