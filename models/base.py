@@ -2,7 +2,9 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,25 @@ from flax import nnx
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+
+_POLICIES = jax.checkpoint_policies
+
+REMAT: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "none": lambda block: block,
+    # Products with weights are kept; norms, activations and attention scores are not.
+    "dots": functools.partial(
+        jax.checkpoint, policy=_POLICIES.dots_with_no_batch_dims_saveable
+    ),
+    # Only the input of each block is kept.
+    "full": jax.checkpoint,
+}
+
+
+def check_remat(remat: str) -> str:
+    """`remat`, or ValueError with the names there are."""
+    if remat not in REMAT:
+        raise ValueError(f"remat must be one of {sorted(REMAT)}, got {remat!r}")
+    return remat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +68,13 @@ class Model(nnx.Module):
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
     ) -> Trunk:
-        """Hidden states `[*b d]` and the intermediates named in `capture`."""
+        """Hidden states `[*b d]` and the intermediates named in `capture`.
+
+        remat: which activations of a block are recomputed in the backward pass, a name
+            in `REMAT`. It moves memory and time, never the result.
+
+        Raises: ValueError for a path not in `offers()` or a name not in `REMAT`.
+        """
 
     @abc.abstractmethod
     def head(self, hidden: Array) -> Array:
@@ -56,6 +83,14 @@ class Model(nnx.Module):
     @abc.abstractmethod
     def offers(self) -> frozenset[str]:
         """Every path that `capture` may name."""
+
+
+def check_capture(capture: frozenset[str], offers: frozenset[str]) -> None:
+    """ValueError unless `offers` holds every path of `capture`."""
+    unknown = sorted(capture - offers)
+    if unknown:
+        names = ", ".join(sorted(offers))
+        raise ValueError(f"no intermediate {unknown[0]!r}; this model has {names}")
 
 
 def stack_captured(

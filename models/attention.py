@@ -1,0 +1,148 @@
+"""Grouped-query self-attention over packed rows."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models import rope, sharding
+from models.initializers import Initializer, Scaled
+from models.norms import RmsNorm
+
+Projections = tuple[jax.Array, jax.Array, jax.Array]
+
+
+class Attention(nnx.Module):
+    """`softmax(q kᵀ · scale + mask) v`, `num_heads / num_kv_heads` queries a key.
+
+    Split into `project`, `attend` and `merge`, so that generation puts its cache
+    between them and training pays nothing for it.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        bias: bool,
+        qk_norm: bool,
+        norm_eps: float,
+        norm_offset: float,
+        rope_layout: str,
+        scale: float | None,
+        soft_cap: float | None,
+        init: Initializer,
+        output_scale: float,
+        dtype: str,
+        param_dtype: str,
+        rngs: nnx.Rngs,
+    ):
+        self.rope_layout = rope_layout
+        self.scale = 1 / math.sqrt(head_dim) if scale is None else scale
+        self.soft_cap = soft_cap
+        self.dtype = dtype
+
+        def kernel(heads: int, name: str) -> nnx.Param:
+            return sharding.parameter(
+                init,
+                rngs,
+                (dim, heads, head_dim),
+                axes=("embed", name, None),
+                dtype=param_dtype,
+                fan=(dim, heads * head_dim),
+            )
+
+        def offset(heads: int, name: str) -> nnx.Param | None:
+            zeros = jax.nn.initializers.zeros
+            shape, axes = (heads, head_dim), (name, None)
+            if not bias:
+                return None
+            return sharding.parameter(zeros, rngs, shape, axes=axes, dtype=param_dtype)
+
+        def norm() -> RmsNorm | None:
+            if not qk_norm:
+                return None
+            return RmsNorm(
+                dim=head_dim,
+                eps=norm_eps,
+                offset=norm_offset,
+                param_dtype=param_dtype,
+                rngs=rngs,
+            )
+
+        self.query = kernel(num_heads, "heads")
+        self.key = kernel(num_kv_heads, "kv_heads")
+        self.value = kernel(num_kv_heads, "kv_heads")
+        self.query_bias = offset(num_heads, "heads")
+        self.key_bias = offset(num_kv_heads, "kv_heads")
+        self.value_bias = offset(num_kv_heads, "kv_heads")
+        self.query_norm, self.key_norm = norm(), norm()
+        self.output = sharding.parameter(
+            Scaled(init, output_scale),
+            rngs,
+            (num_heads, head_dim, dim),
+            axes=("heads", None, "embed"),
+            dtype=param_dtype,
+            fan=(num_heads * head_dim, dim),
+        )
+
+    def __call__(
+        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array
+    ) -> jax.Array:
+        """`x [b t d]`, mask `[b t t]` (query, key; true = may look) -> `[b t d]`."""
+        return self.merge(self.attend(*self.project(x, rotation), mask))
+
+    def project(
+        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array]
+    ) -> Projections:
+        """Queries `[b t heads head_dim]`, keys and values `[b t kv_heads head_dim]`."""
+        query = self._heads(x, self.query, self.query_bias, "heads")
+        key = self._heads(x, self.key, self.key_bias, "kv_heads")
+        value = self._heads(x, self.value, self.value_bias, "kv_heads")
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query = rope.rotate(query, rotation, layout=self.rope_layout)
+        key = rope.rotate(key, rotation, layout=self.rope_layout)
+        return query, key, value
+
+    def attend(
+        self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array
+    ) -> jax.Array:
+        """Weighted values `[b t heads head_dim]`; scores and softmax in float32."""
+        batch, length, heads, head_dim = query.shape
+        groups = key.shape[2]
+        query = query.reshape(batch, length, groups, heads // groups, head_dim)
+        scores = jnp.einsum(
+            "btkgd,bskd->bkgts", query, key, preferred_element_type=jnp.float32
+        )
+        scores = scores * self.scale
+        if self.soft_cap is not None:
+            scores = self.soft_cap * jnp.tanh(scores / self.soft_cap)
+        allowed = jnp.broadcast_to(jnp.expand_dims(mask, (1, 2)), scores.shape)
+        scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
+        weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+        mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
+        return mixed.reshape(batch, length, heads, head_dim)
+
+    def merge(self, mixed: jax.Array) -> jax.Array:
+        """Heads back into the residual stream, `[b t d]`."""
+        return jnp.einsum("bthk,hkd->btd", mixed, self.output[...].astype(self.dtype))
+
+    def _heads(
+        self, x: jax.Array, kernel: nnx.Param, bias: nnx.Param | None, name: str
+    ) -> jax.Array:
+        y = jnp.einsum("btd,dhk->bthk", x, kernel[...].astype(self.dtype))
+        if bias is not None:
+            y = y + jnp.broadcast_to(bias[...].astype(self.dtype), y.shape)
+        return sharding.constrain(y, ("batch", None, name, None))
+
+
+def packed_mask(segment_ids: jax.Array) -> jax.Array:
+    """`[b t t]`: query t may look at key s when `s <= t` in the same document."""
+    length = segment_ids.shape[-1]
+    same = jnp.expand_dims(segment_ids, -1) == jnp.expand_dims(segment_ids, -2)
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    return same & jnp.broadcast_to(causal, same.shape)

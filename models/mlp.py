@@ -1,0 +1,76 @@
+"""The gated feed-forward block of Llama, Qwen and Gemma."""
+
+import functools
+from collections.abc import Callable
+from typing import ClassVar
+
+import jax
+from flax import nnx
+
+from models import sharding
+from models.initializers import FAN_IN, Initializer, Scaled
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
+}
+
+
+class GatedMlp(nnx.Module):
+    """`(activation(x W_gate) * x W_up) W_down`; SwiGLU with silu, GeGLU with gelu.
+
+    hidden_dim: inner width; None is `8/3 dim` rounded up to a multiple of 32, as many
+        parameters as a plain block of width `4 dim`.
+
+    Source: Shazeer 2020 (arXiv:2002.05202), equation 6.
+    """
+
+    intermediates: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        hidden_dim: int | None = None,
+        activation: str = "silu",
+        init: Initializer = FAN_IN,
+        output_scale: float = 1.0,
+        dtype: str = "float32",
+        param_dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        hidden_dim = gated_width(dim) if hidden_dim is None else hidden_dim
+        if hidden_dim <= 0:
+            raise ValueError(f"hidden_dim must be positive, got {hidden_dim}")
+        self.activation = check_activation(activation)
+        self.dtype = dtype
+        into, out = (dim, hidden_dim), (hidden_dim, dim)
+
+        def kernel(init, shape, axes):
+            return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
+
+        self.gate = kernel(init, into, ("embed", "mlp"))
+        self.up = kernel(init, into, ("embed", "mlp"))
+        self.down = kernel(Scaled(init, output_scale), out, ("mlp", "embed"))
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """`x [*b d]` -> `[*b d]`, and no intermediates."""
+        activation = ACTIVATIONS[self.activation]
+        gate = x @ self.gate[...].astype(self.dtype)
+        up = x @ self.up[...].astype(self.dtype)
+        return (activation(gate) * up) @ self.down[...].astype(self.dtype), {}
+
+
+def gated_width(dim: int) -> int:
+    """`8/3 dim`, rounded up to a multiple of 32."""
+    return -(-8 * dim // 96) * 32
+
+
+def check_activation(name: str) -> str:
+    """`name`, or ValueError with the names there are."""
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"activation must be one of {sorted(ACTIVATIONS)}, got {name!r}"
+        )
+    return name

@@ -1,0 +1,47 @@
+"""Rotary position embedding, in the two layouts that published weights use."""
+
+import jax
+import jax.numpy as jnp
+
+LAYOUTS = ("split", "interleaved")
+
+
+def check_layout(layout: str) -> None:
+    """ValueError unless `layout` is one of `LAYOUTS`."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"rope_layout must be one of {LAYOUTS}, got {layout!r}")
+
+
+def angles(
+    positions: jax.Array, head_dim: int, *, base: float
+) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of `position * base**(-2i / head_dim)`, each `[*b head_dim/2]`.
+
+    Source: Su et al. 2021 (arXiv:2104.09864), equation 15.
+    """
+    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+    frequencies = jnp.power(jnp.float32(base), -exponents)
+    angle = jnp.einsum("...,f->...f", positions.astype(jnp.float32), frequencies)
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(
+    x: jax.Array, rotation: tuple[jax.Array, jax.Array], *, layout: str
+) -> jax.Array:
+    """Turn each pair of features of `x [*b heads head_dim]` by its angle, in float32.
+
+    layout: `"split"` pairs feature `i` with `i + head_dim/2` (GPT-NeoX, Llama in
+        Hugging Face form, Qwen, Gemma); `"interleaved"` pairs `2i` with `2i + 1`
+        (GPT-J, the original Llama). A fixed permutation of features turns one into the
+        other.
+    """
+    cos, sin = (jnp.expand_dims(table, -2) for table in rotation)
+    wide = x.astype(jnp.float32)
+    if layout == "split":
+        a, b = jnp.split(wide, 2, axis=-1)
+    else:
+        a, b = wide[..., 0::2], wide[..., 1::2]
+    turned = a * cos - b * sin, b * cos + a * sin
+    if layout == "split":
+        return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+    return jnp.stack(turned, axis=-1).reshape(x.shape).astype(x.dtype)

@@ -1,0 +1,196 @@
+"""Logical axes: a parameter says what its axes mean, rules say where they live.
+
+A model names the axes of its parameters (`("embed", "mlp")`) and of a few activations;
+`Rules` map each name to mesh axes. One device and a thousand run the same code: without
+a context, or on a mesh of one device, nothing here does anything.
+
+An axis whose size its mesh axes do not divide is replicated, and a mesh axis serves at
+most one axis of an array (the first that names it).
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from models.initializers import Initializer
+
+Axes = Sequence[str | None]
+Rules = Mapping[str, tuple[str, ...]]
+
+RULES: Rules = {
+    "batch": ("data", "fsdp", "expert"),
+    "embed": ("fsdp",),
+    "mlp": ("tensor",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "vocab": ("tensor",),
+    "expert": ("expert",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """The mesh and the rules in force; hashable, so it may be a static argument."""
+
+    mesh: Mesh
+    rules: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+_CONTEXT: contextvars.ContextVar[Context | None] = contextvars.ContextVar(
+    "sharding", default=None
+)
+
+
+def current() -> Context | None:
+    """The context of the innermost `use`, if any."""
+    return _CONTEXT.get()
+
+
+@contextlib.contextmanager
+def use(mesh: Mesh | None, rules: Rules = RULES) -> Iterator[None]:
+    """Constrain activations over `mesh` by `rules` while tracing inside."""
+    context = None if mesh is None else Context(mesh, tuple(sorted(rules.items())))
+    token = _CONTEXT.set(context)
+    try:
+        yield
+    finally:
+        _CONTEXT.reset(token)
+
+
+def parameter(
+    init: Initializer,
+    rngs: nnx.Rngs,
+    shape: Sequence[int],
+    *,
+    axes: Axes,
+    dtype: str,
+    fan: tuple[int, int] | None = None,
+) -> nnx.Param:
+    """A parameter of `shape` that knows what its axes mean.
+
+    fan: sizes of the matrix that `init` fills, for parameters whose matrix is spread
+        over more than two axes (`[embed, heads, head_dim]`). Leading axes it leaves
+        over are independent draws.
+    """
+    if len(axes) != len(shape):
+        raise ValueError(f"axes must name every axis of {shape}, got {axes}")
+    key, shape = rngs.params(), tuple(shape)
+    if fan is None:
+        value = init(key, shape, dtype)
+    else:
+        size = 1
+        for length in shape:
+            size *= length
+        draws = size // (fan[0] * fan[1])
+        keys = jax.random.split(key, draws)
+        value = jax.vmap(lambda k: init(k, fan, dtype))(keys).reshape(shape)
+    return nnx.Param(value, axes=tuple(axes))
+
+
+def partition_spec(
+    axes: Axes,
+    rules: Rules = RULES,
+    *,
+    shape: Sequence[int] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> PartitionSpec:
+    """Where an array with these logical axes lives.
+
+    shape, sizes: of the array and of the mesh axes; with both, axes that do not divide
+        are replicated.
+    """
+    taken: set[str] = set()
+    entries: list[tuple[str, ...] | str | None] = []
+    for position, name in enumerate(axes):
+        wanted = (
+            [] if name is None else [a for a in rules.get(name, ()) if a not in taken]
+        )
+        if sizes is not None:
+            wanted = [a for a in wanted if sizes.get(a, 1) > 1]
+            if shape is not None and shape[position] % _product(sizes, wanted):
+                wanted = []
+        taken.update(wanted)
+        entries.append(tuple(wanted) if len(wanted) > 1 else next(iter(wanted), None))
+    while entries and entries[-1] is None:
+        entries.pop()
+    return PartitionSpec(*entries)
+
+
+def constrain(x: jax.Array, axes: Axes) -> jax.Array:
+    """Ask for `x` to live where the rules in force put `axes`.
+
+    Inside `jax.shard_map` the mesh axes that are manual there are not the compiler's to
+    place: `x` is already local along them, and only the others are asked for.
+    """
+    context = _CONTEXT.get()
+    if context is None:
+        return x
+    mesh = ambient_mesh(context)
+    sizes = {a: mesh.shape[a] for a in mesh.axis_names if a not in mesh.manual_axes}
+    rules = {name: tuple(a for a in to if a in sizes) for name, to in context.rules}
+    spec = partition_spec(axes, rules, shape=x.shape, sizes=sizes)
+    if not sizes or _product(sizes, sizes) == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+
+def ambient_mesh(context: Context) -> Mesh | AbstractMesh:
+    """The mesh as the code being traced sees it, some axes of which may be manual."""
+    abstract = jax.sharding.get_abstract_mesh()
+    return abstract if abstract.manual_axes else context.mesh
+
+
+def parameter_shardings(state: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
+    """The tree of `nnx.to_pure_dict(state)` with a `NamedSharding` for every array.
+
+    `state` is an `nnx.State` of real or abstract variables. A variable without axes is
+    replicated.
+    """
+    sizes = dict(mesh.shape)
+
+    def place(variable: nnx.Variable) -> NamedSharding:
+        shape = variable.get_value().shape
+        axes = variable.get_metadata().get("axes", (None,) * len(shape))
+        return NamedSharding(
+            mesh, partition_spec(axes, rules, shape=shape, sizes=sizes)
+        )
+
+    placed = jax.tree.map(place, state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    return nnx.to_pure_dict(placed)
+
+
+def initialise(
+    make: Callable[..., nnx.Module],
+    key: jax.Array,
+    *,
+    mesh: Mesh,
+    rules: Rules = RULES,
+) -> tuple[nnx.GraphDef, Any]:
+    """`make(rngs=...)`, every array created on the devices where it is to stay.
+
+    Returns the graph definition and the pure dict of arrays; `nnx.merge` joins them.
+    Values depend on `key` alone, not on the mesh.
+    """
+
+    def create(key: jax.Array) -> nnx.Module:
+        return make(rngs=nnx.Rngs(params=key))
+
+    graph, abstract = nnx.split(nnx.eval_shape(create, key))
+    shardings = parameter_shardings(abstract, mesh, rules)
+    values = jax.jit(
+        lambda key: nnx.to_pure_dict(nnx.state(create(key))), out_shardings=shardings
+    )
+    return graph, values(key)
+
+
+def _product(sizes: Mapping[str, int], axes: Any) -> int:
+    total = 1
+    for axis in axes:
+        total *= sizes.get(axis, 1)
+    return total

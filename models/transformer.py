@@ -1,0 +1,241 @@
+"""A decoder-only transformer with the choices of Llama, Qwen and Gemma."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models import attention, rope, sharding
+from models.base import (
+    REMAT,
+    Batch,
+    Model,
+    Trunk,
+    check_capture,
+    check_remat,
+    stack_captured,
+)
+from models.initializers import EMBEDDING, FAN_IN, Initializer
+from models.mlp import GatedMlp
+from models.norms import RmsNorm
+from models.tags import DType, ParamDType
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Block(nnx.Module):
+    """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
+
+    def __init__(self, *, attention, mlp, norms: tuple[RmsNorm, RmsNorm]):
+        self.attention_norm, self.mlp_norm = norms
+        self.attention = attention
+        self.mlp = mlp
+
+    def __call__(
+        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """`x [b t d]` -> the same shape, and what `mlp` reports."""
+        x = x + self.attention(self.attention_norm(x), rotation, mask)
+        y, intermediates = self.mlp(self.mlp_norm(x))
+        return sharding.constrain(x + y, ("batch", None, None)), intermediates
+
+
+class Transformer(Model):
+    """Embedding, `num_layers` blocks, norm, head. Rows may hold several documents.
+
+    num_kv_heads: None is `num_heads` (multi-head), 1 is multi-query.
+    head_dim: None is `dim / num_heads`.
+    mlp: called once a layer with `dim`, `init`, `output_scale`, `dtype`, `param_dtype`
+        and `rngs`: `GatedMlp`, `MoE`, or a `functools.partial` of one.
+    norm_offset: 1.0 for Gemma's `1 + scale`.
+    rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
+    attention_bias: offsets on queries, keys and values (Qwen2).
+    qk_norm: RMSNorm of each head's queries and keys (Qwen3, Gemma 3).
+    attention_scale: None is `1 / sqrt(head_dim)`.
+    attention_soft_cap, logit_soft_cap: `cap * tanh(x / cap)` (Gemma 2).
+    embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
+    tie_head: the head reads the embedding's parameter.
+    init: of every matrix but the embedding and the head; those that write into the
+        residual stream start `1 / sqrt(2 num_layers)` smaller (GPT-2), so that its size
+        does not grow with depth.
+
+    Intermediates: `hidden` `[*b layer d]`, each block's output, before the last norm;
+    and what `mlp` returns, stacked over layers.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        dim: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        mlp: Callable[..., nnx.Module] = GatedMlp,
+        norm_eps: float = 1e-6,
+        norm_offset: float = 0.0,
+        rope_base: float = 10_000.0,
+        rope_layout: str = "split",
+        attention_bias: bool = False,
+        attention_scale: float | None = None,
+        attention_soft_cap: float | None = None,
+        qk_norm: bool = False,
+        embedding_scale: float = 1.0,
+        logit_soft_cap: float | None = None,
+        tie_head: bool = False,
+        embedding_init: Initializer = EMBEDDING,
+        init: Initializer = FAN_IN,
+        dtype: Annotated[str, DType] = "float32",
+        param_dtype: Annotated[str, ParamDType] = "float32",
+        rngs: nnx.Rngs,
+    ):
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        for name, value in [
+            ("vocab_size", vocab_size),
+            ("dim", dim),
+            ("num_layers", num_layers),
+            ("num_heads", num_heads),
+            ("num_kv_heads", num_kv_heads),
+            ("rope_base", rope_base),
+            ("attention_scale", attention_scale),
+            ("attention_soft_cap", attention_soft_cap),
+            ("logit_soft_cap", logit_soft_cap),
+        ]:
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if num_heads % num_kv_heads:
+            raise ValueError(
+                "num_heads must be divisible by num_kv_heads, "
+                f"got {num_heads} and {num_kv_heads}"
+            )
+        if head_dim is None and dim % num_heads:
+            raise ValueError(
+                "dim must be divisible by num_heads when head_dim is None, "
+                f"got {dim} and {num_heads}"
+            )
+        head_dim = dim // num_heads if head_dim is None else head_dim
+        if head_dim <= 0 or head_dim % 2:
+            raise ValueError(f"head_dim must be positive and even, got {head_dim}")
+        rope.check_layout(rope_layout)
+        for name, value in [("dtype", dtype), ("param_dtype", param_dtype)]:
+            if value not in DTYPES:
+                raise ValueError(f"{name} must be one of {DTYPES}, got {value!r}")
+
+        self.num_outputs = vocab_size
+        self.head_dim = head_dim
+        self.num_kv_heads = num_kv_heads
+        self.rope_base = rope_base
+        self.embedding_scale = embedding_scale
+        self.logit_soft_cap = logit_soft_cap
+        self.dtype = dtype
+        output_scale = 1 / math.sqrt(2 * num_layers)
+
+        def norm() -> RmsNorm:
+            return RmsNorm(
+                dim=dim,
+                eps=norm_eps,
+                offset=norm_offset,
+                param_dtype=param_dtype,
+                rngs=rngs,
+            )
+
+        def block() -> Block:
+            attend = attention.Attention(
+                dim=dim,
+                num_heads=num_heads,
+                num_kv_heads=num_kv_heads,
+                head_dim=head_dim,
+                bias=attention_bias,
+                qk_norm=qk_norm,
+                norm_eps=norm_eps,
+                norm_offset=norm_offset,
+                rope_layout=rope_layout,
+                scale=attention_scale,
+                soft_cap=attention_soft_cap,
+                init=init,
+                output_scale=output_scale,
+                dtype=dtype,
+                param_dtype=param_dtype,
+                rngs=rngs,
+            )
+            feed_forward = mlp(
+                dim=dim,
+                init=init,
+                output_scale=output_scale,
+                dtype=dtype,
+                param_dtype=param_dtype,
+                rngs=rngs,
+            )
+            return Block(attention=attend, mlp=feed_forward, norms=(norm(), norm()))
+
+        def table() -> nnx.Param:
+            return sharding.parameter(
+                embedding_init,
+                rngs,
+                (vocab_size, dim),
+                axes=("vocab", "embed"),
+                dtype=param_dtype,
+            )
+
+        self.embedding = table()
+        self.blocks = nnx.List([block() for _ in range(num_layers)])
+        self.norm = norm()
+        self.output = None if tie_head else table()
+
+    def trunk(
+        self,
+        batch: Batch,
+        *,
+        capture: frozenset[str] = frozenset(),
+        remat: str = "none",
+    ) -> Trunk:
+        """Reads `tokens`, `segment_ids` and `positions`, each `[b t]`."""
+        check_capture(capture, self.offers())
+        wrap = REMAT[check_remat(remat)]
+        x = self.embed(batch["tokens"])
+        rotation = self.rotation(batch["positions"])
+        mask = attention.packed_mask(batch["segment_ids"])
+        layers: dict[str, list[jax.Array]] = {"hidden": []}
+        for block in self.blocks:
+            x, intermediates = wrap(block)(x, rotation, mask)
+            layers["hidden"].append(x)
+            for name, value in intermediates.items():
+                layers.setdefault(name, []).append(value)
+        captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)
+        return Trunk(hidden=self.norm(x), intermediates=captured)
+
+    def head(self, hidden: jax.Array) -> jax.Array:
+        """`[*b d]` -> logits `[*b vocab]`; accumulated and returned in float32."""
+        table = self.embedding if self.output is None else self.output
+        logits = jnp.einsum(
+            "...d,vd->...v",
+            hidden.astype(self.dtype),
+            table[...].astype(self.dtype),
+            preferred_element_type=jnp.float32,
+        )
+        if self.logit_soft_cap is not None:
+            logits = self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
+        names = ("batch", *(None,) * logits.ndim)[: logits.ndim - 1]
+        return sharding.constrain(logits, (*names, "vocab"))
+
+    def offers(self) -> frozenset[str]:
+        """`hidden`, what `mlp` reports, and each of them by layer: `hidden/0`."""
+        counts = {"hidden": len(self.blocks)}
+        for block in self.blocks:
+            for name in block.mlp.intermediates:
+                counts[name] = counts.get(name, 0) + 1
+        layers = {f"{name}/{i}" for name, count in counts.items() for i in range(count)}
+        return frozenset(counts) | layers
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """Residual stream `[b t d]` before the first block."""
+        x = self.embedding[...].astype(self.dtype)[tokens] * self.embedding_scale
+        return sharding.constrain(x, ("batch", None, None))
+
+    def rotation(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Cosine and sine tables for these positions."""
+        return rope.angles(positions, self.head_dim, base=self.rope_base)

@@ -1,0 +1,151 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from models import Transformer, sharding
+from tests.models.examples import batch, transformer
+
+AXES = ("data", "fsdp", "tensor", "expert")
+BATCH = ("data", "fsdp", "expert")
+
+
+def mesh_of(data=1, fsdp=1, tensor=1, expert=1):
+    shape = (data, fsdp, tensor, expert)
+    devices = jax.devices()[: int(np.prod(shape))]
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
+
+
+def test_rules_turn_names_into_mesh_axes():
+    spec = sharding.partition_spec(("batch", None, "heads"))
+    assert spec == PartitionSpec(("data", "fsdp", "expert"), None, "tensor")
+
+
+def test_a_mesh_axis_serves_one_axis_of_an_array():
+    assert sharding.partition_spec(("vocab", "mlp")) == PartitionSpec("tensor")
+
+
+def test_an_axis_that_does_not_divide_is_replicated():
+    sizes = {"tensor": 4, "fsdp": 2}
+    spec = sharding.partition_spec(("embed", "heads"), shape=(8, 6), sizes=sizes)
+    assert spec == PartitionSpec("fsdp")
+
+
+def test_constrain_does_nothing_without_a_context():
+    x = jnp.ones((4, 4))
+    assert sharding.constrain(x, ("batch", "mlp")) is x
+
+
+def test_constrain_places_an_activation_by_the_rules():
+    mesh = mesh_of(data=2, tensor=4)
+
+    def constrained(x):
+        with sharding.use(mesh):
+            return sharding.constrain(x, ("batch", "mlp"))
+
+    placed = jax.jit(constrained)(jnp.ones((4, 8))).sharding
+    assert placed.is_equivalent_to(
+        NamedSharding(mesh, PartitionSpec("data", "tensor")), 2
+    )
+
+
+def test_constrain_leaves_manual_axes_alone():
+    """As in the token blocks: batch axes manual, tensor automatic."""
+    mesh = mesh_of(data=2, tensor=2, expert=2)
+    model = transformer(dim=16)
+    hidden = jax.random.normal(jax.random.key(0), (16, 16))
+
+    def local(hidden):
+        with sharding.use(mesh):
+            return model.head(hidden)
+
+    spec = PartitionSpec(BATCH)
+    manual = jax.shard_map(
+        local, mesh=mesh, in_specs=spec, out_specs=spec, axis_names=set(BATCH)
+    )
+    np.testing.assert_allclose(
+        jax.jit(manual)(hidden), model.head(hidden), atol=1e-6, rtol=1e-6
+    )
+
+
+def test_a_model_is_created_in_its_shardings():
+    mesh = mesh_of(fsdp=2, tensor=2, data=2)
+    make = functools.partial(Transformer, vocab_size=12, dim=16, num_layers=1)
+    graph, values = sharding.initialise(make, jax.random.key(0), mesh=mesh)
+
+    def expect(array, *spec):
+        wanted = NamedSharding(mesh, PartitionSpec(*spec))
+        assert array.sharding.is_equivalent_to(wanted, array.ndim), array.sharding
+
+    block = values["blocks"][0]
+    expect(values["embedding"], "tensor", "fsdp")
+    expect(block["attention"]["query"], "fsdp", "tensor")
+    expect(block["attention"]["output"], "tensor", None, "fsdp")
+    expect(block["mlp"]["down"], "tensor", "fsdp")
+    expect(block["mlp_norm"]["scale"])
+    assert isinstance(nnx.merge(graph, values), Transformer)
+
+
+def test_initial_values_do_not_depend_on_the_mesh():
+    make = functools.partial(Transformer, vocab_size=12, dim=16, num_layers=1)
+    key = jax.random.key(0)
+    _, one = sharding.initialise(make, key, mesh=mesh_of())
+    _, many = sharding.initialise(make, key, mesh=mesh_of(fsdp=4, tensor=2))
+    jax.tree.map(np.testing.assert_array_equal, one, many)
+
+
+def test_shardings_have_the_shape_of_the_pure_state():
+    abstract = nnx.state(nnx.eval_shape(transformer))
+    shardings = sharding.parameter_shardings(abstract, mesh_of(fsdp=2))
+    assert jax.tree.structure(shardings) == jax.tree.structure(
+        nnx.to_pure_dict(abstract)
+    )
+
+
+def test_parameters_name_every_axis():
+    with pytest.raises(ValueError, match="axes must name every axis"):
+        sharding.parameter(
+            jax.nn.initializers.zeros,
+            nnx.Rngs(0),
+            (2, 3),
+            axes=("mlp",),
+            dtype="float32",
+        )
+
+
+def test_trunk_and_gradients_are_equal_on_every_mesh():
+    rows = batch([[5, 3], [8], [2, 6], [4]] * 2)
+    graph, params = nnx.split(transformer())
+    params = nnx.to_pure_dict(params)
+
+    def loss(params, rows):
+        model = nnx.merge(graph, params)
+        hidden = model.trunk(rows).hidden
+        return jnp.sum(
+            jnp.sin(model.head(hidden)), where=jnp.expand_dims(rows["mask"], 2)
+        )
+
+    expected = jax.jit(jax.value_and_grad(loss))(params, rows)
+    for sizes in [
+        {"data": 8},
+        {"fsdp": 4, "tensor": 2},
+        {"data": 2, "fsdp": 2, "tensor": 2},
+    ]:
+        mesh = mesh_of(**sizes)
+        places = sharding.parameter_shardings(nnx.state(transformer()), mesh)
+        placed = jax.device_put(params, places)
+
+        def sharded(params, rows, mesh=mesh):
+            with sharding.use(mesh):
+                return jax.value_and_grad(loss)(params, rows)
+
+        got = jax.jit(sharded)(placed, rows)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5),
+            got,
+            expected,
+        )
