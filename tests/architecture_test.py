@@ -1,0 +1,161 @@
+"""The shape of the project: who imports whom, what stands where, what stays out."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MAY_IMPORT = {
+    "losses": set(),
+    "models": set(),
+    "runner": {"losses", "models"},
+    "configs": {"losses", "models", "runner"},
+    "launch": set(),
+}
+AT_THE_ROOT = {
+    ".ci",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "configs",
+    "docs",
+    "launch",
+    "losses",
+    "models",
+    "pyproject.toml",
+    "requirements.lock",
+    "runner",
+    "tests",
+}
+# An address of a package index, however it is called, and a path of one machine.
+NOT_TO_COMMIT = re.compile(
+    r"https?://\S+/simple\b|--(?:extra-)?index-url|(?<![\w.~-])/(?:root|home|work|Users)/\w"
+)
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file names in any import, nested ones too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+            assert not node.level, f"{path}: a relative import hides who imports whom"
+    return {name.partition(".")[0] for name in names}
+
+
+def tracked() -> list[str]:
+    listing = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [name for name in listing.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def python(source: str, **environment: str) -> str:
+    """What a fresh interpreter prints, run where a user would run it."""
+    return subprocess.run(
+        [sys.executable, "-c", source],
+        cwd=ROOT,
+        env={"PATH": "", "HOME": str(ROOT), "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_folder_imports_only_what_stands_below_it(folder: str):
+    ours = set(MAY_IMPORT) | {"tests"}
+    for path in sources(folder):
+        above = (imported(path) & ours) - MAY_IMPORT[folder] - {folder}
+        assert not above, f"{path.relative_to(ROOT)} imports {sorted(above)}"
+
+
+def test_the_root_holds_only_what_belongs_there():
+    assert {name.partition("/")[0] for name in tracked()} <= AT_THE_ROOT
+
+
+def test_every_file_with_tests_is_collected():
+    for path in sources("tests"):
+        if re.search(r"^(?:class T|def t|async def t)est", path.read_text(), re.M):
+            assert path.name.endswith("_test.py"), f"pytest never opens {path}"
+
+
+def test_no_file_names_a_package_index_or_one_persons_machine():
+    for name in tracked():
+        if name == "tests/architecture_test.py":
+            continue
+        text = (ROOT / name).read_text(errors="ignore")
+        found = NOT_TO_COMMIT.search(text)
+        assert not found, f"{name}: {found and found[0]}"
+
+
+def test_the_lock_holds_versions_and_hashes_only():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert not re.search(r"^tensorflow", lock, re.M)
+    for block in re.split(r"\n(?=[a-z])", lock):
+        if not block.startswith("#"):
+            assert re.match(r"[\w.-]+==\S+", block), block
+            assert "--hash=sha256:" in block, block
+
+
+@pytest.mark.parametrize("package", ["losses", "models", "runner"])
+def test_every_exported_name_has_a_docstring_of_its_own(package: str):
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        exported = getattr(module, name)
+        if inspect.isclass(
+            exported
+        ):  # a class inherits docstrings; only its own counts
+            documented = vars(exported).get("__doc__") or ""
+        elif inspect.isfunction(exported):
+            documented = exported.__doc__ or ""
+        else:
+            continue
+        made_by_dataclass = documented.startswith(f"{name}(")
+        assert documented and not made_by_dataclass, f"{package}.{name}: no docstring"
+
+
+def test_importing_the_packages_is_cheap():
+    heavy = {"grain", "matplotlib", "orbax", "tensorboardX", "tokenizers", "wandb"}
+    modules = python(
+        "import losses, models, runner, sys; print(*sys.modules, sep='\\n')"
+    )
+    assert not heavy & set(modules.split())
+
+
+def test_nothing_of_ours_imports_tensorflow(tmp_path: Path):
+    # An empty stand-in, so that a guarded `try: import tensorflow` would succeed here.
+    (tmp_path / "tensorflow.py").write_text("")
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for folder in ("losses", "models", "runner")
+        for path in sources(folder)
+        if path.name != "__init__.py"
+    ]
+    source = (
+        f"import importlib, sys\nfor name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'tensorflow' not in sys.modules, name\n"
+        "print('none')"
+    )
+    assert python(source, PYTHONPATH=str(tmp_path)).strip() == "none"
