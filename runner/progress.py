@@ -161,8 +161,8 @@ def line(
         parts.pop()
     text = "  ".join(parts)
     room = min(30, terminal.width - len(count) - len(text) - 3)
-    drawn = f"{bar(step / max(num_steps, 1), room, terminal)} " if room >= 6 else ""
-    return f"{count} {drawn}{text}"
+    drawn = bar(step / max(num_steps, 1), room, terminal) if room >= 6 else ""
+    return f"{count} {drawn} {text}"
 
 
 def bar(fraction: float, width: int, terminal: Terminal) -> str:
