@@ -7,6 +7,8 @@ from losses.base import (
     PerToken,
     TeacherOutputs,
     evaluate,
+    per_token,
+    statistic_sums,
     target_mask,
     token_mask,
 )
@@ -28,6 +30,8 @@ __all__ = [
     "TeacherOutputs",
     "ZLoss",
     "evaluate",
+    "per_token",
+    "statistic_sums",
     "target_mask",
     "token_mask",
 ]

@@ -2,8 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,13 @@ class TeacherOutputs:
     logits: jax.Array
     log_normalizer: jax.Array
     intermediates: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+
+jax.tree_util.register_dataclass(
+    TeacherOutputs,
+    data_fields=["indices", "logits", "log_normalizer", "intermediates"],
+    meta_fields=[],
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,16 +85,6 @@ class Outputs:
             teacher=jax.tree.map(keep, self.teacher),
             _log_normalizers={},
         )
-
-
-for _struct in (TeacherOutputs, Outputs):
-    jax.tree_util.register_dataclass(
-        _struct,
-        data_fields=[
-            f.name for f in dataclasses.fields(_struct) if f.name[0] != "_"
-        ],
-        meta_fields=[],
-    )
 
 
 class Loss:
@@ -161,57 +158,84 @@ class LossTerm:
 
     def weight_at(self, step: jax.Array) -> jax.Array:
         """The weight at an optimiser step, float32 scalar."""
-        weight = self.weight(step) if callable(self.weight) else self.weight
-        return jnp.asarray(weight, jnp.float32)
+        if not callable(self.weight):
+            return jnp.float32(self.weight)
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix dtypes
+            return jnp.asarray(self.weight(step), jnp.float32)
 
 
-def values(
+class TokenValues(NamedTuple):
+    """Of one term, `[*b]` float32, zero (with zero gradient) where masked.
+
+    values:   as the loss gives them.
+    weighted: times the term's token weights; what is differentiated.
+    """
+
+    values: PerToken
+    weighted: PerToken
+
+
+def per_token(
     terms: Sequence[LossTerm],
     outputs: Outputs,
     *,
-    masks: Mapping[str, jax.Array] | None = None,
-    statistics: Mapping[str, Mapping[str, jax.Array]] | None = None,
-) -> dict[str, PerToken]:
-    """Per-token values of every term, zero (with zero gradient) where masked.
-
-    masks:      by term, where they are known already.
-    statistics: by term, see `Loss.statistics`.
-    """
-    masks = masks or {term.name: term.mask(outputs.batch) for term in terms}
-    shown = shown_to(terms, outputs, masks)
+    masks: Mapping[str, jax.Array],
+    statistics: Mapping[str, Mapping[str, jax.Array]],
+) -> dict[str, TokenValues]:
+    """By term, its values; `masks` and `statistics` are by term too."""
     result = {}
-    for term in terms:
-        seen = dataclasses.replace(
-            shown[term.name], statistics=(statistics or {}).get(term.name, {})
-        )
-        value = term.loss(seen).astype(jnp.float32)
-        result[term.name] = jnp.where(masks[term.name], value, 0.0)
+    for term, seen in _shown(terms, outputs, masks):
+        seen = dataclasses.replace(seen, statistics=statistics.get(term.name, {}))
+        mask = masks[term.name]
+        values = jnp.where(mask, term.loss(seen).astype(jnp.float32), 0.0)
+        weighted = values
+        if term.token_weight is not None:
+            weight = jax.lax.stop_gradient(term.token_weight(seen))
+            weighted = values * jnp.where(mask, weight, 0.0)
+        result[term.name] = TokenValues(values, weighted)
     return result
 
 
-def shown_to(
-    terms: Sequence[LossTerm], outputs: Outputs, masks: Mapping[str, jax.Array]
-) -> dict[str, Outputs]:
-    """By term, the outputs with masked tokens zeroed; shared between equal masks."""
-    by_mask = {
-        term.mask: outputs.where(masks[term.name]) for term in reversed(terms)
-    }
-    return {term.name: by_mask[term.mask] for term in terms}
+def statistic_sums(
+    terms: Sequence[LossTerm], outputs: Outputs, *, masks: Mapping[str, jax.Array]
+) -> dict[str, dict[str, jax.Array]]:
+    """By term, the masked sums of its `Loss.statistics`, over these tokens."""
+    result = {}
+    for term, seen in _shown(terms, outputs, masks):
+        tokens = masks[term.name].astype(jnp.float32)
+        result[term.name] = {
+            name: jnp.tensordot(tokens, value, axes=tokens.ndim)
+            for name, value in term.loss.statistics(seen).items()
+        }
+    return result
 
 
-def evaluate(
-    terms: Sequence[LossTerm],
-    outputs: Outputs,
-    *,
-    statistics: Mapping[str, Mapping[str, jax.Array]] | None = None,
-) -> dict[str, Average]:
-    """By term, the masked sum of values and the count; divides nothing."""
+def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
+    """By term, the masked sum of values and the count; divides nothing.
+
+    Statistics are those of these outputs alone.
+    """
     masks = {term.name: term.mask(outputs.batch) for term in terms}
-    per_token = values(terms, outputs, masks=masks, statistics=statistics)
-    return {
-        name: Average(
-            total=jnp.sum(per_token[name]),
-            count=jnp.sum(masks[name].astype(jnp.float32)),
-        )
-        for name in per_token
+    counts = {name: jnp.sum(mask, dtype=jnp.float32) for name, mask in masks.items()}
+    means = {
+        name: {key: value / jnp.maximum(counts[name], 1.0) for key, value in by.items()}
+        for name, by in statistic_sums(terms, outputs, masks=masks).items()
     }
+    found = per_token(
+        terms, outputs, masks=masks, statistics=jax.lax.stop_gradient(means)
+    )
+    return {
+        name: Average(total=jnp.sum(found[name].values), count=counts[name])
+        for name in found
+    }
+
+
+def _shown(
+    terms: Sequence[LossTerm], outputs: Outputs, masks: Mapping[str, jax.Array]
+) -> Iterator[tuple[LossTerm, Outputs]]:
+    """Each term with the outputs zeroed where it is masked; equal masks share them."""
+    shown: dict[Callable, Outputs] = {}
+    for term in terms:
+        if term.mask not in shown:
+            shown[term.mask] = outputs.where(masks[term.name])
+        yield term, shown[term.mask]

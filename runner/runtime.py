@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import gin
 
+from models import sharding
+
 
 def _positive(section: str, values: Mapping[str, int]) -> None:
     for name, value in values.items():
@@ -43,17 +45,6 @@ class Loop:
         )
 
 
-DEFAULT_RULES: Mapping[str, tuple[str, ...]] = {
-    "batch": ("data", "fsdp", "expert"),
-    "embed": ("fsdp",),
-    "heads": ("tensor",),
-    "kv_heads": ("tensor",),
-    "mlp": ("tensor",),
-    "vocab": ("tensor",),
-    "expert": ("expert",),
-}
-
-
 @gin.configurable("mesh")
 @dataclasses.dataclass(frozen=True)
 class Mesh:
@@ -67,7 +58,7 @@ class Mesh:
     tensor: int = 1
     expert: int = 1
     rules: Mapping[str, tuple[str, ...]] = dataclasses.field(
-        default_factory=lambda: dict(DEFAULT_RULES)
+        default_factory=lambda: dict(sharding.RULES)
     )
     num_cpu_devices: int = 0
 

@@ -1,0 +1,161 @@
+"""Token blocks: a function of tokens, summed over all of them, a block at a time.
+
+The arrays of a block are `[block, ...]` (or `[rows, T, ...]` for whole sequences), so
+nothing of the size `[tokens, vocabulary]` ever exists. On a mesh, each device scans
+its own tokens and the sums are added once, after the scan: the batch axes are manual
+(`shard_map`), the tensor axis stays automatic.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from runner.mesh import BATCH_AXES
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """How the token axes `*b` of a batch are cut.
+
+    size:  tokens in a block.
+    whole: keep sequences whole (blocks of rows), for losses that see sequences.
+    """
+
+    mesh: jax.sharding.Mesh
+    token_axes: tuple[int, ...]
+    size: int
+    whole: bool = False
+
+    def sums(
+        self, fn: Callable[[Tree, Tree], Tree], shared: Tree, tokens: Tree
+    ) -> Tree:
+        """`Σ_blocks fn(shared, block)`, over all tokens of all devices."""
+
+        def local(shared: Tree, tokens: Tree) -> Tree:
+            def body(total: Tree, block: Tree) -> tuple[Tree, None]:
+                return _add(total, fn(shared, block)), None
+
+            total, _ = self._scan(lambda block: fn(shared, block), body, tokens)
+            return jax.lax.psum(total, BATCH_AXES)
+
+        return self._manual(local, tokens_out=False)(shared, tokens)
+
+    def gradients(
+        self,
+        fn: Callable[[Tree, Tree, Tree, Tree], tuple[jax.Array, Tree]],
+        shared: Tree,
+        tokens: Tree,
+        fixed_shared: Tree,
+        fixed_tokens: Tree,
+    ) -> tuple[tuple[Tree, Tree], Tree]:
+        """Gradients of `Σ_blocks fn(...)[0]`, and the sums of `fn(...)[1]`.
+
+        Each block runs forward and backward before the next, so nothing is kept and
+        nothing is computed twice.
+
+        Returns:
+          ((sums, d shared), d tokens); only `shared` and `tokens` are differentiated.
+        """
+
+        def local(given: Tree, tokens: Tree) -> tuple[Tree, Tree]:
+            shared, fixed_shared = given
+
+            def block_gradients(block: Tree) -> tuple[tuple[Tree, Tree], Tree]:
+                (d_shared, d_tokens), sums = jax.grad(fn, argnums=(0, 1), has_aux=True)(
+                    shared, block[0], fixed_shared, block[1]
+                )
+                return (sums, d_shared), d_tokens
+
+            def body(total: Tree, block: Tree) -> tuple[Tree, Tree]:
+                added, d_tokens = block_gradients(block)
+                return _add(total, added), d_tokens
+
+            total, d_tokens = self._scan(
+                lambda block: block_gradients(block)[0], body, tokens
+            )
+            return jax.lax.psum(total, BATCH_AXES), self._joined(d_tokens, tokens[0])
+
+        return self._manual(local, tokens_out=True)(
+            (shared, fixed_shared), (tokens, fixed_tokens)
+        )
+
+    def _manual(self, local: Callable, *, tokens_out: bool) -> Callable:
+        """`local` over each device's tokens, with all it shares made varying."""
+
+        def varying(shared: Tree, tokens: Tree) -> Tree:
+            shared = jax.tree.map(
+                lambda x: jax.lax.pcast(x, BATCH_AXES, to="varying"), shared
+            )
+            return local(shared, tokens)
+
+        rows, everywhere = PartitionSpec(BATCH_AXES), PartitionSpec()
+        return jax.shard_map(
+            varying,
+            mesh=self.mesh,
+            in_specs=(everywhere, rows),
+            out_specs=(everywhere, rows) if tokens_out else everywhere,
+            axis_names=set(BATCH_AXES),
+        )
+
+    def _scan(
+        self, summed: Callable, body: Callable, tokens: Tree
+    ) -> tuple[Tree, Tree]:
+        blocks = jax.tree.map(self._cut, tokens)
+        first = jax.tree.map(lambda x: x[0], blocks)
+        zeros = jax.tree.map(
+            lambda x: jax.lax.pcast(
+                jnp.zeros(x.shape, x.dtype), BATCH_AXES, to="varying"
+            ),
+            jax.eval_shape(summed, first),
+        )
+        return jax.lax.scan(body, zeros, blocks)
+
+    def _units(self, x: jax.Array) -> tuple[int, int]:
+        """Units on this device, and units in a block: tokens, or rows of tokens."""
+        tokens_in_unit = math.prod(self.token_axes[1:]) if self.whole else 1
+        units = math.prod(x.shape[: len(self.token_axes)]) // tokens_in_unit
+        count = max(1, math.ceil(units * tokens_in_unit / self.size))
+        return units, math.ceil(units / count)
+
+    def _cut(self, x: jax.Array) -> jax.Array:
+        """`[*b ...]` to `[blocks, block, ...]`, padded with zeros at the end."""
+        units, block = self._units(x)
+        kept = 1 if self.whole else len(self.token_axes)
+        flat = x.reshape((units, *x.shape[kept:]))
+        count = math.ceil(units / block)
+        padding = [(0, count * block - units)] + [(0, 0)] * (flat.ndim - 1)
+        return jnp.pad(flat, padding).reshape((count, block, *flat.shape[1:]))
+
+    def _joined(self, blocks: Tree, like: Tree) -> Tree:
+        """`_cut` undone."""
+        return jax.tree.map(
+            lambda x, y: x.reshape((-1, *x.shape[2:]))[: self._units(y)[0]].reshape(
+                y.shape
+            ),
+            blocks,
+            like,
+        )
+
+
+def _add(a: Tree, b: Tree) -> Tree:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def accumulate(fn: Callable[[Tree], Tree], parts: Tree) -> Tree:
+    """`Σ_i fn(parts[i])` over the first axis, one at a time."""
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, first)
+    )
+
+    def body(total: Tree, part: Tree) -> tuple[Tree, None]:
+        return _add(total, fn(part)), None
+
+    return jax.lax.scan(body, zeros, parts)[0]

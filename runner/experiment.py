@@ -1,0 +1,57 @@
+"""The root of a graph: what is learnt, and nothing of how it is carried out."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optax
+
+from losses import LossTerm
+from models.base import Model
+
+if TYPE_CHECKING:
+    from runner.data import DataSource
+    from runner.evaluation import Evaluation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A student, the ordered list of weighted terms it learns from, and its data.
+
+    student:     called with `rngs=`, under `jit`, straight into its shardings.
+    batch_size:  sequences in a global batch, over all devices and microbatches.
+    evaluations: what the student is measured by, on which data.
+
+    Raises:
+      ValueError: no term, two terms of one name, or a number below 1.
+    """
+
+    student: Callable[..., Model]
+    losses: Sequence[LossTerm]
+    train_data: "DataSource"
+    optimizer: optax.GradientTransformation
+    num_steps: int
+    batch_size: int
+    seed: int = 0
+    evaluations: Sequence["Evaluation"] = ()
+
+    def __post_init__(self):
+        if not self.losses:
+            raise ValueError("losses must hold at least one term")
+        names = collections.Counter(term.name for term in self.losses)
+        for name, count in names.items():
+            if count > 1:
+                raise ValueError(f"two loss terms are named {name!r}")
+        for field in ("num_steps", "batch_size"):
+            if getattr(self, field) < 1:
+                raise ValueError(
+                    f"{field} must be at least 1, got {getattr(self, field)}"
+                )
+
+    def run(self, workdir: Path) -> None:
+        """Train to the last step, from the newest checkpoint if there is one."""
+        from runner import loop
+
+        loop.train(self, workdir)

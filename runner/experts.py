@@ -1,0 +1,35 @@
+"""How evenly a mixture uses its experts."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from losses import token_mask
+
+NEEDS = frozenset({"router_logits", "router_assignments"})
+
+
+def load(
+    intermediates: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+) -> jax.Array:
+    """`[layer expert]`: tokens that chose each expert; padding does not count."""
+    count = intermediates["router_logits"].shape[-1]
+    chosen = jax.nn.one_hot(intermediates["router_assignments"], count)
+    tokens = token_mask(batch).astype(jnp.float32)
+    return jnp.tensordot(tokens, jnp.sum(chosen, axis=-2), axes=tokens.ndim)
+
+
+def summary(load: jax.Array) -> dict[str, jax.Array]:
+    """Scalars for the log, from a `load` `[layer expert]`.
+
+    load_entropy:   entropy of the load over `log E`, mean over layers; 1 is balanced.
+    unused_experts: experts that no token chose, summed over layers. None is dropped
+                    for want of room: routing here has no capacity.
+    """
+    share = load / jnp.maximum(jnp.sum(load, axis=-1, keepdims=True), 1.0)
+    entropy = jnp.sum(jax.scipy.special.entr(share), axis=-1)
+    return {
+        "load_entropy": jnp.mean(entropy) / jnp.log(load.shape[-1]),
+        "unused_experts": jnp.sum(load == 0, dtype=jnp.float32),
+    }

@@ -1,0 +1,274 @@
+"""The gradient of the ordered list of weighted terms over a global batch.
+
+    trunk forward, keeping its vjp
+      -> token blocks: head forward, all terms, head backward
+      -> trunk backward
+
+Weights and global counts are known before anything is differentiated, so that
+`Σ_i w_i / N_i Σ mask·value` is one sum: over tokens, blocks, devices and microbatches.
+Statistics, too, are means over the global batch; they cost one more pass of the trunk
+over every microbatch when there are several, and next to nothing when there is one.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from clu.metrics import Average
+
+import losses
+from models.base import Batch
+from runner import experts, runtime
+from runner.blocks import Blocks, accumulate
+from runner.head import Head
+from runner.mesh import batch_sharding
+from runner.state import Learnt
+from runner.terms import capture, check, whole_sequences
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """What one global batch says.
+
+    params:       as `TrainState.params`.
+    total:        `Σ_i w_i total_i / N_i`, the objective.
+    terms:        by name, unweighted sums and counts.
+    expert_load:  `[layer expert]` tokens per expert, or None without experts.
+    """
+
+    params: Tree
+    total: jax.Array
+    terms: Mapping[str, Average]
+    expert_load: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trunk:
+    """A microbatch after phase 1: by token, what is differentiated and what is not."""
+
+    tokens: Tree
+    constants: Tree
+    pullback: Callable[[Tree], tuple[Tree]]
+    head: Head
+
+
+class Objective:
+    """The terms over a mesh, cut into microbatches and token blocks.
+
+    Raises:
+      UserError: a term needs what the model does not offer, or cannot be cut so.
+    """
+
+    def __init__(
+        self,
+        learnt: Learnt,
+        *,
+        mesh: jax.sharding.Mesh,
+        config: runtime.Step,
+        seed: int,
+    ):
+        self.learnt, self.mesh, self.config, self.seed = learnt, mesh, config, seed
+        self.terms = learnt.abstract_terms()
+        offered = learnt.abstract_student().offers()
+        check(self.terms, offered, mesh=mesh, microbatches=config.microbatches)
+        self.has_experts = experts.NEEDS <= offered
+        self.capture = capture(self.terms) | (experts.NEEDS & offered)
+
+    def __call__(
+        self, params: Tree, variables: Tree, batch: Batch, step: jax.Array
+    ) -> Gradients:
+        """Gradients over the global batch, summed over its microbatches."""
+        masks = {term.name: term.mask(batch) for term in self.terms}
+        counts = {n: jnp.sum(m, dtype=jnp.float32) for n, m in masks.items()}
+        given = {
+            "variables": variables,
+            "step": step,
+            "counts": counts,
+            "scales": {
+                term.name: term.weight_at(step) / jnp.maximum(counts[term.name], 1.0)
+                for term in self.terms
+            },
+        }
+        if self.config.microbatches == 1:
+            summed = self._one(params, given, batch, masks)
+        else:
+            summed = self._many(params, given, batch, masks)
+        return Gradients(
+            params=summed["params"],
+            total=summed["total"],
+            terms={
+                name: Average(total=total, count=counts[name])
+                for name, total in summed["terms"].items()
+            },
+            expert_load=summed.get("expert_load"),
+        )
+
+    def _one(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> Tree:
+        trunk = self._trunk(params, given, batch, masks)
+        statistics = self._statistics(params, given, trunk)
+        return self._gradients(params, given | _means(statistics, given), trunk)
+
+    def _many(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> Tree:
+        parts = jax.tree.map(self._strided, (batch, masks))
+
+        def statistics(part: Tree) -> Tree:
+            return self._statistics(params, given, self._trunk(params, given, *part))
+
+        means = _means(accumulate(statistics, parts), given)
+
+        def gradients(part: Tree) -> Tree:
+            trunk = self._trunk(params, given, *part)
+            return self._gradients(params, given | means, trunk)
+
+        return accumulate(gradients, parts)
+
+    def _strided(self, x: jax.Array) -> jax.Array:
+        """`[B ...]` to `[M, B/M, ...]`, every M-th row, so that no row moves device."""
+        count = self.config.microbatches
+        parts = jnp.moveaxis(x.reshape((-1, count, *x.shape[1:])), 1, 0)
+        rows = batch_sharding(self.mesh).spec
+        placed = jax.sharding.NamedSharding(
+            self.mesh, jax.sharding.PartitionSpec(None, *rows)
+        )
+        return jax.lax.with_sharding_constraint(parts, placed)
+
+    def _trunk(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> _Trunk:
+        """Phase 1."""
+        variables = given["variables"]["student"]
+
+        def trunk(student: Tree) -> tuple[Tree, Tree]:
+            model = self.learnt.student(student, variables)
+            seen = model.trunk(batch, capture=self.capture, remat=self.config.remat)
+            floats, integers = _by_kind(seen.intermediates)
+            return {"hidden": seen.hidden, "intermediates": floats}, integers
+
+        tokens, pullback, integers = jax.vjp(trunk, params["student"], has_aux=True)
+        return _Trunk(
+            tokens=tokens,
+            constants={
+                "batch": _tokenwise(batch),
+                "masks": masks,
+                "intermediates": integers,
+            },
+            pullback=pullback,
+            head=Head(self.learnt, params["student"], variables, tokens["hidden"]),
+        )
+
+    def _statistics(self, params: Tree, given: Tree, trunk: _Trunk) -> Tree:
+        """By term, the masked sums of what its `Loss.statistics` gives."""
+
+        def sums(shared: Tree, block: Tree) -> Tree:
+            terms, outputs = self._outputs(trunk.head, *shared, *block)
+            return losses.statistic_sums(terms, outputs, masks=block[1]["masks"])
+
+        shared = (self._read_by_blocks(params, trunk), given)
+        block = (jax.lax.stop_gradient(trunk.tokens), trunk.constants)
+        return self._blocks(trunk).sums(sums, shared, block)
+
+    def _gradients(self, params: Tree, given: Tree, trunk: _Trunk) -> Tree:
+        """Phases 2 and 3; sums, by the names of `Gradients`."""
+
+        def block(
+            shared: Tree, tokens: Tree, given: Tree, constants: Tree
+        ) -> tuple[jax.Array, Tree]:
+            terms, outputs = self._outputs(trunk.head, shared, given, tokens, constants)
+            found = losses.per_token(
+                terms,
+                outputs,
+                masks=constants["masks"],
+                statistics=given["statistics"],
+            )
+            total = sum(
+                given["scales"][name] * jnp.sum(term.weighted)
+                for name, term in found.items()
+            )
+            sums = {name: jnp.sum(term.values) for name, term in found.items()}
+            return total, {"total": total, "terms": sums}
+
+        (sums, d_shared), d_tokens = self._blocks(trunk).gradients(
+            block,
+            self._read_by_blocks(params, trunk),
+            trunk.tokens,
+            given,
+            trunk.constants,
+        )
+        (d_student,) = trunk.pullback(d_tokens)
+        sums["params"] = {
+            "student": trunk.head.added(d_student, d_shared["head"]),
+            "losses": d_shared["losses"],
+        }
+        if self.has_experts:
+            sums["expert_load"] = experts.load(
+                trunk.tokens["intermediates"] | trunk.constants["intermediates"],
+                trunk.constants["batch"],
+            )
+        return sums
+
+    def _blocks(self, trunk: _Trunk) -> Blocks:
+        return Blocks(
+            mesh=self.mesh,
+            token_axes=trunk.constants["batch"]["targets"].shape,
+            size=self.config.token_block,
+            whole=whole_sequences(self.terms),
+        )
+
+    def _read_by_blocks(self, params: Tree, trunk: _Trunk) -> Tree:
+        return {
+            "head": trunk.head.leaves(params["student"]),
+            "losses": params["losses"],
+        }
+
+    def _outputs(
+        self, head: Head, shared: Tree, given: Tree, tokens: Tree, constants: Tree
+    ) -> tuple[list[losses.LossTerm], losses.Outputs]:
+        """One block as the terms see it; hidden states that no term counts are zero."""
+        counted = functools.reduce(jnp.logical_or, constants["masks"].values())
+        hidden = jnp.where(counted[..., None], tokens["hidden"], 0)
+        outputs = losses.Outputs(
+            batch=constants["batch"],
+            logits=head(shared["head"], given["variables"]["student"], hidden),
+            intermediates=tokens["intermediates"] | constants["intermediates"],
+            step=given["step"],
+            key=jax.random.fold_in(jax.random.key(self.seed), given["step"]),
+        )
+        owned = given["variables"]["losses"]
+        return self.learnt.terms(shared["losses"], owned), outputs
+
+
+def _means(sums: Tree, given: Tree) -> Tree:
+    """Masked sums by term, over the global counts."""
+    counts = {name: jnp.maximum(n, 1.0) for name, n in given["counts"].items()}
+    return {
+        "statistics": {
+            name: jax.tree.map(lambda x, n=counts[name]: x / n, by_name)
+            for name, by_name in sums.items()
+        }
+    }
+
+
+def _by_kind(intermediates: Mapping[str, jax.Array]) -> tuple[dict, dict]:
+    """Intermediates that can be differentiated, and those that cannot."""
+    floats = {
+        path: x
+        for path, x in intermediates.items()
+        if jnp.issubdtype(x.dtype, jnp.inexact)
+    }
+    return floats, {p: x for p, x in intermediates.items() if p not in floats}
+
+
+def _tokenwise(batch: Batch) -> dict[str, jax.Array]:
+    """The entries `[*b ...]`; what is given once a row is repeated along it."""
+    axes = batch["targets"].shape
+    kept = {}
+    for name, x in batch.items():
+        if x.shape[: len(axes)] == axes:
+            kept[name] = x
+        elif x.ndim == 1:
+            wide = x.reshape(x.shape + (1,) * (len(axes) - 1))
+            kept[name] = jnp.broadcast_to(wide, axes)
+    return kept

@@ -1,0 +1,195 @@
+"""The train state: definitions outside, arrays inside, each in its sharding."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from losses import Loss, LossTerm
+from models import sharding
+from models.base import Model
+from runner import mesh as mesh_lib
+from runner import optimizers
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything a step reads and writes; what a checkpoint holds.
+
+    params:    {"student": ..., "losses": {term: ...}}, trained.
+    variables: the same layout, not trained.
+
+    There is no key and no data position: both are functions of the seed and the step.
+    """
+
+    step: jax.Array
+    params: Tree
+    variables: Tree
+    opt_state: Tree
+
+
+jax.tree_util.register_dataclass(
+    TrainState,
+    data_fields=["step", "params", "variables", "opt_state"],
+    meta_fields=[],
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """An `nnx.Module` without its arrays."""
+
+    graph: Any
+    params: nnx.State
+    variables: nnx.State
+
+    @classmethod
+    def of(cls, module: nnx.Module) -> "Definition":
+        """Of a real or an abstract module."""
+        return cls(*nnx.split(module, nnx.Param, ...))
+
+    def arrays(self) -> tuple[Tree, Tree]:
+        """(params, variables) as nested dicts of arrays with string keys."""
+        return _pure(self.params), _pure(self.variables)
+
+    def shardings(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> tuple:
+        """(params, variables) as nested dicts of shardings."""
+        return tuple(
+            _string_keys(sharding.parameter_shardings(state, mesh, rules))
+            for state in (self.params, self.variables)
+        )
+
+    def module(self, params: Tree, variables: Tree) -> nnx.Module:
+        """The module holding these arrays."""
+        return nnx.merge(
+            self.graph,
+            _filled(self.params, params),
+            _filled(self.variables, variables),
+        )
+
+
+class Learnt:
+    """The student and the loss terms, as definitions over a `TrainState`'s arrays."""
+
+    def __init__(self, student: Any, terms: Sequence[LossTerm], optimizer: Any):
+        self._make_student = student
+        self._given_terms = tuple(terms)
+        self.optimizer = optimizers.relaxed(optimizer)
+        modules = nnx.eval_shape(self._modules, jax.random.key(0))
+        self._definitions = {
+            name: Definition.of(module) for name, module in modules.items()
+        }
+
+    def _modules(self, key: jax.Array) -> dict[str, nnx.Module]:
+        """By name ("" is the student): every module that owns arrays, fresh."""
+        modules = {"": self._make_student(rngs=nnx.Rngs(params=key))}
+        for index, term in enumerate(self._given_terms):
+            if not isinstance(term.loss, Loss):
+                rngs = nnx.Rngs(params=jax.random.fold_in(key, index))
+                modules[term.name] = term.loss(rngs=rngs)
+        return modules
+
+    def student(self, params: Tree, variables: Tree) -> Model:
+        """The student over the arrays of `TrainState.params["student"]`."""
+        return self._definitions[""].module(params, variables)
+
+    def terms(self, params: Tree, variables: Tree) -> list[LossTerm]:
+        """The terms over the arrays of `TrainState.params["losses"]`."""
+        terms = []
+        for term in self._given_terms:
+            if term.name in self._definitions:
+                owner = self._definitions[term.name]
+                module = owner.module(params[term.name], variables[term.name])
+                term = dataclasses.replace(term, loss=module)
+            terms.append(term)
+        return terms
+
+    def abstract_student(self) -> Model:
+        """The student, for what depends on no array."""
+        return self.student(*self._definitions[""].arrays())
+
+    def abstract_terms(self) -> list[LossTerm]:
+        """The terms, for what depends on no array: needs, scope, masks, weights."""
+        losses = {name: d.arrays() for name, d in self._definitions.items()}
+        return self.terms(
+            {name: params for name, (params, _) in losses.items()},
+            {name: variables for name, (_, variables) in losses.items()},
+        )
+
+    def initial(self, key: jax.Array) -> TrainState:
+        """A fresh state; to be called under `jit` with `shardings`."""
+        arrays = {n: Definition.of(m).arrays() for n, m in self._modules(key).items()}
+        params, variables = _laid_out(arrays)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            variables=variables,
+            opt_state=self.optimizer.init(params),
+        )
+
+    def shardings(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> TrainState:
+        """A `NamedSharding` for every array of the state, optimiser's included."""
+        params, variables = _laid_out(
+            {n: d.shardings(mesh, rules) for n, d in self._definitions.items()}
+        )
+        everywhere = mesh_lib.replicated(mesh)
+        abstract = jax.eval_shape(self.initial, jax.random.key(0))
+        return TrainState(
+            step=everywhere,
+            params=params,
+            variables=variables,
+            opt_state=optax.tree_utils.tree_map_params(
+                self.optimizer,
+                lambda _, placed: placed,
+                abstract.opt_state,
+                params,
+                transform_non_params=lambda _: everywhere,
+            ),
+        )
+
+    def create(
+        self, seed: int, mesh: jax.sharding.Mesh, rules: sharding.Rules
+    ) -> TrainState:
+        """A fresh state, made under `jit` straight into its shardings."""
+        make = jax.jit(self.initial, out_shardings=self.shardings(mesh, rules))
+        return make(jax.random.key(seed))
+
+    def abstract(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> TrainState:
+        """Shapes, dtypes and shardings of the state; no array is made."""
+        return jax.tree.map(
+            lambda x, placed: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
+            jax.eval_shape(self.initial, jax.random.key(0)),
+            self.shardings(mesh, rules),
+        )
+
+
+def _laid_out(pairs: Mapping[str, tuple[Tree, Tree]]) -> tuple[Tree, Tree]:
+    """{name: (params, variables)} as the two layouts of a `TrainState`."""
+
+    def layout(which: int) -> Tree:
+        losses = {name: pair[which] for name, pair in pairs.items() if name}
+        return {"student": pairs[""][which], "losses": losses}
+
+    return layout(0), layout(1)
+
+
+def _pure(state: nnx.State) -> Tree:
+    return _string_keys(nnx.to_pure_dict(state))
+
+
+def _string_keys(tree: Tree) -> Tree:
+    if not isinstance(tree, Mapping):
+        return tree
+    return {str(key): _string_keys(value) for key, value in tree.items()}
+
+
+def _filled(state: nnx.State, arrays: Tree) -> nnx.State:
+    filled = jax.tree.map(lambda x: x, state)
+    nnx.replace_by_pure_dict(filled, nnx.restore_int_paths(arrays))
+    return filled

@@ -1,0 +1,98 @@
+"""The train step: gradients, optimiser, metrics, compiled once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from clu import metrics as clu_metrics
+
+from models import sharding
+from models.base import Batch
+from runner import experts, runtime
+from runner.objective import Gradients, Objective
+from runner.state import Learnt, TrainState
+
+Metrics = Mapping[str, clu_metrics.Metric]
+
+
+class TrainStep:
+    """`leaves, batch -> leaves, metrics`: the state crosses as flat, donated leaves."""
+
+    def __init__(
+        self,
+        learnt: Learnt,
+        *,
+        mesh: jax.sharding.Mesh,
+        config: runtime.Runtime,
+        seed: int,
+    ):
+        self.mesh, self.rules = mesh, config.mesh.rules
+        self.optimizer = learnt.optimizer
+        self.objective = Objective(learnt, mesh=mesh, config=config.step, seed=seed)
+        self.state = learnt.abstract(mesh, self.rules)
+        leaves, self._structure = jax.tree.flatten(self.state)
+        self.compiled = jax.jit(
+            self._on_leaves,
+            donate_argnums=0,
+            out_shardings=([x.sharding for x in leaves], None),
+        )
+
+    def __call__(
+        self, leaves: list[jax.Array], batch: Batch
+    ) -> tuple[list[jax.Array], Metrics]:
+        """The next state's leaves; those given are consumed."""
+        return self.compiled(leaves, batch)
+
+    def unflatten(self, leaves: list[jax.Array]) -> TrainState:
+        """The state that these are the leaves of."""
+        return jax.tree.unflatten(self._structure, leaves)
+
+    def _on_leaves(self, leaves: list[jax.Array], batch: Batch) -> tuple:
+        with sharding.use(self.mesh, self.rules):
+            state, metrics = self.update(self.unflatten(leaves), batch)
+        return jax.tree.leaves(state), metrics
+
+    def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One optimiser step, as a pure function."""
+        found = self.objective(state.params, state.variables, batch, state.step)
+        updates, opt_state = self.optimizer.update(
+            found.params, state.opt_state, state.params
+        )
+        following = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            variables=state.variables,
+            opt_state=opt_state,
+        )
+        return following, self._metrics(found, state, updates, opt_state)
+
+    def _metrics(
+        self, found: Gradients, state: TrainState, updates: Any, opt_state: Any
+    ) -> dict[str, clu_metrics.Metric]:
+        parameter_norm = optax.global_norm(state.params)
+        scalars = {
+            "learning/total": found.total,
+            "optimizer/gradient_norm": optax.global_norm(found.params),
+            "optimizer/parameter_norm": parameter_norm,
+            "optimizer/update_ratio": optax.global_norm(updates)
+            / jnp.maximum(parameter_norm, jnp.finfo(jnp.float32).tiny),
+        }
+        rate = optax.tree_utils.tree_get(
+            opt_state,
+            "learning_rate",
+            filtering=lambda path, value: isinstance(value, jax.Array),
+        )
+        if rate is not None:
+            scalars["optimizer/learning_rate"] = rate
+        for term in self.objective.terms:
+            scalars[f"weights/{term.name}"] = term.weight_at(state.step)
+        if found.expert_load is not None:
+            for name, value in experts.summary(found.expert_load).items():
+                scalars[f"moe/{name}"] = value
+        averages = {f"learning/{name}": x for name, x in found.terms.items()}
+        return averages | {
+            name: clu_metrics.LastValue.from_model_output(value)
+            for name, value in scalars.items()
+        }
