@@ -1,0 +1,294 @@
+"""Checkpoints: saved in the background, sealed when on the disk, checked before use.
+
+Orbax copies the arrays to the host, writes them into a temporary directory and renames
+it. A save counts only after that, once every file is synced, digested and listed in a
+manifest (`runner/manifest.py`). A directory without a good manifest is never restored.
+
+On several processes every method is a collective call on one shared directory: orbax
+ends a save with a barrier, after which process 0 alone seals, checks and deletes.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from runner import manifest
+from runner.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A checkpoint that does not count, and why."""
+
+    step: int
+    reason: str
+
+
+class Checkpoints:
+    """The checkpoints of one run, `<directory>/<step>/`.
+
+    refused: what `latest_verified` passed over, newest first.
+    """
+
+    def __init__(self, directory: Path | str, *, keep: int):
+        """Touches nothing on disk; directories are made by the first `save`.
+
+        Args:
+          directory: that of this run's checkpoints; only its owner may `save`.
+          keep: how many verified ones stay; older ones go once a newer is sealed.
+        """
+        if keep < 1:
+            raise UserError(f"checkpoints to keep must be positive, got {keep}")
+        self.refused: list[Refused] = []
+        self._directory = Path(directory).absolute()
+        self._keep = keep
+        self._verified: dict[int, manifest.Manifest] = {}
+        self._settled: set[int] = set()
+        self._sealing: concurrent.futures.Future[None] | None = None
+
+    def save(self, step: int, tree: Any) -> None:
+        """Save in the background; on return the arrays may be donated.
+
+        Blocks for the copy to the host, and for the save before it where that is not
+        done. A step that this object has saved or restored is not saved again.
+
+        Args:
+          step: as in the name of the directory.
+          tree: of `jax.Array`s, at least one of them not empty.
+
+        Raises:
+          UserError: this or the previous save could not be written, and why.
+        """
+        self.wait()
+        if step in self._settled:
+            return
+        if jax.process_index() == 0:
+            self._clean()
+        leaves = _by_path(tree)
+        # Orbax refuses arrays of size zero; their shape in the manifest is enough.
+        arrays = {path: leaf for path, leaf in leaves.items() if leaf.size}
+        with self._named(step):
+            self._orbax.save(
+                self._at(step), args=ocp.args.StandardSave(arrays), force=True
+            )
+        self._sealing = self._background.submit(
+            self._seal, step, {path: _leaf(leaf) for path, leaf in leaves.items()}
+        )
+
+    def wait(self) -> None:
+        """Wait until the last save is sealed.
+
+        Raises:
+          UserError: it could not be written, and why.
+        """
+        if self._sealing is not None:
+            sealing, self._sealing = self._sealing, None
+            sealing.result()
+
+    def latest_verified(self) -> int | None:
+        """The newest step whose every file is as it was sealed, or None.
+
+        Newer ones that are damaged are logged and listed in `refused`.
+        """
+        self.wait()
+        latest = -1
+        if jax.process_index() == 0:
+            latest = self._check_newest()
+        if jax.process_count() > 1:
+            latest = int(multihost_utils.broadcast_one_to_all(jnp.int32(latest)))
+        return None if latest < 0 else latest
+
+    def restore(self, step: int, abstract: Any) -> Any:
+        """The tree saved at `step`, onto the shardings of `abstract`, bit for bit.
+
+        Args:
+          step: one that `latest_verified` named, or any other, which is then checked.
+          abstract: tree of `jax.ShapeDtypeStruct` with shardings, of any mesh.
+
+        Raises:
+          UserError: the checkpoint is damaged, or a leaf is absent, unknown, or of
+            another shape or dtype than asked for.
+        """
+        self.wait()
+        wanted = _by_path(abstract)
+        saved = self._manifest(step)
+        _compare(saved, wanted)
+        restored = self._orbax.restore(
+            self._at(step),
+            args=ocp.args.StandardRestore(
+                {path: _placed(leaf) for path, leaf in wanted.items() if leaf.size}
+            ),
+        )
+        self._settled.add(step)
+        leaves = [
+            restored[path] if leaf.size else _empty(leaf)
+            for path, leaf in wanted.items()
+        ]
+        return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+
+    def close(self) -> None:
+        """Wait for the last save, then let go of the threads.
+
+        Raises:
+          UserError: the last save could not be written, and why.
+        """
+        try:
+            self.wait()
+        finally:
+            if "_background" in vars(self):
+                self._background.shutdown()
+            if "_orbax" in vars(self):
+                self._orbax.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        if error is None:
+            return self.close()
+        try:
+            self.close()
+        except Exception as failure:  # the error under way is the one to show
+            log.error("%s", failure)
+
+    @functools.cached_property
+    def _orbax(self) -> ocp.AsyncCheckpointer:
+        # A directory that cannot be made is an error now, not a time-out in minutes.
+        return ocp.AsyncCheckpointer(
+            ocp.StandardCheckpointHandler(),
+            async_options=ocp.options.AsyncOptions(
+                create_directories_asynchronously=False
+            ),
+        )
+
+    @functools.cached_property
+    def _background(self) -> concurrent.futures.ThreadPoolExecutor:
+        return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="seal")
+
+    def _at(self, step: int) -> Path:
+        return self._directory / f"{step:08d}"
+
+    def _steps(self) -> list[int]:
+        """Every step with a directory, good or not, ascending."""
+        if not self._directory.is_dir():
+            return []
+        names = [path.name for path in self._directory.iterdir() if path.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _check_newest(self) -> int:
+        self.refused = []
+        for step in reversed(self._steps()):
+            try:
+                self._verified[step] = manifest.check(self._at(step), step=step)
+            except manifest.Damaged as damage:
+                self.refused.append(Refused(step=step, reason=str(damage)))
+                log.warning("checkpoint %s refused: %s", self._at(step), damage)
+            else:
+                return step
+        return -1
+
+    def _manifest(self, step: int) -> manifest.Manifest:
+        if step in self._verified:
+            return self._verified[step]
+        verify = manifest.check if jax.process_index() == 0 else manifest.read
+        try:
+            return verify(self._at(step), step=step)
+        except manifest.Damaged as damage:
+            raise UserError(
+                f"checkpoint {self._at(step)} refused: {damage}"
+            ) from damage
+
+    def _seal(self, step: int, leaves: dict[str, manifest.Leaf]) -> None:
+        with self._named(step):
+            self._orbax.wait_until_finished()
+            if jax.process_index() == 0:
+                sealed = manifest.seal(self._at(step), step=step, leaves=leaves)
+                self._verified[step] = sealed
+                self._delete_old(step)
+            self._settled.add(step)
+
+    def _delete_old(self, newest: int) -> None:
+        """Keep `keep` sealed steps up to `newest`, and nothing older than those."""
+        older = [step for step in self._steps() if step <= newest]
+        sealed = [step for step in older if (self._at(step) / manifest.NAME).exists()]
+        for step in older:
+            if step < sealed[-self._keep :][0]:
+                # First the manifest: a directory half deleted must not look whole.
+                (self._at(step) / manifest.NAME).unlink(missing_ok=True)
+                shutil.rmtree(self._at(step))
+                self._verified.pop(step, None)
+
+    def _clean(self) -> None:
+        """Delete the temporary directories of killed runs."""
+        for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _named(self, step: int):
+        """Name the checkpoint in a disk's error; tensorstore's are ValueErrors."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = str(error).partition("\n")[0][:300]
+            raise UserError(
+                f"checkpoint {self._at(step)} could not be written: {reason}"
+            ) from error
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    """Leaves by path, in tree order: `{"params/student/head": array}`.
+
+    Raises:
+      ValueError: two leaves share a path (a key holds a `/`).
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in paths
+    }
+    if len(named) != len(paths):
+        raise ValueError("two leaves share one path; a key must not hold '/'")
+    return named
+
+
+def _leaf(leaf: Any) -> manifest.Leaf:
+    return manifest.Leaf(shape=tuple(leaf.shape), dtype=str(leaf.dtype))
+
+
+def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    """With no sharding, on the first device, never as it lay when it was saved."""
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _empty(leaf: Any) -> jax.Array:
+    return jnp.zeros(leaf.shape, leaf.dtype, device=_placed(leaf).sharding)
+
+
+def _compare(saved: manifest.Manifest, wanted: dict[str, Any]) -> None:
+    """Refuse a tree other than the saved one, naming the first parameter at odds."""
+    where = f"checkpoint of step {saved.step}"
+    for path, leaf in wanted.items():
+        if path not in saved.leaves:
+            hint = nearest(path, saved.leaves)
+            raise UserError(f"{where} has no '{path}'{hint}")
+        if _leaf(leaf) != saved.leaves[path]:
+            held = saved.leaves[path]
+            raise UserError(f"{where}: '{path}' is {held}, wanted {_leaf(leaf)}")
+    unknown = sorted(saved.leaves.keys() - wanted.keys())
+    if unknown:
+        raise UserError(f"{where} holds '{unknown[0]}', which was not asked for")

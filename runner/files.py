@@ -1,0 +1,77 @@
+"""Files that are whole or absent, whenever the program is killed."""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+TEMPORARY = ".tmp-"
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` by `text`: a temporary file beside it, synced, then renamed.
+
+    Raises:
+      OSError: and leaves no temporary file behind.
+    """
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Delete what a killed `write_atomic` left in `directory`."""
+    for path in directory.glob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+
+
+def truncate_after(path: Path, step: int) -> None:
+    """Drop the JSON lines of steps after `step`, and lines that are not whole.
+
+    A resumed run writes those steps again; without this they would stand twice. Call
+    it before the file is opened for appending. Lines without a `step` stay. No file
+    is no error.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if _is_up_to(line, step)]
+    if kept != lines:
+        write_atomic(path, "".join(kept))
+
+
+def _is_up_to(line: str, step: int) -> bool:
+    if not line.endswith("\n"):
+        return False
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return not isinstance(record, dict) or record.get("step", step) <= step
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
