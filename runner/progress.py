@@ -69,7 +69,7 @@ class Terminal:
         if self._status:
             dots = "..." if self.plain_ascii else "…"
             status = f"{self._status}{dots}"
-            line = f"{_visible(line, self.width - len(status) - 2)}  {status}".lstrip()
+            line = f"{_cut(line, self.width - len(status) - 2)}  {status}".lstrip()
         self._write(_CLEAR + line + (_RESET if self.colored else ""))
 
     def _write(self, text: str) -> None:
@@ -152,7 +152,7 @@ def line(
     Too narrow a terminal first shortens the bar, then drops parts from the right.
     """
     count = f"{step:>{len(str(num_steps))}}/{num_steps}"
-    numbers = [f"{name} {value:.4g}" for name, value in values.items()]
+    numbers = [f"{name} {value:#.4g}" for name, value in values.items()]
     parts = [f"{100 * step // max(num_steps, 1):>3}%", *numbers, speed, time_left]
     parts = [part for part in parts if part]
     if not terminal.live:
@@ -199,19 +199,21 @@ def quantity(value: float) -> str:
     return f"{value:.{digits}f}{('', 'k', 'M', 'G')[power]}"
 
 
-def _visible(text: str, width: int) -> str:
-    """`text` cut to `width` columns; colour codes take none."""
-    shown, columns, i = [], 0, 0
+def _cut(text: str, width: int) -> str:
+    """The parts of `text` that fit in `width` columns; colour codes take none."""
+    shown, columns, i = "", 0, 0
     while i < len(text) and columns < width:
         if text[i] == "\x1b":
             end = text.index("m", i) + 1
-            shown.append(text[i:end])
+            shown += text[i:end]
             i = end
         else:
-            shown.append(text[i])
+            shown += text[i]
             columns += 1
             i += 1
-    return "".join(shown) + (_RESET if "\x1b" in text else "")
+    if i < len(text):
+        shown = shown.rpartition("  ")[0] or shown
+    return shown + (_RESET if "\x1b" in text else "")
 
 
 def _encodes(stream: TextIO, text: str) -> bool:

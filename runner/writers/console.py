@@ -8,6 +8,8 @@ import numpy as np
 from runner.progress import Terminal
 from runner.writers.base import PartialWriter
 
+# The usual ones in short: an evaluation should fit on a line.
+SHORT = {"bits_per_byte": "bits/byte", "calibration_error": "ECE"}
 TRAINING = frozenset({"learning", "weights", "optimizer", "moe", "speed"})
 
 
@@ -26,10 +28,11 @@ class ConsoleWriter(PartialWriter):
             group, _, metric = name.rpartition("/")
             if group.partition("/")[0] not in TRAINING:
                 number = np.asarray(value).item()
-                text = f"{metric.replace('_', ' ')} {number:.4g}"
+                label = SHORT.get(metric, metric.replace("_", " "))
+                text = f"{label} {number:#.4g}"
                 groups.setdefault(group, []).append(text)
         for group, texts in groups.items():
-            self._terminal.print(f"step {step}  {group or 'run'}: {', '.join(texts)}")
+            self._terminal.print(f"step {step}  {group or 'run'}: {'  '.join(texts)}")
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         for name, text in texts.items():

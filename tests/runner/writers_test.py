@@ -184,7 +184,7 @@ def test_the_console_shows_results_and_leaves_training_to_the_live_line(
     writer.write_texts(5, {"samples/0": "two\nlines"})
     writer.close()
     assert capsys.readouterr().out.splitlines() == [
-        "step 5  held_out: loss 4.512, bits per byte 1.7",
+        "step 5  held_out: loss 4.512  bits/byte 1.700",
         "step 5  samples/0: two lines",
     ]
 
