@@ -1,0 +1,137 @@
+"""What a student is measured by on data it does not learn from."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import losses
+from models import sharding
+from models.base import Batch
+from runner import mesh as mesh_lib
+from runner import runtime
+from runner.blocks import Blocks
+from runner.head import Head
+from runner.state import Learnt, TrainState
+
+if TYPE_CHECKING:
+    from runner.data import DataSource
+
+BINS = 15
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The student's next-token predictions on some data.
+
+    loss:              nats per token, `-log q(y)`.
+    perplexity:        its exponential.
+    bits_per_byte:     of the text that the targets stand for.
+    accuracy:          share of tokens whose most probable token is the target.
+    calibration_error: `Σ_b n_b/N |accuracy_b - confidence_b|` over 15 equal bins of the
+                       top probability (Guo et al. 2017, arXiv:1706.04599, eq. 3).
+
+    Raises:
+      ValueError: batch_size is below 1.
+    """
+
+    name: str
+    data: "DataSource"
+    batch_size: int
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+class Evaluator:
+    """An evaluation, compiled for a student on a mesh."""
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        learnt: Learnt,
+        *,
+        mesh: jax.sharding.Mesh,
+        config: runtime.Runtime,
+    ):
+        from runner import data
+
+        self._dataset = data.load(evaluation.data, config.input)
+        self._batches = functools.partial(
+            data.evaluation_batches,
+            self._dataset,
+            batch_size=evaluation.batch_size,
+            sharding=mesh_lib.batch_sharding(mesh),
+            config=config.input,
+        )
+        self._learnt, self._mesh, self._config = learnt, mesh, config
+        self._token_bytes = np.asarray(self._dataset.vocabulary.token_bytes, np.int32)
+        self._sums = jax.jit(self._batch_sums)
+
+    def __call__(self, state: TrainState, *, limit: int | None = None) -> dict[str, float]:
+        """The metrics over the first `limit` batches (None: over all of them)."""
+        total: dict[str, np.ndarray] = {}
+        for batch in self._batches(limit=limit):
+            sums = self._sums(
+                state.params["student"], state.variables["student"], batch
+            )
+            for name, value in jax.device_get(sums).items():
+                total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
+        return metrics(total)
+
+    def _batch_sums(self, params: Tree, variables: Tree, batch: Batch) -> Tree:
+        with sharding.use(self._mesh, self._config.mesh.rules):
+            hidden = self._learnt.student(params, variables).trunk(batch).hidden
+            head = Head(self._learnt, params, variables, hidden)
+            tokens = {name: batch[name] for name in ("targets", "mask")}
+            tokens["hidden"] = hidden
+            tokens["bytes"] = jnp.asarray(self._token_bytes)[batch["targets"]]
+            blocks = Blocks(
+                mesh=self._mesh,
+                token_axes=batch["targets"].shape,
+                size=self._config.step.token_block,
+            )
+            shared = (head.leaves(params), variables)
+            return blocks.sums(functools.partial(_block_sums, head), shared, tokens)
+
+
+def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
+    mask = block["mask"]
+    outputs = losses.Outputs(batch=block, logits=head(*shared, block["hidden"]))
+    outputs = outputs.where(mask)
+    confidence = jnp.exp(jnp.max(outputs.logits, axis=-1) - outputs.log_normalizer())
+    correct = jnp.argmax(outputs.logits, axis=-1) == block["targets"]
+    bins = jnp.minimum((confidence * BINS).astype(jnp.int32), BINS - 1)
+    in_bin = jax.nn.one_hot(bins, BINS) * mask[..., None]
+    values = losses.CrossEntropy()(outputs)
+    return {
+        "count": jnp.sum(mask, dtype=jnp.float32),
+        "nats": jnp.sum(jnp.where(mask, values, 0.0)),
+        "bytes": jnp.sum(jnp.where(mask, block["bytes"], 0), dtype=jnp.float32),
+        "correct": jnp.tensordot(correct.astype(jnp.float32), in_bin, axes=mask.ndim),
+        "confidence": jnp.tensordot(confidence, in_bin, axes=mask.ndim),
+    }
+
+
+def metrics(sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The numbers of `Evaluation`, from sums over tokens."""
+    count = max(float(sums["count"]), 1.0)
+    loss = float(sums["nats"]) / count
+    found = {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "accuracy": float(np.sum(sums["correct"])) / count,
+        "calibration_error": float(
+            np.sum(np.abs(sums["correct"] - sums["confidence"])) / count
+        ),
+    }
+    if sums["bytes"] > 0:
+        found["bits_per_byte"] = float(sums["nats"] / sums["bytes"]) / math.log(2)
+    return found

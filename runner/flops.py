@@ -1,0 +1,83 @@
+"""Matmul FLOPs of a jaxpr, loop trip counts included.
+
+`compiled.cost_analysis()` counts the body of a loop once, which for a scan over token
+blocks or layers is off by the number of them; the jaxpr knows the trip counts.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+PEAK: dict[str, float] = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+}
+"""Dense bfloat16 FLOP/s of one chip, from the vendors' data sheets, by kind."""
+
+
+def peak(device: jax.Device) -> float | None:
+    """The chip's dense bfloat16 FLOP/s, or None where it is not known."""
+    kinds = [kind for kind in PEAK if device.device_kind.startswith(kind)]
+    return PEAK[max(kinds, key=len)] if kinds else None
+
+
+def matmul_flops(fn: Callable, *args: Any) -> int:
+    """Multiplications and additions in the matmuls of `fn(*args)`, on all devices.
+
+    Args may be arrays or `jax.ShapeDtypeStruct`s. Of a `cond` the costliest branch
+    counts, of a `while` one trip.
+    """
+    return _flops(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _flops(jaxpr: Any) -> int:
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: Any) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        left = equation.invars[0].aval
+        depth = math.prod(left.shape[axis] for axis in contracted)
+        return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+    if name == "ragged_dot_general":
+        numbers = params["ragged_dot_dimension_numbers"]
+        left, right = (x.aval.shape for x in equation.invars[:2])
+        (_, contracted), (_, batched) = numbers.dot_dimension_numbers
+        taken = {*contracted, *batched, *numbers.rhs_group_dimensions}
+        free = math.prod(n for axis, n in enumerate(right) if axis not in taken)
+        return 2 * math.prod(left) * free
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        channels = params["dimension_numbers"].rhs_spec[0]
+        out = math.prod(equation.outvars[0].aval.shape)
+        return 2 * out * math.prod(kernel) // kernel[channels]
+    inner = [_flops(jaxpr) for jaxpr in _jaxprs(params)]
+    if name == "cond":
+        return max(inner)
+    return sum(inner) * _times(name, params)
+
+
+def _times(name: str, params: dict[str, Any]) -> int:
+    if name == "scan":
+        return params["length"]
+    if name == "shard_map":
+        manual = params.get("manual_axes", params["mesh"].axis_names)
+        return math.prod(params["mesh"].shape[axis] for axis in manual)
+    return 1
+
+
+def _jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+    for value in params.values():
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            item = getattr(item, "jaxpr", item)
+            if hasattr(item, "eqns"):
+                yield item
