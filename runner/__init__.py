@@ -1,0 +1,23 @@
+"""The runner: a graph in, a trained student out. `runner --help` says how.
+
+Names are imported when they are first used, so that `runner --help` and mistakes on
+the command line are answered before jax is imported.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.experiment import Experiment
+
+_HOMES = {
+    "Experiment": "runner.experiment",
+}
+
+__all__ = ["Experiment"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'runner' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,165 @@
+"""Command-line flags: one left-to-right pass over argv, and nothing imported for it."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+
+from runner.errors import UserError, nearest
+
+_VALUED = ("fdl_config", "fdl_config_file", "workdir", "diff", "graph")
+_REPEATED = ("fiddler", "gin_file", "gin_bindings")
+_BARE = ("print_config", "dry_run", "help", "version")
+_PREFIXES = ("fdl.", "fdl_tag.", "gin.")
+_ACTIONS = ("print_config", "diff", "graph", "dry_run")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """One flag as given. `name` has no dashes: `fdl.num_steps`, `workdir`."""
+
+    name: str
+    value: str = ""
+
+    def __str__(self) -> str:
+        return f"--{self.name}={self.value}" if self.value else f"--{self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What a command line asks for.
+
+    overrides: `fdl.*`, `fdl_tag.*` and `fiddler`, in order.
+    runtime:   `gin.*`, `gin_file` and `gin_bindings`, in order.
+    action:    what to do instead of running; value empty where it takes none.
+    """
+
+    config: str | None = None
+    config_file: str | None = None
+    workdir: str | None = None
+    overrides: tuple[Flag, ...] = ()
+    runtime: tuple[Flag, ...] = ()
+    action: Flag | None = None
+
+    @property
+    def base(self) -> str | None:
+        """Where the graph comes from, if the command says."""
+        return self.config or self.config_file
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command that `arguments` (argv without the program) spell.
+
+    Raises:
+      UserError: an unknown flag, a missing value, or flags that exclude each other.
+    """
+    flags = list(_split(arguments))
+    for name in ("help", "version"):
+        if Flag(name) in flags:
+            return Command(action=Flag(name))
+    once = {name: _only(flags, name) for name in _VALUED}
+    actions = [flag for flag in flags if flag.name in _ACTIONS]
+    command = Command(
+        config=once["fdl_config"],
+        config_file=once["fdl_config_file"],
+        workdir=once["workdir"],
+        overrides=tuple(
+            f for f in flags if f.name.startswith(("fdl.", "fdl_tag.", "fiddler"))
+        ),
+        runtime=tuple(f for f in flags if f.name.startswith("gin")),
+        action=actions[0] if actions else None,
+    )
+    _refuse_conflicts(command, actions)
+    return command
+
+
+def _split(arguments: Sequence[str]) -> Iterator[Flag]:
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("-h", "-help"):
+            argument = "--help"
+        dashed, assigned, value = argument.partition("=")
+        if not dashed.startswith("--") or dashed == "--":
+            raise UserError(_not_a_flag(argument))
+        name = dashed.removeprefix("--")
+        if name in _BARE:
+            if assigned:
+                raise UserError(f"--{name} takes no value, got '{value}'")
+            yield Flag(name)
+            continue
+        if name not in _VALUED + _REPEATED:
+            _refuse_unknown(name)
+        if not assigned:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"--{name} needs a value: --{name}={_example(name)}")
+            value = rest.pop(0)
+        if not value and name in _VALUED + _REPEATED:
+            raise UserError(f"--{name} needs a value: --{name}={_example(name)}")
+        yield Flag(name, value)
+
+
+def _refuse_unknown(name: str) -> None:
+    for prefix in _PREFIXES:
+        if name.startswith(prefix):
+            if name == prefix:
+                raise UserError(f"--{name} needs a name: --{name}{_example(name)}")
+            return
+    stem = re.split(r"[.\[]", name)[0]
+    known = [*_VALUED, *_REPEATED, *_BARE]
+    hint = nearest(name if "." not in name else stem, known)
+    if stem in ("fdl", "fdl_tag", "gin"):
+        hint = f"; write --{stem}.name=value"
+    raise UserError(f"unknown flag --{name}{hint} (--help lists them)")
+
+
+def _not_a_flag(argument: str) -> str:
+    if argument.endswith(".py"):
+        return f"unexpected '{argument}'; did you mean --fdl_config={argument}?"
+    if argument.startswith("-") and len(argument) > 2:
+        return f"unknown flag {argument}; flags begin with two dashes"
+    return f"unexpected '{argument}'; expected flags such as --workdir=DIR"
+
+
+def _example(name: str) -> str:
+    examples = {
+        "fdl_config": "configs/moe.py",
+        "fdl_config_file": "DIR/config.json",
+        "workdir": "DIR",
+        "diff": "configs/moe.py",
+        "graph": "graph.svg",
+        "fiddler": "'bigger(factor=2)'",
+        "gin_file": "configs/runtime/cpu.gin",
+        "gin_bindings": "'loop.log_every = 50'",
+        "fdl.": "num_steps=200",
+        "fdl_tag.": "DType=bfloat16",
+        "gin.": "loop.log_every=50",
+    }
+    return examples.get(name, "VALUE")
+
+
+def _only(flags: Sequence[Flag], name: str) -> str | None:
+    values = [flag.value for flag in flags if flag.name == name]
+    if len(values) > 1:
+        raise UserError(f"--{name} is given {len(values)} times: {', '.join(values)}")
+    return values[0] if values else None
+
+
+def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
+    if command.config and command.config_file:
+        raise UserError(
+            "--fdl_config and --fdl_config_file both name the graph; give one"
+        )
+    if len(actions) > 1:
+        both = " and ".join(f"--{flag.name}" for flag in actions[:2])
+        raise UserError(f"{both} are given; give one")
+    if not command.base and not command.workdir:
+        raise UserError(
+            "no experiment; give --fdl_config=configs/NAME.py (--help has examples)"
+        )
+    if not command.workdir and not actions:
+        raise UserError(
+            "no place for the results; give --workdir=DIR (--print_config only looks)"
+        )
+    graph = command.action
+    if graph and graph.name == "graph" and not graph.value.endswith(".svg"):
+        raise UserError(f"{graph}: expected a file name that ends in .svg")

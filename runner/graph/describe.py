@@ -1,0 +1,117 @@
+"""A graph as sorted `path: value` lines, classes and defaults included.
+
+The lines say all that a graph says: two graphs that build different things differ in
+a line. A class stands at the path of its node; items of a list stand under their
+names; a node that is used twice stands at the first path in the sort order.
+"""
+
+import collections.abc
+import enum
+import re
+from typing import Any
+
+import fiddle as fdl
+
+from runner.graph import paths
+from runner.graph.names import public
+
+ROOT = "<root>"
+
+
+def text(cfg: fdl.Buildable) -> str:
+    """All lines, one final newline."""
+    return "".join(f"{path}: {value}\n" for path, value in lines(cfg).items())
+
+
+def lines(cfg: fdl.Buildable) -> dict[str, str]:
+    """Value (as text) by path, in path order."""
+    found: dict[str, str] = {}
+    _collect(cfg, "", found, {})
+    return {path: found[path] for path in sorted(found, key=_natural)}
+
+
+def changes(old: str, new: str) -> list[str]:
+    """What turns the text of one graph into another's: `- path: was`, `+ path: is`."""
+    before, after = _parse(old), _parse(new)
+    result = []
+    for path in sorted({**before, **after}, key=_natural):
+        if before.get(path) != after.get(path):
+            result += [f"- {path}: {before[path]}"] if path in before else []
+            result += [f"+ {path}: {after[path]}"] if path in after else []
+    return result
+
+
+def _collect(
+    value: Any, path: str, found: dict[str, str], seen: dict[int, str]
+) -> None:
+    here = path.removeprefix(".") or ROOT
+    if isinstance(value, fdl.Buildable) and seen.setdefault(id(value), here) != here:
+        found[here] = f"-> {seen[id(value)]}"
+        return
+    inner = paths.children(value) if _has_node(value) else None
+    if inner is None:
+        found[here] = leaf(value)
+        return
+    found[here] = _head(value)
+    named = paths.item_names(value) is not None
+    by_segment = {paths.segment(value, key): inner[key] for key in inner}
+    for segment in sorted(by_segment, key=_natural):
+        child = by_segment[segment].value
+        if child is paths.UNSET and isinstance(value, fdl.Partial):
+            continue  # the caller's to give
+        _collect(child, path + segment, found, seen)
+        if named:  # the path says it
+            found.pop(f"{path}{segment}.name".removeprefix("."), None)
+
+
+def _head(value: Any) -> str:
+    if isinstance(value, fdl.Buildable):
+        name = public(fdl.get_callable(value))
+        return f"partial({name})" if isinstance(value, fdl.Partial) else name
+    if paths.is_node(value):
+        return public(type(value))
+    keys = paths.item_names(value) or [str(key) for key in paths.children(value) or {}]
+    left, right = {list: "[]", tuple: "()"}.get(type(value), "{}")
+    return f"{left}{', '.join(keys)}{right}"
+
+
+def leaf(value: Any) -> str:
+    """A value without nodes, the same in every process."""
+    if value is paths.UNSET:
+        return "(required)"
+    if isinstance(value, enum.Enum):
+        return f"{public(type(value))}.{value.name}"
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        left, right = "[]" if isinstance(value, list) else "()"
+        inner = ", ".join(leaf(item) for item in value)
+        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
+        return f"{left}{inner}{comma}{right}"
+    if isinstance(value, (set, frozenset)):
+        return "{" + ", ".join(sorted(leaf(item) for item in value)) + "}"
+    if isinstance(value, collections.abc.Mapping):
+        pairs = (f"{leaf(key)}: {leaf(item)}" for key, item in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if callable(value) and hasattr(value, "__name__"):
+        return public(value)
+    said = repr(value)
+    return public(value) if " at 0x" in said else " ".join(said.split())
+
+
+def _has_node(value: Any) -> bool:
+    if paths.is_node(value):
+        return True
+    inner = paths.children(value) or {}
+    return any(_has_node(child.value) for child in inner.values())
+
+
+def _natural(path: str) -> list[tuple[int, int | str]]:
+    """`[2]` before `[10]`, a node before its fields."""
+    if path == ROOT:
+        return []
+    parts = re.findall(r"\d+|\D", path)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def _parse(described: str) -> dict[str, str]:
+    pairs = (line.partition(": ") for line in described.splitlines() if line)
+    return {path: value for path, _, value in pairs}

@@ -1,0 +1,146 @@
+"""Changes to a graph from the command line, applied strictly left to right."""
+
+import collections.abc
+import copy
+import dataclasses
+import types
+from typing import Any
+
+import fiddle as fdl
+from fiddle import daglish
+
+from runner.errors import UserError, nearest
+from runner.graph import literals, paths, source
+
+
+@dataclasses.dataclass(frozen=True)
+class Set:
+    """`--fdl.path=value`."""
+
+    path: str
+    value: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SetTag:
+    """`--fdl_tag.Name=value`: every field that carries the tag."""
+
+    name: str
+    value: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Fiddle:
+    """`--fiddler=name(...)`: a function of the config file, or `path.py:name(...)`."""
+
+    expression: str
+
+
+Override = Set | SetTag | Fiddle
+
+
+def apply(
+    cfg: fdl.Buildable,
+    overrides: collections.abc.Sequence[Override],
+    *,
+    module: types.ModuleType | None = None,
+) -> fdl.Buildable:
+    """A changed copy of `cfg`. `module` is the config file that fiddlers stand in.
+
+    Raises:
+      UserError: an override names nothing, or gives a value of the wrong type.
+    """
+    cfg = copy.deepcopy(cfg)
+    for override in overrides:
+        if isinstance(override, Set):
+            set_path(cfg, override.path, override.value)
+        elif isinstance(override, SetTag):
+            set_tag(cfg, override.name, override.value)
+        else:
+            cfg = fiddle(cfg, override.expression, module)
+    return cfg
+
+
+def set_path(cfg: fdl.Buildable, path: str, text: str) -> None:
+    """Sets one field from the text of its value."""
+    flag = f"--fdl.{path}={text}"
+    try:
+        place = paths.find(cfg, path)
+        _refuse_untyped_node(place, text)
+        place.set(literals.read(text, place.hint))
+    except (UserError, literals.Mismatch) as error:
+        raise UserError(f"{flag}: {error}") from None
+
+
+def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
+    """Sets every field that carries the tag (or one derived from it)."""
+    flag = f"--fdl_tag.{name}={text}"
+    fields = [
+        (node, field, tag)
+        for node, _ in daglish.iterate(cfg)
+        if isinstance(node, fdl.Buildable)
+        for field, tags in paths.tags(node).items()
+        for tag in {base for t in tags for base in _lineage(t)}
+    ]
+    found = {tag for _, _, tag in fields if _is_called(tag, name)}
+    if not found:
+        names = {tag.__name__ for _, _, tag in fields}
+        none = nearest(name, names) if names else "; it has none"
+        raise UserError(f"{flag}: no field of the graph has the tag '{name}'{none}")
+    if len(found) > 1:
+        full = ", ".join(sorted(tag.name for tag in found))
+        raise UserError(f"{flag}: several tags have this name; one of: {full}")
+    for node, field, tag in fields:
+        if tag in found:
+            hint = (paths.children(node) or {})[field].hint
+            try:
+                setattr(node, field, literals.read(text, hint))
+            except literals.Mismatch as error:
+                raise UserError(
+                    f"{flag}: {paths.kind_of(node)}.{field}: {error}"
+                ) from None
+
+
+def fiddle(
+    cfg: fdl.Buildable, expression: str, module: types.ModuleType | None
+) -> fdl.Buildable:
+    """What `name(cfg, ...)` returns, or `cfg` as it left it when it returns None."""
+    flag = f"--fiddler={expression}"
+    try:
+        file, rest = source.split(expression)
+        if rest:
+            module, expression = source.load(file), rest
+        call = source.Call.parse(expression)
+        if module is None:
+            raise UserError(
+                f"functions stand in a config file: write path.py:{expression}"
+            )
+        function = source.find(module, call.name, what="function")
+        result = source.call(module, function, cfg, call=call)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from None
+    if result is None:
+        return cfg
+    if not isinstance(result, fdl.Buildable):
+        raise UserError(f"{flag}: expected a graph or None back, got {result!r}")
+    return result
+
+
+def _refuse_untyped_node(place: paths.Place, text: str) -> None:
+    """A node whose field has no type would take any literal: only None may."""
+    if place.hint in (Any, object) and paths.is_node(place.value) and text != "None":
+        kind = paths.kind_of(place.value)
+        raise UserError(f"is a {kind}; set one of its fields: {_fields(place)}")
+
+
+def _fields(place: paths.Place) -> str:
+    names = [str(key) for key in paths.children(place.value) or {}]
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+def _lineage(tag: Any) -> list[Any]:
+    return [t for t in tag.__mro__ if issubclass(t, fdl.Tag) and t is not fdl.Tag]
+
+
+def _is_called(tag: Any, name: str) -> bool:
+    return name == tag.name or tag.name.endswith("." + name)

@@ -1,0 +1,264 @@
+"""Places in a graph: `losses.z_loss.weight`, `losses[2].weight`, `rules['batch']`.
+
+An item of a list is addressed by position or, where every item of the list has a
+`name` of its own, by that name.
+"""
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import fiddle as fdl
+from fiddle import signatures
+
+from runner.errors import UserError, nearest
+from runner.graph.names import public
+
+UNSET = object()  # a field that must be given and is not
+Key = str | int
+
+
+@dataclasses.dataclass(frozen=True)
+class Child:
+    """What stands under one key: its value (or default, or `UNSET`) and its type."""
+
+    value: Any
+    hint: Any = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A spot in a graph. `holder[key]` is in words; `parent` is the holder's own."""
+
+    path: str
+    value: Any
+    hint: Any
+    key: Key = ""
+    parent: "Place | None" = None
+
+    def set(self, value: Any) -> None:
+        """Puts `value` there."""
+        assert self.parent is not None
+        holder = self.parent.value
+        if isinstance(holder, tuple):
+            items = [*holder]
+            items[typing.cast(int, self.key)] = value
+            self.parent.set(tuple(items))
+        elif isinstance(holder, fdl.Buildable) and isinstance(self.key, str):
+            setattr(holder, self.key, value)
+        else:
+            typing.cast(Any, holder)[self.key] = value
+
+
+def is_node(value: Any) -> bool:
+    """Whether `value` has named fields: a Config, a Partial or a dataclass object."""
+    return isinstance(value, fdl.Buildable) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, type)
+    )
+
+
+def children(value: Any, hint: Any = Any) -> dict[Key, Child] | None:
+    """The fields of a node, items of a list or mapping, defaults included.
+
+    None: a leaf.
+    """
+    if isinstance(value, fdl.Buildable):
+        return _arguments(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: Child(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
+    if isinstance(value, (list, tuple)):
+        return {i: Child(item, _item_hint(hint)) for i, item in enumerate(value)}
+    if isinstance(value, Mapping):
+        return {key: Child(item, _item_hint(hint)) for key, item in value.items()}
+    return None
+
+
+def item_names(value: Any) -> list[str] | None:
+    """The names of a list's items, if each has its own; else None."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return None
+    names = [_name(item) for item in value]
+    distinct = len(set(names)) == len(names)
+    return typing.cast(list[str], names) if None not in names and distinct else None
+
+
+def segment(value: Any, key: Key) -> str:
+    """How `key` of `value` is written in a path: `.name`, `[0]` or `['a b']`."""
+    names = item_names(value)
+    if names and isinstance(key, int):
+        return "." + names[key]
+    if isinstance(key, str) and key.isidentifier():
+        return "." + key
+    return f"[{key!r}]"
+
+
+def find(cfg: fdl.Buildable, path: str) -> Place:
+    """The place `path` of `cfg`; a default object on the way becomes a node of its own.
+
+    Raises:
+      UserError: there is none; with the segment, the valid names and the nearest.
+    """
+    place = Place("", cfg, Any)
+    for key in parse(path):
+        place = _opened(place)
+        place = _step(place, key)
+    return place
+
+
+def parse(path: str) -> list[Key]:
+    """The keys of a path.
+
+    Raises:
+      UserError: it is none.
+    """
+    pattern = r"\.(\w+)|\[(-?\d+)\]|\[(?:'([^']*)'|\"([^\"]*)\")\]"
+    dotted = path if path.startswith("[") else "." + path
+    keys: list[Key] = []
+    position = 0
+    while match := re.compile(pattern).match(dotted, position):
+        name, index, *quoted = match.groups()
+        keys.append(int(index) if index else next(k for k in [name, *quoted] if k))
+        position = match.end()
+    if position != len(dotted) or not keys:
+        raise UserError(
+            f"'{path}' is no path; expected names and indices, as in losses[0].weight"
+        )
+    return keys
+
+
+def _step(place: Place, key: Key) -> Place:
+    value, here = place.value, place.path or "the graph"
+    if value is UNSET:
+        raise UserError(f"{here} is not set, so it has no '{key}' to set")
+    found = children(value, place.hint)
+    if found is None:
+        raise UserError(f"{here} is {value!r} ({type(value).__name__}), without fields")
+    index = key
+    names = item_names(value)
+    if isinstance(key, str) and isinstance(value, (list, tuple)):
+        index = names.index(key) if names and key in names else None
+    elif isinstance(key, int) and key < 0 and isinstance(value, (list, tuple)):
+        index = len(value) + key
+    if index not in found:
+        raise UserError(_absent(place, key, found, names))
+    path = f"{place.path}{segment(value, index)}".removeprefix(".")
+    return Place(path, found[index].value, found[index].hint, index, place)
+
+
+def _absent(
+    place: Place, key: Key, found: dict[Key, Child], names: list[str] | None
+) -> str:
+    value, here = place.value, place.path or "the graph"
+    if isinstance(value, (list, tuple)):
+        if isinstance(key, int) or not names:
+            some = f"0 to {len(value) - 1}" if value else "none"
+            return f"{here} has no item [{key}]; valid indices: {some}"
+        return f"{here} has no item '{key}'{nearest(key, names)}"
+    kind = kind_of(value)
+    return f"{here} ({kind}) has no field '{key}'{nearest(str(key), map(str, found))}"
+
+
+def tags(node: fdl.Buildable) -> dict[str, set[Any]]:
+    """The tags of every field: those set on it and those of its annotation."""
+    found = {str(key): set(tags) for key, tags in node.__argument_tags__.items()}
+    hints = signatures.get_type_hints(fdl.get_callable(node), include_extras=True)
+    for name, hint in hints.items():
+        for extra in getattr(hint, "__metadata__", ()):
+            if isinstance(extra, type) and issubclass(extra, fdl.Tag):
+                found.setdefault(name, set()).add(extra)
+    return found
+
+
+def kind_of(value: Any) -> str:
+    """The public name of what a node makes, or a value's type."""
+    if isinstance(value, fdl.Buildable):
+        return public(fdl.get_callable(value))
+    return public(type(value))
+
+
+def _opened(place: Place) -> Place:
+    """A finished object, or a class to be called, replaced by a node of the same."""
+    value = place.value
+    if isinstance(value, (fdl.Buildable, type(None))):
+        return place
+    if is_node(value):
+        fields = {
+            str(key): child.value for key, child in (children(value) or {}).items()
+        }
+        node = fdl.Config(type(value), **fields)
+    elif isinstance(value, type):
+        node = fdl.Partial(value)
+    else:
+        return place
+    place.set(node)
+    return dataclasses.replace(place, value=node)
+
+
+def _arguments(node: fdl.Buildable) -> dict[Key, Child]:
+    function = fdl.get_callable(node)
+    hints = signatures.get_type_hints(function)
+    found: dict[Key, Child] = {}
+    for name, parameter in parameters(function).items():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            value = node.__arguments__.get(name, _default(function, parameter))
+            found[name] = Child(value, hints.get(name, _hint(parameter, value)))
+    for key, value in node.__arguments__.items():
+        found.setdefault(key, Child(value))
+    return found
+
+
+def parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    """What `function` takes, by name.
+
+    The metaclass of `nnx.Module` hides the constructor's signature from `inspect` and
+    so from fiddle, which would then take any name.
+    """
+    if isinstance(function, type) and type(function).__call__ is not type.__call__:
+        own = signatures.get_signature(function.__init__).parameters
+        return {name: own[name] for name in list(own)[1:]}
+    return signatures.get_signature(function).parameters
+
+
+def _default(function: Any, parameter: inspect.Parameter) -> Any:
+    if dataclasses.is_dataclass(function):
+        for field in dataclasses.fields(function):
+            if (
+                field.name == parameter.name
+                and field.default_factory is not dataclasses.MISSING
+            ):
+                return field.default_factory()
+    return UNSET if parameter.default is parameter.empty else parameter.default
+
+
+def _hint(parameter: inspect.Parameter, value: Any) -> Any:
+    """The annotation, if it is more than a string; else the type of what is there."""
+    if parameter.annotation is not parameter.empty and not isinstance(
+        parameter.annotation, str
+    ):
+        return parameter.annotation
+    if type(value) in (int, float):
+        return int | float
+    return type(value) if type(value) in (bool, str) else Any
+
+
+def _item_hint(hint: Any) -> Any:
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Union or isinstance(hint, type(int | str)):
+        inner = [_item_hint(option) for option in options if option is not type(None)]
+        return inner[0] if len(inner) == 1 else Any
+    return (
+        options[-1] if options and options[-1] is not Ellipsis else (*options, Any)[0]
+    )
+
+
+def _name(item: Any) -> str | None:
+    if isinstance(item, fdl.Buildable):
+        name = item.__arguments__.get("name")
+    else:
+        name = getattr(item, "name", None) if is_node(item) else None
+    return name if isinstance(name, str) and name.isidentifier() else None

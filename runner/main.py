@@ -1,0 +1,51 @@
+"""The command line: a graph in, a trained student out. `runner --help` says how."""
+
+import sys
+from collections.abc import Sequence
+
+from runner import flags, usage
+from runner.errors import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit code: 0, or 2 with one to three lines on stderr for a user's mistake."""
+    try:
+        _obey(flags.parse(argv[1:]), argv)
+    except UserError as error:
+        print(f"runner: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _obey(command: flags.Command, argv: Sequence[str]) -> None:
+    match command.action:
+        case flags.Flag("help"):
+            return print(usage.HELP, end="")
+        case flags.Flag("version"):
+            return print(usage.version())
+
+    from runner import bindings, look, packages
+    from runner.graph import base
+
+    packages.check()
+    cfg = base.resolve(command)
+    bindings.apply(command.runtime)
+    if command.action:
+        return look.at(cfg, command.action)
+
+    from runner import workdir
+    from runner.graph import build
+
+    job = build.job(cfg)
+    assert command.workdir is not None
+    with workdir.open(command.workdir, cfg, argv) as opened:
+        job.run(opened)
+
+
+def run() -> None:
+    """The console entry point."""
+    sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,54 @@
+"""What `--help` and `--version` print."""
+
+import importlib.metadata
+import platform
+
+HELP = """\
+runner: train one student under an ordered list of losses, from one graph.
+
+  runner --fdl_config=configs/moe_zloss.py --workdir=DIR      train; again: continue
+  runner --workdir=DIR                                        continue or re-read DIR
+
+The graph: all that changes the result. Overrides apply from left to right.
+  --fdl_config=FILE.py[:FUNCTION]    the experiment (default function: config)
+  --fdl_config_file=FILE.json        or a saved one
+  --fdl.num_steps=200                set a field: a Python literal, its type checked
+  --fdl.student.num_layers=4
+  --fdl.losses.z_loss.weight=1e-3    an item of a list by its name, or losses[2].weight
+  --fdl_tag.DType=bfloat16           set every field that carries a tag
+  --fiddler='bigger(factor=2)'       call a function of the config file on the graph
+
+The runtime: all that must not change it (mesh, microbatches, cadence, caches).
+  --gin_file=configs/runtime/cpu.gin
+  --gin.loop.log_every=10
+  --gin_bindings='step.microbatches = 4'
+
+Look, and train nothing:
+  --print_config       the graph as sorted lines, with classes and defaults
+  --diff=OTHER.py      what changes from OTHER to this graph, nothing else
+  --graph=OUT.svg      the graph drawn
+  --dry_run            shapes, parameters, shardings, FLOPs and memory of a step
+
+  --workdir=DIR        where everything of the run goes: metrics.jsonl, checkpoints/,
+                       config.json, report.html
+  --help, --version
+
+Examples:
+  runner --fdl_config=configs/moe.py --fdl.num_steps=50 --workdir=/tmp/moe50
+  runner --fdl_config=configs/moe_zloss.py --diff=configs/moe.py
+  runner --fdl_config=configs/moe.py --gin.mesh.expert=4 --dry_run
+"""
+
+
+def version() -> str:
+    """Ours, Python's and those of the libraries that decide results."""
+    names = ("retort", "jax", "flax", "optax", "fiddle")
+    versions = ", ".join(f"{name} {_version(name)}" for name in names)
+    return f"{versions}, python {platform.python_version()}"
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
