@@ -1,7 +1,6 @@
 """Files that are whole or absent, whenever the program is killed."""
 
 import contextlib
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -43,31 +42,6 @@ def remove_temporaries(directory: Path) -> None:
     """Delete what a killed `write_atomic` left in `directory`."""
     for path in directory.glob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)
-
-
-def truncate_after(path: Path, step: int) -> None:
-    """Drop the JSON lines of steps after `step`, and lines that are not whole.
-
-    A resumed run writes those steps again; without this they would stand twice. Call
-    it before the file is opened for appending. Lines without a `step` stay. No file
-    is no error.
-    """
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if _is_up_to(line, step)]
-    if kept != lines:
-        write_atomic(path, "".join(kept))
-
-
-def _is_up_to(line: str, step: int) -> bool:
-    if not line.endswith("\n"):
-        return False
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return False
-    return not isinstance(record, dict) or record.get("step", step) <= step
 
 
 def _umask() -> int:

@@ -1,0 +1,65 @@
+"""Stopping on request: a flag that the loop reads, instead of an end in mid-step."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """While open, the first SIGTERM or SIGINT asks the loop to stop.
+
+        with Stop() as stop:
+            while step < num_steps and not stop.requested:
+                ...
+        sys.exit(stop.exit_code)
+
+    The loop saves a checkpoint after the step under way and ends. A second signal does
+    what it did before this was opened: it ends the program at once, or raises
+    KeyboardInterrupt.
+
+    exit_code: 0, or 128 + the signal's number (143, 130) when asked to stop. A run that
+      was stopped has not finished, and what waits for it must be able to tell: with 0
+      a Kubernetes Job counts as done, a Slurm `afterok` starts, and a shell's `&&` goes
+      on, all with half a training. 143 is also what a process ended by SIGTERM gives,
+      so nothing takes it for a crash.
+
+    Of several processes each sees only its own signal; a scheduler that preempts a job
+    sends it to all, but nothing here makes them stop after the same step.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """For `sys.exit`, once the checkpoint is saved."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def __enter__(self) -> Self:
+        # Only the main thread may set handlers; elsewhere there is nothing to do.
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            # None: a handler not set from Python, which cannot be set back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}
