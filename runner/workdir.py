@@ -1,0 +1,250 @@
+"""The work directory of a run: what it holds, who may write it, and what it was for.
+
+    config.txt  config.json  config.py     the graph: to read, to load, to rebuild
+    command.txt                            every start: time, place and command line
+    versions.json  operative.gin           what it last ran with
+    data.json                              fingerprints of the data
+    metrics.jsonl  events/  report.html    what came out
+    checkpoints/                           where it goes on from
+    lock                                   held while a run writes here
+
+`config.json` is written last: a directory that has one is a run. A run goes on only
+under the graph and on the data that it began with; the gin settings may change.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import shlex
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fiddle as fdl
+
+from runner import files, lock, versions
+from runner.errors import UserError
+
+CONFIG = "config.json"
+_BEFORE_CONFIG = {"lock", "config.txt", "config.py", "command.txt", "versions.json"}
+_SHOWN_CHANGES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """An open work directory; `Path(workdir)` is its path.
+
+    writes: false on all but the first of several processes.
+    """
+
+    path: Path
+    writes: bool = True
+
+    @property
+    def checkpoints(self) -> Path:
+        """The directory for `Checkpoints`."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of the JSON-lines writer."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """The directory of TensorBoard's events."""
+        return self.path / "events"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def record_start(self) -> None:
+        """Write what this start runs on, once devices and runtime are known."""
+        import gin
+
+        if self.writes:
+            content = {**versions.software(), "devices": versions.devices()}
+            _write_json(self.path / "versions.json", content)
+            operative = gin.operative_config_str()
+            files.write_atomic(self.path / "operative.gin", operative)
+
+    def record_data(self, description: Mapping[str, Any]) -> None:
+        """Write the fingerprints of the data, or compare them with those written.
+
+        Args:
+          description: nested mappings of JSON values, such as
+            `{"train": {"fingerprint": "5be1", "sequences": 812}}`.
+
+        Raises:
+          UserError: the run began on other data; names what differs.
+        """
+        if not self.writes:
+            return
+        path = self.path / "data.json"
+        if not path.exists():
+            return _write_json(path, description)
+        changes = _changes(_flat(_read_json(path)), _flat(description))
+        if changes:
+            raise UserError(
+                f"the data changed since {self.path} began:\n{_shown(changes)}\n"
+                "Give the new data another --workdir, or bring the old data back."
+            )
+
+
+@contextlib.contextmanager
+def open(
+    path: str | Path,
+    config: fdl.Buildable,
+    argv: Sequence[str],
+    *,
+    writes: bool = True,
+) -> Iterator[Workdir]:
+    """Hold a work directory for a run of `config`: a new one, or the one to go on with.
+
+    Args:
+      path: made if absent, with its parents; else empty, or a run of this graph.
+      argv: the command line, for `command.txt`.
+      writes: false for all but the first of several processes, which share the
+        directory: they neither lock nor write it.
+
+    Raises:
+      UserError: it is held by another run, holds something else, holds a run of another
+        graph (the difference is shown), or cannot be written. Nothing is written then.
+    """
+    workdir = Workdir(Path(path).absolute(), writes=writes)
+    if not writes:
+        yield workdir
+        return
+    texts = _texts(config)
+    _refuse_foreign(workdir.path)
+    with contextlib.ExitStack() as stack:
+        with _named(workdir.path):
+            workdir.path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.held(workdir.path / "lock"))
+            if (workdir.path / CONFIG).exists():
+                _refuse_changed(workdir.path, texts["config.txt"])
+            files.remove_temporaries(workdir.path)
+            _append_command(workdir.path / "command.txt", argv)
+            if not (workdir.path / CONFIG).exists():
+                _begin(workdir.path, texts)
+        yield workdir
+
+
+def saved_config(path: str | Path) -> Path:
+    """The saved graph of the run in `path`.
+
+    Raises:
+      UserError: there is no run; names the runs in directories below, if any.
+    """
+    path = Path(path)
+    if (path / CONFIG).is_file():
+        return path / CONFIG
+    if not path.is_dir():
+        raise UserError(f"{path}: no such directory; a new run needs --fdl_config=FILE")
+    below = sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))
+    hint = f"; there are runs in {', '.join(below[:5])}" if below else ""
+    raise UserError(f"{path} holds no run (no {CONFIG}){hint}")
+
+
+def _texts(config: fdl.Buildable) -> dict[str, str]:
+    """Content by file name, `config.json` last."""
+    from runner.graph import describe, rebuild, saved
+
+    return {
+        "config.txt": describe.text(config),
+        "config.py": rebuild.to_python(config),
+        CONFIG: saved.to_json(config),
+    }
+
+
+def _begin(path: Path, texts: Mapping[str, str]) -> None:
+    _write_json(path / "versions.json", versions.software())
+    for name, text in texts.items():
+        files.write_atomic(path / name, text)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A directory with other people's files is not a run, nor room for one."""
+    with _named(path):
+        if not path.exists() or (path / CONFIG).exists():
+            return
+        strangers = sorted(
+            file.name
+            for file in path.iterdir()
+            if file.name not in _BEFORE_CONFIG
+            and not file.name.startswith(files.TEMPORARY)
+        )
+    if strangers:
+        raise UserError(
+            f"{path} is not empty and holds no run (no {CONFIG}): it has "
+            f"{', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}"
+        )
+
+
+def _refuse_changed(path: Path, described: str) -> None:
+    from runner.graph import describe
+
+    try:
+        began = (path / "config.txt").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: config.txt is missing, {CONFIG} is there") from None
+    changes = describe.changes(began, described)
+    if changes:
+        raise UserError(
+            f"the graph changed since {path} began:\n{_shown(changes)}\n"
+            "Give the new graph another --workdir; --gin flags may change, a graph not."
+        )
+
+
+def _append_command(path: Path, argv: Sequence[str]) -> None:
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"# {now} on {socket.gethostname()}, in {Path.cwd()}\n")
+        file.write(f"{shlex.join(argv)}\n")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--workdir={path}: {error.strerror or error}") from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    files.write_atomic(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, str]:
+    if not isinstance(tree, Mapping):
+        return {path: json.dumps(tree, sort_keys=True)}
+    leaves: dict[str, str] = {}
+    for name, inner in tree.items():
+        leaves |= _flat(inner, f"{path}.{name}" if path else str(name))
+    return leaves
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    changes = []
+    for path in sorted({*old, *new}):
+        if old.get(path) != new.get(path):
+            changes += [f"- {path}: {old[path]}"] if path in old else []
+            changes += [f"+ {path}: {new[path]}"] if path in new else []
+    return changes
+
+
+def _shown(changes: Sequence[str]) -> str:
+    more = len(changes) - _SHOWN_CHANGES
+    shown = [line if len(line) <= 160 else line[:157] + "..." for line in changes]
+    return "\n".join(
+        shown[:_SHOWN_CHANGES] + ([f"(and {more} more)"] if more > 0 else [])
+    )
