@@ -75,7 +75,8 @@ def show(hint: Any) -> str:
         return "a function"
     if isinstance(hint, type) and not typing.get_args(hint):
         return hint.__name__.rpartition(".")[2]
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", str(hint))
+    said = re.sub(r"ForwardRef\('([^']*)'\)", r"\1", str(hint))
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", said)
 
 
 _NO = object()
@@ -107,7 +108,7 @@ def _is_union(hint: Any) -> bool:
 def _fit(value: Any, hint: Any) -> Any:
     hint = _plain(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint in _ANYTHING or isinstance(hint, (str, typing.TypeVar, typing.ForwardRef)):
+    if hint in _ANYTHING or isinstance(hint, typing.TypeVar):
         return value
     if hint is None or hint is type(None):
         return None if value is None else _NO

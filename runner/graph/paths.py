@@ -7,6 +7,7 @@ An item of a list is addressed by position or, where every item of the list has 
 import dataclasses
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -206,7 +207,9 @@ def _arguments(node: fdl.Buildable) -> dict[Key, Child]:
     for name, parameter in parameters(function).items():
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             value = node.__arguments__.get(name, _default(function, parameter))
-            found[name] = Child(value, hints.get(name, _hint(parameter, value)))
+            found[name] = Child(
+                value, hints.get(name, _hint(function, parameter, value))
+            )
     for key, value in node.__arguments__.items():
         found.setdefault(key, Child(value))
     return found
@@ -235,12 +238,19 @@ def _default(function: Any, parameter: inspect.Parameter) -> Any:
     return UNSET if parameter.default is parameter.empty else parameter.default
 
 
-def _hint(parameter: inspect.Parameter, value: Any) -> Any:
-    """The annotation, if it is more than a string; else the type of what is there."""
-    if parameter.annotation is not parameter.empty and not isinstance(
-        parameter.annotation, str
-    ):
-        return parameter.annotation
+def _hint(function: Any, parameter: inspect.Parameter, value: Any) -> Any:
+    """An annotation that could not be had with its siblings, some of them unknown.
+
+    Without one, the type of the number or string that is there.
+    """
+    hint = parameter.annotation
+    if isinstance(hint, str):
+        try:
+            return eval(hint, vars(sys.modules[function.__module__]))
+        except NameError:  # imported for type checkers alone
+            return typing.ForwardRef(hint)
+    if hint is not parameter.empty:
+        return hint
     if type(value) in (int, float):
         return int | float
     return type(value) if type(value) in (bool, str) else Any
