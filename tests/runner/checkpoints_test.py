@@ -4,6 +4,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -387,6 +388,7 @@ def kill_while_saving(directory, *, kills, seed):
             [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
         )
         with saver:
+            assert saver.stdout is not None
             assert saver.stdout.readline() == f"from {reached}\n"
             time.sleep(choose.uniform(0.0, 0.6))
             saver.send_signal(signal.SIGKILL)
@@ -409,3 +411,57 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
 @pytest.mark.slow
 def test_twenty_kills_leave_a_whole_checkpoint(tmp_path):
     kill_while_saving(tmp_path, kills=20, seed=2)
+
+
+# One of two processes with two devices each; both see one directory.
+MEMBER = """
+import sys
+sys.path[:0] = {path!r}
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+jax.distributed.initialize("localhost:{port}", 2, {process})
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from checkpoints_test import Checkpoints, abstract, assert_bits
+mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+rows = NamedSharding(mesh, PartitionSpec("data"))
+tree = jax.jit(lambda: jax.numpy.arange(64.0), out_shardings=rows)()
+following = jax.jit(lambda w: w + 1, donate_argnums=0)
+with Checkpoints({directory!r}, keep=2) as checkpoints:
+    assert checkpoints.latest_verified() is None
+    for step in range(4):
+        checkpoints.save(step, tree)
+        tree = following(tree)
+    assert checkpoints.latest_verified() == 3
+    restored = checkpoints.restore(3, abstract(tree))
+    for was, now in zip(
+        restored.addressable_shards, tree.addressable_shards, strict=True
+    ):
+        assert_bits(was.data + 1, now.data)
+    checkpoints.save(3, restored)
+    checkpoints.save(5, tree)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_save_and_restore_together(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    here = Path(__file__)
+    members = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                MEMBER.format(
+                    path=[str(here.parent), str(here.parents[2])],
+                    port=port,
+                    process=process,
+                    directory=str(tmp_path),
+                ),
+            ]
+        )
+        for process in range(2)
+    ]
+    assert [member.wait(timeout=120) for member in members] == [0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000003", "00000005"]

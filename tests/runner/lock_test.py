@@ -28,9 +28,14 @@ with lock.held(Path({str(path)!r})):
     )
 
 
+def said(process):
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
 def test_a_second_run_is_refused_with_the_owner(tmp_path):
     with start("print('held', flush=True); time.sleep(60)", tmp_path / "lock") as owner:
-        assert owner.stdout.readline() == "held\n"
+        assert said(owner) == "held\n"
         with pytest.raises(UserError) as refusal, lock.held(tmp_path / "lock"):
             pass
         owner.kill()
@@ -43,7 +48,7 @@ def test_a_second_run_is_refused_with_the_owner(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_owner_holds_nothing(tmp_path, number):
     with start("print('held', flush=True); time.sleep(60)", tmp_path / "lock") as owner:
-        assert owner.stdout.readline() == "held\n"
+        assert said(owner) == "held\n"
         owner.send_signal(number)
     with lock.held(tmp_path / "lock"):
         assert f'"pid": {os.getpid()}' in (tmp_path / "lock").read_text()
@@ -58,7 +63,7 @@ def test_a_forked_child_that_outlives_its_owner_holds_nothing(tmp_path):
         os.kill(os.getpid(), 9)
     """
     with start(body, tmp_path / "lock") as owner:
-        child = int(owner.stdout.readline())
+        child = int(said(owner))
         owner.wait()
         try:
             with lock.held(tmp_path / "lock"):

@@ -35,12 +35,17 @@ def start(tail="pass"):
     )
 
 
+def said(process):
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 def test_a_signal_is_a_clean_exit_with_its_code(number, code):
     with start() as counter:
-        assert counter.stdout.readline() == "open\n"
+        assert said(counter) == "open\n"
         counter.send_signal(number)
         out, err = counter.communicate(timeout=20)
     assert (out, err) == (f"saved {number.name}\n", "")
@@ -49,18 +54,18 @@ def test_a_signal_is_a_clean_exit_with_its_code(number, code):
 
 def test_a_second_signal_ends_it_at_once():
     with start("time.sleep(60)") as counter:
-        counter.stdout.readline()
+        said(counter)
         counter.send_signal(signal.SIGTERM)
-        assert counter.stdout.readline() == "saved SIGTERM\n"
+        assert said(counter) == "saved SIGTERM\n"
         counter.send_signal(signal.SIGTERM)
         assert counter.wait(timeout=20) == -signal.SIGTERM
 
 
 def test_a_second_interrupt_raises():
     with start("time.sleep(60)") as counter:
-        counter.stdout.readline()
+        said(counter)
         counter.send_signal(signal.SIGINT)
-        assert counter.stdout.readline() == "saved SIGINT\n"
+        assert said(counter) == "saved SIGINT\n"
         counter.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in counter.communicate(timeout=20)[1]
 
