@@ -1,0 +1,120 @@
+"""Which curves a report shows, in which order, with which units."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.report import plot
+from runner.report.run import Run, Series
+
+# Units of the losses we ship, by class; of any other, "average per token".
+UNITS = {
+    "CrossEntropy": "nats per token",
+    "SmoothedCrossEntropy": "nats per token",
+    "ConfidencePenalty": "nats per token",
+    "ZLoss": "nats² per token",
+    "RouterZLoss": "nats² per token",
+    "LoadBalance": "1 = balanced",
+}
+OTHERS = {
+    "learning/total": ("weighted sum of the terms", "per token"),
+    "optimizer/learning_rate": ("learning rate", "per step"),
+    "optimizer/gradient_norm": ("gradient norm", "L2"),
+    "optimizer/update_ratio": ("update ratio", "norm of update / norm of parameters"),
+    "optimizer/parameter_norm": ("parameter norm", "L2"),
+    "speed/tokens_per_second": ("speed", "tokens per second"),
+    "speed/mfu": ("model FLOPs utilisation", "share of the device's peak"),
+    "moe/load_entropy": ("expert load entropy", "1 = all experts equally busy"),
+    "moe/unused_experts": ("unused experts", "experts without a token, all layers"),
+}
+SECTIONS = {
+    "learning": "loss terms",
+    "weights": "loss terms",
+    "optimizer": "optimisation",
+    "speed": "machine and mixture",
+    "moe": "machine and mixture",
+}
+EVALUATED = {
+    "accuracy": "share of tokens",
+    "calibration_error": "mean |confidence - accuracy|",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A drawn curve. `light` and `dark` are file names in the picture directory."""
+
+    section: str
+    title: str
+    unit: str
+    light: str
+    dark: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Curve:
+    section: str
+    name: str
+    title: str
+    unit: str
+
+
+def draw(run: Run, *, directory: Path) -> list[Picture]:
+    """Draws every curve that has two points, in the order of the page."""
+    directory.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for curve in _curves(run):
+        series = run.metrics.get(curve.name)
+        if series is None or len(series.steps) < 2:
+            continue
+        svg = _drawn(run, curve, series)
+        stem = re.sub(r"[^\w.-]+", "_", curve.name)
+        files = f"{stem}.svg", f"{stem}-dark.svg"
+        for file, text in zip(files, (svg, plot.dark(svg)), strict=True):
+            (directory / file).write_text(text, encoding="utf-8")
+        pictures.append(Picture(curve.section, curve.title, curve.unit, *files))
+    return pictures
+
+
+def _curves(run: Run) -> Iterator[_Curve]:
+    for term in run.terms:
+        unit = UNITS.get(_class(run, term), "average per token")
+        yield _Curve(SECTIONS["learning"], f"learning/{term}", term, unit)
+    for term in run.terms:
+        name = f"weights/{term}"
+        if name in run.metrics and len(set(run.metrics[name].values)) > 1:
+            yield _Curve(SECTIONS["weights"], name, f"weight of {term}", "factor")
+    for name, (title, unit) in OTHERS.items():
+        yield _Curve(SECTIONS[name.partition("/")[0]], name, title, unit)
+    for evaluation in run.evaluations:
+        for metric, unit in EVALUATED.items():
+            title = f"{evaluation} {metric.replace('_', ' ')}"
+            yield _Curve("evaluation", f"{evaluation}/{metric}", title, unit)
+
+
+def _drawn(run: Run, curve: _Curve, series: Series) -> str:
+    """The cross-entropy is drawn among evaluations and baselines of the same unit."""
+    if curve.section == "evaluation":
+        return plot.svg(None, unit=curve.unit, points={"": series}, levels={})
+    term = curve.name.removeprefix("learning/")
+    if term == curve.name or _class(run, term) not in ("CrossEntropy", ""):
+        return plot.svg(series, unit=curve.unit, points={}, levels={})
+    points = {
+        name: run.metrics[f"{name}/loss"]
+        for name in run.evaluations
+        if f"{name}/loss" in run.metrics
+    }
+    levels = {
+        baseline.name: baseline.nats_per_token
+        for baseline in run.baselines
+        if baseline.nats_per_token is not None
+    }
+    return plot.svg(series, unit=curve.unit, points=points, levels=levels)
+
+
+def _class(run: Run, term: str) -> str:
+    """The class of a term's loss; empty where no config tells."""
+    if term == "total":
+        return "total"
+    return run.config.get(f"losses.{term}.loss", "").rpartition(".")[2]

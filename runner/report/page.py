@@ -1,0 +1,231 @@
+"""`report.html`: one static page without scripts, fonts or anything from elsewhere."""
+
+import datetime
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from runner.progress import quantity
+from runner.report import results
+from runner.report.curves import Picture
+from runner.report.run import Run
+from runner.report.style import CSS
+
+
+def html(run: Run, pictures: Sequence[Picture]) -> str:
+    """The whole page; parts the run has nothing for are left out."""
+    parts = [
+        _header(run),
+        _summary(run),
+        _tiles(run),
+        _results(run, pictures),
+        _curves(run, pictures),
+        _samples(run),
+        _details(run),
+    ]
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(run.title)}</title>
+<style>{CSS}</style>
+</head>
+<body>
+{"".join(part for part in parts if part)}</body>
+</html>
+"""
+
+
+def _header(run: Run) -> str:
+    status = f"step {run.last_step:,}"
+    if run.num_steps is not None:
+        if run.last_step >= run.num_steps:
+            status = f"finished, {run.num_steps:,} steps"
+        else:
+            status = f'<span class="warn">at step {run.last_step:,}'
+            status += f" of {run.num_steps:,}</span>"
+    facts = [status, escape(str(run.workdir))]
+    if (path := run.workdir / "metrics.jsonl").exists():
+        written = datetime.datetime.fromtimestamp(path.stat().st_mtime)
+        facts.insert(1, f"{written.day} {written:%B %Y, %H:%M}")
+    meta = " · ".join(facts)
+    return f'<h1>{escape(run.title)}</h1>\n<p class="meta">{meta}</p>\n'
+
+
+def _summary(run: Run) -> str:
+    """One paragraph: what was trained, under which terms, on what, how fast."""
+    if not run.config:
+        return ""
+    student = _code(run.config.get("student", "a model").removeprefix("partial("))
+    found = re.search(r"Total: ([\d,]+)", run.parameters)
+    size = (
+        f" of {quantity(float(found[1].replace(',', '')))} parameters" if found else ""
+    )
+    terms = [_term(run, term) for term in run.terms]
+    text = student + size + (f" minimises {_and(terms)}" if terms else " learns")
+    if data := run.config.get("train_data"):
+        text += f" on {_code(data)}"
+    if (steps := run.num_steps) and (batch := run.config.get("batch_size")):
+        text += f", in {steps:,} steps of {batch} sequences"
+    if optimizer := run.config.get("optimizer"):
+        text += f" with {_code(optimizer)}"
+    return f"<p>{text}.{_time(run)}</p>\n"
+
+
+def _term(run: Run, term: str) -> str:
+    weight = run.config.get(f"losses.{term}.weight", "")
+    try:
+        return f"{escape(term)} (weight {float(weight):g})"
+    except ValueError:  # A schedule, or not known.
+        return f"{escape(term)} ({_code(weight)})" if weight else escape(term)
+
+
+def _time(run: Run) -> str:
+    """From the logged speeds: `Σ steps / (steps a second)`."""
+    speed = run.metrics.get("speed/steps_per_second")
+    if speed is None:
+        return ""
+    steps = itertools.pairwise([0, *speed.steps])
+    seconds = sum(
+        (b - a) / v for (a, b), v in zip(steps, speed.values, strict=True) if v > 0
+    )
+    text = f" Training took {_minutes(seconds)} without compilation and evaluation"
+    if tokens := run.metrics.get("speed/tokens_per_second"):
+        middle = sorted(tokens.values)[len(tokens.values) // 2]
+        text += f", at {quantity(middle)} tokens a second"
+    return text + "."
+
+
+def _minutes(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    parts = [(hours, "h"), (minute, "min"), (second if not hours else 0, "s")]
+    return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 s"
+
+
+def _tiles(run: Run) -> str:
+    """The first evaluation's numbers, large."""
+    if not run.evaluations:
+        return ""
+    name, metrics = next(iter(run.evaluations.items()))
+    of = f", {name}" if len(run.evaluations) > 1 else ""
+    shown = [
+        ("loss", f"nats per token{of}", results.number),
+        ("bits_per_byte", "bits per byte", results.number),
+        ("perplexity", "perplexity", lambda value: results.number(value, 1)),
+        *results.SHARES,
+    ]
+    tiles = [
+        f'<div class="tile"><b>{show(metrics[key])}</b>'
+        f"<span>{escape(label)}</span></div>\n"
+        for key, label, show in shown
+        if metrics.get(key) is not None
+    ]
+    return f'<div class="tiles">\n{"".join(tiles)}</div>\n' if tiles else ""
+
+
+def _results(run: Run, pictures: Sequence[Picture]) -> str:
+    table = results.rows(run)
+    if not table:
+        return ""
+    widest = max([row.bits_per_byte or 0.0 for row in table], default=0.0)
+    widest = widest if math.isfinite(widest) and widest > 0 else 1.0
+    lines = [
+        f"<tr{' class=ours' if row.trained else ''}><td>{escape(row.name)}</td>"
+        f"<td>{results.number(row.nats_per_token)}</td>"
+        f"<td>{results.number(row.perplexity, 1)}</td>"
+        f"<td>{results.number(row.bits_per_byte)}</td>"
+        f'<td class="bar">{_bar(row.bits_per_byte, widest)}</td></tr>\n'
+        for row in table
+    ]
+    body = (
+        '<div class="scroll"><table>\n<tr><th></th><th>nats/token</th>'
+        "<th>perplexity</th><th>bits/byte</th><th></th></tr>\n"
+        f"{''.join(lines)}</table></div>\n{_note(table)}"
+    )
+    beside = _figure(pictures[0]) if pictures else ""
+    return f'<h2>Result</h2>\n<div class="grid">\n<div>{body}</div>\n{beside}</div>\n'
+
+
+def _note(table: Sequence[results.Row]) -> str:
+    text = "Less is better."
+    if any(row.nats_per_token is None for row in table):
+        text += " Compressors know no tokens: bits per byte is what all share."
+    return f'<p class="meta">{text}</p>\n'
+
+
+def _bar(value: float | None, widest: float) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return f'<i style="width:{100 * value / widest:.1f}%"></i>'
+
+
+def _curves(run: Run, pictures: Sequence[Picture]) -> str:
+    shown = pictures[1:] if results.rows(run) else pictures
+    sections = []
+    for section, group in itertools.groupby(shown, key=lambda p: p.section):
+        figures = "".join(map(_figure, group))
+        title = escape(section.capitalize())
+        sections.append(f'<h2>{title}</h2>\n<div class="grid">\n{figures}</div>\n')
+    return "".join(sections)
+
+
+def _figure(picture: Picture) -> str:
+    title, unit = escape(picture.title), escape(picture.unit)
+    return (
+        f"<figure><figcaption>{title}</figcaption>\n<picture>"
+        f'<source srcset="report/{picture.dark}" media="(prefers-color-scheme: dark)">'
+        f'<img src="report/{picture.light}" alt="{title} over steps, {unit}">'
+        "</picture></figure>\n"
+    )
+
+
+def _samples(run: Run) -> str:
+    if not run.samples:
+        return ""
+    quotes = [
+        f"<blockquote><b>{escape(prompt)}</b>{escape(text)}</blockquote>\n"
+        for prompt, text in run.samples
+    ]
+    return f"<h2>Samples</h2>\n{''.join(quotes)}"
+
+
+def _details(run: Run) -> str:
+    parts = [
+        ("Command", "", run.command, " class=wrap"),
+        ("Experiment", f"{len(run.config)} lines", run.config_text, ""),
+        ("Parameters", "", run.parameters, ""),
+        ("Data", "", _lines(run.data), " class=wrap"),
+        ("Versions", "", _lines(run.versions), " class=wrap"),
+    ]
+    blocks = [
+        f"<details><summary>{title} <span>{note}</span></summary>\n"
+        f"<pre{style}>{escape(text.strip())}</pre></details>\n"
+        for title, note, text, style in parts
+        if text.strip()
+    ]
+    return f"<h2>How it was made</h2>\n{''.join(blocks)}" if blocks else ""
+
+
+def _lines(values: Mapping[str, Any], prefix: str = "") -> str:
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines.append(_lines(value, f"{prefix}{key}."))
+        else:
+            shown = value if isinstance(value, str) else json.dumps(value)
+            lines.append(f"{prefix}{key}: {shown}\n")
+    return "".join(lines)
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text.removesuffix(')') if '(' not in text else text)}</code>"
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)

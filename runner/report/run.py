@@ -1,0 +1,166 @@
+"""A run as its work directory tells it; every part may be missing."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UserError
+from runner.writers.console import TRAINING
+from runner.writers.json_lines import read
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A metric over steps; values that were not finite are NaN."""
+
+    steps: Sequence[int]
+    values: Sequence[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """What one gets without this model; None for what the method does not know."""
+
+    name: str
+    nats_per_token: float | None
+    bits_per_byte: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything the report shows.
+
+    metrics:     by name, training and evaluations.
+    evaluations: the final metrics, by name of the evaluation.
+    config:      value (as text) by path, in the order of the file.
+    """
+
+    workdir: Path
+    metrics: Mapping[str, Series]
+    evaluations: Mapping[str, Mapping[str, float]]
+    baselines: Sequence[Baseline]
+    samples: Sequence[tuple[str, str]]
+    config: Mapping[str, str]
+    config_text: str
+    parameters: str
+    versions: Mapping[str, Any]
+    data: Mapping[str, Any]
+    command: str
+
+    @property
+    def last_step(self) -> int:
+        """The last step that left a metric."""
+        return max((s.steps[-1] for s in self.metrics.values()), default=0)
+
+    @property
+    def num_steps(self) -> int | None:
+        """How many the experiment asks for."""
+        number = self.config.get("num_steps", "")
+        return int(number) if number.isdigit() else None
+
+    @property
+    def title(self) -> str:
+        """The name of the config file; without one, of the work directory."""
+        found = re.search(r"--fdl_config[= ]['\"]?([^\s'\"]+)", self.command)
+        return Path(found[1]).stem if found else self.workdir.name
+
+    @property
+    def terms(self) -> list[str]:
+        """Names of the loss terms in the order of the experiment."""
+        listed = re.fullmatch(r"[\[(](.*)[\])]", self.config.get("losses", ""))
+        if listed:
+            return [name for name in listed[1].split(", ") if name]
+        names = [name.partition("/") for name in self.metrics]
+        return [n for group, _, n in names if group == "learning" and n != "total"]
+
+
+def load(workdir: str | Path) -> Run:
+    """Reads a work directory.
+
+    Raises:
+      UserError: it holds neither metrics nor a config.
+    """
+    workdir = Path(workdir).absolute()
+    metrics_path = workdir / "metrics.jsonl"
+    config_text = _text(workdir / "config.txt")
+    if not metrics_path.exists() and not config_text:
+        raise UserError(f"no run in {workdir}: no metrics.jsonl and no config.txt")
+    rows = read(metrics_path) if metrics_path.exists() else []
+    metrics = _series(rows)
+    result = _json(workdir / "result.json")
+    versions = _json(workdir / "versions.json")
+    return Run(
+        workdir=workdir,
+        metrics=metrics,
+        evaluations=result.get("evaluations") or _evaluations(metrics),
+        baselines=[_baseline(entry) for entry in result.get("baselines", [])],
+        samples=_samples(result.get("samples") or _last_texts(rows)),
+        config=dict(
+            line.split(": ", 1) for line in config_text.splitlines() if ": " in line
+        ),
+        config_text=config_text,
+        parameters=_text(workdir / "parameters.txt"),
+        versions=versions,
+        data=_json(workdir / "data.json"),
+        command=_command(workdir),
+    )
+
+
+def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
+    points: dict[str, tuple[list[int], list[float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "step" and not isinstance(value, str):
+                steps, values = points.setdefault(name, ([], []))
+                steps.append(row["step"])
+                values.append(float("nan") if value is None else float(value))
+    return {name: Series(steps, values) for name, (steps, values) in points.items()}
+
+
+def _evaluations(metrics: Mapping[str, Series]) -> dict[str, dict[str, float]]:
+    """The latest of each evaluation, for a run that was stopped."""
+    found: dict[str, dict[str, float]] = {}
+    for name, series in metrics.items():
+        group, _, metric = name.rpartition("/")
+        if group and group.partition("/")[0] not in TRAINING:
+            found.setdefault(group, {})[metric] = series.values[-1]
+    return found
+
+
+def _last_texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    for row in reversed(rows):
+        if texts := [value for value in row.values() if isinstance(value, str)]:
+            return texts
+    return []
+
+
+def _samples(entries: Sequence[Any]) -> list[tuple[str, str]]:
+    return [
+        ("", entry) if isinstance(entry, str) else (entry["prompt"], entry["text"])
+        for entry in entries
+    ]
+
+
+def _baseline(entry: Mapping[str, Any]) -> Baseline:
+    return Baseline(
+        name=entry["name"],
+        nats_per_token=entry.get("nats_per_token"),
+        bits_per_byte=entry.get("bits_per_byte"),
+    )
+
+
+def _command(workdir: Path) -> str:
+    return _text(workdir / "command.txt").strip()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    text = _text(path)
+    found = json.loads(text) if text else {}
+    return found if isinstance(found, dict) else {"": found}

@@ -1,0 +1,300 @@
+"""The report of a run, from what a work directory holds."""
+
+import html.parser
+import json
+import math
+import re
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+
+from runner import report
+from runner.errors import UserError
+from runner.report import plot, results, run
+from runner.report.__main__ import main
+
+CONFIG = """\
+<root>: runner.Experiment
+batch_size: 16
+losses: [ce, z_loss]
+losses.ce: losses.LossTerm
+losses.ce.loss: losses.CrossEntropy
+losses.ce.weight: 1.0
+losses.z_loss: losses.LossTerm
+losses.z_loss.loss: losses.ZLoss
+losses.z_loss.weight: 0.0001
+num_steps: 60
+optimizer: optax.adamw
+student: partial(models.Transformer)
+train_data: runner.PythonLibrary
+"""
+RESULT = {
+    "evaluations": {
+        "held_out": {
+            "loss": 4.366,
+            "perplexity": 78.7,
+            "bits_per_byte": 1.691,
+            "accuracy": 0.2314,
+            "calibration_error": 0.0123,
+        }
+    },
+    "baselines": [
+        {"name": "xz", "bits_per_byte": 1.601},
+        {"name": "unigram", "nats_per_token": 6.902, "bits_per_byte": 2.674},
+        {"name": "gzip", "nats_per_token": None, "bits_per_byte": 1.83},
+    ],
+    "samples": [{"prompt": "import ", "text": "<script>alert(1)</script> & more"}],
+}
+
+
+def trained(workdir, *, steps=60, without=()):
+    """A work directory as a run of `steps` steps leaves it."""
+    rows = []
+    for step in range(1, steps + 1):
+        ce = 4.3 + 4 * math.exp(-step / 10) + 0.1 * math.sin(7 * step)
+        rows.append(
+            {
+                "step": step,
+                "learning/ce": ce,
+                "learning/z_loss": 1e3 * math.exp(-step / 12) + 1,
+                "learning/total": ce + 1,
+                "weights/ce": 1.0,
+                "weights/z_loss": 1e-4 * step,
+                "optimizer/learning_rate": 1e-3 * step / 60,
+                "optimizer/gradient_norm": 1.0 if step != 30 else None,
+                "moe/load_entropy": 0.98,
+                "speed/steps_per_second": 2.0,
+                "speed/tokens_per_second": 26140.0,
+            }
+        )
+        if step % 20 == 0:
+            metrics = RESULT["evaluations"]["held_out"]
+            rows.append(
+                {"step": step, **{f"held_out/{k}": metrics[k] for k in metrics}}
+            )
+            rows.append({"step": step, "samples/0": f"text of {step}"})
+    files = {
+        "metrics.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
+        "config.txt": CONFIG,
+        "result.json": json.dumps(RESULT),
+        "versions.json": json.dumps({"python": "3.11.7", "packages": {"jax": "0.10"}}),
+        "data.json": json.dumps({"fingerprint": "a3f0"}),
+        "command.txt": "runner --fdl_config=configs/moe_zloss.py --workdir=/tmp/a\n",
+        "parameters.txt": "...\nTotal: 2,612,480 parameters, 10,449,920 bytes\n",
+    }
+    workdir.mkdir(exist_ok=True)
+    for name, text in files.items():
+        if name not in without:
+            (workdir / name).write_text(text)
+    return workdir
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that tags are balanced; keeps the text and what is linked."""
+
+    VOID = ("meta", "img", "source", "!doctype")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.linked, self.text, self.tags = [], [], "", set()
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.linked += [v for k, v in attrs if k in ("src", "srcset", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def test_the_page_tells_the_run(tmp_path):
+    path = report.write(trained(tmp_path))
+    assert path == tmp_path / "report.html"
+    page = Page(path.read_text())
+    assert "moe_zloss" in page.text and "finished, 60 steps" in page.text
+    assert (
+        "models.Transformer of 2.61M parameters minimises ce (weight 1) and z_loss "
+        "(weight 0.0001) on runner.PythonLibrary, in 60 steps of 16 sequences with "
+        "optax.adamw. Training took 30 s without compilation and evaluation, at 26.1k "
+        "tokens a second."
+    ) in " ".join(page.text.split())
+    for text in ("4.366", "1.691", "78.7", "23.1 %", "1.2 %", "1.601", "994.3"):
+        assert text in page.text, text
+    for text in ("losses.ce.weight: 1.0", "fingerprint: a3f0", "packages.jax: 0.10"):
+        assert text in page.text, text
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_all_it_shows_exists(tmp_path):
+    text = report.write(trained(tmp_path)).read_text()
+    page = Page(text)
+    assert not page.tags & {"script", "link", "iframe"}
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    assert len(page.linked) == 2 * 10
+    for linked in page.linked:
+        drawing = xml.etree.ElementTree.parse(tmp_path / linked)
+        assert drawing.getroot().tag.endswith("svg")
+    on_disk = {f"report/{path.name}" for path in (tmp_path / "report").iterdir()}
+    assert on_disk == set(page.linked)
+
+
+def test_a_model_cannot_write_into_the_page(tmp_path):
+    text = report.write(trained(tmp_path)).read_text()
+    assert "<script" not in text and "&lt;script&gt;alert(1)" in text
+
+
+def test_the_same_run_makes_the_same_report(tmp_path):
+    trained(tmp_path)
+    report.write(tmp_path)
+    first = {path: path.read_bytes() for path in (tmp_path / "report").iterdir()}
+    page = (tmp_path / "report.html").read_bytes()
+    report.write(tmp_path)
+    assert first == {path: path.read_bytes() for path in first}
+    assert page == (tmp_path / "report.html").read_bytes()
+
+
+def test_a_stopped_run_shows_its_last_evaluation_and_samples(tmp_path):
+    trained(tmp_path, steps=45, without=["result.json"])
+    page = Page(report.write(tmp_path).read_text())
+    assert "at step 45 of 60" in page.text
+    assert "4.366" in page.text and "text of 40" in page.text
+
+
+EVERY_FILE = [
+    "metrics.jsonl",
+    "config.txt",
+    "result.json",
+    "versions.json",
+    "data.json",
+    "command.txt",
+    "parameters.txt",
+]
+
+
+@pytest.mark.parametrize("missing", EVERY_FILE)
+def test_a_missing_file_leaves_a_part_out(tmp_path, missing):
+    Page(report.write(trained(tmp_path, without=[missing])).read_text())
+
+
+@pytest.mark.parametrize("only", ["metrics.jsonl", "config.txt"])
+def test_one_file_is_enough(tmp_path, only):
+    trained(tmp_path, without=[name for name in EVERY_FILE if name != only])
+    Page(report.write(tmp_path).read_text())
+    report.table(tmp_path)
+
+
+def test_a_run_of_one_step_or_none_has_a_page(tmp_path):
+    Page(report.write(trained(tmp_path / "one", steps=1)).read_text())
+    workdir = trained(tmp_path / "none", steps=0, without=["result.json"])
+    Page(report.write(workdir).read_text())
+    assert report.table(workdir).startswith("no evaluation yet")
+
+
+def test_a_diverged_run_has_a_page(tmp_path):
+    trained(tmp_path, without=["result.json"])
+    row = {"step": 61, "learning/ce": None, "held_out/loss": None}
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    Page(report.write(tmp_path).read_text())
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path, capsys):
+    with pytest.raises(UserError, match=f"no run in {tmp_path}"):
+        report.write(tmp_path)
+    assert main([str(tmp_path)]) == 2
+    assert "no metrics.jsonl" in capsys.readouterr().err
+
+
+def test_the_report_can_be_written_from_the_shell(tmp_path, capsys):
+    assert main([str(trained(tmp_path))]) == 0
+    assert "> held_out" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()
+    assert main([]) == 2
+
+
+def test_the_table_ranks_the_model_among_the_baselines(tmp_path):
+    trained(tmp_path)
+    (tmp_path / "report.html").touch()
+    assert report.table(tmp_path, next_command="make test").splitlines() == [
+        "            nats/token  perplexity  bits/byte",
+        "  unigram        6.902       994.3      2.674",
+        "  gzip               –           –      1.830",
+        "> held_out       4.366        78.7      1.691",
+        "  xz                 –           –      1.601",
+        "",
+        "  held_out: top-1 accuracy 23.1 %, calibration error 1.2 %",
+        "",
+        f"  report:   {tmp_path / 'report.html'}",
+        "  try next: make test",
+    ]
+
+
+def test_an_enormous_loss_has_no_perplexity():
+    assert results.Row("diverged", 1e4, 1e4).perplexity is None
+    assert results.number(math.nan) == "–"
+
+
+def test_terms_keep_the_order_of_the_experiment(tmp_path):
+    assert run.load(trained(tmp_path)).terms == ["ce", "z_loss"]
+    workdir = trained(tmp_path / "bare", without=["config.txt"])
+    assert run.load(workdir).terms == ["ce", "z_loss"]
+
+
+def labels(series, **kwargs):
+    given = {"unit": "nats", "points": {}, "levels": {}, **kwargs}
+    return re.findall(r">([^<>]+)</text>", plot.svg(series, **given))
+
+
+def test_a_picture_names_its_units_levels_and_values():
+    series = run.Series(range(1, 101), np.linspace(8, 4, 100))
+    shown = labels(
+        series,
+        points={"held_out": run.Series([50, 100], [6.0, 4.2])},
+        levels={"bigram": 4.49, "far away": 100.0},
+    )
+    assert {"nats", "step 0", "100", "bigram 4.49", "held_out 4.2"} <= set(shown)
+    assert "training 4.08" in shown and "far away 100" not in shown
+
+
+def test_only_a_wide_positive_curve_is_logarithmic():
+    steps = range(1, 101)
+    assert "0.01" in labels(run.Series(steps, np.geomspace(100, 0.001, 100)))
+    assert "1e-3" in labels(run.Series(steps, np.geomspace(100, 0.001, 100)))
+    assert "-2" in [
+        text.replace("−", "-")
+        for text in labels(run.Series(steps, np.linspace(-2, 2, 100)))
+    ]
+
+
+def test_labels_that_meet_are_pushed_apart_but_not_below_the_axis():
+    placed = plot._apart([(0.9, "a", ""), (0.1, "b", ""), (0.05, "c", "")], gap=0.1)
+    assert [name for _, name, _ in placed] == ["a", "b", "c"]
+    np.testing.assert_allclose([at for at, _, _ in placed], [0.9, 0.1, 0.0], atol=1e-9)
+
+
+def test_smoothing_keeps_a_line_a_gap_and_the_first_point():
+    line = np.linspace(3.0, 5.0, 200)
+    np.testing.assert_allclose(plot.smoothed(line)[:180], line[:180], rtol=1e-9)
+    np.testing.assert_allclose(
+        plot.smoothed(np.exp(line), log=True)[:180], np.exp(line[:180]), rtol=1e-9
+    )
+    line[50] = np.nan
+    smooth = plot.smoothed(line)
+    assert np.isnan(smooth[50]) and np.isfinite(np.delete(smooth, 50)).all()
+    assert smooth[0] == 3.0
+
+
+def test_the_dark_picture_differs_in_nothing_but_colours():
+    light = plot.svg(
+        run.Series([1, 2], [1.0, 2.0]), unit="u", points={}, levels={"level": 1.5}
+    )
+    dark = plot.dark(light)
+    assert not set(plot.DARK) & set(re.findall("#[0-9a-f]{6}", dark))
+    assert len(dark) == len(light) and dark != light
