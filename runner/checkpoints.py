@@ -97,6 +97,11 @@ class Checkpoints:
             sealing, self._sealing = self._sealing, None
             sealing.result()
 
+    def check(self) -> None:
+        """The errors of `wait`, without waiting: for every step of a loop."""
+        if self._sealing is not None and self._sealing.done():
+            self.wait()
+
     def latest_verified(self) -> int | None:
         """The newest step whose every file is as it was sealed, or None.
 

@@ -142,10 +142,15 @@ def saved_config(path: str | Path) -> Path:
     if (path / CONFIG).is_file():
         return path / CONFIG
     if not path.is_dir():
-        raise UserError(f"{path}: no such directory; a new run needs --fdl_config=FILE")
+        raise UserError(
+            f"--workdir={path}: no such directory; "
+            "a new run needs --fdl_config=configs/NAME.py too"
+        )
     below = sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))
-    hint = f"; there are runs in {', '.join(below[:5])}" if below else ""
-    raise UserError(f"{path} holds no run (no {CONFIG}){hint}")
+    hint = "start one with --fdl_config=configs/NAME.py"
+    if below:
+        hint = f"there are runs in {', '.join(below[:5])}"
+    raise UserError(f"--workdir={path}: holds no run (no {CONFIG}); {hint}")
 
 
 def _texts(config: fdl.Buildable) -> dict[str, str]:
@@ -178,7 +183,7 @@ def _refuse_foreign(path: Path) -> None:
         )
     if strangers:
         raise UserError(
-            f"{path} is not empty and holds no run (no {CONFIG}): it has "
+            f"--workdir={path}: holds no run (no {CONFIG}) but other files: "
             f"{', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}"
         )
 

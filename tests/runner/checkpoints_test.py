@@ -343,6 +343,18 @@ def test_a_directory_that_is_a_file_surfaces_at_the_end(tmp_path):
             checkpoints.save(1, content(1))
 
 
+def test_a_failure_is_seen_without_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "seal", unsealable)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.check()
+        checkpoints.save(1, content(1))
+        with pytest.raises(UserError, match="No space"):
+            while True:
+                checkpoints.check()
+                time.sleep(0.01)
+        checkpoints.check()  # said once
+
+
 def test_an_error_in_the_run_is_not_hidden_by_that_of_the_save(
     tmp_path, caplog, monkeypatch
 ):
