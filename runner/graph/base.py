@@ -1,10 +1,10 @@
 """The graph that a command starts from: a config file's, or a saved one."""
 
-import pathlib
 import types
 
 import fiddle as fdl
 
+from runner import workdir
 from runner.errors import UserError
 from runner.flags import Command, Flag
 from runner.graph import overrides, source
@@ -16,7 +16,7 @@ def resolve(command: Command) -> fdl.Buildable:
     Raises:
       UserError: the base is missing, an override is wrong, or the root is no job.
     """
-    spec = command.base or _saved_in(command.workdir or "")
+    spec = command.base or str(workdir.saved_config(command.workdir or ""))
     cfg, module = read(spec)
     cfg = overrides.apply(
         cfg, [_override(flag) for flag in command.overrides], module=module
@@ -49,22 +49,6 @@ def read(spec: str) -> tuple[fdl.Buildable, types.ModuleType | None]:
             "decorate it with @auto_config"
         )
     return cfg, module
-
-
-def _saved_in(workdir: str) -> str:
-    """The graph that a work directory was started with."""
-    file = pathlib.Path(workdir) / "config.json"
-    if not pathlib.Path(workdir).is_dir():
-        raise UserError(
-            f"--workdir={workdir}: no such directory; "
-            "a new run needs --fdl_config=configs/NAME.py too"
-        )
-    if not file.is_file():
-        raise UserError(
-            f"--workdir={workdir}: holds no run (no config.json); "
-            "start one with --fdl_config=configs/NAME.py"
-        )
-    return str(file)
 
 
 def _override(flag: Flag) -> overrides.Override:

@@ -7,6 +7,7 @@ names; a node that is used twice stands at the first path in the sort order.
 
 import collections.abc
 import enum
+import functools
 import re
 from typing import Any
 
@@ -93,6 +94,10 @@ def leaf(value: Any) -> str:
         return "{" + ", ".join(pairs) + "}"
     if callable(value) and hasattr(value, "__name__"):
         return public(value)
+    if isinstance(value, functools.partial):
+        given = [leaf(item) for item in value.args]
+        given += [f"{key}={leaf(item)}" for key, item in value.keywords.items()]
+        return f"partial({', '.join([leaf(value.func), *given])})"
     said = repr(value)
     return public(value) if " at 0x" in said else " ".join(said.split())
 

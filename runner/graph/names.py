@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 FILE_PREFIX = "file:"  # modules that were loaded by path: see `runner.graph.source`
+_JAX = ("jax.nn", "jax.nn.initializers", "jax.numpy")  # they export jax._src
 
 
 def public(value: Any) -> str:
@@ -24,8 +25,8 @@ def public(value: Any) -> str:
 def where(value: Any, module: str, name: str) -> tuple[str, str]:
     """The outermost package of `module` that exports `value`, and its name there."""
     parts = module.split(".")
-    for depth in range(1, len(parts)):
-        package = ".".join(parts[:depth])
+    packages = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    for package in [*packages, *(_JAX if parts[0] == "jax" else ())]:
         if getattr(sys.modules.get(package), name, None) is value:
             return package, name
     return module, name

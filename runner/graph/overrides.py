@@ -1,7 +1,6 @@
 """Changes to a graph from the command line, applied strictly left to right."""
 
 import collections.abc
-import copy
 import dataclasses
 import types
 from typing import Any
@@ -50,7 +49,8 @@ def apply(
     Raises:
       UserError: an override names nothing, or gives a value of the wrong type.
     """
-    cfg = copy.deepcopy(cfg)
+    cfg = _copied(cfg)
+    paths.add_tags(cfg)
     for override in overrides:
         if isinstance(override, Set):
             set_path(cfg, override.path, override.value)
@@ -58,6 +58,7 @@ def apply(
             set_tag(cfg, override.name, override.value)
         else:
             cfg = fiddle(cfg, override.expression, module)
+            paths.add_tags(cfg)
     return cfg
 
 
@@ -79,7 +80,7 @@ def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
         (node, field, tag)
         for node, _ in daglish.iterate(cfg)
         if isinstance(node, fdl.Buildable)
-        for field, tags in paths.tags(node).items()
+        for field, tags in node.__argument_tags__.items()
         for tag in {base for t in tags for base in _lineage(t)}
     ]
     found = {tag for _, _, tag in fields if _is_called(tag, name)}
@@ -94,7 +95,7 @@ def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
         if tag in found:
             hint = (paths.children(node) or {})[field].hint
             try:
-                setattr(node, field, literals.read(text, hint))
+                setattr(node, str(field), literals.read(text, hint))
             except literals.Mismatch as error:
                 raise UserError(
                     f"{flag}: {paths.kind_of(node)}.{field}: {error}"
@@ -124,6 +125,15 @@ def fiddle(
     if not isinstance(result, fdl.Buildable):
         raise UserError(f"{flag}: expected a graph or None back, got {result!r}")
     return result
+
+
+def _copied(cfg: fdl.Buildable) -> fdl.Buildable:
+    """Nodes and containers anew, leaves the same: a copied function is another one."""
+
+    def visit(value: Any, state: daglish.State) -> Any:
+        return state.map_children(value) if state.is_traversable(value) else value
+
+    return daglish.MemoizedTraversal.run(visit, cfg)
 
 
 def _refuse_untyped_node(place: paths.Place, text: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import fiddle as fdl
-from fiddle import signatures
+from fiddle import daglish, signatures
 
 from runner.errors import UserError, nearest
 from runner.graph.names import public
@@ -164,15 +164,17 @@ def _absent(
     return f"{here} ({kind}) has no field '{key}'{nearest(str(key), map(str, found))}"
 
 
-def tags(node: fdl.Buildable) -> dict[str, set[Any]]:
-    """The tags of every field: those set on it and those of its annotation."""
-    found = {str(key): set(tags) for key, tags in node.__argument_tags__.items()}
-    hints = signatures.get_type_hints(fdl.get_callable(node), include_extras=True)
-    for name, hint in hints.items():
-        for extra in getattr(hint, "__metadata__", ()):
-            if isinstance(extra, type) and issubclass(extra, fdl.Tag):
-                found.setdefault(name, set()).add(extra)
-    return found
+def add_tags(cfg: fdl.Buildable) -> None:
+    """Tags from the annotations of `nnx.Module`s, which fiddle does not see."""
+    for node, _ in daglish.iterate(cfg):
+        if not isinstance(node, fdl.Buildable):
+            continue
+        function = fdl.get_callable(node)
+        hints = signatures.get_type_hints(function, include_extras=True)
+        for name in set(hints) & set(parameters(function)):
+            for extra in getattr(hints[name], "__metadata__", ()):
+                if isinstance(extra, type) and issubclass(extra, fdl.Tag):
+                    fdl.add_tag(node, name, extra)
 
 
 def kind_of(value: Any) -> str:

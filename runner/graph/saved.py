@@ -9,7 +9,6 @@ again only by a command that names that file.
 import dataclasses
 import functools
 import inspect
-import json
 import pathlib
 import sys
 from typing import Any
@@ -83,7 +82,8 @@ def load(path: str) -> fdl.Buildable:
 
 class AllowList(serialization.PyrefPolicy):
     """What a saved graph may name. Decided before the import, and again on the value,
-    so that no allowed module lends what it merely imported."""
+    so that no allowed module lends what it merely imported.
+    """
 
     def allows_import(self, module: str, symbol: str) -> bool:
         """Whether `module` may be imported for `symbol`."""
