@@ -63,16 +63,16 @@ class Evaluator:
     ):
         from runner import data
 
-        self._dataset = data.load(evaluation.data, config.input)
+        self.dataset = evaluation.data.load(cache=config.input.cache)
         self._batches = functools.partial(
             data.evaluation_batches,
-            self._dataset,
+            self.dataset,
             batch_size=evaluation.batch_size,
             sharding=mesh_lib.batch_sharding(mesh),
             config=config.input,
         )
         self._learnt, self._mesh, self._config = learnt, mesh, config
-        self._token_bytes = np.asarray(self._dataset.vocabulary.token_bytes, np.int32)
+        self._token_bytes = np.asarray(self.dataset.vocabulary.token_bytes, np.int32)
         self._sums = jax.jit(self._batch_sums)
 
     def __call__(self, state: TrainState, *, limit: int | None = None) -> dict[str, float]:

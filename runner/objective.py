@@ -76,7 +76,11 @@ class Objective:
         self.terms = learnt.abstract_terms()
         offered = learnt.abstract_student().offers()
         check(self.terms, offered, mesh=mesh, microbatches=config.microbatches)
-        self.has_experts = experts.NEEDS <= offered
+        self.has_statistics = any(
+            type(term.loss).statistics is not losses.Loss.statistics
+            for term in self.terms
+        )
+        self.has_experts = offered >= experts.NEEDS
         self.capture = capture(self.terms) | (experts.NEEDS & offered)
 
     def __call__(
@@ -119,7 +123,9 @@ class Objective:
         def statistics(part: Tree) -> Tree:
             return self._statistics(params, given, self._trunk(params, given, *part))
 
-        means = _means(accumulate(statistics, parts), given)
+        means = {"statistics": {}}
+        if self.has_statistics:
+            means = _means(accumulate(statistics, parts), given)
 
         def gradients(part: Tree) -> Tree:
             trunk = self._trunk(params, given, *part)

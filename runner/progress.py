@@ -193,10 +193,10 @@ def duration(seconds: float) -> str:
 def quantity(value: float) -> str:
     """Three digits with a metric suffix: `812`, `26.1k`, `1.20M`."""
     power = 0
-    while value >= 999.5 and power < 3:
+    while value >= 999.5 and power < 5:
         value, power = value / 1000, power + 1
     digits = 0 if value >= 99.5 or not power else 1 if value >= 9.95 else 2
-    return f"{value:.{digits}f}{('', 'k', 'M', 'G')[power]}"
+    return f"{value:.{digits}f}{('', 'k', 'M', 'G', 'T', 'P')[power]}"
 
 
 def _cut(text: str, width: int) -> str:

@@ -61,13 +61,13 @@ def _summary(run: Run) -> str:
     """One paragraph: what was trained, under which terms, on what, how fast."""
     if not run.config:
         return ""
-    student = _code(run.config.get("student", "a model").removeprefix("partial("))
+    student = re.sub(r"partial\((.*)\)", r"\1", run.config.get("student", "a model"))
     found = re.search(r"Total: ([\d,]+)", run.parameters)
     size = (
         f" of {quantity(float(found[1].replace(',', '')))} parameters" if found else ""
     )
     terms = [_term(run, term) for term in run.terms]
-    text = student + size + (f" minimises {_and(terms)}" if terms else " learns")
+    text = _code(student) + size + (f" minimises {_and(terms)}" if terms else " learns")
     if data := run.config.get("train_data"):
         text += f" on {_code(data)}"
     if (steps := run.num_steps) and (batch := run.config.get("batch_size")):
@@ -224,7 +224,7 @@ def _lines(values: Mapping[str, Any], prefix: str = "") -> str:
 
 
 def _code(text: str) -> str:
-    return f"<code>{escape(text.removesuffix(')') if '(' not in text else text)}</code>"
+    return f"<code>{escape(text)}</code>"
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -1,0 +1,125 @@
+"""Which periodic actions a run has, in the order they act."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from runner import actions, flops, writers
+from runner.checkpoints import Checkpoints
+from runner.prepared import Prepared
+from runner.progress import Stopwatch, Terminal
+from runner.sampling import Sampler
+from runner.state import TrainState
+from runner.workdir import Workdir
+
+
+class Agenda:
+    """The observers, which are handed every step's metrics, and the state's actions."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        workdir: Workdir,
+        checkpoints: Checkpoints,
+        terminal: Terminal,
+        *,
+        start: int,
+    ):
+        config, last = prepared.config.loop, prepared.experiment.num_steps
+        self._stopwatch = Stopwatch(announce=terminal.status)
+        self._terminal = terminal
+        self._writer = writers.create(
+            workdir.path,
+            start_step=start,
+            wandb_project=config.wandb_project,
+            terminal=terminal,
+        )
+        clock = {"stopwatch": self._stopwatch, "start": start, "last": last}
+        tokens = {"tokens_per_step": prepared.tokens_per_step}
+        terms = [term.name for term in prepared.experiment.losses]
+        self._observers = [
+            actions.StopOnNan(terms=terms, writer=self._writer, start=start),
+            actions.Log(
+                self._writer,
+                every=config.log_every,
+                **_utilisation(prepared),
+                **clock,
+                **tokens,
+            ),
+            actions.Progress(terminal, **clock, **tokens),
+        ]
+
+        def evaluate(evaluator: Any) -> Any:
+            def of(state: TrainState) -> dict[str, float]:
+                whole = int(state.step) == last
+                return evaluator(state, limit=None if whole else config.evaluate_batches)
+
+            return of
+
+        self.evaluate = actions.Evaluate(
+            {name: evaluate(e) for name, e in prepared.evaluators.items()},
+            writer=self._writer,
+            every=config.evaluate_every,
+            **clock | {"start": start or -1},
+        )
+        self.samples = actions.Samples(
+            Sampler(prepared),
+            writer=self._writer,
+            every=config.sample_every,
+            **clock,
+        )
+        self.checkpoint = actions.Checkpoint(
+            checkpoints.save, every=config.checkpoint_every, **clock
+        )
+        self.profile = actions.Profile(
+            workdir.path / "profile",
+            first=config.profile_start,
+            num_steps=config.profile_steps,
+            start=start,
+        )
+        self._on_state = [self.evaluate, self.samples, self.checkpoint, self.profile]
+
+    def observe(self, step: int, metrics: Any, rows: jax.Array) -> None:
+        """Read the metrics of a dispatched step, and hand them to every observer."""
+        found = fetched(metrics)
+        for act in self._observers:
+            act(step, metrics=found, rows=rows)
+
+    def due(self, step: int) -> bool:
+        """Whether some action wants the state after `step`."""
+        return any(act.due(step) for act in self._on_state)
+
+    def on_state(self, step: int, state: TrainState) -> None:
+        """Hand the state after `step` to every action that is due."""
+        for act in self._on_state:
+            act(step, state=state)
+
+    def close(self) -> None:
+        """Flush and close what is open."""
+        self.profile.close()
+        self._writer.flush()
+        self._writer.close()
+        self._terminal.close()
+
+
+def fetched(metrics: Any) -> dict[str, float]:
+    """Numbers by name; an average over no token has none."""
+    on_host = jax.device_get(metrics)
+    return {
+        name: float(metric.compute())
+        for name, metric in on_host.items()
+        if getattr(metric, "count", 1) != 0
+    }
+
+
+def _utilisation(prepared: Prepared) -> dict[str, float]:
+    """FLOPs of a step and of the devices, where the devices' peak is known."""
+    peak = flops.peak(jax.devices()[0])
+    if peak is None:
+        return {}
+    return {
+        "flops_per_step": prepared.flops_per_step(),
+        "peak_flops": peak * jax.device_count(),
+    }

@@ -1,0 +1,116 @@
+"""What a run would be: shapes, shardings, FLOPs and memory; nothing is trained."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import jax
+
+from runner import flops
+from runner.errors import UserError
+from runner.mesh import AXES
+from runner.prepared import Prepared, prepare
+from runner.progress import quantity
+
+if TYPE_CHECKING:
+    from runner.experiment import Experiment
+
+
+def report(experiment: "Experiment") -> None:
+    """Print what `--dry_run` promises; the step is compiled and not run.
+
+    Raises:
+      UserError: the job is no experiment, or its parts do not fit each other.
+    """
+    from runner.experiment import Experiment
+
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"--dry_run: {type(experiment).__name__} has no step to compile")
+    prepared = prepare(experiment)
+    for section in (machine, batch, parameters, cost):
+        print("\n".join(section(prepared)), end="\n\n")
+
+
+def machine(prepared: Prepared) -> Iterator[str]:
+    """Devices and mesh."""
+    shape = " ".join(f"{axis}={prepared.mesh.shape[axis]}" for axis in AXES)
+    kind = jax.devices()[0].device_kind
+    yield f"devices     {jax.device_count()} x {kind}, mesh {shape}"
+
+
+def batch(prepared: Prepared) -> Iterator[str]:
+    """The global batch and how it is cut."""
+    rows, length = prepared.experiment.batch_size, prepared.dataset.sequence_length
+    step = prepared.config.step
+    yield f"batch       {rows} sequences x {length} = {rows * length:,} tokens per step"
+    yield (
+        f"            microbatches {step.microbatches}, token blocks of at most "
+        f"{step.token_block}, remat {step.remat}"
+    )
+    for name, x in prepared.abstract_batch().items():
+        yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
+    if prepared.step.objective.has_statistics and step.microbatches > 1:
+        yield (
+            "            some terms want statistics of the global batch: each microbatch "
+            "runs forward twice"
+        )
+
+
+def parameters(prepared: Prepared) -> Iterator[str]:
+    """Every trained array and where it lies."""
+    rows = [("parameter", "shape", "dtype", "size", "sharding", "bytes per device")]
+    state = prepared.step.state
+    leaves = jax.tree_util.tree_leaves_with_path(state.params)
+    for path, x in leaves:
+        rows.append(
+            (
+                "/".join(key.key for key in path),
+                _shape(x),
+                str(x.dtype),
+                f"{x.size:,}",
+                ", ".join(_axis(axis) for axis in x.sharding.spec) or "replicated",
+                f"{_local_bytes(x):,}",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(
+            cell.rjust(width) if i in (3, 5) else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+    size = sum(x.size for _, x in leaves)
+    optimizer = sum(_local_bytes(x) for x in jax.tree.leaves(state.opt_state))
+    yield f"{size:,} parameters; optimiser state {_bytes(optimizer)} per device"
+
+
+def cost(prepared: Prepared) -> Iterator[str]:
+    """FLOPs from the jaxpr, memory from the compiler."""
+    leaves, rows = jax.tree.leaves(prepared.step.state), prepared.abstract_batch()
+    count = prepared.flops_per_step()
+    tokens = prepared.tokens_per_step
+    yield f"FLOPs       {quantity(count)} in matmuls per step, {count // tokens:,} a token"
+    peak = flops.peak(jax.devices()[0])
+    if peak is not None:
+        yield f"            {quantity(peak * jax.device_count())} per second at peak"
+    memory = prepared.step.compiled.lower(leaves, rows).compile().memory_analysis()
+    yield (
+        f"memory      per device: state and batch {_bytes(memory.argument_size_in_bytes)}"
+        f" (donated {_bytes(memory.alias_size_in_bytes)}), "
+        f"temporaries {_bytes(memory.temp_size_in_bytes)}"
+    )
+
+
+def _shape(x: jax.ShapeDtypeStruct) -> str:
+    return "[" + " ".join(map(str, x.shape)) + "]"
+
+
+def _axis(axis: None | str | tuple[str, ...]) -> str:
+    return "-" if axis is None else axis if isinstance(axis, str) else "+".join(axis)
+
+
+def _local_bytes(x: jax.ShapeDtypeStruct) -> int:
+    return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+
+
+def _bytes(count: float) -> str:
+    return f"{quantity(count)}B"

@@ -1,0 +1,75 @@
+"""The training loop: dispatch a step, read the one before it, act where it is due."""
+
+from typing import TYPE_CHECKING
+
+import jax
+
+from runner import summary
+from runner.agenda import Agenda
+from runner.checkpoints import Checkpoints
+from runner.prepared import Prepared, prepare
+from runner.progress import Terminal
+from runner.signals import Stop
+from runner.state import TrainState
+from runner.workdir import Workdir
+
+if TYPE_CHECKING:
+    from runner.experiment import Experiment
+
+
+def train(experiment: "Experiment", workdir: Workdir) -> None:
+    """Train to the last step or to a signal, from the newest good checkpoint.
+
+    Raises:
+      UserError: data, mesh and experiment do not fit each other.
+      NotFinite: a step's metrics are not finite.
+    """
+    terminal = Terminal()
+    prepared = prepare(experiment)
+    workdir.record_start()
+    workdir.record_data(prepared.describe_data())
+    keep = prepared.config.loop.keep_checkpoints
+    with Stop() as stop, Checkpoints(workdir.checkpoints, keep=keep) as checkpoints:
+        state = prepared.restored(checkpoints)
+        for refused in checkpoints.refused:
+            terminal.print(f"checkpoint {refused.step} passed over: {refused.reason}")
+        if state is None:
+            state = prepared.initial()
+        else:
+            terminal.print(f"continuing after step {int(state.step)}")
+        agenda = Agenda(
+            prepared, workdir, checkpoints, terminal, start=int(state.step)
+        )
+        try:
+            state = run(prepared, state, agenda, stop)
+        finally:
+            agenda.close()
+    if int(state.step) == experiment.num_steps:
+        summary.finish(prepared, workdir, state, agenda, terminal)
+    else:
+        terminal.print(
+            f"stopped after step {int(state.step)} of {experiment.num_steps}; "
+            f"go on with: runner --workdir={workdir.path}"
+        )
+
+
+def run(prepared: Prepared, state: TrainState, agenda: Agenda, stop: Stop) -> TrainState:
+    """Every step that is left; the metrics of one are read while the next runs."""
+    start, last = int(state.step), prepared.experiment.num_steps
+    agenda.on_state(start, state)
+    leaves, unread = jax.tree.leaves(state), None
+    with prepared.batches(start=start) as batches:
+        for step in range(start + 1, last + 1):
+            batch = next(batches)
+            leaves, metrics = prepared.step(leaves, batch)
+            if unread is not None:
+                agenda.observe(*unread)
+            unread = step, metrics, batch["index"]
+            if agenda.due(step) or stop.requested:
+                agenda.observe(*unread)
+                unread = None
+                agenda.on_state(step, prepared.step.unflatten(leaves))
+            if stop.requested:
+                agenda.checkpoint.force(step, state=prepared.step.unflatten(leaves))
+                break
+    return prepared.step.unflatten(leaves)

@@ -1,0 +1,145 @@
+"""An experiment made ready on the devices at hand: all a loop needs but the state."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from runner import data, flops, runtime
+from runner import mesh as mesh_lib
+from runner.checkpoints import Checkpoints
+from runner.errors import UserError
+from runner.evaluation import Evaluator
+from runner.state import Learnt, TrainState
+from runner.step import TrainStep
+
+if TYPE_CHECKING:
+    from runner.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What stays the same from the first step to the last."""
+
+    experiment: "Experiment"
+    config: runtime.Runtime
+    mesh: jax.sharding.Mesh
+    dataset: data.Dataset
+    learnt: Learnt
+    step: TrainStep
+    evaluators: dict[str, Evaluator]
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Positions in a global batch, padding included."""
+        return self.experiment.batch_size * self.dataset.sequence_length
+
+    def describe_data(self) -> dict[str, Any]:
+        """The fingerprints of all data, for the work directory."""
+        evaluated = {name: e.dataset.describe() for name, e in self.evaluators.items()}
+        return {"train_data": self.dataset.describe(), **evaluated}
+
+    def batches(self, *, start: int):
+        """Global batches from the step after `start` on."""
+        return data.batches(
+            self.dataset,
+            batch_size=self.experiment.batch_size,
+            seed=self.experiment.seed,
+            start=start,
+            sharding=mesh_lib.batch_sharding(self.mesh),
+            config=self.config.input,
+        )
+
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of a global batch."""
+        rows = {"index": np.int32(0), **self.dataset[0]}
+        placed = mesh_lib.batch_sharding(self.mesh)
+        return {
+            name: jax.ShapeDtypeStruct(
+                (self.experiment.batch_size, *np.shape(x)), x.dtype, sharding=placed
+            )
+            for name, x in rows.items()
+        }
+
+    def flops_per_step(self) -> int:
+        """Matmul FLOPs of one step, on all devices."""
+        leaves = jax.tree.leaves(self.step.state)
+        return flops.matmul_flops(self.step.compiled, leaves, self.abstract_batch())
+
+    def initial(self) -> TrainState:
+        """A fresh state, made straight into its shardings."""
+        rules = self.config.mesh.rules
+        return self.learnt.create(self.experiment.seed, self.mesh, rules)
+
+    def restored(self, checkpoints: Checkpoints) -> TrainState | None:
+        """The newest state whose checkpoint is whole, if any."""
+        step = checkpoints.latest_verified()
+        return None if step is None else checkpoints.restore(step, self.step.state)
+
+
+def prepare(experiment: "Experiment") -> Prepared:
+    """Mesh, data, definitions and step; nothing is compiled yet.
+
+    Raises:
+      UserError: they do not fit each other.
+    """
+    config = runtime.current()
+    if config.compilation.cache:
+        jax.config.update("jax_compilation_cache_dir", config.compilation.cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    mesh = mesh_lib.make(config.mesh)
+    learnt = Learnt(experiment.student, experiment.losses, experiment.optimizer)
+    step = TrainStep(learnt, mesh=mesh, config=config, seed=experiment.seed)
+    check_batch(
+        "batch_size", experiment.batch_size, mesh, parts=config.step.microbatches
+    )
+    for evaluation in experiment.evaluations:
+        name = f"evaluations.{evaluation.name}.batch_size"
+        check_batch(name, evaluation.batch_size, mesh)
+    dataset = experiment.train_data.load(cache=config.input.cache)
+    check_vocabulary(learnt, dataset)
+    evaluators = {
+        evaluation.name: Evaluator(evaluation, learnt, mesh=mesh, config=config)
+        for evaluation in experiment.evaluations
+    }
+    return Prepared(
+        experiment=experiment,
+        config=config,
+        mesh=mesh,
+        dataset=dataset,
+        learnt=learnt,
+        step=step,
+        evaluators=evaluators,
+    )
+
+
+def check_batch(
+    name: str, size: int, mesh: jax.sharding.Mesh, *, parts: int = 1
+) -> None:
+    """Refuse a batch that does not divide over microbatches and devices.
+
+    Raises:
+      UserError: with the nearest size that does.
+    """
+    unit = parts * mesh_lib.batch_shards(mesh)
+    if size % unit:
+        nearest = max(round(size / unit), 1) * unit
+        raise UserError(
+            f"{name}: {size} does not divide into {parts} microbatches over "
+            f"{mesh_lib.batch_shards(mesh)} devices; the nearest that does is {nearest}"
+        )
+
+
+def check_vocabulary(learnt: Learnt, dataset: data.Dataset) -> None:
+    """Refuse a student with fewer outputs than the data has tokens.
+
+    Raises:
+      UserError: naming both numbers.
+    """
+    outputs, size = learnt.abstract_student().num_outputs, dataset.vocabulary.size
+    if outputs < size:
+        raise UserError(
+            f"student: {outputs} outputs for a tokenizer of {size} tokens; "
+            f"give the student vocab_size={size}"
+        )

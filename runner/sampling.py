@@ -1,0 +1,45 @@
+"""What a student writes, to look at."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from runner.actions import Sample
+from runner.prepared import Prepared
+from runner.state import TrainState
+
+PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 2, 24, 64
+
+
+class Sampler:
+    """Greedy continuations of the first tokens of some rows the student has not seen.
+
+    The rows are the first evaluation's (without one, the training data's). Models that
+    do not generate give no samples.
+    """
+
+    def __init__(self, prepared: Prepared):
+        self._learnt = prepared.learnt
+        evaluators = list(prepared.evaluators.values())
+        dataset = evaluators[0].dataset if evaluators else prepared.dataset
+        self._vocabulary = dataset.vocabulary
+        rows = range(min(PROMPTS, len(dataset)))
+        self._prompts = np.stack(
+            [dataset[row]["tokens"][:PROMPT_TOKENS] for row in rows]
+        )
+
+    def __call__(self, state: TrainState) -> Sequence[Sample]:
+        """Texts that the state's student makes of the prompts."""
+        from models import generate
+
+        student = self._learnt.student(
+            state.params["student"], state.variables["student"]
+        )
+        new = generate.generate(student, self._prompts, num_tokens=NEW_TOKENS)
+        return [
+            Sample(
+                prompt=self._vocabulary.decode(prompt),
+                text=self._vocabulary.decode(np.asarray(tokens)),
+            )
+            for prompt, tokens in zip(self._prompts, new, strict=True)
+        ]

@@ -1,0 +1,70 @@
+"""The end of a run: final numbers beside baselines, a report, what to do next."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax
+
+from runner import data, files, report, writers
+from runner.agenda import Agenda
+from runner.prepared import Prepared
+from runner.progress import Terminal
+from runner.sampling import Sampler
+from runner.state import TrainState
+from runner.workdir import Workdir
+
+
+def finish(
+    prepared: Prepared,
+    workdir: Workdir,
+    state: TrainState,
+    agenda: Agenda,
+    terminal: Terminal,
+) -> None:
+    """Write `result.json` and `report.html`, and print the table.
+
+    A run that is read again after its end keeps the numbers it has.
+    """
+    path = workdir.path / "result.json"
+    if agenda.evaluate.results or not path.exists():
+        found = result(prepared, workdir, state, agenda)
+        if workdir.writes:
+            files.write_atomic(path, json.dumps(found, indent=1) + "\n")
+    if jax.process_index() == 0:
+        page = report.write(workdir.path)
+        terminal.print("\n" + report.table(workdir.path))
+        terminal.print(f"Report: {page}")
+
+
+def result(
+    prepared: Prepared, workdir: Workdir, state: TrainState, agenda: Agenda
+) -> dict[str, Any]:
+    """Final metrics by evaluation, baselines on the same data, samples."""
+    evaluations = agenda.evaluate.results or {
+        name: evaluator(state) for name, evaluator in prepared.evaluators.items()
+    }
+    baselines = [
+        row
+        for name, evaluator in list(prepared.evaluators.items())[:1]
+        for row in [
+            *untrained(workdir, name),
+            *map(dataclasses.asdict, data.baselines(prepared.dataset, evaluator.dataset)),
+        ]
+    ]
+    samples = [dataclasses.asdict(sample) for sample in Sampler(prepared)(state)]
+    return {"evaluations": evaluations, "baselines": baselines, "samples": samples}
+
+
+def untrained(workdir: Workdir, evaluation: str) -> list[dict[str, Any]]:
+    """The student before its first step, if the run has measured it."""
+    first = next(iter(writers.read(workdir.metrics)), {})
+    if first.get("step") != 0 or f"{evaluation}/loss" not in first:
+        return []
+    return [
+        {
+            "name": "untrained",
+            "nats_per_token": first[f"{evaluation}/loss"],
+            "bits_per_byte": first.get(f"{evaluation}/bits_per_byte"),
+        }
+    ]

@@ -1,0 +1,176 @@
+"""Values that a reader checks by hand, or that optax gives."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import losses
+
+
+def outputs(logits, targets=None, **intermediates):
+    logits = jnp.asarray(logits, jnp.float32)
+    if targets is None:
+        targets = jnp.zeros(logits.shape[:-1], jnp.int32)
+    batch = {"targets": targets, "mask": jnp.ones(logits.shape[:-1], bool)}
+    return losses.Outputs(batch=batch, logits=logits, intermediates=intermediates)
+
+
+@pytest.fixture
+def logits():
+    return np.random.default_rng(0).normal(size=(2, 3, 11), scale=4.0)
+
+
+@pytest.fixture
+def targets():
+    return jnp.asarray(np.random.default_rng(1).integers(0, 11, (2, 3)), jnp.int32)
+
+
+def test_cross_entropy_is_that_of_optax(logits, targets):
+    expected = optax.softmax_cross_entropy_with_integer_labels(
+        jnp.asarray(logits, jnp.float32), targets
+    )
+    found = losses.CrossEntropy()(outputs(logits, targets))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_cross_entropy_in_float64(logits, targets):
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_z = np.log(np.exp(shifted).sum(-1))
+    expected = (
+        log_z - np.take_along_axis(shifted, np.asarray(targets)[..., None], -1)[..., 0]
+    )
+    found = losses.CrossEntropy()(outputs(logits, targets))
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
+
+
+def test_smoothed_cross_entropy_is_that_of_optax(logits, targets):
+    smooth = optax.smooth_labels(jax.nn.one_hot(targets, 11), 0.2)
+    expected = optax.softmax_cross_entropy(jnp.asarray(logits, jnp.float32), smooth)
+    found = losses.SmoothedCrossEntropy(epsilon=0.2)(outputs(logits, targets))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_no_smoothing_is_cross_entropy(logits, targets):
+    seen = outputs(logits, targets)
+    np.testing.assert_array_equal(
+        losses.SmoothedCrossEntropy(epsilon=0.0)(seen), losses.CrossEntropy()(seen)
+    )
+
+
+def test_z_loss_of_uniform_logits():
+    found = losses.ZLoss()(outputs(np.zeros((2, 4))))
+    np.testing.assert_allclose(found, math.log(4) ** 2)
+
+
+def test_router_z_loss_is_the_mean_over_layers():
+    router = jnp.stack([jnp.zeros((3, 4)), jnp.full((3, 4), 1.0)], axis=1)
+    found = losses.RouterZLoss()(outputs(np.zeros((3, 2)), router_logits=router))
+    expected = (math.log(4) ** 2 + (math.log(4) + 1) ** 2) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_confidence_penalty_is_minus_the_entropy():
+    logits = np.log([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]])
+    found = losses.ConfidencePenalty()(outputs(logits))
+    np.testing.assert_allclose(found, [-1.5 * math.log(2), -math.log(3)], rtol=1e-6)
+
+
+def test_an_impossible_entry_adds_nothing_to_the_entropy():
+    def total(logits):
+        return jnp.sum(losses.ConfidencePenalty()(outputs(logits)))
+
+    value, gradient = jax.value_and_grad(total)(jnp.array([[0.0, 0.0, -jnp.inf]]))
+    np.testing.assert_allclose(value, -math.log(2), rtol=1e-6)
+    np.testing.assert_allclose(gradient, np.zeros((1, 3)), atol=1e-7)
+
+
+def balance(router_logits, assignments, mask=None):
+    tokens = router_logits.shape[0]
+    mask = jnp.ones(tokens, bool) if mask is None else mask
+    batch = {"targets": jnp.zeros(tokens, jnp.int32), "mask": mask}
+    seen = losses.Outputs(
+        batch=batch,
+        logits=jnp.zeros((tokens, 2)),
+        intermediates={
+            "router_logits": router_logits,
+            "router_assignments": jnp.asarray(assignments, jnp.int32),
+        },
+    )
+    term = losses.LossTerm(name="balance", loss=losses.LoadBalance())
+    found = losses.evaluate([term], seen)["balance"]
+    return found.total / found.count
+
+
+def test_balanced_experts_give_one():
+    assignments = jnp.arange(8).reshape(4, 1, 2) % 4
+    np.testing.assert_allclose(balance(jnp.zeros((4, 1, 4)), assignments), 1.0)
+
+
+def test_all_to_the_same_k_experts_gives_experts_over_k():
+    sure = jnp.tile(jnp.array([50.0, 50.0, 0.0, 0.0]), (4, 1, 1))
+    np.testing.assert_allclose(
+        balance(sure, jnp.tile(jnp.array([0, 1]), (4, 1, 1))), 2.0
+    )
+
+
+def test_padding_never_counts_in_the_balance():
+    router = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2, 4)), jnp.float32)
+    chosen = jax.lax.top_k(router, 2)[1]
+    mask = jnp.arange(6) < 4
+    np.testing.assert_allclose(
+        balance(router, chosen, mask), balance(router[:4], chosen[:4]), rtol=1e-6
+    )
+
+
+def test_switch_transformer_product_form():
+    """`E Σ_e f_e P_e` of Fedus et al., eq. 4, in float64 NumPy, k = 1."""
+    router = np.random.default_rng(3).normal(size=(50, 1, 8))
+    chosen = router.argmax(-1)
+    probabilities = np.exp(router) / np.exp(router).sum(-1, keepdims=True)
+    share = np.bincount(chosen[:, 0], minlength=8) / 50
+    expected = 8 * np.sum(share * probabilities[:, 0].mean(0))
+    found = balance(jnp.asarray(router, jnp.float32), chosen[..., None])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, 1.0])
+def test_smoothing_outside_its_range_is_refused(epsilon):
+    with pytest.raises(ValueError, match=r"epsilon must be in \[0, 1\), got"):
+        losses.SmoothedCrossEntropy(epsilon=epsilon)
+
+
+@pytest.mark.parametrize("weight", ["1.0", None, True])
+def test_a_weight_that_is_no_weight_is_refused(weight):
+    with pytest.raises(ValueError, match="weight of 'ce' must be a number"):
+        losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=weight)
+
+
+def test_a_name_that_is_no_identifier_is_refused():
+    with pytest.raises(ValueError, match="must be an identifier"):
+        losses.LossTerm(name="cross entropy", loss=losses.CrossEntropy())
+
+
+def test_a_schedule_is_a_function_of_the_step():
+    term = losses.LossTerm(
+        name="ce",
+        loss=losses.CrossEntropy(),
+        weight=optax.linear_schedule(0.0, 1.0, 10),
+    )
+    np.testing.assert_allclose(term.weight_at(jnp.int32(5)), 0.5)
+
+
+def test_token_weights_multiply_totals_and_never_counts():
+    seen = outputs(np.zeros((4, 2)))
+    term = losses.LossTerm(
+        name="ce",
+        loss=losses.CrossEntropy(),
+        token_weight=lambda outputs: jnp.arange(4.0),
+    )
+    masks = {"ce": term.mask(seen.batch)}
+    found = losses.per_token([term], seen, masks=masks, statistics={})["ce"]
+    np.testing.assert_allclose(found.weighted, math.log(2) * np.arange(4.0), rtol=1e-6)
+    assert losses.evaluate([term], seen)["ce"].count == 4.0
