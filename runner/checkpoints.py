@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from runner import manifest
-from runner.errors import UserError, nearest
+from runner import leaves, manifest
+from runner.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +76,15 @@ class Checkpoints:
             return
         if jax.process_index() == 0:
             self._clean()
-        leaves = _by_path(tree)
-        # Orbax refuses arrays of size zero; their shape in the manifest is enough.
-        arrays = {path: leaf for path, leaf in leaves.items() if leaf.size}
+        named = leaves.by_path(tree)
         with self._named(step):
             self._orbax.save(
-                self._at(step), args=ocp.args.StandardSave(arrays), force=True
+                self._at(step),
+                args=ocp.args.StandardSave(leaves.not_empty(named)),
+                force=True,
             )
-        self._sealing = self._background.submit(
-            self._seal, step, {path: _leaf(leaf) for path, leaf in leaves.items()}
-        )
+        described = leaves.described(named)
+        self._sealing = self._background.submit(self._seal, step, described)
 
     def wait(self) -> None:
         """Wait until the last save is sealed.
@@ -127,21 +126,22 @@ class Checkpoints:
             another shape or dtype than asked for.
         """
         self.wait()
-        wanted = _by_path(abstract)
-        saved = self._manifest(step)
-        _compare(saved, wanted)
+        wanted = leaves.by_path(abstract)
+        saved = self._manifest(step).leaves
+        where = f"checkpoint of step {step}"
+        leaves.compare(saved, leaves.described(wanted), where=where)
+        asked = {p: leaves.placed(x) for p, x in leaves.not_empty(wanted).items()}
         restored = self._orbax.restore(
-            self._at(step),
-            args=ocp.args.StandardRestore(
-                {path: _placed(leaf) for path, leaf in wanted.items() if leaf.size}
-            ),
+            self._at(step), args=ocp.args.StandardRestore(asked)
         )
         self._settled.add(step)
-        leaves = [
-            restored[path] if leaf.size else _empty(leaf)
-            for path, leaf in wanted.items()
-        ]
-        return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+        return jax.tree.unflatten(
+            jax.tree.structure(abstract),
+            [
+                restored[path] if path in asked else leaves.empty(leaf)
+                for path, leaf in wanted.items()
+            ],
+        )
 
     def close(self) -> None:
         """Wait for the last save, then let go of the threads.
@@ -217,11 +217,11 @@ class Checkpoints:
                 f"checkpoint {self._at(step)} refused: {damage}"
             ) from damage
 
-    def _seal(self, step: int, leaves: dict[str, manifest.Leaf]) -> None:
+    def _seal(self, step: int, described: dict[str, manifest.Leaf]) -> None:
         with self._named(step):
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
-                sealed = manifest.seal(self._at(step), step=step, leaves=leaves)
+                sealed = manifest.seal(self._at(step), step=step, leaves=described)
                 self._verified[step] = sealed
                 self._delete_old(step)
             self._settled.add(step)
@@ -252,48 +252,3 @@ class Checkpoints:
             raise UserError(
                 f"checkpoint {self._at(step)} could not be written: {reason}"
             ) from error
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    """Leaves by path, in tree order: `{"params/student/head": array}`.
-
-    Raises:
-      ValueError: two leaves share a path (a key holds a `/`).
-    """
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    named = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in paths
-    }
-    if len(named) != len(paths):
-        raise ValueError("two leaves share one path; a key must not hold '/'")
-    return named
-
-
-def _leaf(leaf: Any) -> manifest.Leaf:
-    return manifest.Leaf(shape=tuple(leaf.shape), dtype=str(leaf.dtype))
-
-
-def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
-    """With no sharding, on the first device, never as it lay when it was saved."""
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _empty(leaf: Any) -> jax.Array:
-    return jnp.zeros(leaf.shape, leaf.dtype, device=_placed(leaf).sharding)
-
-
-def _compare(saved: manifest.Manifest, wanted: dict[str, Any]) -> None:
-    """Refuse a tree other than the saved one, naming the first parameter at odds."""
-    where = f"checkpoint of step {saved.step}"
-    for path, leaf in wanted.items():
-        if path not in saved.leaves:
-            hint = nearest(path, saved.leaves)
-            raise UserError(f"{where} has no '{path}'{hint}")
-        if _leaf(leaf) != saved.leaves[path]:
-            held = saved.leaves[path]
-            raise UserError(f"{where}: '{path}' is {held}, wanted {_leaf(leaf)}")
-    unknown = sorted(saved.leaves.keys() - wanted.keys())
-    if unknown:
-        raise UserError(f"{where} holds '{unknown[0]}', which was not asked for")

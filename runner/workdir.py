@@ -80,12 +80,14 @@ class Workdir:
         Raises:
           UserError: the run began on other data; names what differs.
         """
+        from runner.graph import describe
+
         if not self.writes:
             return
         path = self.path / "data.json"
         if not path.exists():
             return _write_json(path, description)
-        changes = _changes(_flat(_read_json(path)), _flat(description))
+        changes = describe.changes(_lines(_read_json(path)), _lines(description))
         if changes:
             raise UserError(
                 f"the data changed since {self.path} began:\n{_shown(changes)}\n"
@@ -229,22 +231,12 @@ def _read_json(path: Path) -> Any:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
-def _flat(tree: Any, path: str = "") -> dict[str, str]:
+def _lines(tree: Any, path: str = "") -> str:
+    """Nested mappings in the form of a described graph, one `path: value` a line."""
     if not isinstance(tree, Mapping):
-        return {path: json.dumps(tree, sort_keys=True)}
-    leaves: dict[str, str] = {}
-    for name, inner in tree.items():
-        leaves |= _flat(inner, f"{path}.{name}" if path else str(name))
-    return leaves
-
-
-def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    changes = []
-    for path in sorted({*old, *new}):
-        if old.get(path) != new.get(path):
-            changes += [f"- {path}: {old[path]}"] if path in old else []
-            changes += [f"+ {path}: {new[path]}"] if path in new else []
-    return changes
+        return f"{path}: {json.dumps(tree, sort_keys=True)}\n"
+    dot = "." if path else ""
+    return "".join(_lines(inner, f"{path}{dot}{name}") for name, inner in tree.items())
 
 
 def _shown(changes: Sequence[str]) -> str:
