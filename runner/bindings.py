@@ -37,6 +37,10 @@ class _Text(str):
     """The value of `--gin.x.y=value`: bare words may stand for strings."""
 
 
+class _Name(str):
+    """`@function` or `%macro` in a gin file."""
+
+
 def _settings(flag: Flag) -> Iterator[tuple[str, str, Any]]:
     """Where it was said, `section.field`, and the value."""
     if flag.name == "gin_file":
@@ -60,17 +64,15 @@ def _contents(flag: str, path: str) -> str:
 def _statements(text: str, source: str) -> Iterator[tuple[str, str, Any]]:
     from gin import config_parser
 
-    class Plain(config_parser.ParserDelegate):
+    class Names(config_parser.ParserDelegate):
         def configurable_reference(self, scoped_configurable_name, evaluate):
-            raise UserError(
-                f"{source}: @{scoped_configurable_name}: the runtime takes plain values"
-            )
+            return _Name("@" + scoped_configurable_name)
 
         def macro(self, macro_name):
-            raise UserError(f"{source}: %{macro_name}: the runtime takes plain values")
+            return _Name("%" + macro_name)
 
     try:
-        for statement in config_parser.ConfigParser(io.StringIO(text), Plain()):
+        for statement in config_parser.ConfigParser(io.StringIO(text), Names()):
             if isinstance(statement, config_parser.IncludeStatement):
                 path = pathlib.Path(source).parent / statement.filename
                 yield from _statements(_contents(source, str(path)), str(path))
@@ -116,6 +118,8 @@ def _known(where: str, name: str) -> tuple[str, str]:
 def _typed(where: str, name: str, value: Any) -> Any:
     section, _, field = name.partition(".")
     hint = _sections()[section][field]
+    if isinstance(value, _Name):
+        raise UserError(f"{where}: {name}: expected a plain value, got {value}")
     try:
         if isinstance(value, _Text):
             return literals.read(str(value), hint)

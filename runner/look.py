@@ -20,9 +20,11 @@ def at(cfg: fdl.Buildable, action: Flag) -> None:
     elif action.name == "graph":
         _draw(cfg, action)
     else:
+        job = build.job(cfg)
+
         from runner import dry_run
 
-        dry_run.report(build.job(cfg))
+        dry_run.report(job)
 
 
 def _draw(cfg: fdl.Buildable, action: Flag) -> None:

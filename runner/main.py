@@ -1,5 +1,6 @@
 """The command line: a graph in, a trained student out. `runner --help` says how."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +45,13 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
 
 def run() -> None:
     """The console entry point."""
-    sys.exit(main(sys.argv))
+    try:
+        code = main(sys.argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `runner ... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 if __name__ == "__main__":

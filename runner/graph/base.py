@@ -41,7 +41,6 @@ def read(spec: str) -> tuple[fdl.Buildable, types.ModuleType | None]:
     module = source.load(path)
     call = source.Call.parse(expression or "config")
     function = source.find(module, call.name, what="function")
-    function = getattr(function, "as_buildable", function)
     cfg = source.call(module, function, call=call)
     if not isinstance(cfg, fdl.Buildable):
         raise UserError(

@@ -123,7 +123,8 @@ def fiddle(
     if result is None:
         return cfg
     if not isinstance(result, fdl.Buildable):
-        raise UserError(f"{flag}: expected a graph or None back, got {result!r}")
+        kind = type(result).__name__
+        raise UserError(f"{flag}: expected a graph or None back, got {kind}")
     return result
 
 

@@ -93,7 +93,7 @@ def load(path: str) -> types.ModuleType:
 
 
 def call(module: types.ModuleType, function: Callable, *before: Any, call: Call) -> Any:
-    """`function(*before, *call.args, **call.kwargs)`.
+    """`function(*before, *call.args, **call.kwargs)`; an `@auto_config`'s graph.
 
     Raises:
       UserError: the arguments do not fit, or the function fails; with file and line.
@@ -105,6 +105,7 @@ def call(module: types.ModuleType, function: Callable, *before: Any, call: Call)
         takes = list(signature.parameters)[len(before) :]
         takes = ", ".join(takes) if takes else "no arguments"
         raise UserError(f"{call.name}: {error}; it takes {takes}") from None
+    function = getattr(function, "as_buildable", function)
     try:
         return function(*before, *call.args, **call.kwargs)
     except UserError:
