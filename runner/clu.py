@@ -21,9 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 from tensorboardX import summary as summaries
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
+
+# These modules make their classes when they are imported: unseen by a type checker.
+Event: Any = vars(event_pb2)["Event"]
+SessionLog: Any = vars(event_pb2)["SessionLog"]
+Summary: Any = vars(summary_pb2)["Summary"]
 
 if TYPE_CHECKING:
     from clu.metric_writers.interface import MetricWriter
@@ -47,7 +51,7 @@ class SummaryWriter(MetricWriter):
         start = SessionLog(status=SessionLog.START)
         self._write(Event(session_log=start, step=start_step + 1))
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Any) -> None:
         event.wall_time = time.time()
         data = event.SerializeToString()
         header = struct.pack("<Q", len(data))
@@ -58,7 +62,7 @@ class SummaryWriter(MetricWriter):
             + struct.pack("<I", masked_crc32c(data))
         )
 
-    def _summarize(self, step: int, parts: list[Summary]) -> None:
+    def _summarize(self, step: int, parts: list[Any]) -> None:
         if values := [value for part in parts for value in part.value]:
             self._write(Event(step=int(step), summary=Summary(value=values)))
 

@@ -199,6 +199,7 @@ def _details(run: Run) -> str:
     parts = [
         ("Command", "", run.command, " class=wrap"),
         ("Experiment", f"{len(run.config)} lines", run.config_text, ""),
+        ("Runtime", "changes nothing of the result", run.runtime, ""),
         ("Parameters", "", run.parameters, ""),
         ("Data", "", _lines(run.data), " class=wrap"),
         ("Versions", "", _lines(run.versions), " class=wrap"),

@@ -8,6 +8,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -28,7 +29,7 @@ DARK = {
     GRID: "#31353d",
 }
 SIZE = 9.5  # points
-STYLE = {
+STYLE: dict[Any, Any] = {  # By matplotlib's own names.
     "svg.fonttype": "none",
     "svg.hashsalt": "retort",
     "font.size": SIZE,
@@ -172,13 +173,13 @@ def _constant(drawn: Sequence[Series]) -> bool:
     return finite.size == 0 or bool(np.ptp(finite) <= 1e-3 * np.abs(finite).max())
 
 
-def _number(value: float, _: int) -> str:
+def _number(value: float, _: float) -> str:
     """`0`, `2.5e-4`, `0.02`, `8200`, `26k`."""
     size = abs(value)
     if size >= 10000:
         return EngFormatter(sep="")(value)
     if 0 < size < 0.00999:
-        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return f"{value:.6g}"
 

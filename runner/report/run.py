@@ -48,6 +48,7 @@ class Run:
     parameters: str
     versions: Mapping[str, Any]
     data: Mapping[str, Any]
+    runtime: str
     command: str
 
     @property
@@ -105,7 +106,8 @@ def load(workdir: str | Path) -> Run:
         parameters=_text(workdir / "parameters.txt"),
         versions=versions,
         data=_json(workdir / "data.json"),
-        command=_command(workdir),
+        runtime=_text(workdir / "operative.gin"),
+        command=_text(workdir / "command.txt"),
     )
 
 
@@ -150,10 +152,6 @@ def _baseline(entry: Mapping[str, Any]) -> Baseline:
         nats_per_token=entry.get("nats_per_token"),
         bits_per_byte=entry.get("bits_per_byte"),
     )
-
-
-def _command(workdir: Path) -> str:
-    return _text(workdir / "command.txt").strip()
 
 
 def _text(path: Path) -> str:

@@ -54,7 +54,7 @@ def create(
         writers.append(WandbWriter(workdir, project=wandb_project))
     writers += [
         JsonLinesWriter(workdir / "metrics.jsonl", start_step=start_step),
-        SummaryWriter(str(workdir / "tensorboard"), start_step=start_step),
+        SummaryWriter(str(workdir / "events"), start_step=start_step),
         ConsoleWriter(terminal or Terminal()),
     ]
     return MultiWriter(writers)

@@ -10,9 +10,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from runner import actions
 from runner.progress import Stopwatch
+from runner.writers.base import PartialWriter
 
 
-class Recorder:
+class Recorder(PartialWriter):
     """A writer that remembers."""
 
     def __init__(self):

@@ -67,7 +67,7 @@ def test_durations_are_read_like_a_clock(seconds, text):
         (26140, "26.1k"),
         (99950, "100k"),
         (1.2e6, "1.20M"),
-        (4.56e13, "45600G"),
+        (4.56e13, "45.6T"),
     ],
 )
 def test_quantities_have_three_digits(value, text):

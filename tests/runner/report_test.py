@@ -253,7 +253,7 @@ def labels(series, **kwargs):
 
 
 def test_a_picture_names_its_units_levels_and_values():
-    series = run.Series(range(1, 101), np.linspace(8, 4, 100))
+    series = run.Series(range(1, 101), np.linspace(8, 4, 100).tolist())
     shown = labels(
         series,
         points={"held_out": run.Series([50, 100], [6.0, 4.2])},
@@ -265,11 +265,11 @@ def test_a_picture_names_its_units_levels_and_values():
 
 def test_only_a_wide_positive_curve_is_logarithmic():
     steps = range(1, 101)
-    assert "0.01" in labels(run.Series(steps, np.geomspace(100, 0.001, 100)))
-    assert "1e-3" in labels(run.Series(steps, np.geomspace(100, 0.001, 100)))
+    assert "0.01" in labels(run.Series(steps, np.geomspace(100, 0.001, 100).tolist()))
+    assert "1e-3" in labels(run.Series(steps, np.geomspace(100, 0.001, 100).tolist()))
     assert "-2" in [
         text.replace("−", "-")
-        for text in labels(run.Series(steps, np.linspace(-2, 2, 100)))
+        for text in labels(run.Series(steps, np.linspace(-2, 2, 100).tolist()))
     ]
 
 

@@ -11,17 +11,16 @@ import types
 import numpy as np
 import pytest
 from tensorboardX.crc32c import crc32c
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from runner import writers
-from runner.clu import SummaryWriter, metric_writers
+from runner.clu import Event, SessionLog, SummaryWriter, metric_writers
 from runner.errors import UserError
 
 
 def events(workdir):
     """Every event on disk, each record's two checksums verified."""
     found = []
-    for path in sorted((workdir / "tensorboard").iterdir()):
+    for path in sorted((workdir / "events").iterdir()):
         data, at = path.read_bytes(), 0
         while at < len(data):
             header = data[at : at + 8]
@@ -82,7 +81,7 @@ def test_the_stand_in_has_every_method_of_clus_interface():
 
 
 def test_clus_own_default_writer_uses_the_stand_in(tmp_path):
-    writer = metric_writers.create_default_writer(tmp_path / "tensorboard")
+    writer = metric_writers.create_default_writer(tmp_path / "events")
     writer.write_scalars(3, {"ce": 1.5})
     writer.close()
     assert events(tmp_path)[-1].summary.value[0].simple_value == 1.5
