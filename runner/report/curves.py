@@ -97,8 +97,7 @@ def _drawn(run: Run, curve: _Curve, series: Series) -> str:
     """The cross-entropy is drawn among evaluations and baselines of the same unit."""
     if curve.section == "evaluation":
         return plot.svg(None, unit=curve.unit, points={"": series}, levels={})
-    term = curve.name.removeprefix("learning/")
-    if term == curve.name or _class(run, term) not in ("CrossEntropy", ""):
+    if not _is_cross_entropy(run, curve.name):
         return plot.svg(series, unit=curve.unit, points={}, levels={})
     points = {
         name: run.metrics[f"{name}/loss"]
@@ -113,8 +112,13 @@ def _drawn(run: Run, curve: _Curve, series: Series) -> str:
     return plot.svg(series, unit=curve.unit, points=points, levels=levels)
 
 
+def _is_cross_entropy(run: Run, name: str) -> bool:
+    group, _, term = name.partition("/")
+    if group != "learning":
+        return False
+    return _class(run, term) == "CrossEntropy" or (not run.config and term == "ce")
+
+
 def _class(run: Run, term: str) -> str:
     """The class of a term's loss; empty where no config tells."""
-    if term == "total":
-        return "total"
     return run.config.get(f"losses.{term}.loss", "").rpartition(".")[2]

@@ -5,6 +5,7 @@ labels are text in the picture, so they stay sharp and can be searched.
 """
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,12 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from runner.report.run import Series
 
 WIDTH, HEIGHT = 4.8, 2.7  # inches
-BLUE, ORANGE = "#2166c9", "#c2570c"
+BLUE = "#2166c9"
+MEASURED = ("#c2570c", "#2c7a4b", "#7b4bb7")
 INK, MUTED, GRID = "#3d4149", "#6b727d", "#e4e6ea"
 DARK = {
     BLUE: "#6ea8fe",
-    ORANGE: "#ff9d52",
+    **dict(zip(MEASURED, ("#ff9d52", "#63c58a", "#b794f6"), strict=True)),
     INK: "#d3d7de",
     MUTED: "#98a0ac",
     GRID: "#31353d",
@@ -76,10 +78,10 @@ def svg(
         if series is not None:
             _line(axes, np.asarray(series.steps), np.asarray(series.values, float))
             labels += [("training", _at_end(series.values), BLUE)] if points else []
-        for name, other in points.items():
-            look = {"color": ORANGE, "markersize": 4, "lw": 1.6, "clip_on": False}
+        for (name, other), color in zip(points.items(), itertools.cycle(MEASURED)):
+            look = {"color": color, "markersize": 4, "lw": 1.6, "clip_on": False}
             axes.plot(other.steps, other.values, "o-", **look)
-            labels += [(name, _at_end(other.values[-1:]), ORANGE)] if name else []
+            labels += [(name, _at_end(other.values[-1:]), color)] if name else []
         _scale(axes, [s for s in (series, *points.values()) if s is not None])
         labels += _level_lines(axes, levels)
         _write_labels(axes, labels)

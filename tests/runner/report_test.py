@@ -298,3 +298,20 @@ def test_the_dark_picture_differs_in_nothing_but_colours():
     dark = plot.dark(light)
     assert not set(plot.DARK) & set(re.findall("#[0-9a-f]{6}", dark))
     assert len(dark) == len(light) and dark != light
+
+
+def test_only_the_cross_entropy_is_drawn_among_evaluations(tmp_path):
+    report.write(trained(tmp_path))
+    named = {
+        path.name
+        for path in (tmp_path / "report").iterdir()
+        if "held_out 4.37" in path.read_text()
+    }
+    assert named == {"learning_ce.svg", "learning_ce-dark.svg"}
+
+
+def test_two_evaluations_differ_in_colour():
+    series = run.Series([1, 2], [5.0, 4.0])
+    points = {"near": run.Series([1, 2], [5.1, 4.1]), "far": run.Series([1, 2], [6, 5])}
+    drawn = plot.svg(series, unit="u", points=points, levels={})
+    assert all(color in drawn for color in plot.MEASURED[:2])
