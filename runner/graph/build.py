@@ -1,13 +1,15 @@
 """Objects out of a graph, with the place of whatever fails."""
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fiddle as fdl
 from fiddle import daglish
+from flax import nnx
 
-from runner.errors import UserError
+from runner.errors import UserError, nearest
 from runner.graph import paths
 from runner.graph.describe import ROOT
 
@@ -15,43 +17,60 @@ from runner.graph.describe import ROOT
 def job(cfg: fdl.Buildable) -> Any:
     """The root, every node constructed and checked; no data read, no device touched.
 
+    Models are made in the abstract, so that one that cannot be made is found here.
+
     Raises:
-      UserError: a required field is missing, a constructor refuses a value
+      UserError: a field is missing or unknown, a constructor refuses a value
         (`ValueError`), or an object's `check()` does; with the path of the node.
     """
-    built = _build(cfg)
+    nodes = [
+        (node, daglish.path_str(path).removeprefix("."))
+        for node, path in daglish.iterate(cfg)
+        if isinstance(node, fdl.Buildable)
+    ]
+    for node, path in nodes:
+        _refuse_names(node, path)
+    try:
+        built = fdl.build(cfg)
+    except (ValueError, UserError) as error:
+        raise _placed(cfg, error) from error
+    for node, path in nodes:
+        _construct_model(node, path)
     _check(built)
     return built
 
 
-def _build(cfg: fdl.Buildable) -> Any:
-    for node, path in daglish.iterate(cfg):
-        if isinstance(node, fdl.Config):
-            _refuse_missing(node, daglish.path_str(path))
-    try:
-        return fdl.build(cfg)
-    except (ValueError, UserError) as error:
-        raise _placed(cfg, error) from error
+def _refuse_names(node: fdl.Buildable, path: str) -> None:
+    """Missing and unknown fields, which fiddle leaves to the call."""
+    takes = paths.parameters(fdl.get_callable(node))
+    named = [key for key in node.__arguments__ if isinstance(key, str)]
+    unknown = [key for key in named if key not in takes]
+    kinds = {parameter.kind for parameter in takes.values()}
+    if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+        raise _at(node, path, f"no field '{unknown[0]}'{nearest(unknown[0], takes)}")
+    if isinstance(node, fdl.Config) and (missing := _missing(node)):
+        raise _at(node, path, f"{', '.join(missing)} must be given")
 
 
-def _check(built: Any) -> None:
-    """Calls the `check()` of every object that has one: that its files exist, say."""
-    for path, value in _walk(built, ""):
-        if callable(getattr(value, "check", None)):
-            try:
-                value.check()
-            except (UserError, ValueError) as error:
-                raise UserError(f"{path or ROOT}: {error}") from error
+def _construct_model(node: fdl.Buildable, path: str) -> None:
+    """A module that lacks its random keys alone, made without arrays."""
+    made = fdl.get_callable(node)
+    if not isinstance(node, fdl.Partial) or _missing(node) != ["rngs"]:
+        return
+    if isinstance(made, type) and issubclass(made, nnx.Module):
+        try:
+            nnx.eval_shape(lambda: fdl.build(node)(rngs=nnx.Rngs(0)))
+        except ValueError as error:
+            raise _at(node, path, " ".join(str(error).split())) from error
 
 
-def _refuse_missing(node: fdl.Config, path: str) -> None:
+def _missing(node: fdl.Buildable) -> list[str]:
     fields = paths.children(node) or {}
-    missing = [str(key) for key, c in fields.items() if c.value is paths.UNSET]
-    if missing:
-        raise UserError(
-            f"{path.removeprefix('.') or ROOT} ({paths.kind_of(node)}): "
-            f"{', '.join(missing)} must be given"
-        )
+    return [str(key) for key, child in fields.items() if child.value is paths.UNSET]
+
+
+def _at(node: Any, path: str, said: str) -> UserError:
+    return UserError(f"{path or ROOT} ({paths.kind_of(node)}): {said}")
 
 
 def _placed(cfg: fdl.Buildable, error: Exception) -> UserError:
@@ -63,7 +82,17 @@ def _placed(cfg: fdl.Buildable, error: Exception) -> UserError:
         return UserError(said)
     path = where[1].removeprefix(".")
     place = paths.find(cfg, path) if path else paths.Place("", cfg, Any)
-    return UserError(f"{place.path or ROOT} ({paths.kind_of(place.value)}): {said}")
+    return _at(place.value, place.path, said)
+
+
+def _check(built: Any) -> None:
+    """Calls the `check()` of every object that has one: that its files exist, say."""
+    for path, value in _walk(built, ""):
+        if callable(getattr(value, "check", None)):
+            try:
+                value.check()
+            except (UserError, ValueError) as error:
+                raise UserError(f"{path or ROOT}: {error}") from error
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -136,6 +136,17 @@ MISTAKES = [
         "! --fdl_config={s}:required --dry_run",
         "student, losses, optimizer must be given",
     ),
+    (
+        "--fdl.student.num_heads=3",
+        "student (models.Transformer): dim must be divisible",
+    ),
+    (
+        "--fdl.student.dtype=float8",
+        "student (models.Transformer): dtype must be one of",
+    ),
+    ("--fdl_tag.DType=bf16", "student (models.Transformer): dtype must be one of"),
+    ("--fdl.student.mlp.hidden_dim=-8", "hidden_dim must be positive, got -8"),
+    ("--fiddler=misspelt", "student.mlp (models.GatedMlp): no field 'hiden'; did you"),
     # fiddlers and tags
     ("--fiddler=biggr(2)", "no function 'biggr'; did you mean 'bigger'?"),
     ("--fiddler=bigger(fator=2)", "bigger: got an unexpected keyword argument 'fator'"),
@@ -144,7 +155,7 @@ MISTAKES = [
     ("--fiddler=bigger(x)", "expected a literal argument (number, string, list ...)"),
     ("--fiddler=bigger(", "expected name or name(key=value, ...), got 'bigger('"),
     ("--fiddler=not_a_graph", "expected a graph or None back, got int"),
-    ("--fiddler=fails", "sample.py:98: AttributeError: No parameter named"),
+    ("--fiddler=fails", "sample.py:104: AttributeError: No parameter named"),
     ("--fiddler=Source(1)", "expected a graph or None back, got Source"),
     ("--fiddler={}/no.py:f", "no.py: no such file"),
     ("--fdl_tag.DTyp=x", "has the tag 'DTyp'; did you mean 'DType'?"),

@@ -88,6 +88,12 @@ def half(cfg: fdl.Config):
     fdl.set_tagged(cfg, tag=models.tags.DType, value="float16")
 
 
+def misspelt(cfg: fdl.Config):
+    """A fiddler that makes a node with a field that is none."""
+    cfg.student.mlp = fdl.Partial(models.GatedMlp)
+    cfg.student.mlp.hiden = 3
+
+
 def not_a_graph(cfg: fdl.Config) -> int:
     """A fiddler that returns nonsense."""
     return 3

@@ -1,0 +1,75 @@
+"""What holds for every file in `configs/`."""
+
+import ast
+import re
+from pathlib import Path
+
+import fiddle as fdl
+import gin
+import pytest
+from fiddle import daglish
+
+from runner import runtime
+from runner.graph import base, build, describe, rebuild, saved
+
+ROOT = Path(__file__).parents[2]
+PATHS = sorted((ROOT / "configs").glob("*.py"))
+every_config = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def graph(path):
+    cfg, _ = base.read(str(path))
+    return cfg
+
+
+def callables(cfg):
+    return {
+        fdl.get_callable(node)
+        for node, _ in daglish.iterate(cfg)
+        if isinstance(node, fdl.Buildable)
+    }
+
+
+@every_config
+def test_it_opens_with_its_command_its_time_and_its_result(path):
+    said = ast.get_docstring(ast.parse(path.read_text())) or ""
+    name = f"configs/{path.name}"
+    assert f"\n    runner --fdl_config={name} --workdir=" in said
+    assert re.search(r"\d+(\.\d+)? (s|min|h)\b", said), "no run time"
+    assert re.search(r"\d\.\d+ nats", said), "no result"
+
+
+@every_config
+def test_it_is_saved_and_rebuilt_whole(path, tmp_path):
+    cfg = graph(path)
+    assert saved.from_json(saved.to_json(cfg), "config.json") == cfg
+    (tmp_path / "config.py").write_text(rebuild.to_python(cfg))
+    assert describe.text(graph(tmp_path / "config.py")) == describe.text(cfg)
+
+
+@every_config
+def test_it_builds_without_data_or_devices(path):
+    assert callable(build.job(graph(path)).run)
+
+
+@every_config
+def test_gin_reaches_nothing_in_it(path):
+    for function in callables(graph(path)):
+        with pytest.raises(ValueError):
+            gin.get_configurable(function)
+
+
+def test_gin_would_be_noticed():
+    assert gin.get_configurable(runtime.Loop) is not None
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "configs" / "runtime").glob("*.gin")),
+    ids=lambda path: path.stem,
+)
+def test_a_runtime_file_is_valid(path):
+    from runner import bindings, flags
+
+    bindings.apply([flags.Flag("gin_file", str(path))])
+    gin.clear_config()

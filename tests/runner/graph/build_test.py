@@ -1,0 +1,67 @@
+"""Objects out of graphs. Its messages: tests/runner/mistakes_test.py."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fiddle as fdl
+import optax
+import pytest
+
+import losses
+from runner.errors import UserError
+from runner.graph import base, build
+
+SAMPLE = str(Path(__file__).parents[1] / "sample.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    inner: Any = None
+    items: Sequence[Any] = ()
+    fine: bool = True
+
+    def check(self):
+        if not self.fine:
+            raise UserError("is not fine")
+
+
+def test_the_sample_is_built():
+    cfg, module = base.read(SAMPLE)
+    job = build.job(cfg)
+    assert isinstance(job, module.Job)
+    assert isinstance(job.losses[1].loss, losses.ZLoss)
+    assert isinstance(job.optimizer, optax.GradientTransformation)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "path"),
+    [
+        (fdl.Config(Checked, fine=False), "<root>"),
+        (fdl.Config(Checked, inner=fdl.Config(Checked, fine=False)), "inner"),
+        (fdl.Config(Checked, items=[1, fdl.Config(Checked, fine=False)]), "items[1]"),
+        (fdl.Config(Checked, inner={"a": fdl.Config(Checked, fine=False)}), "inner.a"),
+    ],
+)
+def test_every_check_is_called_and_its_place_named(cfg, path):
+    with pytest.raises(UserError) as refusal:
+        build.job(cfg)
+    assert str(refusal.value) == f"{path}: is not fine"
+
+
+def test_what_fits_passes():
+    build.job(fdl.Config(Checked, inner=fdl.Config(Checked), items=[1, "a", None]))
+
+
+def test_positional_arguments_are_no_unknown_fields():
+    chain = fdl.Config(optax.chain, fdl.Config(optax.identity))
+    build.job(fdl.Config(Checked, inner=chain))
+
+
+def test_a_bug_in_a_constructor_is_no_mistake_of_the_user():
+    def buggy():
+        return [][0]
+
+    with pytest.raises(IndexError):
+        build.job(fdl.Config(buggy))
