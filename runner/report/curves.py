@@ -98,7 +98,9 @@ def _drawn(run: Run, curve: _Curve, series: Series) -> str:
     if curve.section == "evaluation":
         return plot.svg(None, unit=curve.unit, points={"": series}, levels={})
     if not _is_cross_entropy(run, curve.name):
-        return plot.svg(series, unit=curve.unit, points={}, levels={})
+        scheduled = curve.name.startswith(("weights/", "optimizer/learning_rate"))
+        scale = "linear" if scheduled else "fitting"
+        return plot.svg(series, unit=curve.unit, points={}, levels={}, scale=scale)
     points = {
         name: run.metrics[f"{name}/loss"]
         for name in run.evaluations

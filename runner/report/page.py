@@ -113,9 +113,8 @@ def _tiles(run: Run) -> str:
     if not run.evaluations:
         return ""
     name, metrics = next(iter(run.evaluations.items()))
-    of = f", {name}" if len(run.evaluations) > 1 else ""
     shown = [
-        ("loss", f"nats per token{of}", results.number),
+        ("loss", "nats per token", results.number),
         ("bits_per_byte", "bits per byte", results.number),
         ("perplexity", "perplexity", lambda value: results.number(value, 1)),
         *results.SHARES,
@@ -126,7 +125,12 @@ def _tiles(run: Run) -> str:
         for key, label, show in shown
         if metrics.get(key) is not None
     ]
-    return f'<div class="tiles">\n{"".join(tiles)}</div>\n' if tiles else ""
+    if not tiles:
+        return ""
+    note = f'<p class="meta">Measured on {escape(name)}.</p>\n'
+    return f'<div class="tiles">\n{"".join(tiles)}</div>\n' + (
+        note if len(run.evaluations) > 1 else ""
+    )
 
 
 def _results(run: Run, pictures: Sequence[Picture]) -> str:

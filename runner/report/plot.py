@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -64,19 +64,24 @@ def svg(
     unit: str,
     points: Mapping[str, Series],
     levels: Mapping[str, float],
+    scale: Literal["linear", "fitting"] = "fitting",
 ) -> str:
     """A curve over steps, as the text of an SVG file for a light page.
 
     series: logged every few steps, and noisy.
     points: measured now and then, by name; a name `""` is not written.
     levels: horizontal lines by name, left out where they would stretch the axis.
+    scale:  logarithmic where that fits a series better, unless it is to be linear.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT))
         axes = figure.add_axes((0.115, 0.13, 0.85, 0.75))
         labels = []
         if series is not None:
-            _line(axes, np.asarray(series.steps), np.asarray(series.values, float))
+            steps, values = np.asarray(series.steps), np.asarray(series.values, float)
+            if scale == "fitting" and _wide(values):
+                axes.set_yscale("log")
+            _line(axes, steps, values)
             labels += [("training", _at_end(series.values), BLUE)] if points else []
         for (name, other), color in zip(points.items(), itertools.cycle(MEASURED)):
             look = {"color": color, "markersize": 4, "lw": 1.6, "clip_on": False}
@@ -97,14 +102,12 @@ def dark(svg: str) -> str:
 
 
 def _line(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
-    if _wide(values):
-        axes.set_yscale("log")
     steps, values = _thinned(steps, values)
-    if len(values) < 40 or not _noisy(values):
+    log = axes.get_yscale() == "log"
+    if len(values) < 40 or not _noisy(np.log(values) if log else values):
         axes.plot(steps, values, color=BLUE, lw=1.8)
         return
     axes.plot(steps, values, color=BLUE, lw=0.8, alpha=0.35)
-    log = axes.get_yscale() == "log"
     axes.plot(steps, smoothed(values, log=log), color=BLUE, lw=1.8)
 
 
@@ -140,15 +143,15 @@ def _wide(values: np.ndarray) -> bool:
     finite = values[np.isfinite(values)]
     if len(finite) < 2 or finite.min() <= 0:
         return False
-    low, high = np.quantile(finite, [0.02, 0.98])
-    return bool(high > 12 * low)
+    return bool(finite.max() > 12 * np.quantile(finite, 0.02))
 
 
 def _noisy(values: np.ndarray) -> bool:
     """Whether points jump about their neighbours' mean: a schedule does not."""
     finite = values[np.isfinite(values)]
     jumps = np.abs(finite[1:-1] - (finite[:-2] + finite[2:]) / 2)
-    return bool(np.median(jumps) > 2e-3 * np.ptp(finite))
+    low, high = np.quantile(finite, [0.02, 0.98])
+    return bool(np.quantile(jumps, 0.75) > 2e-3 * (high - low))
 
 
 def _scale(axes: Axes, drawn: Sequence[Series]) -> None:
@@ -159,7 +162,9 @@ def _scale(axes: Axes, drawn: Sequence[Series]) -> None:
         lambda step, _: count(step) if step else "step 0"  # The axis is named there.
     )
     if axes.get_yscale() == "log":
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        low, high = axes.get_ylim()
+        subs = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         low, high = axes.get_ylim()
