@@ -112,8 +112,8 @@ def test_leaves_are_the_same_in_every_process():
     assert describe.leaf(optax.adamw) == "optax.adamw"
     assert describe.leaf(lambda: 0).endswith("<lambda>")
     assert " at 0x" not in describe.leaf(object())
-    partial = functools.partial(losses.target_mask, 3, b="x")
-    assert describe.leaf([partial]) == "[partial(losses.target_mask, 3, b='x')]"
+    partial = functools.partial(optax.adamw, 3, b1=0.5)
+    assert describe.leaf([partial]) == "[partial(optax.adamw, 3, b1=0.5)]"
     assert describe.leaf(("a",)) == "('a',)"
     assert describe.leaf({"b": [1, None]}) == "{'b': [1, None]}"
     assert describe.leaf("two\nlines") == "'two\\nlines'"

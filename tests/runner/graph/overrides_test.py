@@ -124,9 +124,10 @@ def test_nothing_is_ever_added(sample):
 
 
 def test_a_hint_survives_names_that_only_type_checkers_see():
-    def function(count: int, other: "Unknown"):  # noqa: F821
+    def function(count: int, other):
         pass
 
+    function.__annotations__["other"] = "Unknown"
     cfg = fdl.Config(function, count=1)
     overrides.set_path(cfg, "count", "2")
     with pytest.raises(UserError, match="expected int"):
