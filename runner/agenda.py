@@ -12,6 +12,7 @@ from runner.prepared import Prepared
 from runner.progress import Stopwatch, Terminal
 from runner.sampling import Sampler
 from runner.state import TrainState
+from runner.step import fetched
 from runner.workdir import Workdir
 
 
@@ -54,7 +55,9 @@ class Agenda:
         def evaluate(evaluator: Any) -> Any:
             def of(state: TrainState) -> dict[str, float]:
                 whole = int(state.step) == last
-                return evaluator(state, limit=None if whole else config.evaluate_batches)
+                return evaluator(
+                    state, limit=None if whole else config.evaluate_batches
+                )
 
             return of
 
@@ -102,16 +105,6 @@ class Agenda:
         self._writer.flush()
         self._writer.close()
         self._terminal.close()
-
-
-def fetched(metrics: Any) -> dict[str, float]:
-    """Numbers by name; an average over no token has none."""
-    on_host = jax.device_get(metrics)
-    return {
-        name: float(metric.compute())
-        for name, metric in on_host.items()
-        if getattr(metric, "count", 1) != 0
-    }
 
 
 def _utilisation(prepared: Prepared) -> dict[str, float]:

@@ -25,7 +25,9 @@ def report(experiment: "Experiment") -> None:
     from runner.experiment import Experiment
 
     if not isinstance(experiment, Experiment):
-        raise UserError(f"--dry_run: {type(experiment).__name__} has no step to compile")
+        raise UserError(
+            f"--dry_run: {type(experiment).__name__} has no step to compile"
+        )
     prepared = prepare(experiment)
     for section in (machine, batch, parameters, cost):
         print("\n".join(section(prepared)), end="\n\n")
@@ -49,7 +51,7 @@ def batch(prepared: Prepared) -> Iterator[str]:
     )
     for name, x in prepared.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
-    if prepared.step.objective.has_statistics and step.microbatches > 1:
+    if prepared.step.objective.statistical and step.microbatches > 1:
         yield (
             "            some terms want statistics of the global batch: each microbatch "
             "runs forward twice"

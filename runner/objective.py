@@ -12,7 +12,7 @@ over every microbatch when there are several, and next to nothing when there is 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from runner.blocks import Blocks, accumulate
 from runner.head import Head
 from runner.mesh import batch_sharding
 from runner.state import Learnt
-from runner.terms import capture, check, whole_sequences
+from runner.terms import capture, check, statistical, whole_sequences
 
 Tree = Any
 
@@ -76,10 +76,7 @@ class Objective:
         self.terms = learnt.abstract_terms()
         offered = learnt.abstract_student().offers()
         check(self.terms, offered, mesh=mesh, microbatches=config.microbatches)
-        self.has_statistics = any(
-            type(term.loss).statistics is not losses.Loss.statistics
-            for term in self.terms
-        )
+        self.statistical = statistical(self.terms)
         self.has_experts = offered >= experts.NEEDS
         self.capture = capture(self.terms) | (experts.NEEDS & offered)
 
@@ -114,8 +111,8 @@ class Objective:
 
     def _one(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> Tree:
         trunk = self._trunk(params, given, batch, masks)
-        statistics = self._statistics(params, given, trunk)
-        return self._gradients(params, given | _means(statistics, given), trunk)
+        means = _means(self._statistics(params, given, trunk), given)
+        return self._gradients(params, given | means, trunk)
 
     def _many(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> Tree:
         parts = jax.tree.map(self._strided, (batch, masks))
@@ -123,9 +120,7 @@ class Objective:
         def statistics(part: Tree) -> Tree:
             return self._statistics(params, given, self._trunk(params, given, *part))
 
-        means = {"statistics": {}}
-        if self.has_statistics:
-            means = _means(accumulate(statistics, parts), given)
+        means = _means(accumulate(statistics, parts) if self.statistical else {}, given)
 
         def gradients(part: Tree) -> Tree:
             trunk = self._trunk(params, given, *part)
@@ -167,9 +162,13 @@ class Objective:
 
     def _statistics(self, params: Tree, given: Tree, trunk: _Trunk) -> Tree:
         """By term, the masked sums of what its `Loss.statistics` gives."""
+        if not self.statistical:
+            return {}
 
         def sums(shared: Tree, block: Tree) -> Tree:
-            terms, outputs = self._outputs(trunk.head, *shared, *block)
+            terms, outputs = self._outputs(
+                self.statistical, trunk.head, *shared, *block
+            )
             return losses.statistic_sums(terms, outputs, masks=block[1]["masks"])
 
         shared = (self._read_by_blocks(params, trunk), given)
@@ -182,7 +181,9 @@ class Objective:
         def block(
             shared: Tree, tokens: Tree, given: Tree, constants: Tree
         ) -> tuple[jax.Array, Tree]:
-            terms, outputs = self._outputs(trunk.head, shared, given, tokens, constants)
+            terms, outputs = self._outputs(
+                self.terms, trunk.head, shared, given, tokens, constants
+            )
             found = losses.per_token(
                 terms,
                 outputs,
@@ -230,20 +231,30 @@ class Objective:
         }
 
     def _outputs(
-        self, head: Head, shared: Tree, given: Tree, tokens: Tree, constants: Tree
+        self,
+        terms: Sequence[losses.LossTerm],
+        head: Head,
+        shared: Tree,
+        given: Tree,
+        tokens: Tree,
+        constants: Tree,
     ) -> tuple[list[losses.LossTerm], losses.Outputs]:
-        """One block as the terms see it; hidden states that no term counts are zero."""
+        """One block as `terms` see it; hidden states that none counts are zero."""
         counted = functools.reduce(jnp.logical_or, constants["masks"].values())
         hidden = jnp.where(counted[..., None], tokens["hidden"], 0)
+        logits = jnp.zeros((*counted.shape, 0))
+        if any("logits" in term.loss.needs for term in terms):
+            logits = head(shared["head"], given["variables"]["student"], hidden)
         outputs = losses.Outputs(
             batch=constants["batch"],
-            logits=head(shared["head"], given["variables"]["student"], hidden),
+            logits=logits,
             intermediates=tokens["intermediates"] | constants["intermediates"],
             step=given["step"],
             key=jax.random.fold_in(jax.random.key(self.seed), given["step"]),
         )
-        owned = given["variables"]["losses"]
-        return self.learnt.terms(shared["losses"], owned), outputs
+        names = {term.name for term in terms}
+        whole = self.learnt.terms(shared["losses"], given["variables"]["losses"])
+        return [term for term in whole if term.name in names], outputs
 
 
 def _means(sums: Tree, given: Tree) -> Tree:

@@ -144,7 +144,7 @@ class Learnt:
             step=everywhere,
             params=params,
             variables=variables,
-            opt_state=optax.tree_utils.tree_map_params(
+            opt_state=optax.tree.map_params(
                 self.optimizer,
                 lambda _, placed: placed,
                 abstract.opt_state,

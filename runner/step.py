@@ -71,15 +71,15 @@ class TrainStep:
     def _metrics(
         self, found: Gradients, state: TrainState, updates: Any, opt_state: Any
     ) -> dict[str, clu_metrics.Metric]:
-        parameter_norm = optax.global_norm(state.params)
+        parameter_norm = optax.tree.norm(state.params)
         scalars = {
             "learning/total": found.total,
-            "optimizer/gradient_norm": optax.global_norm(found.params),
+            "optimizer/gradient_norm": optax.tree.norm(found.params),
             "optimizer/parameter_norm": parameter_norm,
-            "optimizer/update_ratio": optax.global_norm(updates)
+            "optimizer/update_ratio": optax.tree.norm(updates)
             / jnp.maximum(parameter_norm, jnp.finfo(jnp.float32).tiny),
         }
-        rate = optax.tree_utils.tree_get(
+        rate = optax.tree.get(
             opt_state,
             "learning_rate",
             filtering=lambda path, value: isinstance(value, jax.Array),
@@ -96,3 +96,13 @@ class TrainStep:
             name: clu_metrics.LastValue.from_model_output(value)
             for name, value in scalars.items()
         }
+
+
+def fetched(metrics: Metrics) -> dict[str, float]:
+    """Numbers by name; an average over no token has none."""
+    on_host = jax.device_get(metrics)
+    return {
+        name: float(metric.compute())
+        for name, metric in on_host.items()
+        if getattr(metric, "count", 1) != 0
+    }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax
 
-from losses import LossTerm
+from losses import Loss, LossTerm
 from runner.errors import UserError, nearest
 from runner.mesh import batch_shards
 
@@ -13,6 +13,12 @@ def capture(terms: Sequence[LossTerm]) -> frozenset[str]:
     """The intermediates that any term needs."""
     needed = frozenset().union(*(term.loss.needs for term in terms))
     return needed - {"logits"}
+
+
+def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
+    """The terms that want means over the global batch before their values."""
+    plain = Loss.statistics
+    return [term for term in terms if type(term.loss).statistics is not plain]
 
 
 def whole_sequences(terms: Sequence[LossTerm]) -> bool:
