@@ -1,0 +1,76 @@
+"""Data: documents, tokenizers, packed rows, batches on the devices.
+
+    source = TokenizedText(
+        documents=PythonLibrary(split="train"),
+        tokenizer=ByteBpe(documents=PythonLibrary(split="train"), vocab_size=4096),
+        sequence_length=256,
+    )
+    dataset = source.load()
+    with batches(dataset, batch_size=16, seed=0, start=0, ...) as stream:
+        batch = next(stream)
+
+Names are imported when they are first used; the nodes of a graph import neither jax nor
+grain nor tokenizers, which wait for the first `load`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.data.baseline import Baseline, baselines
+    from runner.data.dataset import Dataset
+    from runner.data.documents import Document, Documents, JsonLines, TextFiles
+    from runner.data.library_text import python_library_text
+    from runner.data.pipeline import Batches, batches, evaluation_batches
+    from runner.data.python_library import PythonLibrary
+    from runner.data.source import DataSource, TokenizedText
+    from runner.data.tokenizer import ByteBpe, TokenizerFile, TokenizerSource
+    from runner.data.vocabulary import Vocabulary
+
+_HOMES = {
+    "Baseline": "baseline",
+    "Batches": "pipeline",
+    "ByteBpe": "tokenizer",
+    "DataSource": "source",
+    "Dataset": "dataset",
+    "Document": "documents",
+    "Documents": "documents",
+    "JsonLines": "documents",
+    "PythonLibrary": "python_library",
+    "TextFiles": "documents",
+    "TokenizedText": "source",
+    "TokenizerFile": "tokenizer",
+    "TokenizerSource": "tokenizer",
+    "Vocabulary": "vocabulary",
+    "baselines": "baseline",
+    "batches": "pipeline",
+    "evaluation_batches": "pipeline",
+    "python_library_text": "library_text",
+}
+
+__all__ = [
+    "Baseline",
+    "Batches",
+    "ByteBpe",
+    "DataSource",
+    "Dataset",
+    "Document",
+    "Documents",
+    "JsonLines",
+    "PythonLibrary",
+    "TextFiles",
+    "TokenizedText",
+    "TokenizerFile",
+    "TokenizerSource",
+    "Vocabulary",
+    "baselines",
+    "batches",
+    "evaluation_batches",
+    "python_library_text",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'runner.data' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"runner.data.{_HOMES[name]}"), name)

@@ -1,0 +1,89 @@
+"""What a data source loads: rows by number, and what they were made from."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from runner.data.packing import Packing
+from runner.data.vocabulary import Vocabulary
+
+FORMAT = 1  # of rows; a change of the packing is a new number
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Rows of `sequence_length` positions, cut from documents; see `packing`.
+
+    documents:   digest of the documents' names and contents.
+    read:        the texts again, one a document, for baselines over bytes.
+    description: what else `describe` is to say.
+    """
+
+    packing: Packing
+    vocabulary: Vocabulary
+    documents: str
+    read: Callable[[], Iterable[str]]
+    description: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        """Rows."""
+        return len(self.packing)
+
+    def __getitem__(self, row: int) -> dict[str, np.ndarray]:
+        """One row: tokens, targets, mask, segment_ids, positions, each `[T]`."""
+        return {name: x[0] for name, x in self.rows(np.array([row])).items()}
+
+    def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """The rows `numbers` `[b]`, each array `[b, T]`."""
+        return self.packing.rows(numbers)
+
+    @property
+    def sequence_length(self) -> int:
+        """Positions in a row."""
+        return self.packing.sequence_length
+
+    def texts(self) -> Iterable[str]:
+        """The documents as text."""
+        return self.read()
+
+    @functools.cached_property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of all documents, by what their ids stand for."""
+        counts = np.bincount(self.packing.tokens, minlength=self.vocabulary.size)
+        return int(counts @ self.vocabulary.token_bytes.astype(np.int64))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits: equal when every row and its meaning is.
+
+        Of the documents (names and contents), the vocabulary, the ids, the sequence
+        length and the format of rows.
+        """
+        hashed = hashlib.blake2b(digest_size=16)
+        hashed.update(
+            f"retort rows {FORMAT} {self.documents} {self.vocabulary.digest} "
+            f"{self.sequence_length} {self.packing.end} ".encode()
+        )
+        hashed.update(self.packing.offsets.data)
+        hashed.update(self.packing.tokens.data)
+        return hashed.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """For the work directory: sizes, fingerprint, vocabulary, origin."""
+        return {
+            "fingerprint": self.fingerprint,
+            "documents": len(self.packing.offsets) - 1,
+            "bytes": self.num_bytes,
+            "tokens": self.packing.positions,
+            "rows": len(self),
+            "sequence_length": self.sequence_length,
+            "vocabulary": {
+                "size": self.vocabulary.size,
+                "digest": self.vocabulary.digest,
+            },
+            **self.description,
+        }

@@ -1,0 +1,154 @@
+"""What the ids of a tokenizer stand for."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+
+from runner.errors import UserError
+
+_BATCH = 256  # documents handed to the library at once; it spreads them over threads
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Ids `0 .. size-1`, the bytes they stand for, and text to ids and back.
+
+    pieces:      the bytes of text of each id; special tokens and unused ids have none.
+    end:         the id that ends a document.
+    token_bytes: `[size]` int32, the length of each piece. Over the ids of a document
+                 these add up to its UTF-8 length, for byte-level tokenizers that
+                 neither normalise nor prefix the text.
+    digest:      of the pieces in order and of which ids are special. Equal digests:
+                 logits over these ids mean the same.
+    """
+
+    tokenizer: Tokenizer
+    pieces: Sequence[bytes]
+    special: frozenset[int]
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many ids there are; logits have this many columns."""
+        return len(self.pieces)
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        """`[size]` int32, bytes of text each id stands for."""
+        return np.array([len(piece) for piece in self.pieces], np.int32)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits."""
+        hashed = hashlib.blake2b(b"retort vocabulary 1", digest_size=16)
+        for index, piece in enumerate(self.pieces):
+            kind = "special" if index in self.special else "piece"
+            hashed.update(f" {kind} {len(piece)} ".encode() + piece)
+        hashed.update(f" end {self.end}".encode())
+        return hashed.hexdigest()
+
+    @functools.cached_property
+    def definition_digest(self) -> str:
+        """32 hexadecimal digits, of everything that decides how text becomes ids."""
+        written = f"{tokenizers.__version__} {self.tokenizer.to_str()}".encode()
+        return hashlib.blake2b(written, digest_size=16).hexdigest()
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids of a text, uint32; the names of special tokens in it are plain text."""
+        return next(self.encode_all([text]))
+
+    def encode_all(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
+        """Ids of each text, in order."""
+        texts = iter(texts)
+        while batch := [text for _, text in zip(range(_BATCH), texts, strict=False)]:
+            for encoding in self.tokenizer.encode_batch_fast(
+                batch, add_special_tokens=False
+            ):
+                yield np.array(encoding.ids, np.uint32)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of some ids; special tokens show as nothing."""
+        return self.tokenizer.decode(np.asarray(ids).tolist())
+
+
+def vocabulary(tokenizer: Tokenizer, *, end: int) -> Vocabulary:
+    """The vocabulary of a byte-level or byte-fallback tokenizer; `end` ends a document.
+
+    It sets the tokenizer to neither pad nor truncate, and to read the names of special
+    tokens in a text as text: a document that quotes `<|endoftext|>` does not end there.
+
+    Raises:
+        UserError: the bytes of its tokens cannot be told (WordPiece, word level).
+    """
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    added = tokenizer.get_added_tokens_decoder()
+    piece_of = _piece_reader(json.loads(tokenizer.to_str()))
+    pieces = [b""] * (1 + max(tokenizer.get_vocab(with_added_tokens=True).values()))
+    for token, index in tokenizer.get_vocab(with_added_tokens=False).items():
+        pieces[index] = b"" if index in added else piece_of(token)
+    for index, token in added.items():
+        pieces[index] = b"" if token.special else token.content.encode()
+    return Vocabulary(
+        tokenizer=tokenizer,
+        pieces=pieces,
+        special=frozenset(index for index, token in added.items() if token.special),
+        end=end,
+    )
+
+
+def special_tokens(tokenizer: Tokenizer) -> list[str]:
+    """Names of the special tokens."""
+    added: Iterable[AddedToken] = tokenizer.get_added_tokens_decoder().values()
+    return [token.content for token in added if token.special]
+
+
+def _piece_reader(definition: dict[str, Any]):
+    """The function from the written form of a token to the bytes it stands for."""
+    if _uses_byte_level(definition):
+        return _byte_level_piece
+    if definition["model"].get("byte_fallback"):
+        return _byte_fallback_piece
+    raise UserError(
+        "this tokenizer is neither byte-level nor byte-fallback (its model is "
+        f"{definition['model']['type']}),\nso the bytes its tokens stand for are not "
+        "known; use the tokenizer.json of a Llama, Qwen, Gemma or GPT model"
+    )
+
+
+def _uses_byte_level(definition: dict[str, Any]) -> bool:
+    step = definition.get("pre_tokenizer") or {}
+    steps = step.get("pretokenizers", [step])
+    return any(s.get("type") == "ByteLevel" for s in steps)
+
+
+def _byte_level_piece(token: str) -> bytes:
+    return bytes(_byte_of()[character] for character in token)
+
+
+def _byte_fallback_piece(token: str) -> bytes:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("\u2581", " ").encode()  # the mark of a space
+
+
+@functools.cache
+def _byte_of() -> dict[str, int]:
+    """Byte-level alphabet: printable latin-1 is itself, the other bytes follow U+0100.
+
+    Source: `bytes_to_unicode` of GPT-2 (openai/gpt-2, src/encoder.py).
+    """
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    alphabet |= {chr(256 + i): byte for i, byte in enumerate(others)}
+    assert set(alphabet) == set(pre_tokenizers.ByteLevel.alphabet())
+    return alphabet
