@@ -2,6 +2,7 @@
 
 from models.base import Model, Trunk
 from models.mlp import GatedMlp
+from models.moe import MoE
 from models.transformer import Transformer
 
-__all__ = ["GatedMlp", "Model", "Transformer", "Trunk"]
+__all__ = ["GatedMlp", "MoE", "Model", "Transformer", "Trunk"]

@@ -11,7 +11,7 @@ most one axis of an array (the first that names it).
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,7 +55,7 @@ def current() -> Context | None:
 @contextlib.contextmanager
 def use(mesh: Mesh | None, rules: Rules = RULES) -> Iterator[None]:
     """Constrain activations over `mesh` by `rules` while tracing inside."""
-    context = None if mesh is None else Context(mesh, tuple(sorted(rules.items())))
+    context = None if mesh is None else Context(mesh, _frozen(rules))
     token = _CONTEXT.set(context)
     try:
         yield
@@ -140,6 +140,21 @@ def constrain(x: jax.Array, axes: Axes) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
 
+def mesh_axes(name: str, size: int, context: Context) -> tuple[str, ...]:
+    """The mesh axes that an axis of this meaning and size is spread over."""
+    spec = partition_spec(
+        (name,), dict(context.rules), shape=(size,), sizes=context.mesh.shape
+    )
+    entry = spec[0] if spec else None
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
+
+
+def vary(x: jax.Array, axes: Iterable[str]) -> jax.Array:
+    """`x`, typed as differing along these manual mesh axes."""
+    missing = set(axes) - jax.typeof(x).manual_axis_type.varying
+    return jax.lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x
+
+
 def ambient_mesh(context: Context) -> Mesh | AbstractMesh:
     """The mesh as the code being traced sees it, some axes of which may be manual."""
     abstract = jax.sharding.get_abstract_mesh()
@@ -187,6 +202,10 @@ def initialise(
         lambda key: nnx.to_pure_dict(nnx.state(create(key))), out_shardings=shardings
     )
     return graph, values(key)
+
+
+def _frozen(rules: Rules) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple(sorted((name, tuple(axes)) for name, axes in rules.items()))
 
 
 def _product(sizes: Mapping[str, int], axes: Any) -> int:

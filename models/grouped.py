@@ -1,0 +1,207 @@
+"""Rows sorted by expert, and the experts run over them: nothing is dropped.
+
+A `Layout` gives every (token, choice) a row; the rows of an expert are neighbours and
+start at a multiple of `block`, so that every block of rows belongs to one expert. The
+rows past the last choice of an expert are filler: they read some token and are read by
+nobody, and their cotangents are zero.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from models import sharding
+
+Weights = tuple[jax.Array, jax.Array, jax.Array]
+Activation = Callable[[jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the choices of `n` tokens, `k` each, lie among the rows.
+
+    position: `[n k]`, the row of a choice.
+    source:   `[rows]`, the choice (`token * k + j`) of a row; `n * k` for filler.
+    owner:    `[rows / block]`, the expert of a block.
+    used:     number of leading blocks that hold any choice of an expert.
+    sizes:    `[expert]`, rows of each expert, filler included.
+    """
+
+    position: jax.Array
+    source: jax.Array
+    owner: jax.Array
+    used: jax.Array
+    sizes: jax.Array
+
+
+def arrange(experts: jax.Array, *, num_experts: int, block: int) -> Layout:
+    """The layout of choices `experts [n k]`.
+
+    Choices outside `0 .. num_experts - 1` (experts of another device) lie behind all
+    others, in blocks that are not used.
+    """
+    chosen = experts.reshape(-1)
+    count = chosen.shape[0]
+    groups = num_experts + 1
+    chosen = jnp.where((chosen >= 0) & (chosen < num_experts), chosen, num_experts)
+    member = (chosen[:, None] == jnp.arange(groups)[None]).astype(jnp.int32)
+    running = jnp.cumsum(member, axis=0)
+    sizes = -(-running[-1] // block) * block
+    ends = jnp.cumsum(sizes)
+    rank = jnp.sum((running - 1 + (ends - sizes)[None]) * member, axis=1)
+    rows = -(-count // block) * block + num_experts * block
+    source = jnp.full((rows,), count, jnp.int32)
+    source = source.at[rank].set(jnp.arange(count), unique_indices=True)
+    starts = jnp.arange(rows // block) * block
+    owner = jnp.sum(starts[:, None] >= ends[None, :num_experts], axis=1)
+    return Layout(
+        position=rank.reshape(experts.shape),
+        source=source,
+        owner=jnp.minimum(owner, num_experts - 1),
+        used=ends[num_experts - 1] // block,
+        sizes=sizes[:num_experts],
+    )
+
+
+def to_rows(x: jax.Array, layout: Layout) -> jax.Array:
+    """`x [n d]` -> `[rows d]`, each token once for each of its choices."""
+    return _to_rows(x, layout.source, layout.position)
+
+
+def from_rows(rows: jax.Array, gates: jax.Array, layout: Layout) -> jax.Array:
+    """`Σ_j gate_j · row_j` of each token: `[rows d]`, `[n k]` -> `[n d]`, float32."""
+    chosen = _from_rows(rows, layout.source, layout.position)
+    return jnp.sum(chosen.astype(jnp.float32) * gates[..., None], axis=1)
+
+
+# Both ways are gathers, forward and backward: the transpose JAX would derive is a
+# scatter, which a CPU runs one row at a time.
+
+
+@jax.custom_vjp
+def _to_rows(x, source, position):
+    token = jnp.minimum(source // position.shape[1], x.shape[0] - 1)
+    return x[token]
+
+
+def _to_rows_forward(x, source, position):
+    return _to_rows(x, source, position), position
+
+
+def _to_rows_backward(position, rows):
+    return jnp.sum(rows[position], axis=1), None, None
+
+
+_to_rows.defvjp(_to_rows_forward, _to_rows_backward)
+
+
+@jax.custom_vjp
+def _from_rows(rows, source, position):
+    return rows[position]
+
+
+def _from_rows_forward(rows, source, position):
+    return _from_rows(rows, source, position), source
+
+
+def _from_rows_backward(source, chosen):
+    choices = chosen.reshape(-1, chosen.shape[-1])
+    return choices.at[source].get(mode="fill", fill_value=0), None, None
+
+
+_from_rows.defvjp(_from_rows_forward, _from_rows_backward)
+
+
+def ragged(
+    rows: jax.Array, weights: Weights, layout: Layout, activation: Activation
+) -> jax.Array:
+    """Gated experts as three grouped products: one call each for all experts."""
+    gate, up, down = weights
+    product = functools.partial(jax.lax.ragged_dot, group_sizes=layout.sizes)
+    # What `ragged_dot` leaves in rows of no group is up to the backend.
+    owned = (jnp.arange(rows.shape[0]) < jnp.sum(layout.sizes))[:, None]
+    rows = jnp.where(owned, rows, 0)
+    inner = activation(product(rows, gate)) * product(rows, up)
+    return jnp.where(owned, product(inner, down), 0)
+
+
+def looped(
+    rows: jax.Array, weights: Weights, layout: Layout, activation: Activation
+) -> jax.Array:
+    """Gated experts block by block, in a loop over the blocks in use.
+
+    No product is larger than the rows in use ask for. `ragged_dot` on a CPU multiplies
+    all rows with all experts.
+    """
+    return _looped(rows, weights, layout.owner, layout.used, activation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _looped(rows, weights, owner, used, activation):
+    return _looped_forward(rows, weights, owner, used, activation)[0]
+
+
+def _looped_forward(rows, weights, owner, used, activation):
+    blocks = rows.reshape(owner.shape[0], -1, rows.shape[-1])
+    inner = (*blocks.shape[:2], weights[0].shape[-1])
+
+    def block(i, filled):
+        gate, up, down = (_at(w, owner[i]) for w in weights)
+        x = _at(blocks, i)
+        a, b = x @ gate, x @ up
+        y = (activation(a) * b) @ down
+        return tuple(_put(to, v, i) for to, v in zip(filled, (y, a, b), strict=True))
+
+    empty = tuple(_zeros(rows, s, rows.dtype) for s in (blocks.shape, inner, inner))
+    y, a, b = jax.lax.fori_loop(0, used, block, empty)
+    return y.reshape(rows.shape), (blocks, a, b, weights, owner, used)
+
+
+def _looped_backward(activation, residuals, dy):
+    blocks, a, b, weights, owner, used = residuals
+    dy = dy.reshape(blocks.shape)
+
+    def block(i, sums):
+        dx, dweights = sums
+        gate, up, down = (_at(w, owner[i]) for w in weights)
+        x, d = _at(blocks, i), _at(dy, i)
+        inner, gated = jax.vjp(lambda a, b: activation(a) * b, _at(a, i), _at(b, i))
+        da, db = gated(d @ down.T)
+        dx = _put(dx, da @ gate.T + db @ up.T, i)
+        products = zip(dweights, (x, x, inner), (da, db, d), strict=True)
+        dweights = tuple(
+            _put(to, _at(to, owner[i]) + _outer(left, right), owner[i])
+            for to, left, right in products
+        )
+        return dx, dweights
+
+    empty = tuple(_zeros(blocks, w.shape, jnp.float32) for w in weights)
+    start = (_zeros(blocks, blocks.shape, blocks.dtype), empty)
+    dx, dweights = jax.lax.fori_loop(0, used, block, start)
+    dweights = tuple(d.astype(w.dtype) for d, w in zip(dweights, weights, strict=True))
+    return dx.reshape(-1, blocks.shape[-1]), dweights, None, None
+
+
+_looped.defvjp(_looped_forward, _looped_backward)
+
+
+def _outer(left, right):
+    return jnp.einsum("nd,nf->df", left, right, preferred_element_type=jnp.float32)
+
+
+def _at(array, i):
+    return jax.lax.dynamic_index_in_dim(array, i, keepdims=False)
+
+
+def _put(array, value, i):
+    return jax.lax.dynamic_update_index_in_dim(array, value, i, 0)
+
+
+def _zeros(like, shape, dtype):
+    """Zeros that vary over the same manual mesh axes as `like`, as a loop demands."""
+    return sharding.vary(
+        jnp.zeros(shape, dtype), jax.typeof(like).manual_axis_type.varying
+    )

@@ -1,0 +1,252 @@
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models import MoE, grouped, moe, sharding
+from models.initializers import Normal
+from tests.models.examples import batch, transformer
+from tests.models.sharding_test import mesh_of
+
+
+def reference(x, gates, chosen, weights, dy):
+    """Value and gradients by a float64 loop over tokens' choices, expert by expert."""
+    x, gates, dy = (np.asarray(a, np.float64) for a in (x, gates, dy))
+    gate, up, down = (np.asarray(w, np.float64) for w in weights)
+    y, dx, dgates = np.zeros_like(x), np.zeros_like(x), np.zeros_like(gates)
+    grads = [np.zeros_like(w) for w in (gate, up, down)]
+    for e in range(gate.shape[0]):
+        for j in range(chosen.shape[1]):
+            rows = np.flatnonzero(np.asarray(chosen)[:, j] == e)
+            share = gates[rows, j][:, None]
+            a, b = x[rows] @ gate[e], x[rows] @ up[e]
+            sigmoid = 1 / (1 + np.exp(-a))
+            inner = a * sigmoid * b
+            out = inner @ down[e]
+            y[rows] += share * out
+            dgates[rows, j] = np.sum(dy[rows] * out, axis=1)
+            dout = share * dy[rows]
+            dinner = dout @ down[e].T
+            da = dinner * b * sigmoid * (1 + a * (1 - sigmoid))
+            db = dinner * a * sigmoid
+            dx[rows] += da @ gate[e].T + db @ up[e].T
+            grads[0][e] += x[rows].T @ da
+            grads[1][e] += x[rows].T @ db
+            grads[2][e] += inner.T @ dout
+    return y, (dx, dgates, tuple(grads))
+
+
+def sorted_form(form, block, x, gates, chosen, weights):
+    layout = grouped.arrange(chosen, num_experts=weights[0].shape[0], block=block)
+    rows = form(grouped.to_rows(x, layout), weights, layout, jax.nn.silu)
+    return grouped.from_rows(rows, gates, layout).astype(x.dtype)
+
+
+FORMS = {
+    "dense": lambda *args: moe.dense(*args, jax.nn.silu),
+    "ragged": functools.partial(sorted_form, grouped.ragged, 1),
+    "ragged_blocks": functools.partial(sorted_form, grouped.ragged, 4),
+    "looped": functools.partial(sorted_form, grouped.looped, 4),
+    "looped_rows": functools.partial(sorted_form, grouped.looped, 1),
+    "chosen": functools.partial(moe.experts, activation=jax.nn.silu),
+}
+
+
+def example(tokens, dim, num_experts, k, width, seed=0):
+    draw = np.random.default_rng(seed)
+    shapes = [(num_experts, dim, width)] * 2 + [(num_experts, width, dim)]
+    weights = tuple(jnp.asarray(draw.normal(0, 0.5, s), jnp.float32) for s in shapes)
+    x, dy = (jnp.asarray(draw.normal(size=(tokens, dim)), jnp.float32) for _ in "xd")
+    order = np.argsort(draw.normal(size=(tokens, num_experts)), axis=1)
+    chosen = jnp.asarray(order[:, :k], jnp.int32)
+    gates = jnp.asarray(draw.uniform(0, 1, (tokens, k)), jnp.float32)
+    return x, gates, chosen, weights, dy
+
+
+@functools.cache
+def compiled(form):
+    def both(x, gates, chosen, weights, dy):
+        def run(x, gates, weights):
+            return FORMS[form](x, gates, chosen, weights)
+
+        y, back = jax.vjp(run, x, gates, weights)
+        return y, back(dy)
+
+    return jax.jit(both)
+
+
+def check(form, *args):
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    jax.tree.map(close, compiled(form)(*args), reference(*args))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 6, 2, 5), (20, 3, 5, 3, 4), (7, 2, 3, 3, 1)])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_loop_over_experts(form, shape):
+    check(form, *example(*shape))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@hypothesis.given(data=st.data())
+def test_every_form_takes_any_choices(form, data):
+    """Uneven loads, experts without tokens, a token that names an expert twice."""
+    x, gates, chosen, weights, dy = example(9, 3, 4, 2, 5)
+    numbers = st.lists(st.integers(-1, 4), min_size=18, max_size=18)
+    chosen = jnp.asarray(data.draw(numbers), jnp.int32).reshape(chosen.shape)
+    check(form, x, gates, chosen, weights, dy)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_expert_may_get_every_token(form):
+    x, gates, chosen, weights, dy = example(9, 3, 4, 2, 5)
+    for favourite in (0, 2, 3):
+        check(form, x, gates, jnp.full_like(chosen, favourite), weights, dy)
+
+
+def test_the_loop_is_right_at_the_size_where_it_is_chosen():
+    x, gates, chosen, weights, dy = example(300, 4, 6, 2, 8)
+    assert 300 * 2 + 6 * moe.BLOCK < 300 * 6
+    check("chosen", x, gates, chosen, weights, dy)
+
+
+def test_each_block_belongs_to_one_expert():
+    chosen = jnp.asarray([[2], [0], [2], [2], [0], [5]], jnp.int32)
+    layout = grouped.arrange(chosen, num_experts=4, block=2)
+    np.testing.assert_array_equal(layout.sizes, [2, 0, 4, 0])
+    assert layout.used == 3
+    np.testing.assert_array_equal(layout.owner[:3], [0, 2, 2])
+    np.testing.assert_array_equal(layout.source[:6], [1, 4, 0, 2, 3, 6])
+    assert layout.position[5] >= 6
+
+
+def block_of(**fields):
+    defaults = {"dim": 6, "num_experts": 4, "hidden_dim": 5}
+    return MoE(**(defaults | fields), rngs=nnx.Rngs(0))
+
+
+def test_gates_are_the_largest_probabilities():
+    layer = block_of(router_init=jax.nn.initializers.normal(1.0))
+    x = jax.random.normal(jax.random.key(0), (2, 3, 6))
+    logits, gates, chosen = layer.route(x)
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    order = np.argsort(-probabilities, axis=-1)[..., :2]
+    np.testing.assert_array_equal(chosen, order)
+    np.testing.assert_allclose(
+        gates, np.take_along_axis(probabilities, order, -1), rtol=1e-6
+    )
+
+
+def test_renormalised_gates_add_to_one():
+    layer = block_of(renormalise=True)
+    _, gates, _ = layer.route(jax.random.normal(jax.random.key(0), (3, 6)))
+    np.testing.assert_allclose(gates.sum(-1), np.ones(3), rtol=1e-6)
+
+
+def test_equal_logits_go_to_the_first_experts():
+    layer = block_of(router_init=jax.nn.initializers.zeros)
+    _, gates, chosen = layer.route(jnp.ones((3, 6)))
+    np.testing.assert_array_equal(chosen, [[0, 1]] * 3)
+    np.testing.assert_allclose(gates, np.full((3, 2), 0.25))
+
+
+def test_the_router_is_float32_in_a_bfloat16_model():
+    layer = block_of(dtype="bfloat16")
+    y, intermediates = layer(jnp.ones((1, 2, 6), jnp.bfloat16))
+    assert y.dtype == jnp.bfloat16
+    assert intermediates["router_logits"].dtype == jnp.float32
+    assert intermediates["router_assignments"].dtype == jnp.int32
+
+
+def test_the_router_learns_from_the_gates():
+    layer = block_of(experts_per_token=1)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 6))
+    graph, params = nnx.split(layer)
+    gradient = jax.grad(lambda p: jnp.sum(nnx.merge(graph, p)(x)[0] ** 2))(params)
+    assert jnp.abs(gradient["router"][...]).max() > 0
+
+
+def test_shared_experts_see_every_token():
+    plain, shared = block_of(), block_of(num_shared_experts=2)
+    assert shared.shared.gate.shape == (6, 10)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 6))
+    np.testing.assert_allclose(
+        shared(x)[0], plain(x)[0] + shared.shared(x)[0], atol=1e-6, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_experts": 0}, "num_experts must be positive, got 0"),
+        ({"experts_per_token": 5}, r"from 1 to num_experts \(4\), got 5"),
+        ({"num_shared_experts": -1}, "must not be negative, got -1"),
+        ({"renormalise": True, "experts_per_token": 1}, "renormalise needs"),
+        ({"activation": "relu"}, "activation must be one of .* got 'relu'"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value(fields, message):
+    with pytest.raises(ValueError, match=message):
+        block_of(**fields)
+
+
+MESHES = [
+    {"expert": 2},
+    {"expert": 4, "data": 2},
+    {"expert": 8},
+    {"expert": 2, "fsdp": 2, "tensor": 2},
+    {"data": 4, "tensor": 2},
+]
+
+
+@functools.cache
+def step():
+    """A step of a small mixture: what it computes, its arguments, its result."""
+    mlp = functools.partial(MoE, num_experts=8, hidden_dim=8, num_shared_experts=1)
+    model = transformer(num_layers=1, mlp=mlp, embedding_init=Normal(stddev=1.0))
+    graph, state = nnx.split(model)
+    rows = batch([[5, 3], [8], [2, 6], [4]] * 2)
+
+    def loss(params, rows):
+        trunk = nnx.merge(graph, params).trunk(rows, capture=MoE.intermediates)
+        count = jnp.expand_dims(rows["mask"], 2)
+        # Router logits too, as the load balance reads them.
+        value = jnp.sum(jnp.sin(trunk.hidden), where=count)
+        routed = jnp.tanh(trunk.intermediates["router_logits"])
+        value += jnp.sum(routed, where=jnp.expand_dims(count, 3))
+        return value, trunk.intermediates["router_assignments"]
+
+    run = jax.value_and_grad(loss, has_aux=True)
+    params = nnx.to_pure_dict(state)
+    return run, state, params, rows, jax.jit(run)(params, rows)
+
+
+@pytest.mark.parametrize("sizes", MESHES, ids=str)
+def test_experts_over_a_mesh_equal_one_device(sizes, monkeypatch):
+    monkeypatch.setattr(moe, "BLOCK", 2)  # so that the sorted form is the chosen one
+    run, state, params, rows, expected = step()
+    mesh = mesh_of(**sizes)
+
+    def sharded(params, rows):
+        with sharding.use(mesh):
+            return run(params, rows)
+
+    placed = jax.device_put(params, sharding.parameter_shardings(state, mesh))
+    got = jax.jit(sharded)(placed, rows)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, got, expected)
+
+
+def test_too_few_rows_for_the_mesh_are_still_right():
+    layer = block_of(dim=8)
+    x = jax.random.normal(jax.random.key(0), (3, 2, 8))
+
+    def sharded(x):
+        with sharding.use(mesh_of(expert=4)):
+            return layer(x)[0]
+
+    np.testing.assert_allclose(jax.jit(sharded)(x), layer(x)[0], rtol=1e-5, atol=1e-6)
