@@ -31,9 +31,11 @@ class Agenda:
         config, last = prepared.config.loop, prepared.experiment.num_steps
         self._stopwatch = Stopwatch(announce=terminal.status)
         self._terminal = terminal
+        self._checkpoints = checkpoints
         self._writer = writers.create(
             workdir.path,
-            start_step=start,
+            # With no checkpoint behind it, step 0 too is written again.
+            start_step=start or -1,
             wandb_project=config.wandb_project,
             terminal=terminal,
         )
@@ -86,6 +88,7 @@ class Agenda:
 
     def observe(self, step: int, metrics: Any, rows: jax.Array) -> None:
         """Read the metrics of a dispatched step, and hand them to every observer."""
+        self._checkpoints.check()
         found = fetched(metrics)
         for act in self._observers:
             act(step, metrics=found, rows=rows)

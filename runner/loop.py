@@ -1,5 +1,6 @@
 """The training loop: dispatch a step, read the one before it, act where it is due."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import jax
@@ -23,6 +24,7 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
     Raises:
       UserError: data, mesh and experiment do not fit each other.
       NotFinite: a step's metrics are not finite.
+      SystemExit: a signal stopped it, with `Stop.exit_code`.
     """
     terminal = Terminal()
     prepared = prepare(experiment)
@@ -37,9 +39,7 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
             state = prepared.initial()
         else:
             terminal.print(f"continuing after step {int(state.step)}")
-        agenda = Agenda(
-            prepared, workdir, checkpoints, terminal, start=int(state.step)
-        )
+        agenda = Agenda(prepared, workdir, checkpoints, terminal, start=int(state.step))
         try:
             state = run(prepared, state, agenda, stop)
         finally:
@@ -51,9 +51,13 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
             f"stopped after step {int(state.step)} of {experiment.num_steps}; "
             f"go on with: runner --workdir={workdir.path}"
         )
+        # Not 0: what waits for this run must not take half a training for a whole.
+        sys.exit(stop.exit_code)
 
 
-def run(prepared: Prepared, state: TrainState, agenda: Agenda, stop: Stop) -> TrainState:
+def run(
+    prepared: Prepared, state: TrainState, agenda: Agenda, stop: Stop
+) -> TrainState:
     """Every step that is left; the metrics of one are read while the next runs."""
     start, last = int(state.step), prepared.experiment.num_steps
     agenda.on_state(start, state)
