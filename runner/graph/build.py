@@ -10,7 +10,7 @@ from fiddle import daglish
 from flax import nnx
 
 from runner.errors import UserError, nearest
-from runner.graph import paths
+from runner.graph import nodes, paths
 from runner.graph.describe import ROOT
 
 
@@ -23,18 +23,18 @@ def job(cfg: fdl.Buildable) -> Any:
       UserError: a field is missing or unknown, a constructor refuses a value
         (`ValueError`), or an object's `check()` does; with the path of the node.
     """
-    nodes = [
+    places = [
         (node, daglish.path_str(path).removeprefix("."))
         for node, path in daglish.iterate(cfg)
         if isinstance(node, fdl.Buildable)
     ]
-    for node, path in nodes:
+    for node, path in places:
         _refuse_names(node, path)
     try:
         built = fdl.build(cfg)
     except (ValueError, UserError) as error:
         raise _placed(cfg, error) from error
-    for node, path in nodes:
+    for node, path in places:
         _construct_model(node, path)
     _check(built)
     return built
@@ -42,7 +42,7 @@ def job(cfg: fdl.Buildable) -> Any:
 
 def _refuse_names(node: fdl.Buildable, path: str) -> None:
     """Missing and unknown fields, which fiddle leaves to the call."""
-    takes = paths.parameters(fdl.get_callable(node))
+    takes = nodes.parameters(fdl.get_callable(node))
     named = [key for key in node.__arguments__ if isinstance(key, str)]
     unknown = [key for key in named if key not in takes]
     kinds = {parameter.kind for parameter in takes.values()}
@@ -65,12 +65,12 @@ def _construct_model(node: fdl.Buildable, path: str) -> None:
 
 
 def _missing(node: fdl.Buildable) -> list[str]:
-    fields = paths.children(node) or {}
-    return [str(key) for key, child in fields.items() if child.value is paths.UNSET]
+    fields = nodes.children(node) or {}
+    return [str(key) for key, child in fields.items() if child.value is nodes.UNSET]
 
 
 def _at(node: Any, path: str, said: str) -> UserError:
-    return UserError(f"{path or ROOT} ({paths.kind_of(node)}): {said}")
+    return UserError(f"{path or ROOT} ({nodes.kind_of(node)}): {said}")
 
 
 def _placed(cfg: fdl.Buildable, error: Exception) -> UserError:
@@ -96,8 +96,8 @@ def _check(built: Any) -> None:
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if not paths.is_node(value) and not isinstance(value, (list, tuple, Mapping)):
+    if not nodes.is_node(value) and not isinstance(value, (list, tuple, Mapping)):
         return
     yield path.removeprefix("."), value
-    for key, child in (paths.children(value) or {}).items():
+    for key, child in (nodes.children(value) or {}).items():
         yield from _walk(child.value, path + paths.segment(value, key))

@@ -13,7 +13,7 @@ from typing import Any
 
 import fiddle as fdl
 
-from runner.graph import paths
+from runner.graph import nodes, paths
 from runner.graph.names import public
 
 ROOT = "<root>"
@@ -49,16 +49,16 @@ def _collect(
     if isinstance(value, fdl.Buildable) and seen.setdefault(id(value), here) != here:
         found[here] = f"-> {seen[id(value)]}"
         return
-    inner = paths.children(value) if _has_node(value) else None
+    inner = nodes.children(value) if _has_node(value) else None
     if inner is None:
         found[here] = leaf(value)
         return
     found[here] = _head(value)
-    named = paths.item_names(value) is not None
+    named = nodes.item_names(value) is not None
     by_segment = {paths.segment(value, key): inner[key] for key in inner}
     for segment in sorted(by_segment, key=_natural):
         child = by_segment[segment].value
-        if child is paths.UNSET and isinstance(value, fdl.Partial):
+        if child is nodes.UNSET and isinstance(value, fdl.Partial):
             continue  # the caller's to give
         _collect(child, path + segment, found, seen)
         if named:  # the path says it
@@ -69,16 +69,16 @@ def _head(value: Any) -> str:
     if isinstance(value, fdl.Buildable):
         name = public(fdl.get_callable(value))
         return f"partial({name})" if isinstance(value, fdl.Partial) else name
-    if paths.is_node(value):
+    if nodes.is_node(value):
         return public(type(value))
-    keys = paths.item_names(value) or [str(key) for key in paths.children(value) or {}]
+    keys = nodes.item_names(value) or [str(key) for key in nodes.children(value) or {}]
     left, right = {list: "[]", tuple: "()"}.get(type(value), "{}")
     return f"{left}{', '.join(keys)}{right}"
 
 
 def leaf(value: Any) -> str:
     """A value without nodes, the same in every process."""
-    if value is paths.UNSET:
+    if value is nodes.UNSET:
         return "(required)"
     if isinstance(value, enum.Enum):
         return f"{public(type(value))}.{value.name}"
@@ -103,9 +103,9 @@ def leaf(value: Any) -> str:
 
 
 def _has_node(value: Any) -> bool:
-    if paths.is_node(value):
+    if nodes.is_node(value):
         return True
-    inner = paths.children(value) or {}
+    inner = nodes.children(value) or {}
     return any(_has_node(child.value) for child in inner.values())
 
 

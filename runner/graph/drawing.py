@@ -11,7 +11,7 @@ from typing import Any
 
 import fiddle as fdl
 
-from runner.graph import paths
+from runner.graph import nodes, paths
 from runner.graph.describe import leaf
 
 _ROW, _TITLE, _GAP, _COLUMN, _MARGIN = 18, 26, 14, 70, 24
@@ -76,7 +76,7 @@ def svg(cfg: fdl.Buildable) -> str:
 
 
 def _box(value: Any, seen: dict[int, _Box]) -> _Box:
-    kind = paths.kind_of(value)
+    kind = nodes.kind_of(value)
     box = _Box(f"{kind}(...)" if isinstance(value, fdl.Partial) else kind, [])
     seen[id(value)] = box
     for key, child in _arguments(value):
@@ -85,7 +85,7 @@ def _box(value: Any, seen: dict[int, _Box]) -> _Box:
             if known:
                 box.again.add(len(box.rows))
                 box.rows.append((label, "", known))
-            elif paths.is_node(item):
+            elif nodes.is_node(item):
                 box.rows.append((label, "", _box(item, seen)))
             else:
                 said = leaf(item)
@@ -97,17 +97,17 @@ def _box(value: Any, seen: dict[int, _Box]) -> _Box:
 def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
     """What the graph sets, in the order of the signature."""
     given = value.__arguments__ if isinstance(value, fdl.Buildable) else None
-    for key, child in (paths.children(value) or {}).items():
+    for key, child in (nodes.children(value) or {}).items():
         if given is None or key in given:
             yield paths.segment(value, key).removeprefix("."), child.value
 
 
 def _flat(label: str, value: Any) -> Iterator[tuple[str, Any]]:
     """A container of nodes as one row an item."""
-    inner = paths.children(value)
-    if paths.is_node(value) or not inner:
+    inner = nodes.children(value)
+    if nodes.is_node(value) or not inner:
         yield label, value
-    elif any(paths.is_node(child.value) for child in inner.values()):
+    elif any(nodes.is_node(child.value) for child in inner.values()):
         for key, child in inner.items():
             yield label + paths.segment(value, key), child.value
     else:

@@ -9,7 +9,7 @@ import fiddle as fdl
 from fiddle import daglish
 
 from runner.errors import UserError, nearest
-from runner.graph import literals, paths, source
+from runner.graph import literals, nodes, paths, source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def apply(
       UserError: an override names nothing, or gives a value of the wrong type.
     """
     cfg = _copied(cfg)
-    paths.add_tags(cfg)
+    nodes.add_tags(cfg)
     for override in overrides:
         if isinstance(override, Set):
             set_path(cfg, override.path, override.value)
@@ -58,7 +58,7 @@ def apply(
             set_tag(cfg, override.name, override.value)
         else:
             cfg = fiddle(cfg, override.expression, module)
-            paths.add_tags(cfg)
+            nodes.add_tags(cfg)
     return cfg
 
 
@@ -93,12 +93,12 @@ def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
         raise UserError(f"{flag}: several tags have this name; one of: {full}")
     for node, field, tag in fields:
         if tag in found:
-            hint = (paths.children(node) or {})[field].hint
+            hint = (nodes.children(node) or {})[field].hint
             try:
                 setattr(node, str(field), literals.read(text, hint))
             except literals.Mismatch as error:
                 raise UserError(
-                    f"{flag}: {paths.kind_of(node)}.{field}: {error}"
+                    f"{flag}: {nodes.kind_of(node)}.{field}: {error}"
                 ) from None
 
 
@@ -139,13 +139,13 @@ def _copied(cfg: fdl.Buildable) -> fdl.Buildable:
 
 def _refuse_untyped_node(place: paths.Place, text: str) -> None:
     """A node whose field has no type would take any literal: only None may."""
-    if place.hint in (Any, object) and paths.is_node(place.value) and text != "None":
-        kind = paths.kind_of(place.value)
+    if place.hint in (Any, object) and nodes.is_node(place.value) and text != "None":
+        kind = nodes.kind_of(place.value)
         raise UserError(f"is a {kind}; set one of its fields: {_fields(place)}")
 
 
 def _fields(place: paths.Place) -> str:
-    names = [str(key) for key in paths.children(place.value) or {}]
+    names = [str(key) for key in nodes.children(place.value) or {}]
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
 
 

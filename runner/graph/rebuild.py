@@ -7,7 +7,7 @@ from typing import Any
 import fiddle as fdl
 from fiddle import daglish
 
-from runner.graph import paths
+from runner.graph import nodes
 from runner.graph.names import FILE_PREFIX, public
 
 _INDENT = "    "
@@ -60,8 +60,8 @@ class _Writer:
         deeper = indent + _INDENT
         if isinstance(value, fdl.Buildable):
             return self._call(value, indent)
-        if paths.is_node(value):
-            fields = {key: c.value for key, c in (paths.children(value) or {}).items()}
+        if nodes.is_node(value):
+            fields = {key: c.value for key, c in (nodes.children(value) or {}).items()}
             return self._call(fdl.Config(type(value), **fields), indent)  # type: ignore
         if isinstance(value, (list, tuple)):
             left, right = "[]" if isinstance(value, list) else "()"

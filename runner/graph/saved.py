@@ -18,7 +18,7 @@ from fiddle import daglish
 from fiddle.experimental import serialization
 
 from runner.errors import UserError
-from runner.graph import paths
+from runner.graph import nodes
 from runner.graph.names import FILE_PREFIX, public, where
 
 _WHOLE = ("losses", "models", "optax", "jax.nn", "jax._src.nn", "flax.nnx")
@@ -137,7 +137,7 @@ def _nodes_only(cfg: fdl.Buildable) -> fdl.Buildable:
     """Finished dataclass objects as Configs, which JSON can hold."""
 
     def visit(value: Any, state: daglish.State) -> Any:
-        if paths.is_node(value) and not isinstance(value, fdl.Buildable):
+        if nodes.is_node(value) and not isinstance(value, fdl.Buildable):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
             return fdl.Config(
                 type(value), **{name: state.call(v) for name, v in fields.items()}

@@ -8,7 +8,7 @@ import pytest
 import losses
 import models
 from runner.errors import UserError
-from runner.graph import base, describe, overrides, paths
+from runner.graph import base, describe, nodes, overrides, paths
 from runner.graph.overrides import Fiddle, Set, SetTag
 
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
@@ -138,8 +138,19 @@ def test_a_hint_survives_names_that_only_type_checkers_see():
 
 def test_items_without_names_of_their_own_are_numbered():
     twins = [fdl.Config(losses.LossTerm, name="ce"), fdl.Config(losses.LossTerm)]
-    assert paths.item_names(twins) is None
+    assert nodes.item_names(twins) is None
     twins[1].name = "ce"
-    assert paths.item_names(twins) is None
+    assert nodes.item_names(twins) is None
     twins[1].name = "other"
-    assert paths.item_names(twins) == ["ce", "other"]
+    assert nodes.item_names(twins) == ["ce", "other"]
+
+
+@pytest.mark.parametrize("path", sorted(describe.lines(base.read(SAMPLE)[0]))[1:])
+def test_every_path_that_is_printed_can_be_typed(sample, path):
+    cfg, _ = sample
+    before = describe.lines(cfg)
+    place = paths.find(cfg, path)
+    assert place.path == path
+    if place.value is None or isinstance(place.value, (bool, int, float, str)):
+        overrides.set_path(cfg, path, before[path])
+        assert describe.lines(cfg) == before
