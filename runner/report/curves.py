@@ -35,6 +35,7 @@ SECTIONS = {
     "speed": "machine and mixture",
     "moe": "machine and mixture",
 }
+SCHEDULED = ("weights/", "optimizer/learning_rate", "optimizer/update_ratio")
 EVALUATED = {
     "accuracy": "share of tokens",
     "calibration_error": "mean |confidence - accuracy|",
@@ -98,8 +99,7 @@ def _drawn(run: Run, curve: _Curve, series: Series) -> str:
     if curve.section == "evaluation":
         return plot.svg(None, unit=curve.unit, points={"": series}, levels={})
     if not _is_cross_entropy(run, curve.name):
-        scheduled = curve.name.startswith(("weights/", "optimizer/learning_rate"))
-        scale = "linear" if scheduled else "fitting"
+        scale = "linear" if curve.name.startswith(SCHEDULED) else "fitting"
         return plot.svg(series, unit=curve.unit, points={}, levels={}, scale=scale)
     points = {
         name: run.metrics[f"{name}/loss"]

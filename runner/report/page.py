@@ -68,8 +68,11 @@ def _summary(run: Run) -> str:
     )
     terms = [_term(run, term) for term in run.terms]
     text = _code(student) + size + (f" minimises {_and(terms)}" if terms else " learns")
-    if data := run.config.get("train_data"):
-        text += f" on {_code(data)}"
+    documents = run.config.get("train_data.documents")
+    if source := documents or run.config.get("train_data"):
+        tokens = run.data.get("train_data", {}).get("tokens")
+        text += f" on {_code(source)}"
+        text += f" ({quantity(tokens)} tokens)" if tokens else ""
     if (steps := run.num_steps) and (batch := run.config.get("batch_size")):
         text += f", in {steps:,} steps of {batch} sequences"
     if optimizer := run.config.get("optimizer"):

@@ -27,7 +27,8 @@ losses.z_loss.weight: 0.0001
 num_steps: 60
 optimizer: optax.adamw
 student: partial(models.Transformer)
-train_data: runner.PythonLibrary
+train_data: runner.data.TokenizedText
+train_data.documents: runner.data.PythonLibrary
 """
 RESULT = {
     "evaluations": {
@@ -79,7 +80,9 @@ def trained(workdir, *, steps=60, without=()):
         "config.txt": CONFIG,
         "result.json": json.dumps(RESULT),
         "versions.json": json.dumps({"python": "3.11.7", "packages": {"jax": "0.10"}}),
-        "data.json": json.dumps({"fingerprint": "a3f0"}),
+        "data.json": json.dumps(
+            {"train_data": {"fingerprint": "a3f0", "tokens": 4412289}}
+        ),
         "command.txt": "runner --fdl_config=configs/moe_zloss.py --workdir=/tmp/a\n",
         "parameters.txt": "...\nTotal: 2,612,480 parameters, 10,449,920 bytes\n",
     }
@@ -122,13 +125,17 @@ def test_the_page_tells_the_run(tmp_path):
     assert "moe_zloss" in page.text and "finished, 60 steps" in page.text
     assert (
         "models.Transformer of 2.61M parameters minimises ce (weight 1) and z_loss "
-        "(weight 0.0001) on runner.PythonLibrary, in 60 steps of 16 sequences with "
-        "optax.adamw. Training took 30 s without compilation and evaluation, at 26.1k "
-        "tokens a second."
+        "(weight 0.0001) on runner.data.PythonLibrary (4.41M tokens), in 60 steps of "
+        "16 sequences with optax.adamw. Training took 30 s without compilation and "
+        "evaluation, at 26.1k tokens a second."
     ) in " ".join(page.text.split())
     for text in ("4.366", "1.691", "78.7", "23.1 %", "1.2 %", "1.601", "994.3"):
         assert text in page.text, text
-    for text in ("losses.ce.weight: 1.0", "fingerprint: a3f0", "packages.jax: 0.10"):
+    for text in (
+        "losses.ce.weight: 1.0",
+        "train_data.fingerprint: a3f0",
+        "packages.jax: 0.10",
+    ):
         assert text in page.text, text
 
 
