@@ -8,13 +8,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runner.evaluation import Evaluation
     from runner.experiment import Experiment
 
 _HOMES = {
+    "Evaluation": "runner.evaluation",
     "Experiment": "runner.experiment",
 }
 
-__all__ = ["Experiment"]
+__all__ = ["Evaluation", "Experiment"]
 
 
 def __getattr__(name: str) -> Any:

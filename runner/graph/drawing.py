@@ -134,16 +134,25 @@ def _place(box: _Box, top: float) -> float:
 
 def _edges(box: _Box) -> Iterator[str]:
     for row, (_, _, child) in enumerate(box.rows):
-        if child is None:
-            continue
-        x, y = box.x + box.width, box.y + _TITLE + _ROW * (row + 0.5)
-        end_x, end_y = child.x, child.y + _TITLE / 2
-        bend = max(abs(end_x - x) / 2, 30)
-        kind = "edge again" if row in box.again else "edge"
-        yield (
-            f'<path class="{kind}" d="M{x:.1f} {y:.1f} C{x + bend:.1f} {y:.1f} '
-            f'{end_x - bend:.1f} {end_y:.1f} {end_x:.1f} {end_y:.1f}"/>\n'
-        )
+        if child is not None:
+            x, bend, end_x, end_bend = _ends(box, child)
+            y, end_y = box.y + _TITLE + _ROW * (row + 0.5), child.y + _TITLE / 2
+            kind = "edge again" if row in box.again else "edge"
+            yield (
+                f'<path class="{kind}" d="M{x:.1f} {y:.1f} C{x + bend:.1f} {y:.1f} '
+                f'{end_x + end_bend:.1f} {end_y:.1f} {end_x:.1f} {end_y:.1f}"/>\n'
+            )
+
+
+def _ends(box: _Box, child: _Box) -> tuple[float, float, float, float]:
+    """Where an edge leaves and arrives, and how far it runs straight on each side."""
+    right, bend = box.x + box.width, _COLUMN / 2
+    if child.x >= right:
+        bend = max((child.x - right) / 2, bend)
+        return right, bend, child.x, -bend
+    if child.x + child.width <= box.x:  # a node used again, further left
+        return box.x, -bend, child.x + child.width, bend
+    return box.x, -bend, child.x, -bend  # in the same column
 
 
 def _drawn(box: _Box) -> str:
