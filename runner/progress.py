@@ -39,15 +39,17 @@ class Terminal:
         self._draw()
 
     def show(self, line: str) -> None:
-        """Replaces the live line."""
-        self._line = line
+        """Replaces the live line, and its status."""
+        self._line, self._status = line, ""
         if self.live:
             self._draw()
 
     def status(self, text: str) -> None:
         """A word about a pause (`evaluating`), in place of the live line's end."""
         if self.live and text != self._status:
-            self._status = text
+            drawn, self._status = self._drawn, text
+            if drawn and not self._drawn:
+                self._write(_CLEAR)
             self._draw()
 
     def close(self) -> None:

@@ -194,6 +194,10 @@ def test_a_pause_before_the_first_step_is_announced_too():
     terminal = Terminal(stream)
     with Stopwatch(announce=terminal.status).paused("compiling"):
         assert screen(stream.getvalue()) == ["compiling…"]
+    assert screen(stream.getvalue()) == [""]
+    terminal.status("compiling")
+    terminal.show("1/2")
+    assert screen(stream.getvalue()) == ["1/2"]
 
 
 def test_nothing_fancy_where_it_cannot_be_shown(monkeypatch):
