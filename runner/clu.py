@@ -67,10 +67,12 @@ class SummaryWriter(MetricWriter):
             self._write(Event(step=int(step), summary=Summary(value=values)))
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """All scalars of a call in one event."""
         parts = [summaries.scalar(k, np.asarray(v)) for k, v in scalars.items()]
         self._summarize(step, parts)
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Texts; TensorBoard shows them as Markdown."""
         self._summarize(step, [summaries.text(k, v) for k, v in texts.items()])
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
@@ -102,21 +104,26 @@ class SummaryWriter(MetricWriter):
         self._summarize(step, parts)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+        """Hyper-parameters of TensorBoard's tab of that name."""
         self._summarize(0, list(summaries.hparams(dict(hparams), {})))
 
     def write_summaries(self, step, values, metadata=None) -> None:
+        """Left out, and said so once."""
         _unsupported("raw summaries")
 
     def write_videos(self, step, videos) -> None:
+        """Left out, and said so once."""
         _unsupported("videos")
 
     def write_audios(self, step, audios, *, sample_rate) -> None:
+        """Left out, and said so once."""
         _unsupported("audio")
 
     def flush(self) -> None:
         """Nothing to do: writes are unbuffered."""
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
