@@ -1,10 +1,8 @@
 """Which periodic actions a run has, in the order they act."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from runner import actions, flops, writers
 from runner.checkpoints import Checkpoints

@@ -1,0 +1,56 @@
+"""A student so small that a run takes seconds, with a state of every kind.
+
+runner --fdl_config=tests/runner/resume_config.py --fiddler='reads("FILE")' ...
+"""
+
+import functools
+
+import fiddle as fdl
+import optax
+from fiddle.experimental.auto_config import auto_config
+
+import losses
+import models
+import runner
+from runner import data
+from runner.evaluation import Evaluation
+
+
+@auto_config
+def config() -> runner.Experiment:
+    documents = data.TextFiles(files=("text.txt",))
+    tokenizer = data.ByteBpe(documents=documents, vocab_size=300)
+    text = data.TokenizedText(
+        documents=documents, tokenizer=tokenizer, sequence_length=32
+    )
+    return runner.Experiment(
+        student=functools.partial(
+            models.Transformer,
+            vocab_size=300,
+            dim=32,
+            num_layers=2,
+            num_heads=2,
+            mlp=functools.partial(models.MoE, num_experts=4, hidden_dim=32),
+        ),
+        losses=[
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy()),
+            losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            losses.LossTerm(
+                name="load_balance", loss=losses.LoadBalance(), weight=1e-2
+            ),
+        ],
+        train_data=text,
+        evaluations=[Evaluation(name="held_out", data=text, batch_size=8)],
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-2, 5, 60)),
+        ),
+        num_steps=60,
+        batch_size=8,
+    )
+
+
+def reads(cfg: fdl.Config, path: str) -> fdl.Config:
+    """The text of `path`."""
+    cfg.train_data.documents.files = (path,)
+    return cfg

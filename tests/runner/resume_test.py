@@ -1,0 +1,265 @@
+"""Whole runs in processes of their own: killed, stopped, damaged, continued."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from runner import manifest
+from runner.checkpoints import Checkpoints
+
+ROOT = Path(__file__).parents[2]
+STEPS = 60
+RUNTIME = (
+    "--gin.loop.log_every=1",
+    "--gin.loop.checkpoint_every=4",
+    "--gin.loop.evaluate_every=20",
+    "--gin.loop.evaluate_batches=1",
+    "--gin.loop.keep_checkpoints=2",
+)
+
+
+class Runner:
+    """Commands on one config, text and cache, in this test session's directory."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        write_text(directory / "text.txt")
+        self.flags = [
+            f"--fdl_config={ROOT / 'tests' / 'runner' / 'resume_config.py'}",
+            f"--fdl.num_steps={STEPS}",
+            f"--fiddler=reads({str(directory / 'text.txt')!r})",
+            *RUNTIME,
+            f"--gin.input.cache={directory / 'cache'}",
+            f"--gin.compilation.cache={directory / 'compiled'}",
+        ]
+
+    def start(self, workdir, *flags, program=("-m", "runner.main")):
+        return subprocess.Popen(
+            [
+                sys.executable,
+                *program,
+                *self.flags,
+                f"--workdir={self.directory / workdir}",
+                *flags,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def run(self, workdir, *flags, code=0, **kwargs):
+        """What a run to its end prints."""
+        process = self.start(workdir, *flags, **kwargs)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == code, output
+        assert "Traceback" not in output
+        return output
+
+    def killed(self, workdir, *, step, seconds=0.0):
+        """Kill -9 once the metrics of `step` are written, and `seconds` later."""
+        process = self.start(workdir)
+        while process.poll() is None and self.last_step(workdir) < step:
+            time.sleep(0.002)
+        time.sleep(seconds)
+        process.kill()
+        process.communicate()
+
+    def metrics(self, workdir):
+        """The lines of `metrics.jsonl`, less what the clock decides."""
+        path = self.directory / workdir / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text().splitlines(keepends=True)
+        records = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [
+            {k: v for k, v in record.items() if not k.startswith("speed/")}
+            for record in records
+        ]
+
+    def last_step(self, workdir):
+        return max((record["step"] for record in self.metrics(workdir)), default=-1)
+
+    def checkpoints(self, workdir):
+        return self.directory / workdir / "checkpoints"
+
+    def state(self, workdir, step=STEPS):
+        """Bytes of every leaf of a checkpoint, by path."""
+        with Checkpoints(self.checkpoints(workdir), keep=1) as checkpoints:
+            directory = self.checkpoints(workdir) / f"{step:08d}"
+            leaves = manifest.check(directory, step=step).leaves
+            one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            tree = checkpoints.restore(
+                step,
+                {
+                    path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one)
+                    for path, leaf in leaves.items()
+                },
+            )
+        return {path: np.asarray(leaf) for path, leaf in tree.items()}
+
+    def assert_same_run(self, left, right):
+        one, other = self.state(left), self.state(right)
+        assert one.keys() == other.keys()
+        for path in one:
+            assert one[path].tobytes() == other[path].tobytes(), path
+        assert self.metrics(left) == self.metrics(right)
+
+
+def write_text(path):
+    choose = random.Random(0)
+    words = ["".join(choose.choices("aeioulmnrst", k=4)) for _ in range(60)]
+    path.write_text(
+        "\n".join(" ".join(choose.choices(words, k=12)) for _ in range(300))
+    )
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory):
+    return Runner(tmp_path_factory.mktemp("resume"))
+
+
+@pytest.fixture(scope="module")
+def whole(runner):
+    """The work directory of a run that nothing interrupted."""
+    runner.run("whole")
+    return "whole"
+
+
+def flip_a_bit(checkpoint):
+    files = [path for path in checkpoint.glob("ocdbt*/d/*") if path.is_file()]
+    path = max(files, key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+
+
+def test_two_kills_and_a_damaged_checkpoint_change_nothing(runner, whole):
+    runner.killed("twice", step=2)  # before the first checkpoint
+    runner.killed("twice", step=22)
+    newest = sorted(runner.checkpoints("twice").glob(f"0*/{manifest.NAME}"))[-1].parent
+    flip_a_bit(newest)
+    output = runner.run("twice")
+    assert f"checkpoint {int(newest.name)} passed over" in output
+    assert "altered: its sha256 does not agree" in output
+    runner.assert_same_run("twice", whole)
+
+
+@pytest.mark.slow
+def test_ten_kills_change_nothing(runner, whole):
+    choose = random.Random(10)
+    for _ in range(3):  # while it starts: imports, data, compilation
+        runner.killed("ten", step=-1, seconds=choose.uniform(0.5, 5.0))
+    for step in sorted(choose.sample(range(STEPS), k=7)):
+        runner.killed("ten", step=step, seconds=choose.uniform(0.0, 0.05))
+    runner.run("ten")
+    runner.assert_same_run("ten", whole)
+
+
+# The runner, sent SIGTERM as it reads the metrics of step 7: step 8 is under way then.
+ASKED_IN_STEP_8 = """
+import os, signal, sys
+from runner import agenda, main
+observe = agenda.Agenda.observe
+def observe_and_ask(self, step, *rest):
+    observe(self, step, *rest)
+    if step == 7:
+        os.kill(os.getpid(), signal.SIGTERM)
+agenda.Agenda.observe = observe_and_ask
+main.run()
+"""
+
+
+def test_a_signal_saves_within_one_step_and_the_run_goes_on(runner, whole):
+    output = runner.run("asked", program=("-c", ASKED_IN_STEP_8), code=143)
+    assert f"stopped after step 8 of {STEPS}" in output
+    assert f"runner --workdir={runner.directory / 'asked'}" in output
+    with Checkpoints(runner.checkpoints("asked"), keep=1) as checkpoints:
+        assert checkpoints.latest_verified() == 8
+    runner.run("asked")
+    runner.assert_same_run("asked", whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_any_time_is_a_clean_exit(runner, whole, number):
+    workdir = f"asked-{number.name}"
+    process = runner.start(workdir)
+    while runner.last_step(workdir) < 11:
+        time.sleep(0.002)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert "Traceback" not in output
+    with Checkpoints(runner.checkpoints(workdir), keep=1) as checkpoints:
+        assert checkpoints.latest_verified() == runner.last_step(workdir)
+    runner.run(workdir)
+    runner.assert_same_run(workdir, whole)
+
+
+def test_a_finished_run_is_read_again_and_left_alone(runner, whole):
+    before = runner.state(whole), runner.metrics(whole)
+    process = subprocess.run(
+        [sys.executable, "-m", "runner.main", f"--workdir={runner.directory / whole}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.returncode == 0, process.stderr
+    after = runner.state(whole), runner.metrics(whole)
+    np.testing.assert_equal(after, before)
+
+
+def test_another_graph_is_shown_and_refused(runner, whole):
+    before = runner.metrics(whole)
+    output = runner.run(whole, "--fdl.seed=1", code=2)
+    assert "- seed: 0\n+ seed: 1\n" in output
+    output = runner.run(whole, f"--fdl.num_steps={2 * STEPS}", code=2)
+    assert f"- num_steps: {STEPS}\n+ num_steps: {2 * STEPS}\n" in output
+    assert runner.metrics(whole) == before
+
+
+def test_a_second_runner_is_refused_while_the_first_lives(runner):
+    first = runner.start("shared", "--fdl.num_steps=100000")
+    try:
+        while not (runner.directory / "shared" / "config.json").exists():
+            assert first.poll() is None
+            time.sleep(0.01)
+        output = runner.run("shared", "--fdl.num_steps=100000", code=2)
+        assert f"in use by process {first.pid} on" in output
+    finally:
+        first.kill()
+        first.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("step.microbatches=2", "step.token_block=32"),
+        ("mesh.num_cpu_devices=8",),
+        ("mesh.num_cpu_devices=8", "mesh.fsdp=2", "mesh.data=4"),
+    ],
+)
+def test_another_gin_file_goes_on_with_the_same_batches(runner, whole, settings):
+    workdir = settings[-1].replace("=", "")
+    runner.killed(workdir, step=20)
+    runner.run(workdir, *[f"--gin.{setting}" for setting in settings])
+    ours, theirs = runner.metrics(workdir), runner.metrics(whole)
+    assert [record["step"] for record in ours] == [record["step"] for record in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        for name in one.keys() & other.keys():
+            if name.startswith(("learning/", "held_out/loss")):
+                np.testing.assert_allclose(one[name], other[name], rtol=1e-3)
+    ours, theirs = runner.state(workdir), runner.state(whole)
+    for path in theirs:
+        if path.startswith("params"):
+            np.testing.assert_allclose(ours[path], theirs[path], atol=1e-4)
