@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runner.data.pipeline import Batches, batches, evaluation_batches
     from runner.data.python_library import PythonLibrary
     from runner.data.source import DataSource, TokenizedText
+    from runner.data.token_records import TokenRecords
     from runner.data.tokenizer import ByteBpe, TokenizerFile, TokenizerSource
     from runner.data.vocabulary import Vocabulary
 
@@ -38,6 +39,7 @@ _HOMES = {
     "JsonLines": "documents",
     "PythonLibrary": "python_library",
     "TextFiles": "documents",
+    "TokenRecords": "token_records",
     "TokenizedText": "source",
     "TokenizerFile": "tokenizer",
     "TokenizerSource": "tokenizer",
@@ -59,6 +61,7 @@ __all__ = [
     "JsonLines",
     "PythonLibrary",
     "TextFiles",
+    "TokenRecords",
     "TokenizedText",
     "TokenizerFile",
     "TokenizerSource",

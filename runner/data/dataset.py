@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from runner.data.packing import Packing
+from runner.data.tokens import Tokens
 from runner.data.vocabulary import Vocabulary
+from runner.errors import UserError
 
 FORMAT = 1  # of rows; a change of the packing is a new number
 
@@ -87,3 +89,34 @@ class Dataset:
             },
             **self.description,
         }
+
+
+def pack(
+    tokens: Tokens,
+    *,
+    vocabulary: Vocabulary,
+    sequence_length: int,
+    documents: str,
+    read: Callable[[], Iterable[str]],
+    description: Mapping[str, Any],
+) -> Dataset:
+    """The dataset of some documents' ids.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not len(tokens.ids):
+        raise UserError("the data holds no tokens at all")
+    packing = Packing(
+        tokens=tokens.ids,
+        offsets=tokens.offsets,
+        end=vocabulary.end,
+        sequence_length=sequence_length,
+    )
+    return Dataset(
+        packing=packing,
+        vocabulary=vocabulary,
+        documents=documents,
+        read=read,
+        description=description,
+    )

@@ -58,28 +58,20 @@ class TokenizedText(DataSource):
 
     def load(self, *, cache: str = "") -> "Dataset":
         from runner.data import tokens
-        from runner.data.dataset import Dataset
-        from runner.data.packing import Packing
+        from runner.data.dataset import pack
 
         vocabulary = self.tokenizer.load(cache=cache)
         made_of = digest(self.documents)
-        if not made_of.bytes:
-            raise UserError("the documents hold no text at all")
         name = f"text-1-{made_of.hexdigest()}-{vocabulary.definition_digest}.tokens"
         kept = tokens.fetch(
             caching.directory(cache) / "tokens" / name,
             self._encoded(vocabulary, made_of),
             vocab_size=vocabulary.size,
         )
-        packing = Packing(
-            tokens=kept.ids,
-            offsets=kept.offsets,
-            end=vocabulary.end,
-            sequence_length=self.sequence_length,
-        )
-        return Dataset(
-            packing=packing,
+        return pack(
+            kept,
             vocabulary=vocabulary,
+            sequence_length=self.sequence_length,
             documents=made_of.hexdigest(),
             read=lambda: (document.text for document in self.documents),
             description=self.documents.describe(),

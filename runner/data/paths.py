@@ -1,0 +1,69 @@
+"""Files named by paths, directories and globs."""
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from runner.errors import UserError, nearest
+
+
+def resolve(files: Sequence[str]) -> list[tuple[str, Path]]:
+    """(name, path) of every file meant by `files`, in order, names sorted within each.
+
+    A name is the path below the directory, or below the part of a glob before its first
+    wildcard; it does not say where on the machine that is.
+
+    Raises:
+        UserError: a path is missing, a glob or a directory holds no file.
+    """
+    if isinstance(files, str):
+        raise UserError(f"files must be a list of paths, got the string {files!r}")
+    if not files:
+        raise UserError("files must name at least one path, got an empty list")
+    return [named for file in files for named in _resolve_one(os.fspath(file))]
+
+
+def _resolve_one(file: str) -> Iterable[tuple[str, Path]]:
+    path = Path(file).expanduser()
+    if path.is_file():
+        return [(path.name, path)]
+    if path.is_dir():
+        root, found = path, path.rglob("*")
+    elif glob.has_magic(file):
+        parts = path.parts
+        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        root = Path(*parts[:fixed])
+        found = map(Path, glob.iglob(str(path), recursive=True))
+    else:
+        raise UserError(f"no such file: {file}{_sibling(path)}")
+    named = sorted((p.relative_to(root).as_posix(), p) for p in found if p.is_file())
+    shown = [(n, p) for n, p in named if not any(s[0] == "." for s in n.split("/"))]
+    if not shown:
+        what = "directory holds" if path.is_dir() else "glob matches"
+        raise UserError(f"this {what} no file: {file}")
+    return shown
+
+
+def _sibling(path: Path) -> str:
+    parent = path.parent
+    if not parent.is_dir():
+        return f" ({parent} is not a directory)"
+    return nearest(path.name, [entry.name for entry in parent.iterdir()])
+
+
+def read_text(path: Path) -> str:
+    """The file as UTF-8, line ends as they are.
+
+    Raises:
+        UserError: it cannot be read or is not UTF-8; with the byte that is wrong.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text: byte {error.start} is "
+            f"0x{error.object[error.start]:02x}"
+        ) from error
