@@ -104,7 +104,7 @@ def dark(svg: str) -> str:
 def _line(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
     steps, values = _thinned(steps, values)
     log = axes.get_yscale() == "log"
-    if len(values) < 40 or not _noisy(np.log(values) if log else values):
+    if len(values) < 60 or not _noisy(np.log(values) if log else values):
         axes.plot(steps, values, color=BLUE, lw=1.8)
         return
     axes.plot(steps, values, color=BLUE, lw=0.8, alpha=0.35)
@@ -120,7 +120,7 @@ def smoothed(values: np.ndarray, *, log: bool = False) -> np.ndarray:
     finite = np.isfinite(values)
     drawn = np.where(finite, values, 1.0)
     drawn = np.log(drawn) if log else drawn
-    deviation = max(len(values) / 60, 2.0)
+    deviation = max(len(values) / 60, 1.5)
     reach = math.ceil(3 * deviation)
     smooth = np.full(len(values), np.nan)
     for i in np.flatnonzero(finite):
