@@ -14,8 +14,7 @@ PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 2, 24, 64
 class Sampler:
     """Greedy continuations of the first tokens of some rows the student has not seen.
 
-    The rows are the first evaluation's (without one, the training data's). Models that
-    do not generate give no samples.
+    The rows are the first evaluation's (without one, the training data's).
     """
 
     def __init__(self, prepared: Prepared):
@@ -30,12 +29,13 @@ class Sampler:
 
     def __call__(self, state: TrainState) -> Sequence[Sample]:
         """Texts that the state's student makes of the prompts."""
-        from models import generate
+        from models.generate import generate
 
         student = self._learnt.student(
             state.params["student"], state.variables["student"]
         )
-        new = generate.generate(student, self._prompts, num_tokens=NEW_TOKENS)
+        lengths = np.full(len(self._prompts), PROMPT_TOKENS, np.int32)
+        new = generate(student, self._prompts, lengths, num_tokens=NEW_TOKENS)
         return [
             Sample(
                 prompt=self._vocabulary.decode(prompt),

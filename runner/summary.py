@@ -49,11 +49,17 @@ def result(
         for name, evaluator in list(prepared.evaluators.items())[:1]
         for row in [
             *untrained(workdir, name),
-            *map(dataclasses.asdict, data.baselines(prepared.dataset, evaluator.dataset)),
+            *map(
+                dataclasses.asdict, data.baselines(prepared.dataset, evaluator.dataset)
+            ),
         ]
     ]
-    samples = [dataclasses.asdict(sample) for sample in Sampler(prepared)(state)]
-    return {"evaluations": evaluations, "baselines": baselines, "samples": samples}
+    samples = agenda.samples.latest or Sampler(prepared)(state)
+    return {
+        "evaluations": evaluations,
+        "baselines": baselines,
+        "samples": [dataclasses.asdict(sample) for sample in samples],
+    }
 
 
 def untrained(workdir: Workdir, evaluation: str) -> list[dict[str, Any]]:
