@@ -84,6 +84,10 @@ class Agenda:
         )
         self._on_state = [self.evaluate, self.samples, self.checkpoint, self.profile]
 
+    def announce(self, doing: str) -> None:
+        """Say on the terminal what the next wait is for."""
+        self._terminal.status(doing)
+
     def observe(self, step: int, metrics: Any, rows: jax.Array) -> None:
         """Read the metrics of a dispatched step, and hand them to every observer."""
         self._checkpoints.check()

@@ -1,4 +1,4 @@
-"""The one exception a user sees without a traceback."""
+"""The exceptions a user sees without a traceback."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """Something the user can mend. One to three lines; ends the program with code 2."""
+
+
+class NotFinite(ArithmeticError):
+    """A metric of a step is NaN or infinite. Ends the program with code 1."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -75,7 +75,9 @@ class Evaluator:
         self._token_bytes = np.asarray(self.dataset.vocabulary.token_bytes, np.int32)
         self._sums = jax.jit(self._batch_sums)
 
-    def __call__(self, state: TrainState, *, limit: int | None = None) -> dict[str, float]:
+    def __call__(
+        self, state: TrainState, *, limit: int | None = None
+    ) -> dict[str, float]:
         """The metrics over the first `limit` batches (None: over all of them)."""
         total: dict[str, np.ndarray] = {}
         for batch in self._batches(limit=limit):
@@ -109,7 +111,7 @@ def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
     confidence = jnp.exp(jnp.max(outputs.logits, axis=-1) - outputs.log_normalizer())
     correct = jnp.argmax(outputs.logits, axis=-1) == block["targets"]
     bins = jnp.minimum((confidence * BINS).astype(jnp.int32), BINS - 1)
-    in_bin = jax.nn.one_hot(bins, BINS) * mask[..., None]
+    in_bin = jax.nn.one_hot(bins, BINS) * mask[..., None].astype(jnp.float32)
     values = losses.CrossEntropy()(outputs)
     return {
         "count": jnp.sum(mask, dtype=jnp.float32),

@@ -1,11 +1,12 @@
 """The training loop: dispatch a step, read the one before it, act where it is due."""
 
+import io
 import sys
 from typing import TYPE_CHECKING
 
 import jax
 
-from runner import summary
+from runner import actions, summary
 from runner.agenda import Agenda
 from runner.checkpoints import Checkpoints
 from runner.prepared import Prepared, prepare
@@ -26,7 +27,7 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
       NotFinite: a step's metrics are not finite.
       SystemExit: a signal stopped it, with `Stop.exit_code`.
     """
-    terminal = Terminal()
+    terminal = Terminal(None if workdir.writes else io.StringIO())
     prepared = prepare(experiment)
     workdir.record_start()
     workdir.record_data(prepared.describe_data())
@@ -39,6 +40,9 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
             state = prepared.initial()
         else:
             terminal.print(f"continuing after step {int(state.step)}")
+        actions.write_parameters(
+            state.params["student"], workdir.path / "parameters.txt"
+        )
         agenda = Agenda(prepared, workdir, checkpoints, terminal, start=int(state.step))
         try:
             state = run(prepared, state, agenda, stop)
@@ -51,7 +55,6 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
             f"stopped after step {int(state.step)} of {experiment.num_steps}; "
             f"go on with: runner --workdir={workdir.path}"
         )
-        # Not 0: what waits for this run must not take half a training for a whole.
         sys.exit(stop.exit_code)
 
 
@@ -61,6 +64,7 @@ def run(
     """Every step that is left; the metrics of one are read while the next runs."""
     start, last = int(state.step), prepared.experiment.num_steps
     agenda.on_state(start, state)
+    agenda.announce("compiling")
     leaves, unread = jax.tree.leaves(state), None
     with prepared.batches(start=start) as batches:
         for step in range(start + 1, last + 1):
@@ -69,11 +73,12 @@ def run(
             if unread is not None:
                 agenda.observe(*unread)
             unread = step, metrics, batch["index"]
-            if agenda.due(step) or stop.requested:
+            stopping = stop.requested
+            if stopping or agenda.due(step):
                 agenda.observe(*unread)
                 unread = None
                 agenda.on_state(step, prepared.step.unflatten(leaves))
-            if stop.requested:
+            if stopping:
                 agenda.checkpoint.force(step, state=prepared.step.unflatten(leaves))
                 break
     return prepared.step.unflatten(leaves)

@@ -5,16 +5,19 @@ import sys
 from collections.abc import Sequence
 
 from runner import flags, usage
-from runner.errors import UserError
+from runner.errors import NotFinite, UserError
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit code: 0, or 2 with one to three lines on stderr for a user's mistake."""
+    """The exit code: 0; 2 for a user's mistake; 1 for numbers that are not finite.
+
+    Both say on stderr, in one to three lines, what is wrong.
+    """
     try:
         _obey(flags.parse(argv[1:]), argv)
-    except UserError as error:
+    except (UserError, NotFinite) as error:
         print(f"runner: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     return 0
 
 

@@ -20,11 +20,9 @@ class Stop:
     what it did before this was opened: it ends the program at once, or raises
     KeyboardInterrupt.
 
-    exit_code: 0, or 128 + the signal's number (143, 130) when asked to stop. A run that
-      was stopped has not finished, and what waits for it must be able to tell: with 0
-      a Kubernetes Job counts as done, a Slurm `afterok` starts, and a shell's `&&` goes
-      on, all with half a training. 143 is also what a process ended by SIGTERM gives,
-      so nothing takes it for a crash.
+    exit_code: 0, also after SIGTERM: what a scheduler asked for was done, nothing is
+      lost. Whether the run is at its end is told by `result.json`, which only a finished
+      one has. 130 after Ctrl-C, so that `&&` in a shell does not go on.
 
     Of several processes each sees only its own signal; a scheduler that preempts a job
     sends it to all, but nothing here makes them stop after the same step.
@@ -42,7 +40,7 @@ class Stop:
     @property
     def exit_code(self) -> int:
         """For `sys.exit`, once the checkpoint is saved."""
-        return 0 if self.signal is None else 128 + self.signal
+        return 128 + signal.SIGINT if self.signal == signal.SIGINT else 0
 
     def __enter__(self) -> Self:
         # Only the main thread may set handlers; elsewhere there is nothing to do.

@@ -32,9 +32,8 @@ def finish(
         if workdir.writes:
             files.write_atomic(path, json.dumps(found, indent=1) + "\n")
     if jax.process_index() == 0:
-        page = report.write(workdir.path)
+        report.write(workdir.path)
         terminal.print("\n" + report.table(workdir.path))
-        terminal.print(f"Report: {page}")
 
 
 def result(

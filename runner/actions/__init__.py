@@ -14,7 +14,7 @@ them before that):
             act(step, state=state)
 """
 
-from runner.actions.observers import Log, NotFinite, Progress, StopOnNan
+from runner.actions.observers import Log, Progress, StopOnNan
 from runner.actions.parameters import parameter_table, write_parameters
 from runner.actions.periodic import Action
 from runner.actions.state import Checkpoint, Evaluate, Profile, Sample, Samples
@@ -24,7 +24,6 @@ __all__ = [
     "Checkpoint",
     "Evaluate",
     "Log",
-    "NotFinite",
     "Profile",
     "Progress",
     "Sample",

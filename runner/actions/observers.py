@@ -8,6 +8,7 @@ from typing import Any
 from runner import progress
 from runner.actions.periodic import Action
 from runner.clu import metric_writers
+from runner.errors import NotFinite
 
 Metrics = Mapping[str, float]
 
@@ -128,10 +129,6 @@ class Progress(Action):
             return ""
         pace = (wall - first_wall) / (step - first_step)
         return f"{progress.duration(pace * (self._last_step - step))} left"
-
-
-class NotFinite(ArithmeticError):
-    """A metric of a step is NaN or infinite."""
 
 
 class StopOnNan(Action):

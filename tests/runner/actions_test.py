@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from runner import actions
+from runner.errors import NotFinite
 from runner.progress import Stopwatch
 from runner.writers.base import PartialWriter
 
@@ -173,7 +174,7 @@ def test_the_first_bad_term_is_named_in_the_order_of_the_experiment():
         "moe/entropy": math.nan,
         "optimizer/gradient_norm": math.nan,
     }
-    with pytest.raises(actions.NotFinite) as error:
+    with pytest.raises(NotFinite) as error:
         stop(123, metrics=metrics, rows=np.array([7, 1, 40], np.int32))
     assert str(error.value).splitlines() == [
         "step 123: learning/z_loss is inf (and so are learning/ce, learning/total, "
@@ -186,7 +187,7 @@ def test_the_first_bad_term_is_named_in_the_order_of_the_experiment():
 
 def test_rows_of_a_large_batch_are_shortened():
     stop = actions.StopOnNan(terms=["ce"])
-    with pytest.raises(actions.NotFinite, match=r"30, 31, \.\.\. \(256 in all\)"):
+    with pytest.raises(NotFinite, match=r"30, 31, \.\.\. \(256 in all\)"):
         stop(1, metrics={"learning/ce": math.nan}, rows=np.arange(256))
 
 
