@@ -74,9 +74,10 @@ class Checkpoints:
         self.wait()
         if step in self._settled:
             return
+        named = leaves.by_path(tree)
         if jax.process_index() == 0:
             self._clean()
-        named = leaves.by_path(tree)
+            self._require_room(sum(leaf.nbytes for leaf in named.values()))
         with self._named(step):
             self._orbax.save(
                 self._at(step),
@@ -242,13 +243,25 @@ class Checkpoints:
         for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)
 
+    def _require_room(self, needed: int) -> None:
+        """Refuse in one line what the writing would refuse in hundreds."""
+        ancestors = (self._directory, *self._directory.parents)
+        free = shutil.disk_usage(next(p for p in ancestors if p.exists())).free
+        if needed > free:
+            raise UserError(
+                f"{self._directory}: a checkpoint takes {needed / 1e6:,.0f} MB, "
+                f"the disk has {free / 1e6:,.0f} MB left"
+            )
+
     @contextlib.contextmanager
     def _named(self, step: int):
         """Name the checkpoint in a disk's error; tensorstore's are ValueErrors."""
         try:
             yield
         except (OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0][:300]
+            # What was written comes first in such a message, why not comes last.
+            reason = str(error).partition("\n")[0]
+            reason = reason if len(reason) < 300 else f"... {reason[-200:]}"
             raise UserError(
                 f"checkpoint {self._at(step)} could not be written: {reason}"
             ) from error
