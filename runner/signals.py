@@ -21,8 +21,8 @@ class Stop:
     KeyboardInterrupt.
 
     exit_code: 0, also after SIGTERM: what a scheduler asked for was done, nothing is
-      lost. Whether the run is at its end is told by `result.json`, which only a finished
-      one has. 130 after Ctrl-C, so that `&&` in a shell does not go on.
+      lost. Whether the run is at its end is told by `result.json`, which only a
+      finished one has. 130 after Ctrl-C, so that `&&` in a shell does not go on.
 
     Of several processes each sees only its own signal; a scheduler that preempts a job
     sends it to all, but nothing here makes them stop after the same step.
