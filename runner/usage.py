@@ -1,8 +1,5 @@
 """What `--help` and `--version` print."""
 
-import importlib.metadata
-import platform
-
 HELP = """\
 runner: train one student under an ordered list of losses, from one graph.
 
@@ -42,13 +39,17 @@ Examples:
 
 def version() -> str:
     """Ours, Python's and those of the libraries that decide results."""
+    import platform
+
     names = ("retort", "jax", "flax", "optax", "fiddle")
     versions = ", ".join(f"{name} {_version(name)}" for name in names)
     return f"{versions}, python {platform.python_version()}"
 
 
 def _version(distribution: str) -> str:
+    from importlib import metadata
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return "(not installed)"

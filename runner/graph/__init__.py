@@ -1,5 +1,9 @@
 """Graphs as data: read, override, describe, compare, draw, save and build them.
 
 A graph is a `fiddle.Config` of a job (anything with `run(workdir)`). Nothing here
-builds a model, touches a device or reads data.
+trains, touches a device or reads data.
 """
+
+from runner.graph.startup import import_fiddle
+
+import_fiddle()

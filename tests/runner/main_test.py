@@ -66,7 +66,8 @@ def test_looking_at_a_graph_imports_no_training_machinery():
     code = (
         "import sys, runner.main as m\n"
         f"m.main(['runner', {SAMPLE!r}, '--print_config'])\n"
-        "names = {'tensorflow', 'orbax', 'grain', 'tokenizers', 'matplotlib'}\n"
+        "names = {'tensorflow', 'orbax', 'grain', 'tokenizers', 'libcst', 'matplotlib'"
+        "}\n"
         "found = names & {name.split('.')[0] for name in sys.modules}\n"
         "sys.exit(str(found) if found else 0)"
     )
