@@ -35,7 +35,7 @@ def fetch(path: Path, make: Callable[[], Iterable[bytes | memoryview]]) -> memor
     be deterministic.
 
     Raises:
-        UserError: the file cannot be written.
+      UserError: the file cannot be written.
     """
     payload = _read(path)
     if payload is None:

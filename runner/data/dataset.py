@@ -103,7 +103,7 @@ def pack(
     """The dataset of some documents' ids.
 
     Raises:
-        UserError: there are none.
+      UserError: there are none.
     """
     if not len(tokens.ids):
         raise UserError("the data holds no tokens at all")

@@ -26,7 +26,7 @@ class Documents(abc.ABC):
         """Cheap checks, made before any device work.
 
         Raises:
-            UserError: a file is missing.
+          UserError: a file is missing.
         """
 
     @abc.abstractmethod
@@ -34,7 +34,7 @@ class Documents(abc.ABC):
         """The documents.
 
         Raises:
-            UserError: a file cannot be read, or does not hold what it should.
+          UserError: a file cannot be read, or does not hold what it should.
         """
 
     def describe(self) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ def resolve(files: Sequence[str]) -> list[tuple[str, Path]]:
     wildcard; it does not say where on the machine that is.
 
     Raises:
-        UserError: a path is missing, a glob or a directory holds no file.
+      UserError: a path is missing, a glob or a directory holds no file.
     """
     if isinstance(files, str):
         raise UserError(f"files must be a list of paths, got the string {files!r}")
@@ -56,7 +56,7 @@ def read_text(path: Path) -> str:
     """The file as UTF-8, line ends as they are.
 
     Raises:
-        UserError: it cannot be read or is not UTF-8; with the byte that is wrong.
+      UserError: it cannot be read or is not UTF-8; with the byte that is wrong.
     """
     try:
         return path.read_bytes().decode("utf-8")

@@ -19,11 +19,13 @@ Batch = dict[str, jax.Array]
 
 
 class Rows(Protocol):
-    """Rows by number: for the numbers `[b]`, arrays `[b, ...]` that include `mask`."""
+    """What batches are made of."""
 
     def __len__(self) -> int: ...
 
-    def rows(self, numbers: np.ndarray, /) -> dict[str, np.ndarray]: ...
+    def rows(self, numbers: np.ndarray, /) -> dict[str, np.ndarray]:
+        """The rows with these numbers `[b]`: arrays `[b, ...]`, one of them `mask`."""
+        ...
 
 
 class Batches(Iterator[Batch]):
@@ -63,7 +65,7 @@ def batches(
     number of threads changes a batch.
 
     Raises:
-        UserError: the dataset has fewer rows than a batch.
+      UserError: the dataset has fewer rows than a batch.
     """
     import grain
 

@@ -44,7 +44,7 @@ def read(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
     """Ids of each document of a file, uint32.
 
     Raises:
-        UserError: the file is damaged or empty; a record does not fit `vocabulary`.
+      UserError: the file is damaged or empty; a record does not fit `vocabulary`.
     """
     from array_record.python.array_record_module import ArrayRecordReader
 
@@ -69,7 +69,7 @@ def write_token_records(
     """Write documents of ids as token records, whole or not at all; then the manifest.
 
     Raises:
-        UserError: a document is empty, or does not belong to `vocabulary`.
+      UserError: a document is empty, or does not belong to `vocabulary`.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -111,7 +111,7 @@ def check_manifest(path: Path, sha256: str, vocabulary: "Vocabulary") -> None:
     """Refuse a file that is not what the manifest beside it says, if there is one.
 
     Raises:
-        UserError: it is another file, or its ids belong to another vocabulary.
+      UserError: it is another file, or its ids belong to another vocabulary.
     """
     sidecar = manifest_path(path)
     if not sidecar.is_file():

@@ -25,7 +25,7 @@ class DataSource(abc.ABC):
         """Cheap checks, made before any device work.
 
         Raises:
-            UserError: a file is missing.
+          UserError: a file is missing.
         """
 
     @abc.abstractmethod
@@ -33,7 +33,7 @@ class DataSource(abc.ABC):
         """The rows; work worth keeping is kept in the directory `cache`.
 
         Raises:
-            UserError: the data is not what it should be.
+          UserError: the data is not what it should be.
         """
 
 
@@ -97,7 +97,7 @@ def require_length(sequence_length: int) -> None:
     """Refuse rows without positions.
 
     Raises:
-        UserError: with the length.
+      UserError: with the length.
     """
     if sequence_length < 1:
         raise UserError(f"sequence_length must be at least 1, got {sequence_length}")

@@ -33,7 +33,7 @@ class TokenizerSource(abc.ABC):
         """Cheap checks, made before any device work.
 
         Raises:
-            UserError: a file is missing.
+          UserError: a file is missing.
         """
 
     @abc.abstractmethod
@@ -41,7 +41,7 @@ class TokenizerSource(abc.ABC):
         """The vocabulary; work worth keeping is kept in `cache`.
 
         Raises:
-            UserError: a file is not what it should be.
+          UserError: a file is not what it should be.
         """
 
 

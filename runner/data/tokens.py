@@ -25,8 +25,8 @@ def fetch(path: Path, make: Iterable[np.ndarray], *, vocab_size: int) -> Tokens:
     """Tokens kept at `path`; made from one array a document when not there.
 
     Documents without ids are left out. `make` is consumed only when needed. The file:
-    ids (little-endian, two bytes when the vocabulary allows), zeros up to a multiple of
-    8 bytes, offsets (int64), number of documents (int64).
+    ids (little-endian, two bytes when the vocabulary allows), offsets (int64), number
+    of documents (int64).
     """
     dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
     payload = caching.fetch(path, lambda: _chunks(make, dtype))
@@ -43,5 +43,4 @@ def _chunks(documents: Iterable[np.ndarray], dtype: np.dtype) -> Iterator[bytes]
         if len(ids):
             offsets.append(offsets[-1] + len(ids))
             yield ids.astype(dtype).tobytes()
-    yield bytes(-offsets[-1] * dtype.itemsize % 8)
     yield np.array([*offsets, len(offsets) - 1], "<i8").tobytes()

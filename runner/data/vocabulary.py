@@ -85,7 +85,7 @@ def vocabulary(tokenizer: Tokenizer, *, end: int) -> Vocabulary:
     tokens in a text as text: a document that quotes `<|endoftext|>` does not end there.
 
     Raises:
-        UserError: the bytes of its tokens cannot be told (WordPiece, word level).
+      UserError: the bytes of its tokens cannot be told (WordPiece, word level).
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
