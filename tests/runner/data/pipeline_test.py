@@ -140,16 +140,16 @@ def test_fewer_rows_than_a_batch_are_refused_with_both_numbers():
 
 
 def test_closing_stops_the_threads():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with batches(
         dataset(), batch_size=8, seed=0, start=0, sharding=ONE, config=Input(threads=4)
     ) as stream:
         next(stream)
-        assert threading.active_count() > before
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+        started = set(threading.enumerate()) - before
+        assert started
+    for thread in started:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
 
 
 def test_what_fails_in_a_thread_is_raised_to_the_reader():
