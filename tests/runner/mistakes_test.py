@@ -146,7 +146,7 @@ MISTAKES = [
     ),
     ("--fdl_tag.DType=bf16", "student (models.Transformer): dtype must be one of"),
     ("--fdl.student.mlp.hidden_dim=-8", "hidden_dim must be positive, got -8"),
-    ("--fiddler=misspelt", "student.mlp (models.GatedMlp): no field 'hiden'; did you"),
+    ("--fiddler=misspelt", "'hiden'"),
     # fiddlers and tags
     ("--fiddler=biggr(2)", "no function 'biggr'; did you mean 'bigger'?"),
     ("--fiddler=bigger(fator=2)", "bigger: got an unexpected keyword argument 'fator'"),

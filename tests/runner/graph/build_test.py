@@ -8,6 +8,7 @@ from typing import Any
 import fiddle as fdl
 import optax
 import pytest
+from flax import nnx
 
 import losses
 from runner.errors import UserError
@@ -57,6 +58,15 @@ def test_what_fits_passes():
 def test_positional_arguments_are_no_unknown_fields():
     chain = fdl.Config(optax.chain, fdl.Config(optax.identity))
     build.job(fdl.Config(Checked, inner=chain))
+
+
+def test_a_misspelt_field_of_an_nnx_module_is_found():
+    class Layer(nnx.Module):
+        def __init__(self, *, width: int, rngs: nnx.Rngs):
+            raise AssertionError("never made")
+
+    with pytest.raises(UserError, match="no field 'widht'; did you mean 'width'"):
+        build.job(fdl.Config(Checked, inner=fdl.Partial(Layer, widht=3)))
 
 
 def test_a_bug_in_a_constructor_is_no_mistake_of_the_user():
