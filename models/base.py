@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,21 @@ jax.tree_util.register_dataclass(
 )
 
 
-class Model(nnx.Module):
+class Configurable(nnx.Module):
+    """A module whose fields a graph can see.
+
+    The metaclass of `nnx.Module` hides the signature of `__init__`, and with it the
+    names, defaults and tags that Fiddle reads.
+    """
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        signature = inspect.signature(cls.__init__)
+        fields = list(signature.parameters.values())[1:]
+        cls.__signature__ = signature.replace(parameters=fields)
+
+
+class Model(Configurable):
     """A model in two halves, so that `[tokens, vocabulary]` need never exist whole.
 
     `trunk` runs over the whole batch; `head` is position-wise and is called on blocks

@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from models import sharding
+from models.base import Configurable
 from models.initializers import FAN_IN, Initializer, Scaled
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -17,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-class GatedMlp(nnx.Module):
+class GatedMlp(Configurable):
     """`(activation(x W_gate) * x W_up) W_down`; SwiGLU with silu, GeGLU with gelu.
 
     hidden_dim: inner width; None is `8/3 dim` rounded up to a multiple of 32, as many

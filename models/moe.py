@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from models import grouped, sharding
+from models.base import Configurable
 from models.grouped import Activation, Weights
 from models.initializers import EMBEDDING, FAN_IN, Initializer, Scaled
 from models.mlp import ACTIVATIONS, GatedMlp, check_activation, gated_width
@@ -17,7 +18,7 @@ BLOCK = 128
 """Rows of one expert that the loop over blocks multiplies at a time (CPU)."""
 
 
-class MoE(nnx.Module):
+class MoE(Configurable):
     """`Σ_{e in top-k} p_e · expert_e(x)` plus the shared experts, `p = softmax(x R)`.
 
     Router, softmax and gates are float32. No capacity, so no token is dropped, and a

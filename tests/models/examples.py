@@ -1,5 +1,8 @@
 """Small models and batches that the tests of this folder share."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -7,14 +10,45 @@ from flax import nnx
 from models import Transformer
 
 VOCAB = 13
+SMALL = {
+    "vocab_size": VOCAB,
+    "dim": 16,
+    "num_layers": 2,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+}
 
 
 def transformer(**fields) -> Transformer:
-    defaults = {"dim": 16, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
-    return Transformer(vocab_size=VOCAB, **(defaults | fields), rngs=nnx.Rngs(0))
+    return created(Transformer, **(SMALL | fields))
 
 
-def batch(segments: list[list[int]], *, seed: int = 0) -> dict[str, jnp.ndarray]:
+def created(kind, **fields):
+    """`kind(**fields, rngs=...)` with random matrices and all else one.
+
+    Compiles nothing, which running its initialisers would.
+    """
+    draw = np.random.default_rng(0)
+
+    def fill(parameter):
+        values = np.ones(parameter.shape)
+        if values.ndim > 1:
+            values = draw.normal(0, parameter.shape[-2] ** -0.5, parameter.shape)
+        return jnp.asarray(values, parameter.dtype)
+
+    graph, state = nnx.split(nnx.eval_shape(lambda: kind(**fields, rngs=nnx.Rngs(0))))
+    return nnx.merge(graph, jax.tree.map(fill, state))
+
+
+def initialised(kind, **fields):
+    """`kind(**fields, rngs=...)` as it starts, compiled once instead of op by op."""
+    make = functools.partial(kind, **fields)
+    graph = nnx.graphdef(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
+    state = jax.jit(lambda: nnx.to_pure_dict(nnx.state(make(rngs=nnx.Rngs(0)))))()
+    return nnx.merge(graph, state)
+
+
+def batch(segments: list[list[int]], *, seed: int = 0) -> dict[str, jax.Array]:
     """Random tokens in rows packed with documents of the given lengths.
 
     What a row leaves over of the longest row is padding: segment 0, mask false.

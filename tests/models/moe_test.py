@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 
 from models import MoE, grouped, moe, sharding
-from models.initializers import Normal
-from tests.models.examples import batch, transformer
+from tests.models.examples import batch, created, transformer
 from tests.models.sharding_test import mesh_of
 
 
@@ -126,11 +125,11 @@ def test_each_block_belongs_to_one_expert():
 
 def block_of(**fields):
     defaults = {"dim": 6, "num_experts": 4, "hidden_dim": 5}
-    return MoE(**(defaults | fields), rngs=nnx.Rngs(0))
+    return created(MoE, **(defaults | fields))
 
 
 def test_gates_are_the_largest_probabilities():
-    layer = block_of(router_init=jax.nn.initializers.normal(1.0))
+    layer = block_of()
     x = jax.random.normal(jax.random.key(0), (2, 3, 6))
     logits, gates, chosen = layer.route(x)
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -148,7 +147,8 @@ def test_renormalised_gates_add_to_one():
 
 
 def test_equal_logits_go_to_the_first_experts():
-    layer = block_of(router_init=jax.nn.initializers.zeros)
+    layer = block_of()
+    layer.router[...] = jnp.zeros((6, 4))
     _, gates, chosen = layer.route(jnp.ones((3, 6)))
     np.testing.assert_array_equal(chosen, [[0, 1]] * 3)
     np.testing.assert_allclose(gates, np.full((3, 2), 0.25))
@@ -172,6 +172,8 @@ def test_the_router_learns_from_the_gates():
 
 def test_shared_experts_see_every_token():
     plain, shared = block_of(), block_of(num_shared_experts=2)
+    for name in ("router", "gate", "up", "down"):
+        getattr(plain, name)[...] = getattr(shared, name)[...]
     assert shared.shared.gate.shape == (6, 10)
     x = jax.random.normal(jax.random.key(0), (2, 3, 6))
     np.testing.assert_allclose(
@@ -207,7 +209,7 @@ MESHES = [
 def step():
     """A step of a small mixture: what it computes, its arguments, its result."""
     mlp = functools.partial(MoE, num_experts=8, hidden_dim=8, num_shared_experts=1)
-    model = transformer(num_layers=1, mlp=mlp, embedding_init=Normal(stddev=1.0))
+    model = transformer(num_layers=1, mlp=mlp)
     graph, state = nnx.split(model)
     rows = batch([[5, 3], [8], [2, 6], [4]] * 2)
 

@@ -1,0 +1,136 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models import rope
+from models.attention import Attention, packed_mask
+from tests.models.examples import created
+from tests.models.rope_test import reference as turned
+
+DIM, HEADS, HEAD_DIM = 8, 4, 6
+DEFAULTS = {
+    "dim": DIM,
+    "num_heads": HEADS,
+    "num_kv_heads": 2,
+    "head_dim": HEAD_DIM,
+    "bias": False,
+    "qk_norm": False,
+    "norm_eps": 1e-6,
+    "norm_offset": 0.0,
+    "rope_layout": "split",
+    "scale": None,
+    "soft_cap": None,
+    "init": jax.nn.initializers.normal(0.5),
+    "output_scale": 1.0,
+    "dtype": "float32",
+    "param_dtype": "float32",
+}
+SEGMENTS = np.array([[1, 1, 1, 2, 2], [1, 2, 2, 2, 0]], np.int32)
+POSITIONS = np.array([[0, 1, 2, 0, 1], [0, 0, 1, 2, 0]], np.int32)
+
+
+def attention(**fields):
+    return created(Attention, **(DEFAULTS | fields))
+
+
+@jax.jit
+def run(layer, x):
+    tables = rope.angles(jnp.asarray(POSITIONS), HEAD_DIM, base=100.0)
+    return layer(x, tables, packed_mask(jnp.asarray(SEGMENTS)))
+
+
+def reference(layer, x, soft_cap=None):
+    """Token by token and head by head, in float64."""
+    x = np.asarray(x, np.float64)
+
+    def heads(kernel, bias, norm):
+        y = np.einsum("btd,dhk->bthk", x, np.asarray(kernel[...], np.float64))
+        if bias is not None:
+            y = y + np.asarray(bias[...])
+        if norm is not None:
+            y = y / np.sqrt(np.mean(y**2, axis=-1, keepdims=True) + norm.eps)
+            y = y * np.asarray(norm.scale[...])
+        return y
+
+    q = turned(
+        heads(layer.query, layer.query_bias, layer.query_norm),
+        POSITIONS,
+        100.0,
+        "split",
+    )
+    k = turned(
+        heads(layer.key, layer.key_bias, layer.key_norm), POSITIONS, 100.0, "split"
+    )
+    v = heads(layer.value, layer.value_bias, None)
+    mixed = np.zeros((*x.shape[:2], HEADS, HEAD_DIM))
+    for b, t, h in np.ndindex(*x.shape[:2], HEADS):
+        seen = [s for s in range(t + 1) if SEGMENTS[b, s] == SEGMENTS[b, t]]
+        group = h * k.shape[2] // HEADS
+        scores = k[b, seen, group] @ q[b, t, h] / np.sqrt(HEAD_DIM)
+        if soft_cap is not None:
+            scores = soft_cap * np.tanh(scores / soft_cap)
+        weights = np.exp(scores) / np.exp(scores).sum()
+        mixed[b, t, h] = weights @ v[b, seen, group]
+    return np.einsum("bthk,hkd->btd", mixed, np.asarray(layer.output[...], np.float64))
+
+
+def perturbed(layer):
+    """Biases and norm scales away from the values they start with."""
+    draw = np.random.default_rng(1)
+    graph, state = nnx.split(layer)
+    moved = jax.tree.map(
+        lambda p: p + jnp.asarray(draw.normal(0, 0.3, p.shape), p.dtype), state
+    )
+    return nnx.merge(graph, moved)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"num_kv_heads": 4, "bias": True},
+        {"num_kv_heads": 1, "qk_norm": True},
+        {"soft_cap": 0.5},
+    ],
+    ids=str,
+)
+def test_it_is_the_formula(fields):
+    layer = perturbed(attention(**fields))
+    x = jax.random.normal(jax.random.key(0), (2, 5, DIM))
+    expected = reference(layer, x, soft_cap=fields.get("soft_cap"))
+    np.testing.assert_allclose(run(layer, x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_agrees_with_the_library():
+    layer = attention()
+    draw = jax.random.normal(jax.random.key(0), (2, 5, 8, HEAD_DIM))
+    query, key, value = draw[:, :, :4], draw[:, :, 4:6], draw[:, :, 6:]
+    mask = packed_mask(jnp.asarray(SEGMENTS))
+    np.testing.assert_allclose(
+        layer.attend(query, key, value, mask),
+        jax.nn.dot_product_attention(query, key, value, mask=mask[:, None]),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_grouped_queries_are_full_attention_with_repeated_keys():
+    grouped, full = attention(num_kv_heads=2), attention(num_kv_heads=4)
+    full.query[...], full.output[...] = grouped.query[...], grouped.output[...]
+    full.key[...] = jnp.repeat(grouped.key[...], 2, axis=1)
+    full.value[...] = jnp.repeat(grouped.value[...], 2, axis=1)
+    x = jax.random.normal(jax.random.key(0), (2, 5, DIM))
+    np.testing.assert_allclose(run(grouped, x), run(full, x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_mask_is_causal_within_a_document():
+    expected = [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]
+    np.testing.assert_array_equal(packed_mask(jnp.asarray(SEGMENTS))[0], expected)

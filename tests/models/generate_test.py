@@ -1,0 +1,103 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import MoE
+from models.generate import generate
+from tests.models.examples import VOCAB, transformer
+
+PROMPTS = jnp.asarray([[3, 1, 4, 1], [5, 9, 0, 0], [2, 0, 0, 0]], jnp.int32)
+LENGTHS = jnp.asarray([4, 2, 1], jnp.int32)
+
+
+@jax.jit
+def next_logits(model, tokens):
+    """Logits after each position of one row, everything computed anew."""
+    row = {
+        "tokens": tokens[None],
+        "segment_ids": jnp.ones((1, tokens.shape[0]), jnp.int32),
+        "positions": jnp.arange(tokens.shape[0])[None],
+    }
+    return model.head(model.trunk(row).hidden)[0]
+
+
+def without_a_cache(model, prompt, length, num_tokens):
+    padded = np.zeros(PROMPTS.shape[1] + num_tokens, np.int32)
+    padded[:length] = prompt[:length]
+    for i in range(length, length + num_tokens):
+        padded[i] = np.argmax(next_logits(model, jnp.asarray(padded))[i - 1])
+    return padded[length : length + num_tokens]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"qk_norm": True, "attention_soft_cap": 5.0},
+        {"mlp": functools.partial(MoE, num_experts=3, hidden_dim=8)},
+    ],
+    ids=["dense", "moe"],
+)
+def test_the_cache_changes_nothing(fields):
+    model = transformer(**fields)
+    got = generate(model, PROMPTS, LENGTHS, num_tokens=5)
+    for row in range(3):
+        expected = without_a_cache(model, PROMPTS[row], int(LENGTHS[row]), 5)
+        np.testing.assert_array_equal(got[row], expected)
+
+
+def test_prompts_without_lengths_are_whole():
+    model = transformer(num_layers=1)
+    whole = generate(model, np.asarray(PROMPTS), num_tokens=2)
+    lengths = jnp.full((3,), 4)
+    given = generate(model, PROMPTS, lengths, num_tokens=2)
+    np.testing.assert_array_equal(whole, given)
+
+
+def test_a_row_stops_at_the_end_token():
+    model = transformer(num_layers=1)
+    free = np.asarray(generate(model, PROMPTS, LENGTHS, num_tokens=6))
+    end = int(free[0, 2])
+    stopped = np.asarray(generate(model, PROMPTS, LENGTHS, num_tokens=6, end=end))
+    for row in range(3):
+        found = np.flatnonzero(free[row] == end)
+        first = found[0] if found.size else 6
+        np.testing.assert_array_equal(stopped[row, :first], free[row, :first])
+        assert (stopped[row, first:] == end).all()
+
+
+def test_draws_follow_the_softmax():
+    model = transformer(num_layers=1)
+    rows = 4000
+    prompts = jnp.full((rows, 1), 7, jnp.int32)
+    drawn = generate(
+        model,
+        prompts,
+        jnp.ones((rows,), jnp.int32),
+        num_tokens=1,
+        temperature=2.0,
+        key=jax.random.key(0),
+    )
+    expected = jax.nn.softmax(next_logits(model, prompts[0])[0] / 2.0)
+    share = np.bincount(np.asarray(drawn)[:, 0], minlength=VOCAB) / rows
+    np.testing.assert_allclose(share, expected, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_tokens": 0}, "num_tokens must be at least 1, got 0"),
+        ({"temperature": -1.0}, "temperature must not be negative, got -1.0"),
+        ({"temperature": 1.0}, "temperature 1.0 needs a key"),
+        ({"lengths": jnp.ones((2,), jnp.int32)}, "lengths must be one a prompt"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_its_value(fields, message):
+    with pytest.raises(ValueError, match=message):
+        generate(
+            transformer(num_layers=1),
+            PROMPTS,
+            **({"lengths": LENGTHS, "num_tokens": 2} | fields),
+        )

@@ -1,0 +1,57 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models import GatedMlp
+from models.mlp import gated_width
+
+ERF = np.vectorize(math.erf)
+REFERENCES = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "gelu_exact": lambda x: x / 2 * (1 + ERF(x / np.sqrt(2))),
+}
+
+
+@pytest.mark.parametrize("activation", REFERENCES)
+def test_it_is_the_formula(activation):
+    layer = GatedMlp(dim=4, hidden_dim=6, activation=activation, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    gate, up, down = (
+        np.asarray(w[...], np.float64) for w in (layer.gate, layer.up, layer.down)
+    )
+    wide = np.asarray(x, np.float64)
+    expected = (REFERENCES[activation](wide @ gate) * (wide @ up)) @ down
+    y, intermediates = layer(x)
+    assert intermediates == {}
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_default_width_costs_as_much_as_a_plain_block():
+    assert gated_width(384) == 1024
+    assert gated_width(256) == 704
+    assert 3 * 384 * gated_width(384) == 2 * 384 * 4 * 384
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_dim": 0}, "hidden_dim must be positive, got 0"),
+        ({"activation": "swish"}, "activation must be one of .* got 'swish'"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value(fields, message):
+    with pytest.raises(ValueError, match=message):
+        GatedMlp(dim=4, **fields, rngs=nnx.Rngs(0))
+
+
+def test_outputs_start_smaller_by_their_scale():
+    def size(**fields):
+        layer = GatedMlp(dim=64, **fields, rngs=nnx.Rngs(0))
+        return float(jnp.std(layer.down[...]))
+
+    assert size(output_scale=0.5) == pytest.approx(0.5 * size(), rel=1e-5)

@@ -1,0 +1,40 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.norms import RmsNorm
+
+
+def norm(**fields):
+    return RmsNorm(dim=6, **fields, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_it_is_the_formula(offset):
+    draw = np.random.default_rng(0)
+    x, scale = draw.normal(size=(3, 6)), draw.normal(size=6)
+    layer = norm(eps=0.1, offset=offset)
+    layer.scale[...] = jnp.asarray(scale, jnp.float32)
+    size = np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 0.1)
+    np.testing.assert_allclose(
+        layer(jnp.asarray(x, jnp.float32)), x / size * (scale + offset), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_it_starts_as_the_plain_norm(offset):
+    x = jnp.asarray([[3.0, -3.0, 3.0, 3.0, -3.0, 3.0]])
+    np.testing.assert_allclose(norm(offset=offset)(x), x / 3, rtol=1e-5)
+
+
+def test_squares_of_float16_do_not_overflow():
+    x = jnp.full((1, 6), 1e3, jnp.float16)
+    y = norm()(x)
+    assert y.dtype == jnp.float16
+    np.testing.assert_allclose(y.astype(jnp.float32), np.ones((1, 6)), rtol=1e-2)
+
+
+def test_a_wrong_eps_is_named_with_its_value():
+    with pytest.raises(ValueError, match="eps must be positive, got 0"):
+        norm(eps=0)

@@ -1,0 +1,56 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import rope
+
+
+def reference(x, positions, base, layout):
+    """Each pair of features as a complex number, times exp(i position frequency)."""
+    half = x.shape[-1] // 2
+    frequency = base ** (-np.arange(half) / half)
+    turn = np.exp(1j * positions[..., None, None] * frequency)
+    if layout == "split":
+        z = (x[..., :half] + 1j * x[..., half:]) * turn
+        return np.concatenate([z.real, z.imag], axis=-1)
+    z = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
+    return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)
+
+
+def rotated(x, positions, base=100.0, layout="split"):
+    tables = rope.angles(jnp.asarray(positions), x.shape[-1], base=base)
+    return rope.rotate(jnp.asarray(x, jnp.float32), tables, layout=layout)
+
+
+@pytest.mark.parametrize("layout", rope.LAYOUTS)
+def test_pairs_turn_by_position_times_frequency(layout):
+    draw = np.random.default_rng(0)
+    x, positions = draw.normal(size=(2, 5, 3, 8)), draw.integers(0, 50, (2, 5))
+    expected = reference(x, positions, 100.0, layout)
+    np.testing.assert_allclose(
+        rotated(x, positions, layout=layout), expected, atol=2e-5
+    )
+
+
+def test_a_permutation_turns_one_layout_into_the_other():
+    x = jax.random.normal(jax.random.key(0), (1, 4, 2, 8))
+    positions = np.arange(4)[None]
+    order = np.array([0, 2, 4, 6, 1, 3, 5, 7])
+    split = rotated(x[..., order], positions, layout="split")
+    interleaved = rotated(x, positions, layout="interleaved")
+    np.testing.assert_allclose(split, interleaved[..., order], atol=1e-6)
+
+
+def test_scores_depend_on_the_distance_alone():
+    query, key = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
+
+    def score(at, to):
+        return jnp.sum(rotated(query, [[at]]) * rotated(key, [[to]]))
+
+    np.testing.assert_allclose(score(7, 3), score(24, 20), rtol=1e-4)
+
+
+def test_an_unknown_layout_is_named():
+    with pytest.raises(ValueError, match=r"rope_layout must be one of .* got 'neox'"):
+        rope.check_layout("neox")
