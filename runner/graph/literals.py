@@ -75,7 +75,7 @@ def show(hint: Any) -> str:
         return "a function"
     if isinstance(hint, type) and not typing.get_args(hint):
         return hint.__name__.rpartition(".")[2]
-    said = re.sub(r"ForwardRef\('([^']*)'\)", r"\1", str(hint))
+    said = re.sub(r"ForwardRef\('([^']*)'\)|'([A-Z]\w*)'", r"\1\2", str(hint))
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", said)
 
 

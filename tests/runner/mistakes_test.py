@@ -171,6 +171,7 @@ MISTAKES = [
     ("--gin.loop.log_every=1.5", "loop.log_every: expected int, got 1.5 (float)"),
     ("--gin.loop.log_every=0", "loop.log_every must be at least 1, got 0"),
     ("--gin.step.microbatches=0", "step.microbatches must be at least 1, got 0"),
+    ("--gin.step.remat=some", "remat must be one of ['dots', 'full', 'none'], got"),
     ("--gin_bindings=loop.log_every", "--gin_bindings=loop.log_every: "),
     ("--gin_bindings=loop.log_every=x", "--gin_bindings=loop.log_every=x: "),
     ("--gin_file={}/nam.gin", "no such file; did you mean '{}/name.gin'?"),

@@ -3,6 +3,7 @@
 import collections.abc
 import enum
 import math
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NewType, Optional
 
@@ -80,6 +81,7 @@ def test_text_becomes_a_value_of_the_type(text, hint, value):
         ("3", jax.Array, "expected Array, got 3 (int)"),
         ("[1]", collections.abc.Mapping[str, int], "got [1] (list)"),
         ("3", "Later", "expected Later, got 3"),
+        ("[3]", types.GenericAlias(Sequence, ("Later",)), "expected Sequence[Later],"),
         ("(" * 500, int, "expected int, got '(((("),
     ],
 )
