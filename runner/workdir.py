@@ -9,7 +9,8 @@
     lock                                   held while a run writes here
 
 `config.json` is written last: a directory that has one is a run. A run goes on only
-under the graph and on the data that it began with; the gin settings may change.
+under the graph and on the data that it began with; the gin settings may change. Until
+it has loaded its data it has not begun, and may be given another graph.
 """
 
 import contextlib
@@ -125,11 +126,12 @@ def open(
         with _named(workdir.path):
             workdir.path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock.held(workdir.path / "lock"))
-            if (workdir.path / CONFIG).exists():
+            runs = _runs(workdir.path)
+            if runs:
                 _refuse_changed(workdir.path, texts["config.txt"])
             files.remove_temporaries(workdir.path)
             _append_command(workdir.path / "command.txt", argv)
-            if not (workdir.path / CONFIG).exists():
+            if not runs:
                 _begin(workdir.path, texts)
         yield workdir
 
@@ -164,6 +166,17 @@ def _texts(config: fdl.Buildable) -> dict[str, str]:
         "config.py": rebuild.to_python(config),
         CONFIG: saved.to_json(config),
     }
+
+
+def _runs(path: Path) -> bool:
+    """Whether a run got as far as its data: before that, its graph may still change.
+
+    A mistake that shows late (a vocabulary smaller than the tokenizer's) can then be
+    mended in the same directory.
+    """
+    if not (path / CONFIG).exists():
+        return False
+    return any(file.name not in {*_BEFORE_CONFIG, CONFIG} for file in path.iterdir())
 
 
 def _begin(path: Path, texts: Mapping[str, str]) -> None:

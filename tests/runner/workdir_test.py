@@ -26,6 +26,11 @@ def begin(path, **fields):
         pass
 
 
+def load_data(path):
+    """What a run does once it has begun."""
+    workdir.Workdir(path).record_data({"train": {"fingerprint": "5be1"}})
+
+
 def content(path):
     return {
         file.name: file.read_bytes() for file in path.iterdir() if file.name != "lock"
@@ -73,6 +78,7 @@ def test_the_same_graph_goes_on_and_every_start_is_noted(tmp_path):
 
 def test_a_changed_graph_is_shown_and_changes_nothing(tmp_path):
     begin(tmp_path)
+    load_data(tmp_path)
     before = content(tmp_path)
     with pytest.raises(UserError) as refusal:
         begin(tmp_path, weight=2.0)
@@ -83,9 +89,19 @@ def test_a_changed_graph_is_shown_and_changes_nothing(tmp_path):
 
 def test_a_long_difference_is_cut(tmp_path):
     begin(tmp_path, weight=[0.0] * 100)
+    load_data(tmp_path)
     with pytest.raises(UserError) as refusal:
         begin(tmp_path, weight=list(map(fdl.Config, [losses.LossTerm] * 30)))
     assert len(str(refusal.value).splitlines()) <= 23
+
+
+def test_a_graph_may_change_until_the_data_is_loaded(tmp_path):
+    begin(tmp_path)
+    begin(tmp_path, weight=2.0)
+    assert "weight: 2.0" in (tmp_path / "config.txt").read_text()
+    load_data(tmp_path)
+    with pytest.raises(UserError, match="the graph changed"):
+        begin(tmp_path)
 
 
 def test_a_run_killed_while_it_began_can_begin(tmp_path):
