@@ -187,7 +187,7 @@ def per_token(
     for term, seen in _shown(terms, outputs, masks):
         seen = dataclasses.replace(seen, statistics=statistics.get(term.name, {}))
         mask = masks[term.name]
-        values = jnp.where(mask, term.loss(seen).astype(jnp.float32), 0.0)
+        values = jnp.where(mask, jnp.asarray(term.loss(seen), jnp.float32), 0.0)
         weighted = values
         if term.token_weight is not None:
             weight = jax.lax.stop_gradient(term.token_weight(seen))
@@ -224,10 +224,13 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     found = per_token(
         terms, outputs, masks=masks, statistics=jax.lax.stop_gradient(means)
     )
-    return {
-        name: Average(total=jnp.sum(found[name].values), count=counts[name])
-        for name in found
-    }
+    return {name: average(jnp.sum(found[name].values), counts[name]) for name in found}
+
+
+def average(total: jax.Array, count: jax.Array) -> Average:
+    """`total / count`, kept as the two until it is computed."""
+    # clu reaches its dataclass decorator by an import that pyright does not follow.
+    return Average(total=total, count=count)  # pyright: ignore[reportCallIssue]
 
 
 def _shown(

@@ -28,7 +28,11 @@ class LoadBalance(Loss):
         """`share` `[*b layer expert]`: 1 where the token chose the expert."""
         experts = outputs.intermediates["router_logits"].shape[-1]
         chosen = outputs.intermediates["router_assignments"]
-        return {"share": jnp.sum(jax.nn.one_hot(chosen, experts, dtype=jnp.float32), axis=-2)}
+        return {
+            "share": jnp.sum(
+                jax.nn.one_hot(chosen, experts, dtype=jnp.float32), axis=-2
+            )
+        }
 
     def __call__(self, outputs: Outputs) -> PerToken:
         logits = outputs.intermediates["router_logits"]

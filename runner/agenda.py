@@ -37,8 +37,12 @@ class Agenda:
             wandb_project=config.wandb_project,
             terminal=terminal,
         )
-        clock = {"stopwatch": self._stopwatch, "start": start, "last": last}
-        tokens = {"tokens_per_step": prepared.tokens_per_step}
+        clock: dict[str, Any] = {
+            "stopwatch": self._stopwatch,
+            "start": start,
+            "last": last,
+        }
+        tokens: dict[str, Any] = {"tokens_per_step": prepared.tokens_per_step}
         terms = [term.name for term in prepared.experiment.losses]
         self._observers = [
             actions.StopOnNan(terms=terms, writer=self._writer, start=start),
@@ -65,7 +69,7 @@ class Agenda:
             {name: evaluate(e) for name, e in prepared.evaluators.items()},
             writer=self._writer,
             every=config.evaluate_every,
-            **clock | {"start": start or -1},
+            **{**clock, "start": start or -1},
         )
         self.samples = actions.Samples(
             Sampler(prepared),
@@ -112,7 +116,7 @@ class Agenda:
         self._terminal.close()
 
 
-def _utilisation(prepared: Prepared) -> dict[str, float]:
+def _utilisation(prepared: Prepared) -> dict[str, Any]:
     """FLOPs of a step and of the devices, where the devices' peak is known."""
     peak = flops.peak(jax.devices()[0])
     if peak is None:

@@ -53,8 +53,8 @@ def batch(prepared: Prepared) -> Iterator[str]:
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
     if prepared.step.objective.statistical and step.microbatches > 1:
         yield (
-            "            some terms want statistics of the global batch: each microbatch "
-            "runs forward twice"
+            "            some terms want statistics of the global batch: "
+            "each microbatch runs forward twice"
         )
 
 
@@ -90,14 +90,18 @@ def cost(prepared: Prepared) -> Iterator[str]:
     leaves, rows = jax.tree.leaves(prepared.step.state), prepared.abstract_batch()
     count = prepared.flops_per_step()
     tokens = prepared.tokens_per_step
-    yield f"FLOPs       {quantity(count)} in matmuls per step, {count // tokens:,} a token"
+    per_token = f"{count // tokens:,} a token"
+    yield f"FLOPs       {quantity(count)} in matmuls per step, {per_token}"
     peak = flops.peak(jax.devices()[0])
     if peak is not None:
         yield f"            {quantity(peak * jax.device_count())} per second at peak"
     memory = prepared.step.compiled.lower(leaves, rows).compile().memory_analysis()
+    if memory is None:  # not every backend tells
+        return
     yield (
-        f"memory      per device: state and batch {_bytes(memory.argument_size_in_bytes)}"
-        f" (donated {_bytes(memory.alias_size_in_bytes)}), "
+        "memory      per device: "
+        f"state and batch {_bytes(memory.argument_size_in_bytes)} "
+        f"(donated {_bytes(memory.alias_size_in_bytes)}), "
         f"temporaries {_bytes(memory.temp_size_in_bytes)}"
     )
 
@@ -106,7 +110,7 @@ def _shape(x: jax.ShapeDtypeStruct) -> str:
     return "[" + " ".join(map(str, x.shape)) + "]"
 
 
-def _axis(axis: None | str | tuple[str, ...]) -> str:
+def _axis(axis: str | tuple[str, ...] | None) -> str:
     return "-" if axis is None else axis if isinstance(axis, str) else "+".join(axis)
 
 

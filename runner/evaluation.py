@@ -78,7 +78,7 @@ class Evaluator:
     def __call__(
         self, state: TrainState, *, limit: int | None = None
     ) -> dict[str, float]:
-        """The metrics over the first `limit` batches (None: over all of them)."""
+        """The metrics over `limit` batches of rows spread evenly (None: over all)."""
         total: dict[str, np.ndarray] = {}
         for batch in self._batches(limit=limit):
             sums = self._sums(
@@ -106,7 +106,9 @@ class Evaluator:
 
 def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
     mask = block["mask"]
-    outputs = losses.Outputs(batch=block, logits=head(*shared, block["hidden"]))
+    leaves, variables = shared
+    logits = head(leaves, variables, block["hidden"])
+    outputs = losses.Outputs(batch=block, logits=logits)
     outputs = outputs.where(mask)
     confidence = jnp.exp(jnp.max(outputs.logits, axis=-1) - outputs.log_normalizer())
     correct = jnp.argmax(outputs.logits, axis=-1) == block["targets"]

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optax
@@ -14,6 +13,7 @@ from models.base import Model
 if TYPE_CHECKING:
     from runner.data import DataSource
     from runner.evaluation import Evaluation
+    from runner.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Experiment:
                     f"{field} must be at least 1, got {getattr(self, field)}"
                 )
 
-    def run(self, workdir: Path) -> None:
+    def run(self, workdir: "Workdir") -> None:
         """Train to the last step, from the newest checkpoint if there is one."""
         from runner import loop
 

@@ -22,7 +22,7 @@ PEAK: dict[str, float] = {
 """Dense bfloat16 FLOP/s of one chip, from the vendors' data sheets, by kind."""
 
 
-def peak(device: jax.Device) -> float | None:
+def peak(device: Any) -> float | None:
     """The chip's dense bfloat16 FLOP/s, or None where it is not known."""
     kinds = [kind for kind in PEAK if device.device_kind.startswith(kind)]
     return PEAK[max(kinds, key=len)] if kinds else None

@@ -47,7 +47,7 @@ class Head:
         return self._logits(every, variables, hidden)
 
     def added(self, params: Tree, leaves: list[jax.Array]) -> Tree:
-        """A tree like the student's parameters, with `leaves` added where they belong."""
+        """A tree like the student's parameters, with `leaves` added in their places."""
         given = iter(leaves)
         every = [
             jnp.add(x, next(given)) if read else x

@@ -103,7 +103,7 @@ class Objective:
             params=summed["params"],
             total=summed["total"],
             terms={
-                name: Average(total=total, count=counts[name])
+                name: losses.average(total, counts[name])
                 for name, total in summed["terms"].items()
             },
             expert_load=summed.get("expert_load"),
@@ -190,10 +190,11 @@ class Objective:
                 masks=constants["masks"],
                 statistics=given["statistics"],
             )
-            total = sum(
+            weighted = [
                 given["scales"][name] * jnp.sum(term.weighted)
                 for name, term in found.items()
-            )
+            ]
+            total = functools.reduce(jnp.add, weighted)
             sums = {name: jnp.sum(term.values) for name, term in found.items()}
             return total, {"total": total, "terms": sums}
 
@@ -211,7 +212,10 @@ class Objective:
         }
         if self.has_experts:
             sums["expert_load"] = experts.load(
-                trunk.tokens["intermediates"] | trunk.constants["intermediates"],
+                {
+                    **trunk.tokens["intermediates"],
+                    **trunk.constants["intermediates"],
+                },
                 trunk.constants["batch"],
             )
         return sums
@@ -248,7 +252,7 @@ class Objective:
         outputs = losses.Outputs(
             batch=constants["batch"],
             logits=logits,
-            intermediates=tokens["intermediates"] | constants["intermediates"],
+            intermediates={**tokens["intermediates"], **constants["intermediates"]},
             step=given["step"],
             key=jax.random.fold_in(jax.random.key(self.seed), given["step"]),
         )

@@ -1,13 +1,11 @@
-"""The optimiser most configs want. Any `optax.GradientTransformation` serves as well."""
-
-from collections.abc import Callable
+"""The optimiser most configs want; any `optax.GradientTransformation` will do."""
 
 import jax
 import optax
 
 
 def adamw(
-    learning_rate: float | Callable[[jax.Array], jax.Array],
+    learning_rate: float | optax.Schedule,
     *,
     b1: float = 0.9,
     b2: float = 0.95,

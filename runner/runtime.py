@@ -6,11 +6,20 @@ Every class here is one gin configurable; `current()` makes them as gin has them
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import gin
 
 from models import sharding
+from models.base import check_remat
+
+T = TypeVar("T")
+
+
+def _section(name: str) -> Callable[[type[T]], type[T]]:
+    """`gin.configurable(name)`, with the type that gin does not declare."""
+    return cast(Any, gin.configurable)(name)
 
 
 def _positive(section: str, values: Mapping[str, int]) -> None:
@@ -19,7 +28,7 @@ def _positive(section: str, values: Mapping[str, int]) -> None:
             raise ValueError(f"{section}.{name} must be at least 1, got {value}")
 
 
-@gin.configurable("loop")
+@_section("loop")
 @dataclasses.dataclass(frozen=True)
 class Loop:
     """How often things happen, in optimiser steps; 0 means never."""
@@ -45,7 +54,7 @@ class Loop:
         )
 
 
-@gin.configurable("mesh")
+@_section("mesh")
 @dataclasses.dataclass(frozen=True)
 class Mesh:
     """Devices along each axis (-1: all that are left), and logical -> mesh axes.
@@ -63,7 +72,7 @@ class Mesh:
     num_cpu_devices: int = 0
 
 
-@gin.configurable("step")
+@_section("step")
 @dataclasses.dataclass(frozen=True)
 class Step:
     """How a step is cut up: microbatches, tokens in one block, trunk remat policy."""
@@ -77,9 +86,10 @@ class Step:
             "step",
             {"microbatches": self.microbatches, "token_block": self.token_block},
         )
+        check_remat(self.remat)
 
 
-@gin.configurable("input")
+@_section("input")
 @dataclasses.dataclass(frozen=True)
 class Input:
     """Batches made ahead, threads that make them, and where corpora are cached.
@@ -95,7 +105,7 @@ class Input:
         _positive("input", {"prefetch": self.prefetch, "threads": self.threads})
 
 
-@gin.configurable("compilation")
+@_section("compilation")
 @dataclasses.dataclass(frozen=True)
 class Compilation:
     """cache: a directory for compiled programs; empty for none."""

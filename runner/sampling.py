@@ -1,6 +1,7 @@
 """What a student writes, to look at."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Sampler:
         """Texts that the state's student makes of the prompts."""
         from models.generate import generate
 
-        student = self._learnt.student(
+        student: Any = self._learnt.student(
             state.params["student"], state.variables["student"]
         )
         lengths = np.full(len(self._prompts), PROMPT_TOKENS, np.int32)

@@ -65,7 +65,7 @@ class Definition:
             for state in (self.params, self.variables)
         )
 
-    def module(self, params: Tree, variables: Tree) -> nnx.Module:
+    def module(self, params: Tree, variables: Tree) -> Any:
         """The module holding these arrays."""
         return nnx.merge(
             self.graph,
@@ -141,7 +141,7 @@ class Learnt:
         everywhere = mesh_lib.replicated(mesh)
         abstract = jax.eval_shape(self.initial, jax.random.key(0))
         return TrainState(
-            step=everywhere,
+            step=everywhere,  # pyright: ignore[reportArgumentType] - a tree of shardings
             params=params,
             variables=variables,
             opt_state=optax.tree.map_params(

@@ -91,7 +91,9 @@ class TrainStep:
         if found.expert_load is not None:
             for name, value in experts.summary(found.expert_load).items():
                 scalars[f"moe/{name}"] = value
-        averages = {f"learning/{name}": x for name, x in found.terms.items()}
+        averages: dict[str, clu_metrics.Metric] = {
+            f"learning/{name}": x for name, x in found.terms.items()
+        }
         return averages | {
             name: clu_metrics.LastValue.from_model_output(value)
             for name, value in scalars.items()

@@ -48,7 +48,7 @@ def check(
         parts = microbatches * batch_shards(mesh)
         if term.loss.scope == "batch" and parts > 1:
             raise UserError(
-                f"losses.{term.name}: {type(term.loss).__name__} is no sum over tokens, "
-                f"so the batch cannot be cut for it, and here it is cut in {parts} "
-                "(step.microbatches and the data, fsdp and expert axes of the mesh)"
+                f"losses.{term.name}: {type(term.loss).__name__} is no sum over "
+                "tokens, so the batch cannot be cut for it, and here it is cut in "
+                f"{parts} (step.microbatches; data, fsdp and expert of the mesh)"
             )
