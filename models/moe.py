@@ -160,8 +160,10 @@ def parallel_experts(
     context = sharding.current()
 
     def local(x, gates, chosen, weights):
-        flat = (a.reshape(-1, a.shape[-1]) for a in (x, gates, chosen))
-        return experts(*flat, weights, activation=activation).reshape(x.shape)
+        rows, gates, chosen = (a.reshape(-1, a.shape[-1]) for a in (x, gates, chosen))
+        return experts(rows, gates, chosen, weights, activation=activation).reshape(
+            x.shape
+        )
 
     if context is None or jax.sharding.get_abstract_mesh().manual_axes:
         return local(x, gates, chosen, weights)

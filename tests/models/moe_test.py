@@ -47,7 +47,9 @@ def sorted_form(form, block, x, gates, chosen, weights):
 
 
 FORMS = {
-    "dense": lambda *args: moe.dense(*args, jax.nn.silu),
+    "dense": lambda x, gates, chosen, weights: moe.dense(
+        x, gates, chosen, weights, jax.nn.silu
+    ),
     "ragged": functools.partial(sorted_form, grouped.ragged, 1),
     "ragged_blocks": functools.partial(sorted_form, grouped.ragged, 4),
     "looped": functools.partial(sorted_form, grouped.looped, 4),
