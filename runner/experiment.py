@@ -50,6 +50,18 @@ class Experiment:
                     f"{field} must be at least 1, got {getattr(self, field)}"
                 )
 
+    def check(self) -> None:
+        """Refuse terms that the student cannot serve; no array is made.
+
+        Raises:
+          UserError: a term needs what the student does not offer.
+        """
+        from runner.state import Learnt
+        from runner.terms import check_needs
+
+        learnt = Learnt(self.student, self.losses, self.optimizer)
+        check_needs(learnt.abstract_terms(), learnt.abstract_student().offers())
+
     def run(self, workdir: "Workdir") -> None:
         """Train to the last step, from the newest checkpoint if there is one."""
         from runner import loop

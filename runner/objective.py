@@ -12,6 +12,7 @@ over every microbatch when there are several, and next to nothing when there is 
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,13 @@ from runner.blocks import Blocks, accumulate
 from runner.head import Head
 from runner.mesh import batch_sharding
 from runner.state import Learnt
-from runner.terms import capture, check, statistical, whole_sequences
+from runner.terms import (
+    capture,
+    check_needs,
+    check_scope,
+    scopes,
+    statistical,
+)
 
 Tree = Any
 
@@ -75,7 +82,8 @@ class Objective:
         self.learnt, self.mesh, self.config, self.seed = learnt, mesh, config, seed
         self.terms = learnt.abstract_terms()
         offered = learnt.abstract_student().offers()
-        check(self.terms, offered, mesh=mesh, microbatches=config.microbatches)
+        check_needs(self.terms, offered)
+        check_scope(self.terms, mesh=mesh, microbatches=config.microbatches)
         self.statistical = statistical(self.terms)
         self.has_experts = offered >= experts.NEEDS
         self.capture = capture(self.terms) | (experts.NEEDS & offered)
@@ -221,11 +229,13 @@ class Objective:
         return sums
 
     def _blocks(self, trunk: _Trunk) -> Blocks:
+        token_axes = trunk.constants["batch"]["targets"].shape
+        seen = scopes(self.terms)
         return Blocks(
             mesh=self.mesh,
-            token_axes=trunk.constants["batch"]["targets"].shape,
-            size=self.config.token_block,
-            whole=whole_sequences(self.terms),
+            token_axes=token_axes,
+            size=math.prod(token_axes) if "batch" in seen else self.config.token_block,
+            whole=seen != {"token"},
         )
 
     def _read_by_blocks(self, params: Tree, trunk: _Trunk) -> Tree:

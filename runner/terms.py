@@ -21,23 +21,16 @@ def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
     return [term for term in terms if type(term.loss).statistics is not plain]
 
 
-def whole_sequences(terms: Sequence[LossTerm]) -> bool:
-    """Whether some term sees more than a token at a time."""
-    return any(term.loss.scope != "token" for term in terms)
+def scopes(terms: Sequence[LossTerm]) -> set[str]:
+    """How much the terms see at a time: tokens, sequences, the batch."""
+    return {term.loss.scope for term in terms}
 
 
-def check(
-    terms: Sequence[LossTerm],
-    offered: frozenset[str],
-    *,
-    mesh: jax.sharding.Mesh,
-    microbatches: int,
-) -> None:
-    """Refuse what cannot be computed, before anything is compiled.
+def check_needs(terms: Sequence[LossTerm], offered: frozenset[str]) -> None:
+    """Refuse terms that need what the model does not offer.
 
     Raises:
-      UserError: a term needs what the model does not offer, or sees the whole batch
-        while the batch is cut.
+      UserError: naming the term, the path and the nearest one.
     """
     for term in terms:
         for path in sorted(term.loss.needs - {"logits"} - offered):
@@ -45,7 +38,18 @@ def check(
                 f"losses.{term.name}: {type(term.loss).__name__} needs '{path}', which "
                 f"the student does not offer{nearest(path, offered | {'logits'})}"
             )
-        parts = microbatches * batch_shards(mesh)
+
+
+def check_scope(
+    terms: Sequence[LossTerm], *, mesh: jax.sharding.Mesh, microbatches: int
+) -> None:
+    """Refuse terms that see the whole batch, where the batch is cut.
+
+    Raises:
+      UserError: naming the term and the number of parts.
+    """
+    parts = microbatches * batch_shards(mesh)
+    for term in terms:
         if term.loss.scope == "batch" and parts > 1:
             raise UserError(
                 f"losses.{term.name}: {type(term.loss).__name__} is no sum over "

@@ -91,7 +91,7 @@ def test_metrics_are_those_of_numpy_over_the_whole_split(made):
         assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
-def test_a_limit_reads_only_the_first_batches(made):
+def test_a_limit_reads_only_some_rows(made):
     evaluator, _, state = made
     assert evaluator(state, limit=1)["loss"] != evaluator(state)["loss"]
 

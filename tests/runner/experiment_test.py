@@ -1,0 +1,34 @@
+import pytest
+
+import losses
+from losses import LossTerm
+from runner import Experiment
+
+
+def make(**fields):
+    given = {
+        "student": None,
+        "losses": [LossTerm(name="ce", loss=losses.CrossEntropy())],
+        "train_data": None,
+        "optimizer": None,
+        "num_steps": 1,
+        "batch_size": 1,
+    }
+    return Experiment(**given | fields)
+
+
+def test_two_terms_of_one_name_are_refused():
+    term = LossTerm(name="ce", loss=losses.CrossEntropy())
+    with pytest.raises(ValueError, match="two loss terms are named 'ce'"):
+        make(losses=[term, term])
+
+
+def test_an_experiment_without_a_term_is_refused():
+    with pytest.raises(ValueError, match="losses must hold at least one term"):
+        make(losses=[])
+
+
+@pytest.mark.parametrize("field", ["num_steps", "batch_size"])
+def test_a_number_below_one_is_refused(field):
+    with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
+        make(**{field: 0})
