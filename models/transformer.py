@@ -88,6 +88,7 @@ class Transformer(Model):
         logit_soft_cap: float | None = None,
         tie_head: bool = False,
         embedding_init: Initializer = EMBEDDING,
+        head_init: Initializer = EMBEDDING,
         init: Initializer = FAN_IN,
         dtype: Annotated[str, DType] = "float32",
         param_dtype: Annotated[str, ParamDType] = "float32",
@@ -172,19 +173,19 @@ class Transformer(Model):
             )
             return Block(attention=attend, mlp=feed_forward, norms=(norm(), norm()))
 
-        def table() -> nnx.Param:
+        def table(init: Initializer) -> nnx.Param:
             return sharding.parameter(
-                embedding_init,
+                init,
                 rngs,
                 (vocab_size, dim),
                 axes=("vocab", "embed"),
                 dtype=param_dtype,
             )
 
-        self.embedding = table()
+        self.embedding = table(embedding_init)
         self.blocks = nnx.List([block() for _ in range(num_layers)])
         self.norm = norm()
-        self.output = None if tie_head else table()
+        self.output = None if tie_head else table(head_init)
 
     def trunk(
         self,
@@ -233,7 +234,10 @@ class Transformer(Model):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """Residual stream `[b t d]` before the first block."""
-        x = self.embedding[...].astype(self.dtype)[tokens] * self.embedding_scale
+        # Gathered along `embed` first: a look-up in a table cut along what it returns
+        # would be replicated over all devices.
+        table = sharding.constrain(self.embedding[...], ("vocab", None))
+        x = table.astype(self.dtype)[tokens] * self.embedding_scale
         return sharding.constrain(x, ("batch", None, None))
 
     def rotation(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -81,7 +81,7 @@ class Learnt:
         self._make_student = student
         self._given_terms = tuple(terms)
         self.optimizer = optimizers.relaxed(optimizer)
-        modules = nnx.eval_shape(self._modules, jax.random.key(0))
+        modules = nnx.eval_shape(self._modules, abstract_key())
         self._definitions = {
             name: Definition.of(module) for name, module in modules.items()
         }
@@ -139,7 +139,7 @@ class Learnt:
             {n: d.shardings(mesh, rules) for n, d in self._definitions.items()}
         )
         everywhere = mesh_lib.replicated(mesh)
-        abstract = jax.eval_shape(self.initial, jax.random.key(0))
+        abstract = jax.eval_shape(self.initial, abstract_key())
         return TrainState(
             step=everywhere,  # pyright: ignore[reportArgumentType] - a tree of shardings
             params=params,
@@ -164,9 +164,14 @@ class Learnt:
         """Shapes, dtypes and shardings of the state; no array is made."""
         return jax.tree.map(
             lambda x, placed: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
-            jax.eval_shape(self.initial, jax.random.key(0)),
+            jax.eval_shape(self.initial, abstract_key()),
             self.shardings(mesh, rules),
         )
+
+
+def abstract_key() -> jax.ShapeDtypeStruct:
+    """The shape of a key; a key itself would wake the devices."""
+    return jax.eval_shape(jax.random.key, 0)
 
 
 def _laid_out(pairs: Mapping[str, tuple[Tree, Tree]]) -> tuple[Tree, Tree]:

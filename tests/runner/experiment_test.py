@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import losses
@@ -32,3 +37,15 @@ def test_an_experiment_without_a_term_is_refused():
 def test_a_number_below_one_is_refused(field):
     with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
         make(**{field: 0})
+
+
+def test_a_job_is_built_and_checked_without_a_device():
+    program = (
+        "from runner.graph import base, build\n"
+        "build.job(base.read('configs/moe_zloss.py')[0])"
+    )
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"JAX_PLATFORMS": "nonsense"}
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=root, env=environment, check=True
+    )
