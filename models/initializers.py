@@ -67,4 +67,5 @@ class Scaled:
 
 
 FAN_IN = FanIn()
-EMBEDDING = Normal()
+SMALL = Normal(stddev=0.02)
+EMBEDDING = Normal(stddev=0.2)

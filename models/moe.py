@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 from models import grouped, sharding
 from models.base import Configurable
 from models.grouped import Activation, Weights
-from models.initializers import EMBEDDING, FAN_IN, Initializer, Scaled
+from models.initializers import FAN_IN, SMALL, Initializer, Scaled
 from models.mlp import ACTIVATIONS, GatedMlp, check_activation, gated_width
 
 BLOCK = 128
@@ -52,7 +52,7 @@ class MoE(Configurable):
         renormalise: bool = False,
         activation: str = "silu",
         init: Initializer = FAN_IN,
-        router_init: Initializer = EMBEDDING,
+        router_init: Initializer = SMALL,
         output_scale: float = 1.0,
         dtype: str = "float32",
         param_dtype: str = "float32",

@@ -18,7 +18,7 @@ from models.base import (
     check_remat,
     stack_captured,
 )
-from models.initializers import EMBEDDING, FAN_IN, Initializer
+from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
 from models.mlp import GatedMlp
 from models.norms import RmsNorm
 from models.tags import DType, ParamDType
@@ -58,6 +58,9 @@ class Transformer(Model):
     attention_soft_cap, logit_soft_cap: `cap * tanh(x / cap)` (Gemma 2).
     embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
     tie_head: the head reads the embedding's parameter.
+    embedding_init: of an embedding of its own. At 0.2 a model of dim 128 was 0.11 nats
+        per byte ahead of 0.02 after 150 steps.
+    head_init: of the head, and of the embedding where the two are one.
     init: of every matrix but the embedding and the head; those that write into the
         residual stream start `1 / sqrt(2 num_layers)` smaller (GPT-2), so that its size
         does not grow with depth.
@@ -88,7 +91,7 @@ class Transformer(Model):
         logit_soft_cap: float | None = None,
         tie_head: bool = False,
         embedding_init: Initializer = EMBEDDING,
-        head_init: Initializer = EMBEDDING,
+        head_init: Initializer = SMALL,
         init: Initializer = FAN_IN,
         dtype: Annotated[str, DType] = "float32",
         param_dtype: Annotated[str, ParamDType] = "float32",
@@ -182,7 +185,7 @@ class Transformer(Model):
                 dtype=param_dtype,
             )
 
-        self.embedding = table(embedding_init)
+        self.embedding = table(head_init if tie_head else embedding_init)
         self.blocks = nnx.List([block() for _ in range(num_layers)])
         self.norm = norm()
         self.output = None if tie_head else table(head_init)
