@@ -91,7 +91,9 @@ def cost(prepared: Prepared) -> Iterator[str]:
     count = prepared.flops_per_step()
     tokens = prepared.tokens_per_step
     per_token = f"{count // tokens:,} a token"
-    yield f"FLOPs       {quantity(count)} in matmuls per step, {per_token}"
+    bound = flops.is_lower_bound(prepared.step.compiled, leaves, rows)
+    least = "at least " if bound else ""
+    yield f"FLOPs       {least}{quantity(count)} in matmuls per step, {per_token}"
     peak = flops.peak(jax.devices()[0])
     if peak is not None:
         yield f"            {quantity(peak * jax.device_count())} per second at peak"

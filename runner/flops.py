@@ -37,6 +37,22 @@ def matmul_flops(fn: Callable, *args: Any) -> int:
     return _flops(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
+def is_lower_bound(fn: Callable, *args: Any) -> bool:
+    """Whether some matmul of `fn(*args)` is in a loop as long as its data decides."""
+    return _in_open_loop(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _in_open_loop(jaxpr: Any) -> bool:
+    return any(
+        equation.primitive.name == "while" and _of_equation(equation) > 0
+        for equation in jaxpr.eqns
+    ) or any(
+        _in_open_loop(inner)
+        for equation in jaxpr.eqns
+        for inner in _jaxprs(equation.params)
+    )
+
+
 def _flops(jaxpr: Any) -> int:
     return sum(_of_equation(equation) for equation in jaxpr.eqns)
 

@@ -74,6 +74,19 @@ def test_a_convolution():
     assert flops.matmul_flops(convolve, image, kernel) == expected
 
 
+def test_a_loop_as_long_as_its_data_says_makes_it_a_lower_bound():
+    def looped(count, a, b):
+        def body(_, total):
+            return total + jnp.sum(a @ b)
+
+        return jax.jit(lambda: jax.lax.fori_loop(0, count, body, 0.0))()
+
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    assert flops.is_lower_bound(looped, count, A, B)
+    assert flops.matmul_flops(looped, count, A, B) == 2 * 4 * 5 * 6
+    assert not flops.is_lower_bound(jnp.matmul, A, B)
+
+
 class Chip:
     def __init__(self, device_kind):
         self.device_kind = device_kind
