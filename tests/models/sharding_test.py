@@ -95,7 +95,8 @@ def test_initial_values_do_not_depend_on_the_mesh():
     key = jax.random.key(0)
     _, one = sharding.initialise(make, key, mesh=mesh_of())
     _, many = sharding.initialise(make, key, mesh=mesh_of(fsdp=4, tensor=2))
-    jax.tree.map(np.testing.assert_array_equal, one, many)
+    # Compilers may round `erfinv` differently on shards of another length.
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), one, many)
 
 
 def test_shardings_have_the_shape_of_the_pure_state():

@@ -75,8 +75,10 @@ def test_a_loss_that_owns_parameters_is_trained_and_set_apart():
     assert state.params["losses"]["projection"]["matrix"].shape == (3, 5)
     assert set(optax.tree.get(state.opt_state, "mu")) == {"student", "losses"}
     terms = learnt.terms(state.params["losses"], state.variables["losses"])
+    projection = terms[1].loss
+    assert isinstance(projection, Projection)
     np.testing.assert_array_equal(
-        terms[1].loss.matrix[...], state.params["losses"]["projection"]["matrix"]
+        projection.matrix[...], state.params["losses"]["projection"]["matrix"]
     )
 
 
