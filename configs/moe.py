@@ -5,6 +5,7 @@ runner --fdl_config=configs/moe.py --workdir=/tmp/moe
 
 import functools
 
+import fiddle as fdl
 import optax
 from fiddle.experimental.auto_config import auto_config
 
@@ -28,7 +29,15 @@ def config() -> Experiment:
             dim=192,
             num_layers=4,
             num_heads=4,
-            mlp=functools.partial(models.MoE, num_experts=4, experts_per_token=1),
+            embedding_init=models.Normal(stddev=0.02),
+            embedding_scale=50.0,
+            mlp=functools.partial(
+                models.MoE,
+                num_experts=4,
+                experts_per_token=2,
+                hidden_dim=256,
+                renormalise=True,
+            ),
         ),
         losses=[
             LossTerm(name="ce", loss=losses.CrossEntropy()),
@@ -52,9 +61,15 @@ def config() -> Experiment:
         ],
         optimizer=optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
-                init_value=0.0, peak_value=3e-3, warmup_steps=40, decay_steps=600
+                init_value=0.0, peak_value=5e-3, warmup_steps=60, decay_steps=1200
             ),
         ),
-        num_steps=600,
-        batch_size=16,
+        num_steps=1200,
+        batch_size=8,
     )
+
+
+def steps(cfg: fdl.Config, num_steps: int):
+    """--fiddler='steps(300)': another length, schedule included."""
+    cfg.num_steps = num_steps
+    cfg.optimizer.learning_rate.decay_steps = num_steps

@@ -1,10 +1,16 @@
 """MoE student, with z-loss on the output logits and on the router.
 
-runner --fdl_config=configs/moe_zloss.py --workdir=/tmp/moe_zloss
+    runner --fdl_config=configs/moe_zloss.py --workdir=/tmp/moe_zloss
+
+2 cores: 4 min. Held-out loss 4.27 nats/token, 1.60 bits/byte (bigram 4.93 and 1.84,
+xz 1.73), after 1,200 steps on the standard library of Python 3.11.
+
+Embeddings start small and are scaled up, which is a fiftyfold learning rate for them.
 """
 
 import functools
 
+import fiddle as fdl
 import optax
 from fiddle.experimental.auto_config import auto_config
 
@@ -28,7 +34,15 @@ def config() -> Experiment:
             dim=192,
             num_layers=4,
             num_heads=4,
-            mlp=functools.partial(models.MoE, num_experts=4, experts_per_token=1),
+            embedding_init=models.Normal(stddev=0.02),
+            embedding_scale=50.0,
+            mlp=functools.partial(
+                models.MoE,
+                num_experts=4,
+                experts_per_token=2,
+                hidden_dim=256,
+                renormalise=True,
+            ),
         ),
         losses=[
             LossTerm(name="ce", loss=losses.CrossEntropy()),
@@ -54,9 +68,15 @@ def config() -> Experiment:
         ],
         optimizer=optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
-                init_value=0.0, peak_value=3e-3, warmup_steps=40, decay_steps=600
+                init_value=0.0, peak_value=5e-3, warmup_steps=60, decay_steps=1200
             ),
         ),
-        num_steps=600,
-        batch_size=16,
+        num_steps=1200,
+        batch_size=8,
     )
+
+
+def steps(cfg: fdl.Config, num_steps: int):
+    """--fiddler='steps(300)': another length, schedule included."""
+    cfg.num_steps = num_steps
+    cfg.optimizer.learning_rate.decay_steps = num_steps

@@ -1,8 +1,17 @@
 """Models: a trunk, a head, and named intermediates (see `models.base`)."""
 
 from models.base import Model, Trunk
+from models.initializers import FanIn, Normal
 from models.mlp import GatedMlp
 from models.moe import MoE
 from models.transformer import Transformer
 
-__all__ = ["GatedMlp", "MoE", "Model", "Transformer", "Trunk"]
+__all__ = [
+    "FanIn",
+    "GatedMlp",
+    "MoE",
+    "Model",
+    "Normal",
+    "Transformer",
+    "Trunk",
+]

@@ -78,7 +78,7 @@ class Step:
     """How a step is cut up: microbatches, tokens in one block, trunk remat policy."""
 
     microbatches: int = 1
-    token_block: int = 2048
+    token_block: int = 512
     remat: str = "none"
 
     def __post_init__(self):

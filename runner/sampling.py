@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from models import Transformer
+from models.generate import generate
 from runner.actions import Sample
 from runner.prepared import Prepared
 from runner.state import TrainState
@@ -15,7 +17,8 @@ PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 2, 24, 64
 class Sampler:
     """Greedy continuations of the first tokens of some rows the student has not seen.
 
-    The rows are the first evaluation's (without one, the training data's).
+    The rows are the first evaluation's (without one, the training data's). A student
+    that is no `Transformer` does not write.
     """
 
     def __init__(self, prepared: Prepared):
@@ -30,11 +33,11 @@ class Sampler:
 
     def __call__(self, state: TrainState) -> Sequence[Sample]:
         """Texts that the state's student makes of the prompts."""
-        from models.generate import generate
-
         student: Any = self._learnt.student(
             state.params["student"], state.variables["student"]
         )
+        if not isinstance(student, Transformer):
+            return []
         lengths = np.full(len(self._prompts), PROMPT_TOKENS, np.int32)
         new = generate(student, self._prompts, lengths, num_tokens=NEW_TOKENS)
         return [
