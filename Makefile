@@ -54,6 +54,7 @@ $(READY): pyproject.toml requirements.lock
 
 demo: venv
 	@$(BIN)/runner --fdl_config=configs/moe_zloss.py --workdir=$(DEMO_WORKDIR)
+	@echo '  try next: $(BIN)/runner --fdl_config=configs/moe_zloss.py --diff=configs/moe.py'
 
 test: venv
 	@$(PYTEST) -m 'not slow'

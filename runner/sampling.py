@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from models import Transformer
@@ -12,10 +13,14 @@ from runner.prepared import Prepared
 from runner.state import TrainState
 
 PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 2, 24, 64
+TEMPERATURE = 0.7
 
 
 class Sampler:
-    """Greedy continuations of the first tokens of some rows the student has not seen.
+    """Continuations of the first tokens of some rows the student has not seen.
+
+    Drawn at a temperature of 0.7, always with the same key: two states differ by what
+    they have learnt.
 
     The rows are the first evaluation's (without one, the training data's). A student
     that is no `Transformer` does not write.
@@ -38,8 +43,13 @@ class Sampler:
         )
         if not isinstance(student, Transformer):
             return []
-        lengths = np.full(len(self._prompts), PROMPT_TOKENS, np.int32)
-        new = generate(student, self._prompts, lengths, num_tokens=NEW_TOKENS)
+        new = generate(
+            student,
+            self._prompts,
+            num_tokens=NEW_TOKENS,
+            temperature=TEMPERATURE,
+            key=jax.random.key(0),
+        )
         return [
             Sample(
                 prompt=self._vocabulary.decode(prompt),
