@@ -86,7 +86,7 @@ class Agenda:
             num_steps=config.profile_steps,
             start=start,
         )
-        self._on_state = [self.evaluate, self.samples, self.checkpoint, self.profile]
+        self.actions_on_state = [self.evaluate, self.samples, self.checkpoint, self.profile]
 
     def announce(self, doing: str) -> None:
         """Say on the terminal what the next wait is for."""
@@ -101,11 +101,11 @@ class Agenda:
 
     def due(self, step: int) -> bool:
         """Whether some action wants the state after `step`."""
-        return any(act.due(step) for act in self._on_state)
+        return any(act.due(step) for act in self.actions_on_state)
 
     def on_state(self, step: int, state: TrainState) -> None:
         """Hand the state after `step` to every action that is due."""
-        for act in self._on_state:
+        for act in self.actions_on_state:
             act(step, state=state)
 
     def close(self) -> None:
