@@ -86,7 +86,12 @@ class Agenda:
             num_steps=config.profile_steps,
             start=start,
         )
-        self.actions_on_state = [self.evaluate, self.samples, self.checkpoint, self.profile]
+        self.actions_on_state = [
+            self.evaluate,
+            self.samples,
+            self.checkpoint,
+            self.profile,
+        ]
 
     def announce(self, doing: str) -> None:
         """Say on the terminal what the next wait is for."""
