@@ -1,5 +1,6 @@
 """Which periodic actions a run has, in the order they act."""
 
+import functools
 from typing import Any
 
 import jax
@@ -56,17 +57,11 @@ class Agenda:
             actions.Progress(terminal, **clock, **tokens),
         ]
 
-        def evaluate(evaluator: Any) -> Any:
-            def of(state: TrainState) -> dict[str, float]:
-                whole = int(state.step) == last
-                return evaluator(
-                    state, limit=None if whole else config.evaluate_batches
-                )
-
-            return of
-
         self.evaluate = actions.Evaluate(
-            {name: evaluate(e) for name, e in prepared.evaluators.items()},
+            {
+                name: functools.partial(prepared.evaluate, name)
+                for name in prepared.evaluators
+            },
             writer=self._writer,
             every=config.evaluate_every,
             **{**clock, "start": start or -1},

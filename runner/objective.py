@@ -13,7 +13,7 @@ over every microbatch when there are several, and next to nothing when there is 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +34,7 @@ from runner.terms import (
     scopes,
     statistical,
 )
+from runner.trunk import Trunk, forward
 
 Tree = Any
 
@@ -52,16 +53,6 @@ class Gradients:
     total: jax.Array
     terms: Mapping[str, Average]
     expert_load: jax.Array | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Trunk:
-    """A microbatch after phase 1: by token, what is differentiated and what is not."""
-
-    tokens: Tree
-    constants: Tree
-    pullback: Callable[[Tree], tuple[Tree]]
-    head: Head
 
 
 class Objective:
@@ -146,29 +137,18 @@ class Objective:
         )
         return jax.lax.with_sharding_constraint(parts, placed)
 
-    def _trunk(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> _Trunk:
-        """Phase 1."""
-        variables = given["variables"]["student"]
-
-        def trunk(student: Tree) -> tuple[Tree, Tree]:
-            model = self.learnt.student(student, variables)
-            seen = model.trunk(batch, capture=self.capture, remat=self.config.remat)
-            floats, integers = _by_kind(seen.intermediates)
-            return {"hidden": seen.hidden, "intermediates": floats}, integers
-
-        tokens, pullback, integers = jax.vjp(trunk, params["student"], has_aux=True)
-        return _Trunk(
-            tokens=tokens,
-            constants={
-                "batch": _tokenwise(batch),
-                "masks": masks,
-                "intermediates": integers,
-            },
-            pullback=pullback,
-            head=Head(self.learnt, params["student"], variables, tokens["hidden"]),
+    def _trunk(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> Trunk:
+        return forward(
+            self.learnt,
+            params["student"],
+            given["variables"]["student"],
+            batch,
+            masks,
+            capture=self.capture,
+            remat=self.config.remat,
         )
 
-    def _statistics(self, params: Tree, given: Tree, trunk: _Trunk) -> Tree:
+    def _statistics(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
         """By term, the masked sums of what its `Loss.statistics` gives."""
         if not self.statistical:
             return {}
@@ -183,7 +163,7 @@ class Objective:
         block = (jax.lax.stop_gradient(trunk.tokens), trunk.constants)
         return self._blocks(trunk).sums(sums, shared, block)
 
-    def _gradients(self, params: Tree, given: Tree, trunk: _Trunk) -> Tree:
+    def _gradients(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
         """Phases 2 and 3; sums, by the names of `Gradients`."""
 
         def block(
@@ -220,15 +200,11 @@ class Objective:
         }
         if self.has_experts:
             sums["expert_load"] = experts.load(
-                {
-                    **trunk.tokens["intermediates"],
-                    **trunk.constants["intermediates"],
-                },
-                trunk.constants["batch"],
+                trunk.intermediates, trunk.constants["batch"]
             )
         return sums
 
-    def _blocks(self, trunk: _Trunk) -> Blocks:
+    def _blocks(self, trunk: Trunk) -> Blocks:
         token_axes = trunk.constants["batch"]["targets"].shape
         seen = scopes(self.terms)
         return Blocks(
@@ -238,7 +214,7 @@ class Objective:
             whole=seen != {"token"},
         )
 
-    def _read_by_blocks(self, params: Tree, trunk: _Trunk) -> Tree:
+    def _read_by_blocks(self, params: Tree, trunk: Trunk) -> Tree:
         return {
             "head": trunk.head.leaves(params["student"]),
             "losses": params["losses"],
@@ -280,26 +256,3 @@ def _means(sums: Tree, given: Tree) -> Tree:
             for name, by_name in sums.items()
         }
     }
-
-
-def _by_kind(intermediates: Mapping[str, jax.Array]) -> tuple[dict, dict]:
-    """Intermediates that can be differentiated, and those that cannot."""
-    floats = {
-        path: x
-        for path, x in intermediates.items()
-        if jnp.issubdtype(x.dtype, jnp.inexact)
-    }
-    return floats, {p: x for p, x in intermediates.items() if p not in floats}
-
-
-def _tokenwise(batch: Batch) -> dict[str, jax.Array]:
-    """The entries `[*b ...]`; what is given once a row is repeated along it."""
-    axes = batch["targets"].shape
-    kept = {}
-    for name, x in batch.items():
-        if x.shape[: len(axes)] == axes:
-            kept[name] = x
-        elif x.ndim == 1:
-            wide = x.reshape(x.shape + (1,) * (len(axes) - 1))
-            kept[name] = jnp.broadcast_to(wide, axes)
-    return kept

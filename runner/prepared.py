@@ -40,6 +40,12 @@ class Prepared:
         evaluated = {name: e.dataset.describe() for name, e in self.evaluators.items()}
         return {"train_data": self.dataset.describe(), **evaluated}
 
+    def evaluate(self, name: str, state: TrainState) -> dict[str, float]:
+        """The metrics of one evaluation: over all of it at the end, a part before."""
+        ended = int(state.step) == self.experiment.num_steps
+        limit = None if ended else self.config.loop.evaluate_batches
+        return self.evaluators[name](state, limit=limit)
+
     def batches(self, *, start: int):
         """Global batches from the step after `start` on."""
         return data.batches(

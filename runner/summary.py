@@ -41,7 +41,7 @@ def result(
 ) -> dict[str, Any]:
     """Final metrics by evaluation, baselines on the same data, samples."""
     evaluations = agenda.evaluate.results or {
-        name: evaluator(state) for name, evaluator in prepared.evaluators.items()
+        name: prepared.evaluate(name, state) for name in prepared.evaluators
     }
     baselines = [
         row

@@ -34,7 +34,7 @@ def callables(cfg):
 def test_it_opens_with_its_command_its_time_and_its_result(path):
     said = ast.get_docstring(ast.parse(path.read_text())) or ""
     command = f"runner --fdl_config=configs/{path.name} --workdir="
-    assert f"\n{command}" in said
+    assert f"\n    {command}" in said
     assert re.search(r"\d+(\.\d+)? (s|min|h)\b", said), "no run time"
     assert re.search(r"\d\.\d+ nats", said), "no result"
 

@@ -56,11 +56,10 @@ def test_a_dead_owner_holds_nothing(tmp_path, number):
 
 def test_a_forked_child_that_outlives_its_owner_holds_nothing(tmp_path):
     body = """
-        child = os.fork()
-        if not child:
-            time.sleep(60)
-        print(child, flush=True)
-        os.kill(os.getpid(), 9)
+        if not os.fork():
+            print(os.getpid(), flush=True)
+            os.kill(os.getppid(), 9)
+        time.sleep(60)
     """
     with start(body, tmp_path / "lock") as owner:
         child = int(said(owner))

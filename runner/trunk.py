@@ -1,0 +1,89 @@
+"""Phase 1 of a step: the trunk over a microbatch, with the way back."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from models.base import Batch
+from runner.head import Head
+from runner.state import Learnt
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """A microbatch after its trunk, every array `[*b ...]`.
+
+    tokens:    what is differentiated: hidden, and the intermediates that can be.
+    constants: what is not: batch, masks by term, integer intermediates.
+    pullback:  cotangents of `tokens` to those of the student's parameters.
+    """
+
+    tokens: Tree
+    constants: Tree
+    pullback: Callable[[Tree], tuple[Tree]]
+    head: Head
+
+    @property
+    def intermediates(self) -> dict[str, jax.Array]:
+        """All of them, by path."""
+        return {**self.tokens["intermediates"], **self.constants["intermediates"]}
+
+
+def forward(
+    learnt: Learnt,
+    params: Tree,
+    variables: Tree,
+    batch: Batch,
+    masks: Tree,
+    *,
+    capture: frozenset[str],
+    remat: str,
+) -> Trunk:
+    """Run the student's trunk, keeping its vjp."""
+
+    def trunk(params: Tree) -> tuple[Tree, Tree]:
+        seen = learnt.student(params, variables).trunk(
+            batch, capture=capture, remat=remat
+        )
+        floats, integers = _by_kind(seen.intermediates)
+        return {"hidden": seen.hidden, "intermediates": floats}, integers
+
+    tokens, pullback, integers = jax.vjp(trunk, params, has_aux=True)
+    return Trunk(
+        tokens=tokens,
+        constants={
+            "batch": _tokenwise(batch),
+            "masks": masks,
+            "intermediates": integers,
+        },
+        pullback=pullback,
+        head=Head(learnt, params, variables, tokens["hidden"]),
+    )
+
+
+def _by_kind(intermediates: Mapping[str, jax.Array]) -> tuple[dict, dict]:
+    """Intermediates that can be differentiated, and those that cannot."""
+    floats = {
+        path: x
+        for path, x in intermediates.items()
+        if jnp.issubdtype(x.dtype, jnp.inexact)
+    }
+    return floats, {p: x for p, x in intermediates.items() if p not in floats}
+
+
+def _tokenwise(batch: Batch) -> dict[str, jax.Array]:
+    """The entries `[*b ...]`; what is given once a row is repeated along it."""
+    axes = batch["targets"].shape
+    kept = {}
+    for name, x in batch.items():
+        if x.shape[: len(axes)] == axes:
+            kept[name] = x
+        elif x.ndim == 1:
+            wide = x.reshape(x.shape + (1,) * (len(axes) - 1))
+            kept[name] = jnp.broadcast_to(wide, axes)
+    return kept
