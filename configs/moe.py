@@ -22,9 +22,7 @@ from runner.experiment import Experiment
 
 @auto_config
 def config() -> Experiment:
-    tokenizer = data.ByteBpe(
-        documents=data.PythonLibrary(split="train"), vocab_size=4096
-    )
+    train, held_out = data.python_library_text(sequence_length=128)
     return Experiment(
         student=functools.partial(
             models.Transformer,
@@ -46,22 +44,8 @@ def config() -> Experiment:
             LossTerm(name="ce", loss=losses.CrossEntropy()),
             LossTerm(name="load_balance", loss=losses.LoadBalance(), weight=1e-2),
         ],
-        train_data=data.TokenizedText(
-            documents=data.PythonLibrary(split="train"),
-            tokenizer=tokenizer,
-            sequence_length=128,
-        ),
-        evaluations=[
-            Evaluation(
-                name="held_out",
-                data=data.TokenizedText(
-                    documents=data.PythonLibrary(split="held_out"),
-                    tokenizer=tokenizer,
-                    sequence_length=128,
-                ),
-                batch_size=32,
-            )
-        ],
+        train_data=train,
+        evaluations=[Evaluation(name="held_out", data=held_out, batch_size=32)],
         optimizer=optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=5e-3, warmup_steps=60, decay_steps=1200

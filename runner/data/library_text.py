@@ -9,18 +9,24 @@ from runner.data.tokenizer import ByteBpe
 
 @auto_config
 def python_library_text(
-    *, split: str = "train", sequence_length: int = 256, vocab_size: int = 4096
-) -> TokenizedText:
-    """The Python standard library, with a byte-level BPE of its training split.
+    *, sequence_length: int = 256, vocab_size: int = 4096
+) -> tuple[TokenizedText, TokenizedText]:
+    """The Python standard library, to train on and held out.
 
-    In a config this becomes its nodes, so that every field can be overridden, as in
-    `--fdl.train_data.sequence_length=128`; one with held-out data writes the nodes out
-    and shares that of the tokenizer.
+    Both are read by one byte-level BPE, trained on the first. In a config this becomes
+    its nodes, so that every field can be overridden; `--fdl.train_data.tokenizer...`
+    reaches both, for the tokenizer is one node.
     """
-    return TokenizedText(
-        documents=PythonLibrary(split=split),
-        tokenizer=ByteBpe(
-            documents=PythonLibrary(split="train"), vocab_size=vocab_size
+    tokenizer = ByteBpe(documents=PythonLibrary(split="train"), vocab_size=vocab_size)
+    return (
+        TokenizedText(
+            documents=PythonLibrary(split="train"),
+            tokenizer=tokenizer,
+            sequence_length=sequence_length,
         ),
-        sequence_length=sequence_length,
+        TokenizedText(
+            documents=PythonLibrary(split="held_out"),
+            tokenizer=tokenizer,
+            sequence_length=sequence_length,
+        ),
     )

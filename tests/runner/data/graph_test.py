@@ -11,37 +11,26 @@ from runner.graph import saved
 
 
 @auto_config
-def held_out_beside_training():
-    tokenizer = data.ByteBpe(
-        documents=data.PythonLibrary(split="train"), vocab_size=2048
-    )
-    return [
-        data.TokenizedText(
-            documents=data.PythonLibrary(split="train"), tokenizer=tokenizer
-        ),
-        data.TokenizedText(
-            documents=data.PythonLibrary(split="held_out"), tokenizer=tokenizer
-        ),
-    ]
-
-
-@auto_config
-def training():
+def both():
     return data.python_library_text(sequence_length=128)
 
 
+def training():
+    return both.as_buildable()[0]
+
+
 def test_the_embedded_corpus_becomes_nodes_that_can_be_overridden():
-    cfg = training.as_buildable()
-    assert fdl.build(cfg) == training() == data.python_library_text(sequence_length=128)
-    cfg.sequence_length = 64
-    cfg.tokenizer.vocab_size = 512
-    built = fdl.build(cfg)
+    cfg = both.as_buildable()
+    assert fdl.build(cfg) == both() == data.python_library_text(sequence_length=128)
+    cfg[0].sequence_length = 64
+    cfg[0].tokenizer.vocab_size = 512
+    built = fdl.build(cfg[0])
     assert (built.sequence_length, built.tokenizer.vocab_size) == (64, 512)
     assert built.documents == data.PythonLibrary(split="train")
 
 
 def test_an_override_of_a_shared_tokenizer_reaches_both_splits():
-    train, held_out = held_out_beside_training.as_buildable()
+    train, held_out = both.as_buildable()
     train.tokenizer.vocab_size = 300
     assert fdl.build(held_out).tokenizer.vocab_size == 300
 
@@ -49,7 +38,7 @@ def test_an_override_of_a_shared_tokenizer_reaches_both_splits():
 def test_a_graph_of_data_is_saved_and_read_back():
     files = {"files": ["a.txt"]}
     for source in (
-        training.as_buildable(),
+        training(),
         fdl.Config(
             data.TokenizedText,
             documents=fdl.Config(data.JsonLines, field="body", **files),
@@ -65,7 +54,7 @@ def test_a_graph_of_data_is_saved_and_read_back():
 
 
 def test_a_mistake_in_a_node_stays_a_user_error_when_built():
-    cfg = training.as_buildable()
+    cfg = training()
     cfg.documents.split = "trian"
     with pytest.raises(UserError, match="did you mean 'train'"):
         fdl.build(cfg)
