@@ -9,15 +9,13 @@ from runner.errors import NotFinite, UserError
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit code: 0; 2 for a user's mistake; 1 for numbers that are not finite.
-
-    Both say on stderr, in one to three lines, what is wrong.
-    """
+    """The exit code; all but 0 come with one to three lines on stderr."""
+    codes = {UserError: 2, NotFinite: 1, KeyboardInterrupt: 130}
     try:
         _obey(flags.parse(argv[1:]), argv)
-    except (UserError, NotFinite) as error:
-        print(f"runner: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+    except tuple(codes) as error:
+        print(f"runner: {str(error) or 'interrupted'}", file=sys.stderr)
+        return codes[type(error)]
     return 0
 
 

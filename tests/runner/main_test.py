@@ -151,6 +151,15 @@ def test_the_runtime_is_bound_from_left_to_right(capsys, tmp_path):
     assert runtime.current().loop.checkpoint_every == runtime.Loop().checkpoint_every
 
 
+def test_an_interrupt_is_one_line(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("runner.flags.parse", interrupted)
+    assert main.main(["runner"]) == 130
+    assert capsys.readouterr().err == "runner: interrupted\n"
+
+
 def test_a_bug_keeps_its_traceback():
     code = (
         "import sys, runner.main as m\n"
