@@ -15,25 +15,66 @@ Batch = Mapping[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherOutputs:
-    """A teacher's distribution, whole or as stored entries; gradients are stopped.
+    """A teacher's distribution over the vocabulary; gradients are stopped.
 
-    indices:        `[*b k]` entries of the vocabulary, or None for all of it.
-    logits:         `[*b k]` (or `[*b v]`).
-    log_normalizer: `[*b]`, over the whole vocabulary.
-    intermediates:  as in `Outputs`.
+    Whole, as its best entries, or as draws from it:
+
+    indices:         None for the whole vocabulary, else `[*b k]` int32: entries, the
+                     most probable first, or draws, an id as often as it was drawn.
+    logits:          `[*b v]` or `[*b k]`, up to a constant a token where they were
+                     stored; None for draws.
+    log_normalizers: by temperature T, `log Σ_v exp(t_v / T)` over the whole
+                     vocabulary, `[*b]`; whole logits need none.
+    entropies:       by temperature T, of `softmax(t / T)`, nats, `[*b]`; for draws.
+    intermediates:   as in `Outputs`.
     """
 
-    indices: jax.Array | None
-    logits: jax.Array
-    log_normalizer: jax.Array
+    indices: jax.Array | None = None
+    logits: jax.Array | None = None
+    log_normalizers: Mapping[float, jax.Array] = dataclasses.field(default_factory=dict)
+    entropies: Mapping[float, jax.Array] = dataclasses.field(default_factory=dict)
     intermediates: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+    def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
+        """`log Σ_v exp(t_v / T)` over the whole vocabulary, nats, `[*b]`.
+
+        Raises:
+          ValueError: the logits are not whole and it was not stored for `temperature`.
+        """
+        if self.indices is None and self.logits is not None:
+            return jax.nn.logsumexp(self.logits / temperature, axis=-1)
+        if temperature not in self.log_normalizers:
+            known = ", ".join(map(str, sorted(self.log_normalizers))) or "none"
+            raise ValueError(
+                f"the teacher's log-normaliser at temperature {temperature} is not "
+                f"stored; stored: {known}"
+            )
+        return self.log_normalizers[temperature]
 
 
 jax.tree_util.register_dataclass(
     TeacherOutputs,
-    data_fields=["indices", "logits", "log_normalizer", "intermediates"],
+    data_fields=[
+        "indices",
+        "logits",
+        "log_normalizers",
+        "entropies",
+        "intermediates",
+    ],
     meta_fields=[],
 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What records hold of a teacher, for a loss to say whether it can read them.
+
+    mode:         `"top_k"`, `"sampled"` or `"full"`.
+    temperatures: those that log-normalisers (or draws) were stored for.
+    """
+
+    mode: Literal["top_k", "sampled", "full"]
+    temperatures: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +135,8 @@ class Loss:
     the runner's. Frozen dataclasses and `nnx.Module`s inherit from it; the latter own
     parameters, which are trained and checkpointed but not exported.
 
-    needs: paths among the model's intermediates; `"logits"` is the output.
+    needs: paths among the model's intermediates; `"logits"` is the output;
+           `"teacher/logits"`, `"teacher/hidden/6"` are the teacher's.
     scope: `"token"` values see one token each. `"sequence"` values see whole
            sequences. `"batch"` values see the whole batch at once, and cannot be
            accumulated or sharded.
@@ -110,6 +152,14 @@ class Loss:
         """
         del outputs
         return {}
+
+    def check_records(self, stored: Stored) -> None:
+        """Refuse stored teacher outputs that this loss cannot read.
+
+        Raises:
+          ValueError: and what would be needed.
+        """
+        del stored
 
     def __call__(self, outputs: Outputs) -> PerToken:
         """Values `[*b]`, float32."""
