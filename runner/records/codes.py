@@ -1,0 +1,96 @@
+"""Numbers in few bits: logits in 16, log-normalisers in 24, ids in 16 or 20, runs.
+
+A logit is stored as how far it is below the largest of its token, in steps of 2⁻¹¹
+nats: softmax does not see a constant, and the error is at most 2⁻¹² nats at any
+distance, where float16 has 2⁻¹² only up to half a nat. 32 nats and more are one code.
+"""
+
+import numpy as np
+
+DROP = 2.0**-11  # nats a step
+FARTHEST = 65534  # this far or farther below
+RESERVED = 65535  # not a number; never written
+FINE = 2.0**-20  # nats a step of a 24-bit number
+SPAN = 16.0  # nats, of a 24-bit number
+
+
+def drops(logits: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """Codes uint16 of `logits` `[*b k]` under the `largest` `[*b 1]`.
+
+    Raises:
+      ValueError: a logit is NaN or +inf (or the largest is not finite).
+    """
+    with np.errstate(invalid="ignore"):
+        below = largest - logits
+    below *= np.float32(1 / DROP)
+    np.rint(below, out=below)
+    lowest = below.min(initial=0)
+    if not (lowest >= 0 and np.isfinite(largest).all()):
+        raise ValueError("logits are not finite, or not below the largest")
+    np.minimum(below, np.float32(FARTHEST), out=below)
+    return below.astype("<u2")
+
+
+def logits(codes: np.ndarray) -> np.ndarray:
+    """Float32 logits relative to the largest, nats, of the codes."""
+    return codes.astype(np.float32) * np.float32(-DROP)
+
+
+def fixed(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Low 16 and high 8 bits of nats in [0, 16); just below 0 counts as 0.
+
+    Raises:
+      ValueError: a value is outside or not a number.
+    """
+    x = np.asarray(x, np.float64)
+    if not ((x > -1e-3) & (x < SPAN)).all():
+        raise ValueError(f"{name} are not within 0 and {SPAN:g} nats")
+    steps = np.clip(np.rint(x / FINE), 0, (1 << 24) - 1).astype(np.uint32)
+    return (steps & 0xFFFF).astype("<u2"), (steps >> 16).astype("u1")
+
+
+def unfixed(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The float32 nats again, exactly the stored ones."""
+    steps = low.astype(np.uint32) | high.astype(np.uint32) << 16
+    return steps.astype(np.float32) * np.float32(FINE)
+
+
+def halves(x: np.ndarray) -> np.ndarray:
+    """Bits 16 to 19 of ids `[*b n]`, two to a byte, the first in the low half."""
+    high = (x >> 16).astype("u1")
+    if high.shape[-1] % 2:
+        high = np.concatenate([high, np.zeros_like(high[..., :1])], -1)
+    return high[..., 0::2] | high[..., 1::2] << 4
+
+
+def join_ids(low: np.ndarray, high: np.ndarray | None) -> np.ndarray:
+    """Int32 ids `[*b n]` of their 16-bit plane and their 4-bit plane, if any."""
+    ids = low.astype(np.int32)
+    if high is not None:
+        count = ids.shape[-1]
+        ids[..., 0::2] |= (high & 15).astype(np.int32) << 16
+        ids[..., 1::2] |= (high[..., : count // 2] >> 4).astype(np.int32) << 16
+    return ids
+
+
+def runs(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`[runs]`: where `x` `[T]` int32 changes, from 0 at first, and to what."""
+    start = np.flatnonzero(np.diff(x, prepend=np.int32(0)))
+    coded = np.empty(len(start), dtype)
+    coded["start"], coded["value"] = start, x[start]
+    return coded
+
+
+def unruns(coded: np.ndarray, length: int) -> np.ndarray:
+    """The `[length]` int32 values again.
+
+    Raises:
+      ValueError: the runs are not in order, or outside.
+    """
+    starts = coded["start"].astype(np.int64)
+    ends = np.append(starts, length)
+    sizes = np.diff(ends)
+    if (sizes <= 0).any():
+        raise ValueError("runs are out of order")
+    values = np.append(np.int32(0), coded["value"])
+    return np.repeat(values, np.append(ends[0], sizes)).astype(np.int32)

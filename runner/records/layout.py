@@ -1,0 +1,153 @@
+"""Where each number stands in a record: one structured dtype."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import Literal
+
+import numpy as np
+
+from runner.errors import UserError
+
+MAGIC = b"RtTR"  # Retort teacher record
+FORMAT = 1
+MODES = ("top_k", "sampled", "full")
+WIDE = 1 << 16  # ids from here on need a second plane, of four bits each
+LARGEST = 1 << 20  # vocabulary
+RUNS = ("segment_ids", "positions", "mask", "targets")  # in this order, at the end
+CHECKED = 12  # the checksum covers the record from this byte on: all but itself
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """All that decides the bytes of a record of given numbers.
+
+    mode:            entries are the best ones, draws, or the whole vocabulary.
+    entries:         how many a token: k, n, or the vocabulary's size.
+    sequence_length: positions in a row, T.
+    temperatures:    those with a log-normaliser (and, for draws, an entropy) a token;
+                     whole logits need none, and have none.
+    origin:          16 hexadecimal digits, of what the records are made from. Records
+                     of another origin, alike in shape, are told by it.
+
+    Raises:
+      UserError: records of this kind cannot be written.
+    """
+
+    mode: Literal["top_k", "sampled", "full"]
+    entries: int
+    vocab_size: int
+    sequence_length: int
+    temperatures: tuple[float, ...] = (1.0,)
+    origin: str = "0" * 16
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UserError(f"mode must be one of {', '.join(MODES)}, got {self.mode}")
+        if not 2 <= self.vocab_size <= LARGEST:
+            raise UserError(
+                f"teacher records hold ids of a vocabulary of 2 to {LARGEST} tokens, "
+                f"this one has {self.vocab_size}"
+            )
+        most = LARGEST if self.mode == "sampled" else self.vocab_size
+        least = self.vocab_size if self.mode == "full" else 1
+        if not least <= self.entries <= most:
+            raise UserError(
+                f"{self.mode} records of a vocabulary of {self.vocab_size} tokens hold "
+                f"{least} to {most} entries a token, not {self.entries}"
+            )
+        if not 1 <= self.sequence_length < 1 << 32:
+            raise UserError(f"sequence_length is {self.sequence_length}")
+        if not all(0 < t < float("inf") for t in self.temperatures):
+            raise UserError(f"temperatures must be positive, got {self.temperatures}")
+        if len(set(self.temperatures)) < len(self.temperatures) or (
+            bool(self.temperatures) == (self.mode == "full")
+        ):
+            wanted = "no temperatures" if self.mode == "full" else "each once, some"
+            raise UserError(
+                f"temperatures of {self.mode} records: {wanted}, got "
+                f"{self.temperatures}"
+            )
+
+    @property
+    def wide(self) -> bool:
+        """Whether ids take a second plane."""
+        return self.vocab_size > WIDE
+
+    @functools.cached_property
+    def tag(self) -> bytes:
+        """8 bytes that differ when any field does."""
+        fields = json.dumps([FORMAT, dataclasses.asdict(self)], sort_keys=True)
+        return hashlib.blake2b(fields.encode(), digest_size=8).digest()
+
+    @functools.cached_property
+    def place(self) -> np.dtype:
+        """Of a position in the row, or a count of them."""
+        return np.dtype("<u2" if self.sequence_length < 1 << 16 else "<u4")
+
+    @functools.cached_property
+    def run(self) -> np.dtype:
+        """Of one run: where it begins, and the value from there on."""
+        return np.dtype([("start", self.place), ("value", "<i4")])
+
+    @functools.cached_property
+    def dtype(self) -> np.dtype:
+        """Of a record up to its runs, little-endian; planes begin at even bytes.
+
+        magic, checksum (blake2b of all that follows), format, mode, number of
+        temperatures, sequence length, entries, vocabulary, tag, row number, targets
+        (how many positions have one), binding (blake2b of tokens, segment ids and
+        positions), number of runs of each kind; then the planes:
+
+            ids16, ids4       [T entries]     entries; high bits two to a byte
+            drops             [T k-1] or [T V] largest logit - logit, 2⁻¹¹ nats
+            log_normalizers   [temperatures T] 24 bits, two planes, 2⁻²⁰ nats
+            entropies         [temperatures T] the same
+            tokens16, tokens4 [T]
+            hits              [T] bits: the target is among the entries
+        """
+        length, k, temperatures = (
+            self.sequence_length,
+            self.entries,
+            len(self.temperatures),
+        )
+        half = lambda n: -(-n // 2)  # noqa: E731 - two to a byte
+        planes: list[tuple] = []
+        if self.mode != "full":
+            planes.append(("ids16", "<u2", (length, k)))
+        if self.mode != "sampled":
+            width = k if self.mode == "full" else k - 1
+            planes.append(("drops", "<u2", (length, width)))
+        words = {"full": [], "top_k": ["log_normalizers"]}.get(
+            self.mode, ["log_normalizers", "entropies"]
+        )
+        planes += [(f"{name}_low", "<u2", (temperatures, length)) for name in words]
+        planes.append(("tokens16", "<u2", (length,)))
+        planes += [(f"{name}_high", "u1", (temperatures, length)) for name in words]
+        if self.wide:
+            if self.mode != "full":
+                planes.append(("ids4", "u1", (length, half(k))))
+            planes.append(("tokens4", "u1", (half(length),)))
+        planes.append(("hits", "u1", (-(-length // 8),)))
+        header = [
+            ("magic", "S4"),
+            ("checksum", "u1", (8,)),
+            ("format", "u1"),
+            ("mode", "u1"),
+            ("temperatures", "<u2"),
+            ("sequence_length", "<u4"),
+            ("entries", "<u4"),
+            ("vocab_size", "<u4"),
+            ("tag", "u1", (8,)),
+            ("index", "<u8"),
+            ("targets", "<u4"),
+            ("binding", "u1", (16,)),
+            ("runs", self.place, (len(RUNS),)),
+        ]
+        return np.dtype(header + planes)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Of a record without its runs, some bytes a document, and without framing."""
+        return self.dtype.itemsize / self.sequence_length

@@ -1,0 +1,220 @@
+"""What a directory of teacher records is, written last and carrying its own digest.
+
+    records/
+        records-00000-of-00002.array_record   one record a row, in the order of rows
+        records-00000-of-00002.array_record.json
+        ...
+        tokenizer.json                        the library's own format
+        manifest.json
+
+Nothing in it depends on when or by how many processes it was made: of the same
+records, every process writes the same bytes.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner import files, versions
+from runner.errors import UserError
+from runner.records.layout import FORMAT, Layout
+
+if TYPE_CHECKING:
+    from losses.base import Stored
+
+NAME = "manifest.json"
+TOKENIZER = "tokenizer.json"
+FOLDER = "records"  # of a work directory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What records were made from; one teacher on one dataset.
+
+    teacher:    what it is, for people.
+    weights:    digest of its parameters.
+    dtype:      that its forward pass computed in.
+    vocabulary: digest of the vocabulary, `Vocabulary.digest`.
+    end:        the id that ends a document.
+    data:       fingerprint of the rows, `Dataset.fingerprint`.
+    sampling:   temperature and seed of draws; None for other modes.
+    """
+
+    teacher: str
+    weights: str
+    dtype: str
+    vocabulary: str
+    end: int
+    data: str
+    sampling: tuple[float, int] | None = None
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits, `Layout.origin` of its records."""
+        return hashlib.blake2b(
+            _canonical(dataclasses.asdict(self)), digest_size=8
+        ).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One file of records, as the sidecar beside it says.
+
+    first:   row number of its first record.
+    hits:    positions whose target is among the stored entries.
+    targets: positions that have a target.
+    """
+
+    name: str
+    first: int
+    count: int
+    bytes: int
+    sha256: str
+    hits: int
+    targets: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All of a directory of records.
+
+    code: what wrote them, `retort 0.1.0 (commit)`.
+    """
+
+    layout: Layout
+    origin: Origin
+    shards: Sequence[Shard]
+    code: str
+    format: int = FORMAT
+
+    @property
+    def records(self) -> int:
+        """How many; rows 0 to this."""
+        return sum(shard.count for shard in self.shards)
+
+    @property
+    def hits(self) -> int:
+        """Positions whose target is among the stored entries."""
+        return sum(shard.hits for shard in self.shards)
+
+    @property
+    def targets(self) -> int:
+        """Positions that have a target."""
+        return sum(shard.targets for shard in self.shards)
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the targets that are among the stored entries."""
+        return self.hits / max(self.targets, 1)
+
+    def stored(self) -> "Stored":
+        """What losses may ask of the records."""
+        from losses.base import Stored
+
+        return Stored(mode=self.layout.mode, temperatures=self.layout.temperatures)
+
+    def check_teacher(self, weights: str, *, directory: Path | str) -> None:
+        """Refuse records of another teacher than that with this digest of weights.
+
+        Raises:
+          UserError: naming both.
+        """
+        if weights != self.origin.weights:
+            raise UserError(
+                f"{directory} was recorded from another teacher, {self.origin.teacher}:"
+                f"\nits weights have digest {self.origin.weights}, wanted {weights}"
+            )
+
+    def check_data(self, fingerprint: str, *, directory: Path | str) -> None:
+        """Refuse records of other data than that with this fingerprint.
+
+        Raises:
+          UserError: naming both.
+        """
+        if fingerprint != self.origin.data:
+            raise UserError(
+                f"{directory} was recorded from other data:\n"
+                f"its fingerprint is {self.origin.data}, wanted {fingerprint}"
+            )
+
+
+def locate(path: Path | str) -> Path:
+    """The directory of records that `path` is, or a work directory has below it.
+
+    Raises:
+      UserError: neither.
+    """
+    path = Path(path).expanduser()
+    for candidate in (path, path / FOLDER):
+        if (candidate / NAME).is_file() and not (path / FOLDER / NAME).is_file():
+            return candidate
+        if candidate != path and (candidate / NAME).is_file():
+            return candidate
+    if not path.is_dir():
+        raise UserError(f"no such directory of teacher records: {path}")
+    raise UserError(
+        f"{path} holds no finished teacher records: neither {NAME} nor {FOLDER}/{NAME}"
+    )
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write it whole, synced, or not at all."""
+    content = _content(manifest)
+    text = json.dumps({"manifest": content, "sha256": _digest(content)}, indent=1)
+    files.write_atomic(directory / NAME, text + "\n")
+
+
+def read_manifest(directory: Path | str) -> Manifest:
+    """The manifest of a directory, itself checked; the files are not.
+
+    Raises:
+      UserError: it is absent, altered or of another format.
+    """
+    path = Path(directory) / NAME
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        content, digest = written["manifest"], written["sha256"]
+        version = content["format"]
+    except FileNotFoundError:
+        raise UserError(f"{directory} has no {NAME}: it was not finished") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    if _digest(content) != digest:
+        raise UserError(f"{path} is damaged: its own digest does not agree")
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version}, this program reads {FORMAT}")
+    layout = dict(content["layout"])
+    layout["temperatures"] = tuple(layout["temperatures"])
+    origin = dict(content["origin"])
+    if origin["sampling"] is not None:
+        origin["sampling"] = tuple(origin["sampling"])
+    return Manifest(
+        layout=Layout(**layout),
+        origin=Origin(**origin),
+        shards=tuple(Shard(**shard) for shard in content["shards"]),
+        code=content["code"],
+    )
+
+
+def code_version() -> str:
+    """`retort 0.1.0 (commit)`, of the program that runs."""
+    software = versions.software()
+    commit = software["commit"]
+    return f"retort {software['libraries']['retort']}" + (f" ({commit})" * bool(commit))
+
+
+def _content(manifest: Manifest) -> dict[str, Any]:
+    totals = {name: getattr(manifest, name) for name in ("records", "hits", "targets")}
+    content = dataclasses.asdict(manifest) | totals
+    return json.loads(_canonical(content | {"hit_rate": round(manifest.hit_rate, 6)}))
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _canonical(content: object) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()

@@ -1,0 +1,217 @@
+"""Teacher records by row number, joined to the rows of data they were made from."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from runner.errors import UserError
+from runner.records import checks
+from runner.records.explain import misplaced, other_row
+from runner.records.manifest import Manifest, locate, read_manifest
+from runner.records.record import Malformed, Record, decode, nats, stack
+from runner.records.rows import binding
+
+if TYPE_CHECKING:
+    from runner.data.vocabulary import Vocabulary
+
+PREFIX = "teacher/"
+_RANDOM = "readahead_buffer_size:0,max_parallelism:0"
+
+
+class Records:
+    """A finished directory of records. `Records.open(path)` makes one.
+
+    Threads may share it. Processes open their own: it is pickled as its path.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest):
+        self.directory = directory
+        self.manifest = manifest
+        self.layout = manifest.layout
+        self._readers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._firsts = np.array([shard.first for shard in manifest.shards])
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Records":
+        """The records of a directory, or of the work directory above it.
+
+        Raises:
+          UserError: they are not finished, or a shard is missing or cut short.
+        """
+        directory = locate(path)
+        manifest = read_manifest(directory)
+        for shard in manifest.shards:
+            file = directory / shard.name
+            try:
+                size = file.stat().st_size
+            except OSError:
+                raise UserError(f"{file} is missing") from None
+            if size != shard.bytes:
+                raise UserError(
+                    f"{file} has {size} bytes, {shard.bytes} were recorded: it is "
+                    f"{'cut short' if size < shard.bytes else 'not the same file'}"
+                )
+        return cls(directory, manifest)
+
+    def __len__(self) -> int:
+        """Records, one a row of data."""
+        return self.manifest.records
+
+    def __reduce__(self):
+        return Records.open, (str(self.directory),)
+
+    def check_teacher(self, weights: str) -> None:
+        """Refuse records of another teacher than that with this digest of weights.
+
+        Raises:
+          UserError: naming both.
+        """
+        self.manifest.check_teacher(weights, directory=self.directory)
+
+    def check_data(self, fingerprint: str) -> None:
+        """Refuse records of other data than that with this fingerprint.
+
+        Raises:
+          UserError: naming both.
+        """
+        self.manifest.check_data(fingerprint, directory=self.directory)
+
+    def check_vocabulary(self, vocabulary: "Vocabulary") -> None:
+        """Refuse records over other tokens than those of `vocabulary`.
+
+        Raises:
+          UserError: naming the first tokens that differ.
+        """
+        from runner.records.vocabularies import check_vocabulary
+
+        check_vocabulary(self.manifest, vocabulary, directory=self.directory)
+
+    def read(self, numbers: Sequence[int] | np.ndarray) -> list[Record]:
+        """The records of some rows, undamaged and each that of its row.
+
+        Raises:
+          UserError: one is missing, damaged or that of another row.
+        """
+        numbers = np.asarray(numbers)
+        raw = self.read_bytes(numbers)
+        self._stack(numbers, raw)
+        return [decode(self.layout, record) for record in raw]
+
+    def join(
+        self, numbers: Sequence[int] | np.ndarray, rows: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """What the teacher said about some rows, stacked; every record is checked.
+
+        numbers: row numbers `[B]`.
+        rows:    tokens, targets, mask, segment_ids and positions of these, `[B T]`.
+
+        Returns these, where `T'` are the temperatures of the records:
+
+            teacher/ids16           uint16 `[B T k]`, entries (not for `full`)
+            teacher/ids4            uint8 `[B T ceil(k/2)]`, bits 16-19 of two ids a
+                                    byte, first low (vocabularies above 65536)
+            teacher/drops           uint16 `[B T k-1]` or `[B T V]`: logits are
+                                    `-2⁻¹¹ * drops`; a best entry's 0 is not stored
+            teacher/log_normalizers float32 `[B T T']`, of these logits
+            teacher/entropies       float32 `[B T T']` (`sampled`)
+
+        Raises:
+          UserError: a record is missing, damaged, of another row, or no teacher's.
+        """
+        numbers = np.asarray(numbers)
+        table = self._stack(numbers, self.read_bytes(numbers))
+        for place, number in enumerate(numbers.tolist()):
+            row = {name: x[place] for name, x in rows.items()}
+            if binding(row) != table["binding"][place].tobytes():
+                record = self.read([number])[0]
+                self._refuse(
+                    number, f"is not of this row of data: {other_row(record, row)}"
+                )
+        fault = checks.first_fault(self.layout, table, rows["targets"], rows["mask"])
+        if fault:
+            self._refuse(int(numbers[fault[0]]), fault[1])
+        return arrays(table)
+
+    def read_bytes(self, numbers: np.ndarray) -> list[bytes]:
+        """The bytes stored for some rows, unchecked.
+
+        Raises:
+          UserError: there is no such row, or a shard cannot be read.
+        """
+        outside = (numbers < 0) | (numbers >= len(self))
+        if outside.any():
+            raise UserError(
+                f"{self.directory} holds no record of row {numbers[outside.argmax()]}: "
+                f"it holds rows 0 to {len(self) - 1}"
+            )
+        records: list[bytes] = [b""] * len(numbers)
+        owners = np.searchsorted(self._firsts, numbers, side="right") - 1
+        for owner in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == owner)
+            shard = self.manifest.shards[owner]
+            within = (numbers[places] - shard.first).tolist()
+            try:
+                found = self._reader(owner).read(within)
+            except (RuntimeError, IndexError) as error:
+                raise self._unreadable(owner, error) from error
+            if len(found) != len(within):
+                raise self._unreadable(owner, f"{len(found)} of {len(within)} records")
+            for place, record in zip(places.tolist(), found, strict=True):
+                records[place] = record
+        return records
+
+    def scan(self, *, batch: int = 256) -> Iterator[np.ndarray]:
+        """All row numbers in order, some at a time."""
+        for start in range(0, len(self), batch):
+            yield np.arange(start, min(start + batch, len(self)))
+
+    def _stack(self, numbers: np.ndarray, raw: list[bytes]) -> np.ndarray:
+        try:
+            table = stack(self.layout, raw)
+        except Malformed as error:
+            reason, place = error.args
+            self._refuse(int(numbers[place]), reason)
+        wrong = table["index"] != numbers
+        if wrong.any():
+            number, found = (int(x[wrong.argmax()]) for x in (numbers, table["index"]))
+            self._refuse(number, misplaced(self, number, found))
+        return table
+
+    def _refuse(self, number: int, reason: str) -> NoReturn:
+        raise UserError(f"{self.directory}, record {number}: {reason}")
+
+    def _reader(self, owner: int) -> Any:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        with self._lock:
+            if owner not in self._readers:
+                shard = self.manifest.shards[owner]
+                try:
+                    reader = ArrayRecordReader(
+                        str(self.directory / shard.name), _RANDOM
+                    )
+                    count = reader.num_records() if reader.ok() else 0
+                except RuntimeError as error:
+                    raise self._unreadable(owner, error) from error
+                if count != shard.count:
+                    raise self._unreadable(owner, f"{count} of {shard.count} records")
+                self._readers[owner] = reader
+            return self._readers[owner]
+
+    def _unreadable(self, owner: int, reason: object) -> UserError:
+        file = self.directory / self.manifest.shards[owner].name
+        line = str(reason).splitlines()[0].partition(";")[0]
+        return UserError(f"{file} is damaged and cannot be read: {line}")
+
+
+def arrays(table: np.ndarray) -> dict[str, np.ndarray]:
+    """What `Records.join` gives, of a structured array of records."""
+    names = table.dtype.names or ()
+    planes = [name for name in ("ids16", "ids4", "drops") if name in names]
+    words = [w for w in ("log_normalizers", "entropies") if f"{w}_low" in names]
+    joined = {PREFIX + name: np.ascontiguousarray(table[name]) for name in planes}
+    return joined | {PREFIX + name: nats(table, name) for name in words}

@@ -1,0 +1,165 @@
+"""A record read back: its checksum, its header, its numbers as they are stored."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from runner.records import codes
+from runner.records.layout import CHECKED, FORMAT, MAGIC, RUNS, Layout
+from runner.records.rows import foretold_positions, next_tokens
+
+
+class Malformed(ValueError):
+    """Why some bytes are not a record of a layout, in one line."""
+
+
+def decode(layout: Layout, record: bytes) -> "Record":
+    """The record, its arrays views of the bytes; values are not checked.
+
+    Raises:
+      Malformed: it is not a whole, undamaged record of `layout`.
+    """
+    _check(layout, record)
+    return Record(layout, np.frombuffer(record, layout.dtype, 1)[0], record)
+
+
+def stack(layout: Layout, records: Sequence[bytes]) -> np.ndarray:
+    """`[B]` of `layout.dtype`: the records up to their runs.
+
+    Raises:
+      Malformed: one is not a record of `layout`; its `args` are the reason and its
+        place in the list.
+    """
+    for place, record in enumerate(records):
+        try:
+            _check(layout, record)
+        except Malformed as error:
+            raise Malformed(str(error), place) from None
+    size = layout.dtype.itemsize
+    views = [memoryview(record)[:size] for record in records]
+    return np.frombuffer(b"".join(views), layout.dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+    """One record, its numbers as they are stored.
+
+    fields: a scalar of `layout.dtype`.
+    """
+
+    layout: Layout
+    fields: np.void
+    record: bytes
+
+    @property
+    def index(self) -> int:
+        """Number of the row."""
+        return int(self.fields["index"])
+
+    @functools.cached_property
+    def tokens(self) -> np.ndarray:
+        """`[T]` int32."""
+        high = self.fields["tokens4"] if self.layout.wide else None
+        return codes.join_ids(self.fields["tokens16"], high)
+
+    @property
+    def segment_ids(self) -> np.ndarray:
+        """`[T]` int32."""
+        return self._run_values["segment_ids"]
+
+    @functools.cached_property
+    def positions(self) -> np.ndarray:
+        """`[T]` int32."""
+        return self._run_values["positions"] + foretold_positions(self.segment_ids)
+
+    @functools.cached_property
+    def mask(self) -> np.ndarray:
+        """`[T]` bool."""
+        return (self._run_values["mask"] + (self.segment_ids > 0)).astype(bool)
+
+    @functools.cached_property
+    def targets(self) -> np.ndarray:
+        """`[T]` int32."""
+        return self._run_values["targets"] + next_tokens(self.tokens)
+
+    @property
+    def row(self) -> dict[str, np.ndarray]:
+        """The row of data again, exactly."""
+        return {name: getattr(self, name) for name in ("tokens", *RUNS)}
+
+    @functools.cached_property
+    def ids(self) -> np.ndarray | None:
+        """`[T entries]` int32; None for the whole vocabulary."""
+        return entry_ids(self.layout, self.fields)
+
+    @property
+    def drops(self) -> np.ndarray:
+        """`[T k-1]` or `[T V]` uint16, steps of 2⁻¹¹ nats below the largest logit."""
+        return self.fields["drops"]
+
+    @property
+    def log_normalizers(self) -> np.ndarray:
+        """`[T temperatures]` float32, of logits less their largest."""
+        return nats(self.fields, "log_normalizers")
+
+    @property
+    def entropies(self) -> np.ndarray:
+        """`[T temperatures]` float32, nats."""
+        return nats(self.fields, "entropies")
+
+    @property
+    def hits(self) -> np.ndarray:
+        """`[T]` bool, as recorded: the position counts and its target is an entry."""
+        return unpacked_hits(self.layout, self.fields)
+
+    @functools.cached_property
+    def _run_values(self) -> dict[str, np.ndarray]:
+        values, at = {}, self.layout.dtype.itemsize
+        for name, count in zip(RUNS, self.fields["runs"].tolist(), strict=True):
+            coded = np.frombuffer(self.record, self.layout.run, count, at)
+            values[name] = codes.unruns(coded, self.layout.sequence_length)
+            at += coded.nbytes
+        return values
+
+
+def entry_ids(layout: Layout, fields: np.ndarray | np.void) -> np.ndarray | None:
+    """`[*b T entries]` int32 of some records; None for the whole vocabulary."""
+    if layout.mode == "full":
+        return None
+    return codes.join_ids(fields["ids16"], fields["ids4"] if layout.wide else None)
+
+
+def nats(fields: np.ndarray | np.void, name: str) -> np.ndarray:
+    """`[*b T temperatures]` float32 of some records."""
+    values = codes.unfixed(fields[f"{name}_low"], fields[f"{name}_high"])
+    return np.ascontiguousarray(np.moveaxis(values, -2, -1))
+
+
+def unpacked_hits(layout: Layout, fields: np.ndarray | np.void) -> np.ndarray:
+    """`[*b T]` bool of some records."""
+    return np.unpackbits(fields["hits"], axis=-1, count=layout.sequence_length).astype(
+        bool
+    )
+
+
+def _check(layout: Layout, record: bytes) -> None:
+    view, dtype = memoryview(record), layout.dtype
+    if len(record) < CHECKED or view[: len(MAGIC)] != MAGIC:
+        raise Malformed("it is not a teacher record")
+    digest = hashlib.blake2b(view[CHECKED:], digest_size=8).digest()
+    if view[len(MAGIC) : CHECKED] != digest:
+        raise Malformed("its checksum does not agree: it is damaged or cut short")
+    if record[CHECKED] != FORMAT:
+        raise Malformed(f"it has format {record[CHECKED]}, this program reads {FORMAT}")
+    at = dtype.fields["tag"][1] if dtype.fields else 0
+    if view[at : at + 8] != layout.tag:
+        raise Malformed("it belongs to other records: another teacher, data or layout")
+    if len(record) >= dtype.itemsize:
+        at = dtype.fields["runs"][1] if dtype.fields else 0
+        counts = np.frombuffer(record, layout.place, len(RUNS), at)
+        if len(record) == dtype.itemsize + int(counts.sum()) * layout.run.itemsize:
+            return
+    raise Malformed(f"it has {len(record)} bytes, which its header does not explain")

@@ -1,0 +1,207 @@
+"""Files of teacher records: written whole, then vouched for by a sidecar, then sealed.
+
+A writer killed before it closes leaves nothing that can be read, so a shard is written
+under another name, closed, synced and renamed, and only then its sidecar is written.
+Without that it does not count. The manifest comes when all sidecars are there.
+"""
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runner import files
+from runner.data.record_files import sha256_of
+from runner.errors import UserError
+from runner.records.layout import Layout
+from runner.records.manifest import (
+    NAME,
+    TOKENIZER,
+    Manifest,
+    Origin,
+    Shard,
+    code_version,
+    read_manifest,
+    write_manifest,
+)
+from runner.records.record import Malformed, stack
+
+if TYPE_CHECKING:
+    from runner.data.vocabulary import Vocabulary
+
+COMPRESSION = "uncompressed"  # records hardly shrink; "zstd:3" for a slow disk
+TEMPORARY = ".tmp"
+
+
+def shard_name(number: int, of: int) -> str:
+    """`records-00007-of-00012.array_record`."""
+    return f"records-{number:05}-of-{of:05}.array_record"
+
+
+def shard_rows(number: int, *, of: int, rows: int) -> range:
+    """The rows of one of `of` shards, as equal as can be."""
+    return range(rows * number // of, rows * (number + 1) // of)
+
+
+def write_shard(
+    directory: Path,
+    number: int,
+    of: int,
+    records: Iterable[bytes],
+    layout: Layout,
+    *,
+    first: int,
+    compression: str = COMPRESSION,
+) -> Shard:
+    """Write one shard, whole or not at all, then its sidecar.
+
+    first:   row number of its first record; the others follow one by one.
+    records: what `encode_batch` gave. The file depends on nothing else.
+
+    Raises:
+      UserError: the directory cannot be written.
+      ValueError: a record is malformed or out of order; nothing is left behind.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    path = directory / shard_name(number, of)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        writer = ArrayRecordWriter(str(temporary), f"group_size:1,{compression}")
+        count = hits = targets = 0
+        try:
+            for record in records:
+                fields = _expected(record, layout, first + count)
+                hits += int(np.bitwise_count(fields["hits"]).sum())
+                targets += int(fields["targets"])
+                writer.write(record)
+                count += 1
+        finally:
+            writer.close()
+        files.sync(temporary)
+        shard = Shard(
+            name=path.name,
+            first=first,
+            count=count,
+            bytes=temporary.stat().st_size,
+            sha256=sha256_of(temporary),
+            hits=hits,
+            targets=targets,
+        )
+        sidecar(path).unlink(missing_ok=True)  # of an earlier file of this name
+        temporary.replace(path)
+        files.sync(directory)
+        content = dataclasses.asdict(shard) | {"layout": layout.tag.hex()}
+        files.write_atomic(sidecar(path), json.dumps(content, indent=1) + "\n")
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].partition(";")[0]
+        raise UserError(f"cannot write {path}: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return shard
+
+
+def sidecar(shard: Path) -> Path:
+    """Where the description of a shard stands."""
+    return shard.with_name(shard.name + ".json")
+
+
+def finished_shards(
+    directory: Path, of: int, layout: Layout, *, digest: bool = False
+) -> dict[int, Shard]:
+    """Shards that count, by number: their sidecar is there, and describes them.
+
+    digest: also compare the sha256 of each file.
+    """
+    found = {}
+    for number in range(of):
+        path = directory / shard_name(number, of)
+        try:
+            content = json.loads(sidecar(path).read_text(encoding="utf-8"))
+            same = content.pop("layout") == layout.tag.hex()
+            shard = Shard(**content)
+            same &= path.stat().st_size == shard.bytes and path.name == shard.name
+            if same and digest:
+                same = sha256_of(path) == shard.sha256
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue
+        if same:
+            found[number] = shard
+    return found
+
+
+def seal(
+    directory: Path,
+    *,
+    of: int,
+    layout: Layout,
+    origin: Origin,
+    records: int,
+    vocabulary: "Vocabulary",
+    code: str = "",
+) -> Manifest | None:
+    """Write the manifest once all shards are there; None before that.
+
+    Any process may call it, several at once: they write the same. A directory that is
+    sealed already stays as it is.
+
+    records: how many there must be in all shards.
+    code:    `code_version()` unless given.
+
+    Raises:
+      UserError: the shards do not hold rows 0 to `records`, or the directory was
+        sealed as something else.
+    """
+    found = finished_shards(directory, of, layout)
+    if len(found) < of:
+        return None
+    shards = tuple(found[number] for number in range(of))
+    for shard, first in zip(shards, _firsts(shards), strict=False):
+        if shard.first != first:
+            raise UserError(
+                f"{directory / shard.name} begins with row {shard.first}, "
+                f"wanted {first}"
+            )
+    if (held := sum(shard.count for shard in shards)) != records:
+        raise UserError(f"{directory} holds {held} records, wanted {records}")
+    manifest = Manifest(
+        layout=layout, origin=origin, shards=shards, code=code or code_version()
+    )
+    if (directory / NAME).exists():
+        known = read_manifest(directory)
+        if dataclasses.replace(known, code=manifest.code) != manifest:
+            raise UserError(f"{directory} holds finished records of something else")
+        return known
+    text = vocabulary.tokenizer.to_str()
+    files.write_atomic(directory / TOKENIZER, text)
+    write_manifest(directory, manifest)
+    return manifest
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Delete what killed writers left; only while no other process writes."""
+    files.remove_temporaries(directory)
+    for path in directory.glob(f"*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def _firsts(shards: Iterable[Shard]) -> Iterator[int]:
+    first = 0
+    for shard in shards:
+        yield first
+        first += shard.count
+
+
+def _expected(record: bytes, layout: Layout, index: int) -> np.void:
+    try:
+        fields = stack(layout, [record])[0]
+    except Malformed as error:
+        raise ValueError(f"record of row {index}: {error}") from error
+    if fields["index"] != index:
+        raise ValueError(f"record of row {index} is that of row {fields['index']}")
+    return fields
