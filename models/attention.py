@@ -156,9 +156,14 @@ class Attention(nnx.Module):
         return sharding.constrain(y, ("batch", None, name, None))
 
 
-def packed_mask(segment_ids: jax.Array) -> jax.Array:
-    """`[b t t]`: query t may look at key s when `s <= t` in the same document."""
+def packed_mask(segment_ids: jax.Array, window: int | None = None) -> jax.Array:
+    """`[b t t]`: query t may look at key s when `s <= t` in the same document.
+
+    window: and when `t - s < window` (Mistral); None is no limit.
+    """
     length = segment_ids.shape[-1]
     same = jnp.expand_dims(segment_ids, -1) == jnp.expand_dims(segment_ids, -2)
     causal = jnp.tril(jnp.ones((length, length), bool))
+    if window is not None:
+        causal = jnp.triu(causal, 1 - window)
     return same & jnp.broadcast_to(causal, same.shape)

@@ -98,7 +98,7 @@ def _forward(
     rotation = model.rotation(positions)
     updated = []
     for block, cache in zip(model.blocks, caches, strict=True):
-        x, cache = _block(block, x, rotation, positions, cache)
+        x, cache = _block(block, x, rotation, positions, cache, model.attention_window)
         updated.append(cache)
     return model.norm(x), updated
 
@@ -109,6 +109,7 @@ def _block(
     rotation: tuple[jax.Array, jax.Array],
     positions: jax.Array,
     cache: Cache,
+    window: int | None,
 ) -> tuple[jax.Array, Cache]:
     attention = block.attention
     query, key, value = attention.project(block.attention_norm(x), rotation)
@@ -119,7 +120,10 @@ def _block(
         for held, new in zip(cache, (key, value), strict=True)
     )
     slots = jnp.arange(keys.shape[1])
-    seen = slots[None, None] <= positions[..., None]
+    behind = positions[..., None] - slots[None, None]
+    seen = behind >= 0
+    if window is not None:
+        seen &= behind < window
     x = x + attention.merge(attention.attend(query, keys, values, seen))
     y, _ = block.mlp(block.mlp_norm(x))
     return x + y, (keys, values)

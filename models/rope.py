@@ -1,9 +1,19 @@
 """Rotary position embedding, in the two layouts that published weights use."""
 
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
 
 LAYOUTS = ("split", "interleaved")
+
+
+class Scaling(Protocol):
+    """What stretches the context of a model: see `models.rope_scaling`."""
+
+    def __call__(self, frequencies: jax.Array) -> jax.Array:
+        """Frequencies `[head_dim/2]`, radians per position, fastest first."""
+        ...
 
 
 def check_layout(layout: str) -> None:
@@ -13,14 +23,22 @@ def check_layout(layout: str) -> None:
 
 
 def angles(
-    positions: jax.Array, head_dim: int, *, base: float
+    positions: jax.Array,
+    head_dim: int,
+    *,
+    base: float,
+    scaling: Scaling | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of `position * base**(-2i / head_dim)`, each `[*b head_dim/2]`.
+
+    scaling: what becomes of the frequencies `base**(-2i / head_dim)`; None is nothing.
 
     Source: Su et al. 2021 (arXiv:2104.09864), equation 15.
     """
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
     frequencies = jnp.power(jnp.float32(base), -exponents)
+    if scaling is not None:
+        frequencies = scaling(frequencies)
     angle = jnp.einsum("...,f->...f", positions.astype(jnp.float32), frequencies)
     return jnp.cos(angle), jnp.sin(angle)
 

@@ -52,8 +52,11 @@ class Transformer(Model):
         and `rngs`: `GatedMlp`, `MoE`, or a `functools.partial` of one.
     norm_offset: 1.0 for Gemma's `1 + scale`.
     rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
+    rope_scaling: what stretches the context, of `models.rope_scaling`; None is nothing.
     attention_bias: offsets on queries, keys and values (Qwen2).
     qk_norm: RMSNorm of each head's queries and keys (Qwen3, Gemma 3).
+    attention_window: a token sees itself and the `attention_window - 1` before it
+        (Mistral); None is all before it.
     attention_scale: None is `1 / sqrt(head_dim)`.
     attention_soft_cap, logit_soft_cap: `cap * tanh(x / cap)` (Gemma 2).
     embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
@@ -83,7 +86,9 @@ class Transformer(Model):
         norm_offset: float = 0.0,
         rope_base: float = 10_000.0,
         rope_layout: str = "split",
+        rope_scaling: rope.Scaling | None = None,
         attention_bias: bool = False,
+        attention_window: int | None = None,
         attention_scale: float | None = None,
         attention_soft_cap: float | None = None,
         qk_norm: bool = False,
@@ -105,6 +110,7 @@ class Transformer(Model):
             ("num_heads", num_heads),
             ("num_kv_heads", num_kv_heads),
             ("rope_base", rope_base),
+            ("attention_window", attention_window),
             ("attention_scale", attention_scale),
             ("attention_soft_cap", attention_soft_cap),
             ("logit_soft_cap", logit_soft_cap),
@@ -133,6 +139,8 @@ class Transformer(Model):
         self.head_dim = head_dim
         self.num_kv_heads = num_kv_heads
         self.rope_base = rope_base
+        self.rope_scaling = rope_scaling
+        self.attention_window = attention_window
         self.embedding_scale = embedding_scale
         self.logit_soft_cap = logit_soft_cap
         self.dtype = dtype
@@ -202,7 +210,7 @@ class Transformer(Model):
         wrap = REMAT[check_remat(remat)]
         x = self.embed(batch["tokens"])
         rotation = self.rotation(batch["positions"])
-        mask = attention.packed_mask(batch["segment_ids"])
+        mask = attention.packed_mask(batch["segment_ids"], self.attention_window)
         layers: dict[str, list[jax.Array]] = {"hidden": []}
         for block in self.blocks:
             x, intermediates = wrap(block)(x, rotation, mask)
@@ -245,4 +253,6 @@ class Transformer(Model):
 
     def rotation(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Cosine and sine tables for these positions."""
-        return rope.angles(positions, self.head_dim, base=self.rope_base)
+        return rope.angles(
+            positions, self.head_dim, base=self.rope_base, scaling=self.rope_scaling
+        )

@@ -134,3 +134,15 @@ def test_the_mask_is_causal_within_a_document():
         [0, 0, 0, 1, 1],
     ]
     np.testing.assert_array_equal(packed_mask(jnp.asarray(SEGMENTS))[0], expected)
+
+
+def test_a_window_ends_what_a_token_sees():
+    expected = [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]
+    mask = packed_mask(jnp.asarray(SEGMENTS), window=2)
+    np.testing.assert_array_equal(mask[0], expected)

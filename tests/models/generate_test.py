@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import MoE
+from models import MoE, rope_scaling
 from models.generate import generate
 from tests.models.examples import VOCAB, transformer
 
@@ -37,8 +37,9 @@ def without_a_cache(model, prompt, length, num_tokens):
     [
         {"qk_norm": True, "attention_soft_cap": 5.0},
         {"mlp": functools.partial(MoE, num_experts=3, hidden_dim=8)},
+        {"attention_window": 2, "rope_scaling": rope_scaling.Linear(factor=3.0)},
     ],
-    ids=["dense", "moe"],
+    ids=["dense", "moe", "window"],
 )
 def test_the_cache_changes_nothing(fields):
     model = transformer(**fields)

@@ -1,0 +1,85 @@
+"""Slower rotations, with which published models read longer texts than at first."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear:
+    """`f / factor`: positions shrink by one factor.
+
+    Source: Chen et al. 2023 (arXiv:2306.15595), equation 4.
+    """
+
+    factor: float
+
+    def __post_init__(self):
+        check_positive(self, "factor")
+
+    def __call__(self, frequencies: jax.Array) -> jax.Array:
+        """Frequencies `[head_dim/2]`."""
+        return frequencies / self.factor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Llama3:
+    """`f · share + f / factor · (1 - share)`, each frequency by its turns in a context.
+
+    `turns = original_length · f / 2π`; `share` rises from 0 at `low_turns` to 1 at
+    `high_turns`: fast rotations stay, slow ones shrink.
+
+    original_length: tokens of context before the stretch.
+
+    Source: the `llama3` type of the configurations of Llama 3.1.
+    """
+
+    factor: float
+    low_turns: float
+    high_turns: float
+    original_length: int
+
+    def __post_init__(self):
+        check_positive(self, "factor", "low_turns", "original_length")
+        if not self.high_turns > self.low_turns:
+            raise ValueError(
+                "high_turns must be above low_turns, "
+                f"got {self.high_turns} and {self.low_turns}"
+            )
+
+    def __call__(self, frequencies: jax.Array) -> jax.Array:
+        """Frequencies `[head_dim/2]`."""
+        turns = frequencies * (self.original_length / (2 * math.pi))
+        share = (turns - self.low_turns) / (self.high_turns - self.low_turns)
+        share = jnp.clip(share, 0.0, 1.0)
+        return frequencies * (share + (1 - share) / self.factor)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Divided:
+    """`f_i / factors_i`: any scaling, as GGUF files store it."""
+
+    factors: tuple[float, ...]
+
+    def __post_init__(self):
+        if not all(factor > 0 for factor in self.factors):
+            raise ValueError(f"factors must be positive, got {self.factors}")
+
+    def __call__(self, frequencies: jax.Array) -> jax.Array:
+        """Frequencies `[head_dim/2]`, one for each of `factors`."""
+        if frequencies.shape != (len(self.factors),):
+            raise ValueError(
+                f"factors must be {frequencies.shape[0]}, half of head_dim, "
+                f"got {len(self.factors)}"
+            )
+        return frequencies / jnp.asarray(self.factors, jnp.float32)
+
+
+def check_positive(scaling: object, *names: str) -> None:
+    """ValueError unless these fields are positive."""
+    for name in names:
+        value = getattr(scaling, name)
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
