@@ -1,0 +1,222 @@
+"""Families of published models, by `model_type` of their `config.json`.
+
+Each function reads the entries of one family and returns fields of `Transformer`.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from models import rope_scaling
+from models.mlp import GatedMlp
+from models.moe import MoE
+from models.pretrained import names
+from models.pretrained.settings import Settings
+from models.pretrained.source import nearest
+
+Fields = dict[str, Any]
+
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu_exact",
+    "gelu_new": "gelu",
+    "gelu_pytorch_tanh": "gelu",
+}
+# What training, sampling and bookkeeping leave in a file.
+_HARMLESS = (
+    "_*",
+    "architectures",
+    "attention_dropout",
+    "bos_token_id",
+    "dtype",
+    "initializer_range",
+    "is_llama_config",
+    "max_length",
+    "max_position_embeddings",
+    "output_router_logits",
+    "pad_token_id",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "torch_dtype",
+    "transformers.js_config",
+    "transformers_version",
+    "unsloth*",
+    "use_cache",
+)
+
+
+def read(settings: Settings) -> tuple[Fields, Mapping[str, str], tuple[int, ...]]:
+    """Fields of `Transformer`, tensor names by role, and the ids that end a text.
+
+    Raises: ValueError for a family or an entry that is not supported.
+    """
+    kind = settings.take("model_type")
+    if kind not in FAMILIES:
+        settings.refuse("model_type", kind, nearest(kind, FAMILIES).lstrip("; "))
+    family, tensor_names = FAMILIES[kind]
+    fields = _common(settings) | family(settings)
+    ends = settings.take("eos_token_id", [])
+    settings.finish(*_HARMLESS)
+    return fields, tensor_names, tuple(ends if isinstance(ends, list) else [ends])
+
+
+def _common(settings: Settings) -> Fields:
+    settings.demand("attention_bias", False)  # it would put one on the output too
+    settings.demand("mlp_bias", False)
+    settings.demand("partial_rotary_factor", 1.0)
+    settings.demand("pretraining_tp", 1)  # slices products in another order
+    return {
+        "vocab_size": settings.take("vocab_size"),
+        "dim": settings.take("hidden_size"),
+        "num_layers": settings.take("num_hidden_layers"),
+        "num_heads": settings.take("num_attention_heads"),
+        "norm_eps": settings.take("rms_norm_eps"),
+        "tie_head": settings.take("tie_word_embeddings", False),
+        **_rope(settings),
+    }
+
+
+def _rope(settings: Settings) -> Fields:
+    """Old files have `rope_theta` and `rope_scaling`, new ones `rope_parameters`."""
+    settings.demand("rope_interleaved", False)
+    old = settings.take("rope_scaling", {})
+    given = Settings(settings.file, settings.take("rope_parameters", old))
+    base = settings.take("rope_theta", 10_000.0)
+    base = given.take("rope_theta", base)
+    given.demand("partial_rotary_factor", 1.0)
+    kind = given.take("rope_type", given.take("type", "default"))
+    scaling = None
+    if kind == "linear":
+        scaling = rope_scaling.Linear(factor=given.take("factor"))
+    elif kind == "llama3":
+        scaling = rope_scaling.Llama3(
+            factor=given.take("factor"),
+            low_turns=given.take("low_freq_factor"),
+            high_turns=given.take("high_freq_factor"),
+            original_length=given.take("original_max_position_embeddings"),
+        )
+    elif kind != "default":
+        given.refuse("rope type", kind, "it must be 'default', 'linear' or 'llama3'")
+    given.finish()
+    return {"rope_base": float(base), "rope_scaling": scaling}
+
+
+def _llama(settings: Settings) -> Fields:
+    heads = {"num_kv_heads": settings.take("num_key_value_heads", None)}
+    return heads | _head_dim(settings) | _dense(settings)
+
+
+def _mistral(settings: Settings) -> Fields:
+    fields = _grouped(settings) | _head_dim(settings) | _window(settings)
+    return fields | _dense(settings)
+
+
+def _mixtral(settings: Settings) -> Fields:
+    experts = _experts(
+        settings,
+        num_experts=settings.take("num_local_experts"),
+        hidden_dim=settings.take("intermediate_size"),
+        renormalise=True,
+    )
+    return _grouped(settings) | _head_dim(settings) | experts | _window(settings)
+
+
+def _qwen2(settings: Settings) -> Fields:
+    fields = _grouped(settings) | _head_dim(settings) | _dense(settings)
+    return fields | {"attention_bias": True} | _layered_window(settings)
+
+
+def _qwen3(settings: Settings) -> Fields:
+    fields = _grouped(settings) | {"head_dim": settings.take("head_dim")}
+    return fields | {"qk_norm": True} | _dense(settings) | _layered_window(settings)
+
+
+def _qwen3_moe(settings: Settings) -> Fields:
+    settings.demand("decoder_sparse_step", 1)
+    settings.demand("mlp_only_layers", [])
+    settings.take("intermediate_size", None)  # of layers that are not there
+    local = settings.take("num_local_experts", None)  # as newer files call it
+    experts = settings.take("num_experts", *([] if local is None else [local]))
+    mlp = _experts(
+        settings,
+        num_experts=experts,
+        hidden_dim=settings.take("moe_intermediate_size"),
+        renormalise=settings.take("norm_topk_prob"),
+    )
+    fields = _grouped(settings) | {"head_dim": settings.take("head_dim")}
+    return fields | {"qk_norm": True} | mlp | _qwen_window(settings)
+
+
+def _grouped(settings: Settings) -> Fields:
+    return {"num_kv_heads": settings.take("num_key_value_heads")}
+
+
+def _head_dim(settings: Settings) -> Fields:
+    return {"head_dim": settings.take("head_dim", None)}
+
+
+def _dense(settings: Settings) -> Fields:
+    width = settings.take("intermediate_size")
+    mlp = functools.partial(
+        GatedMlp, hidden_dim=width, activation=_activation(settings)
+    )
+    return {"mlp": mlp}
+
+
+def _experts(settings: Settings, **fields: Any) -> Fields:
+    mlp = functools.partial(
+        MoE,
+        experts_per_token=settings.take("num_experts_per_tok"),
+        activation=_activation(settings),
+        **fields,
+    )
+    return {"mlp": mlp}
+
+
+def _activation(settings: Settings) -> str:
+    name = settings.take("hidden_act", "silu")
+    if name not in ACTIVATIONS:
+        settings.refuse("hidden_act", name, f"it must be one of {sorted(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def _window(settings: Settings) -> Fields:
+    return {"attention_window": settings.take("sliding_window", None)}
+
+
+def _qwen_window(settings: Settings) -> Fields:
+    """A window that is off unless `use_sliding_window`."""
+    window = settings.take("sliding_window", None)
+    used = settings.take("use_sliding_window", False)
+    return {"attention_window": window if used else None}
+
+
+def _layered_window(settings: Settings) -> Fields:
+    """As `_qwen_window`, from layer `max_window_layers` on, or for `layer_types`."""
+    window = _qwen_window(settings)["attention_window"]
+    layers = settings.take("num_hidden_layers")
+    first = settings.take("max_window_layers", layers)
+    kinds = settings.take("layer_types", [])
+    if not kinds and window is not None:
+        kinds = [_FULL] * min(first, layers) + [_SLIDING] * (layers - first)
+    if set(kinds) <= {_FULL}:
+        return {"attention_window": None}
+    if set(kinds) != {_SLIDING} or window is None:
+        settings.refuse(
+            "layer_types",
+            kinds,
+            f"they must all be {_FULL!r}, or all {_SLIDING!r} with a sliding_window",
+        )
+    return {"attention_window": window}
+
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+FAMILIES: Mapping[str, tuple[Callable[[Settings], Fields], names.Names]] = {
+    "llama": (_llama, names.DENSE),
+    "mistral": (_mistral, names.DENSE),
+    "mixtral": (_mixtral, names.MIXTRAL),
+    "qwen2": (_qwen2, names.DENSE),
+    "qwen3": (_qwen3, names.DENSE),
+    "qwen3_moe": (_qwen3_moe, names.QWEN_MOE),
+}

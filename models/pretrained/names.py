@@ -1,0 +1,74 @@
+"""Names that published files give to the tensors, by role: see `source.Source`."""
+
+from collections.abc import Mapping
+
+Names = Mapping[str, str]
+
+_LAYER = "model.layers.{layer}."
+_ATTENTION = _LAYER + "self_attn."
+_HUGGING_FACE = {
+    "embedding": "model.embed_tokens.weight",
+    "norm/scale": "model.norm.weight",
+    "output": "lm_head.weight",
+    "attention_norm/scale": _LAYER + "input_layernorm.weight",
+    "mlp_norm/scale": _LAYER + "post_attention_layernorm.weight",
+    "attention/query": _ATTENTION + "q_proj.weight",
+    "attention/key": _ATTENTION + "k_proj.weight",
+    "attention/value": _ATTENTION + "v_proj.weight",
+    "attention/output": _ATTENTION + "o_proj.weight",
+    "attention/query_bias": _ATTENTION + "q_proj.bias",
+    "attention/key_bias": _ATTENTION + "k_proj.bias",
+    "attention/value_bias": _ATTENTION + "v_proj.bias",
+    "attention/query_norm/scale": _ATTENTION + "q_norm.weight",
+    "attention/key_norm/scale": _ATTENTION + "k_norm.weight",
+}
+DENSE: Names = {
+    **_HUGGING_FACE,
+    "mlp/gate": _LAYER + "mlp.gate_proj.weight",
+    "mlp/up": _LAYER + "mlp.up_proj.weight",
+    "mlp/down": _LAYER + "mlp.down_proj.weight",
+}
+QWEN_MOE: Names = {
+    **_HUGGING_FACE,
+    "mlp/router": _LAYER + "mlp.gate.weight",
+    "mlp/gate": _LAYER + "mlp.experts.{expert}.gate_proj.weight",
+    "mlp/up": _LAYER + "mlp.experts.{expert}.up_proj.weight",
+    "mlp/down": _LAYER + "mlp.experts.{expert}.down_proj.weight",
+}
+MIXTRAL: Names = {
+    **_HUGGING_FACE,
+    "mlp/router": _LAYER + "block_sparse_moe.gate.weight",
+    "mlp/gate": _LAYER + "block_sparse_moe.experts.{expert}.w1.weight",
+    "mlp/up": _LAYER + "block_sparse_moe.experts.{expert}.w3.weight",
+    "mlp/down": _LAYER + "block_sparse_moe.experts.{expert}.w2.weight",
+}
+
+_GGUF = {
+    "embedding": "token_embd.weight",
+    "norm/scale": "output_norm.weight",
+    "output": "output.weight",
+    "attention_norm/scale": "blk.{layer}.attn_norm.weight",
+    "mlp_norm/scale": "blk.{layer}.ffn_norm.weight",
+    "attention/query": "blk.{layer}.attn_q.weight",
+    "attention/key": "blk.{layer}.attn_k.weight",
+    "attention/value": "blk.{layer}.attn_v.weight",
+    "attention/output": "blk.{layer}.attn_output.weight",
+    "attention/query_bias": "blk.{layer}.attn_q.bias",
+    "attention/key_bias": "blk.{layer}.attn_k.bias",
+    "attention/value_bias": "blk.{layer}.attn_v.bias",
+    "attention/query_norm/scale": "blk.{layer}.attn_q_norm.weight",
+    "attention/key_norm/scale": "blk.{layer}.attn_k_norm.weight",
+}
+GGUF_DENSE: Names = {
+    **_GGUF,
+    "mlp/gate": "blk.{layer}.ffn_gate.weight",
+    "mlp/up": "blk.{layer}.ffn_up.weight",
+    "mlp/down": "blk.{layer}.ffn_down.weight",
+}
+GGUF_MOE: Names = {
+    **_GGUF,
+    "mlp/router": "blk.{layer}.ffn_gate_inp.weight",
+    "mlp/gate": "blk.{layer}.ffn_gate_exps.weight",
+    "mlp/up": "blk.{layer}.ffn_up_exps.weight",
+    "mlp/down": "blk.{layer}.ffn_down_exps.weight",
+}

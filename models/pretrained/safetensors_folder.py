@@ -1,0 +1,105 @@
+"""A folder in the layout of Hugging Face: `config.json`, `model*.safetensors`."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from models.pretrained import families
+from models.pretrained.settings import Settings
+from models.pretrained.source import Source
+
+INDEX = "model.safetensors.index.json"
+
+
+def read(folder: Path) -> Source:
+    """The model of a folder.
+
+    Raises: ValueError for a file that is missing or cannot be read.
+    """
+    config = folder / "config.json"
+    settings = Settings(config, _json(config))
+    fields, names, end_ids = families.read(settings)
+    weights = _weight_files(folder)
+    tensors: dict[str, Callable[[], np.ndarray]] = {}
+    for file in weights:
+        tensors |= _tensors(file)
+    return Source(
+        path=folder,
+        files=(config, *weights),
+        fields=fields,
+        names=names,
+        unused=("rotary_emb.inv_freq",),
+        tensors=tensors,
+        end_ids=end_ids,
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        entries = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{file.parent} has no {file.name}") from None
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{file} must hold an object, got {type(entries).__name__}")
+    return entries
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The shards that an index names, or the one file there is."""
+    if (folder / INDEX).is_file():
+        shards = _json(folder / INDEX).get("weight_map", {})
+        files = [folder / name for name in sorted(set(shards.values()))]
+    else:
+        files = sorted(folder.glob("model*.safetensors"))
+        if len(files) > 1:
+            raise ValueError(f"{folder} has {len(files)} shards and no {INDEX}")
+    if not files:
+        raise ValueError(f"{folder} has no model*.safetensors")
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{folder} lacks {file.name}, which {INDEX} names")
+    return files
+
+
+def _tensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
+    """By name, what reads a tensor of one file; only the header is read now."""
+    try:
+        import safetensors
+    except ImportError:
+        raise ValueError(
+            f"{file} needs the library safetensors: pip install safetensors"
+        ) from None
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            names = list(opened.keys())
+            kinds = {name: opened.get_slice(name).get_dtype() for name in names}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{file} is not a safetensors file: {error}") from error
+    for name, kind in kinds.items():
+        if kind not in _KINDS:
+            raise ValueError(
+                f"{file}: {name!r} is stored as {kind}; supported: {sorted(_KINDS)}"
+            )
+    return {name: functools.partial(_tensor, file, name) for name in kinds}
+
+
+_KINDS = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+}
+
+
+def _tensor(file: Path, name: str) -> np.ndarray:
+    import safetensors
+
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        return opened.get_tensor(name)

@@ -1,0 +1,39 @@
+"""The tiny published models of `make parity`, and what must come out of them."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file
+
+from models import Transformer
+
+FIXTURES = Path(__file__).parent / "fixtures"
+FAMILIES = sorted(folder.name for folder in FIXTURES.iterdir())
+TOLERANCE = 1e-4  # of logits between -10 and 10, in float32
+
+
+@functools.cache
+def expected(family: str) -> dict[str, np.ndarray]:
+    """Rows of tokens as the runner packs them, and logits from `transformers`."""
+    return load_file(FIXTURES / family / "expected.safetensors")
+
+
+@jax.jit
+def _logits(model: Transformer, rows: dict[str, jax.Array]) -> jax.Array:
+    return model.head(model.trunk(rows).hidden)
+
+
+def logits(model: Transformer, rows: dict[str, np.ndarray]) -> np.ndarray:
+    arrays = {name: jnp.asarray(value) for name, value in rows.items()}
+    arrays.pop("logits")
+    return np.asarray(_logits(model, arrays))
+
+
+def largest_difference(model: Transformer, family: str) -> float:
+    """Between the logits of `model` and those of `transformers`, padding aside."""
+    rows = expected(family)
+    apart = np.abs(logits(model, rows) - rows["logits"])
+    return float(np.max(apart[rows["segment_ids"] > 0]))

@@ -1,0 +1,22 @@
+"""Logits of every family, against `transformers`: see tests/parity/build.py."""
+
+import numpy as np
+import pytest
+
+from models import pretrained
+from tests.models.pretrained.examples import (
+    FAMILIES,
+    FIXTURES,
+    TOLERANCE,
+    expected,
+    largest_difference,
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_transformers(family: str):
+    model = pretrained.open(FIXTURES / family).load()
+    difference = largest_difference(model, family)
+    print(f"{family}: {difference:.1e}")
+    assert difference < TOLERANCE
+    assert np.std(expected(family)["logits"]) > 0.5  # there is something to agree on

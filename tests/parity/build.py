@@ -1,0 +1,158 @@
+"""Tiny random models of every family, and what `transformers` computes with them.
+
+    make parity
+
+Runs in an environment of its own with CPU torch. Writes a folder a family under
+tests/models/pretrained/fixtures: `config.json` and `model.safetensors` as
+`save_pretrained` leaves them, and `expected.safetensors`: rows of tokens, the documents
+they are packed with, and logits. `make test` needs no torch to check these.
+"""
+
+# Torch and transformers are in .venv-parity, which the linters do not see.
+# pyright: reportMissingImports=false
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import torch
+import transformers
+import transformers.utils.logging as messages
+from safetensors.numpy import save_file
+
+FIXTURES = Path(__file__).parents[1] / "models" / "pretrained" / "fixtures"
+VOCAB = 64
+ROWS = [[12], [5, 7], [2, 6]]  # lengths of the documents; the last row is padded
+SIZES = {
+    "vocab_size": VOCAB,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 100.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+LINEAR = {"rope_type": "linear", "rope_theta": 100.0, "factor": 4.0}
+EXPERTS = {"num_experts_per_tok": 2}
+# By name of the fixture: the kind of configuration, and what sets it apart.
+FAMILIES = {
+    "llama": ("Llama", {}),
+    "llama3_scaling": ("Llama", {"rope_parameters": LLAMA3}),
+    "linear_scaling": ("Llama", {"rope_parameters": LINEAR, "hidden_act": "gelu"}),
+    "smollm2": ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "mistral": ("Mistral", {"sliding_window": 3}),
+    "mixtral": ("Mixtral", {"num_local_experts": 3, **EXPERTS}),
+    "qwen2": ("Qwen2", {"head_dim": 4}),
+    "qwen2_sliding": (
+        "Qwen2",
+        {
+            "head_dim": 4,
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "max_window_layers": 0,
+        },
+    ),
+    "qwen3": ("Qwen3", {"tie_word_embeddings": True}),
+    "qwen3_moe": (
+        "Qwen3Moe",
+        {
+            "num_experts": 4,
+            "moe_intermediate_size": 12,
+            "norm_topk_prob": True,
+            **EXPERTS,
+        },
+    ),
+    "qwen3_moe_plain_gates": (
+        "Qwen3Moe",
+        {
+            "num_experts": 4,
+            "moe_intermediate_size": 12,
+            "norm_topk_prob": False,
+            **EXPERTS,
+        },
+    ),
+}
+IN_BFLOAT16 = {"mistral", "qwen3"}
+
+
+def main() -> None:
+    messages.set_verbosity_error()
+    messages.disable_progress_bar()
+    for seed, (name, (kind, entries)) in enumerate(FAMILIES.items()):
+        folder = FIXTURES / name
+        shutil.rmtree(folder, ignore_errors=True)
+        draw = np.random.default_rng(seed)
+        model = random_model(kind, SIZES | entries, draw)
+        if name in IN_BFLOAT16:
+            model = model.to(torch.bfloat16)
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        )
+        save_file(expected(loaded, draw), folder / "expected.safetensors")
+        print(f"{name:24} {sum(p.numel() for p in loaded.parameters()):7,} parameters")
+    print(
+        f"torch {torch.__version__}, transformers {transformers.__version__}",
+        file=sys.stderr,
+    )
+
+
+def random_model(kind: str, entries: dict, draw: np.random.Generator):
+    """Every parameter random, norms and biases too, so that none can be left out."""
+    config = getattr(transformers, f"{kind}Config")(**entries)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = draw.normal(size=tuple(parameter.shape))
+            if "norm" in name:
+                values = 1 + 0.2 * values
+            elif parameter.ndim == 1:
+                values = 0.5 * values
+            elif "embed" not in name and "lm_head" not in name:
+                values = 1.2 * values / parameter.shape[-1] ** 0.5
+            parameter.copy_(torch.from_numpy(values))
+    return model
+
+
+@torch.no_grad()
+def expected(model, draw: np.random.Generator) -> dict[str, np.ndarray]:
+    """Rows as the runner packs them; each document's logits from a run of its own."""
+    shape = (len(ROWS), max(sum(row) for row in ROWS))
+    tokens, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
+    logits = np.zeros((*shape, VOCAB), np.float32)
+    for row, lengths in enumerate(ROWS):
+        start = 0
+        for segment, length in enumerate(lengths):
+            at = (row, slice(start, start + length))
+            tokens[at] = draw.integers(0, VOCAB, length)
+            segments[at] = segment + 1
+            positions[at] = np.arange(length)
+            ids = torch.from_numpy(tokens[at][None].astype(np.int64))
+            logits[at] = model(ids).logits[0].numpy()
+            start += length
+    return {
+        "tokens": tokens,
+        "segment_ids": segments,
+        "positions": positions,
+        "logits": logits,
+    }
+
+
+if __name__ == "__main__":
+    main()
