@@ -37,6 +37,15 @@ def first_fault(
     return None
 
 
+def first_repeated(layout: Layout, table: np.ndarray) -> Fault | None:
+    """The first record that names an entry of the best twice for one token."""
+    if layout.mode != "top_k":
+        return None
+    ids = np.sort(entry_ids(layout, table), axis=-1)
+    bad = (ids[..., 1:] == ids[..., :-1]).any((-1, -2))
+    return (int(bad.argmax()), "holds an entry twice") if bad.any() else None
+
+
 _Check = tuple[Any, Callable[[int], str]]
 
 

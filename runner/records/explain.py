@@ -7,6 +7,7 @@ import numpy as np
 
 from runner.errors import UserError
 from runner.records.record import Malformed, Record, decode
+from runner.records.rows import binding
 
 if TYPE_CHECKING:
     from runner.records.reader import Records
@@ -49,6 +50,19 @@ def other_row(record: Record, row: Mapping[str, np.ndarray]) -> str:
             what = name.replace("_", " ")
             return f"its {what} have {mine[at]} at position {at}, wanted {wanted[at]}"
     return "its binding does not agree with its own tokens"
+
+
+def own_binding(record: Record) -> dict[str, np.ndarray] | str:
+    """The row that a record was made from, or why it does not hold it."""
+    try:
+        row = record.row
+    except ValueError as error:
+        return f"does not hold its row of data: {error}"
+    if binding(row) != record.fields["binding"].tobytes():
+        return "is not of its own tokens: its binding does not agree with them"
+    if int(record.fields["targets"]) != int(row["mask"].sum()):
+        return f"has {row['mask'].sum()} targets, not {record.fields['targets']}"
+    return row
 
 
 def _index(records: "Records", number: int) -> int | None:

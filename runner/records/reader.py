@@ -1,7 +1,7 @@
 """Teacher records by row number, joined to the rows of data they were made from."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -44,8 +44,12 @@ class Records:
         """
         directory = locate(path)
         manifest = read_manifest(directory)
+        first = 0
         for shard in manifest.shards:
             file = directory / shard.name
+            if shard.first != first:
+                raise UserError(f"{file} begins with row {shard.first}, wanted {first}")
+            first += shard.count
             try:
                 size = file.stat().st_size
             except OSError:
@@ -98,7 +102,7 @@ class Records:
         """
         numbers = np.asarray(numbers)
         raw = self.read_bytes(numbers)
-        self._stack(numbers, raw)
+        self.table(numbers, raw)
         return [decode(self.layout, record) for record in raw]
 
     def join(
@@ -123,17 +127,17 @@ class Records:
           UserError: a record is missing, damaged, of another row, or no teacher's.
         """
         numbers = np.asarray(numbers)
-        table = self._stack(numbers, self.read_bytes(numbers))
+        table = self.table(numbers, self.read_bytes(numbers))
         for place, number in enumerate(numbers.tolist()):
             row = {name: x[place] for name, x in rows.items()}
             if binding(row) != table["binding"][place].tobytes():
                 record = self.read([number])[0]
-                self._refuse(
+                self.refuse(
                     number, f"is not of this row of data: {other_row(record, row)}"
                 )
         fault = checks.first_fault(self.layout, table, rows["targets"], rows["mask"])
         if fault:
-            self._refuse(int(numbers[fault[0]]), fault[1])
+            self.refuse(int(numbers[fault[0]]), fault[1])
         return arrays(table)
 
     def read_bytes(self, numbers: np.ndarray) -> list[bytes]:
@@ -164,24 +168,25 @@ class Records:
                 records[place] = record
         return records
 
-    def scan(self, *, batch: int = 256) -> Iterator[np.ndarray]:
-        """All row numbers in order, some at a time."""
-        for start in range(0, len(self), batch):
-            yield np.arange(start, min(start + batch, len(self)))
+    def table(self, numbers: np.ndarray, raw: list[bytes]) -> np.ndarray:
+        """`[B]` of the layout's dtype: undamaged records, each that of its row.
 
-    def _stack(self, numbers: np.ndarray, raw: list[bytes]) -> np.ndarray:
+        Raises:
+          UserError: one is damaged or that of another row.
+        """
         try:
             table = stack(self.layout, raw)
         except Malformed as error:
             reason, place = error.args
-            self._refuse(int(numbers[place]), reason)
+            self.refuse(int(numbers[place]), reason)
         wrong = table["index"] != numbers
         if wrong.any():
             number, found = (int(x[wrong.argmax()]) for x in (numbers, table["index"]))
-            self._refuse(number, misplaced(self, number, found))
+            self.refuse(number, misplaced(self, number, found))
         return table
 
-    def _refuse(self, number: int, reason: str) -> NoReturn:
+    def refuse(self, number: int, reason: str) -> NoReturn:
+        """Raise the UserError of one record."""
         raise UserError(f"{self.directory}, record {number}: {reason}")
 
     def _reader(self, owner: int) -> Any:

@@ -1,20 +1,34 @@
 """Sets of records to test with: rows of packed documents, and a made-up teacher."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from runner.data.vocabulary import Vocabulary, vocabulary
 from runner.records.format import Layout, encode_batch
 from runner.records.manifest import Manifest, Origin
 from runner.records.rows import foretold_positions
 from runner.records.shards import seal, shard_rows, write_shard
 
+
+def byte_vocabulary(*extra: str) -> Vocabulary:
+    """Every byte, and some more tokens."""
+    tokens = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *extra]
+    ids = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(ids, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    return vocabulary(tokenizer, end=0)
+
+
+VOCABULARY = byte_vocabulary()
 ORIGIN = Origin(
     teacher="Transformer, 2 layers",
     weights="ab" * 16,
     dtype="float32",
-    vocabulary="cd" * 16,
+    vocabulary=VOCABULARY.digest,
     end=0,
     data="ef" * 16,
 )
@@ -112,7 +126,3 @@ def put(directory, layout, records, *, of=2, origin=ORIGIN) -> Manifest | None:
         vocabulary=VOCABULARY,
         code="test",
     )
-
-
-# A stand-in: sealing asks a vocabulary only for its tokenizer's own JSON.
-VOCABULARY = SimpleNamespace(tokenizer=SimpleNamespace(to_str=lambda: "{}"))

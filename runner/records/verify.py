@@ -1,0 +1,106 @@
+"""Every byte and every record of a directory, against its manifest and each other."""
+
+from pathlib import Path
+
+import numpy as np
+
+from runner.data.record_files import sha256_of
+from runner.errors import UserError
+from runner.progress import Terminal, bar
+from runner.records import checks
+from runner.records.explain import own_binding
+from runner.records.manifest import Manifest
+from runner.records.reader import Records
+from runner.records.record import decode, entry_ids, stack
+from runner.records.rows import hits
+from runner.records.vocabularies import recorded_vocabulary
+
+_MOST = 2**26  # bytes of records held at once
+
+
+def verify(path: Path | str, terminal: Terminal | None = None) -> Manifest:
+    """Check everything that can be checked without the data and the teacher.
+
+    Each file by its sha256; the tokenizer's copy by its digest; each record by its
+    checksum, its row number, its binding to its own tokens, and its values; all of
+    them by their count, their targets and their hits.
+
+    Raises:
+      UserError: naming the first file or record that is not what it should be.
+    """
+    terminal = terminal or Terminal()
+    records = Records.open(path)
+    manifest = records.manifest
+    for number, shard in enumerate(manifest.shards):
+        _show(terminal, number / len(manifest.shards), f"sha256 of {shard.name}")
+        found = sha256_of(records.directory / shard.name)
+        if found != shard.sha256:
+            raise UserError(
+                f"{records.directory / shard.name} is altered:\n"
+                f"its sha256 is {found[:16]}..., {shard.sha256[:16]}... was recorded"
+            )
+    recorded_vocabulary(manifest, records.directory)
+    for shard in manifest.shards:
+        totals = np.zeros(2, np.int64)
+        for numbers in _batches(
+            shard.first, shard.count, records.layout.dtype.itemsize
+        ):
+            _show(terminal, numbers[0] / len(records), "records")
+            totals += _check(records, numbers)
+        if totals.tolist() != [shard.hits, shard.targets]:
+            raise UserError(
+                f"{records.directory / shard.name} holds {totals[0]} hits of "
+                f"{totals[1]} targets, {shard.hits} of {shard.targets} were recorded"
+            )
+    _show(terminal, 1.0, "records")
+    terminal.close()
+    return manifest
+
+
+def next_and_own(records: Records, numbers: np.ndarray) -> tuple[float, float]:
+    """How often the entries of some rows hit the next token, and the token itself.
+
+    A teacher recorded one position off hits the token itself.
+    """
+    raw = records.read_bytes(numbers)
+    table = stack(records.layout, raw)
+    rows = [decode(records.layout, record) for record in raw]
+    ids = entry_ids(records.layout, table)
+    mask = np.stack([row.mask for row in rows])
+    count = max(int(mask.sum()), 1)
+    rates = [
+        hits(ids, np.stack(targets), mask).sum() / count
+        for targets in ([r.targets for r in rows], [r.tokens for r in rows])
+    ]
+    return float(rates[0]), float(rates[1])
+
+
+def _check(records: Records, numbers: np.ndarray) -> np.ndarray:
+    """Refuse what is wrong with some records; their hits and targets."""
+    layout = records.layout
+    raw = records.read_bytes(numbers)
+    table = records.table(numbers, raw)
+    rows = []
+    for number, record in zip(numbers.tolist(), raw, strict=True):
+        row = own_binding(decode(layout, record))
+        if isinstance(row, str):
+            records.refuse(number, row)
+        rows.append(row)
+    targets = np.stack([row["targets"] for row in rows])
+    mask = np.stack([row["mask"] for row in rows])
+    fault = checks.first_fault(layout, table, targets, mask)
+    fault = fault or checks.first_repeated(layout, table)
+    if fault:
+        records.refuse(int(numbers[fault[0]]), fault[1])
+    counts = np.bitwise_count(table["hits"]).sum(), table["targets"].sum()
+    return np.array(counts, np.int64)
+
+
+def _batches(first: int, count: int, size: int):
+    step = max(1, min(256, _MOST // size))
+    for start in range(first, first + count, step):
+        yield np.arange(start, min(start + step, first + count))
+
+
+def _show(terminal: Terminal, fraction: float, what: str) -> None:
+    terminal.show(f"{bar(fraction, 30, terminal)} {fraction:4.0%}  {what}")
