@@ -1,6 +1,7 @@
 """What holds for every loss; a new loss adds one row to `LOSSES`."""
 
 import functools
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,31 +12,80 @@ from jax.test_util import check_grads
 import losses
 
 VOCABULARY, LAYERS, EXPERTS, CHOSEN = 7, 2, 4, 2
+BEST, DRAWS, TEMPERATURES = 3, 6, (1.0, 2.0)
+
+
+class Row(NamedTuple):
+    """A loss, and what the teacher that it is shown gives."""
+
+    loss: losses.Loss
+    teacher: Literal["whole", "best", "draws"] = "whole"
+
 
 LOSSES = {
-    "cross_entropy": losses.CrossEntropy(),
-    "smoothed_cross_entropy": losses.SmoothedCrossEntropy(epsilon=0.2),
-    "z_loss": losses.ZLoss(),
-    "router_z_loss": losses.RouterZLoss(),
-    "load_balance": losses.LoadBalance(),
-    "confidence_penalty": losses.ConfidencePenalty(),
+    "cross_entropy": Row(losses.CrossEntropy()),
+    "smoothed_cross_entropy": Row(losses.SmoothedCrossEntropy(epsilon=0.2)),
+    "z_loss": Row(losses.ZLoss()),
+    "router_z_loss": Row(losses.RouterZLoss()),
+    "load_balance": Row(losses.LoadBalance()),
+    "confidence_penalty": Row(losses.ConfidencePenalty()),
+    "logit_mse": Row(losses.LogitMse()),
+    "forward_kl": Row(losses.ForwardKl(temperature=2.0)),
+    "forward_kl_best": Row(losses.ForwardKl(temperature=2.0), "best"),
+    "forward_kl_draws": Row(losses.ForwardKl(over_records="sampled"), "draws"),
+    "reverse_kl": Row(losses.ReverseKl()),
+    "reverse_kl_best": Row(losses.ReverseKl(over_records="residual_to_target"), "best"),
+    "symmetric_kl": Row(losses.SymmetricKl(reverse_weight=0.3)),
+    "symmetric_kl_best": Row(
+        losses.SymmetricKl(over_records="renormalise_teacher"), "best"
+    ),
+    "jensen_shannon": Row(losses.JensenShannon(beta=0.3)),
+    "jensen_shannon_best": Row(losses.JensenShannon(), "best"),
+    "skew_forward_kl": Row(losses.SkewForwardKl()),
+    "skew_forward_kl_best": Row(losses.SkewForwardKl(over_records="truncate"), "best"),
+    "skew_reverse_kl": Row(losses.SkewReverseKl()),
+    "skew_reverse_kl_best": Row(losses.SkewReverseKl(), "best"),
+    "total_variation": Row(losses.TotalVariation()),
+    "total_variation_best": Row(losses.TotalVariation(), "best"),
+    "alpha_divergence": Row(losses.AlphaDivergence(order=0.3)),
+    "alpha_divergence_best": Row(losses.AlphaDivergence(), "best"),
+    "renyi_divergence": Row(losses.RenyiDivergence(order=2.0)),
+    "renyi_divergence_best": Row(
+        losses.RenyiDivergence(over_records="renormalise_both"), "best"
+    ),
+    "adaptive_kl": Row(losses.AdaptiveKl()),
+    "adaptive_kl_best": Row(losses.AdaptiveKl(temperature=2.0), "best"),
+}
+# What treats a part of its value as constant has not the gradient of its value.
+DIFFERENTIABLE = {
+    name: row
+    for name, row in LOSSES.items()
+    if not isinstance(row.loss, losses.AdaptiveKl)
 }
 
-every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+every_loss = pytest.mark.parametrize("row", LOSSES.values(), ids=LOSSES)
 
 
 def test_every_loss_has_its_row():
     public = {getattr(losses, name) for name in losses.__all__}
     concrete = {
         x
-        for x in public
-        if isinstance(x, type) and issubclass(x, losses.Loss) and x is not losses.Loss
+        for x in public - {losses.Loss, losses.Divergence}
+        if isinstance(x, type) and issubclass(x, losses.Loss)
     }
-    assert concrete == {type(loss) for loss in LOSSES.values()}
+    assert concrete == {type(row.loss) for row in LOSSES.values()}
+
+
+def test_every_divergence_has_a_row_over_records():
+    whole, stored = (
+        {type(row.loss) for row in LOSSES.values() if (row.teacher == "whole") is given}
+        for given in (True, False)
+    )
+    assert {x for x in whole if issubclass(x, losses.Divergence)} == stored
 
 
 def arrays(shape=(3, 5), *, seed=0, scale=1.0):
-    """Differentiable inputs, and the batch with its integer intermediates."""
+    """Inputs by the names that losses need, and what is not differentiated."""
     rng = np.random.default_rng(seed)
     draw = functools.partial(rng.normal, scale=scale)
     floats = {
@@ -48,11 +98,33 @@ def arrays(shape=(3, 5), *, seed=0, scale=1.0):
         "router_assignments": jnp.asarray(
             np.argsort(rng.random((*shape, LAYERS, EXPERTS)))[..., :CHOSEN], jnp.int32
         ),
+        "draws": jnp.asarray(rng.integers(0, VOCABULARY, (*shape, DRAWS)), jnp.int32),
     }
-    return floats, fixed
+    teacher = jnp.asarray(draw(size=(*shape, VOCABULARY)), jnp.float32)
+    return floats | {"teacher/logits": teacher}, fixed
 
 
-def outputs(floats, fixed):
+def teacher(gives, logits, draws):
+    logits = jax.lax.stop_gradient(logits)
+    if gives == "whole":
+        return losses.TeacherOutputs(logits=logits)
+    log_p = {T: jax.nn.log_softmax(logits / T) for T in TEMPERATURES}
+    if gives == "draws":
+        return losses.TeacherOutputs(
+            indices=draws,
+            entropies={T: -jnp.sum(jnp.exp(x) * x, -1) for T, x in log_p.items()},
+        )
+    best, indices = jax.lax.top_k(logits, BEST)
+    return losses.TeacherOutputs(
+        indices=indices,
+        logits=best,
+        log_normalizers={
+            T: jax.nn.logsumexp(logits / T, axis=-1) for T in TEMPERATURES
+        },
+    )
+
+
+def outputs(row, floats, fixed):
     return losses.Outputs(
         batch={"targets": fixed["targets"], "mask": fixed["mask"]},
         logits=floats["logits"],
@@ -60,18 +132,19 @@ def outputs(floats, fixed):
             "router_logits": floats["router_logits"],
             "router_assignments": fixed["router_assignments"],
         },
+        teacher=teacher(row.teacher, floats["teacher/logits"], fixed["draws"]),
     )
 
 
-def total(loss, floats, fixed):
+def total(row, floats, fixed):
     """The masked sum of one term, statistics over these tokens."""
-    term = losses.LossTerm(name="term", loss=loss)
-    return losses.evaluate([term], outputs(floats, fixed))["term"].total
+    term = losses.LossTerm(name="term", loss=row.loss)
+    return losses.evaluate([term], outputs(row, floats, fixed))["term"].total
 
 
-def per_token(loss, floats, fixed):
-    term = losses.LossTerm(name="term", loss=loss)
-    seen = outputs(floats, fixed)
+def per_token(row, floats, fixed):
+    term = losses.LossTerm(name="term", loss=row.loss)
+    seen = outputs(row, floats, fixed)
     masks = {"term": fixed["mask"]}
     sums = losses.statistic_sums([term], seen, masks=masks)["term"]
     count = jnp.sum(fixed["mask"], dtype=jnp.float32)
@@ -82,15 +155,15 @@ def per_token(loss, floats, fixed):
 
 @every_loss
 @pytest.mark.parametrize("shape", [(4,), (3, 5), (2, 3, 2)])
-def test_one_float32_value_per_token(loss, shape):
-    values = per_token(loss, *arrays(shape))
+def test_one_float32_value_per_token(row, shape):
+    values = jax.eval_shape(functools.partial(per_token, row), *arrays(shape))
     assert values.shape == shape
     assert values.dtype == jnp.float32
 
 
 @every_loss
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_masked_tokens_count_nothing_and_get_exactly_zero_gradient(loss, poison):
+def test_masked_tokens_count_nothing_and_get_exactly_zero_gradient(row, poison):
     floats, fixed = arrays()
     masked = ~fixed["mask"]
 
@@ -98,10 +171,10 @@ def test_masked_tokens_count_nothing_and_get_exactly_zero_gradient(loss, poison)
         wide = masked.reshape(masked.shape + (1,) * (x.ndim - masked.ndim))
         return jnp.where(wide, poison, x)
 
-    value, gradient = jax.value_and_grad(functools.partial(total, loss))(
+    value, gradient = jax.value_and_grad(functools.partial(total, row))(
         jax.tree.map(poisoned, floats), fixed
     )
-    clean_value, clean_gradient = jax.value_and_grad(functools.partial(total, loss))(
+    clean_value, clean_gradient = jax.value_and_grad(functools.partial(total, row))(
         floats, fixed
     )
     np.testing.assert_array_equal(value, clean_value)
@@ -111,10 +184,10 @@ def test_masked_tokens_count_nothing_and_get_exactly_zero_gradient(loss, poison)
 
 
 @every_loss
-def test_blocks_of_tokens_sum_to_the_whole(loss):
+def test_blocks_of_tokens_sum_to_the_whole(row):
     floats, fixed = arrays((12,))
-    term = losses.LossTerm(name="term", loss=loss)
-    whole = outputs(floats, fixed)
+    term = losses.LossTerm(name="term", loss=row.loss)
+    whole = outputs(row, floats, fixed)
     masks = {"term": fixed["mask"]}
     sums = losses.statistic_sums([term], whole, masks=masks)["term"]
     count = jnp.sum(fixed["mask"], dtype=jnp.float32)
@@ -124,38 +197,39 @@ def test_blocks_of_tokens_sum_to_the_whole(loss):
         cut = jax.tree.map(lambda x: x[start:stop], (floats, fixed))
         found = losses.per_token(
             [term],
-            outputs(*cut),
+            outputs(row, *cut),
             masks={"term": cut[1]["mask"]},
             statistics=means,
         )
         return jnp.sum(found["term"].values)
 
-    parts = block(0, 5) + block(5, 6) + block(6, 12)
-    np.testing.assert_allclose(parts, total(loss, floats, fixed), rtol=1e-6)
+    parts = block(0, 4) + block(4, 8) + block(8, 12)
+    np.testing.assert_allclose(parts, total(row, floats, fixed), rtol=1e-6)
 
 
 @every_loss
-def test_finite_at_extreme_logits(loss):
+def test_finite_at_extreme_logits(row):
     floats, fixed = arrays()
     extreme = jax.tree.map(lambda x: jnp.sign(x) * 1e4, floats)
-    value, gradient = jax.value_and_grad(functools.partial(total, loss))(extreme, fixed)
+    value, gradient = jax.value_and_grad(functools.partial(total, row))(extreme, fixed)
     assert np.isfinite(value)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(gradient))
 
 
-@every_loss
-def test_gradient_agrees_with_finite_differences(loss):
+@pytest.mark.parametrize("row", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
+def test_gradient_agrees_with_finite_differences(row):
     floats, fixed = arrays((2, 3))
+    given = {"teacher/logits": floats.pop("teacher/logits")}
     count = max(float(np.sum(fixed["mask"])), 1.0)
-    seen = outputs(floats, fixed)
+    seen = outputs(row, floats | given, fixed)
     masks = {"term": fixed["mask"]}
-    term = losses.LossTerm(name="term", loss=loss)
+    term = losses.LossTerm(name="term", loss=row.loss)
     sums = losses.statistic_sums([term], seen, masks=masks)["term"]
     means = {"term": {name: value / count for name, value in sums.items()}}
 
     def mean(floats):
         found = losses.per_token(
-            [term], outputs(floats, fixed), masks=masks, statistics=means
+            [term], outputs(row, floats | given, fixed), masks=masks, statistics=means
         )
         return jnp.sum(found["term"].values) / count
 
@@ -163,9 +237,9 @@ def test_gradient_agrees_with_finite_differences(loss):
 
 
 @every_loss
-def test_reads_only_what_it_needs(loss):
+def test_reads_only_what_it_needs(row):
     floats, fixed = arrays()
     for name in floats:
         changed = floats | {name: floats[name] * 2.0 + 1.0}
-        difference = float(total(loss, changed, fixed) - total(loss, floats, fixed))
-        assert (difference != 0.0) == (name in loss.needs), name
+        difference = float(total(row, changed, fixed) - total(row, floats, fixed))
+        assert (difference != 0.0) == (name in row.loss.needs), name
