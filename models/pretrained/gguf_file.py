@@ -1,10 +1,69 @@
-"""A `.gguf` file, the format of llama.cpp."""
+"""A `.gguf` file, the format of llama.cpp.
 
+Quantised tensors are read as float32. Queries and keys of its `llama` models lie in the
+order of interleaved rotations; they are put back into that of `rope_layout="split"`.
+"""
+
+import re
+from collections.abc import Callable
 from pathlib import Path
 
-from models.pretrained.source import Source
+import numpy as np
+
+from models.pretrained import gguf_families
+from models.pretrained.gguf_reader import GgufReader
+from models.pretrained.settings import Settings
+from models.pretrained.source import Source, nearest
+
+FREQUENCIES = "rope_freqs.weight"
 
 
 def read(file: Path) -> Source:
-    """Refuse: to come."""
-    raise ValueError(f"{file}: GGUF is not there yet")
+    """The model of a file.
+
+    Raises: ValueError for a file that is not GGUF, or of a family not supported.
+    """
+    reader = GgufReader(file)
+    family = reader.value("general.architecture", "")
+    if family not in gguf_families.FAMILIES:
+        near = nearest(family, gguf_families.FAMILIES)
+        raise ValueError(f"{file}: architecture {family!r} is not supported{near}")
+    if reader.value("split.count", 1) > 1:
+        raise ValueError(f"{file} is one part of several: merge them into one file")
+    tensors, shapes = dict(reader.tensors()), reader.shapes()
+    settings = Settings(file, reader.values(f"{family}."))
+    divided = tensors[FREQUENCIES]() if FREQUENCIES in tensors else None
+    fields, names = gguf_families.read(settings, family, divided=divided)
+    if names["embedding"] not in shapes:
+        raise ValueError(f"{file}: no tensor {names['embedding']!r}")
+    fields["vocab_size"] = shapes[names["embedding"]][0]
+    fields["tie_head"] = names["output"] not in shapes
+    if family == "llama":
+        for kind, heads in [("q", "num_heads"), ("k", "num_kv_heads")]:
+            for name in tensors:
+                if re.fullmatch(rf"blk\.\d+\.attn_{kind}\.weight", name):
+                    tensors[name] = _split_order(tensors[name], fields[heads])
+    end = reader.value("tokenizer.ggml.eos_token_id")
+    return Source(
+        path=file,
+        files=(file,),
+        fields=fields,
+        names=names,
+        unused=(FREQUENCIES,),
+        tensors=tensors,
+        end_ids=() if end is None else (end,),
+    )
+
+
+def _split_order(
+    tensor: Callable[[], np.ndarray], heads: int
+) -> Callable[[], np.ndarray]:
+    """Rows `2i, 2i + 1` of each head -> `i, i + half`."""
+
+    def read() -> np.ndarray:
+        stored = tensor()
+        rows, dim = stored.shape
+        pairs = stored.reshape(heads, rows // heads // 2, 2, dim)
+        return pairs.swapaxes(1, 2).reshape(rows, dim)
+
+    return read

@@ -1,0 +1,92 @@
+"""Families of models in `.gguf` files, by `general.architecture`."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from models import rope_scaling
+from models.mlp import GatedMlp
+from models.moe import MoE
+from models.pretrained import names
+from models.pretrained.settings import Settings
+
+# What each adds. llama.cpp renormalises the gates of all these.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {"attention_bias": True},
+    "qwen3": {"qk_norm": True},
+    "qwen3moe": {"qk_norm": True},
+}
+_HARMLESS = (
+    "context_length",
+    "feed_forward_length",  # of a mixture whose experts have a length of their own
+    "rope.scaling.finetuned",
+    "rope.scaling.original_context_length",
+    "vocab_size",
+)
+
+
+def read(
+    settings: Settings, family: str, *, divided: np.ndarray | None
+) -> tuple[dict[str, Any], names.Names]:
+    """Fields of `Transformer` but those of the embedding, and tensor names by role.
+
+    divided: what frequencies are divided by, where the file holds it as a tensor.
+
+    Raises: ValueError for an entry that is not supported.
+    """
+    dim = settings.take("embedding_length")
+    heads = settings.take("attention.head_count")
+    kv_heads = settings.take("attention.head_count_kv", heads)
+    for name, value in [("head_count", heads), ("head_count_kv", kv_heads)]:
+        if isinstance(value, list):
+            settings.refuse(f"attention.{name}", value, "it must be one number")
+    head_dim = settings.take("attention.key_length", dim // heads)
+    settings.demand("attention.value_length", head_dim)
+    settings.demand("rope.dimension_count", head_dim)
+    fields = {
+        "dim": dim,
+        "num_layers": settings.take("block_count"),
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "norm_eps": settings.take("attention.layer_norm_rms_epsilon"),
+        "rope_base": settings.take("rope.freq_base", 10_000.0),
+        "rope_scaling": _scaling(settings, divided),
+        "attention_window": settings.take("attention.sliding_window", None),
+        **FAMILIES[family],
+    }
+    experts = settings.take("expert_count", 0)
+    fields["mlp"] = _experts(settings, experts) if experts else _dense(settings)
+    settings.finish(*_HARMLESS)
+    return fields, names.GGUF_MOE if experts else names.GGUF_DENSE
+
+
+def _scaling(settings: Settings, divided: np.ndarray | None) -> Any:
+    kind = settings.take("rope.scaling.type", "none")
+    factor = settings.take("rope.scaling.factor", None)
+    if kind not in ("none", "linear"):
+        settings.refuse("rope.scaling.type", kind, "it must be 'none' or 'linear'")
+    if kind == "linear" and divided is not None:
+        settings.refuse("rope.scaling.type", kind, "the file also holds rope_freqs")
+    if kind == "linear":
+        return rope_scaling.Linear(factor=factor)
+    if divided is None:
+        return None
+    return rope_scaling.Divided(factors=tuple(divided.tolist()))
+
+
+def _dense(settings: Settings) -> functools.partial:
+    return functools.partial(GatedMlp, hidden_dim=settings.take("feed_forward_length"))
+
+
+def _experts(settings: Settings, num_experts: int) -> functools.partial:
+    length = settings.take("expert_feed_forward_length", None)
+    return functools.partial(
+        MoE,
+        num_experts=num_experts,
+        experts_per_token=settings.take("expert_used_count"),
+        hidden_dim=length or settings.take("feed_forward_length"),
+        renormalise=True,
+    )

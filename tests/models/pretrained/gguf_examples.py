@@ -1,0 +1,124 @@
+"""The tiny published models as `.gguf` files, converted as llama.cpp converts them."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import gguf
+import numpy as np
+import safetensors
+
+from tests.models.pretrained.examples import FIXTURES
+
+ARCHITECTURES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "mixtral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe",
+}
+
+
+def write(family: str, folder: Path, **entries) -> Path:
+    """The fixture `family` as a file; `entries` (`_` for `.`) join its metadata."""
+    config = json.loads((FIXTURES / family / "config.json").read_text())
+    architecture = ARCHITECTURES[config["model_type"]]
+    file = folder / f"{family}.gguf"
+    writer = gguf.GGUFWriter(file, architecture)
+    _write_metadata(writer, config)
+    for name, value in entries.items():
+        writer.add_uint32(name, value)
+    names = gguf.get_tensor_name_map(
+        gguf.MODEL_ARCH[architecture.upper()], config["num_hidden_layers"]
+    )
+    for name, tensor in _merged(_tensors(family)).items():
+        if architecture == "llama" and "q_proj" in name:
+            tensor = permuted(tensor, config["num_attention_heads"])
+        if architecture == "llama" and "k_proj" in name:
+            tensor = permuted(tensor, config["num_key_value_heads"])
+        renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert renamed, name
+        writer.add_tensor(renamed, np.ascontiguousarray(tensor))
+    if config["rope_parameters"]["rope_type"] == "llama3":
+        writer.add_tensor("rope_freqs.weight", llama3_factors(config))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def permuted(weights: np.ndarray, heads: int) -> np.ndarray:
+    """Rows `i` and `i + half` of each head become rows `2i` and `2i + 1`."""
+    rows = weights.shape[0] // heads
+    order = np.arange(rows).reshape(2, rows // 2).T.reshape(-1)
+    every = (np.arange(heads)[:, None] * rows + order).reshape(-1)
+    return weights[every]
+
+
+def llama3_factors(config: dict) -> np.ndarray:
+    """What divides each frequency, from its wavelength, as the converter has it."""
+    given, size = config["rope_parameters"], config["head_dim"]
+    context = given["original_max_position_embeddings"]
+    slow, fast = context / given["low_freq_factor"], context / given["high_freq_factor"]
+    factors = []
+    for i in range(0, size, 2):
+        wavelength = 2 * math.pi * given["rope_theta"] ** (i / size)
+        if wavelength < fast:
+            factors.append(1.0)
+        elif wavelength > slow:
+            factors.append(given["factor"])
+        else:
+            smooth = (context / wavelength - given["low_freq_factor"]) / (
+                given["high_freq_factor"] - given["low_freq_factor"]
+            )
+            factors.append(1 / ((1 - smooth) / given["factor"] + smooth))
+    return np.array(factors, np.float32)
+
+
+def _write_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
+    writer.add_rope_dimension_count(config["head_dim"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_eos_token_id(config["eos_token_id"])
+    if config["rope_parameters"]["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config["rope_parameters"]["factor"])
+    if config.get("sliding_window"):
+        writer.add_sliding_window(config["sliding_window"])
+    if "num_local_experts" in config:
+        writer.add_expert_count(config["num_local_experts"])
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+    if "moe_intermediate_size" in config:
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+
+
+def _tensors(family: str) -> dict[str, np.ndarray]:
+    file = FIXTURES / family / "model.safetensors"
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        names = list(opened.keys())
+        return {name: opened.get_tensor(name).astype(np.float32) for name in names}
+
+
+def _merged(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Experts, one tensor each, as one tensor for all of a layer."""
+    merged: dict[str, list[np.ndarray]] = {}
+    for name in sorted(tensors):
+        merged.setdefault(re.sub(r"experts\.\d+\.", "experts.", name), []).append(
+            tensors[name]
+        )
+    return {
+        name: np.stack(parts) if ".experts." in name else parts[0]
+        for name, parts in merged.items()
+    }

@@ -1,0 +1,114 @@
+"""The same models as `.gguf` files: names and order of rows are llama.cpp's."""
+
+from pathlib import Path
+
+import gguf
+import jax
+import numpy as np
+import pytest
+
+from models import pretrained
+from models.rope_scaling import Divided
+from tests.models.pretrained import gguf_examples
+from tests.models.pretrained.examples import (
+    FAMILIES,
+    FIXTURES,
+    TOLERANCE,
+    largest_difference,
+)
+
+# llama.cpp knows no plain gates of Qwen3-MoE, no GELU and no window of Qwen2.
+CONVERTED = sorted(
+    {*FAMILIES} - {"qwen3_moe_plain_gates", "linear_scaling", "qwen2_sliding"}
+)
+
+
+@pytest.mark.parametrize("family", CONVERTED)
+def test_logits_are_those_of_transformers(family: str, tmp_path: Path):
+    opened = pretrained.open(gguf_examples.write(family, tmp_path))
+    assert largest_difference(opened.load(), family) < TOLERANCE
+    assert opened.end_ids == (2,)
+
+
+def test_arrays_are_those_of_the_folder_it_was_made_of(tmp_path: Path):
+    opened = pretrained.open(gguf_examples.write("smollm2", tmp_path))
+    folder = pretrained.open(FIXTURES / "smollm2")
+    jax.tree.map(np.testing.assert_array_equal, opened.arrays(), folder.arrays())
+    assert opened.digest != folder.digest
+
+
+def test_llama3_scaling_is_factors(tmp_path: Path):
+    model = pretrained.open(gguf_examples.write("llama3_scaling", tmp_path)).model
+    scaling = model.keywords["rope_scaling"]
+    assert isinstance(scaling, Divided)
+    assert len(scaling.factors) == 4
+    assert 1 < scaling.factors[2] <= 8
+
+
+def test_linear_scaling_is_read(tmp_path: Path):
+    file = gguf_examples.write("linear_scaling", tmp_path)
+    assert pretrained.open(file).model.keywords["rope_scaling"].factor == 4.0
+
+
+def test_quantised_tensors_become_float32(tmp_path: Path):
+    draw = np.random.default_rng(0)
+    shapes = {
+        "token_embd": (64, 32),
+        "output_norm": (32,),
+        "blk.0.attn_norm": (32,),
+        "blk.0.ffn_norm": (32,),
+        "blk.0.attn_q": (32, 32),
+        "blk.0.attn_k": (32, 32),
+        "blk.0.attn_v": (32, 32),
+        "blk.0.attn_output": (32, 32),
+        "blk.0.ffn_gate": (64, 32),
+        "blk.0.ffn_up": (64, 32),
+        "blk.0.ffn_down": (32, 64),
+    }
+    file = tmp_path / "quantised.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_block_count(1)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    written = {}
+    for name, shape in shapes.items():
+        values = draw.normal(size=shape).astype(np.float32)
+        kind = gguf.GGMLQuantizationType.Q8_0 if len(shape) > 1 else None
+        stored = gguf.quantize(values, kind) if kind is not None else values
+        writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)
+        written[name] = values
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    arrays = pretrained.open(file).arrays()
+    assert {leaf.dtype for leaf in jax.tree.leaves(arrays)} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(arrays["embedding"], written["token_embd"], atol=0.02)
+    up = arrays["blocks"]["0"]["mlp"]["up"]
+    np.testing.assert_allclose(up, written["blk.0.ffn_up"].T, atol=0.02)
+
+
+def test_an_entry_that_nobody_knows_is_refused(tmp_path: Path):
+    entry = {"llama.attention.causal_twist": 3}
+    file = gguf_examples.write("llama", tmp_path, **entry)
+    with pytest.raises(ValueError, match=r"unknown entry 'attention\.causal_twist'"):
+        pretrained.open(file)
+
+
+def test_an_unknown_architecture_is_named_beside_the_nearest(tmp_path: Path):
+    file = tmp_path / "other.gguf"
+    writer = gguf.GGUFWriter(file, "qwen3vlmoe")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match=r"'qwen3vlmoe' .* did you mean 'qwen3moe'"):
+        pretrained.open(file)
+
+
+def test_a_file_that_is_not_gguf_is_named(tmp_path: Path):
+    file = tmp_path / "text.gguf"
+    file.write_text("hello, this is no model at all, but some text")
+    with pytest.raises(ValueError, match=r"text\.gguf is not a whole GGUF file"):
+        pretrained.open(file)
