@@ -39,9 +39,10 @@ def first_fault(
 
 def first_repeated(layout: Layout, table: np.ndarray) -> Fault | None:
     """The first record that names an entry of the best twice for one token."""
-    if layout.mode != "top_k":
+    ids = entry_ids(layout, table)
+    if layout.mode != "top_k" or ids is None:
         return None
-    ids = np.sort(entry_ids(layout, table), axis=-1)
+    ids = np.sort(ids, axis=-1)
     bad = (ids[..., 1:] == ids[..., :-1]).any((-1, -2))
     return (int(bad.argmax()), "holds an entry twice") if bad.any() else None
 

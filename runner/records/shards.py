@@ -5,6 +5,7 @@ under another name, closed, synced and renamed, and only then its sidecar is wri
 Without that it does not count. The manifest comes when all sidecars are there.
 """
 
+import contextlib
 import dataclasses
 import json
 import uuid
@@ -84,6 +85,7 @@ def write_shard(
         finally:
             writer.close()
         files.sync(temporary)
+        _check_whole(temporary, count)
         shard = Shard(
             name=path.name,
             first=first,
@@ -102,7 +104,8 @@ def write_shard(
         reason = str(error).splitlines()[0].partition(";")[0]
         raise UserError(f"cannot write {path}: {reason}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return shard
 
 
@@ -188,6 +191,17 @@ def remove_temporaries(directory: Path) -> None:
     files.remove_temporaries(directory)
     for path in directory.glob(f"*{TEMPORARY}"):
         path.unlink(missing_ok=True)
+
+
+def _check_whole(path: Path, count: int) -> None:
+    """Read back how many records a file has: a full disk may go unsaid."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(str(path))
+    held = reader.num_records()
+    reader.close()
+    if held != count:
+        raise OSError(f"{held} of {count} records reached the disk")
 
 
 def _firsts(shards: Iterable[Shard]) -> Iterator[int]:

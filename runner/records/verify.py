@@ -1,5 +1,6 @@
 """Every byte and every record of a directory, against its manifest and each other."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from runner.errors import UserError
 from runner.progress import Terminal, bar
 from runner.records import checks
 from runner.records.explain import own_binding
-from runner.records.manifest import Manifest
+from runner.records.layout import Layout
+from runner.records.manifest import Manifest, Shard
 from runner.records.reader import Records
 from runner.records.record import decode, entry_ids, stack
 from runner.records.rows import hits
@@ -42,9 +44,7 @@ def verify(path: Path | str, terminal: Terminal | None = None) -> Manifest:
     recorded_vocabulary(manifest, records.directory)
     for shard in manifest.shards:
         totals = np.zeros(2, np.int64)
-        for numbers in _batches(
-            shard.first, shard.count, records.layout.dtype.itemsize
-        ):
+        for numbers in _batches(shard, records.layout):
             _show(terminal, numbers[0] / len(records), "records")
             totals += _check(records, numbers)
         if totals.tolist() != [shard.hits, shard.targets]:
@@ -96,10 +96,11 @@ def _check(records: Records, numbers: np.ndarray) -> np.ndarray:
     return np.array(counts, np.int64)
 
 
-def _batches(first: int, count: int, size: int):
-    step = max(1, min(256, _MOST // size))
-    for start in range(first, first + count, step):
-        yield np.arange(start, min(start + step, first + count))
+def _batches(shard: Shard, layout: Layout) -> Iterator[np.ndarray]:
+    step = max(1, min(256, _MOST // layout.dtype.itemsize))
+    end = shard.first + shard.count
+    for start in range(shard.first, end, step):
+        yield np.arange(start, min(start + step, end))
 
 
 def _show(terminal: Terminal, fraction: float, what: str) -> None:
