@@ -10,13 +10,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runner.evaluation import Evaluation
     from runner.experiment import Experiment
+    from runner.recording import RecordTeacher
+    from runner.teachers import (
+        EmaTeacher,
+        EnsembleTeacher,
+        FusedTeacher,
+        OfflineTeacher,
+        OnlineTeacher,
+    )
 
 _HOMES = {
+    "EmaTeacher": "runner.teachers",
+    "EnsembleTeacher": "runner.teachers",
     "Evaluation": "runner.evaluation",
     "Experiment": "runner.experiment",
+    "FusedTeacher": "runner.teachers",
+    "OfflineTeacher": "runner.teachers",
+    "OnlineTeacher": "runner.teachers",
+    "RecordTeacher": "runner.recording",
 }
 
-__all__ = ["Evaluation", "Experiment"]
+__all__ = [
+    "EmaTeacher",
+    "EnsembleTeacher",
+    "Evaluation",
+    "Experiment",
+    "FusedTeacher",
+    "OfflineTeacher",
+    "OnlineTeacher",
+    "RecordTeacher",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ its own tokens and the sums are added once, after the scan: the batch axes are m
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -45,7 +45,25 @@ class Blocks:
             total, _ = self._scan(lambda block: fn(shared, block), body, tokens)
             return jax.lax.psum(total, BATCH_AXES)
 
-        return self._manual(local, tokens_out=False)(shared, tokens)
+        return self._manual(local, PartitionSpec())(shared, tokens)
+
+    def each(
+        self, fn: Callable[[Tree, Tree], Tree], shared: Tree, tokens: Tree
+    ) -> Tree:
+        """`fn(shared, block)` of every block, joined: arrays `[*b ...]`."""
+
+        def local(shared: Tree, tokens: Tree) -> Tree:
+            blocks = jax.tree.map(self._cut, tokens)
+            _, found = jax.lax.scan(
+                lambda _, block: (None, fn(shared, block)), None, blocks
+            )
+            axes = jax.tree.leaves(tokens)[0].shape[: len(self.token_axes)]
+            of_block = len(self.token_axes) if self.whole else 1
+            return jax.tree.map(
+                lambda x: self._uncut(x, (*axes, *x.shape[1 + of_block :])), found
+            )
+
+        return self._manual(local, PartitionSpec(BATCH_AXES))(shared, tokens)
 
     def gradients(
         self,
@@ -80,13 +98,15 @@ class Blocks:
             total, d_tokens = self._scan(
                 lambda block: block_gradients(block)[0], body, tokens
             )
-            return jax.lax.psum(total, BATCH_AXES), self._joined(d_tokens, tokens[0])
+            joined = jax.tree.map(
+                lambda x, like: self._uncut(x, like.shape), d_tokens, tokens[0]
+            )
+            return jax.lax.psum(total, BATCH_AXES), joined
 
-        return self._manual(local, tokens_out=True)(
-            (shared, fixed_shared), (tokens, fixed_tokens)
-        )
+        out = (PartitionSpec(), PartitionSpec(BATCH_AXES))
+        return self._manual(local, out)((shared, fixed_shared), (tokens, fixed_tokens))
 
-    def _manual(self, local: Callable, *, tokens_out: bool) -> Callable:
+    def _manual(self, local: Callable, out: Any) -> Callable:
         """`local` over each device's tokens, with all it shares made varying."""
 
         def varying(shared: Tree, tokens: Tree) -> Tree:
@@ -95,12 +115,11 @@ class Blocks:
             )
             return local(shared, tokens)
 
-        rows, everywhere = PartitionSpec(BATCH_AXES), PartitionSpec()
         return jax.shard_map(
             varying,
             mesh=self.mesh,
-            in_specs=(everywhere, rows),
-            out_specs=(everywhere, rows) if tokens_out else everywhere,
+            in_specs=(PartitionSpec(), PartitionSpec(BATCH_AXES)),
+            out_specs=out,
             axis_names=set(BATCH_AXES),
         )
 
@@ -117,31 +136,26 @@ class Blocks:
         )
         return jax.lax.scan(body, zeros, blocks)
 
-    def _units(self, x: jax.Array) -> tuple[int, int]:
+    def _units(self, shape: Sequence[int]) -> tuple[int, int]:
         """Units on this device, and units in a block: tokens, or rows of tokens."""
         tokens_in_unit = math.prod(self.token_axes[1:]) if self.whole else 1
-        units = math.prod(x.shape[: len(self.token_axes)]) // tokens_in_unit
+        units = math.prod(shape[: len(self.token_axes)]) // tokens_in_unit
         count = max(1, math.ceil(units * tokens_in_unit / self.size))
         return units, math.ceil(units / count)
 
     def _cut(self, x: jax.Array) -> jax.Array:
         """`[*b ...]` to `[blocks, block, ...]`, padded with zeros at the end."""
-        units, block = self._units(x)
+        units, block = self._units(x.shape)
         kept = 1 if self.whole else len(self.token_axes)
         flat = x.reshape((units, *x.shape[kept:]))
         count = math.ceil(units / block)
         padding = [(0, count * block - units)] + [(0, 0)] * (flat.ndim - 1)
         return jnp.pad(flat, padding).reshape((count, block, *flat.shape[1:]))
 
-    def _joined(self, blocks: Tree, like: Tree) -> Tree:
-        """`_cut` undone."""
-        return jax.tree.map(
-            lambda x, y: x.reshape((-1, *x.shape[2:]))[: self._units(y)[0]].reshape(
-                y.shape
-            ),
-            blocks,
-            like,
-        )
+    def _uncut(self, x: jax.Array, shape: Sequence[int]) -> jax.Array:
+        """`_cut` undone: `[blocks, block, ...]` to `shape`, `[*b ...]`."""
+        flat = x.reshape((-1, *x.shape[2:]))
+        return flat[: self._units(shape)[0]].reshape(shape)
 
 
 def _add(a: Tree, b: Tree) -> Tree:

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -126,23 +127,41 @@ class Checkpoints:
           UserError: the checkpoint is damaged, or a leaf is absent, unknown, or of
             another shape or dtype than asked for.
         """
-        self.wait()
         wanted = leaves.by_path(abstract)
-        saved = self._manifest(step).leaves
-        where = f"checkpoint of step {step}"
-        leaves.compare(saved, leaves.described(wanted), where=where)
-        asked = {p: leaves.placed(x) for p, x in leaves.not_empty(wanted).items()}
+        leaves.compare(
+            self._saved(step), leaves.described(wanted), where=_where(step), whole=True
+        )
+        asked = _asked(wanted)
         restored = self._orbax.restore(
             self._at(step), args=ocp.args.StandardRestore(asked)
         )
         self._settled.add(step)
-        return jax.tree.unflatten(
-            jax.tree.structure(abstract),
-            [
-                restored[path] if path in asked else leaves.empty(leaf)
-                for path, leaf in wanted.items()
-            ],
+        return _filled(abstract, wanted, restored)
+
+    def restore_part(self, step: int, abstract: Any) -> Any:
+        """As `restore`, of the leaves in `abstract` alone; no other is read.
+
+        Raises:
+          UserError: as `restore`, but for leaves that are not asked for.
+        """
+        wanted = leaves.by_path(abstract)
+        leaves.compare(
+            self._saved(step), leaves.described(wanted), where=_where(step), whole=False
         )
+        asked = _asked(wanted)
+        restored = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
+            self._at(step),
+            args=ocp.args.PyTreeRestore(
+                asked,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(asked),
+                partial_restore=True,
+            ),
+        )
+        return _filled(abstract, wanted, restored)
+
+    def _saved(self, step: int) -> Mapping[str, manifest.Leaf]:
+        self.wait()
+        return self._manifest(step).leaves
 
     def close(self) -> None:
         """Wait for the last save, then let go of the threads.
@@ -265,3 +284,22 @@ class Checkpoints:
             raise UserError(
                 f"checkpoint {self._at(step)} could not be written: {reason}"
             ) from error
+
+
+def _where(step: int) -> str:
+    return f"checkpoint of step {step}"
+
+
+def _asked(wanted: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    return {p: leaves.placed(x) for p, x in leaves.not_empty(wanted).items()}
+
+
+def _filled(abstract: Any, wanted: Mapping[str, Any], restored: Any) -> Any:
+    """The tree of `abstract`, of what was restored and of what is empty."""
+    return jax.tree.unflatten(
+        jax.tree.structure(abstract),
+        [
+            restored[path] if leaf.size else leaves.empty(leaf)
+            for path, leaf in wanted.items()
+        ],
+    )

@@ -83,21 +83,27 @@ def parameters(prepared: Prepared) -> Iterator[str]:
     size = sum(x.size for _, x in leaves)
     optimizer = sum(_local_bytes(x) for x in jax.tree.leaves(state.opt_state))
     yield f"{size:,} parameters; optimiser state {_bytes(optimizer)} per device"
+    teacher = prepared.step.teacher
+    if teacher is not None:
+        kind, arrays = teacher.describe()["kind"], jax.tree.leaves(teacher.abstract)
+        local = _bytes(sum(map(_local_bytes, arrays)))
+        count = sum(x.size for x in arrays)
+        yield f"{kind} teacher: {count:,} parameters, {local} per device"
 
 
 def cost(prepared: Prepared) -> Iterator[str]:
     """FLOPs from the jaxpr, memory from the compiler."""
-    leaves, rows = jax.tree.leaves(prepared.step.state), prepared.abstract_batch()
+    arguments = prepared.abstract_arguments()
     count = prepared.flops_per_step()
     tokens = prepared.tokens_per_step
     per_token = f"{count // tokens:,} a token"
-    bound = flops.is_lower_bound(prepared.step.compiled, leaves, rows)
+    bound = flops.is_lower_bound(prepared.step.compiled, *arguments)
     least = "at least " if bound else ""
     yield f"FLOPs       {least}{quantity(count)} in matmuls per step, {per_token}"
     peak = flops.peak(jax.devices()[0])
     if peak is not None:
         yield f"            {quantity(peak * jax.device_count())} per second at peak"
-    memory = prepared.step.compiled.lower(leaves, rows).compile().memory_analysis()
+    memory = prepared.step.compiled.lower(*arguments).compile().memory_analysis()
     if memory is None:  # not every backend tells
         return
     yield (

@@ -69,7 +69,6 @@ class Evaluator:
             self.dataset,
             batch_size=evaluation.batch_size,
             sharding=mesh_lib.batch_sharding(mesh),
-            config=config.input,
         )
         self._learnt, self._mesh, self._config = learnt, mesh, config
         self._token_bytes = np.asarray(self.dataset.vocabulary.token_bytes, np.int32)
@@ -91,7 +90,7 @@ class Evaluator:
     def _batch_sums(self, params: Tree, variables: Tree, batch: Batch) -> Tree:
         with sharding.use(self._mesh, self._config.mesh.rules):
             hidden = self._learnt.student(params, variables).trunk(batch).hidden
-            head = Head(self._learnt, params, variables, hidden)
+            head = Head(self._learnt.student, params, variables, hidden)
             tokens = {name: batch[name] for name in ("targets", "mask")}
             tokens["hidden"] = hidden
             tokens["bytes"] = jnp.asarray(self._token_bytes)[batch["targets"]]

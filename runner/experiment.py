@@ -9,6 +9,7 @@ import optax
 
 from losses import LossTerm
 from models.base import Model
+from runner.teachers.base import Teacher
 
 if TYPE_CHECKING:
     from runner.data import DataSource
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A student, the ordered list of weighted terms it learns from, and its data.
+    """A student, its teacher, the ordered list of weighted terms, and the data.
 
     student:     called with `rngs=`, under `jit`, straight into its shardings.
+    teacher:     online, or records of one; None to learn from the data alone.
     batch_size:  sequences in a global batch, over all devices and microbatches.
     evaluations: what the student is measured by, on which data.
 
@@ -35,6 +37,7 @@ class Experiment:
     num_steps: int
     batch_size: int
     seed: int = 0
+    teacher: Teacher | None = None
     evaluations: Sequence["Evaluation"] = ()
 
     def __post_init__(self):
@@ -54,13 +57,16 @@ class Experiment:
         """Refuse terms that the student cannot serve; no array is made.
 
         Raises:
-          UserError: a term needs what the student does not offer.
+          UserError: a term needs what the student does not offer, or a teacher.
         """
         from runner.state import Learnt
-        from runner.terms import check_needs
+        from runner.terms import check_needs, check_teacher
 
         learnt = Learnt(self.student, self.losses, self.optimizer)
-        check_needs(learnt.abstract_terms(), learnt.abstract_student().offers())
+        terms = learnt.abstract_terms()
+        check_needs(terms, learnt.abstract_student().offers())
+        if self.teacher is None:
+            check_teacher(terms, None)
 
     def run(self, workdir: "Workdir") -> None:
         """Train to the last step, from the newest checkpoint if there is one."""

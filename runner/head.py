@@ -1,11 +1,12 @@
-"""The student's head, as a function of just the parameters it reads."""
+"""A model's head, as a function of just the parameters it reads."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from runner.state import Learnt
+from models.base import Model
 
 Tree = Any
 
@@ -18,8 +19,14 @@ class Head:
     their gradients are summed over them.
     """
 
-    def __init__(self, learnt: Learnt, params: Tree, variables: Tree, hidden: Any):
-        self._learnt = learnt
+    def __init__(
+        self,
+        make: Callable[[Tree, Tree], Model],
+        params: Tree,
+        variables: Tree,
+        hidden: Any,
+    ):
+        self._make = make
         leaves, self._structure = jax.tree.flatten(params)
         self._shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
         shapes = jax.tree.map(
@@ -31,7 +38,7 @@ class Head:
         self._read = [id(x) in read for x in jaxpr.invars[: len(leaves)]]
 
     def leaves(self, params: Tree) -> list[jax.Array]:
-        """Those of the student's parameters that the head reads."""
+        """Those of the model's parameters that the head reads."""
         every = jax.tree.leaves(params)
         return [x for x, read in zip(every, self._read, strict=True) if read]
 
@@ -47,7 +54,7 @@ class Head:
         return self._logits(every, variables, hidden)
 
     def added(self, params: Tree, leaves: list[jax.Array]) -> Tree:
-        """A tree like the student's parameters, with `leaves` added in their places."""
+        """A tree like the model's parameters, with `leaves` added in their places."""
         given = iter(leaves)
         every = [
             jnp.add(x, next(given)) if read else x
@@ -57,4 +64,4 @@ class Head:
 
     def _logits(self, leaves: list, variables: Tree, hidden: jax.Array) -> jax.Array:
         params = jax.tree.unflatten(self._structure, leaves)
-        return self._learnt.student(params, variables).head(hidden)
+        return self._make(params, variables).head(hidden)

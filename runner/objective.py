@@ -24,15 +24,18 @@ import losses
 from models.base import Batch
 from runner import experts, runtime
 from runner.blocks import Blocks, accumulate
-from runner.head import Head
 from runner.mesh import batch_sharding
 from runner.state import Learnt
+from runner.teachers.base import Loaded
 from runner.terms import (
     capture,
+    capture_of_teacher,
     check_needs,
     check_scope,
+    check_teacher,
     scopes,
     statistical,
+    wants_teacher_logits,
 )
 from runner.trunk import Trunk, forward
 
@@ -55,6 +58,17 @@ class Gradients:
     expert_load: jax.Array | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Taught:
+    """The teacher's arrays: those that stay, and those that move with the student."""
+
+    fixed: Tree = dataclasses.field(default_factory=dict)
+    moving: Tree = dataclasses.field(default_factory=dict)
+
+
+NOTHING_TAUGHT = Taught()
+
+
 class Objective:
     """The terms over a mesh, cut into microbatches and token blocks.
 
@@ -69,18 +83,27 @@ class Objective:
         mesh: jax.sharding.Mesh,
         config: runtime.Step,
         seed: int,
+        teacher: Loaded | None = None,
     ):
         self.learnt, self.mesh, self.config, self.seed = learnt, mesh, config, seed
+        self.teacher = teacher
         self.terms = learnt.abstract_terms()
         offered = learnt.abstract_student().offers()
         check_needs(self.terms, offered)
+        check_teacher(self.terms, teacher)
         check_scope(self.terms, mesh=mesh, microbatches=config.microbatches)
         self.statistical = statistical(self.terms)
         self.has_experts = offered >= experts.NEEDS
         self.capture = capture(self.terms) | (experts.NEEDS & offered)
 
     def __call__(
-        self, params: Tree, variables: Tree, batch: Batch, step: jax.Array
+        self,
+        params: Tree,
+        variables: Tree,
+        batch: Batch,
+        step: jax.Array,
+        *,
+        teacher: Taught = NOTHING_TAUGHT,
     ) -> Gradients:
         """Gradients over the global batch, summed over its microbatches."""
         masks = {term.name: term.mask(batch) for term in self.terms}
@@ -94,10 +117,8 @@ class Objective:
                 for term in self.terms
             },
         }
-        if self.config.microbatches == 1:
-            summed = self._one(params, given, batch, masks)
-        else:
-            summed = self._many(params, given, batch, masks)
+        run = self._one if self.config.microbatches == 1 else self._many
+        summed = run(params, given, batch, masks, teacher)
         return Gradients(
             params=summed["params"],
             total=summed["total"],
@@ -108,21 +129,26 @@ class Objective:
             expert_load=summed.get("expert_load"),
         )
 
-    def _one(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> Tree:
-        trunk = self._trunk(params, given, batch, masks)
+    def _one(
+        self, params: Tree, given: Tree, batch: Batch, masks: Tree, teacher: Taught
+    ) -> Tree:
+        trunk = self._trunk(params, given, batch, masks, teacher)
         means = _means(self._statistics(params, given, trunk), given)
         return self._gradients(params, given | means, trunk)
 
-    def _many(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> Tree:
+    def _many(
+        self, params: Tree, given: Tree, batch: Batch, masks: Tree, teacher: Taught
+    ) -> Tree:
         parts = jax.tree.map(self._strided, (batch, masks))
 
-        def statistics(part: Tree) -> Tree:
-            return self._statistics(params, given, self._trunk(params, given, *part))
+        def statistics(part: tuple[Tree, Tree]) -> Tree:
+            trunk = self._trunk(params, given, *part, teacher)
+            return self._statistics(params, given, trunk)
 
         means = _means(accumulate(statistics, parts) if self.statistical else {}, given)
 
-        def gradients(part: Tree) -> Tree:
-            trunk = self._trunk(params, given, *part)
+        def gradients(part: tuple[Tree, Tree]) -> Tree:
+            trunk = self._trunk(params, given, *part, teacher)
             return self._gradients(params, given | means, trunk)
 
         return accumulate(gradients, parts)
@@ -137,7 +163,18 @@ class Objective:
         )
         return jax.lax.with_sharding_constraint(parts, placed)
 
-    def _trunk(self, params: Tree, given: Tree, batch: Batch, masks: Tree) -> Trunk:
+    def _trunk(
+        self, params: Tree, given: Tree, batch: Batch, masks: Tree, teacher: Taught
+    ) -> Trunk:
+        lesson = None
+        if self.teacher is not None:
+            lesson = self.teacher.lesson(
+                teacher.fixed,
+                teacher.moving,
+                batch,
+                capture=capture_of_teacher(self.terms),
+                logits=wants_teacher_logits(self.terms),
+            )
         return forward(
             self.learnt,
             params["student"],
@@ -146,6 +183,7 @@ class Objective:
             masks,
             capture=self.capture,
             remat=self.config.remat,
+            lesson=lesson,
         )
 
     def _statistics(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
@@ -154,12 +192,10 @@ class Objective:
             return {}
 
         def sums(shared: Tree, block: Tree) -> Tree:
-            terms, outputs = self._outputs(
-                self.statistical, trunk.head, *shared, *block
-            )
+            terms, outputs = self._outputs(self.statistical, trunk, *shared, *block)
             return losses.statistic_sums(terms, outputs, masks=block[1]["masks"])
 
-        shared = (self._read_by_blocks(params, trunk), given)
+        shared = (self._read_by_blocks(params, trunk), _with_lesson(given, trunk))
         block = (jax.lax.stop_gradient(trunk.tokens), trunk.constants)
         return self._blocks(trunk).sums(sums, shared, block)
 
@@ -170,7 +206,7 @@ class Objective:
             shared: Tree, tokens: Tree, given: Tree, constants: Tree
         ) -> tuple[jax.Array, Tree]:
             terms, outputs = self._outputs(
-                self.terms, trunk.head, shared, given, tokens, constants
+                self.terms, trunk, shared, given, tokens, constants
             )
             found = losses.per_token(
                 terms,
@@ -190,7 +226,7 @@ class Objective:
             block,
             self._read_by_blocks(params, trunk),
             trunk.tokens,
-            given,
+            _with_lesson(given, trunk),
             trunk.constants,
         )
         (d_student,) = trunk.pullback(d_tokens)
@@ -223,7 +259,7 @@ class Objective:
     def _outputs(
         self,
         terms: Sequence[losses.LossTerm],
-        head: Head,
+        trunk: Trunk,
         shared: Tree,
         given: Tree,
         tokens: Tree,
@@ -234,17 +270,29 @@ class Objective:
         hidden = jnp.where(counted[..., None], tokens["hidden"], 0)
         logits = jnp.zeros((*counted.shape, 0))
         if any("logits" in term.loss.needs for term in terms):
-            logits = head(shared["head"], given["variables"]["student"], hidden)
+            student = given["variables"]["student"]
+            logits = trunk.head(shared["head"], student, hidden)
+        teacher = None
+        if trunk.lesson is not None:
+            teacher = trunk.lesson.outputs(
+                given["lesson"], constants["teacher"], constants["batch"]
+            )
         outputs = losses.Outputs(
             batch=constants["batch"],
             logits=logits,
             intermediates={**tokens["intermediates"], **constants["intermediates"]},
+            teacher=jax.lax.stop_gradient(teacher),
             step=given["step"],
             key=jax.random.fold_in(jax.random.key(self.seed), given["step"]),
         )
         names = {term.name for term in terms}
         whole = self.learnt.terms(shared["losses"], given["variables"]["losses"])
         return [term for term in whole if term.name in names], outputs
+
+
+def _with_lesson(given: Tree, trunk: Trunk) -> Tree:
+    """With what the blocks read of the teacher's head."""
+    return given | {"lesson": {} if trunk.lesson is None else trunk.lesson.shared}
 
 
 def _means(sums: Tree, given: Tree) -> Tree:

@@ -13,8 +13,11 @@ from runner.errors import UserError
 from runner.evaluation import Evaluator
 from runner.state import Learnt, TrainState
 from runner.step import TrainStep
+from runner.teachers.base import Setting
+from runner.terms import check_scope
 
 if TYPE_CHECKING:
+    from runner.data.pipeline import Rows
     from runner.experiment import Experiment
 
 
@@ -26,6 +29,7 @@ class Prepared:
     config: runtime.Runtime
     mesh: jax.sharding.Mesh
     dataset: data.Dataset
+    rows: "Rows"
     learnt: Learnt
     step: TrainStep
     evaluators: dict[str, Evaluator]
@@ -38,7 +42,9 @@ class Prepared:
     def describe_data(self) -> dict[str, Any]:
         """The fingerprints of all data, for the work directory."""
         evaluated = {name: e.dataset.describe() for name, e in self.evaluators.items()}
-        return {"train_data": self.dataset.describe(), **evaluated}
+        teacher = self.step.teacher
+        taught = {} if teacher is None else {"teacher": teacher.describe()}
+        return {"train_data": self.dataset.describe(), **taught, **evaluated}
 
     def evaluate(self, name: str, state: TrainState) -> dict[str, float]:
         """The metrics of one evaluation: over all of it at the end, a part before."""
@@ -49,7 +55,7 @@ class Prepared:
     def batches(self, *, start: int):
         """Global batches from the step after `start` on."""
         return data.batches(
-            self.dataset,
+            self.rows,
             batch_size=self.experiment.batch_size,
             seed=self.experiment.seed,
             start=start,
@@ -59,19 +65,22 @@ class Prepared:
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes, dtypes and shardings of a global batch."""
-        rows = {"index": np.int32(0), **self.dataset[0]}
+        rows = {"index": np.zeros(1, np.int32), **self.rows.rows(np.zeros(1, np.int64))}
         placed = mesh_lib.batch_sharding(self.mesh)
         return {
             name: jax.ShapeDtypeStruct(
-                (self.experiment.batch_size, *np.shape(x)), x.dtype, sharding=placed
+                (self.experiment.batch_size, *x.shape[1:]), x.dtype, sharding=placed
             )
             for name, x in rows.items()
         }
 
     def flops_per_step(self) -> int:
         """Matmul FLOPs of one step, on all devices."""
-        leaves = jax.tree.leaves(self.step.state)
-        return flops.matmul_flops(self.step.compiled, leaves, self.abstract_batch())
+        return flops.matmul_flops(self.step.compiled, *self.abstract_arguments())
+
+    def abstract_arguments(self) -> tuple[Any, ...]:
+        """Shapes, dtypes and shardings of what the compiled step takes."""
+        return self.step.abstract_arguments(self.abstract_batch())
 
     def initial(self) -> TrainState:
         """A fresh state, made straight into its shardings."""
@@ -95,16 +104,33 @@ def prepare(experiment: "Experiment") -> Prepared:
         jax.config.update("jax_compilation_cache_dir", config.compilation.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     mesh = mesh_lib.make(config.mesh)
-    learnt = Learnt(experiment.student, experiment.losses, experiment.optimizer)
-    step = TrainStep(learnt, mesh=mesh, config=config, seed=experiment.seed)
+    learnt = Learnt(
+        experiment.student, experiment.losses, experiment.optimizer, experiment.teacher
+    )
     check_batch(
         "batch_size", experiment.batch_size, mesh, parts=config.step.microbatches
     )
     for evaluation in experiment.evaluations:
         name = f"evaluations.{evaluation.name}.batch_size"
         check_batch(name, evaluation.batch_size, mesh)
+    terms = learnt.abstract_terms()
+    check_scope(terms, mesh=mesh, microbatches=config.step.microbatches)
     dataset = experiment.train_data.load(cache=config.input.cache)
     check_vocabulary(learnt, dataset)
+    teacher = None
+    if experiment.teacher is not None:
+        teacher = experiment.teacher.load(
+            Setting(
+                vocabulary=dataset.vocabulary,
+                mesh=mesh,
+                rules=config.mesh.rules,
+                learnt=learnt,
+                cache=config.input.cache,
+            )
+        )
+    step = TrainStep(
+        learnt, mesh=mesh, config=config, seed=experiment.seed, teacher=teacher
+    )
     evaluators = {
         evaluation.name: Evaluator(evaluation, learnt, mesh=mesh, config=config)
         for evaluation in experiment.evaluations
@@ -114,6 +140,7 @@ def prepare(experiment: "Experiment") -> Prepared:
         config=config,
         mesh=mesh,
         dataset=dataset,
+        rows=dataset if teacher is None else teacher.join(dataset),
         learnt=learnt,
         step=step,
         evaluators=evaluators,

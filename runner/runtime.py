@@ -105,6 +105,26 @@ class Input:
         _positive("input", {"prefetch": self.prefetch, "threads": self.threads})
 
 
+@_section("recording")
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """Of several processes that record one teacher: how many, and which this is.
+
+    They share a work directory and write disjoint shards; process 0 holds the lock.
+    """
+
+    processes: int = 1
+    process: int = 0
+
+    def __post_init__(self):
+        _positive("recording", {"processes": self.processes})
+        if not 0 <= self.process < self.processes:
+            raise ValueError(
+                f"recording.process must be 0 to {self.processes - 1}, "
+                f"got {self.process}"
+            )
+
+
 @_section("compilation")
 @dataclasses.dataclass(frozen=True)
 class Compilation:
@@ -121,6 +141,7 @@ class Runtime:
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     step: Step = dataclasses.field(default_factory=Step)
     input: Input = dataclasses.field(default_factory=Input)
+    recording: Recording = dataclasses.field(default_factory=Recording)
     compilation: Compilation = dataclasses.field(default_factory=Compilation)
 
 

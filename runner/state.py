@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,10 @@ from models import sharding
 from models.base import Model
 from runner import mesh as mesh_lib
 from runner import optimizers
+from runner.definition import Definition
+
+if TYPE_CHECKING:
+    from runner.teachers.base import Teacher
 
 Tree = Any
 
@@ -24,6 +28,7 @@ class TrainState:
 
     params:    {"student": ..., "losses": {term: ...}}, trained.
     variables: the same layout, not trained.
+    teacher:   what moves with the student, such as its average; `{}` for most.
 
     There is no key and no data position: both are functions of the seed and the step.
     """
@@ -32,55 +37,33 @@ class TrainState:
     params: Tree
     variables: Tree
     opt_state: Tree
+    teacher: Tree
 
 
 jax.tree_util.register_dataclass(
     TrainState,
-    data_fields=["step", "params", "variables", "opt_state"],
+    data_fields=["step", "params", "variables", "opt_state", "teacher"],
     meta_fields=[],
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Definition:
-    """An `nnx.Module` without its arrays."""
-
-    graph: Any
-    params: nnx.State
-    variables: nnx.State
-
-    @classmethod
-    def of(cls, module: nnx.Module) -> "Definition":
-        """Of a real or an abstract module."""
-        return cls(*nnx.split(module, nnx.Param, ...))
-
-    def arrays(self) -> tuple[Tree, Tree]:
-        """(params, variables) as nested dicts of arrays with string keys."""
-        return _pure(self.params), _pure(self.variables)
-
-    def shardings(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> tuple:
-        """(params, variables) as nested dicts of shardings."""
-        return tuple(
-            _string_keys(sharding.parameter_shardings(state, mesh, rules))
-            for state in (self.params, self.variables)
-        )
-
-    def module(self, params: Tree, variables: Tree) -> Any:
-        """The module holding these arrays."""
-        return nnx.merge(
-            self.graph,
-            _filled(self.params, params),
-            _filled(self.variables, variables),
-        )
-
-
 class Learnt:
-    """The student and the loss terms, as definitions over a `TrainState`'s arrays."""
+    """The student and the loss terms, as definitions over a `TrainState`'s arrays.
 
-    def __init__(self, student: Any, terms: Sequence[LossTerm], optimizer: Any):
+    teacher: says what state of its own moves with the student.
+    """
+
+    def __init__(
+        self,
+        student: Any,
+        terms: Sequence[LossTerm],
+        optimizer: Any,
+        teacher: "Teacher | None" = None,
+    ):
         self._make_student = student
         self._given_terms = tuple(terms)
         self.optimizer = optimizers.relaxed(optimizer)
+        self.teacher = teacher
         modules = nnx.eval_shape(self._modules, abstract_key())
         self._definitions = {
             name: Definition.of(module) for name, module in modules.items()
@@ -131,7 +114,23 @@ class Learnt:
             params=params,
             variables=variables,
             opt_state=self.optimizer.init(params),
+            teacher=self.moving(params, variables),
         )
+
+    def moving(self, params: Tree, variables: Tree) -> Tree:
+        """The teacher's state before the first step, of a `TrainState`'s leaves."""
+        return (
+            {}
+            if self.teacher is None
+            else self.teacher.moving(_student(params, variables))
+        )
+
+    def advanced(self, state: TrainState) -> Tree:
+        """The teacher's state after the step that led to `state`."""
+        if self.teacher is None:
+            return state.teacher
+        student = _student(state.params, state.variables)
+        return self.teacher.advance(state.teacher, student, state.step)
 
     def shardings(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> TrainState:
         """A `NamedSharding` for every array of the state, optimiser's included."""
@@ -151,6 +150,7 @@ class Learnt:
                 params,
                 transform_non_params=lambda _: everywhere,
             ),
+            teacher=self.moving(params, variables),
         )
 
     def create(
@@ -184,17 +184,5 @@ def _laid_out(pairs: Mapping[str, tuple[Tree, Tree]]) -> tuple[Tree, Tree]:
     return layout(0), layout(1)
 
 
-def _pure(state: nnx.State) -> Tree:
-    return _string_keys(nnx.to_pure_dict(state))
-
-
-def _string_keys(tree: Tree) -> Tree:
-    if not isinstance(tree, Mapping):
-        return tree
-    return {str(key): _string_keys(value) for key, value in tree.items()}
-
-
-def _filled(state: nnx.State, arrays: Tree) -> nnx.State:
-    filled = jax.tree.map(lambda x: x, state)
-    nnx.replace_by_pure_dict(filled, nnx.restore_int_paths(arrays))
-    return filled
+def _student(params: Tree, variables: Tree) -> Tree:
+    return {"params": params["student"], "variables": variables["student"]}

@@ -1,5 +1,7 @@
 """The train step: gradients, optimiser, metrics, compiled once."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +13,19 @@ from clu import metrics as clu_metrics
 from models import sharding
 from models.base import Batch
 from runner import experts, runtime
-from runner.objective import Gradients, Objective
+from runner.objective import Gradients, Objective, Taught
 from runner.state import Learnt, TrainState
+from runner.teachers.base import Loaded
 
 Metrics = Mapping[str, clu_metrics.Metric]
+Tree = Any
 
 
 class TrainStep:
-    """`leaves, batch -> leaves, metrics`: the state crosses as flat, donated leaves."""
+    """`leaves, batch -> leaves, metrics`: the state crosses as flat, donated leaves.
+
+    teacher: its weights are a further argument, which is never donated.
+    """
 
     def __init__(
         self,
@@ -27,10 +34,14 @@ class TrainStep:
         mesh: jax.sharding.Mesh,
         config: runtime.Runtime,
         seed: int,
+        teacher: Loaded | None = None,
     ):
+        self.learnt, self.teacher = learnt, teacher
         self.mesh, self.rules = mesh, config.mesh.rules
         self.optimizer = learnt.optimizer
-        self.objective = Objective(learnt, mesh=mesh, config=config.step, seed=seed)
+        self.objective = Objective(
+            learnt, mesh=mesh, config=config.step, seed=seed, teacher=teacher
+        )
         self.state = learnt.abstract(mesh, self.rules)
         leaves, self._structure = jax.tree.flatten(self.state)
         self.compiled = jax.jit(
@@ -43,20 +54,38 @@ class TrainStep:
         self, leaves: list[jax.Array], batch: Batch
     ) -> tuple[list[jax.Array], Metrics]:
         """The next state's leaves; those given are consumed."""
-        return self.compiled(leaves, batch)
+        return self.compiled(leaves, batch, self.fixed)
+
+    @functools.cached_property
+    def fixed(self) -> Tree:
+        """The teacher's weights on the devices, read when first asked for."""
+        return {} if self.teacher is None else self.teacher.read()
+
+    def abstract_arguments(self, batch: Any) -> tuple[Any, Any, Any]:
+        """Shapes of what `compiled` takes; nothing is read."""
+        fixed = {} if self.teacher is None else self.teacher.abstract
+        return jax.tree.leaves(self.state), batch, fixed
 
     def unflatten(self, leaves: list[jax.Array]) -> TrainState:
         """The state that these are the leaves of."""
         return jax.tree.unflatten(self._structure, leaves)
 
-    def _on_leaves(self, leaves: list[jax.Array], batch: Batch) -> tuple:
+    def _on_leaves(self, leaves: list[jax.Array], batch: Batch, fixed: Tree) -> tuple:
         with sharding.use(self.mesh, self.rules):
-            state, metrics = self.update(self.unflatten(leaves), batch)
+            state, metrics = self.update(self.unflatten(leaves), batch, fixed)
         return jax.tree.leaves(state), metrics
 
-    def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """One optimiser step, as a pure function."""
-        found = self.objective(state.params, state.variables, batch, state.step)
+    def update(
+        self, state: TrainState, batch: Batch, fixed: Tree
+    ) -> tuple[TrainState, Metrics]:
+        """One optimiser step, as a pure function; `fixed` is the teacher's."""
+        found = self.objective(
+            state.params,
+            state.variables,
+            batch,
+            state.step,
+            teacher=Taught(fixed=fixed, moving=state.teacher),
+        )
         updates, opt_state = self.optimizer.update(
             found.params, state.opt_state, state.params
         )
@@ -65,6 +94,10 @@ class TrainStep:
             params=optax.apply_updates(state.params, updates),
             variables=state.variables,
             opt_state=opt_state,
+            teacher=state.teacher,
+        )
+        following = dataclasses.replace(
+            following, teacher=self.learnt.advanced(following)
         )
         return following, self._metrics(found, state, updates, opt_state)
 

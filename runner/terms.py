@@ -1,6 +1,7 @@
 """What a list of loss terms asks of the model and of the way a batch is cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -8,11 +9,27 @@ from losses import Loss, LossTerm
 from runner.errors import UserError, nearest
 from runner.mesh import batch_shards
 
+if TYPE_CHECKING:
+    from runner.teachers.base import Loaded
+
+
+TEACHER = "teacher/"
+
 
 def capture(terms: Sequence[LossTerm]) -> frozenset[str]:
-    """The intermediates that any term needs."""
-    needed = frozenset().union(*(term.loss.needs for term in terms))
-    return needed - {"logits"}
+    """The student's intermediates that any term needs."""
+    return frozenset(p for p in _needs(terms) if not p.startswith(TEACHER)) - {"logits"}
+
+
+def capture_of_teacher(terms: Sequence[LossTerm]) -> frozenset[str]:
+    """The teacher's intermediates that any term needs, by the teacher's own paths."""
+    paths = (p.removeprefix(TEACHER) for p in _needs(terms) if p.startswith(TEACHER))
+    return frozenset(paths) - {"logits"}
+
+
+def wants_teacher_logits(terms: Sequence[LossTerm]) -> bool:
+    """Whether any term reads the teacher's distribution."""
+    return f"{TEACHER}logits" in _needs(terms)
 
 
 def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
@@ -27,17 +44,56 @@ def scopes(terms: Sequence[LossTerm]) -> set[str]:
 
 
 def check_needs(terms: Sequence[LossTerm], offered: frozenset[str]) -> None:
-    """Refuse terms that need what the model does not offer.
+    """Refuse terms that need what the student does not offer.
 
     Raises:
       UserError: naming the term, the path and the nearest one.
     """
     for term in terms:
-        for path in sorted(term.loss.needs - {"logits"} - offered):
-            raise UserError(
-                f"losses.{term.name}: {type(term.loss).__name__} needs '{path}', which "
-                f"the student does not offer{nearest(path, offered | {'logits'})}"
-            )
+        own = {path for path in term.loss.needs if not path.startswith(TEACHER)}
+        _refuse_missing(term, own, offered | {"logits"}, "student")
+
+
+def check_teacher(terms: Sequence[LossTerm], teacher: "Loaded | None") -> None:
+    """Refuse terms that need what the teacher does not offer, or has not stored.
+
+    Raises:
+      UserError: naming the term, what it needs and what there is.
+    """
+    for term in terms:
+        paths = {p for p in term.loss.needs if p.startswith(TEACHER)}
+        if not paths:
+            continue
+        if teacher is None:
+            raise _no_teacher(term)
+        offered = {f"{TEACHER}{path}" for path in teacher.offers() | {"logits"}}
+        _refuse_missing(term, paths, offered, "teacher")
+        if teacher.stored is not None:
+            try:
+                term.loss.check_records(teacher.stored)
+            except ValueError as error:
+                raise UserError(f"losses.{term.name}: {error}") from None
+
+
+def _no_teacher(term: LossTerm) -> UserError:
+    return UserError(
+        f"losses.{term.name}: {type(term.loss).__name__} needs a teacher, and the "
+        "experiment has none (teacher=runner.OnlineTeacher(...) or OfflineTeacher(...))"
+    )
+
+
+def _refuse_missing(
+    term: LossTerm, needed: Iterable[str], offered: Iterable[str], who: str
+) -> None:
+    for path in sorted(set(needed) - set(offered)):
+        raise UserError(
+            f"losses.{term.name}: {type(term.loss).__name__} needs '{path}', which "
+            f"the {who} does not offer{nearest(path, offered)}"
+        )
+
+
+def _needs(terms: Sequence[LossTerm]) -> frozenset[str]:
+    return frozenset().union(*(term.loss.needs for term in terms))
 
 
 def check_scope(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from models.base import Batch
 from runner.head import Head
 from runner.state import Learnt
+from runner.teachers.base import Lesson
 
 Tree = Any
 
@@ -19,7 +20,8 @@ class Trunk:
     """A microbatch after its trunk, every array `[*b ...]`.
 
     tokens:    what is differentiated: hidden, and the intermediates that can be.
-    constants: what is not: batch, masks by term, integer intermediates.
+    constants: what is not: batch, masks by term, integer intermediates, what the
+               teacher has for each token.
     pullback:  cotangents of `tokens` to those of the student's parameters.
     """
 
@@ -27,6 +29,7 @@ class Trunk:
     constants: Tree
     pullback: Callable[[Tree], tuple[Tree]]
     head: Head
+    lesson: Lesson | None
 
     @property
     def intermediates(self) -> dict[str, jax.Array]:
@@ -43,8 +46,9 @@ def forward(
     *,
     capture: frozenset[str],
     remat: str,
+    lesson: Lesson | None = None,
 ) -> Trunk:
-    """Run the student's trunk, keeping its vjp."""
+    """Run the student's trunk, keeping its vjp; `lesson` is of the same microbatch."""
 
     def trunk(params: Tree) -> tuple[Tree, Tree]:
         seen = learnt.student(params, variables).trunk(
@@ -60,9 +64,11 @@ def forward(
             "batch": _tokenwise(batch),
             "masks": masks,
             "intermediates": integers,
+            "teacher": {} if lesson is None else lesson.tokens,
         },
         pullback=pullback,
-        head=Head(learnt, params, variables, tokens["hidden"]),
+        head=Head(learnt.student, params, variables, tokens["hidden"]),
+        lesson=lesson,
     )
 
 

@@ -4,6 +4,7 @@
     command.txt                            every start: time, place and command line
     versions.json  operative.gin           what it last ran with
     data.json                              fingerprints of the data
+    tokenizer.json                         whose ids the student speaks
     metrics.jsonl  events/  report.html    what came out
     checkpoints/                           where it goes on from
     lock                                   held while a run writes here
@@ -94,6 +95,12 @@ class Workdir:
                 f"the data changed since {self.path} began:\n{_shown(changes)}\n"
                 "Give the new data another --workdir, or bring the old data back."
             )
+
+    def record_tokenizer(self, definition: str) -> None:
+        """Write the data's `tokenizer.json`: a student may teach later."""
+        path = self.path / "tokenizer.json"
+        if self.writes and not path.exists():
+            files.write_atomic(path, definition)
 
 
 @contextlib.contextmanager

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from runner.data.dataset import Dataset
     from runner.data.documents import Document, Documents, JsonLines, TextFiles
     from runner.data.library_text import python_library_text
-    from runner.data.pipeline import Batches, batches, evaluation_batches
+    from runner.data.pipeline import (
+        Batches,
+        batches,
+        evaluation_batches,
+        numbered_batches,
+    )
     from runner.data.python_library import PythonLibrary
-    from runner.data.source import DataSource, TokenizedText
+    from runner.data.source import DataSource, Part, TokenizedText
     from runner.data.token_records import TokenRecords
     from runner.data.tokenizer import ByteBpe, TokenizerFile, TokenizerSource
     from runner.data.vocabulary import Vocabulary
@@ -37,6 +42,7 @@ _HOMES = {
     "Document": "documents",
     "Documents": "documents",
     "JsonLines": "documents",
+    "Part": "source",
     "PythonLibrary": "python_library",
     "TextFiles": "documents",
     "TokenRecords": "token_records",
@@ -47,6 +53,7 @@ _HOMES = {
     "baselines": "baseline",
     "batches": "pipeline",
     "evaluation_batches": "pipeline",
+    "numbered_batches": "pipeline",
     "python_library_text": "library_text",
 }
 
@@ -59,6 +66,7 @@ __all__ = [
     "Document",
     "Documents",
     "JsonLines",
+    "Part",
     "PythonLibrary",
     "TextFiles",
     "TokenRecords",
@@ -69,6 +77,7 @@ __all__ = [
     "baselines",
     "batches",
     "evaluation_batches",
+    "numbered_batches",
     "python_library_text",
 ]
 

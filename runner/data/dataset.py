@@ -23,6 +23,7 @@ class Dataset:
     documents:   digest of the documents' names and contents.
     read:        the texts again, one a document, for baselines over bytes.
     description: what else `describe` is to say.
+    chosen:      numbers of the packing's rows that are rows here; None for all.
     """
 
     packing: Packing
@@ -30,10 +31,11 @@ class Dataset:
     documents: str
     read: Callable[[], Iterable[str]]
     description: Mapping[str, Any]
+    chosen: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Rows."""
-        return len(self.packing)
+        return len(self.packing) if self.chosen is None else len(self.chosen)
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         """One row: tokens, targets, mask, segment_ids, positions, each `[T]`."""
@@ -41,7 +43,22 @@ class Dataset:
 
     def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         """The rows `numbers` `[b]`, each array `[b, T]`."""
+        if self.chosen is not None:
+            numbers = self.chosen[numbers]
         return self.packing.rows(numbers)
+
+    def part(self, num_rows: int) -> "Dataset":
+        """`num_rows` of these rows, spread evenly over all of them.
+
+        Raises:
+          UserError: there are fewer.
+        """
+        if num_rows > len(self):
+            raise UserError(f"num_rows is {num_rows}, the data has {len(self)} rows")
+        chosen = np.arange(num_rows, dtype=np.int64) * len(self) // num_rows
+        if self.chosen is not None:
+            chosen = self.chosen[chosen]
+        return dataclasses.replace(self, chosen=chosen)
 
     @property
     def sequence_length(self) -> int:
@@ -72,6 +89,8 @@ class Dataset:
         )
         hashed.update(self.packing.offsets.data)
         hashed.update(self.packing.tokens.data)
+        if self.chosen is not None:
+            hashed.update(b" rows " + self.chosen.astype("<i8").tobytes())
         return hashed.hexdigest()
 
     def describe(self) -> dict[str, Any]:

@@ -89,7 +89,6 @@ def evaluation_batches(
     *,
     batch_size: int,
     sharding: Sharding,
-    config: "Input",
     limit: int | None = None,
 ) -> Iterator[Batch]:
     """Each row once and in order; the last batch is filled up with masked rows.
@@ -98,13 +97,23 @@ def evaluation_batches(
     it: always the same ones, and not only those of its first documents. A row that only
     fills up has index -1.
     """
-    place = _Placement(sharding, batch_size)
     wanted = len(dataset) if limit is None else min(limit * batch_size, len(dataset))
     chosen = np.arange(wanted) * len(dataset) // max(wanted, 1)
-    padded = np.full(-(-wanted // batch_size) * batch_size, -1)
-    padded[:wanted] = chosen
-    for numbers in padded.reshape(-1, batch_size):
-        yield place(_read(dataset, numbers[place.rows]))
+    return numbered_batches(dataset, chosen, batch_size=batch_size, sharding=sharding)
+
+
+def numbered_batches(
+    dataset: Rows, numbers: np.ndarray, *, batch_size: int, sharding: Sharding
+) -> Iterator[Batch]:
+    """The rows `numbers`, in order; the last batch is filled up with masked rows.
+
+    A row that only fills up has index -1.
+    """
+    place = _Placement(sharding, batch_size)
+    padded = np.full(-(-len(numbers) // batch_size) * batch_size, -1)
+    padded[: len(numbers)] = numbers
+    for chosen in padded.reshape(-1, batch_size):
+        yield place(_read(dataset, chosen[place.rows]))
 
 
 class _Steps:

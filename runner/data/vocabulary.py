@@ -105,6 +105,25 @@ def vocabulary(tokenizer: Tokenizer, *, end: int) -> Vocabulary:
     )
 
 
+def differences(theirs: Vocabulary, ours: Vocabulary) -> str:
+    """The first ids that do not stand for the same, in words; "" when all do."""
+    size = max(theirs.size, ours.size)
+    wrong = [i for i in range(size) if _said(theirs, i) != _said(ours, i)]
+    if not wrong:
+        return ""
+    shown = [f"{i} is {_said(theirs, i)} there, {_said(ours, i)} here" for i in wrong]
+    more = f" (and {len(wrong) - 2:,} more)" if len(wrong) > 2 else ""
+    return f"token {'; '.join(shown[:2])}{more}"
+
+
+def _said(vocabulary: Vocabulary, index: int) -> str:
+    if index >= vocabulary.size:
+        return "not one"
+    if index in vocabulary.special:
+        return f"special {vocabulary.tokenizer.id_to_token(index)!r}"
+    return repr(vocabulary.pieces[index].decode(errors="backslashreplace"))
+
+
 def special_tokens(tokenizer: Tokenizer) -> list[str]:
     """Names of the special tokens."""
     added: Iterable[AddedToken] = tokenizer.get_added_tokens_decoder().values()

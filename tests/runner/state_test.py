@@ -86,7 +86,7 @@ def head_leaves(learnt):
     state = jax.eval_shape(learnt.initial, jax.random.key(0))
     hidden = jax.ShapeDtypeStruct((2, 3, 32), np.float32)
     params = state.params["student"]
-    head = Head(learnt, params, state.variables["student"], hidden)
+    head = Head(learnt.student, params, state.variables["student"], hidden)
     return {x.shape for x in head.leaves(params)}
 
 

@@ -115,7 +115,7 @@ def test_it_compiles_once():
 
 def test_nearly_all_of_the_state_is_donated():
     made, leaves, _ = make()
-    memory = made.compiled.lower(leaves, batch(made)).compile().memory_analysis()
+    memory = made.compiled.lower(leaves, batch(made), {}).compile().memory_analysis()
     size = sum(x.addressable_shards[0].data.nbytes for x in leaves)
     assert memory.alias_size_in_bytes >= 0.99 * size
 
@@ -125,13 +125,13 @@ def test_the_head_costs_three_matmuls():
     costs = []
     for vocabulary in (VOCABULARY, 2 * VOCABULARY):
         made, leaves, _ = make(token_block=4, vocabulary=vocabulary)
-        costs.append(flops.matmul_flops(made.compiled, leaves, batch(made)))
+        costs.append(flops.matmul_flops(made.compiled, leaves, batch(made), {}))
     assert costs[1] - costs[0] == 6 * BATCH * LENGTH * DIM * VOCABULARY
 
 
 def test_no_array_of_tokens_by_vocabulary_exists():
     made, leaves, _ = make(token_block=4)
-    jaxpr = jax.make_jaxpr(made.compiled)(leaves, batch(made)).jaxpr
+    jaxpr = jax.make_jaxpr(made.compiled)(leaves, batch(made), {}).jaxpr
     rows = {math.prod(s[:-1]) for s in _shapes(jaxpr) if s[-1:] == (VOCABULARY,)}
     assert max(rows) == 4
 

@@ -167,7 +167,7 @@ def evaluated(data, size, sharding=ONE, limit=None):
     return [
         jax.tree.map(np.asarray, batch)
         for batch in evaluation_batches(
-            data, batch_size=size, sharding=sharding, config=Input(), limit=limit
+            data, batch_size=size, sharding=sharding, limit=limit
         )
     ]
 

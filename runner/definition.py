@@ -1,0 +1,61 @@
+"""An `nnx.Module` taken apart: its structure, and its arrays as plain nested dicts."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from models import sharding
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """An `nnx.Module` without its arrays."""
+
+    graph: Any
+    params: nnx.State
+    variables: nnx.State
+
+    @classmethod
+    def of(cls, module: nnx.Module) -> "Definition":
+        """Of a real or an abstract module."""
+        return cls(*nnx.split(module, nnx.Param, ...))
+
+    def arrays(self) -> tuple[Tree, Tree]:
+        """(params, variables) as nested dicts of arrays with string keys."""
+        return _pure(self.params), _pure(self.variables)
+
+    def shardings(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> tuple:
+        """(params, variables) as nested dicts of shardings."""
+        return tuple(
+            _string_keys(sharding.parameter_shardings(state, mesh, rules))
+            for state in (self.params, self.variables)
+        )
+
+    def module(self, params: Tree, variables: Tree) -> Any:
+        """The module holding these arrays."""
+        return nnx.merge(
+            self.graph,
+            _filled(self.params, params),
+            _filled(self.variables, variables),
+        )
+
+
+def _pure(state: nnx.State) -> Tree:
+    return _string_keys(nnx.to_pure_dict(state))
+
+
+def _string_keys(tree: Tree) -> Tree:
+    if not isinstance(tree, Mapping):
+        return tree
+    return {str(key): _string_keys(value) for key, value in tree.items()}
+
+
+def _filled(state: nnx.State, arrays: Tree) -> nnx.State:
+    filled = jax.tree.map(lambda x: x, state)
+    nnx.replace_by_pure_dict(filled, nnx.restore_int_paths(arrays))
+    return filled

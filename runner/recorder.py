@@ -1,0 +1,207 @@
+"""A teacher's outputs as records: computed on the mesh, encoded on the host."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models import sharding
+from models.base import Batch
+from runner import data, runtime
+from runner import mesh as mesh_lib
+from runner.blocks import Blocks
+from runner.errors import UserError
+from runner.records import format as record_format
+from runner.records import manifest, shards
+from runner.records.layout import Layout
+from runner.teachers.base import Lesson, Setting
+
+if TYPE_CHECKING:
+    from runner.recording import RecordTeacher
+
+Tree = Any
+
+
+class Recorder:
+    """A recording made ready on the devices at hand; its parts are pure functions.
+
+    alone: whether no other process writes.
+    """
+
+    def __init__(self, job: "RecordTeacher"):
+        from runner.prepared import check_batch
+
+        config = runtime.current()
+        self._job, self._config = job, config
+        self._mesh = mesh_lib.make(config.mesh)
+        check_batch("batch_size", job.batch_size, self._mesh)
+        self.dataset = job.data.load(cache=config.input.cache)
+        self._vocabulary = self.dataset.vocabulary
+        self._teacher = job.teacher.load(
+            Setting(
+                vocabulary=self._vocabulary,
+                mesh=self._mesh,
+                rules=config.mesh.rules,
+                cache=config.input.cache,
+            )
+        )
+        if self._teacher.stored is not None:
+            raise UserError("teacher: records cannot be recorded again; copy them")
+        self._origin = self._made_from()
+        whole = job.mode.name == "full"
+        self.layout = Layout(
+            mode=job.mode.name,  # pyright: ignore[reportArgumentType] - Layout checks it
+            entries=job.mode.entries(self._vocabulary.size),
+            vocab_size=self._vocabulary.size,
+            sequence_length=self.dataset.sequence_length,
+            temperatures=() if whole else tuple(map(float, job.temperatures)),
+            origin=self._origin.digest,
+        )
+        self.num_shards = math.ceil(len(self.dataset) / job.shard_size)
+        self.alone = config.recording.processes == 1
+        self._compiled = jax.jit(self._entries)
+        self._fixed: Tree = None
+
+    def describe(self) -> dict[str, Any]:
+        """What must be the same when the recording goes on."""
+        return {"data": self.dataset.describe(), "teacher": self._teacher.describe()}
+
+    def missing(self, directory: Path) -> Iterator[int]:
+        """Numbers of this process's shards that are not written yet."""
+        share = self._config.recording
+        done = shards.finished_shards(directory, self.num_shards, self.layout)
+        for number in range(share.process, self.num_shards, share.processes):
+            if number not in done:
+                yield number
+
+    def records(self, rows: range) -> Iterator[bytes]:
+        """Encoded records of some rows; a batch is computed while one is encoded."""
+        if self._fixed is None:
+            self._fixed = self._teacher.read()
+        numbers = np.arange(rows.start, rows.stop)
+        batches = data.numbered_batches(
+            self.dataset,
+            numbers,
+            batch_size=self._job.batch_size,
+            sharding=mesh_lib.batch_sharding(self._mesh),
+        )
+        unread = None
+        for batch in batches:
+            found = self._compiled(self._fixed, batch)
+            if unread is not None:
+                yield from self._encoded(*unread)
+            unread = batch["index"], found
+        if unread is not None:
+            yield from self._encoded(*unread)
+
+    def seal(self, directory: Path) -> manifest.Manifest | None:
+        """Write the manifest, if every process's shards are there."""
+        return shards.seal(
+            directory,
+            of=self.num_shards,
+            layout=self.layout,
+            origin=self._origin,
+            records=len(self.dataset),
+            vocabulary=self._vocabulary,
+        )
+
+    def _made_from(self) -> manifest.Origin:
+        job = self._job
+        arrays = jax.tree.leaves(self._teacher.abstract)
+        drawn = job.mode.name == "sampled"
+        return manifest.Origin(
+            teacher=self._teacher.describe()["kind"],
+            weights=job.teacher.identity(),
+            dtype=str(arrays[0].dtype) if arrays else "",
+            vocabulary=self._vocabulary.digest,
+            end=self._vocabulary.end,
+            data=self.dataset.fingerprint,
+            sampling=(float(job.temperatures[0]), job.seed) if drawn else None,
+        )
+
+    def _encoded(self, index: jax.Array, found: Mapping[str, jax.Array]) -> list[bytes]:
+        numbers = np.asarray(index)
+        real = numbers >= 0
+        return record_format.encode_batch(
+            self.layout,
+            indices=numbers[real],
+            rows=self.dataset.rows(numbers[real]),
+            stored={name: np.asarray(x)[real] for name, x in found.items()},
+        )
+
+    def _entries(self, fixed: Tree, batch: Batch) -> dict[str, jax.Array]:
+        """What is stored for a batch, `[B T ...]`."""
+        with sharding.use(self._mesh, self._config.mesh.rules):
+            lesson = self._teacher.lesson(
+                fixed, {}, batch, capture=frozenset(), logits=True
+            )
+            blocks = Blocks(
+                mesh=self._mesh,
+                token_axes=batch["tokens"].shape,
+                size=self._config.step.token_block,
+            )
+            tokens = {"lesson": lesson.tokens, "tokens": batch["tokens"]}
+            if self._job.mode.name == "sampled":
+                tokens["uniform"] = self._uniform(batch)
+
+            def block(shared: Tree, block: Tree) -> dict[str, jax.Array]:
+                return self._block(lesson, shared, block)
+
+            return blocks.each(block, lesson.shared, tokens)
+
+    def _block(self, lesson: Lesson, shared: Tree, block: Tree) -> dict[str, jax.Array]:
+        logits = lesson.outputs(shared, block["lesson"], {}).logits
+        assert logits is not None  # records are refused
+        logits = logits.astype(jnp.float32)
+        if self._job.mode.name == "full":
+            return {"logits": logits}
+        logits = logits - jnp.max(logits, axis=-1, keepdims=True)
+        found = {"log_normalizers": self._by_temperature(logits, jax.nn.logsumexp)}
+        if self._job.mode.name == "top_k":
+            best, indices = jax.lax.top_k(logits, self.layout.entries)
+            return {**found, "logits": best, "indices": indices}
+        return {
+            **found,
+            "entropies": self._by_temperature(logits, _entropy),
+            "indices": _draws(logits / self.layout.temperatures[0], block["uniform"]),
+        }
+
+    def _by_temperature(self, logits: jax.Array, fn: Any) -> jax.Array:
+        """`[*b temperatures]`."""
+        columns = [fn(logits / t, axis=-1) for t in self.layout.temperatures]
+        return jnp.stack(columns, axis=-1)
+
+    def _uniform(self, batch: Batch) -> jax.Array:
+        """`[B T n]` in [0, 1), a function of the seed and the row alone."""
+        key = jax.random.key(self._job.seed)
+        shape = (batch["tokens"].shape[1], self.layout.entries)
+
+        def row(index: jax.Array) -> jax.Array:
+            return jax.random.uniform(jax.random.fold_in(key, index), shape)
+
+        return jax.vmap(row)(batch["index"])
+
+
+def _entropy(logits: jax.Array, axis: int) -> jax.Array:
+    """Of `softmax(logits)`, nats."""
+    log_p = jax.nn.log_softmax(logits, axis=axis)
+    return jnp.sum(-jnp.exp(log_p) * jnp.maximum(log_p, -1e4), axis=axis)
+
+
+def _draws(logits: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Ids `[*b n]` from `softmax(logits)` by its inverse distribution function."""
+    reached = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
+    wanted = uniform * reached[..., -1:]
+    last = logits.shape[-1] - 1
+
+    def one(reached: jax.Array, wanted: jax.Array) -> jax.Array:
+        return jnp.searchsorted(reached, wanted, side="right")
+
+    found = jax.vmap(one)(
+        reached.reshape(-1, reached.shape[-1]), wanted.reshape(-1, wanted.shape[-1])
+    )
+    return jnp.minimum(found, last).astype(jnp.int32).reshape(uniform.shape)

@@ -1,0 +1,46 @@
+"""Teachers: models on the devices, mixtures of them, or records of their outputs.
+
+A node of the graph (`Teacher`) is declared for free and `load`ed for a run; what comes
+of it (`Loaded`) is a pure function of arrays, called inside the step. Names are
+imported when they are first used: orbax waits for the first teacher.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.teachers.base import Lesson, Loaded, Setting, Teacher
+    from runner.teachers.combined import EnsembleTeacher, FusedTeacher
+    from runner.teachers.ema import EmaTeacher
+    from runner.teachers.offline import OfflineTeacher
+    from runner.teachers.online import OnlineTeacher
+
+_HOMES = {
+    "EmaTeacher": "ema",
+    "EnsembleTeacher": "combined",
+    "FusedTeacher": "combined",
+    "Lesson": "base",
+    "Loaded": "base",
+    "OfflineTeacher": "offline",
+    "OnlineTeacher": "online",
+    "Setting": "base",
+    "Teacher": "base",
+}
+
+__all__ = [
+    "EmaTeacher",
+    "EnsembleTeacher",
+    "FusedTeacher",
+    "Lesson",
+    "Loaded",
+    "OfflineTeacher",
+    "OnlineTeacher",
+    "Setting",
+    "Teacher",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'runner.teachers' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"runner.teachers.{_HOMES[name]}"), name)

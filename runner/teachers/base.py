@@ -1,0 +1,147 @@
+"""What every teacher is: a node of the graph, and what a run makes of it."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+import losses
+from models import sharding
+from models.base import Batch
+
+if TYPE_CHECKING:
+    from runner.data.dataset import Dataset
+    from runner.data.pipeline import Rows
+    from runner.data.vocabulary import Vocabulary
+    from runner.state import Learnt
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Where a teacher is to teach.
+
+    learnt: the student; None where there is none (recording).
+    cache:  directory of what is worth keeping.
+    """
+
+    vocabulary: "Vocabulary"
+    mesh: jax.sharding.Mesh
+    rules: sharding.Rules
+    learnt: "Learnt | None" = None
+    cache: str = ""
+
+
+class Teacher(abc.ABC):
+    """A source of distributions over the vocabulary, as declared in a graph.
+
+    A teacher may have state that moves with the student. It is part of the train state,
+    so that it is sharded, checkpointed and resumed like the student itself; `moving`
+    and `advance` only rearrange and mix trees of the student's
+    `{"params": ..., "variables": ...}`.
+    """
+
+    def check(self) -> None:
+        """Cheap checks, made before any device work.
+
+        Raises:
+          UserError: a file is missing.
+        """
+        return
+
+    @abc.abstractmethod
+    def load(self, setting: Setting) -> "Loaded":
+        """The teacher, checked against the setting; no array is read yet.
+
+        Raises:
+          UserError: it is not what it should be, or speaks another vocabulary.
+        """
+
+    def identity(self) -> str:
+        """32 hexadecimal digits: equal when the teacher's every weight is.
+
+        Raises:
+          UserError: it has none of its own (it moves, or it is records).
+        """
+        from runner.errors import UserError
+
+        raise UserError(f"a {type(self).__name__} has no weights of its own")
+
+    def moving(self, student: Tree) -> Tree:
+        """Its state before the first step, a tree of leaves of `student`."""
+        del student
+        return {}
+
+    def advance(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+        """Its state after `step` (int32, from 1), given the student's then."""
+        del student, step
+        return moving
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What a teacher makes of one microbatch, before any head.
+
+    tokens:  arrays `[*b ...]`, cut into blocks beside the student's.
+    shared:  arrays that every block reads (its head).
+    outputs: `(shared, tokens, batch) -> TeacherOutputs`, the last two of one block.
+    """
+
+    tokens: Tree
+    shared: Tree
+    outputs: Callable[[Tree, Tree, Batch], losses.TeacherOutputs]
+
+
+class Loaded(abc.ABC):
+    """A teacher made ready for a mesh and a vocabulary.
+
+    abstract: shapes and shardings of the arrays that stay as they are: arguments of the
+              compiled step, never donated, never in the optimiser.
+    stored:   what records hold; None for a teacher that is a model.
+    """
+
+    abstract: Tree = {}  # noqa: RUF012 - an empty tree, read and never written
+    stored: losses.Stored | None = None
+
+    def read(self) -> Tree:
+        """The arrays of `abstract`, on the devices."""
+        return {}
+
+    @abc.abstractmethod
+    def lesson(
+        self,
+        fixed: Tree,
+        moving: Tree,
+        batch: Batch,
+        *,
+        capture: frozenset[str],
+        logits: bool,
+    ) -> Lesson:
+        """Its forward pass over a microbatch, under `jit`.
+
+        Args:
+          fixed: the arrays of `read`.
+          moving: those of `Teacher.moving`.
+          batch: the student's, packing and positions included.
+          capture: intermediates wanted, from `offers`.
+          logits: whether the distribution is wanted too.
+        """
+
+    def offers(self) -> frozenset[str]:
+        """Every path that `capture` may name."""
+        return frozenset()
+
+    def join(self, dataset: "Dataset") -> "Rows":
+        """The data's rows with what this teacher has stored for them.
+
+        Raises:
+          UserError: it was stored for other data.
+        """
+        return dataset
+
+    @abc.abstractmethod
+    def describe(self) -> Mapping[str, Any]:
+        """For the work directory: what must be the same when a run goes on."""

@@ -1,0 +1,210 @@
+"""Several teachers as one: mixtures of their distributions, sums of their logits."""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+import losses
+from models.base import Batch
+from runner.errors import UserError
+from runner.teachers.base import Lesson, Loaded, Setting, Teacher
+
+Tree = Any
+Combine = Callable[[Sequence[jax.Array]], jax.Array]
+
+
+class Combined(Teacher):
+    """Teachers whose whole logits, on the same tokens, become one teacher's."""
+
+    @abc.abstractmethod
+    def members(self) -> Mapping[str, Teacher]:
+        """The teachers by name, in order."""
+
+    @abc.abstractmethod
+    def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
+        """Logits `[*b v]` of the members, in order, to one `[*b v]`."""
+
+    def check(self) -> None:
+        for name, member in self.members().items():
+            try:
+                member.check()
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from None
+
+    def identity(self) -> str:
+        import hashlib
+
+        parts = [member.identity() for member in self.members().values()]
+        said = f"{self.describe()} {parts}".encode()
+        return hashlib.blake2b(said, digest_size=16).hexdigest()
+
+    @abc.abstractmethod
+    def describe(self) -> Mapping[str, Any]:
+        """What the combination is, less the members."""
+
+    def load(self, setting: Setting) -> "LoadedCombined":
+        loaded = {}
+        for name, member in self.members().items():
+            loaded[name] = member.load(setting)
+            if loaded[name].stored is not None:
+                raise UserError(
+                    f"{name}: records cannot be combined; record the combination"
+                )
+        return LoadedCombined(loaded, self.combine, self.describe())
+
+    def moving(self, student: Tree) -> Tree:
+        found = {name: m.moving(student) for name, m in self.members().items()}
+        return found if jax.tree.leaves(found) else {}
+
+    def advance(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+        return {
+            name: self.members()[name].advance(state, student, step)
+            for name, state in moving.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnsembleTeacher(Combined):
+    """The weighted mean of several teachers.
+
+    average: `"probabilities"`: `log Σ_i w_i softmax(t_i)_v`, a mixture (Hinton et al.
+             2015, arXiv:1503.02531, section 1); `"logits"`: `Σ_i w_i t_i,v`, whose
+             softmax is the normalised geometric mean.
+    weights: positive, divided by their sum; None for equal ones.
+
+    Raises:
+      ValueError: no teacher, or weights that are not one positive number each.
+    """
+
+    teachers: Sequence[Teacher]
+    weights: Sequence[float] | None = None
+    average: Literal["probabilities", "logits"] = "probabilities"
+
+    def __post_init__(self):
+        if not self.teachers:
+            raise ValueError("teachers must hold at least one teacher")
+        if self.weights is not None and (
+            len(self.weights) != len(self.teachers)
+            or not all(w > 0 and math.isfinite(w) for w in self.weights)
+        ):
+            raise ValueError(
+                f"weights must be {len(self.teachers)} positive numbers, "
+                f"got {self.weights}"
+            )
+        if self.average not in ("probabilities", "logits"):
+            raise ValueError(
+                f"average must be 'probabilities' or 'logits', got {self.average!r}"
+            )
+
+    def members(self) -> Mapping[str, Teacher]:
+        return {f"teachers[{i}]": t for i, t in enumerate(self.teachers)}
+
+    def shares(self) -> list[float]:
+        """The weights, adding up to 1."""
+        given = self.weights or [1.0] * len(self.teachers)
+        return [w / sum(given) for w in given]
+
+    def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
+        if self.average == "logits":
+            weighted = [w * x for w, x in zip(self.shares(), logits, strict=True)]
+            return sum(weighted[1:], weighted[0])
+        logs = [
+            jax.nn.log_softmax(x) + math.log(w)
+            for w, x in zip(self.shares(), logits, strict=True)
+        ]
+        return jax.nn.logsumexp(jnp.stack(logs), axis=0)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": "ensemble", "average": self.average, "weights": self.shares()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FusedTeacher(Combined):
+    """`base + scale · (expert - antiexpert)`, on logits.
+
+    What `expert` learnt beyond `antiexpert`, added to a `base` that has not learnt it;
+    a constant added to any member's logits changes nothing.
+
+    Source: Liu et al. 2024, proxy tuning (arXiv:2401.08565), section 2, scale 1;
+    Liu et al. 2021, DExperts (arXiv:2105.03023), eq. 1.
+
+    Raises:
+      ValueError: scale is not finite.
+    """
+
+    base: Teacher
+    expert: Teacher
+    antiexpert: Teacher
+    scale: float = 1.0
+
+    def __post_init__(self):
+        if not math.isfinite(self.scale):
+            raise ValueError(f"scale must be finite, got {self.scale}")
+
+    def members(self) -> Mapping[str, Teacher]:
+        return {
+            "base": self.base,
+            "expert": self.expert,
+            "antiexpert": self.antiexpert,
+        }
+
+    def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
+        base, expert, antiexpert = logits
+        return base + self.scale * (expert - antiexpert)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": "fused", "scale": self.scale}
+
+
+class LoadedCombined(Loaded):
+    """The members loaded; only their logits are offered."""
+
+    def __init__(
+        self, members: Mapping[str, Loaded], combine: Combine, said: Mapping[str, Any]
+    ):
+        self._members, self._combine, self._said = members, combine, said
+        self.abstract = {name: member.abstract for name, member in members.items()}
+
+    def read(self) -> Tree:
+        return {name: member.read() for name, member in self._members.items()}
+
+    def describe(self) -> Mapping[str, Any]:
+        members = {name: member.describe() for name, member in self._members.items()}
+        return {**self._said, **members}
+
+    def lesson(
+        self,
+        fixed: Tree,
+        moving: Tree,
+        batch: Batch,
+        *,
+        capture: frozenset[str],
+        logits: bool,
+    ) -> Lesson:
+        lessons = {
+            name: member.lesson(
+                fixed[name], moving.get(name, {}), batch, capture=capture, logits=logits
+            )
+            for name, member in self._members.items()
+        }
+
+        def outputs(shared: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:
+            if not logits:
+                return losses.TeacherOutputs()
+            found = []
+            for name, lesson in lessons.items():
+                one = lesson.outputs(shared[name], tokens[name], batch).logits
+                assert one is not None  # records are refused by `load`
+                found.append(one)
+            return losses.TeacherOutputs(logits=self._combine(found))
+
+        return Lesson(
+            tokens={name: lesson.tokens for name, lesson in lessons.items()},
+            shared={name: lesson.shared for name, lesson in lessons.items()},
+            outputs=outputs,
+        )

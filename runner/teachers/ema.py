@@ -1,0 +1,95 @@
+"""The student's own moving average as its teacher."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from models.base import Batch
+from runner.errors import UserError
+from runner.state import Learnt
+from runner.teachers.base import Lesson, Loaded, Setting, Teacher
+from runner.teachers.model import model_lesson
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmaTeacher(Teacher):
+    """`θ' ← d θ' + (1 - d) θ` after every optimiser step, from `θ' = θ`.
+
+    `d = min(decay, (1 + step) / (10 + step))`: a short memory first, so that the random
+    start is soon forgotten. The average is part of the train state: sharded like the
+    student, checkpointed, and resumed bit for bit.
+
+    decay: of one optimiser step, from 0 (the student itself) to below 1.
+
+    Source: Tarvainen & Valpola 2017, mean teacher (arXiv:1703.01780), section 2; the
+    rise of the decay is TensorFlow's `ExponentialMovingAverage(num_updates)`.
+
+    Raises:
+      ValueError: decay is outside [0, 1).
+    """
+
+    decay: float = 0.999
+
+    def __post_init__(self):
+        if not 0.0 <= self.decay < 1.0:
+            raise ValueError(f"decay must be in [0, 1), got {self.decay}")
+
+    def load(self, setting: Setting) -> "LoadedEma":
+        if setting.learnt is None:
+            raise UserError(
+                "an EmaTeacher is its student's average: it needs a student"
+            )
+        return LoadedEma(setting.learnt, self.decay, setting.vocabulary.size)
+
+    def moving(self, student: Tree) -> Tree:
+        return student
+
+    def advance(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+        count = step.astype(jnp.float32)
+        decay = jnp.minimum(jnp.float32(self.decay), (1.0 + count) / (10.0 + count))
+
+        def mix(old: jax.Array, new: jax.Array) -> jax.Array:
+            if not jnp.issubdtype(new.dtype, jnp.floating):
+                return new
+            mixed = old.astype(jnp.float32)
+            mixed = mixed + (1.0 - decay) * (new.astype(jnp.float32) - mixed)
+            return mixed.astype(old.dtype)
+
+        return jax.tree.map(mix, moving, student)
+
+
+class LoadedEma(Loaded):
+    """The student's definition over the averaged arrays."""
+
+    def __init__(self, learnt: Learnt, decay: float, vocab_size: int):
+        self._learnt, self._decay, self._vocab_size = learnt, decay, vocab_size
+
+    def offers(self) -> frozenset[str]:
+        return self._learnt.abstract_student().offers()
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": "ema", "decay": self._decay}
+
+    def lesson(
+        self,
+        fixed: Tree,
+        moving: Tree,
+        batch: Batch,
+        *,
+        capture: frozenset[str],
+        logits: bool,
+    ) -> Lesson:
+        del fixed
+        return model_lesson(
+            self._learnt.student,
+            moving["params"],
+            moving["variables"],
+            batch,
+            capture=capture,
+            vocab_size=self._vocab_size if logits else None,
+        )

@@ -1,0 +1,142 @@
+"""A teacher's outputs from records, joined to the data as it is read."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import losses
+from models.base import Batch
+from runner.data.record_files import sha256_of
+from runner.records import codes
+from runner.records.manifest import NAME
+from runner.records.reader import Records
+from runner.teachers.base import Lesson, Loaded, Setting, Teacher
+
+if TYPE_CHECKING:
+    from runner.data.dataset import Dataset
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfflineTeacher(Teacher):
+    """What `RecordTeacher` wrote, read beside the data and checked against it.
+
+    records: the work directory of the recording, or the directory of its shards.
+    teacher: the one that must have made them; None for any.
+
+    A record belongs to one row: its tokens, segments and positions are compared with
+    the row's (blake2b), and every number is checked before it is used. The data's own
+    mask, segments and positions hold.
+    """
+
+    records: str
+    teacher: Teacher | None = None
+
+    def check(self) -> None:
+        Records.open(self.records)
+
+    def load(self, setting: Setting) -> "LoadedRecords":
+        records = Records.open(self.records)
+        records.check_vocabulary(setting.vocabulary)
+        if self.teacher is not None:
+            records.check_teacher(self.teacher.identity())
+        return LoadedRecords(records)
+
+
+class LoadedRecords(Loaded):
+    """Records as a teacher: no arrays of its own, all comes with the batch."""
+
+    def __init__(self, records: Records):
+        self._records = records
+        self.stored = records.manifest.stored()
+
+    def describe(self) -> Mapping[str, Any]:
+        manifest = self._records.directory / NAME
+        return {"kind": "offline", "manifest": sha256_of(manifest)}
+
+    def join(self, dataset: "Dataset") -> "Joined":
+        self._records.check_data(dataset.fingerprint)
+        return Joined(dataset, self._records)
+
+    def lesson(
+        self,
+        fixed: Tree,
+        moving: Tree,
+        batch: Batch,
+        *,
+        capture: frozenset[str],
+        logits: bool,
+    ) -> Lesson:
+        del fixed, moving, batch, capture, logits  # all of it lies in the block's batch
+        return Lesson(tokens={}, shared={}, outputs=self._outputs)
+
+    def _outputs(
+        self, shared: Tree, tokens: Tree, batch: Batch
+    ) -> losses.TeacherOutputs:
+        del shared, tokens
+        assert self.stored is not None
+        return unpacked(batch, self.stored)
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """The data's rows, each with its record."""
+
+    data: "Dataset"
+    records: Records
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """The rows with what is stored for them.
+
+        Raises:
+          UserError: a record is not that of its row, or not what a record should be.
+        """
+        rows = self.data.rows(numbers)
+        return {**rows, **self.records.join(numbers, rows)}
+
+
+def unpacked(batch: Batch, stored: losses.Stored) -> losses.TeacherOutputs:
+    """The stored planes of a block, `[*b ...]`, as distributions.
+
+    Only here do ids become int32 and codes float32: on the device, a block at a time.
+    """
+    logits = None
+    if "teacher/drops" in batch:
+        logits = batch["teacher/drops"].astype(jnp.float32) * jnp.float32(-codes.DROP)
+    if stored.mode == "top_k":
+        assert logits is not None
+        best = jnp.zeros((*logits.shape[:-1], 1), jnp.float32)
+        logits = jnp.concatenate([best, logits], axis=-1)
+    return losses.TeacherOutputs(
+        indices=None if stored.mode == "full" else _ids(batch),
+        logits=logits,
+        log_normalizers=_by_temperature(batch, "teacher/log_normalizers", stored),
+        entropies=_by_temperature(batch, "teacher/entropies", stored),
+    )
+
+
+def _by_temperature(
+    batch: Batch, key: str, stored: losses.Stored
+) -> dict[float, jax.Array]:
+    if key not in batch:
+        return {}
+    return {t: batch[key][..., i] for i, t in enumerate(stored.temperatures)}
+
+
+def _ids(batch: Batch) -> jax.Array:
+    """Int32 ids of their 16-bit plane and, if there is one, their 4-bit plane."""
+    ids = batch["teacher/ids16"].astype(jnp.int32)
+    if "teacher/ids4" not in batch:
+        return ids
+    high = batch["teacher/ids4"].astype(jnp.int32)
+    halves = jnp.stack([high & 15, high >> 4], axis=-1)
+    halves = halves.reshape(*high.shape[:-1], -1)[..., : ids.shape[-1]]
+    return ids | (halves << 16)

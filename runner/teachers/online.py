@@ -1,0 +1,112 @@
+"""A model with weights from a file, run beside the student."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from models.base import Batch, Model
+from runner.definition import Definition
+from runner.errors import UserError
+from runner.state import abstract_key
+from runner.teachers import weights
+from runner.teachers.base import Lesson, Loaded, Setting, Teacher
+from runner.teachers.model import model_lesson
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineTeacher(Teacher):
+    """A trained model: its trunk runs in every step, its head a block at a time.
+
+    checkpoint: the work directory of a run of ours (its newest whole checkpoint); a
+                directory of `config.json` and `model*.safetensors`; a `.gguf` file.
+    model:      None for the one that the checkpoint describes.
+    dtype:      of parameters and activations; None for what the model says.
+
+    Its weights are arguments of the compiled step: sharded like any model's, never
+    donated, never seen by the optimiser. Its tokenizer must be the data's, id by id.
+    """
+
+    checkpoint: str
+    model: Callable[..., Model] | None = None
+    dtype: str | None = None
+
+    def check(self) -> None:
+        weights.find(self.checkpoint)
+
+    def identity(self) -> str:
+        return weights.open(self.checkpoint).digest
+
+    def load(self, setting: Setting) -> "LoadedModel":
+        opened = weights.open(self.checkpoint)
+        opened.check_vocabulary(setting.vocabulary, cache=setting.cache)
+        make = self.model or opened.model
+        if self.dtype is not None:
+            make = functools.partial(make, dtype=self.dtype, param_dtype=self.dtype)
+        return LoadedModel(make, opened, setting, name=self.checkpoint)
+
+
+class LoadedModel(Loaded):
+    """A definition, and where its arrays are to come from."""
+
+    def __init__(
+        self,
+        make: Callable[..., Model],
+        opened: weights.Weights,
+        setting: Setting,
+        *,
+        name: str,
+    ):
+        module = nnx.eval_shape(
+            lambda key: make(rngs=nnx.Rngs(params=key)), abstract_key()
+        )
+        self._definition = Definition.of(module)
+        self._weights, self._vocab_size = opened, setting.vocabulary.size
+        if module.num_outputs < self._vocab_size:
+            raise UserError(
+                f"teacher {name}: {module.num_outputs} outputs for a tokenizer of "
+                f"{self._vocab_size} tokens"
+            )
+        arrays = self._definition.arrays()
+        placed = self._definition.shardings(setting.mesh, setting.rules)
+        params, variables = jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=sharding
+            ),
+            arrays,
+            placed,
+        )
+        self.abstract = {"params": params, "variables": variables}
+
+    def read(self) -> Tree:
+        return self._weights.read(self.abstract)
+
+    def offers(self) -> frozenset[str]:
+        return self._definition.module(*self._definition.arrays()).offers()
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": "online", "weights": self._weights.digest}
+
+    def lesson(
+        self,
+        fixed: Tree,
+        moving: Tree,
+        batch: Batch,
+        *,
+        capture: frozenset[str],
+        logits: bool,
+    ) -> Lesson:
+        del moving
+        return model_lesson(
+            self._definition.module,
+            fixed["params"],
+            fixed["variables"],
+            batch,
+            capture=capture,
+            vocab_size=self._vocab_size if logits else None,
+        )

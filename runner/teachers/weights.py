@@ -1,0 +1,199 @@
+"""Weights in files: of a run of ours, or of a published model."""
+
+import abc
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from models.base import Model
+from runner import leaves, manifest
+from runner.checkpoints import Checkpoints
+from runner.errors import UserError
+
+if TYPE_CHECKING:
+    from models.pretrained import Pretrained
+    from runner.data.vocabulary import Vocabulary
+
+Tree = Any
+TOKENIZER = "tokenizer.json"
+
+
+class Weights(abc.ABC):
+    """A model in files.
+
+    model:  what makes it, as the files describe it.
+    digest: 32 hexadecimal digits, equal when the files are.
+    """
+
+    model: Callable[..., Model]
+    digest: str
+
+    @abc.abstractmethod
+    def check_vocabulary(self, vocabulary: "Vocabulary", *, cache: str) -> None:
+        """Refuse data whose ids stand for other tokens than the model's.
+
+        Raises:
+          UserError: with the first tokens that differ.
+        """
+
+    @abc.abstractmethod
+    def read(self, abstract: Tree) -> Tree:
+        """The arrays of `{"params": ..., "variables": ...}`, where `abstract` says.
+
+        Raises:
+          UserError: an array is missing, or of another shape.
+        """
+
+
+def find(checkpoint: str) -> type[Weights]:
+    """Which kind of weights stands at a path; nothing is read.
+
+    Raises:
+      UserError: none does.
+    """
+    if (Path(checkpoint).expanduser() / "checkpoints").is_dir():
+        return RunWeights
+    from models import pretrained
+
+    try:
+        pretrained.locate(checkpoint)
+    except ValueError as error:
+        raise UserError(
+            f"checkpoint: {error}; a trained run's work directory serves too"
+        ) from None
+    return PretrainedWeights
+
+
+def open(checkpoint: str) -> Weights:
+    """The weights at a path.
+
+    Raises:
+      UserError: none are, or they are damaged.
+    """
+    return find(checkpoint)(checkpoint)  # pyright: ignore[reportCallIssue] - each takes it
+
+
+class RunWeights(Weights):
+    """The student of a run, at its newest whole checkpoint."""
+
+    def __init__(self, checkpoint: str):
+        self._path = Path(checkpoint).expanduser()
+        with Checkpoints(self._path / "checkpoints", keep=1) as checkpoints:
+            step = checkpoints.latest_verified()
+        if step is None:
+            raise UserError(f"checkpoint: {checkpoint} holds no whole checkpoint")
+        self._step = step
+        directory = self._path / "checkpoints" / f"{step:08d}"
+        files = manifest.read(directory, step=step).files
+        said = json.dumps({name: file.sha256 for name, file in sorted(files.items())})
+        self.digest = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
+    @functools.cached_property
+    def model(self) -> Callable[..., Model]:  # pyright: ignore[reportIncompatibleVariableOverride] - read when asked for
+        """The student of the saved graph."""
+        import fiddle as fdl
+
+        from runner.graph import saved
+
+        cfg: Any = saved.load(str(self._path / "config.json"))
+        return fdl.build(cfg.student)
+
+    def check_vocabulary(self, vocabulary: "Vocabulary", *, cache: str) -> None:
+        data = json.loads((self._path / "data.json").read_text(encoding="utf-8"))
+        if data["train_data"]["vocabulary"]["digest"] == vocabulary.digest:
+            return
+        _require_same(self._path / TOKENIZER, vocabulary, cache=cache)
+
+    def read(self, abstract: Tree) -> Tree:
+        wanted = {
+            part: {"student": arrays} for part, arrays in abstract.items() if arrays
+        }
+        with Checkpoints(self._path / "checkpoints", keep=1) as checkpoints:
+            found = checkpoints.restore_part(self._step, wanted)
+        return {part: found.get(part, {}).get("student", {}) for part in abstract}
+
+
+class PretrainedWeights(Weights):
+    """A published model: safetensors with a `config.json`, or GGUF."""
+
+    def __init__(self, checkpoint: str):
+        from models import pretrained
+
+        self._name = checkpoint
+        try:
+            self._opened: Pretrained = pretrained.open(checkpoint)
+        except ValueError as error:
+            raise UserError(f"checkpoint: {error}") from error
+        self.model = self._opened.model
+
+    @property
+    def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - hashes files
+        """Of the files' content."""
+        return self._opened.digest
+
+    def check_vocabulary(self, vocabulary: "Vocabulary", *, cache: str) -> None:
+        from models import pretrained
+
+        path = pretrained.locate(self._name)
+        if path.is_file():
+            from runner.data import GgufTokenizer
+
+            theirs = GgufTokenizer(file=self._name).load(cache=cache)
+            return _compare(theirs, vocabulary, str(path))
+        _require_same(path / TOKENIZER, vocabulary, cache=cache)
+
+    def read(self, abstract: Tree) -> Tree:
+        try:
+            arrays = self._opened.arrays()
+        except ValueError as error:
+            raise UserError(f"checkpoint: {error}") from error
+        have, wanted = leaves.by_path(arrays), leaves.by_path(abstract["params"])
+        for path, leaf in wanted.items():
+            if path not in have or have[path].shape != leaf.shape:
+                found = have[path].shape if path in have else "nothing"
+                raise UserError(
+                    f"checkpoint: {self._name}: {path} should be {leaf.shape}, "
+                    f"the file has {found}"
+                )
+        params = [_placed(have[path], leaf) for path, leaf in wanted.items()]
+        structure = jax.tree.structure(abstract["params"])
+        variables = jax.tree.map(_zeros, abstract["variables"])
+        return {"params": jax.tree.unflatten(structure, params), "variables": variables}
+
+
+def _placed(array: np.ndarray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """The array in its dtype and sharding; each device's part is cast on its own."""
+    return jax.make_array_from_callback(
+        leaf.shape, leaf.sharding, lambda part: array[part].astype(leaf.dtype)
+    )
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.numpy.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+
+
+def _require_same(file: Path, vocabulary: "Vocabulary", *, cache: str) -> None:
+    from runner.data import TokenizerFile
+
+    if not file.is_file():
+        raise UserError(
+            f"teacher: {file} is missing, so that its ids cannot be compared with the "
+            "data's"
+        )
+    _compare(TokenizerFile(file=str(file)).load(cache=cache), vocabulary, str(file))
+
+
+def _compare(theirs: "Vocabulary", ours: "Vocabulary", where: str) -> None:
+    from runner.data.vocabulary import differences
+
+    found = differences(theirs, ours)
+    if found:
+        raise UserError(
+            f"teacher: another tokenizer than the data's ({where}):\n{found}"
+        )

@@ -1,0 +1,314 @@
+"""Five hundred faults, none of which may pass; a hundred clean sets, all of which must.
+
+What could have been damaged by a disk is damaged on the disk. What only a wrong program
+writes (records swapped, shifted, repeated ...) is written again with checksums, sidecars
+and a manifest that agree, so that nothing but the content can give it away.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from runner.errors import UserError
+from runner.records import shards
+from runner.records.codes import RESERVED, halves
+from runner.records.format import Layout, decode, encode_batch, with_checksum
+from runner.records.reader import Records
+from runner.records.verify import verify
+from tests.runner.records import sets
+
+COUNT, EACH = 12, 36
+LAYOUTS = [
+    Layout(mode="top_k", entries=6, vocab_size=300, sequence_length=24),
+    Layout(
+        mode="top_k",
+        entries=5,
+        vocab_size=257,
+        sequence_length=19,
+        temperatures=(1.0, 4.0),
+    ),
+    Layout(mode="sampled", entries=12, vocab_size=300, sequence_length=24),
+    Layout(mode="full", entries=90, vocab_size=90, sequence_length=9, temperatures=()),
+]
+WIDE = Layout(mode="top_k", entries=5, vocab_size=65_700, sequence_length=5)
+
+
+def flip(folder, made, random):
+    """One bit of a shard."""
+    path = a_shard(folder, random)
+    data = bytearray(path.read_bytes())
+    data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+    path.write_bytes(data)
+    return "is altered"
+
+
+def flip_in_record(folder, made, random):
+    """One bit of a record, in a file whose digest agrees."""
+    records = list(made.records)
+    number = int(random.integers(COUNT))
+    data = bytearray(records[number])
+    data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+    records[number] = bytes(data)
+    rewrite(folder, made, records)
+    return f"record {number}: .*(checksum does not agree|is not a teacher record)"
+
+
+def truncate(folder, made, random):
+    path = a_shard(folder, random)
+    path.write_bytes(path.read_bytes()[: int(random.integers(path.stat().st_size))])
+    return "cut short"
+
+
+def lose_shard(folder, made, random):
+    a_shard(folder, random).unlink()
+    return "is missing"
+
+
+def lose_record(folder, made, random):
+    """A file with a record less, of the same size: the format pads it."""
+    number = int(random.integers(1, COUNT))
+    records = made.records[:number] + made.records[number + 1 :]
+    rewrite(folder, made, records, counts=made.manifest)
+    return "is damaged and cannot be read|is that of row|begins with row"
+
+
+def repeat(folder, made, random):
+    number, other = two(random)
+    records = list(made.records)
+    records[number] = records[other]
+    rewrite(folder, made, records)
+    return f"record {number}: is that of row {other}, which is there twice"
+
+
+def swap(folder, made, random):
+    number, other = sorted(two(random))
+    records = list(made.records)
+    records[number], records[other] = records[other], records[number]
+    rewrite(folder, made, records)
+    return f"record {number}: is that of row {other}: the two are swapped"
+
+
+def shift_records(folder, made, random):
+    """Every record from some row on stands one place late."""
+    number = int(random.integers(1, COUNT - 2))
+    records = made.records[:number] + made.records[number - 1 : -1]
+    rewrite(folder, made, records)
+    return f"record {number}: is that of row {number - 1}"
+
+
+def shift_entries(folder, made, random):
+    """Entries of one record belong to the positions before; hits are the right ones."""
+    number = int(random.integers(COUNT - 1))
+    changed = fields(made, number)
+    by = int(random.choice([1, -1]))
+    for name in ("ids16", "ids4", "drops", "log_normalizers_low"):
+        if name in (changed.dtype.names or ()):
+            axis = -1 if "log" in name else 0
+            changed[name] = np.roll(changed[name], by, axis)
+    if "log_normalizers_high" in (changed.dtype.names or ()):
+        for name in ("log_normalizers_high", "entropies_low", "entropies_high"):
+            if name in (changed.dtype.names or ()):
+                changed[name] = np.roll(changed[name], by, -1)
+    replace(folder, made, number, changed)
+    return f"record {number}: its entries hit .*next tokens"
+
+
+def raise_mass(folder, made, random):
+    number = int(random.integers(COUNT))
+    changed = fields(made, number)
+    place = int(random.integers(made.layout.sequence_length))
+    if made.layout.mode == "sampled":
+        changed["entropies_low"][0, place] = changed["entropies_high"][0, place] = 0
+        changed["log_normalizers_high"][0, place] |= 0x10
+        wanted = "more than 1 of mass"
+    else:
+        changed["log_normalizers_low"][0, place] = 0
+        changed["log_normalizers_high"][0, place] = 0
+        changed["drops"][place, 0] = random.integers(2048)
+        changed["drops"][place] = np.sort(changed["drops"][place])
+        wanted = "have a mass of"
+    replace(folder, made, number, changed)
+    return f"record {number}: .*{wanted}"
+
+
+def leave_vocabulary(folder, made, random):
+    number = int(random.integers(COUNT))
+    changed = fields(made, number)
+    layout = made.layout
+    ids = np.array(decode(layout, made.records[number]).ids)
+    place = int(random.integers(layout.sequence_length))
+    ids[place, -1] = random.integers(layout.vocab_size, 2**20 if layout.wide else 2**16)
+    changed["ids16"] = ids & 0xFFFF
+    if layout.wide:
+        changed["ids4"] = halves(ids)
+    replace(folder, made, number, changed)
+    return f"record {number}: holds id {ids[place, -1]}, outside of a vocabulary"
+
+
+def write_reserved(folder, made, random):
+    number = int(random.integers(COUNT))
+    changed = fields(made, number)
+    place = int(random.integers(made.layout.sequence_length))
+    changed["drops"][place, -1] = RESERVED
+    replace(folder, made, number, changed)
+    return f"record {number}: holds a logit that is not finite"
+
+
+def other_tokens(folder, made, random):
+    """Tokens of one record are those of the row shifted by one; the binding is not."""
+    number = int(random.integers(COUNT))
+    changed = fields(made, number)
+    changed["tokens16"] = np.roll(changed["tokens16"], 1)
+    replace(folder, made, number, changed)
+    return f"record {number}: is not of its own tokens"
+
+
+def other_teacher(folder, made, random):
+    """A shard of another teacher's records of the same rows, of the same size."""
+    other = dataclasses.replace(sets.ORIGIN, weights="0" * 32)
+    theirs = sets.make(folder.parent / "theirs", made.layout, origin=other)
+    assert theirs.manifest is not None
+    number = int(random.integers(2))
+    path = a_shard(folder.parent / "theirs", random, number)
+    (folder / path.name).write_bytes(path.read_bytes())
+    reseal(folder, made, made.manifest)
+    return "record .*: it belongs to other records: another teacher"
+
+
+KINDS = {
+    flip: LAYOUTS,
+    flip_in_record: LAYOUTS,
+    truncate: LAYOUTS,
+    lose_shard: LAYOUTS,
+    lose_record: LAYOUTS,
+    repeat: LAYOUTS,
+    swap: LAYOUTS,
+    shift_records: LAYOUTS,
+    shift_entries: [*LAYOUTS[:3], WIDE],
+    raise_mass: [*LAYOUTS[:3], WIDE],
+    leave_vocabulary: [*LAYOUTS[:3], WIDE],
+    write_reserved: [*LAYOUTS[:2], LAYOUTS[3], WIDE],
+    other_tokens: LAYOUTS,
+    other_teacher: LAYOUTS,
+}
+ON_DISK = {flip}  # may hit bytes that no reader of records looks at
+
+
+def test_there_are_five_hundred_faults():
+    assert len(KINDS) >= 12
+    assert len(KINDS) * EACH >= 500
+
+
+@pytest.mark.parametrize("inject", KINDS, ids=lambda kind: kind.__name__)
+def test_every_fault_is_refused_for_its_reason(inject, tmp_path):
+    layouts = KINDS[inject]
+    for number in range(EACH):
+        random = np.random.default_rng([number, list(KINDS).index(inject)])
+        folder = tmp_path / str(number) / "records"
+        made = sets.make(folder, layouts[number % len(layouts)], seed=number)
+        message = inject(folder, made, random)
+        with pytest.raises(UserError) as error:
+            verify(folder)
+        text = str(error.value)
+        assert re.search(message, text), f"{number}: {text!r} is not {message!r}"
+        assert str(folder) in text and len(text.splitlines()) <= 3
+        if inject not in ON_DISK:
+            with pytest.raises(UserError):
+                join_all(folder, made)
+
+
+def test_a_hundred_clean_sets_pass(tmp_path):
+    for number in range(100):
+        random = np.random.default_rng(number)
+        layout = clean_layout(random)
+        made = sets.make(
+            tmp_path / str(number),
+            layout,
+            count=int(random.integers(1, 9)),
+            of=int(random.integers(1, 4)),
+            seed=number,
+        )
+        assert verify(tmp_path / str(number)) == made.manifest
+        join_all(tmp_path / str(number), made)
+
+
+def clean_layout(random):
+    vocab = int(random.choice([9, 64, 300, 65_536 if random.random() < 0.2 else 77]))
+    mode = random.choice(["top_k", "sampled", "full"])
+    temperatures = (0.3, 1.0, 2.0, 8.0)[: random.integers(1, 5)]
+    return Layout(
+        mode=str(mode),
+        entries=vocab if mode == "full" else int(random.integers(1, 10)),
+        vocab_size=vocab,
+        sequence_length=int(random.integers(1, 12)),
+        temperatures=() if mode == "full" else temperatures,
+    )
+
+
+def join_all(folder, made):
+    records = Records.open(folder)
+    numbers = np.arange(len(made.data["tokens"]))
+    return records.join(numbers, made.data)
+
+
+def a_shard(folder, random, number=None):
+    number = int(random.integers(2)) if number is None else number
+    return folder / shards.shard_name(number, 2)
+
+
+def two(random):
+    return [int(i) for i in random.choice(COUNT, 2, replace=False)]
+
+
+def fields(made, number):
+    """A copy to change of a record's fields."""
+    return np.frombuffer(bytearray(made.records[number]), made.layout.dtype, 1)[
+        0
+    ].copy()
+
+
+def replace(folder, made, number, changed):
+    tail = made.records[number][made.layout.dtype.itemsize :]
+    records = list(made.records)
+    records[number] = with_checksum(bytearray(changed.tobytes() + tail))
+    rewrite(folder, made, records)
+
+
+def rewrite(folder, made, records, counts=None):
+    """Write files as a program does that checks nothing; everything else agrees."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    for number in range(2):
+        path = folder / shards.shard_name(number, 2)
+        writer = ArrayRecordWriter(str(path), f"group_size:1,{shards.COMPRESSION}")
+        for i in shards.shard_rows(number, of=2, rows=len(records)):
+            writer.write(records[i])
+        writer.close()
+    reseal(folder, made, made.manifest)
+
+
+def reseal(folder, made, manifest):
+    """A manifest that agrees with the sizes and digests of the files there are."""
+    from runner.data.record_files import sha256_of
+    from runner.records.manifest import write_manifest
+
+    there = []
+    for shard in manifest.shards:
+        path = folder / shard.name
+        there.append(
+            dataclasses.replace(
+                shard, bytes=path.stat().st_size, sha256=sha256_of(path)
+            )
+        )
+    write_manifest(folder, dataclasses.replace(manifest, shards=tuple(there)))
+
+
+def test_a_fault_of_each_kind_needs_its_own_check(tmp_path):
+    made = sets.make(tmp_path / "records", LAYOUTS[0])
+    again = encode_batch(
+        made.layout, indices=range(COUNT), rows=made.data, stored=made.stored
+    )
+    rewrite(tmp_path / "records", made, again)
+    assert verify(tmp_path).records == COUNT  # a rewrite alone is no fault
