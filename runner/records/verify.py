@@ -31,30 +31,15 @@ def verify(path: Path | str, terminal: Terminal | None = None) -> Manifest:
       UserError: naming the first file or record that is not what it should be.
     """
     terminal = terminal or Terminal()
-    records = Records.open(path)
-    manifest = records.manifest
-    for number, shard in enumerate(manifest.shards):
-        _show(terminal, number / len(manifest.shards), f"sha256 of {shard.name}")
-        found = sha256_of(records.directory / shard.name)
-        if found != shard.sha256:
-            raise UserError(
-                f"{records.directory / shard.name} is altered:\n"
-                f"its sha256 is {found[:16]}..., {shard.sha256[:16]}... was recorded"
-            )
-    recorded_vocabulary(manifest, records.directory)
-    for shard in manifest.shards:
-        totals = np.zeros(2, np.int64)
-        for numbers in _batches(shard, records.layout):
-            _show(terminal, numbers[0] / len(records), "records")
-            totals += _check(records, numbers)
-        if totals.tolist() != [shard.hits, shard.targets]:
-            raise UserError(
-                f"{records.directory / shard.name} holds {totals[0]} hits of "
-                f"{totals[1]} targets, {shard.hits} of {shard.targets} were recorded"
-            )
-    _show(terminal, 1.0, "records")
-    terminal.close()
-    return manifest
+    try:
+        records = Records.open(path)
+        _check_files(records, terminal)
+        for shard in records.manifest.shards:
+            _check_shard(records, shard, terminal)
+        _show(terminal, 1.0, "records")
+    finally:
+        terminal.close()
+    return records.manifest
 
 
 def next_and_own(records: Records, numbers: np.ndarray) -> tuple[float, float]:
@@ -73,6 +58,31 @@ def next_and_own(records: Records, numbers: np.ndarray) -> tuple[float, float]:
         for targets in ([r.targets for r in rows], [r.tokens for r in rows])
     ]
     return float(rates[0]), float(rates[1])
+
+
+def _check_files(records: Records, terminal: Terminal) -> None:
+    shards = records.manifest.shards
+    for number, shard in enumerate(shards):
+        _show(terminal, number / len(shards), f"sha256 of {shard.name}")
+        found = sha256_of(records.directory / shard.name)
+        if found != shard.sha256:
+            raise UserError(
+                f"{records.directory / shard.name} is altered:\n"
+                f"its sha256 is {found[:16]}..., {shard.sha256[:16]}... was recorded"
+            )
+    recorded_vocabulary(records.manifest, records.directory)
+
+
+def _check_shard(records: Records, shard: Shard, terminal: Terminal) -> None:
+    totals = np.zeros(2, np.int64)
+    for numbers in _batches(shard, records.layout):
+        _show(terminal, numbers[0] / len(records), "records")
+        totals += _check(records, numbers)
+    if totals.tolist() != [shard.hits, shard.targets]:
+        raise UserError(
+            f"{records.directory / shard.name} holds {totals[0]} hits of "
+            f"{totals[1]} targets, {shard.hits} of {shard.targets} were recorded"
+        )
 
 
 def _check(records: Records, numbers: np.ndarray) -> np.ndarray:

@@ -66,6 +66,7 @@ def test_rows_are_joined_to_what_the_teacher_said(made, tmp_path):
     if "teacher/drops" in joined:
         below = said["logits"].max(-1, keepdims=True) - said["logits"]
         below = below if made.layout.mode == "full" else below[..., 1:]
+        below = np.minimum(below, 65534 * 2.0**-11)
         np.testing.assert_allclose(
             joined["teacher/drops"] * 2.0**-11, below, atol=2.5e-4
         )
@@ -139,15 +140,15 @@ def test_another_teacher_or_dataset_is_refused(top, tmp_path):
 def test_another_tokenizer_is_refused_by_its_first_tokens(top, tmp_path):
     records = Records.open(tmp_path)
     records.check_vocabulary(sets.byte_vocabulary())
-    swapped = sets.byte_vocabulary("more")
-    with pytest.raises(
-        UserError, match=r"257 tokens, .* 258; id 257 is absent, wanted"
-    ):
-        records.check_vocabulary(swapped)
+    other = sets.byte_vocabulary("more")
+    with pytest.raises(UserError, match=r"257 tokens, .* 258; id 257 is absent, want"):
+        records.check_vocabulary(other)
     pieces = list(sets.VOCABULARY.pieces)
     pieces[3], pieces[7] = pieces[7], pieces[3]
     other = dataclasses.replace(sets.VOCABULARY, pieces=pieces)
-    with pytest.raises(UserError, match=r"tokenizer:\nid 3 is '\W', wanted '\W'; id 7"):
+    with pytest.raises(
+        UserError, match=r"\nid 3 is '#', wanted .*; id 7 is .*, wanted '#'"
+    ):
         records.check_vocabulary(other)
     other = dataclasses.replace(sets.VOCABULARY, end=5)
     with pytest.raises(UserError, match="ends with id 0, wanted 5"):

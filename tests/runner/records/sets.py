@@ -1,6 +1,7 @@
 """Sets of records to test with: rows of packed documents, and a made-up teacher."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -61,7 +62,7 @@ def said(random, layout: Layout, data: dict[str, np.ndarray]) -> dict[str, np.nd
     logits = random.normal(0, 3, (*shape, layout.vocab_size)).astype(np.float32)
     right = random.random(shape) < 0.6
     b, t = np.nonzero(right)
-    logits[b, t, data["targets"][b, t]] += 9
+    logits[b, t, data["targets"][b, t]] += 20
     return chosen(random, layout, logits)
 
 
@@ -101,14 +102,19 @@ class Made:
 
 def make(directory, layout: Layout, *, count=12, of=2, seed=0, origin=ORIGIN) -> Made:
     """Write `count` records into `directory`, `of` shards, and seal them."""
-    random = np.random.default_rng(seed)
+    data, stored = _content(layout, count, seed)
     layout = dataclasses.replace(layout, origin=origin.digest)
-    vocab = layout.vocab_size
-    data = rows(random, count=count, length=layout.sequence_length, vocab=vocab)
-    stored = said(random, layout, data)
     records = encode_batch(layout, indices=range(count), rows=data, stored=stored)
     manifest = put(directory, layout, records, of=of, origin=origin)
     return Made(layout, data, stored, records, manifest)
+
+
+@functools.lru_cache(maxsize=64)
+def _content(layout: Layout, count: int, seed: int):
+    random = np.random.default_rng(seed)
+    length, vocab = layout.sequence_length, layout.vocab_size
+    data = rows(random, count=count, length=length, vocab=vocab)
+    return data, said(random, layout, data)
 
 
 def put(directory, layout, records, *, of=2, origin=ORIGIN) -> Manifest | None:
