@@ -1,5 +1,6 @@
 """The same models as `.gguf` files: names and order of rows are llama.cpp's."""
 
+import sys
 from pathlib import Path
 
 import gguf
@@ -111,4 +112,11 @@ def test_a_file_that_is_not_gguf_is_named(tmp_path: Path):
     file = tmp_path / "text.gguf"
     file.write_text("hello, this is no model at all, but some text")
     with pytest.raises(ValueError, match=r"text\.gguf is not a whole GGUF file"):
+        pretrained.open(file)
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch):
+    file = gguf_examples.write("llama", tmp_path)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(ValueError, match="needs the library gguf: pip install gguf"):
         pretrained.open(file)

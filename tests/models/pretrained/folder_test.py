@@ -1,0 +1,239 @@
+"""Folders in the layout of Hugging Face: what is read, and what is refused."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from ml_dtypes import bfloat16
+from safetensors.numpy import load_file, save_file
+
+from models import pretrained, rope_scaling
+from runner.state import Definition
+from tests.models.pretrained.examples import FIXTURES
+
+
+def changed(folder: Path, family: str, drop=(), **entries) -> Path:
+    """A copy of a fixture with other entries in `config.json`."""
+    copy = folder / family
+    shutil.copytree(FIXTURES / family, copy)
+    (copy / "expected.safetensors").unlink()
+    config = json.loads((copy / "config.json").read_text()) | entries
+    config = {name: value for name, value in config.items() if name not in drop}
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
+def retensored(folder: Path, family: str, change, **entries) -> Path:
+    """A copy of a fixture with `change` made to its dict of tensors."""
+    copy = changed(folder, family, **entries)
+    tensors = load_file(copy / "model.safetensors")
+    change(tensors)
+    save_file(tensors, copy / "model.safetensors")
+    return copy
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3_moe", "smollm2"])
+def test_arrays_are_laid_out_as_a_train_state_has_them(family: str):
+    opened = pretrained.open(FIXTURES / family)
+    module = nnx.eval_shape(lambda: opened.model(rngs=nnx.Rngs(0)))
+    expected, _ = Definition.of(module).arrays()
+    arrays = opened.arrays()
+    assert jax.tree.structure(arrays) == jax.tree.structure(expected)
+    assert jax.tree.map(np.shape, arrays) == jax.tree.map(lambda x: x.shape, expected)
+
+
+def test_arrays_keep_the_type_they_are_stored_in():
+    leaves = jax.tree.leaves(pretrained.open(FIXTURES / "mistral").arrays())
+    assert {leaf.dtype for leaf in leaves} == {np.dtype(bfloat16)}
+
+
+def test_the_numerics_are_for_the_caller_to_choose():
+    model = pretrained.open(FIXTURES / "llama").load(
+        dtype="bfloat16", param_dtype="bfloat16"
+    )
+    assert model.dtype == "bfloat16"
+    assert model.embedding[...].dtype == bfloat16
+
+
+def test_entries_of_older_files_mean_the_same(tmp_path: Path):
+    old = {
+        "rope_theta": 500.0,
+        "rope_scaling": {
+            "type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+        "torch_dtype": "bfloat16",
+        "pretraining_tp": 1,
+    }
+    drop = ("rope_parameters", "head_dim", "num_key_value_heads")
+    fields = pretrained.open(changed(tmp_path, "llama", drop, **old)).model.keywords
+    assert fields["rope_base"] == 500.0
+    assert fields["rope_scaling"] == rope_scaling.Llama3(
+        factor=8.0, low_turns=1.0, high_turns=4.0, original_length=32
+    )
+    assert fields["head_dim"] is None
+    assert fields["num_kv_heads"] is None
+
+
+def test_shards_are_put_together(tmp_path: Path):
+    folder = changed(tmp_path, "llama")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = {
+        f"model-0000{i}-of-00002.safetensors": sorted(tensors)[i::2] for i in (0, 1)
+    }
+    for file, held in names.items():
+        save_file({name: tensors[name] for name in held}, folder / file)
+    with pytest.raises(ValueError, match=r"has 2 shards and no model\.safetensors\.in"):
+        pretrained.open(folder)
+    where = {name: file for file, held in names.items() for name in held}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    whole = pretrained.open(FIXTURES / "llama").arrays()
+    parts = pretrained.open(folder).arrays()
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    (folder / "model-00001-of-00002.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"lacks model-00001-of-00002\.safetensors"):
+        pretrained.open(folder)
+
+
+def test_the_digest_is_of_weights_and_configuration(tmp_path: Path):
+    first = pretrained.open(FIXTURES / "llama").digest
+    assert len(first) == 32
+    assert pretrained.open(FIXTURES / "llama").digest == first
+    other = changed(tmp_path / "a", "llama", rms_norm_eps=1e-5)
+    assert pretrained.open(other).digest != first
+
+    def nudge(tensors):
+        tensors["model.norm.weight"][0] += 1
+
+    assert pretrained.open(retensored(tmp_path / "b", "llama", nudge)).digest != first
+
+
+def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
+    def store(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+
+    def store_another(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
+
+    assert pretrained.open(retensored(tmp_path / "a", "smollm2", store)).arrays()
+    folder = retensored(tmp_path / "b", "smollm2", store_another)
+    with pytest.raises(
+        ValueError, match=r"the head is tied .* 'lm_head\.weight' differs"
+    ):
+        pretrained.open(folder).arrays()
+
+
+@pytest.mark.parametrize(
+    ("family", "entries", "message"),
+    [
+        (
+            "llama",
+            {"model_type": "lama"},
+            "'lama' is not supported: did you mean 'llam",
+        ),
+        ("llama", {"attention_bias": True}, "attention_bias True is not supported"),
+        ("llama", {"mlp_bias": True}, "mlp_bias True is not supported"),
+        ("llama", {"hidden_act": "relu"}, "hidden_act 'relu' .* one of .*'silu'"),
+        ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
+        ("llama", {"quantization_config": {"bits": 4}}, "entry 'quantization_config'"),
+        ("llama", {"vocab_size": None}, r"config\.json: no 'vocab_size'"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}},
+            "rope type 'yarn' .* 'default', 'linear' or 'llama3'",
+        ),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "default", "mscale": 2.0}},
+            "unknown entry 'mscale'",
+        ),
+        ("qwen2_sliding", {"layer_types": ["full_attention", "sliding_attention"]}, ""),
+        ("qwen2_sliding", {"layer_types": None, "max_window_layers": 1}, ""),
+        ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step 2"),
+        ("qwen3_moe", {"mlp_only_layers": [0]}, r"mlp_only_layers \[0\]"),
+    ],
+    ids=str,
+)
+def test_what_is_not_supported_is_refused(family, entries, message, tmp_path: Path):
+    message = message or "layer_types .* must all be 'full_attention', or all 'slid"
+    with pytest.raises(ValueError, match=message):
+        pretrained.open(changed(tmp_path, family, **entries))
+
+
+def _drop(tensors):
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+
+
+def _add_a_bias(tensors):
+    tensors["model.layers.0.mlp.up_proj.bias"] = np.zeros(24, np.float32)
+
+
+def _cut(tensors):
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][:60]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_drop, "no tensor 'model.layers.1.mlp.up_proj.weight' for blocks/1/mlp/up"),
+        (_add_a_bias, "no place for 1 of .* 'model.layers.0.mlp.up_proj.bias'"),
+        (_cut, r"'lm_head.weight' must be \[64, 16\], got \[60, 16\]"),
+    ],
+)
+def test_tensors_must_be_those_of_the_model(change, message, tmp_path: Path):
+    opened = pretrained.open(retensored(tmp_path, "llama", change))
+    with pytest.raises(ValueError, match=message):
+        opened.arrays()
+
+
+def test_integers_are_no_weights(tmp_path: Path):
+    def quantise(tensors):
+        tensors["model.norm.weight"] = np.zeros(16, np.int8)
+
+    with pytest.raises(ValueError, match=r"'model\.norm\.weight' is stored as I8"):
+        pretrained.open(retensored(tmp_path, "llama", quantise))
+
+
+def test_a_folder_or_file_that_is_not_a_model_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        pretrained.open(tmp_path)
+    folder = changed(tmp_path, "llama")
+    (folder / "model.safetensors").write_bytes(b"broken" * 10)
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        pretrained.open(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"has no model\*\.safetensors"):
+        pretrained.open(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
+        pretrained.open(folder)
+    with pytest.raises(ValueError, match=r"is neither a folder .* nor a \.gguf file"):
+        pretrained.open(folder / "config.json")
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ValueError, match="needs the library safetensors: pip install"):
+        pretrained.open(FIXTURES / "llama")
+
+
+def test_files_of_packages_are_found_by_name():
+    assert pretrained.locate("package:json/decoder.py").name == "decoder.py"
+    for path, message in {
+        "package:json/none.py": r"no such file; .* \[.*'decoder\.py'",
+        "package:none_such/a.gguf": "no package 'none_such' is installed",
+        "package:json": "package:NAME/FILE, got 'package:json'",
+        "none.gguf": "no such file or folder: none.gguf",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            pretrained.locate(path)
