@@ -41,9 +41,10 @@ FLOOR = -1e5
 """Log-probabilities are at least this, nats: an entry of -inf is impossible, but its
 products with probabilities and their gradients are finite. Below it, no gradient."""
 
-REST_FLOOR = 1e-6
-"""The mass of the rest is at least this, and has no gradient below: `1 - Σ_k q_k` in
-float32 is rounding there. With k = V both rests are this, and compare as equal."""
+REST_FLOOR = 1e-5
+"""The mass of a rest is at least this, and has no gradient below: with logits of 30, a
+few float32 steps in the log-normaliser move `1 - Σ_k q_k` by 5e-6. With k = V both
+rests are this, and compare as equal."""
 
 
 class Entries(NamedTuple):
@@ -143,14 +144,15 @@ def _renormalised(logits: jax.Array) -> jax.Array:
     return logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def _log_rest(log_probabilities: jax.Array) -> jax.Array:
-    """`log(1 - Σ_k exp l_k)`, at least `log REST_FLOOR`, `[*b 1]`."""
+def _rest(log_probabilities: jax.Array) -> jax.Array:
+    """`1 - Σ_k exp l_k`, at least `REST_FLOOR`, `[*b 1]`."""
     mass = jnp.sum(jnp.exp(log_probabilities), axis=-1, keepdims=True)
-    return jnp.log(jnp.maximum(1.0 - mass, REST_FLOOR))
+    return jnp.maximum(1.0 - mass, REST_FLOOR)
 
 
 def _with_rest(log_probabilities: jax.Array) -> jax.Array:
-    return jnp.concatenate([log_probabilities, _log_rest(log_probabilities)], axis=-1)
+    log_rest = jnp.log(_rest(log_probabilities))
+    return jnp.concatenate([log_probabilities, log_rest], axis=-1)
 
 
 def _residual_to_target(
@@ -161,9 +163,11 @@ def _residual_to_target(
     There is always one entry more; where the target is among the k it is impossible on
     both sides, and so compares as equal.
     """
-    log_rest = _log_rest(log_p)
+    rest = _rest(log_p)
+    log_rest = jnp.log(rest)
+    added = jnp.where(chosen & (rest > REST_FLOOR), log_rest, FLOOR)
+    merged = jnp.where(chosen, jnp.logaddexp(log_p, added), log_p)
     among = jnp.any(chosen, axis=-1, keepdims=True)
-    merged = jnp.where(chosen, jnp.logaddexp(log_p, log_rest), log_p)
     return Entries(
         jnp.concatenate([merged, jnp.where(among, FLOOR, log_rest)], axis=-1),
         jnp.concatenate([log_q, jnp.where(among, FLOOR, log_q_target)], axis=-1),
