@@ -14,20 +14,28 @@ FINE = 2.0**-20  # nats a step of a 24-bit number
 SPAN = 16.0  # nats, of a 24-bit number
 
 
+class NotRecordable(ValueError):
+    """What no teacher says: numbers that are not finite, ids outside a vocabulary."""
+
+
 def drops(logits: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Codes uint16 of `logits` `[*b k]` under the `largest` `[*b 1]`.
+    """Codes uint16 of `logits` `[*b k]` under the `largest` `[*b 1]`, one of them.
 
     Raises:
-      ValueError: a logit is NaN or +inf (or the largest is not finite).
+      NotRecordable: a logit is NaN or +inf, or all are -inf.
+      ValueError: one is above the largest.
     """
+    steps = np.float32(1 / DROP)
     with np.errstate(invalid="ignore"):
-        below = largest - logits
-    below *= np.float32(1 / DROP)
+        below = np.multiply(logits, -steps, dtype=np.float32)
+        below += largest.astype(np.float32) * steps
+    if not (lowest := below.min(initial=0)) >= 0:
+        if np.isnan(lowest):
+            raise NotRecordable("logits are not finite")
+        raise ValueError("logits must be best first")
     np.rint(below, out=below)
-    lowest = below.min(initial=0)
-    if not (lowest >= 0 and np.isfinite(largest).all()):
-        raise ValueError("logits are not finite, or not below the largest")
-    np.minimum(below, np.float32(FARTHEST), out=below)
+    if below.max(initial=0) > FARTHEST:  # seldom, and slower than to look
+        np.minimum(below, np.float32(FARTHEST), out=below)
     return below.astype("<u2")
 
 
@@ -40,11 +48,11 @@ def fixed(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Low 16 and high 8 bits of nats in [0, 16); just below 0 counts as 0.
 
     Raises:
-      ValueError: a value is outside or not a number.
+      NotRecordable: a value is outside or not a number.
     """
     x = np.asarray(x, np.float64)
     if not ((x > -1e-3) & (x < SPAN)).all():
-        raise ValueError(f"{name} are not within 0 and {SPAN:g} nats")
+        raise NotRecordable(f"{name} are not within 0 and {SPAN:g} nats")
     steps = np.clip(np.rint(x / FINE), 0, (1 << 24) - 1).astype(np.uint32)
     return (steps & 0xFFFF).astype("<u2"), (steps >> 16).astype("u1")
 
@@ -73,12 +81,18 @@ def join_ids(low: np.ndarray, high: np.ndarray | None) -> np.ndarray:
     return ids
 
 
-def runs(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`[runs]`: where `x` `[T]` int32 changes, from 0 at first, and to what."""
-    start = np.flatnonzero(np.diff(x, prepend=np.int32(0)))
+def runs(x: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Where the rows of `x` `[B T]` int32 change, from 0 at first, and to what.
+
+    Returns the runs of all rows, one after the other, and how many each has `[B]`.
+    """
+    change = np.empty(x.shape, bool)
+    change[:, 0] = x[:, 0] != 0
+    np.not_equal(x[:, 1:], x[:, :-1], out=change[:, 1:])
+    row, start = np.nonzero(change)
     coded = np.empty(len(start), dtype)
-    coded["start"], coded["value"] = start, x[start]
-    return coded
+    coded["start"], coded["value"] = start, x[row, start]
+    return coded, np.bincount(row, minlength=len(x))
 
 
 def unruns(coded: np.ndarray, length: int) -> np.ndarray:

@@ -12,16 +12,22 @@ No JAX here: `jnp.float32(-2**-11) * drops` are the logits, up to a constant a t
 for `top_k` the best entry's, which is 0, is not among them.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from runner.errors import UserError
 from runner.records import codes
+from runner.records.codes import NotRecordable
 from runner.records.layout import CHECKED, FORMAT, MAGIC, MODES, RUNS, Layout
-from runner.records.record import Malformed, Record, decode, stack
-from runner.records.rows import binding, foretold_positions, hits, next_tokens
+from runner.records.record import Malformed, Record, checksum, decode, stack
+from runner.records.rows import (
+    best_first,
+    binding,
+    foretold_positions,
+    hits,
+    next_tokens,
+)
 
 __all__ = [
     "Layout",
@@ -34,6 +40,8 @@ __all__ = [
     "stack",
     "with_checksum",
 ]
+
+_CACHED = 1 << 18  # entries encoded at once; with their logits 2 MiB
 
 
 def encode(
@@ -74,24 +82,52 @@ def encode_batch(
       UserError: an id is outside the vocabulary, or a number is not finite.
       ValueError: an array is missing, of another shape, or not best first.
     """
-    table = np.zeros(len(indices), layout.dtype)
-    length = layout.sequence_length
-    rows = {
-        name: _shaped(rows, name, (*table.shape, length)).astype(np.int32)
-        for name in ("tokens", *RUNS)
-    }
-    _fill_header(layout, table, np.asarray(indices), rows)
+    given = _given(layout, len(indices), rows, stored)
+    runs, counts = _coded_runs(layout, given)
     try:
-        ids = _fill_entries(layout, table, stored)
-        _fill_ids(layout, table, "tokens", rows["tokens"])
-    except ValueError as error:
-        if "best first" in str(error) or "shape" in str(error):
-            raise
+        _check_ids(layout, "tokens", given["tokens"])
+        records = []
+        parts = _parts(layout, len(indices))
+        whole = np.zeros(len(indices[parts[0]]) if parts else 0, layout.dtype)
+        for part in parts:
+            table = whole[: len(indices[part])]
+            few = {name: x[part] for name, x in given.items()}
+            _fill_header(layout, table, indices[part], few)
+            table["runs"] = counts[part]
+            _fill_entries(layout, table, few)
+            records += _sealed(layout, table, runs[part])
+    except NotRecordable as error:
         raise UserError(
             f"rows {indices[0]} to {indices[-1]} cannot be recorded: {error}"
         ) from error
-    table["hits"] = np.packbits(hits(ids, rows["targets"], rows["mask"]), axis=-1)
-    return [_sealed(table[i : i + 1], runs) for i, runs in _runs(layout, table, rows)]
+    return records
+
+
+def with_checksum(record: bytearray) -> bytes:
+    """The record with its checksum in place."""
+    record[len(MAGIC) : CHECKED] = checksum(memoryview(record)[CHECKED:])
+    return bytes(record)
+
+
+def _given(layout, count, rows, stored) -> dict[str, np.ndarray]:
+    """All arrays that a layout takes, their shapes checked, the rows as int32."""
+    whole = (count, layout.sequence_length)
+    entries = {"indices": layout.entries, "logits": layout.entries}
+    words = {name: len(layout.temperatures) for name in layout.words}
+    wanted = {name: entries[name] for name in layout.arrays} | words
+    given = {
+        name: np.ascontiguousarray(_shaped(rows, name, whole), np.int32)
+        for name in ("tokens", *RUNS)
+    }
+    for name, width in wanted.items():
+        given[name] = _shaped(stored, name, (*whole, width))
+    return given
+
+
+def _parts(layout, count):
+    """Slices of records whose entries stay in the cache from one step to the next."""
+    step = max(1, _CACHED // (layout.sequence_length * layout.entries))
+    return [slice(start, start + step) for start in range(0, count, step)]
 
 
 def _fill_header(layout, table, indices, rows) -> None:
@@ -108,52 +144,51 @@ def _fill_header(layout, table, indices, rows) -> None:
         table["binding"][i] = np.frombuffer(binding(row), "u1")
 
 
-def _fill_entries(layout, table, stored) -> np.ndarray | None:
-    """Planes of the entries; their ids."""
-    whole = (*table.shape, layout.sequence_length)
+def _fill_entries(layout, table, given) -> None:
     ids = None
+    _fill_ids(layout, table, "tokens", given["tokens"])
     if layout.mode != "full":
-        ids = _shaped(stored, "indices", (*whole, layout.entries)).astype(np.int32)
+        ids = given["indices"]
         if layout.mode == "sampled":
             ids = np.sort(ids, axis=-1)
+        _check_ids(layout, "ids", ids)
         _fill_ids(layout, table, "ids", ids)
-        _fill_nats(layout, table, "log_normalizers", stored, whole)
-    if layout.mode == "sampled":
-        _fill_nats(layout, table, "entropies", stored, whole)
+    for name in layout.words:
+        low, high = codes.fixed(np.moveaxis(given[name], -1, -2), name)
+        table[f"{name}_low"], table[f"{name}_high"] = low, high
     if layout.mode == "full":
-        logits = _shaped(stored, "logits", (*whole, layout.vocab_size))
-        logits = logits.astype(np.float32)
+        logits = given["logits"]
         table["drops"] = codes.drops(logits, logits.max(-1, keepdims=True))
     if layout.mode == "top_k":
-        logits = _shaped(stored, "logits", (*whole, layout.entries))
-        logits = logits.astype(np.float32)
-        drops = codes.drops(logits, logits[..., :1])[..., 1:]
-        if (drops[..., 1:] < drops[..., :-1]).any():
+        logits = given["logits"]
+        drops = codes.drops(logits, logits[..., :1])
+        if not best_first(drops):
             raise ValueError("logits must be best first")
-        table["drops"] = drops
-    return ids
+        table["drops"] = drops[..., 1:]
+    found = hits(ids, given["targets"], given["mask"])
+    table["hits"] = np.packbits(found, axis=-1)
+
+
+def _check_ids(layout, name, ids) -> None:
+    if ids.dtype == np.int32:  # one pass: negative ones are the largest
+        outside = ids.view(np.uint32).max(initial=0) >= layout.vocab_size
+    else:
+        outside = ids.min() < 0 or ids.max() >= layout.vocab_size
+    if outside:
+        raise NotRecordable(
+            f"{name} reach from {ids.min()} to {ids.max()}, outside of a vocabulary of "
+            f"{layout.vocab_size}"
+        )
 
 
 def _fill_ids(layout, table, name, ids) -> None:
-    low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= layout.vocab_size:
-        raise ValueError(
-            f"{name} reach from {low} to {high}, outside of a vocabulary of "
-            f"{layout.vocab_size}"
-        )
-    table[f"{name}16"] = ids & 0xFFFF
+    table[f"{name}16"] = ids.astype("<u2")  # the low bits
     if layout.wide:
         table[f"{name}4"] = codes.halves(ids)
 
 
-def _fill_nats(layout, table, name, stored, whole) -> None:
-    values = _shaped(stored, name, (*whole, len(layout.temperatures)))
-    low, high = codes.fixed(np.moveaxis(values, -1, -2), name)
-    table[f"{name}_low"], table[f"{name}_high"] = low, high
-
-
-def _runs(layout, table, rows):
-    """Place and coded runs of each record; their numbers go into the header."""
+def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
+    """Of each record its runs, and how many there are of each kind `[B 4]`."""
     segments = rows["segment_ids"]
     differences = {
         "segment_ids": segments,
@@ -161,21 +196,29 @@ def _runs(layout, table, rows):
         "mask": (rows["mask"] != 0).astype(np.int32) - (segments > 0),
         "targets": rows["targets"] - next_tokens(rows["tokens"]),
     }
-    for i in range(len(table)):
-        coded = [codes.runs(differences[name][i], layout.run) for name in RUNS]
-        table["runs"][i] = [len(runs) for runs in coded]
-        yield i, b"".join(runs.tobytes() for runs in coded)
+    coded = [codes.runs(differences[name], layout.run) for name in RUNS]
+    counts = np.stack([count for _, count in coded], -1)
+    ends = np.cumsum(counts, 0)
+    runs = [
+        b"".join(
+            flat[end - count : end].tobytes()
+            for (flat, _), end, count in zip(coded, *of_record, strict=True)
+            if count
+        )
+        for of_record in zip(ends.tolist(), counts.tolist(), strict=True)
+    ]
+    return runs, counts
 
 
-def _sealed(fields: np.ndarray, runs: bytes) -> bytes:
-    return with_checksum(bytearray(fields.tobytes() + runs))
-
-
-def with_checksum(record: bytearray) -> bytes:
-    """The record with its checksum in place."""
-    digest = hashlib.blake2b(memoryview(record)[CHECKED:], digest_size=8).digest()
-    record[len(MAGIC) : CHECKED] = digest
-    return bytes(record)
+def _sealed(layout, table, runs) -> list[bytes]:
+    views = table.view("u1").reshape(len(table), layout.dtype.itemsize)
+    sealed = []
+    for i, coded in enumerate(runs):
+        table["checksum"][i] = np.frombuffer(
+            checksum(views[i, CHECKED:].data, coded), "u1"
+        )
+        sealed.append(b"".join((views[i], coded)))
+    return sealed
 
 
 def _shaped(arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ MODES = ("top_k", "sampled", "full")
 WIDE = 1 << 16  # ids from here on need a second plane, of four bits each
 LARGEST = 1 << 20  # vocabulary
 RUNS = ("segment_ids", "positions", "mask", "targets")  # in this order, at the end
-CHECKED = 12  # the checksum covers the record from this byte on: all but itself
+CHECKED = 8  # the checksum covers the record from this byte on: all but itself
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,18 @@ class Layout:
         """Whether ids take a second plane."""
         return self.vocab_size > WIDE
 
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Which arrays of entries a teacher gives, `[T entries]` each."""
+        known = {"top_k": ("indices", "logits"), "sampled": ("indices",)}
+        return known.get(self.mode, ("logits",))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Which numbers it gives for each temperature, `[T temperatures]` each."""
+        known = {"top_k": ("log_normalizers",), "full": ()}
+        return known.get(self.mode, ("log_normalizers", "entropies"))
+
     @functools.cached_property
     def tag(self) -> bytes:
         """8 bytes that differ when any field does."""
@@ -95,7 +107,7 @@ class Layout:
     def dtype(self) -> np.dtype:
         """Of a record up to its runs, little-endian; planes begin at even bytes.
 
-        magic, checksum (blake2b of all that follows), format, mode, number of
+        magic, checksum (CRC-32 of all that follows), format, mode, number of
         temperatures, sequence length, entries, vocabulary, tag, row number, targets
         (how many positions have one), binding (blake2b of tokens, segment ids and
         positions), number of runs of each kind; then the planes:
@@ -119,12 +131,13 @@ class Layout:
         if self.mode != "sampled":
             width = k if self.mode == "full" else k - 1
             planes.append(("drops", "<u2", (length, width)))
-        words = {"full": [], "top_k": ["log_normalizers"]}.get(
-            self.mode, ["log_normalizers", "entropies"]
-        )
-        planes += [(f"{name}_low", "<u2", (temperatures, length)) for name in words]
+        planes += [
+            (f"{name}_low", "<u2", (temperatures, length)) for name in self.words
+        ]
         planes.append(("tokens16", "<u2", (length,)))
-        planes += [(f"{name}_high", "u1", (temperatures, length)) for name in words]
+        planes += [
+            (f"{name}_high", "u1", (temperatures, length)) for name in self.words
+        ]
         if self.wide:
             if self.mode != "full":
                 planes.append(("ids4", "u1", (length, half(k))))
@@ -132,7 +145,7 @@ class Layout:
         planes.append(("hits", "u1", (-(-length // 8),)))
         header = [
             ("magic", "S4"),
-            ("checksum", "u1", (8,)),
+            ("checksum", "u1", (4,)),
             ("format", "u1"),
             ("mode", "u1"),
             ("temperatures", "<u2"),

@@ -18,7 +18,21 @@ def hits(ids: np.ndarray | None, targets: np.ndarray, mask: np.ndarray) -> np.nd
     """`[*b]` bool: positions that count and whose target is among `ids` `[*b k]`."""
     if ids is None:
         return mask.astype(bool)
-    return (ids == targets[..., None]).any(-1) & mask.astype(bool)
+    found = np.zeros(mask.size, bool)
+    found[np.flatnonzero(ids == targets[..., None]) // ids.shape[-1]] = True
+    return found.reshape(mask.shape) & mask.astype(bool)
+
+
+def best_first(drops: np.ndarray) -> bool:
+    """Whether `drops` `[*b k]` begin with 0 and never fall.
+
+    Compared end to end, which is faster: they fall where a token begins, and only
+    there, unless the token before ends with 0.
+    """
+    flat = drops.reshape(-1)
+    falls = np.count_nonzero(flat[1:] < flat[:-1])
+    first, last = drops[..., 0].reshape(-1), drops[..., -1].reshape(-1)
+    return not first.any() and falls == np.count_nonzero(last[:-1])
 
 
 def next_tokens(tokens: np.ndarray) -> np.ndarray:

@@ -175,7 +175,7 @@ def content(layout: Layout) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
     }
     rows["tokens"][:, 1:] = rows["targets"][:, :-1]
     logits = -np.sort(
-        random.exponential(4, (*shape, layout.entries)).astype(np.float32)
+        random.exponential(2, (*shape, layout.entries)).astype(np.float32)
     )
     z = np.log(np.exp(logits - logits[..., :1]).sum(-1, keepdims=True)) + 0.1
     return rows, {
