@@ -35,12 +35,13 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     if command.action:
         return look.at(cfg, command.action)
 
-    from runner import workdir
+    from runner import runtime, workdir
     from runner.graph import build
 
     job = build.job(cfg)
     assert command.workdir is not None
-    with workdir.open(command.workdir, cfg, argv) as opened:
+    first = runtime.current().recording.process == 0
+    with workdir.open(command.workdir, cfg, argv, writes=first) as opened:
         job.run(opened)
 
 

@@ -14,7 +14,6 @@ from runner.evaluation import Evaluator
 from runner.state import Learnt, TrainState
 from runner.step import TrainStep
 from runner.teachers.base import Setting
-from runner.terms import check_scope
 
 if TYPE_CHECKING:
     from runner.data.pipeline import Rows
@@ -93,13 +92,17 @@ class Prepared:
         return None if step is None else checkpoints.restore(step, self.step.state)
 
 
-def prepare(experiment: "Experiment") -> Prepared:
+def prepare(
+    experiment: "Experiment", config: runtime.Runtime | None = None
+) -> Prepared:
     """Mesh, data, definitions and step; nothing is compiled yet.
+
+    config: as gin has it bound, unless given.
 
     Raises:
       UserError: they do not fit each other.
     """
-    config = runtime.current()
+    config = runtime.current() if config is None else config
     if config.compilation.cache:
         jax.config.update("jax_compilation_cache_dir", config.compilation.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -113,8 +116,6 @@ def prepare(experiment: "Experiment") -> Prepared:
     for evaluation in experiment.evaluations:
         name = f"evaluations.{evaluation.name}.batch_size"
         check_batch(name, evaluation.batch_size, mesh)
-    terms = learnt.abstract_terms()
-    check_scope(terms, mesh=mesh, microbatches=config.step.microbatches)
     dataset = experiment.train_data.load(cache=config.input.cache)
     check_vocabulary(learnt, dataset)
     teacher = None

@@ -193,15 +193,21 @@ def _entropy(logits: jax.Array, axis: int) -> jax.Array:
 
 
 def _draws(logits: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Ids `[*b n]` from `softmax(logits)` by its inverse distribution function."""
+    """Ids `[*b n]` from `softmax(logits)` by its inverse distribution function.
+
+    The smallest id whose cumulative probability exceeds the uniform number, by halving:
+    `jnp.searchsorted` cannot be used inside `jax.shard_map` (jax 0.10).
+    """
     reached = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
     wanted = uniform * reached[..., -1:]
-    last = logits.shape[-1] - 1
+    size = logits.shape[-1]
 
-    def one(reached: jax.Array, wanted: jax.Array) -> jax.Array:
-        return jnp.searchsorted(reached, wanted, side="right")
+    def halve(_: Any, bounds: tuple[jax.Array, jax.Array]) -> tuple:
+        low, high = bounds
+        middle = (low + high) // 2
+        beyond = jnp.take_along_axis(reached, middle, axis=-1) > wanted
+        return jnp.where(beyond, low, middle + 1), jnp.where(beyond, middle, high)
 
-    found = jax.vmap(one)(
-        reached.reshape(-1, reached.shape[-1]), wanted.reshape(-1, wanted.shape[-1])
-    )
-    return jnp.minimum(found, last).astype(jnp.int32).reshape(uniform.shape)
+    low = jnp.zeros_like(wanted, jnp.int32)
+    bounds = (low, low + (size - 1))
+    return jax.lax.fori_loop(0, size.bit_length(), halve, bounds)[1]

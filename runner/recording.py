@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from runner.workdir import Workdir
 
 
+_PATIENCE = 300.0  # seconds
+
+
 class Mode(abc.ABC):
     """What is kept of a teacher's distribution at each token."""
 
@@ -128,6 +131,7 @@ class RecordTeacher:
         from runner.signals import Stop
 
         terminal = Terminal()
+        _wait_for_first(workdir)
         recorder = Recorder(self)
         workdir.record_start()
         workdir.record_data(recorder.describe())
@@ -185,6 +189,18 @@ class RecordTeacher:
                 f"recording: {rows[-1] + 1:,} of {len(recorder.dataset):,} rows"
             )
         return written
+
+
+def _wait_for_first(workdir: "Workdir") -> None:
+    """Wait until process 0 has made the work directory."""
+    config = workdir.path / "config.json"
+    until = time.monotonic() + _PATIENCE
+    while not workdir.writes and not config.exists():
+        if time.monotonic() > until:
+            raise UserError(
+                f"process 0 has not begun in {workdir.path}: no {config.name}"
+            )
+        time.sleep(0.1)
 
 
 class _Stopped(Exception):

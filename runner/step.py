@@ -71,21 +71,25 @@ class TrainStep:
         return jax.tree.unflatten(self._structure, leaves)
 
     def _on_leaves(self, leaves: list[jax.Array], batch: Batch, fixed: Tree) -> tuple:
-        with sharding.use(self.mesh, self.rules):
-            state, metrics = self.update(self.unflatten(leaves), batch, fixed)
+        state, metrics = self.update(self.unflatten(leaves), batch, fixed)
         return jax.tree.leaves(state), metrics
+
+    def gradients(self, state: TrainState, batch: Batch, fixed: Tree) -> Gradients:
+        """What the batch says at `state`; `fixed` is the teacher's."""
+        with sharding.use(self.mesh, self.rules):
+            return self.objective(
+                state.params,
+                state.variables,
+                batch,
+                state.step,
+                teacher=Taught(fixed=fixed, moving=state.teacher),
+            )
 
     def update(
         self, state: TrainState, batch: Batch, fixed: Tree
     ) -> tuple[TrainState, Metrics]:
         """One optimiser step, as a pure function; `fixed` is the teacher's."""
-        found = self.objective(
-            state.params,
-            state.variables,
-            batch,
-            state.step,
-            teacher=Taught(fixed=fixed, moving=state.teacher),
-        )
+        found = self.gradients(state, batch, fixed)
         updates, opt_state = self.optimizer.update(
             found.params, state.opt_state, state.params
         )

@@ -90,8 +90,9 @@ class RunWeights(Weights):
             raise UserError(f"checkpoint: {checkpoint} holds no whole checkpoint")
         self._step = step
         directory = self._path / "checkpoints" / f"{step:08d}"
-        files = manifest.read(directory, step=step).files
-        said = json.dumps({name: file.sha256 for name, file in sorted(files.items())})
+        sealed = manifest.read(directory, step=step)
+        self._saved = sealed.leaves
+        said = json.dumps({name: x.sha256 for name, x in sorted(sealed.files.items())})
         self.digest = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
     @functools.cached_property
@@ -111,12 +112,20 @@ class RunWeights(Weights):
         _require_same(self._path / TOKENIZER, vocabulary, cache=cache)
 
     def read(self, abstract: Tree) -> Tree:
-        wanted = {
-            part: {"student": arrays} for part, arrays in abstract.items() if arrays
-        }
+        wanted = {part: {"student": arrays} for part, arrays in abstract.items()}
+        paths = leaves.by_path(wanted)
+        as_saved = [self._as_saved(path, leaf) for path, leaf in paths.items()]
         with Checkpoints(self._path / "checkpoints", keep=1) as checkpoints:
-            found = checkpoints.restore_part(self._step, wanted)
-        return {part: found.get(part, {}).get("student", {}) for part in abstract}
+            found = checkpoints.restore_part(
+                self._step, jax.tree.unflatten(jax.tree.structure(wanted), as_saved)
+            )
+        cast = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), found, wanted)
+        return {part: cast[part]["student"] for part in abstract}
+
+    def _as_saved(self, path: str, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        """The leaf in the type it was saved in; what is missing is named on restore."""
+        dtype = self._saved[path].dtype if path in self._saved else leaf.dtype
+        return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding)
 
 
 class PretrainedWeights(Weights):

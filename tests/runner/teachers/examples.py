@@ -1,0 +1,130 @@
+"""A corpus, a trained run by hand, and an experiment, all tiny."""
+
+import json
+import math
+
+import fiddle as fdl
+import jax
+import optax
+
+import losses
+import models
+import runner
+from losses import LossTerm
+from runner import data, files, flops, runtime
+from runner import mesh as mesh_lib
+from runner.checkpoints import Checkpoints
+from runner.graph import saved
+from runner.prepared import prepare
+from runner.state import Learnt
+from runner.teachers import Setting
+
+VOCABULARY = 300
+TEXT = "A teacher says how probable every token is; a student listens, and not to one. "
+TEACHER = fdl.Partial(
+    models.Transformer, vocab_size=VOCABULARY, dim=24, num_layers=2, num_heads=2
+)
+STUDENT = fdl.Partial(
+    models.Transformer,
+    vocab_size=VOCABULARY,
+    dim=16,
+    num_layers=1,
+    num_heads=2,
+    tie_head=True,
+)
+
+
+def source(folder, *, text=TEXT, vocab_size=VOCABULARY, length=12):
+    """Two documents, packed; the tokenizer is trained on them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.txt").write_text(text * 9)
+    (folder / "b.txt").write_text(text[::-1] * 7)
+    documents = fdl.Config(data.TextFiles, files=[str(folder / "*.txt")])
+    return fdl.Config(
+        data.TokenizedText,
+        documents=documents,
+        tokenizer=fdl.Config(data.ByteBpe, documents=documents, vocab_size=vocab_size),
+        sequence_length=length,
+    )
+
+
+def write_run(path, dataset, *, student=TEACHER, seed=1, scale=3.0):
+    """What a run leaves behind that a teacher needs; a head that is rather sure."""
+    path.mkdir(parents=True)
+    learnt = Learnt(fdl.build(student), [], optax.sgd(1.0))
+    mesh = mesh_lib.make(runtime.Mesh(data=8))
+    state = learnt.create(seed, mesh, runtime.Mesh().rules)
+    sure = jax.tree.map(lambda x: scale * x, state.params["student"])
+    state.params["student"] = sure
+    with Checkpoints(path / "checkpoints", keep=1) as checkpoints:
+        checkpoints.save(1, state)
+    described = {"train_data": dataset.describe()}
+    files.write_atomic(path / "data.json", json.dumps(described))
+    files.write_atomic(path / "tokenizer.json", dataset.vocabulary.tokenizer.to_str())
+    cfg = fdl.Config(runner.Experiment, student=student)
+    files.write_atomic(path / "config.json", saved.to_json(cfg))
+    return path
+
+
+def kd(**options):
+    """A distillation term and a label term."""
+    return [
+        LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+        LossTerm(name="kd", loss=losses.ForwardKl(**options)),
+    ]
+
+
+def experiment(corpus, teacher, *, terms=None, student=STUDENT, **fields):
+    """Two steps on all of it."""
+    return runner.Experiment(
+        student=fdl.build(student),
+        teacher=teacher,
+        losses=kd() if terms is None else terms,
+        train_data=fdl.build(corpus),
+        optimizer=optax.adam(1e-2),
+        num_steps=2,
+        batch_size=8,
+        **fields,
+    )
+
+
+def ready(experiment, *, mesh=None, **step):
+    """Prepared on a mesh, by default of eight."""
+    config = runtime.Runtime(
+        mesh=mesh or runtime.Mesh(data=8), step=runtime.Step(**step)
+    )
+    return prepare(experiment, config)
+
+
+def gradients(experiment, *, mesh=None, **step):
+    """Gradients, total and terms of the first batch on the host; batch; Prepared."""
+    prepared = ready(experiment, mesh=mesh, **step)
+    with prepared.batches(start=0) as batches:
+        batch = next(batches)
+
+    @jax.jit
+    def compute(*arguments):
+        found = prepared.step.gradients(*arguments)
+        return found.params, found.total, found.terms
+
+    found = compute(prepared.initial(), batch, prepared.step.fixed)
+    return jax.device_get(found), batch, prepared
+
+
+def setting(vocabulary):
+    """On a mesh of eight, without a student."""
+    mesh = mesh_lib.make(runtime.Mesh(data=8))
+    return Setting(vocabulary=vocabulary, mesh=mesh, rules=runtime.Mesh().rules)
+
+
+def rows_of_width(jaxpr, width):
+    """The most rows that any array of this last axis has, in all inner jaxprs."""
+    rows = 0
+    for equation in jaxpr.eqns:
+        for x in equation.outvars:
+            shape = getattr(x.aval, "shape", ())
+            if shape[-1:] == (width,):
+                rows = max(rows, math.prod(shape[:-1]))
+        for inner in flops._jaxprs(equation.params):
+            rows = max(rows, rows_of_width(inner, width))
+    return rows

@@ -1,0 +1,313 @@
+"""Models as teachers: the gradient of the textbook, whatever the mesh and the cuts."""
+
+import fiddle as fdl
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import losses
+from losses import LossTerm
+from runner import runtime
+from runner.errors import UserError
+from runner.graph import saved
+from runner.teachers import EmaTeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
+from tests.runner.teachers import examples
+from tests.runner.teachers.examples import experiment, gradients
+
+CUTS = {
+    "8": (runtime.Mesh(data=8), {"token_block": 5}),
+    "4x2, microbatches": (runtime.Mesh(data=2, fsdp=2, tensor=2), {"microbatches": 2}),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("teachers")
+
+
+@pytest.fixture(scope="module")
+def corpus(folder):
+    return examples.source(folder / "text")
+
+
+@pytest.fixture(scope="module")
+def runs(folder, corpus):
+    """Three trained teachers."""
+    dataset = fdl.build(corpus).load()
+    return [
+        str(examples.write_run(folder / f"run-{seed}", dataset, seed=seed))
+        for seed in range(3)
+    ]
+
+
+def teacher_logits(run, batch, ready):
+    """Of the whole batch, by the model alone, on the host."""
+    setting = examples.setting(ready.dataset.vocabulary)
+    module = OnlineTeacher(checkpoint=run).load(setting)
+    fixed = jax.device_get(module.read())
+    model = module._definition.module(fixed["params"], fixed["variables"])
+    rows = jax.device_get(batch)
+    return np.asarray(model.head(model.trunk(rows).hidden), np.float64)
+
+
+def expected(ready, batch, logits, *, temperature=1.0):
+    """Value and gradient of `0.5 CE + KL(p || q)` by plain autodiff of the whole."""
+    state = jax.device_get(ready.initial())
+    rows = jax.device_get(batch)
+    log_p = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32) / temperature)
+    mask = rows["mask"].astype(np.float32)
+
+    def objective(params):
+        student = ready.learnt.student(params["student"], state.variables["student"])
+        own = student.head(student.trunk(rows).hidden)
+        ce = optax.softmax_cross_entropy_with_integer_labels(own, rows["targets"])
+        log_q = jax.nn.log_softmax(own / temperature)
+        kl = optax.losses.kl_divergence_with_log_targets(log_q, log_p)
+        return jnp.sum((0.5 * ce + kl) * mask) / jnp.sum(mask)
+
+    total, params = jax.jit(jax.value_and_grad(objective))(state.params)
+    return params, total
+
+
+def assert_same(found, wanted, rtol=2e-5, atol=2e-6):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol),
+        found,
+        wanted,
+    )
+
+
+@pytest.mark.parametrize(("mesh", "cuts"), CUTS.values(), ids=CUTS)
+def test_the_gradient_is_that_of_the_textbook(corpus, runs, mesh, cuts):
+    teacher = OnlineTeacher(checkpoint=runs[0])
+    (params, total, _), batch, ready = gradients(
+        experiment(corpus, teacher), mesh=mesh, **cuts
+    )
+    assert_same(
+        (params, total), expected(ready, batch, teacher_logits(runs[0], batch, ready))
+    )
+
+
+def test_a_mixture_is_the_mean_of_probabilities(corpus, runs):
+    members = [OnlineTeacher(checkpoint=run) for run in runs[:2]]
+    teacher = EnsembleTeacher(teachers=members, weights=[3.0, 1.0])
+    (params, total, _), batch, ready = gradients(experiment(corpus, teacher))
+    one, other = (teacher_logits(run, batch, ready) for run in runs[:2])
+    mixed = np.log(0.75 * softmax(one) + 0.25 * softmax(other))
+    assert_same((params, total), expected(ready, batch, mixed))
+
+
+def test_a_mean_of_logits_is_one(corpus, runs):
+    members = [OnlineTeacher(checkpoint=run) for run in runs[:2]]
+    teacher = EnsembleTeacher(teachers=members, average="logits")
+    (params, total, _), batch, ready = gradients(experiment(corpus, teacher))
+    one, other = (teacher_logits(run, batch, ready) for run in runs[:2])
+    assert_same((params, total), expected(ready, batch, (one + other) / 2))
+
+
+def test_fused_teachers_add_what_the_expert_learnt(corpus, runs):
+    base, expert, antiexpert = (OnlineTeacher(checkpoint=run) for run in runs)
+    teacher = FusedTeacher(base=base, expert=expert, antiexpert=antiexpert, scale=0.7)
+    (params, total, _), batch, ready = gradients(experiment(corpus, teacher))
+    a, b, c = (teacher_logits(run, batch, ready) for run in runs)
+    assert_same((params, total), expected(ready, batch, a + 0.7 * (b - c)))
+
+
+def softmax(logits):
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def test_the_weights_are_arguments_that_are_never_donated(corpus, runs):
+    ready = examples.ready(experiment(corpus, OnlineTeacher(checkpoint=runs[0])))
+    leaves = jax.tree.leaves(ready.initial())
+    before = jax.device_get(ready.step.fixed)
+    with ready.batches(start=0) as batches:
+        for _ in range(2):
+            leaves, _ = ready.step(leaves, next(batches))
+    jax.tree.map(
+        np.testing.assert_array_equal, jax.device_get(ready.step.fixed), before
+    )
+    taught = sum(x.size for x in jax.tree.leaves(ready.step.fixed))
+    state = ready.initial()
+    assert sum(x.size for x in jax.tree.leaves(state.params)) < taught
+    counts = {x.size for x in jax.tree.leaves(state.opt_state)}
+    assert counts <= {1, *(x.size for x in jax.tree.leaves(state.params))}
+
+
+def test_its_weights_are_sharded_like_a_students(corpus, runs):
+    mesh = runtime.Mesh(data=2, fsdp=2, tensor=2)
+    made = experiment(corpus, OnlineTeacher(checkpoint=runs[0]))
+    head = examples.ready(made, mesh=mesh).step.fixed["params"]["output"]
+    assert head.sharding.shard_shape(head.shape) == (150, 12)
+
+
+def test_it_keeps_its_own_dtype(corpus, runs):
+    teacher = OnlineTeacher(checkpoint=runs[0], dtype="bfloat16")
+    ready = examples.ready(experiment(corpus, teacher))
+    assert {x.dtype for x in jax.tree.leaves(ready.step.fixed)} == {jnp.bfloat16}
+    assert {x.dtype for x in jax.tree.leaves(ready.initial().params)} == {jnp.float32}
+
+
+def test_no_array_of_tokens_by_vocabulary_exists(corpus, runs):
+    ready = examples.ready(
+        experiment(corpus, OnlineTeacher(checkpoint=runs[0])),
+        mesh=runtime.Mesh(data=1, tensor=8),
+        token_block=7,
+    )
+    jaxpr = jax.make_jaxpr(ready.step.compiled)(*ready.abstract_arguments()).jaxpr
+    rows = examples.rows_of_width(jaxpr, examples.VOCABULARY)
+    assert 0 < rows <= 7
+
+
+def test_an_average_starts_as_the_student_and_follows_it(corpus):
+    ready = examples.ready(experiment(corpus, EmaTeacher(decay=0.3)))
+    state = ready.initial()
+    leaves = jax.tree.leaves(state)
+    average = jax.device_get(state.params["student"])
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.device_get(state.teacher["params"]),
+        average,
+    )
+    with ready.batches(start=0) as batches:
+        for step in range(1, 4):
+            leaves, _ = ready.step(leaves, next(batches))
+            state = ready.step.unflatten(leaves)
+            decay = min(0.3, (1 + step) / (10 + step))
+            kept = jax.tree.map(lambda old, d=decay: d * old, average)
+            new = jax.device_get(state.params["student"])
+            average = jax.tree.map(
+                lambda old, new, d=decay: old + (1 - d) * new, kept, new
+            )
+            assert_same(jax.device_get(state.teacher["params"]), average)
+
+
+def test_the_average_teaches_itself_nothing_at_first(corpus):
+    (_, _, terms), _, _ = gradients(experiment(corpus, EmaTeacher()))
+    assert terms["kd"].total == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_moving_teacher_may_be_a_member(corpus, runs):
+    members = [OnlineTeacher(checkpoint=runs[0]), EmaTeacher()]
+    ready = examples.ready(experiment(corpus, EnsembleTeacher(teachers=members)))
+    leaves = jax.tree.leaves(ready.initial())
+    with ready.batches(start=0) as batches:
+        leaves, metrics = ready.step(leaves, next(batches))
+    state = ready.step.unflatten(leaves)
+    assert not state.teacher["teachers[0]"]
+    assert state.teacher["teachers[1]"]["params"].keys() == {
+        "blocks",
+        "embedding",
+        "norm",
+    }
+    assert np.isfinite(metrics["learning/kd"].compute())
+
+
+class HiddenMatch(losses.Loss):
+    """Reads an intermediate of both sides."""
+
+    needs = frozenset({"hidden/0", "teacher/hidden/1"})
+
+    def __call__(self, outputs):
+        assert outputs.teacher.logits is None
+        theirs = outputs.teacher.intermediates["hidden/1"]
+        ours = outputs.intermediates["hidden/0"]
+        return jnp.square(jnp.mean(ours, -1) - jnp.mean(theirs, -1))
+
+
+def test_a_loss_may_read_the_teachers_intermediates(corpus, runs):
+    teacher = OnlineTeacher(checkpoint=runs[0])
+    terms = [LossTerm(name="match", loss=HiddenMatch())]
+    (_, total, _), batch, ready = gradients(experiment(corpus, teacher, terms=terms))
+    state, rows = jax.device_get(ready.initial()), jax.device_get(batch)
+    student = ready.learnt.student(state.params["student"], state.variables["student"])
+    ours = student.trunk(rows, capture=frozenset({"hidden/0"})).intermediates
+    fixed = jax.device_get(ready.step.fixed)
+    model = ready.step.teacher._definition.module(fixed["params"], fixed["variables"])
+    theirs = model.trunk(rows, capture=frozenset({"hidden/1"})).intermediates
+    gap = np.mean(ours["hidden/0"], -1) - np.mean(theirs["hidden/1"], -1)
+    mean = np.sum(np.square(gap) * rows["mask"]) / rows["mask"].sum()
+    np.testing.assert_allclose(total, mean, rtol=1e-5)
+
+
+def test_padding_of_the_teachers_vocabulary_is_cut_off(folder, corpus):
+    dataset = fdl.build(corpus).load()
+    padded = fdl.copy_with(examples.TEACHER, vocab_size=320)
+    run = str(examples.write_run(folder / "padded", dataset, student=padded))
+    (params, total, _), batch, ready = gradients(
+        experiment(corpus, OnlineTeacher(checkpoint=run))
+    )
+    logits = teacher_logits(run, batch, ready)
+    assert logits.shape[-1] == 320
+    assert_same(
+        (params, total), expected(ready, batch, logits[..., : examples.VOCABULARY])
+    )
+
+
+# Mistakes
+
+
+def test_another_tokenizer_of_the_same_size_is_refused_by_its_tokens(folder, runs):
+    other = examples.source(folder / "other", text=examples.TEXT.swapcase())
+    with pytest.raises(UserError, match="another tokenizer") as refused:
+        examples.ready(experiment(other, OnlineTeacher(checkpoint=runs[0])))
+    assert "there, " in str(refused.value) and "token 2" in str(refused.value)
+
+
+def test_a_teacher_with_too_few_outputs_is_refused(folder, corpus):
+    small = fdl.copy_with(examples.TEACHER, vocab_size=200)
+    run = examples.write_run(folder / "small", fdl.build(corpus).load(), student=small)
+    with pytest.raises(UserError, match="200 outputs for a tokenizer of 300 tokens"):
+        examples.ready(experiment(corpus, OnlineTeacher(checkpoint=str(run))))
+
+
+def test_no_checkpoint_is_said_before_anything_is_built(tmp_path):
+    with pytest.raises(UserError, match=str(tmp_path / "nothing")):
+        OnlineTeacher(checkpoint=str(tmp_path / "nothing")).check()
+
+
+def test_a_term_without_its_teacher_is_named(corpus):
+    with pytest.raises(UserError, match=r"losses.kd: ForwardKl needs a teacher"):
+        experiment(corpus, None).check()
+
+
+def test_a_path_the_teacher_does_not_offer_is_named(corpus, runs):
+    class Wrong(HiddenMatch):
+        needs = frozenset({"teacher/hidden/7"})
+
+    terms = [LossTerm(name="match", loss=Wrong())]
+    made = experiment(corpus, OnlineTeacher(checkpoint=runs[0]), terms=terms)
+    with pytest.raises(UserError, match="'teacher/hidden/7', which the teacher does"):
+        examples.ready(made)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: EmaTeacher(decay=1.0), r"decay must be in \[0, 1\), got 1.0"),
+        (lambda: EnsembleTeacher(teachers=[]), "at least one teacher"),
+        (
+            lambda: EnsembleTeacher(teachers=[EmaTeacher()], weights=[-1.0]),
+            "weights must be 1 positive numbers",
+        ),
+        (
+            lambda: EnsembleTeacher(teachers=[EmaTeacher()], average="median"),
+            "average must be 'probabilities' or 'logits'",
+        ),
+    ],
+)
+def test_a_teacher_that_is_none_is_refused_at_construction(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_every_teacher_can_be_saved_in_a_graph(corpus):
+    for node in [
+        fdl.Config(OnlineTeacher, checkpoint="runs/x"),
+        fdl.Config(EmaTeacher),
+        fdl.Config(EnsembleTeacher, teachers=[fdl.Config(EmaTeacher)]),
+    ]:
+        assert saved.from_json(saved.to_json(node), "x") == node
