@@ -43,6 +43,8 @@ class Layout:
     origin: str = "0" * 16
 
     def __post_init__(self) -> None:
+        temperatures = tuple(float(t) for t in self.temperatures)
+        object.__setattr__(self, "temperatures", temperatures)  # 1 and 1.0 are one
         if self.mode not in MODES:
             raise UserError(f"mode must be one of {', '.join(MODES)}, got {self.mode}")
         if not 2 <= self.vocab_size <= LARGEST:

@@ -148,10 +148,8 @@ def locate(path: Path | str) -> Path:
       UserError: neither.
     """
     path = Path(path).expanduser()
-    for candidate in (path, path / FOLDER):
-        if (candidate / NAME).is_file() and not (path / FOLDER / NAME).is_file():
-            return candidate
-        if candidate != path and (candidate / NAME).is_file():
+    for candidate in (path / FOLDER, path):
+        if (candidate / NAME).is_file():
             return candidate
     if not path.is_dir():
         raise UserError(f"no such directory of teacher records: {path}")

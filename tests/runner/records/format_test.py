@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 
 import hypothesis
 import numpy as np
@@ -25,6 +26,13 @@ TOP, DRAWN, WHOLE, WIDE = (
     ),
 )
 LAYOUTS = {"top_k": TOP, "sampled": DRAWN, "full": WHOLE, "wide": WIDE}
+
+GOLDEN = {
+    "top_k": "09b4804ac7deb209",
+    "sampled": "10f90ebe3350dea0",
+    "full": "7403dff59502eeda",
+    "wide": "883a08c0c6a89cb2",
+}
 
 
 def anything(layout, seed, *shape):
@@ -229,6 +237,37 @@ def test_a_record_of_another_layout_is_malformed(change):
 def test_what_a_record_cannot_hold_is_refused(change, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(TOP, **change)
+
+
+@pytest.mark.parametrize(("name", "digest"), GOLDEN.items())
+def test_the_bytes_of_format_1_do_not_change(name, digest):
+    layout = LAYOUTS[name]
+    shape = (1, 11, layout.entries)
+    numbers = np.arange(11 * layout.entries).reshape(shape)
+    nats = np.linspace(1, 2, 11 * len(layout.temperatures))
+    nats = nats.reshape(1, 11, len(layout.temperatures))
+    stored = {
+        "indices": numbers * 7919 % layout.vocab_size,
+        "logits": (numbers % layout.entries) * -0.25,
+        "log_normalizers": nats,
+        "entropies": nats + 1,
+    }
+    places = np.arange(11)[None]
+    row = {
+        "tokens": places * 3,
+        "targets": places * 3 + 3,
+        "mask": places < 9,
+        "segment_ids": (1 + places // 4) * (places < 9),
+        "positions": places % 4 * (places < 9),
+    }
+    (record,) = encode_batch(layout, indices=[5], rows=row, stored=stored)
+    assert hashlib.blake2b(record, digest_size=8).hexdigest() == digest, (
+        "the bytes of records have changed: that is a new FORMAT"
+    )
+
+
+def test_temperatures_are_the_same_as_int_or_float():
+    assert dataclasses.replace(TOP, temperatures=[1]).tag == TOP.tag
 
 
 def test_nats_are_exact_float32():
