@@ -214,15 +214,11 @@ def test_a_tail_bucket_grows_with_k_up_to_the_whole(logits):
 
 
 def test_the_tail_bucket_is_never_in_the_head():
-    """One entry stored, p = 0.4 and 0.6 for the rest, q = 0.7: gaps of 0.3 each."""
-    t, s = np.log([[0.4, 0.3, 0.3]]), np.log([[0.7, 0.1, 0.2]])
-    forward, reverse = losses.ForwardKl(), losses.ReverseKl()
-    expected = (value(forward, s, best(t, 1)) + value(reverse, s, best(t, 1))) / 2
-    found = value(losses.AdaptiveKl(), s, best(t, 1))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    # Two stored: 0.4 is the head with a gap of 0.3, then 0.2 and 0.1 in the tail.
-    p, q = np.array([0.4, 0.3, 0.3]), np.array([0.7, 0.1, 0.2])
-    expected = np.sum(p * np.log(p / q) + q * np.log(q / p)) / 2
+    """Two are stored, and the rest has 0.55: a head of 0.2 + 0.1, a tail of 0.1."""
+    t = np.log([[0.25, 0.2, 0.19, 0.18, 0.18]])
+    s = np.log([[0.45, 0.1, 0.15, 0.15, 0.15]])
+    p, q = np.array([0.25, 0.2, 0.55]), np.array([0.45, 0.1, 0.45])
+    expected = 3 / 4 * np.sum(p * np.log(p / q)) + 1 / 4 * np.sum(q * np.log(q / p))
     found = value(losses.AdaptiveKl(), s, best(t, 2))
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
