@@ -7,9 +7,12 @@ from runner.graph import base, describe
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def changes(old, new):
-    """Lines from `configs/old.py` to `configs/new.py`."""
-    before, after = (base.read(str(CONFIGS / f"{name}.py"))[0] for name in (old, new))
+def changes(old, new, fiddler=""):
+    """Lines from `configs/old.py` to `configs/new.py`, the latter after `fiddler`."""
+    before, _ = base.read(str(CONFIGS / f"{old}.py"))
+    after, module = base.read(str(CONFIGS / f"{new}.py"))
+    if fiddler:
+        getattr(module, fiddler)(after)
     return describe.changes(describe.text(before), describe.text(after))
 
 
@@ -28,3 +31,30 @@ def test_moe_zloss_only_adds_two_z_losses_to_moe():
         "+ losses.z_loss.token_weight: None",
         "+ losses.z_loss.weight: 0.0001",
     ]
+
+
+def test_a_live_teacher_in_place_of_records_is_one_node():
+    assert changes("distill", "distill", "online") == [
+        "- teacher: runner.OfflineTeacher",
+        "+ teacher: runner.OnlineTeacher",
+        "+ teacher.checkpoint: 'runs/teacher'",
+        "+ teacher.dtype: None",
+        "+ teacher.model: None",
+        "- teacher.records: 'runs/records'",
+        "- teacher.teacher: None",
+    ]
+
+
+def test_labels_alone_are_the_same_experiment_without_the_teacher_and_its_term():
+    found = changes("distill", "distill", "labels_only")
+    assert found[:2] == [
+        "- losses: [ce, kd, z_loss, router_z, load_balance]",
+        "+ losses: [ce, z_loss, router_z, load_balance]",
+    ]
+    paths = {line[2:].partition(":")[0] for line in found[2:]}
+    assert {path for path in paths if not path.startswith("losses.kd")} == {
+        "losses.ce.weight",
+        "teacher",
+        "teacher.records",
+        "teacher.teacher",
+    }

@@ -1,5 +1,6 @@
 """Every config made tiny runs for two steps, on all devices there are."""
 
+import dataclasses
 import json
 import pydoc_data.topics
 from pathlib import Path
@@ -14,54 +15,108 @@ from runner import bindings, data, workdir
 from runner.flags import Flag
 from runner.graph import base, build, overrides
 from runner.graph.overrides import Set
+from runner.records.reader import Records
+from runner.teachers import OfflineTeacher, OnlineTeacher
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "configs").glob("*.py"))
 VOCABULARY = 300
 
 
-def tiny(path, text):
-    """The config's own losses, model and optimiser, over little and on one file."""
-    cfg = overrides.apply(
-        base.read(str(path))[0],
-        [
-            Set("student.dim", "32"),
-            Set("student.num_layers", "1"),
-            Set("student.num_heads", "2"),
-            Set("student.vocab_size", f"{VOCABULARY}"),
-            Set("num_steps", "2"),
-            Set("batch_size", "8"),
-        ],
-    )
-    documents = fdl.Config(data.TextFiles, files=(str(text),))
-    selectors.select(cfg, data.PythonLibrary).replace(documents)
-    selectors.select(cfg, data.ByteBpe).set(vocab_size=VOCABULARY)
-    selectors.select(cfg, data.TokenizedText).set(sequence_length=16)
-    for evaluation in cfg.evaluations:
-        evaluation.batch_size = 8
-    return cfg
+SIZES = [
+    Set("student.dim", "32"),
+    Set("student.num_layers", "1"),
+    Set("student.num_heads", "2"),
+    Set("student.vocab_size", f"{VOCABULARY}"),
+    Set("num_steps", "2"),
+]
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_it_runs_two_steps(path, tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text(pydoc_data.topics.topics["assignment"])
-    bindings.apply(
-        [
-            Flag("gin.loop.log_every", "1"),
-            Flag("gin.loop.evaluate_batches", "1"),
-            Flag("gin.input.cache", str(tmp_path / "cache")),
-        ]
-    )
-    cfg = tiny(path, text)
-    try:
-        with workdir.open(tmp_path / "run", cfg, ["runner"]) as opened:
-            build.job(cfg).run(opened)
-    finally:
-        gin.clear_config()
+@dataclasses.dataclass(frozen=True)
+class World:
+    """One text, a teacher that is the tiny dense config's student, and its records."""
+
+    folder: Path
+
+    @property
+    def text(self):
+        return self.folder / "text.txt"
+
+    def tiny(self, cfg):
+        """The graph's own losses, model and optimiser, over little and on one file."""
+        if hasattr(cfg, "student"):
+            cfg = overrides.apply(cfg, SIZES)
+        cfg.batch_size = 8
+        documents = fdl.Config(data.TextFiles, files=(str(self.text),))
+        tokenizer = fdl.Config(data.ByteBpe, documents, vocab_size=VOCABULARY)
+        selectors.select(cfg, data.PythonLibrary).replace(documents)
+        selectors.select(cfg, data.ByteBpe).set(vocab_size=VOCABULARY)
+        selectors.select(cfg, data.GgufTokenizer).replace(tokenizer)
+        selectors.select(cfg, data.TokenizedText).set(sequence_length=16)
+        selectors.select(cfg, data.Part).set(num_rows=16)
+        selectors.select(cfg, OnlineTeacher).set(checkpoint=str(self.folder / "dense"))
+        selectors.select(cfg, OfflineTeacher).set(records=str(self.folder / "records"))
+        for evaluation in getattr(cfg, "evaluations", ()):
+            evaluation.batch_size = 8
+        return cfg
+
+    def run(self, cfg, name):
+        """The work directory of a whole run."""
+        bindings.apply(
+            [
+                Flag("gin.loop.log_every", "1"),
+                Flag("gin.loop.evaluate_batches", "1"),
+                Flag("gin.input.cache", str(self.folder / "cache")),
+            ]
+        )
+        cfg = self.tiny(cfg)
+        try:
+            with workdir.open(self.folder / name, cfg, ["runner"]) as opened:
+                build.job(cfg).run(opened)
+        finally:
+            gin.clear_config()
+        return opened
+
+
+def read(name, fiddler=""):
+    module = base.read(str(ROOT / "configs" / f"{name}.py"))
+    cfg = module[0]
+    return getattr(module[1], fiddler)(cfg) or cfg if fiddler else cfg
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    made = World(tmp_path_factory.mktemp("world"))
+    made.text.write_text(pydoc_data.topics.topics["assignment"])
+    made.run(read("dense"), "dense")
+    made.run(read("record_teacher"), "records")
+    return made
+
+
+def runs_two_steps(world, cfg, name):
+    opened = world.run(cfg, name)
     rows = [json.loads(line) for line in opened.metrics.read_text().splitlines()]
     for term in cfg.losses:
-        name = f"learning/{term.name}"
-        values = [row[name] for row in rows if name in row]
+        values = [
+            row[f"learning/{term.name}"] for row in rows if "learning/total" in row
+        ]
         assert len(values) == 2 and np.isfinite(values).all()
     assert any("held_out/loss" in row for row in rows)
+
+
+STUDENTS = [path.stem for path in PATHS if path.stem not in ("dense", "record_teacher")]
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_it_runs_two_steps(world, name):
+    runs_two_steps(world, read(name), f"run-{name}")
+
+
+@pytest.mark.parametrize("fiddler", ["online", "labels_only"])
+def test_the_same_students_learn_from_a_live_teacher_or_from_none(world, fiddler):
+    runs_two_steps(world, read("distill", fiddler), fiddler)
+
+
+def test_the_teacher_and_its_records_were_made(world):
+    assert (world.folder / "dense" / "result.json").exists()
+    assert len(Records.open(world.folder / "records")) == 16
