@@ -245,3 +245,23 @@ def test_an_error_in_the_run_is_not_hidden_by_that_of_the_save(
 def test_keep_is_at_least_one(tmp_path):
     with pytest.raises(UserError, match="positive, got 0"):
         Checkpoints(tmp_path, keep=0)
+
+
+def test_a_part_is_restored_without_the_rest(tmp_path):
+    tree = content(3)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(3, tree)
+    part = {"params": tree["params"]}
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        assert_bits(checkpoints.restore_part(3, abstract(part)), part)
+
+
+def test_a_part_that_was_not_saved_is_named(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(3, content(3))
+        wanted = {"params": {"v": jnp.zeros((2,))}}
+        with pytest.raises(UserError, match=r"has no 'params/v'; did you mean"):
+            checkpoints.restore_part(3, abstract(wanted))
+        wanted = {"params": {"w": jnp.zeros((2,))}}
+        with pytest.raises(UserError, match=r"'params/w' is float32\[300,400\], want"):
+            checkpoints.restore_part(3, abstract(wanted))

@@ -38,6 +38,7 @@ def config() -> runner.Experiment:
             losses.LossTerm(
                 name="load_balance", loss=losses.LoadBalance(), weight=1e-2
             ),
+            losses.LossTerm(name="kd", loss=losses.ForwardKl(), weight=0.1),
         ],
         train_data=text,
         evaluations=[Evaluation(name="held_out", data=text, batch_size=8)],
@@ -47,6 +48,7 @@ def config() -> runner.Experiment:
         ),
         num_steps=60,
         batch_size=8,
+        teacher=runner.EmaTeacher(decay=0.9),
     )
 
 
