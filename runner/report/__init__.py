@@ -1,17 +1,19 @@
-"""One page about a run, from the files in its work directory.
+"""One page about a run, or about several, from the files in their work directories.
 
     page = report.write("/tmp/moe_zloss")     # .../report.html, pictures in report/
     print(report.table("/tmp/moe_zloss"))     # the same result, for a terminal
+    print(report.compare(["runs/labels", "distilled=runs/offline", "runs/records"]))
 
-Both read nothing but the work directory, so they work on any run at any time: on one
-that is still going on, was stopped, or was moved from another machine.
+All read nothing but work directories, so they work on any run at any time: on one that
+is still going on, was stopped, or was moved from another machine.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from runner.report import results, run
 
-__all__ = ["table", "write"]
+__all__ = ["compare", "table", "write"]
 
 
 def write(workdir: str | Path) -> Path:
@@ -44,3 +46,18 @@ def table(workdir: str | Path, *, next_command: str = "") -> str:
     if next_command:
         lines.append(f"  try next: {next_command}")
     return "\n".join(lines).rstrip()
+
+
+def compare(arguments: Sequence[str]) -> str:
+    """One table of several work directories, each `DIR` or `NAME=DIR`.
+
+    Writes `comparison.html`, beside the first of them, and says where it is.
+
+    Raises:
+      UserError: a directory holds no run.
+    """
+    from runner.report import comparison, comparison_page
+
+    entries = [comparison.entry(argument) for argument in arguments]
+    page = comparison_page.write(entries, entries[0].run.workdir.parent)
+    return f"{comparison.text(entries)}\n\n  page: {page}"

@@ -1,4 +1,8 @@
-"""`python -m runner.report DIR`: writes the page anew and prints the table."""
+"""`python -m runner.report DIR [DIR ...]`: writes the page anew and prints the table.
+
+Of several work directories, each of which may be given a name (`NAME=DIR`), one page
+and one table.
+"""
 
 import sys
 
@@ -7,11 +11,14 @@ from runner.errors import UserError
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 2 when the directory holds no run."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m runner.report WORKDIR", file=sys.stderr)
+    """The exit code: 2 when a directory holds no run."""
+    if not arguments or any(argument.startswith("-") for argument in arguments):
+        print("usage: python -m runner.report [NAME=]WORKDIR ...", file=sys.stderr)
         return 2
     try:
+        if arguments[1:]:
+            print(report.compare(arguments))
+            return 0
         report.write(arguments[0])
         print(report.table(arguments[0]))
     except UserError as error:

@@ -78,6 +78,14 @@ def draw(run: Run, *, directory: Path) -> list[Picture]:
     return pictures
 
 
+def cross_entropy(run: Run) -> str | None:
+    """The name of the training metric that is the cross-entropy, if one is."""
+    named = (f"learning/{term}" for term in run.terms)
+    return next(
+        (n for n in named if n in run.metrics and _is_cross_entropy(run, n)), None
+    )
+
+
 def _curves(run: Run) -> Iterator[_Curve]:
     for term in run.terms:
         unit = UNITS.get(_class(run, term), "average per token")

@@ -27,12 +27,17 @@ def html(run: Run, pictures: Sequence[Picture]) -> str:
         _samples(run),
         _details(run),
     ]
+    return document(run.title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A page of our style from pieces of HTML."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(run.title)}</title>
+<title>{escape(title)}</title>
 <style>{CSS}</style>
 </head>
 <body>
@@ -89,14 +94,9 @@ def _term(run: Run, term: str) -> str:
 
 
 def _time(run: Run) -> str:
-    """From the logged speeds: `Σ steps / (steps a second)`."""
-    speed = run.metrics.get("speed/steps_per_second")
-    if speed is None:
+    seconds = run.seconds
+    if seconds is None:
         return ""
-    steps = itertools.pairwise([0, *speed.steps])
-    seconds = sum(
-        (b - a) / v for (a, b), v in zip(steps, speed.values, strict=True) if v > 0
-    )
     text = f" Training took {_minutes(seconds)} without compilation and evaluation"
     if tokens := run.metrics.get("speed/tokens_per_second"):
         middle = sorted(tokens.values)[len(tokens.values) // 2]
@@ -140,54 +140,58 @@ def _results(run: Run, pictures: Sequence[Picture]) -> str:
     table = results.rows(run)
     if not table:
         return ""
-    widest = max([row.bits_per_byte or 0.0 for row in table], default=0.0)
-    widest = widest if math.isfinite(widest) and widest > 0 else 1.0
+    shown = [row.bits_per_byte for row in table]
     lines = [
         f"<tr{' class=ours' if row.trained else ''}><td>{escape(row.name)}</td>"
         f"<td>{results.number(row.nats_per_token)}</td>"
         f"<td>{results.number(row.perplexity, 1)}</td>"
         f"<td>{results.number(row.bits_per_byte)}</td>"
-        f'<td class="bar">{_bar(row.bits_per_byte, widest)}</td></tr>\n'
+        f'<td class="bar">{bar(row.bits_per_byte, among=shown)}</td></tr>\n'
         for row in table
     ]
     body = (
         '<div class="scroll"><table>\n<tr><th></th><th>nats/token</th>'
         "<th>perplexity</th><th>bits/byte</th><th></th></tr>\n"
-        f"{''.join(lines)}</table></div>\n{_note(table)}"
+        f"{''.join(lines)}</table></div>\n{note(table)}"
     )
-    beside = _figure(pictures[0]) if pictures else ""
+    beside = figure(pictures[0]) if pictures else ""
     return f'<h2>Result</h2>\n<div class="grid">\n<div>{body}</div>\n{beside}</div>\n'
 
 
-def _note(table: Sequence[results.Row]) -> str:
+def note(table: Sequence[results.Row]) -> str:
+    """How the numbers are to be read."""
     text = "Less is better."
     if any(row.nats_per_token is None for row in table):
         text += " Compressors know no tokens: bits per byte is what all share."
     return f'<p class="meta">{text}</p>\n'
 
 
-def _bar(value: float | None, widest: float) -> str:
+def bar(value: float | None, *, among: Sequence[float | None]) -> str:
+    """As long as the value is large beside the largest."""
     if value is None or not math.isfinite(value):
         return ""
-    return f'<i style="width:{100 * value / widest:.1f}%"></i>'
+    widest = max(v for v in among if v is not None and math.isfinite(v))
+    return f'<i style="width:{100 * value / (widest or 1.0):.1f}%"></i>'
 
 
 def _curves(run: Run, pictures: Sequence[Picture]) -> str:
     shown = pictures[1:] if results.rows(run) else pictures
     sections = []
     for section, group in itertools.groupby(shown, key=lambda p: p.section):
-        figures = "".join(map(_figure, group))
+        figures = "".join(map(figure, group))
         title = escape(section.capitalize())
         sections.append(f'<h2>{title}</h2>\n<div class="grid">\n{figures}</div>\n')
     return "".join(sections)
 
 
-def _figure(picture: Picture) -> str:
+def figure(picture: Picture, *, folder: str = "report") -> str:
+    """A picture that follows the reader's choice of light or dark."""
     title, unit = escape(picture.title), escape(picture.unit)
+    dark = "(prefers-color-scheme: dark)"
     return (
         f"<figure><figcaption>{title}</figcaption>\n<picture>"
-        f'<source srcset="report/{picture.dark}" media="(prefers-color-scheme: dark)">'
-        f'<img src="report/{picture.light}" alt="{title} over steps, {unit}">'
+        f'<source srcset="{folder}/{picture.dark}" media="{dark}">'
+        f'<img src="{folder}/{picture.light}" alt="{title} over steps, {unit}">'
         "</picture></figure>\n"
     )
 

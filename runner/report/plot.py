@@ -1,4 +1,4 @@
-"""One curve as an SVG, in colours that have a dark twin.
+"""Curves as an SVG, in colours that have a dark twin.
 
 A faint line is every logged point, the strong line a moving average. Numbers and
 labels are text in the picture, so they stay sharp and can be searched.
@@ -22,6 +22,7 @@ from runner.report.run import Series
 WIDTH, HEIGHT = 4.8, 2.7  # inches
 BLUE = "#2166c9"
 MEASURED = ("#c2570c", "#2c7a4b", "#7b4bb7")
+COLORS = (BLUE, *MEASURED)
 INK, MUTED, GRID = "#3d4149", "#6b727d", "#e4e6ea"
 DARK = {
     BLUE: "#6ea8fe",
@@ -74,8 +75,7 @@ def svg(
     scale:  logarithmic where that fits a series better, unless it is to be linear.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT))
-        axes = figure.add_axes((0.115, 0.13, 0.85, 0.75))
+        axes = _axes()
         labels = []
         if series is not None:
             steps, values = np.asarray(series.steps), np.asarray(series.values, float)
@@ -88,11 +88,44 @@ def svg(
             axes.plot(other.steps, other.values, "o-", **look)
             labels += [(name, _at_end(other.values[-1:]), color)] if name else []
         _scale(axes, [s for s in (series, *points.values()) if s is not None])
-        labels += _level_lines(axes, levels)
-        _write_labels(axes, labels)
-        figure.text(0, 0.985, unit, color=MUTED, va="top")
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        return _saved(axes, unit=unit, labels=labels, levels=levels)
+
+
+def compared(
+    lines: Mapping[str, Series], *, unit: str, levels: Mapping[str, float]
+) -> str:
+    """Smoothed curves by name; the steep first tenth may leave the picture."""
+    with mpl.rc_context(STYLE):
+        axes = _axes()
+        labels, tops = [], []
+        for (name, line), color in zip(lines.items(), itertools.cycle(COLORS)):
+            values = smoothed(np.asarray(line.values, float))
+            axes.plot(line.steps, values, color=color, lw=1.6)
+            labels.append((name, _at_end(line.values), color))
+            tops.append(values[len(values) // 10])
+        _scale(axes, list(lines.values()))
+        if math.isfinite(top := max(tops)) and top > axes.get_ylim()[0]:
+            axes.set_ylim(top=top)
+        return _saved(axes, unit=unit, labels=labels, levels=levels)
+
+
+def _axes() -> Axes:
+    return Figure(figsize=(WIDTH, HEIGHT)).add_axes((0.115, 0.13, 0.85, 0.75))
+
+
+def _saved(
+    axes: Axes,
+    *,
+    unit: str,
+    labels: Sequence[tuple[str, float, str]],
+    levels: Mapping[str, float],
+) -> str:
+    _write_labels(axes, [*labels, *_level_lines(axes, levels)])
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.text(0, 0.985, unit, color=MUTED, va="top")
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _system_font(buffer.getvalue())
 
 

@@ -38,7 +38,7 @@ def rows(run: Run) -> list[Row]:
         for name, metrics in run.evaluations.items()
     ]
     found += [Row(b.name, b.nats_per_token, b.bits_per_byte) for b in run.baselines]
-    return sorted(found, key=_badness, reverse=True)
+    return sorted(found, key=badness, reverse=True)
 
 
 def notes(run: Run) -> list[str]:
@@ -93,7 +93,8 @@ def text(table: Sequence[Row], *, notes: Sequence[str] = ()) -> str:
     return "\n".join([*lines, *([""] if notes else []), *(f"  {n}" for n in notes)])
 
 
-def _badness(row: Row) -> tuple[float, float]:
+def badness(row: Row) -> tuple[float, float]:
+    """What rows are sorted by: bits per byte, then nats per token; unknown is worst."""
     bits, nats = row.bits_per_byte, row.nats_per_token
     return (
         math.inf if bits is None or math.isnan(bits) else bits,

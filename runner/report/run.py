@@ -1,6 +1,7 @@
 """A run as its work directory tells it; every part may be missing."""
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,20 @@ class Run:
         """The name of the config file; without one, of the work directory."""
         found = re.search(r"--fdl_config[= ]['\"]?([^\s'\"]+)", self.command)
         return Path(found[1]).stem if found else self.workdir.name
+
+    @property
+    def seconds(self) -> float | None:
+        """Of training, without compilation and evaluation; None: no speed was logged.
+
+        `Σ steps / (steps a second)`.
+        """
+        speed = self.metrics.get("speed/steps_per_second")
+        if speed is None:
+            return None
+        steps = itertools.pairwise([0, *speed.steps])
+        return sum(
+            (b - a) / v for (a, b), v in zip(steps, speed.values, strict=True) if v > 0
+        )
 
     @property
     def terms(self) -> list[str]:

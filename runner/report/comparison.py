@@ -1,0 +1,158 @@
+"""Several runs in one table: what each learnt, in how long, and what the teacher cost.
+
+    python -m runner.report "labels alone=runs/labels" runs/offline runs/records
+
+A work directory of teacher records is no row but a line of costs below the table.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.errors import UserError
+from runner.progress import duration
+from runner.records import manifest
+from runner.report import results
+from runner.report.run import Run, load
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A work directory under the name it is to be shown by.
+
+    records: what it holds, if it is a recording.
+    """
+
+    name: str
+    run: Run
+    records: manifest.Manifest | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row(results.Row):
+    """A run, or a baseline: `entry` is None then."""
+
+    entry: Entry | None = None
+
+    @property
+    def steps(self) -> str:
+        """`300`; `120/300` of a run that has not ended."""
+        if self.entry is None:
+            return ""
+        done, wanted = self.entry.run.last_step, self.entry.run.num_steps
+        return f"{done:,}" if done == wanted or not wanted else f"{done:,}/{wanted:,}"
+
+    @property
+    def time(self) -> str:
+        """Of training, `2:45`."""
+        seconds = self.entry and self.entry.run.seconds
+        return duration(seconds) if seconds else ""
+
+
+def entry(argument: str) -> Entry:
+    """`DIR`, or `NAME=DIR`.
+
+    Raises:
+      UserError: it holds no run.
+    """
+    name, assigned, path = argument.partition("=")
+    if not assigned or Path(argument).is_dir():
+        name, path = "", argument
+    run = load(path)
+    root = run.config.get("<root>", "").rpartition(".")[2]
+    records = None
+    if root == "RecordTeacher":
+        records = manifest.read_manifest(manifest.locate(path))
+    return Entry(name or run.workdir.name, run, records)
+
+
+def rows(entries: Sequence[Entry]) -> list[Row]:
+    """Runs among the baselines of the first that has any; best last.
+
+    Of a run with several evaluations, the first.
+    """
+    runs = [entry for entry in entries if entry.records is None]
+    found = []
+    for one in runs:
+        metrics = next(iter(one.run.evaluations.values()), {})
+        nats, bits = metrics.get("loss"), metrics.get("bits_per_byte")
+        found.append(Row(one.name, nats, bits, trained=True, entry=one))
+    baselines = next((e.run.baselines for e in runs if e.run.baselines), ())
+    found += [Row(b.name, b.nats_per_token, b.bits_per_byte) for b in baselines]
+    return sorted(found, key=results.badness, reverse=True)
+
+
+def text(entries: Sequence[Entry]) -> str:
+    """The table for a terminal, and the costs.
+
+                    steps  nats/token  bits/byte  training
+      bigram                    4.933      1.840
+    > labels alone    300       4.812      1.801      1:02
+    > teacher         700       4.440      1.660      2:05
+
+      teacher: 700 steps in 2:05
+      records: 2,400 rows in 0:17, 80.1 MB, 261 bytes a token
+    """
+    table = rows(entries)
+    width = max([len(row.name) for row in table], default=0)
+    steps = max([5, *(len(row.steps) for row in table)])
+    lines = [f"  {'':{width}}  {'steps':>{steps}}  nats/token  bits/byte  training"]
+    lines += [
+        (
+            f"{'>' if row.trained else ' '} {row.name:{width}}"
+            f"  {row.steps:>{steps}}"
+            f"  {results.number(row.nats_per_token):>10}"
+            f"  {results.number(row.bits_per_byte):>9}"
+            f"  {row.time:>8}"
+        ).rstrip()
+        for row in table
+    ]
+    notes = [*costs(entries), *warnings(entries)]
+    return "\n".join([*lines, *([""] if notes else []), *(f"  {n}" for n in notes)])
+
+
+def costs(entries: Sequence[Entry]) -> list[str]:
+    """A line for each run that taught another, and for each recording."""
+    checkpoints = [one.run.config.get("teacher.checkpoint", "") for one in entries]
+    taught = {Path(path.strip("'\"")).absolute() for path in checkpoints if path}
+    lines = []
+    for one in entries:
+        if one.records is not None:
+            lines.append(f"{one.name}: {_recorded(one.run.workdir, one.records)}")
+        elif one.run.workdir in taught and one.run.seconds:
+            time = duration(one.run.seconds)
+            lines.append(f"{one.name}: {one.run.last_step:,} steps in {time}")
+    return lines
+
+
+def warnings(entries: Sequence[Entry]) -> list[str]:
+    """Runs that were measured on other text than the first, by its fingerprint."""
+    measured = {}
+    for one in entries:
+        evaluation = next(iter(one.run.evaluations), "")
+        if found := one.run.data.get(evaluation, {}).get("fingerprint"):
+            measured[one.name] = found
+    first = next(iter(measured), "")
+    others = [name for name, found in measured.items() if found != measured[first]]
+    if not others:
+        return []
+    return [f"not to be compared with {first}, other text: {', '.join(others)}"]
+
+
+def _recorded(workdir: Path, records: manifest.Manifest) -> str:
+    """Rows, seconds of all of them at the pace of those last written, size."""
+    size = sum(shard.bytes for shard in records.shards)
+    tokens = records.records * records.layout.sequence_length
+    path, time = workdir / "recording.json", ""
+    if path.is_file():
+        try:
+            noted = json.loads(path.read_text(encoding="utf-8"))
+            seconds = noted["seconds"] * records.records / noted["rows"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        time = f" in {duration(seconds)}"
+    return (
+        f"{records.records:,} rows{time}, {size / 1e6:,.1f} MB, "
+        f"{size / tokens:.0f} bytes a token"
+    )

@@ -1,0 +1,108 @@
+"""`comparison.html`: several runs on one page, in the style of the page of one."""
+
+import os
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from runner.report import comparison, page, plot, results
+from runner.report.comparison import Entry, Row
+from runner.report.curves import Picture, cross_entropy
+
+FOLDER = "comparison"
+
+
+def write(entries: Sequence[Entry], directory: Path) -> Path:
+    """Writes the page and its pictures into `directory`; returns its path."""
+    path = directory / "comparison.html"
+    path.write_text(_html(entries, directory), encoding="utf-8")
+    return path
+
+
+def _html(entries: Sequence[Entry], directory: Path) -> str:
+    table = comparison.rows(entries)
+    runs = [row for row in table if row.entry]
+    title = " · ".join(row.name for row in runs)
+    parts = [
+        f'<h1>{escape(title)}</h1>\n<p class="meta">{escape(str(directory))}</p>\n',
+        *(
+            f'<p class="warn">{escape(line)}</p>\n'
+            for line in comparison.warnings(entries)
+        ),
+        _results(table, directory),
+        _costs(comparison.costs(entries)),
+        _curves(entries, directory),
+        _commands(entries),
+    ]
+    return page.document(title, parts)
+
+
+def _results(table: Sequence[Row], directory: Path) -> str:
+    shown = [row.bits_per_byte for row in table]
+    lines = [
+        f"<tr{' class=ours' if row.trained else ''}><td>{_name(row, directory)}</td>"
+        f"<td>{row.steps}</td>"
+        f"<td>{results.number(row.nats_per_token)}</td>"
+        f"<td>{results.number(row.bits_per_byte)}</td>"
+        f"<td>{row.time}</td>"
+        f'<td class="bar">{page.bar(row.bits_per_byte, among=shown)}</td></tr>\n'
+        for row in table
+    ]
+    return (
+        '<h2>Result</h2>\n<div class="scroll"><table>\n<tr><th></th><th>steps</th>'
+        "<th>nats/token</th><th>bits/byte</th><th>training</th><th></th></tr>\n"
+        f"{''.join(lines)}</table></div>\n{page.note(table)}"
+    )
+
+
+def _name(row: Row, directory: Path) -> str:
+    """The name, as a link to the run's own page where it has one."""
+    name = escape(row.name)
+    if row.entry is None or not (row.entry.run.workdir / "report.html").exists():
+        return name
+    target = os.path.relpath(row.entry.run.workdir / "report.html", directory)
+    return f'<a href="{escape(target)}">{name}</a>'
+
+
+def _costs(lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    shown = "".join(f"<p>{escape(line)}</p>\n" for line in lines)
+    return f"<h2>What the teacher cost</h2>\n{shown}"
+
+
+def _curves(entries: Sequence[Entry], directory: Path) -> str:
+    """The cross-entropy on the training batches, of every run that logged one."""
+    lines = {}
+    for one in entries:
+        name = cross_entropy(one.run)
+        if name and len(one.run.metrics[name].steps) > 1:
+            lines[one.name] = one.run.metrics[name]
+    if not lines:
+        return ""
+    levels = {
+        row.name: row.nats_per_token
+        for row in comparison.rows(entries)
+        if row.entry is None and row.nats_per_token is not None
+    }
+    unit = "nats per token"
+    svg = plot.compared(lines, unit=unit, levels=levels)
+    (directory / FOLDER).mkdir(exist_ok=True)
+    files = "cross_entropy.svg", "cross_entropy-dark.svg"
+    for file, text in zip(files, (svg, plot.dark(svg)), strict=True):
+        (directory / FOLDER / file).write_text(text, encoding="utf-8")
+    picture = Picture("learning", "cross-entropy in training", unit, *files)
+    figure = page.figure(picture, folder=FOLDER)
+    return f'<h2>Learning</h2>\n<div class="grid">\n{figure}</div>\n'
+
+
+def _commands(entries: Sequence[Entry]) -> str:
+    """How each was made: the last command of each work directory."""
+    blocks = [
+        f"<details><summary>{escape(one.name)}</summary>\n"
+        f"<pre class=wrap>{escape(found[-1])}</pre></details>\n"
+        for one in entries
+        if (found := re.findall(r"^[^#\n].*", one.run.command, re.MULTILINE))
+    ]
+    return f"<h2>How they were made</h2>\n{''.join(blocks)}" if blocks else ""
