@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 DEMO_WORKDIR ?= runs/demo
+DEMO_TEACHER_STEPS ?= 700
+DEMO_STEPS ?= 300
 ONLY ?= *
 LOCK_FLAGS ?=
 
@@ -18,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo      train a small mixture-of-experts model on real text (minutes)'
+	@echo 'make demo      train a teacher, record it, distil a student (10 minutes)'
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
 	@echo 'make lint      formatting, lint, types'
@@ -54,9 +56,35 @@ $(READY): pyproject.toml requirements.lock
 	  --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
+# Every run goes on where it was stopped. The students differ in what teaches them alone.
+DEMO := $(BIN)/runner --gin_file=configs/runtime/cpu.gin --gin.loop.quiet=True \
+  --gin.compilation.cache=$(DEMO_WORKDIR)/compiled
+STUDENT := $(DEMO) --fdl_config=configs/distill.py --fiddler='steps($(DEMO_STEPS))'
+
 demo: venv
-	@$(BIN)/runner --fdl_config=configs/moe_zloss.py --workdir=$(DEMO_WORKDIR)
-	@echo '  try next: $(BIN)/runner --fdl_config=configs/moe_zloss.py --diff=configs/moe.py'
+	@echo 'demo 1/5: a dense teacher learns from labels'
+	@$(DEMO) --fdl_config=configs/dense.py --fiddler='steps($(DEMO_TEACHER_STEPS))' \
+	  --workdir=$(DEMO_WORKDIR)/teacher
+	@echo 'demo 2/5: its 64 best entries at every token are recorded'
+	@$(DEMO) --fdl_config=configs/record_teacher.py \
+	  --fdl.data.num_rows=$$((8 * $(DEMO_STEPS))) \
+	  --fdl.teacher.checkpoint=$(DEMO_WORKDIR)/teacher --workdir=$(DEMO_WORKDIR)/records
+	@echo 'demo 3/5: a mixture-of-experts student learns from labels alone'
+	@$(STUDENT) --fiddler=labels_only --workdir=$(DEMO_WORKDIR)/labels
+	@echo 'demo 4/5: the same student learns from the teacher beside it, and labels'
+	@$(STUDENT) --fiddler="online(checkpoint='$(DEMO_WORKDIR)/teacher')" \
+	  --workdir=$(DEMO_WORKDIR)/online
+	@echo 'demo 5/5: the same student learns from the records, and labels'
+	@$(STUDENT) --fdl.teacher.records=$(DEMO_WORKDIR)/records \
+	  --workdir=$(DEMO_WORKDIR)/offline
+	@echo
+	@$(BIN)/python -m runner.report \
+	  'labels alone=$(DEMO_WORKDIR)/labels' 'distilled online=$(DEMO_WORKDIR)/online' \
+	  'distilled offline=$(DEMO_WORKDIR)/offline' \
+	  teacher=$(DEMO_WORKDIR)/teacher records=$(DEMO_WORKDIR)/records
+	@echo '  try next: $(BIN)/runner-records inspect $(DEMO_WORKDIR)/records'
+	@echo '            $(BIN)/runner --fdl_config=configs/distill.py \'
+	@echo '              --diff=configs/moe_zloss.py'
 
 test: venv
 	@$(PYTEST) -m 'not slow'

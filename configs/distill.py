@@ -75,3 +75,11 @@ def labels_only(cfg: fdl.Config):
     cfg.teacher = None
     cfg.losses = [term for term in cfg.losses if term.name != "kd"]
     cfg.losses[0].weight = 1.0
+
+
+def steps(cfg: fdl.Config, num_steps: int):
+    """--fiddler='steps(300)': another length; the records must have as many rows."""
+    cfg.num_steps = num_steps
+    cfg.optimizer.learning_rate.decay_steps = num_steps
+    cfg.optimizer.learning_rate.warmup_steps = num_steps // 10
+    cfg.train_data.num_rows = num_steps * cfg.batch_size

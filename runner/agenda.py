@@ -37,6 +37,7 @@ class Agenda:
             start_step=start or -1,
             wandb_project=config.wandb_project,
             terminal=terminal,
+            show_texts=not config.quiet,
         )
         clock: dict[str, Any] = {
             "stopwatch": self._stopwatch,

@@ -31,7 +31,11 @@ def _positive(section: str, values: Mapping[str, int]) -> None:
 @_section("loop")
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """How often things happen, in optimiser steps; 0 means never."""
+    """How often things happen, in optimiser steps; 0 means never.
+
+    quiet: the terminal shows progress and evaluations, but neither samples nor the
+           final table: for a run that is one of several.
+    """
 
     log_every: int = 10
     evaluate_every: int = 200
@@ -42,6 +46,7 @@ class Loop:
     profile_start: int = 0
     profile_steps: int = 0
     wandb_project: str = ""
+    quiet: bool = False
 
     def __post_init__(self):
         _positive(

@@ -22,7 +22,7 @@ def finish(
     agenda: Agenda,
     terminal: Terminal,
 ) -> None:
-    """Write `result.json` and `report.html`, and print the table.
+    """Write `result.json` and `report.html`; print the table, unless quiet.
 
     A run that is read again after its end keeps the numbers it has.
     """
@@ -33,7 +33,8 @@ def finish(
             files.write_atomic(path, json.dumps(found, indent=1) + "\n")
     if jax.process_index() == 0:
         report.write(workdir.path)
-        terminal.print("\n" + report.table(workdir.path))
+        if not prepared.config.loop.quiet:
+            terminal.print("\n" + report.table(workdir.path))
 
 
 def result(

@@ -35,6 +35,7 @@ def create(
     start_step: int = 0,
     wandb_project: str = "",
     terminal: Terminal | None = None,
+    show_texts: bool = True,
 ) -> MultiWriter:
     """All writers of a run in one: TensorBoard, JSON lines, console, Weights & Biases.
 
@@ -55,6 +56,6 @@ def create(
     writers += [
         JsonLinesWriter(workdir / "metrics.jsonl", start_step=start_step),
         SummaryWriter(str(workdir / "events"), start_step=start_step),
-        ConsoleWriter(terminal or Terminal()),
+        ConsoleWriter(terminal or Terminal(), texts=show_texts),
     ]
     return MultiWriter(writers)

@@ -14,13 +14,13 @@ TRAINING = frozenset({"learning", "weights", "optimizer", "moe", "speed"})
 
 
 class ConsoleWriter(PartialWriter):
-    """Evaluations and samples, one line each.
+    """Evaluations and samples (unless `texts` is false), one line each.
 
     What training reports every few steps is the progress line's business.
     """
 
-    def __init__(self, terminal: Terminal):
-        self._terminal = terminal
+    def __init__(self, terminal: Terminal, *, texts: bool = True):
+        self._terminal, self._texts = terminal, texts
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         groups: dict[str, list[str]] = {}
@@ -35,7 +35,7 @@ class ConsoleWriter(PartialWriter):
             self._terminal.print(f"step {step}  {group or 'run'}: {'  '.join(texts)}")
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        for name, text in texts.items():
+        for name, text in texts.items() if self._texts else ():
             self._terminal.print(f"step {step}  {name}: {' '.join(text.split())}")
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from tensorboardX.crc32c import crc32c
 from runner import writers
 from runner.clu import Event, SessionLog, SummaryWriter, metric_writers
 from runner.errors import UserError
+from runner.progress import Terminal
 
 
 def events(workdir):
@@ -225,3 +226,10 @@ def test_wandb_continues_the_run_of_the_work_directory(tmp_path, monkeypatch):
         {"step": 5, "learning/ce": 0.5},
     ]
     assert run.finished
+
+
+def test_a_console_without_texts_shows_evaluations_alone(capsys):
+    writer = writers.ConsoleWriter(Terminal(), texts=False)
+    writer.write_texts(10, {"samples/0": "The module"})
+    writer.write_scalars(10, {"held_out/loss": 4.5})
+    assert capsys.readouterr().out == "step 10  held_out: loss 4.500\n"
