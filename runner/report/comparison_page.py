@@ -22,17 +22,19 @@ def write(entries: Sequence[Entry], directory: Path) -> Path:
 
 def _html(entries: Sequence[Entry], directory: Path) -> str:
     table = comparison.rows(entries)
-    runs = [row for row in table if row.entry]
-    title = " · ".join(row.name for row in runs)
+    runs = [row for row in table if row.trained]
+    title = f"{len(runs)} runs compared"
     parts = [
-        f'<h1>{escape(title)}</h1>\n<p class="meta">{escape(str(directory))}</p>\n',
+        f'<h1>{title}</h1>\n<p class="meta">{escape(str(directory))}</p>\n',
         *(
             f'<p class="warn">{escape(line)}</p>\n'
             for line in comparison.warnings(entries)
         ),
         _results(table, directory),
-        _costs(comparison.costs(entries)),
+        '<div class="grid">\n',
         _curves(entries, directory),
+        _costs(comparison.costs(entries)),
+        "</div>\n",
         _commands(entries),
     ]
     return page.document(title, parts)
@@ -69,7 +71,7 @@ def _costs(lines: Sequence[str]) -> str:
     if not lines:
         return ""
     shown = "".join(f"<p>{escape(line)}</p>\n" for line in lines)
-    return f"<h2>What the teacher cost</h2>\n{shown}"
+    return f"<div><h2>What the teacher cost</h2>\n{shown}</div>\n"
 
 
 def _curves(entries: Sequence[Entry], directory: Path) -> str:
@@ -94,7 +96,7 @@ def _curves(entries: Sequence[Entry], directory: Path) -> str:
         (directory / FOLDER / file).write_text(text, encoding="utf-8")
     picture = Picture("learning", "cross-entropy in training", unit, *files)
     figure = page.figure(picture, folder=FOLDER)
-    return f'<h2>Learning</h2>\n<div class="grid">\n{figure}</div>\n'
+    return f"<div><h2>Learning</h2>\n{figure}</div>\n"
 
 
 def _commands(entries: Sequence[Entry]) -> str:

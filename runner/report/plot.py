@@ -94,7 +94,7 @@ def svg(
 def compared(
     lines: Mapping[str, Series], *, unit: str, levels: Mapping[str, float]
 ) -> str:
-    """Smoothed curves by name; the steep first tenth may leave the picture."""
+    """Smoothed curves by name; the steep first fifth may leave the picture."""
     with mpl.rc_context(STYLE):
         axes = _axes()
         labels, tops = [], []
@@ -102,7 +102,7 @@ def compared(
             values = smoothed(np.asarray(line.values, float))
             axes.plot(line.steps, values, color=color, lw=1.6)
             labels.append((name, _at_end(line.values), color))
-            tops.append(values[len(values) // 10])
+            tops.append(values[len(values) // 5])
         _scale(axes, list(lines.values()))
         if math.isfinite(top := max(tops)) and top > axes.get_ylim()[0]:
             axes.set_ylim(top=top)

@@ -21,6 +21,7 @@ body {
 h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; letter-spacing: -.01em; }
 h2 { margin: 2.75rem 0 .9rem; font-size: 1.15rem; }
 p { margin: .8rem 0; max-width: 46rem; }
+a { color: var(--accent); text-decoration-thickness: 1px; }
 .meta { color: var(--muted); font-size: .9rem; overflow-wrap: anywhere; }
 .warn { color: var(--warn); }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; }
