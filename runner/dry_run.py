@@ -85,10 +85,11 @@ def parameters(prepared: Prepared) -> Iterator[str]:
     yield f"{size:,} parameters; optimiser state {_bytes(optimizer)} per device"
     teacher = prepared.step.teacher
     if teacher is not None:
-        kind, arrays = teacher.describe()["kind"], jax.tree.leaves(teacher.abstract)
+        arrays = jax.tree.leaves(teacher.abstract)
         local = _bytes(sum(map(_local_bytes, arrays)))
         count = sum(x.size for x in arrays)
-        yield f"{kind} teacher: {count:,} parameters, {local} per device"
+        has = f"{count:,} parameters, {local} per device" if arrays else "no parameters"
+        yield f"{teacher.describe()['kind']} teacher: {has} beside the student's"
 
 
 def cost(prepared: Prepared) -> Iterator[str]:

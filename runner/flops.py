@@ -22,6 +22,9 @@ PEAK: dict[str, float] = {
 """Dense bfloat16 FLOP/s of one chip, from the vendors' data sheets, by kind."""
 
 
+_MANUAL = ("newly_manual_axes", "manual_axes")  # of a `shard_map`, by jax's version
+
+
 def peak(device: Any) -> float | None:
     """The chip's dense bfloat16 FLOP/s, or None where it is not known."""
     kinds = [kind for kind in PEAK if device.device_kind.startswith(kind)]
@@ -86,7 +89,8 @@ def _times(name: str, params: dict[str, Any]) -> int:
     if name == "scan":
         return params["length"]
     if name == "shard_map":
-        manual = params.get("manual_axes", params["mesh"].axis_names)
+        named = [params[key] for key in _MANUAL if key in params]
+        manual = named[0] if named else params["mesh"].axis_names
         return math.prod(params["mesh"].shape[axis] for axis in manual)
     return 1
 

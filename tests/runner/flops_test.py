@@ -47,6 +47,20 @@ def test_shard_map_counts_every_device():
     assert flops.matmul_flops(sharded, A, B) == 2 * 4 * 5 * 6
 
 
+def test_shard_map_counts_no_device_along_an_automatic_axis():
+    automatic = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=automatic)
+    rows = PartitionSpec("x")
+    sharded = jax.shard_map(
+        jnp.matmul,
+        mesh=mesh,
+        in_specs=(rows, PartitionSpec()),
+        out_specs=rows,
+        axis_names={"x"},
+    )
+    assert flops.matmul_flops(sharded, A, B) == 2 * 4 * 5 * 6
+
+
 def test_a_grouped_matmul_uses_each_row_once_forward_and_twice_backward():
     x = jax.ShapeDtypeStruct((10, 4), jnp.float32)
     w = jax.ShapeDtypeStruct((3, 4, 5), jnp.float32)

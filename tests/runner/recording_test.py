@@ -20,7 +20,12 @@ from runner.progress import Terminal
 from runner.recorder import Recorder
 from runner.recording import Full, RecordTeacher, Sampled, TopK
 from runner.records.reader import Records
-from runner.teachers import OfflineTeacher, OnlineTeacher
+from runner.teachers import (
+    EmaTeacher,
+    EnsembleTeacher,
+    OfflineTeacher,
+    OnlineTeacher,
+)
 from tests.runner.teachers import examples
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +160,24 @@ def test_records_teach_the_same_on_every_mesh_and_in_microbatches(
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), params, cut
     )
+
+
+def test_a_mixture_of_teachers_is_recorded_like_one(folder, corpus, teacher):
+    dataset = fdl.build(corpus).load()
+    other = examples.write_run(folder / "second", dataset, seed=4)
+    mixed = EnsembleTeacher(teachers=[teacher, OnlineTeacher(checkpoint=str(other))])
+    records = record(job(corpus, mixed, mode=TopK(k=4)), folder / "mixed")
+    assert records.manifest.origin.weights == mixed.identity()
+    both = [
+        np.exp(x - log_normalizer(x, 1.0)[..., None])
+        for x in (
+            whole_logits(teacher, dataset),
+            whole_logits(OnlineTeacher(checkpoint=str(other)), dataset),
+        )
+    ]
+    wanted = -np.sort(-(both[0] + both[1]) / 2, axis=-1)[3, :, 0]
+    found = records.read(np.array([3]))[0]
+    np.testing.assert_allclose(np.exp(-found.log_normalizers[:, 0]), wanted, rtol=1e-4)
 
 
 # The job, as a user starts it
@@ -303,6 +326,11 @@ def test_numbers_that_are_none_are_refused(corpus, teacher):
 def test_more_entries_than_the_vocabulary_are_refused(corpus, teacher):
     with pytest.raises(UserError, match="k is 301, the vocabulary has 300"):
         Recorder(job(corpus, teacher, mode=TopK(k=301)))
+
+
+def test_an_average_of_no_student_cannot_be_recorded(corpus):
+    with pytest.raises(UserError, match="needs a student"):
+        Recorder(job(corpus, EmaTeacher(), mode=TopK(k=2)))
 
 
 def test_records_are_not_recorded_again(folder, corpus, teacher):

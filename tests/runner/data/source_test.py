@@ -4,7 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runner.data import ByteBpe, Document, Documents, TextFiles, TokenizedText
+from runner.data import (
+    ByteBpe,
+    Document,
+    Documents,
+    Part,
+    TextFiles,
+    TokenizedText,
+)
 from runner.data.vocabulary import Vocabulary
 from runner.errors import UserError
 
@@ -143,3 +150,23 @@ def test_check_reaches_documents_and_tokenizer(source, tmp_path):
         with pytest.raises(UserError, match="no such file"):
             broken.check()
     source.check()
+
+
+def test_a_part_is_some_of_the_rows_spread_evenly(source, cache):
+    whole = source.load(cache=cache)
+    part = Part(data=source, num_rows=3).load(cache=cache)
+    chosen = [0, len(whole) // 3, 2 * len(whole) // 3]
+    assert len(part) == 3
+    for name, array in part.rows(np.arange(3)).items():
+        np.testing.assert_array_equal(array, whole.rows(np.array(chosen))[name])
+    assert part.fingerprint != whole.fingerprint
+    assert part.fingerprint == Part(source, 3).load(cache=cache).fingerprint
+    again = Part(data=Part(data=source, num_rows=3), num_rows=1).load(cache=cache)
+    np.testing.assert_array_equal(again[0]["tokens"], whole[0]["tokens"])
+
+
+def test_more_rows_than_there_are_are_refused(source, cache):
+    with pytest.raises(UserError, match=r"num_rows is 100000, the data has \d+ rows"):
+        Part(data=source, num_rows=100_000).load(cache=cache)
+    with pytest.raises(UserError, match="num_rows must be at least 1, got 0"):
+        Part(data=source, num_rows=0)

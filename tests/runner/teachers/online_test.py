@@ -9,7 +9,7 @@ import pytest
 
 import losses
 from losses import LossTerm
-from runner import runtime
+from runner import dry_run, flops, runtime
 from runner.errors import UserError
 from runner.graph import saved
 from runner.teachers import EmaTeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
@@ -160,6 +160,38 @@ def test_no_array_of_tokens_by_vocabulary_exists(corpus, runs):
     jaxpr = jax.make_jaxpr(ready.step.compiled)(*ready.abstract_arguments()).jaxpr
     rows = examples.rows_of_width(jaxpr, examples.VOCABULARY)
     assert 0 < rows <= 7
+
+
+def test_its_forward_pass_runs_once_a_step(corpus, runs):
+    """What a step with a teacher costs more is one forward pass, head included."""
+    one_device = runtime.Mesh(data=1, tensor=8)
+    terms = [LossTerm(name="ce", loss=losses.CrossEntropy())]
+    plain = examples.ready(
+        experiment(corpus, None, terms=terms), mesh=one_device, token_block=7
+    )
+    taught = examples.ready(
+        experiment(corpus, OnlineTeacher(checkpoint=runs[0])),
+        mesh=one_device,
+        token_block=7,
+    )
+    fixed = taught.step.teacher.abstract
+    model = taught.step.teacher._definition.module
+    # 8 rows of 12 tokens are 14 blocks of 7: two tokens are padding.
+    tokens, padded = 8 * 12, 14 * 7
+
+    def trunk(fixed, batch):
+        return model(fixed["params"], fixed["variables"]).trunk(batch).hidden
+
+    forward = flops.matmul_flops(trunk, fixed, taught.abstract_batch())
+    head = 2 * padded * 24 * examples.VOCABULARY
+    assert taught.flops_per_step() - plain.flops_per_step() == forward + head
+    assert tokens < padded
+
+
+def test_the_dry_run_says_what_a_teacher_takes(corpus, runs):
+    ready = examples.ready(experiment(corpus, OnlineTeacher(checkpoint=runs[0])))
+    said = "\n".join(dry_run.parameters(ready))
+    assert "online teacher: 28,344 parameters, 113kB per device" in said
 
 
 def test_an_average_starts_as_the_student_and_follows_it(corpus):
