@@ -7,6 +7,8 @@ distance, where float16 has 2⁻¹² only up to half a nat. 32 nats and more are
 
 import numpy as np
 
+from runner.records.rows import best_first
+
 DROP = 2.0**-11  # nats a step
 FARTHEST = 65534  # this far or farther below
 RESERVED = 65535  # not a number; never written
@@ -39,6 +41,31 @@ def drops(logits: np.ndarray, largest: np.ndarray) -> np.ndarray:
     return below.astype("<u2")
 
 
+def ranked_drops(logits: np.ndarray) -> np.ndarray:
+    """Codes uint16 of `logits` `[*b k]`, best first; `drops` in fewer passes.
+
+    A float32 of 4096 + x is x in steps of 2⁻¹¹, half to even, in its low bits.
+
+    Raises:
+      NotRecordable: a logit is NaN or +inf, or all are -inf.
+      ValueError: they are not best first.
+    """
+    logits = np.ascontiguousarray(logits, np.float32)
+    flat, best = logits.reshape(-1), logits[..., :1]
+    falls = flat[1:] <= flat[:-1]
+    falls[logits.shape[-1] - 1 :: logits.shape[-1]] = True  # where a token begins
+    with np.errstate(invalid="ignore"):
+        below = best - logits
+        plain = falls.all() and below[..., -1].max() <= FARTHEST * DROP
+    if plain:  # so all are numbers
+        below += np.float32(4096)
+        return below.view("<u4").astype("<u2")
+    codes = drops(logits, best)
+    if not best_first(codes):
+        raise ValueError("logits must be best first")
+    return codes
+
+
 def logits(codes: np.ndarray) -> np.ndarray:
     """Float32 logits relative to the largest, nats, of the codes."""
     return codes.astype(np.float32) * np.float32(-DROP)
@@ -51,7 +78,7 @@ def fixed(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
       NotRecordable: a value is outside or not a number.
     """
     x = np.asarray(x, np.float64)
-    if not ((x > -1e-3) & (x < SPAN)).all():
+    if not (x.min() > -1e-3 and x.max() < SPAN):
         raise NotRecordable(f"{name} are not within 0 and {SPAN:g} nats")
     steps = np.clip(np.rint(x / FINE), 0, (1 << 24) - 1).astype(np.uint32)
     return (steps & 0xFFFF).astype("<u2"), (steps >> 16).astype("u1")
@@ -68,7 +95,8 @@ def halves(x: np.ndarray) -> np.ndarray:
     high = (x >> 16).astype("u1")
     if high.shape[-1] % 2:
         high = np.concatenate([high, np.zeros_like(high[..., :1])], -1)
-    return high[..., 0::2] | high[..., 1::2] << 4
+    pairs = high.view("<u2")
+    return (pairs | pairs >> 4).astype("u1")
 
 
 def join_ids(low: np.ndarray, high: np.ndarray | None) -> np.ndarray:

@@ -12,7 +12,9 @@ No JAX here: `jnp.float32(-2**-11) * drops` are the logits, up to a constant a t
 for `top_k` the best entry's, which is 0, is not among them.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -21,13 +23,8 @@ from runner.records import codes
 from runner.records.codes import NotRecordable
 from runner.records.layout import CHECKED, FORMAT, MAGIC, MODES, RUNS, Layout
 from runner.records.record import Malformed, Record, checksum, decode, stack
-from runner.records.rows import (
-    best_first,
-    binding,
-    foretold_positions,
-    hits,
-    next_tokens,
-)
+from runner.records.row_fields import check_ids, fields_by_row, planes
+from runner.records.rows import binding, hits
 
 __all__ = [
     "Layout",
@@ -41,7 +38,8 @@ __all__ = [
     "with_checksum",
 ]
 
-_CACHED = 1 << 18  # entries encoded at once; with their logits 2 MiB
+_CACHED = 1 << 17  # entries encoded at once by a thread; with their logits 1 MiB
+_THREADS = min(4, os.cpu_count() or 1)  # NumPy and the checksum run side by side
 
 
 def encode(
@@ -83,24 +81,26 @@ def encode_batch(
       ValueError: an array is missing, of another shape, or not best first.
     """
     given = _given(layout, len(indices), rows, stored)
-    runs, counts = _coded_runs(layout, given)
+    if not len(indices):
+        return []
     try:
-        _check_ids(layout, "tokens", given["tokens"])
-        records = []
-        parts = _parts(layout, len(indices))
-        whole = np.zeros(len(indices[parts[0]]) if parts else 0, layout.dtype)
-        for part in parts:
-            table = whole[: len(indices[part])]
-            few = {name: x[part] for name, x in given.items()}
-            _fill_header(layout, table, indices[part], few)
-            table["runs"] = counts[part]
-            _fill_entries(layout, table, few)
-            records += _sealed(layout, table, runs[part])
+        fields, runs = fields_by_row(layout, indices, given)
+        spans = _spans(layout, len(runs))
+        with ThreadPoolExecutor(len(spans)) as threads:
+            found = threads.map(
+                lambda span: _encoded(
+                    layout,
+                    {name: x[span] for name, x in given.items()},
+                    {name: x[span] for name, x in fields.items()},
+                    runs[span],
+                ),
+                spans,
+            )
+            return [record for records in found for record in records]
     except NotRecordable as error:
         raise UserError(
             f"rows {indices[0]} to {indices[-1]} cannot be recorded: {error}"
         ) from error
-    return records
 
 
 def with_checksum(record: bytearray) -> bytes:
@@ -124,90 +124,59 @@ def _given(layout, count, rows, stored) -> dict[str, np.ndarray]:
     return given
 
 
-def _parts(layout, count):
-    """Slices of records whose entries stay in the cache from one step to the next."""
-    step = max(1, _CACHED // (layout.sequence_length * layout.entries))
-    return [slice(start, start + step) for start in range(0, count, step)]
+def _part(layout) -> int:
+    """How many records have entries that stay in the cache from step to step."""
+    return max(1, _CACHED // (layout.sequence_length * layout.entries))
 
 
-def _fill_header(layout, table, indices, rows) -> None:
+def _spans(layout, count: int) -> list[slice]:
+    """Slices of records, one a thread; none shorter than a part."""
+    size = max(_part(layout), -(-count // _THREADS))
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _encoded(layout, given, fields, runs) -> list[bytes]:
+    """Records of some rows, a part after the other, in the same memory."""
+    step, records = _part(layout), []
+    table = _with_constants(layout, min(step, len(runs)))
+    for start in range(0, len(runs), step):
+        part = slice(start, start + step)
+        filled = table[: len(runs[part])]
+        for name, values in fields.items():
+            filled[name] = values[part]
+        _fill_entries(layout, filled, {name: x[part] for name, x in given.items()})
+        records += _sealed(layout, filled, runs[part])
+    return records
+
+
+def _with_constants(layout: Layout, count: int) -> np.ndarray:
+    """`[count]` of the layout's dtype, with what all of its records share."""
+    table = np.zeros(count, layout.dtype)
     table["magic"], table["format"] = MAGIC, FORMAT
     table["mode"] = MODES.index(layout.mode)
     table["temperatures"] = len(layout.temperatures)
     for name in ("sequence_length", "entries", "vocab_size"):
         table[name] = getattr(layout, name)
     table["tag"] = np.frombuffer(layout.tag, "u1")
-    table["index"] = indices
-    table["targets"] = (rows["mask"] != 0).sum(-1)
-    for i in range(len(table)):
-        row = {name: x[i] for name, x in rows.items()}
-        table["binding"][i] = np.frombuffer(binding(row), "u1")
+    return table
 
 
 def _fill_entries(layout, table, given) -> None:
     ids = None
-    _fill_ids(layout, table, "tokens", given["tokens"])
     if layout.mode != "full":
         ids = given["indices"]
         if layout.mode == "sampled":
             ids = np.sort(ids, axis=-1)
-        _check_ids(layout, "ids", ids)
-        _fill_ids(layout, table, "ids", ids)
-    for name in layout.words:
-        low, high = codes.fixed(np.moveaxis(given[name], -1, -2), name)
-        table[f"{name}_low"], table[f"{name}_high"] = low, high
+        check_ids(layout, "ids", ids)
+        for name, plane in planes(layout, "ids", ids).items():
+            table[name] = plane
     if layout.mode == "full":
         logits = given["logits"]
         table["drops"] = codes.drops(logits, logits.max(-1, keepdims=True))
     if layout.mode == "top_k":
-        logits = given["logits"]
-        drops = codes.drops(logits, logits[..., :1])
-        if not best_first(drops):
-            raise ValueError("logits must be best first")
-        table["drops"] = drops[..., 1:]
+        table["drops"] = codes.ranked_drops(given["logits"])[..., 1:]
     found = hits(ids, given["targets"], given["mask"])
     table["hits"] = np.packbits(found, axis=-1)
-
-
-def _check_ids(layout, name, ids) -> None:
-    if ids.dtype == np.int32:  # one pass: negative ones are the largest
-        outside = ids.view(np.uint32).max(initial=0) >= layout.vocab_size
-    else:
-        outside = ids.min() < 0 or ids.max() >= layout.vocab_size
-    if outside:
-        raise NotRecordable(
-            f"{name} reach from {ids.min()} to {ids.max()}, outside of a vocabulary of "
-            f"{layout.vocab_size}"
-        )
-
-
-def _fill_ids(layout, table, name, ids) -> None:
-    table[f"{name}16"] = ids.astype("<u2")  # the low bits
-    if layout.wide:
-        table[f"{name}4"] = codes.halves(ids)
-
-
-def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
-    """Of each record its runs, and how many there are of each kind `[B 4]`."""
-    segments = rows["segment_ids"]
-    differences = {
-        "segment_ids": segments,
-        "positions": rows["positions"] - foretold_positions(segments),
-        "mask": (rows["mask"] != 0).astype(np.int32) - (segments > 0),
-        "targets": rows["targets"] - next_tokens(rows["tokens"]),
-    }
-    coded = [codes.runs(differences[name], layout.run) for name in RUNS]
-    counts = np.stack([count for _, count in coded], -1)
-    ends = np.cumsum(counts, 0)
-    runs = [
-        b"".join(
-            flat[end - count : end].tobytes()
-            for (flat, _), end, count in zip(coded, *of_record, strict=True)
-            if count
-        )
-        for of_record in zip(ends.tolist(), counts.tolist(), strict=True)
-    ]
-    return runs, counts
 
 
 def _sealed(layout, table, runs) -> list[bytes]:
