@@ -1,0 +1,140 @@
+"""Each check of a record alone: what nothing else would have refused, and in its words.
+
+Records are changed, and written with checksums and a manifest that agree.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from runner.errors import UserError
+from runner.records import checks, manifest
+from runner.records.format import Layout, Malformed, decode, stack, with_checksum
+from runner.records.layout import CHECKED
+from runner.records.reader import Records
+from runner.records.verify import verify
+from tests.runner.records import sets
+
+TOP = Layout(mode="top_k", entries=5, vocab_size=300, sequence_length=16)
+DRAWN = dataclasses.replace(TOP, mode="sampled")
+WHOLE = dataclasses.replace(TOP, mode="full", entries=300, temperatures=())
+
+
+@pytest.fixture
+def top(tmp_path):
+    return sets.make(tmp_path / "records", TOP)
+
+
+def fault(folder, layout, change):
+    """What is wrong with the third of some records once `change` was made to it."""
+    made = sets.make(folder, layout)
+    table = stack(made.layout, made.records).copy()
+    assert checks.first_fault(layout, table, *_targets(made)) is None
+    change(table[2])
+    return checks.first_fault(layout, table, *_targets(made))
+
+
+def _targets(made):
+    return made.data["targets"], made.data["mask"]
+
+
+def worse_first(record):
+    record["drops"][4, 1] += 1
+    record["drops"][4, 2] = record["drops"][4, 1] - 1
+
+
+def turn(record):
+    """The draws of a position the other way round."""
+    record["ids16"][4] = np.arange(record["ids16"].shape[1])[::-1]
+
+
+def raise_above(name):
+    def change(record):  # 15 nats; a vocabulary of 300 has 5.7 at most
+        record[f"{name}_high"][0, 4] = 0xF0
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("layout", "change", "reason"),
+    [
+        (TOP, worse_first, "entries that are not best first"),
+        (DRAWN, turn, "draws that are not sorted"),
+        (
+            WHOLE,
+            lambda record: record["drops"].__setitem__(4, 1),
+            "a token without a largest logit",
+        ),
+        (TOP, raise_above("log_normalizers"), "a log-normaliser of 15.* 5.704"),
+        (DRAWN, raise_above("log_normalizers"), "a log-normaliser of 15.* 5.704"),
+        (DRAWN, raise_above("entropies"), "a entropy of 15.* 5.704"),
+    ],
+)
+def test_what_no_teacher_says_is_named(tmp_path, layout, change, reason):
+    found = fault(tmp_path, layout, change)
+    assert found is not None and found[0] == 2
+    with pytest.raises(ValueError, match=reason):
+        raise ValueError(found[1])
+
+
+def test_an_entry_that_is_there_twice_is_refused(top, tmp_path):
+    table = stack(top.layout, top.records).copy()
+    assert checks.first_repeated(top.layout, table) is None
+    table["ids16"][2, 4, 3] = table["ids16"][2, 4, 4]
+    assert checks.first_repeated(top.layout, table) == (2, "holds an entry twice")
+
+
+def test_another_format_is_told_by_its_number(top):
+    record = bytearray(top.records[3])
+    record[CHECKED] = 9
+    with pytest.raises(Malformed, match="has format 9, this program reads 1"):
+        decode(top.layout, with_checksum(record))
+
+
+def test_bytes_after_a_record_are_refused(top):
+    record = bytearray(top.records[3] + b"\0\0")
+    with pytest.raises(Malformed, match="bytes, which its header does not explain"):
+        decode(top.layout, with_checksum(record))
+
+
+def test_a_shard_with_a_record_less_is_refused_before_it_is_read(top, tmp_path):
+    first, *others = top.manifest.shards
+    more = dataclasses.replace(first, count=first.count + 1)
+    moved = [dataclasses.replace(x, first=x.first + 1) for x in others]
+    records = resealed(tmp_path, top.manifest, [more, *moved])
+    with pytest.raises(UserError, match="cannot be read: 6 of 7 records"):
+        records.read([0])
+
+
+def test_a_reader_that_gives_too_few_records_is_refused(top, tmp_path):
+    class Short:
+        def read(self, within):
+            return [b""] * (len(within) - 1)
+
+    records = Records.open(tmp_path)
+    records._readers[0] = Short()
+    with pytest.raises(UserError, match="cannot be read: 1 of 2 records"):
+        records.read([0, 1])
+
+
+def test_a_gap_between_shards_is_refused(top, tmp_path):
+    first, second = top.manifest.shards
+    with pytest.raises(UserError, match="begins with row 7, wanted 6"):
+        resealed(tmp_path, top.manifest, [first, dataclasses.replace(second, first=7)])
+
+
+@pytest.mark.parametrize("name", ["hits", "targets"])
+def test_totals_that_the_records_do_not_have_are_refused(top, tmp_path, name):
+    first, second = top.manifest.shards
+    wrong = dataclasses.replace(second, **{name: getattr(second, name) + 1})
+    resealed(tmp_path, top.manifest, [first, wrong])
+    with pytest.raises(UserError, match=r"holds .* hits of .* targets, .* recorded"):
+        verify(tmp_path)
+
+
+def resealed(folder, old, shards):
+    """The same files under a manifest with other shards."""
+    new = dataclasses.replace(old, shards=tuple(shards))
+    manifest.write_manifest(folder / "records", new)
+    return Records.open(folder)
