@@ -1,65 +1,92 @@
-"""Reading of `.gguf` files, with the library `gguf`."""
+"""Reading of `.gguf` files; what is quantised is decoded by the library `gguf`."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.pretrained import gguf_header
+from models.pretrained.gguf_header import Stored
+
 
 class GgufReader:
-    """Metadata and tensors of a file; a value is decoded when it is asked for.
+    """Metadata and tensors of a file; a tensor is decoded when it is asked for.
 
-    Raises: ValueError when the file is not GGUF, or the library is not installed.
+    Raises: ValueError when the file is not GGUF.
     """
 
     def __init__(self, file: Path):
+        self.file = file
+        try:
+            self._content = np.memmap(file, np.uint8, mode="r")
+            self._header = gguf_header.parse(self._content)
+        except (ValueError, OSError) as error:
+            raise self._broken(error) from error
+
+    def value(self, name: str, default: Any = None) -> Any:
+        """A number, text or list; `default` when there is no such entry."""
+        return self._header.entries.get(name, default)
+
+    def values(self, prefix: str) -> Mapping[str, Any]:
+        """All entries whose names begin so, by the rest of their names."""
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self._header.entries.items()
+            if name.startswith(prefix)
+        }
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """By name, the shape of a tensor as the rows of its array count it."""
+        return {tensor.name: tensor.shape for tensor in self._header.tensors}
+
+    def tensors(self) -> Mapping[str, Callable[[], np.ndarray]]:
+        """By name, what reads a tensor: float16 and float32 as stored, else float32.
+
+        Raises: ValueError when the file ends before a tensor does, or the library is
+          not installed.
+        """
+        return {
+            tensor.name: functools.partial(self._decoded, tensor, self._bytes(tensor))
+            for tensor in self._header.tensors
+        }
+
+    def _bytes(self, tensor: Stored) -> np.ndarray:
+        """What is stored of it, uint8; the last axis counts bytes."""
+        gguf = self._library()
+        try:
+            kind = gguf.GGMLQuantizationType(tensor.kind)
+            shape = gguf.quant_shape_to_byte_shape(tensor.shape, kind)
+        except (ValueError, IndexError) as error:  # the latter for no axis at all
+            raise self._broken(error) from error
+        end = tensor.start + math.prod(shape)
+        if end > len(self._content):
+            raise self._broken(f"it ends before {tensor.name!r} does")
+        return self._content[tensor.start : end].reshape(shape)
+
+    def _decoded(self, tensor: Stored, stored: np.ndarray) -> np.ndarray:
+        gguf = self._library()
+        kind = gguf.GGMLQuantizationType(tensor.kind)
+        if kind.name in ("F16", "F32"):
+            return stored.view(f"<f{2 if kind.name == 'F16' else 4}")
+        try:
+            return gguf.dequantize(stored, kind)
+        except NotImplementedError:
+            raise ValueError(
+                f"{self.file}: {tensor.name!r} is stored as {kind.name}, which the "
+                "library gguf does not read"
+            ) from None
+
+    def _library(self) -> Any:
         try:
             import gguf
         except ImportError:
             raise ValueError(
-                f"{file} needs the library gguf: pip install gguf"
+                f"{self.file} needs the library gguf: pip install gguf"
             ) from None
-        try:
-            self._reader = gguf.GGUFReader(file)
-        except (ValueError, IndexError, OSError) as error:
-            raise ValueError(f"{file} is not a whole GGUF file: {error}") from error
-        self.file = file
+        return gguf
 
-    def value(self, name: str, default: Any = None) -> Any:
-        """A number, text or list; `default` when there is no such entry."""
-        field = self._reader.get_field(name)
-        return default if field is None else field.contents()
-
-    def values(self, prefix: str) -> Mapping[str, Any]:
-        """All entries whose names begin so, by the rest of their names."""
-        names = [name for name in self._reader.fields if name.startswith(prefix)]
-        return {name.removeprefix(prefix): self.value(name) for name in names}
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """By name, the shape of a tensor as the rows of its array count it."""
-        return {
-            tensor.name: tuple(int(size) for size in reversed(tensor.shape))
-            for tensor in self._reader.tensors
-        }
-
-    def tensors(self) -> Mapping[str, Callable[[], np.ndarray]]:
-        """By name, what reads a tensor: float16 and float32 as stored, else float32."""
-        return {
-            tensor.name: functools.partial(self._tensor, tensor)
-            for tensor in self._reader.tensors
-        }
-
-    def _tensor(self, tensor: Any) -> np.ndarray:
-        import gguf
-
-        if tensor.data.dtype in (np.float16, np.float32):
-            return tensor.data
-        try:
-            return gguf.dequantize(tensor.data, tensor.tensor_type)
-        except NotImplementedError:
-            raise ValueError(
-                f"{self.file}: {tensor.name!r} is stored as "
-                f"{tensor.tensor_type.name}, which the library gguf does not read"
-            ) from None
+    def _broken(self, why: object) -> ValueError:
+        return ValueError(f"{self.file} is not a whole GGUF file: {why}")

