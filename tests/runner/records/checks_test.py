@@ -78,11 +78,16 @@ def test_what_no_teacher_says_is_named(tmp_path, layout, change, reason):
         raise ValueError(found[1])
 
 
-def test_an_entry_that_is_there_twice_is_refused(top, tmp_path):
-    table = stack(top.layout, top.records).copy()
-    assert checks.first_repeated(top.layout, table) is None
-    table["ids16"][2, 4, 3] = table["ids16"][2, 4, 4]
-    assert checks.first_repeated(top.layout, table) == (2, "holds an entry twice")
+def test_an_entry_that_is_there_twice_is_refused_by_verify(top, tmp_path):
+    changed = stack(top.layout, top.records)[2].copy()
+    place = int(np.flatnonzero(~decode(top.layout, top.records[2]).hits)[0])
+    changed["ids16"][place, 4] = changed["ids16"][place, 3]
+    tail = top.records[2][top.layout.dtype.itemsize :]
+    records = list(top.records)
+    records[2] = with_checksum(bytearray(changed.tobytes() + tail))
+    sets.put(tmp_path / "twice" / "records", top.layout, records)
+    with pytest.raises(UserError, match="record 2: holds an entry twice"):
+        verify(tmp_path / "twice")
 
 
 def test_another_format_is_told_by_its_number(top):
