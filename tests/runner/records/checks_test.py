@@ -82,12 +82,34 @@ def test_an_entry_that_is_there_twice_is_refused_by_verify(top, tmp_path):
     changed = stack(top.layout, top.records)[2].copy()
     place = int(np.flatnonzero(~decode(top.layout, top.records[2]).hits)[0])
     changed["ids16"][place, 4] = changed["ids16"][place, 3]
-    tail = top.records[2][top.layout.dtype.itemsize :]
-    records = list(top.records)
-    records[2] = with_checksum(bytearray(changed.tobytes() + tail))
-    sets.put(tmp_path / "twice" / "records", top.layout, records)
+    rewrite(tmp_path / "other", top, changed)
     with pytest.raises(UserError, match="record 2: holds an entry twice"):
-        verify(tmp_path / "twice")
+        verify(tmp_path / "other")
+
+
+def test_targets_that_a_record_does_not_have_are_refused_by_verify(top, tmp_path):
+    changed = stack(top.layout, top.records)[2].copy()
+    changed["targets"] -= 1
+    rewrite(tmp_path / "other", top, changed)
+    with pytest.raises(UserError, match="record 2: has 16 targets, not 15"):
+        verify(tmp_path / "other")
+
+
+@pytest.mark.parametrize("text", [None, "{}"])
+def test_a_tokenizer_that_is_not_the_recorded_one_is_refused(top, tmp_path, text):
+    copy = tmp_path / "records" / "tokenizer.json"
+    copy.unlink()
+    if text is not None:
+        copy.write_text(text)
+    with pytest.raises(UserError, match=r"its copy .* cannot be read"):
+        verify(tmp_path)
+
+
+def test_another_tokenizer_in_its_place_is_refused(top, tmp_path):
+    other = sets.byte_vocabulary("more").tokenizer
+    (tmp_path / "records" / "tokenizer.json").write_text(other.to_str())
+    with pytest.raises(UserError, match="not the tokenizer it was recorded with"):
+        verify(tmp_path)
 
 
 def test_another_format_is_told_by_its_number(top):
@@ -143,3 +165,11 @@ def resealed(folder, old, shards):
     new = dataclasses.replace(old, shards=tuple(shards))
     manifest.write_manifest(folder / "records", new)
     return Records.open(folder)
+
+
+def rewrite(folder, made, changed):
+    """The same records but for the third, whose fields are `changed`."""
+    records = list(made.records)
+    tail = records[2][made.layout.dtype.itemsize :]
+    records[2] = with_checksum(bytearray(changed.tobytes() + tail))
+    sets.put(folder / "records", made.layout, records)

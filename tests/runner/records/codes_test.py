@@ -61,3 +61,11 @@ def test_ids_come_back_from_their_planes():
         np.testing.assert_array_equal(
             codes.join_ids((ids & 0xFFFF).astype("<u2"), high), ids
         )
+
+
+@pytest.mark.parametrize("starts", [[3, 3], [4, 2], [1, 9]])
+def test_runs_that_are_out_of_order_are_refused(starts):
+    coded = np.zeros(2, [("start", "<u2"), ("value", "<i4")])
+    coded["start"] = starts
+    with pytest.raises(ValueError, match="runs are out of order"):
+        codes.unruns(coded, 8)
