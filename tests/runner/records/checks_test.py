@@ -4,15 +4,18 @@ Records are changed, and written with checksums and a manifest that agree.
 """
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from runner.errors import UserError
 from runner.records import checks, manifest
 from runner.records.format import Layout, Malformed, decode, stack, with_checksum
 from runner.records.layout import CHECKED
 from runner.records.reader import Records
+from runner.records.shards import seal, write_shard
 from runner.records.verify import verify
 from tests.runner.records import sets
 
@@ -149,6 +152,34 @@ def test_a_gap_between_shards_is_refused(top, tmp_path):
     first, second = top.manifest.shards
     with pytest.raises(UserError, match="begins with row 7, wanted 6"):
         resealed(tmp_path, top.manifest, [first, dataclasses.replace(second, first=7)])
+
+
+def test_shards_with_a_gap_between_are_not_sealed(top, tmp_path):
+    path = tmp_path / "records" / f"{top.manifest.shards[1].name}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"first": 7}))
+    with pytest.raises(UserError, match="begins with row 7, wanted 6"):
+        seal(
+            tmp_path / "records",
+            of=2,
+            layout=top.layout,
+            origin=sets.ORIGIN,
+            records=12,
+            vocabulary=sets.VOCABULARY,
+        )
+
+
+def test_a_file_that_lost_a_record_on_its_way_to_the_disk_is_refused(
+    top, tmp_path, monkeypatch
+):
+    class Lossy(ArrayRecordWriter):
+        def write(self, record):
+            if record != top.records[3]:
+                super().write(record)
+
+    module = "array_record.python.array_record_module"
+    monkeypatch.setattr(f"{module}.ArrayRecordWriter", Lossy)
+    with pytest.raises(UserError, match=r"cannot write .*5 of 6 records reached the"):
+        write_shard(tmp_path / "new", 0, 2, top.records[:6], top.layout, first=0)
 
 
 @pytest.mark.parametrize("name", ["hits", "targets"])
