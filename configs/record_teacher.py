@@ -11,7 +11,8 @@ import fiddle as fdl
 from fiddle.experimental.auto_config import auto_config
 
 from runner import data
-from runner.recording import RecordTeacher, Sampled, TopK
+from runner.recording import RecordTeacher
+from runner.records.modes import Sampled, TopK
 from runner.teachers import OnlineTeacher
 
 

@@ -52,13 +52,12 @@ class Recorder:
         if self._teacher.stored is not None:
             raise UserError("teacher: records cannot be recorded again; copy them")
         self._origin = self._made_from()
-        whole = job.mode.name == "full"
         self.layout = Layout(
-            mode=job.mode.name,  # pyright: ignore[reportArgumentType] - Layout checks it
+            mode=job.mode.name,
             entries=job.mode.entries(self._vocabulary.size),
             vocab_size=self._vocabulary.size,
             sequence_length=self.dataset.sequence_length,
-            temperatures=() if whole else tuple(map(float, job.temperatures)),
+            temperatures=job.mode.stored_temperatures(job.temperatures),
             origin=self._origin.digest,
         )
         self.num_shards = math.ceil(len(self.dataset) / job.shard_size)
@@ -112,7 +111,7 @@ class Recorder:
     def _made_from(self) -> manifest.Origin:
         job = self._job
         arrays = jax.tree.leaves(self._teacher.abstract)
-        drawn = job.mode.name == "sampled"
+        drawn = job.mode.uniforms > 0
         return manifest.Origin(
             teacher=self._teacher.describe()["kind"],
             weights=job.teacher.identity(),
@@ -144,9 +143,7 @@ class Recorder:
                 token_axes=batch["tokens"].shape,
                 size=self._config.step.token_block,
             )
-            tokens = {"lesson": lesson.tokens, "tokens": batch["tokens"]}
-            if self._job.mode.name == "sampled":
-                tokens["uniform"] = self._uniform(batch)
+            tokens = {"lesson": lesson.tokens, "uniform": self._uniform(batch)}
 
             def block(shared: Tree, block: Tree) -> dict[str, jax.Array]:
                 return self._block(lesson, shared, block)
@@ -157,57 +154,15 @@ class Recorder:
         logits = lesson.outputs(shared, block["lesson"], {}).logits
         assert logits is not None  # records are refused
         logits = logits.astype(jnp.float32)
-        if self._job.mode.name == "full":
-            return {"logits": logits}
         logits = logits - jnp.max(logits, axis=-1, keepdims=True)
-        found = {"log_normalizers": self._by_temperature(logits, jax.nn.logsumexp)}
-        if self._job.mode.name == "top_k":
-            best, indices = jax.lax.top_k(logits, self.layout.entries)
-            return {**found, "logits": best, "indices": indices}
-        return {
-            **found,
-            "entropies": self._by_temperature(logits, _entropy),
-            "indices": _draws(logits / self.layout.temperatures[0], block["uniform"]),
-        }
-
-    def _by_temperature(self, logits: jax.Array, fn: Any) -> jax.Array:
-        """`[*b temperatures]`."""
-        columns = [fn(logits / t, axis=-1) for t in self.layout.temperatures]
-        return jnp.stack(columns, axis=-1)
+        return self._job.mode.keep(logits, block["uniform"], self.layout.temperatures)
 
     def _uniform(self, batch: Batch) -> jax.Array:
-        """`[B T n]` in [0, 1), a function of the seed and the row alone."""
+        """`[B T uniforms]` in [0, 1), a function of the seed and the row alone."""
         key = jax.random.key(self._job.seed)
-        shape = (batch["tokens"].shape[1], self.layout.entries)
+        shape = (batch["tokens"].shape[1], self._job.mode.uniforms)
 
         def row(index: jax.Array) -> jax.Array:
             return jax.random.uniform(jax.random.fold_in(key, index), shape)
 
         return jax.vmap(row)(batch["index"])
-
-
-def _entropy(logits: jax.Array, axis: int) -> jax.Array:
-    """Of `softmax(logits)`, nats."""
-    log_p = jax.nn.log_softmax(logits, axis=axis)
-    return jnp.sum(-jnp.exp(log_p) * jnp.maximum(log_p, -1e4), axis=axis)
-
-
-def _draws(logits: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Ids `[*b n]` from `softmax(logits)` by its inverse distribution function.
-
-    The smallest id whose cumulative probability exceeds the uniform number, by halving:
-    `jnp.searchsorted` cannot be used inside `jax.shard_map` (jax 0.10).
-    """
-    reached = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
-    wanted = uniform * reached[..., -1:]
-    size = logits.shape[-1]
-
-    def halve(_: Any, bounds: tuple[jax.Array, jax.Array]) -> tuple:
-        low, high = bounds
-        middle = (low + high) // 2
-        beyond = jnp.take_along_axis(reached, middle, axis=-1) > wanted
-        return jnp.where(beyond, low, middle + 1), jnp.where(beyond, middle, high)
-
-    low = jnp.zeros_like(wanted, jnp.int32)
-    bounds = (low, low + (size - 1))
-    return jax.lax.fori_loop(0, size.bit_length(), halve, bounds)[1]

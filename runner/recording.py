@@ -1,8 +1,8 @@
 """The job that runs a teacher over data and writes down what it says."""
 
-import abc
 import dataclasses
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import UserError
+from runner.records.modes import Mode, TopK
 from runner.teachers.base import Teacher
 
 if TYPE_CHECKING:
@@ -19,66 +20,7 @@ if TYPE_CHECKING:
 
 
 _PATIENCE = 300.0  # seconds
-
-
-class Mode(abc.ABC):
-    """What is kept of a teacher's distribution at each token."""
-
-    name: str
-
-    @abc.abstractmethod
-    def entries(self, vocab_size: int) -> int:
-        """Stored entries a token."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TopK(Mode):
-    """The `k` most probable entries, and the log-normaliser over all of them."""
-
-    k: int = 64
-    name = "top_k"
-
-    def __post_init__(self):
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1, got {self.k}")
-
-    def entries(self, vocab_size: int) -> int:
-        if self.k > vocab_size:
-            raise UserError(f"mode: k is {self.k}, the vocabulary has {vocab_size}")
-        return self.k
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampled(Mode):
-    """`n` draws from the distribution at the one temperature, with replacement.
-
-    An id stands as often as it was drawn: its count over `n` is an unbiased estimate of
-    its probability.
-
-    Source: Anshumann et al. 2025 (arXiv:2503.16870), sampling with the teacher itself
-    as the proposal.
-    """
-
-    n: int = 12
-    name = "sampled"
-
-    def __post_init__(self):
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1, got {self.n}")
-
-    def entries(self, vocab_size: int) -> int:
-        del vocab_size
-        return self.n
-
-
-@dataclasses.dataclass(frozen=True)
-class Full(Mode):
-    """Every logit; for small vocabularies."""
-
-    name = "full"
-
-    def entries(self, vocab_size: int) -> int:
-        return vocab_size
+_COMPRESSIONS = r"uncompressed|snappy|(?:zstd|brotli)(?::-?\d+)?"  # of ArrayRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,8 +34,8 @@ class RecordTeacher:
     seed:         of the draws.
 
     Raises:
-      ValueError: a number is below 1, a temperature not positive, or `Sampled` is given
-        several.
+      ValueError: a number is below 1, a temperature not positive or not what the mode
+        takes, or the compression unknown.
     """
 
     teacher: Teacher
@@ -113,10 +55,12 @@ class RecordTeacher:
                 )
         if not all(t > 0 for t in self.temperatures):
             raise ValueError(f"temperatures must be positive, got {self.temperatures}")
-        if isinstance(self.mode, Sampled) and len(self.temperatures) != 1:
+        if not re.fullmatch(_COMPRESSIONS, self.compression):
             raise ValueError(
-                f"Sampled draws at one temperature, got {list(self.temperatures)}"
+                "compression must be 'uncompressed', 'snappy', 'zstd:3' or 'brotli:6', "
+                f"got {self.compression!r}"
             )
+        self.mode.stored_temperatures(self.temperatures)
 
     def run(self, workdir: "Workdir") -> None:
         """Record what is missing; a kill loses at most the shards under way.

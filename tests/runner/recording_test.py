@@ -18,7 +18,8 @@ from runner import runtime
 from runner.errors import UserError
 from runner.progress import Terminal
 from runner.recorder import Recorder
-from runner.recording import Full, RecordTeacher, Sampled, TopK
+from runner.recording import RecordTeacher
+from runner.records.modes import Full, Sampled, TopK
 from runner.records.reader import Records
 from runner.teachers import (
     EmaTeacher,
@@ -106,7 +107,9 @@ def test_draws_are_the_teachers_in_frequency(folder, corpus, teacher):
     for number in (0, 7):
         found = records.read(np.array([number]))[0]
         for place in range(12):
-            counted = np.bincount(found.ids[place], minlength=300) / 4000
+            ids = found.ids
+            assert ids is not None
+            counted = np.bincount(ids[place], minlength=300) / 4000
             gap = np.abs(counted - p[number, place])
             assert np.all(gap < 5 * np.sqrt(p[number, place] / 4000) + 1e-3)
         entropy = -np.sum(p[number] * np.log(p[number]), -1)
@@ -185,7 +188,8 @@ def test_a_mixture_of_teachers_is_recorded_like_one(folder, corpus, teacher):
 
 CONFIG = """
 import fiddle as fdl
-from runner.recording import RecordTeacher, TopK
+from runner.recording import RecordTeacher
+from runner.records.modes import TopK
 from runner.teachers import OnlineTeacher
 from tests.runner.teachers import examples
 import pathlib
@@ -315,6 +319,8 @@ def test_numbers_that_are_none_are_refused(corpus, teacher):
     for fields, said in [
         ({"temperatures": (0.0,)}, "temperatures must be positive"),
         ({"mode": Sampled(n=2), "temperatures": (1.0, 2.0)}, "draws at one temperat"),
+        ({"temperatures": ()}, "TopK stores at least one temperature"),
+        ({"compression": "zip"}, "compression must be .*, got 'zip'"),
     ]:
         with pytest.raises(ValueError, match=said):
             job(corpus, teacher, **fields)

@@ -1,0 +1,183 @@
+"""What is kept of a teacher's distribution: its best entries, draws, or all of it."""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from runner.errors import UserError
+
+Kept = dict[str, jax.Array]
+
+
+class Mode(abc.ABC):
+    """What is kept at each token.
+
+    name:     as in `runner.records.layout.Layout`.
+    uniforms: random numbers in [0, 1) that a token takes.
+    """
+
+    name: Literal["top_k", "sampled", "full"]
+    uniforms: int = 0
+
+    @abc.abstractmethod
+    def entries(self, vocab_size: int) -> int:
+        """Stored entries a token.
+
+        Raises:
+          UserError: the vocabulary has not so many.
+        """
+
+    @abc.abstractmethod
+    def keep(
+        self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
+    ) -> Kept:
+        """What `encode_batch` stores, of whole logits less their largest.
+
+        Args:
+          logits: `[*b v]`, float32; the largest of each token is 0.
+          uniform: `[*b uniforms]`.
+          temperatures: those to store a log-normaliser (and an entropy) for.
+        """
+
+    def stored_temperatures(self, asked: Sequence[float]) -> tuple[float, ...]:
+        """Those of `asked` that something is stored for.
+
+        Raises:
+          ValueError: there are too many, or too few.
+        """
+        if not asked:
+            raise ValueError(f"{type(self).__name__} stores at least one temperature")
+        return tuple(float(temperature) for temperature in asked)
+
+
+@dataclasses.dataclass(frozen=True)
+class TopK(Mode):
+    """The `k` most probable entries, and the log-normaliser over all of them.
+
+    Raises:
+      ValueError: k is below 1.
+    """
+
+    k: int = 64
+    name = "top_k"
+
+    def __post_init__(self):
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1, got {self.k}")
+
+    def entries(self, vocab_size: int) -> int:
+        if self.k > vocab_size:
+            raise UserError(f"mode: k is {self.k}, the vocabulary has {vocab_size}")
+        return self.k
+
+    def keep(
+        self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
+    ) -> Kept:
+        del uniform
+        best, indices = jax.lax.top_k(logits, self.k)
+        return {
+            "indices": indices,
+            "logits": best,
+            "log_normalizers": _each(jax.nn.logsumexp, logits, temperatures),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampled(Mode):
+    """`n` draws from the distribution at the one temperature, with replacement.
+
+    An id stands as often as it was drawn: its count over `n` is an unbiased estimate of
+    its probability. Draws depend on the seed and the row alone.
+
+    Source: Anshumann et al. 2025 (arXiv:2503.16870), the teacher being its own
+    proposal.
+
+    Raises:
+      ValueError: n is below 1.
+    """
+
+    n: int = 12
+    name = "sampled"
+
+    def __post_init__(self):
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, got {self.n}")
+
+    @property
+    def uniforms(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] - one a draw
+        """One a draw."""
+        return self.n
+
+    def entries(self, vocab_size: int) -> int:
+        del vocab_size
+        return self.n
+
+    def stored_temperatures(self, asked: Sequence[float]) -> tuple[float, ...]:
+        if len(asked) != 1:
+            raise ValueError(f"Sampled draws at one temperature, got {list(asked)}")
+        return super().stored_temperatures(asked)
+
+    def keep(
+        self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
+    ) -> Kept:
+        return {
+            "indices": draws(logits / temperatures[0], uniform),
+            "log_normalizers": _each(jax.nn.logsumexp, logits, temperatures),
+            "entropies": _each(_entropy, logits, temperatures),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Full(Mode):
+    """Every logit; for small vocabularies. Serves every temperature."""
+
+    name = "full"
+
+    def entries(self, vocab_size: int) -> int:
+        return vocab_size
+
+    def stored_temperatures(self, asked: Sequence[float]) -> tuple[float, ...]:
+        del asked  # whole logits give their own log-normalisers
+        return ()
+
+    def keep(
+        self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
+    ) -> Kept:
+        del uniform, temperatures
+        return {"logits": logits}
+
+
+def draws(logits: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Ids `[*b n]` from `softmax(logits)` by its inverse distribution function.
+
+    The smallest id whose cumulative probability exceeds the uniform number, by halving:
+    `jnp.searchsorted` cannot be used inside `jax.shard_map` (jax 0.10).
+    """
+    reached = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
+    wanted = uniform * reached[..., -1:]
+    size = logits.shape[-1]
+
+    def halve(_: Any, bounds: tuple[jax.Array, jax.Array]) -> tuple:
+        low, high = bounds
+        middle = (low + high) // 2
+        beyond = jnp.take_along_axis(reached, middle, axis=-1) > wanted
+        return jnp.where(beyond, low, middle + 1), jnp.where(beyond, middle, high)
+
+    low = jnp.zeros_like(wanted, jnp.int32)
+    bounds = (low, low + (size - 1))
+    return jax.lax.fori_loop(0, size.bit_length(), halve, bounds)[1]
+
+
+def _each(fn: Any, logits: jax.Array, temperatures: Sequence[float]) -> jax.Array:
+    """`fn` at each temperature, `[*b temperatures]`."""
+    return jnp.stack([fn(logits / t, axis=-1) for t in temperatures], axis=-1)
+
+
+def _entropy(logits: jax.Array, axis: int) -> jax.Array:
+    """Of `softmax(logits)`, nats."""
+    log_p = jax.nn.log_softmax(logits, axis=axis)
+    return jnp.sum(-jnp.exp(log_p) * jnp.maximum(log_p, -1e4), axis=axis)
