@@ -9,6 +9,6 @@ What a file says and this package does not do is an error, never left out.
 """
 
 from models.pretrained.checkpoint import Pretrained, open
-from models.pretrained.location import locate
+from models.pretrained.location import PACKAGE, locate
 
-__all__ = ["Pretrained", "locate", "open"]
+__all__ = ["PACKAGE", "Pretrained", "locate", "open"]

@@ -64,9 +64,9 @@ def find(checkpoint: str) -> type[Weights]:
     try:
         pretrained.locate(checkpoint)
     except ValueError as error:
-        raise UserError(
-            f"checkpoint: {error}; a trained run's work directory serves too"
-        ) from None
+        also = "; a trained run's work directory serves too"
+        hint = "" if checkpoint.startswith(pretrained.PACKAGE) else also
+        raise UserError(f"checkpoint: {error}{hint}") from None
     return PretrainedWeights
 
 
