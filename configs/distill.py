@@ -7,7 +7,8 @@
 2 cores: 2 min. Held-out loss 4.62 nats/token.
 
 The same from the live model, `--fiddler=online`, or without a teacher,
-`--fiddler=labels_only`.
+`--fiddler=labels_only`. `make demo` runs all three for 300 steps, with a teacher of 700
+(4.54): 4.66 from records, 4.60 from the live model, 4.99 from labels alone.
 """
 
 import functools
