@@ -83,6 +83,9 @@ def test_the_best_entries_are_the_teachers(folder, corpus, teacher):
     dataset = fdl.build(corpus).load()
     logits = whole_logits(teacher, dataset)
     assert len(records) == len(dataset) > 20
+    # The reference is another float32 pass. This teacher is ill-conditioned: weights
+    # changed by a relative 1e-7 move its log-normalisers by up to 5e-5.
+    two_passes = 1e-4
     for number, found in enumerate(records.read(np.arange(len(records)))):
         order = np.argsort(-logits[number], axis=-1)[:, :5]
         best = np.take_along_axis(logits[number], order, -1)
@@ -90,12 +93,12 @@ def test_the_best_entries_are_the_teachers(folder, corpus, teacher):
         read = np.concatenate([np.zeros((12, 1)), -drops * 2.0**-11], axis=1)
         np.testing.assert_allclose(read, best, atol=3e-4)
         at = np.take_along_axis(logits[number], found.ids, -1)
-        np.testing.assert_allclose(at, best, atol=1e-5)  # but for ties, the same ids
+        np.testing.assert_allclose(at, best, atol=two_passes)  # the same, but for ties
         for place, temperature in enumerate((1.0, 2.0)):
             np.testing.assert_allclose(
                 found.log_normalizers[:, place],
                 log_normalizer(logits[number], temperature),
-                atol=1e-5,
+                atol=two_passes,
             )
 
 
