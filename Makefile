@@ -16,7 +16,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
 
-.PHONY: help venv demo test test-all lint bench parity smollm2 lock clean
+.PHONY: help venv demo test test-all lint bench results parity smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
+	@echo 'make results   what of a teacher is worth keeping: 105 small runs (an hour)'
 	@echo 'make parity    tiny models of every family again, against transformers'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
 	@echo 'make venv      set-up alone, into .venv (the others do it too)'
@@ -101,6 +102,9 @@ bench: venv
 	@for script in tests/benchmarks/$(ONLY)_bench.py; do \
 	  echo "== $$script" && $(BIN)/python "$$script" || exit 1; \
 	done
+
+results: venv
+	@$(BIN)/python tests/results/distillation.py
 
 # Torch and transformers stay in an environment of their own; what they compute is kept
 # in tests/models/pretrained/fixtures, so that `make test` needs neither.

