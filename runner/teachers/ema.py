@@ -7,11 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models.base import Batch
 from runner.errors import UserError
 from runner.state import Learnt
-from runner.teachers.base import Lesson, Loaded, Setting, Teacher
-from runner.teachers.model import model_lesson
+from runner.teachers.base import Setting, Teacher
+from runner.teachers.model import LoadedModel
 
 Tree = Any
 
@@ -63,33 +62,19 @@ class EmaTeacher(Teacher):
         return jax.tree.map(mix, moving, student)
 
 
-class LoadedEma(Loaded):
+class LoadedEma(LoadedModel):
     """The student's definition over the averaged arrays."""
 
     def __init__(self, learnt: Learnt, decay: float, vocab_size: int):
-        self._learnt, self._decay, self._vocab_size = learnt, decay, vocab_size
+        super().__init__(learnt.student, vocab_size)
+        self._learnt, self._decay = learnt, decay
+
+    def arrays(self, fixed: Tree, moving: Tree) -> Tree:
+        del fixed
+        return moving
 
     def offers(self) -> frozenset[str]:
         return self._learnt.abstract_student().offers()
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "ema", "decay": self._decay}
-
-    def lesson(
-        self,
-        fixed: Tree,
-        moving: Tree,
-        batch: Batch,
-        *,
-        capture: frozenset[str],
-        logits: bool,
-    ) -> Lesson:
-        del fixed
-        return model_lesson(
-            self._learnt.student,
-            moving["params"],
-            moving["variables"],
-            batch,
-            capture=capture,
-            vocab_size=self._vocab_size if logits else None,
-        )

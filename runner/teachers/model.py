@@ -1,5 +1,6 @@
 """A model as a teacher: its trunk once a microbatch, its head a block at a time."""
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -8,12 +9,47 @@ import jax
 import losses
 from models.base import Batch, Model
 from runner.head import Head
-from runner.teachers.base import Lesson
+from runner.teachers.base import Lesson, Loaded
 
 Tree = Any
 
 
-def model_lesson(
+class LoadedModel(Loaded):
+    """A definition over arrays that stay, or that move with the student.
+
+    make:       `(params, variables) -> Model`.
+    vocab_size: outputs beyond the tokenizer's ids are padding, and are cut off before
+                the softmax.
+    """
+
+    def __init__(self, make: Callable[[Tree, Tree], Model], vocab_size: int):
+        self.make, self._vocab_size = make, vocab_size
+
+    @abc.abstractmethod
+    def arrays(self, fixed: Tree, moving: Tree) -> Tree:
+        """Its `{"params": ..., "variables": ...}` among those of the step."""
+
+    def lesson(
+        self,
+        fixed: Tree,
+        moving: Tree,
+        batch: Batch,
+        *,
+        capture: frozenset[str],
+        logits: bool,
+    ) -> Lesson:
+        arrays = self.arrays(fixed, moving)
+        return _lesson(
+            self.make,
+            arrays["params"],
+            arrays["variables"],
+            batch,
+            capture=capture,
+            vocab_size=self._vocab_size if logits else None,
+        )
+
+
+def _lesson(
     make: Callable[[Tree, Tree], Model],
     params: Tree,
     variables: Tree,
@@ -22,11 +58,7 @@ def model_lesson(
     capture: frozenset[str],
     vocab_size: int | None,
 ) -> Lesson:
-    """The lesson of the model `make(params, variables)`.
-
-    vocab_size: outputs beyond the tokenizer's ids are padding, and are cut off before
-      the softmax; None: no logits are wanted.
-    """
+    """The lesson of the model `make(params, variables)`; no logits without a size."""
     params, variables = jax.lax.stop_gradient((params, variables))
     seen = make(params, variables).trunk(batch, capture=capture)
     tokens = {"hidden": seen.hidden, "intermediates": dict(seen.intermediates)}

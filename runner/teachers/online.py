@@ -8,13 +8,13 @@ from typing import Any
 import jax
 from flax import nnx
 
-from models.base import Batch, Model
+from models.base import Model
 from runner.definition import Definition
 from runner.errors import UserError
 from runner.state import abstract_key
 from runner.teachers import weights
-from runner.teachers.base import Lesson, Loaded, Setting, Teacher
-from runner.teachers.model import model_lesson
+from runner.teachers.base import Setting, Teacher
+from runner.teachers.model import LoadedModel
 
 Tree = Any
 
@@ -42,16 +42,16 @@ class OnlineTeacher(Teacher):
     def identity(self) -> str:
         return weights.open(self.checkpoint).digest
 
-    def load(self, setting: Setting) -> "LoadedModel":
+    def load(self, setting: Setting) -> "LoadedOnline":
         opened = weights.open(self.checkpoint)
         opened.check_vocabulary(setting.vocabulary, cache=setting.cache)
         make = self.model or opened.model
         if self.dtype is not None:
             make = functools.partial(make, dtype=self.dtype, param_dtype=self.dtype)
-        return LoadedModel(make, opened, setting, name=self.checkpoint)
+        return LoadedOnline(make, opened, setting, name=self.checkpoint)
 
 
-class LoadedModel(Loaded):
+class LoadedOnline(LoadedModel):
     """A definition, and where its arrays are to come from."""
 
     def __init__(
@@ -65,12 +65,13 @@ class LoadedModel(Loaded):
         module = nnx.eval_shape(
             lambda key: make(rngs=nnx.Rngs(params=key)), abstract_key()
         )
-        self._definition = Definition.of(module)
-        self._weights, self._vocab_size = opened, setting.vocabulary.size
-        if module.num_outputs < self._vocab_size:
+        self._definition, self._weights = Definition.of(module), opened
+        size = setting.vocabulary.size
+        super().__init__(self._definition.module, size)
+        if module.num_outputs < size:
             raise UserError(
                 f"teacher {name}: {module.num_outputs} outputs for a tokenizer of "
-                f"{self._vocab_size} tokens"
+                f"{size} tokens"
             )
         arrays = self._definition.arrays()
         placed = self._definition.shardings(setting.mesh, setting.rules)
@@ -92,21 +93,6 @@ class LoadedModel(Loaded):
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "online", "weights": self._weights.digest}
 
-    def lesson(
-        self,
-        fixed: Tree,
-        moving: Tree,
-        batch: Batch,
-        *,
-        capture: frozenset[str],
-        logits: bool,
-    ) -> Lesson:
+    def arrays(self, fixed: Tree, moving: Tree) -> Tree:
         del moving
-        return model_lesson(
-            self._definition.module,
-            fixed["params"],
-            fixed["variables"],
-            batch,
-            capture=capture,
-            vocab_size=self._vocab_size if logits else None,
-        )
+        return fixed

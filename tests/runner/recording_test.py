@@ -66,7 +66,7 @@ def whole_logits(teacher, dataset):
     """`[rows T V]` float64, relative to the largest."""
     loaded = teacher.load(examples.setting(dataset.vocabulary))
     fixed = jax.device_get(loaded.read())
-    model = loaded._definition.module(fixed["params"], fixed["variables"])
+    model = loaded.make(fixed["params"], fixed["variables"])
     rows = dataset.rows(np.arange(len(dataset)))
     logits = np.asarray(model.head(model.trunk(rows).hidden))
     logits = logits.astype(np.float64)

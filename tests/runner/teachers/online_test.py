@@ -13,6 +13,7 @@ from runner import dry_run, flops, runtime
 from runner.errors import UserError
 from runner.graph import saved
 from runner.teachers import EmaTeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
+from runner.teachers.model import LoadedModel
 from tests.runner.teachers import examples
 from tests.runner.teachers.examples import experiment, gradients
 
@@ -47,7 +48,7 @@ def teacher_logits(run, batch, ready):
     setting = examples.setting(ready.dataset.vocabulary)
     module = OnlineTeacher(checkpoint=run).load(setting)
     fixed = jax.device_get(module.read())
-    model = module._definition.module(fixed["params"], fixed["variables"])
+    model = module.make(fixed["params"], fixed["variables"])
     rows = jax.device_get(batch)
     return np.asarray(model.head(model.trunk(rows).hidden), np.float64)
 
@@ -179,7 +180,8 @@ def test_its_forward_pass_runs_once_a_step(corpus, runs):
         token_block=7,
     )
     fixed = taught.step.teacher.abstract
-    model = taught.step.teacher._definition.module
+    assert isinstance(taught.step.teacher, LoadedModel)
+    model = taught.step.teacher.make
     # 8 rows of 12 tokens are 14 blocks of 7: two tokens are padding.
     tokens, padded = 8 * 12, 14 * 7
 
@@ -262,7 +264,8 @@ def test_a_loss_may_read_the_teachers_intermediates(corpus, runs):
     student = ready.learnt.student(state.params["student"], state.variables["student"])
     ours = student.trunk(rows, capture=frozenset({"hidden/0"})).intermediates
     fixed = jax.device_get(ready.step.fixed)
-    model = ready.step.teacher._definition.module(fixed["params"], fixed["variables"])
+    assert isinstance(ready.step.teacher, LoadedModel)
+    model = ready.step.teacher.make(fixed["params"], fixed["variables"])
     theirs = model.trunk(rows, capture=frozenset({"hidden/1"})).intermediates
     gap = np.mean(ours["hidden/0"], -1) - np.mean(theirs["hidden/1"], -1)
     mean = np.sum(np.square(gap) * rows["mask"]) / rows["mask"].sum()
