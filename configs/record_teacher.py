@@ -3,8 +3,8 @@
     runner --fdl_config=configs/dense.py --workdir=runs/teacher
     runner --fdl_config=configs/record_teacher.py --workdir=runs/records
 
-2 cores: 1 min. 3,200 rows of 128 tokens, 260 bytes a token, of a teacher of
-4.3 nats a token.
+2 cores: 1 min. 3,200 rows of 128 tokens, 107 MB, 261 bytes a token; of a teacher of
+4.43 nats a token, whose 64 best entries hold the next token in 78 % of places.
 """
 
 import fiddle as fdl
