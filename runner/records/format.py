@@ -12,9 +12,7 @@ No JAX here: `jnp.float32(-2**-11) * drops` are the logits, up to a constant a t
 for `top_k` the best entry's, which is 0, is not among them.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -38,8 +36,7 @@ __all__ = [
     "with_checksum",
 ]
 
-_CACHED = 1 << 17  # entries encoded at once by a thread; with their logits 1 MiB
-_THREADS = min(4, os.cpu_count() or 1)  # NumPy and the checksum run side by side
+_CACHED = 1 << 17  # entries encoded at once; with their logits 1 MiB
 
 
 def encode(
@@ -85,18 +82,7 @@ def encode_batch(
         return []
     try:
         fields, runs = fields_by_row(layout, indices, given)
-        spans = _spans(layout, len(runs))
-        with ThreadPoolExecutor(len(spans)) as threads:
-            found = threads.map(
-                lambda span: _encoded(
-                    layout,
-                    {name: x[span] for name, x in given.items()},
-                    {name: x[span] for name, x in fields.items()},
-                    runs[span],
-                ),
-                spans,
-            )
-            return [record for records in found for record in records]
+        return _encoded(layout, given, fields, runs)
     except NotRecordable as error:
         raise UserError(
             f"rows {indices[0]} to {indices[-1]} cannot be recorded: {error}"
@@ -127,12 +113,6 @@ def _given(layout, count, rows, stored) -> dict[str, np.ndarray]:
 def _part(layout) -> int:
     """How many records have entries that stay in the cache from step to step."""
     return max(1, _CACHED // (layout.sequence_length * layout.entries))
-
-
-def _spans(layout, count: int) -> list[slice]:
-    """Slices of records, one a thread; none shorter than a part."""
-    size = max(_part(layout), -(-count // _THREADS))
-    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def _encoded(layout, given, fields, runs) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Batches are cut into parts, a span of them a thread; records do not show it."""
+"""Batches are encoded a part at a time; records do not show it."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,10 @@ from tests.runner.records import sets
 LAYOUT = Layout(mode="top_k", entries=5, vocab_size=70_000, sequence_length=4)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 20])
-@pytest.mark.parametrize("records_a_part", [1, 2, 5])
-def test_parts_and_threads_do_not_show(tmp_path, monkeypatch, threads, records_a_part):
+@pytest.mark.parametrize("records_a_part", [1, 2, 5, 20])
+def test_parts_do_not_show(tmp_path, monkeypatch, records_a_part):
     made = sets.make(tmp_path, LAYOUT, count=11)
     monkeypatch.setattr(format, "_CACHED", records_a_part * 4 * 5)
-    monkeypatch.setattr(format, "_THREADS", threads)
     found = encode_batch(
         made.layout, indices=range(11), rows=made.data, stored=made.stored
     )
