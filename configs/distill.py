@@ -4,8 +4,8 @@
     runner --fdl_config=configs/record_teacher.py --workdir=runs/records
     runner --fdl_config=configs/distill.py --workdir=/tmp/distill
 
-2 cores: 2 min. As `make demo` runs it, 300 steps with a teacher of 700 (4.54 nats/token):
-held-out loss 4.66 nats/token from records, 4.60 from the live model
+2 cores: 2 min. As `make demo` runs it, 300 steps with a teacher of 700 (4.54
+nats/token): held-out loss 4.66 nats/token from records, 4.60 from the live model
 (`--fiddler=online`), 4.99 from labels alone (`--fiddler=labels_only`).
 """
 
