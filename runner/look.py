@@ -6,7 +6,7 @@ import fiddle as fdl
 
 from runner.errors import UserError
 from runner.flags import Flag
-from runner.graph import base, build, describe
+from runner.graph import base, describe
 
 
 def at(cfg: fdl.Buildable, action: Flag) -> None:
@@ -20,10 +20,13 @@ def at(cfg: fdl.Buildable, action: Flag) -> None:
     elif action.name == "graph":
         _draw(cfg, action)
     else:
+        from runner.graph import build
+
         job = build.job(cfg)
 
-        from runner import dry_run
+        from runner import collector, dry_run
 
+        collector.release()
         dry_run.report(job)
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runner import flags, usage
+from runner import collector, flags, usage
 from runner.errors import NotFinite, UserError
 
 
@@ -41,10 +41,12 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     job = build.job(cfg)
     assert command.workdir is not None
     first = runtime.current().recording.process == 0
+    collector.release()
     with workdir.open(command.workdir, cfg, argv, writes=first) as opened:
         job.run(opened)
 
 
+@collector.held()
 def run() -> None:
     """The console entry point."""
     try:
