@@ -153,6 +153,31 @@ def test_importing_the_packages_is_cheap(tmp_path: Path):
     assert not heavy & set(loaded)
 
 
+def test_looking_at_an_experiment_imports_no_training_machinery(tmp_path: Path):
+    not_ours = """array_record gguf grain IPython libcst matplotlib orbax safetensors
+        tensorboardX tensorflow tensorstore tokenizers wandb"""
+    ours = "checkpoints clu dry_run loop prepared report step writers"
+    heavy = {*not_ours.split(), "clu.metric_writers", "clu.periodic_actions"}
+    heavy |= {f"runner.{name}" for name in ours.split()}
+    source = f"""
+import contextlib, io, sys
+from runner import main
+for config in {[str(path) for path in sources("configs")]}:
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main.main(["runner", f"--fdl_config={{config}}", "--print_config"]) == 0
+import jax._src.xla_bridge as bridge
+assert not bridge.backends_are_initialized(), "a look wakes the devices"
+print(*sys.modules, sep="\\n")
+"""
+    assert not heavy & set(python(source, home=tmp_path))
+
+
+def test_help_imports_neither_jax_nor_what_imports_it(tmp_path: Path):
+    source = "import sys; from runner import main; main.main(['runner', '--help'])"
+    loaded = python(f"{source}; print(*sys.modules, sep='\\n')", home=tmp_path)
+    assert not {"fiddle", "flax", "gin", "jax", "numpy", "optax"} & set(loaded)
+
+
 def test_nothing_of_ours_imports_tensorflow(tmp_path: Path):
     # An empty stand-in, so that a guarded `try: import tensorflow` would succeed here.
     (tmp_path / "tensorflow.py").write_text("")

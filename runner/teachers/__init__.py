@@ -2,7 +2,7 @@
 
 A node of the graph (`Teacher`) is declared for free and `load`ed for a run; what comes
 of it (`Loaded`) is a pure function of arrays, called inside the step. Names are
-imported when they are first used: orbax waits for the first teacher.
+imported when they are first used, orbax when the first run's weights are read.
 """
 
 import importlib

@@ -13,11 +13,11 @@ import numpy as np
 
 from models.base import Model
 from runner import leaves, manifest
-from runner.checkpoints import Checkpoints
 from runner.errors import UserError
 
 if TYPE_CHECKING:
     from models.pretrained import Pretrained
+    from runner.checkpoints import Checkpoints
     from runner.data.vocabulary import Vocabulary
 
 Tree = Any
@@ -84,7 +84,7 @@ class RunWeights(Weights):
 
     def __init__(self, checkpoint: str):
         self._path = Path(checkpoint).expanduser()
-        with Checkpoints(self._path / "checkpoints", keep=1) as checkpoints:
+        with self._checkpoints() as checkpoints:
             step = checkpoints.latest_verified()
         if step is None:
             raise UserError(f"checkpoint: {checkpoint} holds no whole checkpoint")
@@ -115,12 +115,17 @@ class RunWeights(Weights):
         wanted = {part: {"student": arrays} for part, arrays in abstract.items()}
         paths = leaves.by_path(wanted)
         as_saved = [self._as_saved(path, leaf) for path, leaf in paths.items()]
-        with Checkpoints(self._path / "checkpoints", keep=1) as checkpoints:
+        with self._checkpoints() as checkpoints:
             found = checkpoints.restore_part(
                 self._step, jax.tree.unflatten(jax.tree.structure(wanted), as_saved)
             )
         cast = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), found, wanted)
         return {part: cast[part]["student"] for part in abstract}
+
+    def _checkpoints(self) -> "Checkpoints":
+        from runner.checkpoints import Checkpoints
+
+        return Checkpoints(self._path / "checkpoints", keep=1)
 
     def _as_saved(self, path: str, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         """The leaf in the type it was saved in; what is missing is named on restore."""

@@ -1,8 +1,10 @@
-"""How long a look at an experiment takes, beside importing jax and flax alone.
+"""How long looks at an experiment take, beside importing jax and flax alone.
 
     make bench ONLY=startup
 
-The target: `--print_config` in no more than 1.5 times the import.
+Processor seconds of a child process, user and system, which a busy machine changes less
+than the clock. The targets: `--help` in 0.6 s, `--print_config` in 2.5 s; and, whatever
+the machine, `--print_config` in no more than 1.5 times the import, on the clock.
 """
 
 import os
@@ -16,15 +18,16 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 7
-TARGET = 1.5
 BASE = "import jax, flax"
-CONFIG = "--fdl_config=configs/moe_zloss.py"
+HELP, LOOK = "runner --help", "runner --print_config"
+CPU_TARGETS = {HELP: 0.6, LOOK: 2.5}
+RATIO_TARGET = 1.5
 
 RUNNER = [sys.executable, "-m", "runner.main"]
 COMMANDS = {
     BASE: [sys.executable, "-c", BASE],
-    "runner --print_config": [*RUNNER, CONFIG, "--print_config"],
-    "runner --help": [*RUNNER, "--help"],
+    LOOK: [*RUNNER, "--fdl_config=configs/moe_zloss.py", "--print_config"],
+    HELP: [*RUNNER, "--help"],
 }
 
 
@@ -47,11 +50,24 @@ def main() -> None:
     for name in COMMANDS:
         wall = [times[name].wall for times in rounds]
         cpu = [times[name].cpu for times in rounds]
-        ratio = statistics.median(
-            times[name].wall / times[BASE].wall for times in rounds
+        print(
+            f"{name:<28}{spread(wall):>22}{spread(cpu):>22}{ratio(rounds, name):>8.2f}"
         )
-        print(f"{name:<28}{spread(wall):>22}{spread(cpu):>22}{ratio:>8.2f}")
-    print(f"target for --print_config: a wall ratio of {TARGET} or less")
+    for name, target in CPU_TARGETS.items():
+        cpu = statistics.median(times[name].cpu for times in rounds)
+        print(verdict(f"{name}, cpu", cpu, target, " s"))
+    print(verdict(f"{LOOK}, ratio", ratio(rounds, LOOK), RATIO_TARGET))
+
+
+def ratio(rounds: list[dict[str, Times]], name: str) -> float:
+    """Median over the rounds of clock seconds, over those of the import."""
+    return statistics.median(times[name].wall / times[BASE].wall for times in rounds)
+
+
+def verdict(what: str, value: float, target: float, unit: str = "") -> str:
+    """`runner --help, cpu: 0.04 s, target 0.6 s: met`."""
+    met = "met" if value <= target else "MISSED"
+    return f"{what}: {value:.2f}{unit}, target {target}{unit}: {met}"
 
 
 def timed(command: list[str]) -> Times:
