@@ -2,10 +2,10 @@
 
     make bench ONLY=compilation
 
-From the command to the first finished step of `configs/moe_zloss.py` (its metrics are in
-`metrics.jsonl`), evaluation before the first step included, in fresh processes: first
-with an empty `compilation.cache`, then with what that start left. The corpus is read and
-its tokenizer trained before either. The target: the second in 0.4 of the first's time.
+From the command to the first finished step of `configs/moe_zloss.py`, whose metrics are
+in `metrics.jsonl`, evaluation before the first step included. Fresh processes: first
+with an empty `compilation.cache`, then with what that start left. The corpus is read,
+and its tokenizer trained, before either. The target: the second in 0.4 of the first's.
 """
 
 import json
@@ -45,7 +45,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             pairs.append([first_step(Path(folder), compiled="kept") for _ in range(2)])
     print(f"{'seconds to the first step':<28}{'wall, (min - max)':>22}{'cpu':>22}")
-    for name, times in zip(("empty cache", "second start"), zip(*pairs), strict=True):
+    for name, times in zip(
+        ("empty cache", "second start"), zip(*pairs, strict=True), strict=True
+    ):
         wall, cpu = zip(*times, strict=True)
         print(f"{name:<28}{spread(wall):>22}{spread(cpu):>22}")
     for kind in Times._fields:
