@@ -109,18 +109,21 @@ def check_capture(capture: frozenset[str], offers: frozenset[str]) -> None:
 
 
 def stack_captured(
-    capture: frozenset[str], layers: Mapping[str, Sequence[Array]], *, axis: int
+    capture: frozenset[str], layers: Mapping[str, Sequence[Array] | Array], *, axis: int
 ) -> dict[str, Array]:
-    """The captured paths, from one list of arrays a name.
+    """The captured paths, from one list of arrays a name, or its array `[layer ...]`.
 
-    `name` stacks the whole list on `axis` (the first one after `*b`), `name/i` picks
-    entry `i`.
+    `name` has the layers on `axis` (the first one after `*b`), `name/i` picks entry
+    `i`.
     """
     captured = {}
     for path in sorted(capture):
         name, _, layer = path.partition("/")
+        values = layers[name]
         if layer:
-            captured[path] = layers[name][int(layer)]
+            captured[path] = values[int(layer)]
+        elif isinstance(values, Array):
+            captured[path] = jnp.moveaxis(values, 0, axis)
         else:
-            captured[path] = jnp.stack(layers[name], axis=axis)
+            captured[path] = jnp.stack(values, axis=axis)
     return captured

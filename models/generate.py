@@ -91,16 +91,17 @@ def _generate(
 
 
 def _forward(
-    model: Transformer, tokens: jax.Array, positions: jax.Array, caches: list[Cache]
-) -> tuple[jax.Array, list[Cache]]:
+    model: Transformer, tokens: jax.Array, positions: jax.Array, caches: Cache
+) -> tuple[jax.Array, Cache]:
     """Hidden states `[b t d]` of tokens at these positions of their rows."""
     x = model.embed(tokens)
     rotation = model.rotation(positions)
-    updated = []
-    for block, cache in zip(model.blocks, caches, strict=True):
-        x, cache = _block(block, x, rotation, positions, cache, model.attention_window)
-        updated.append(cache)
-    return model.norm(x), updated
+
+    def step(block: Block, x: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        return _block(block, x, rotation, positions, cache, model.attention_window)
+
+    x, caches = model.blocks.run(step, x, caches)
+    return model.norm(x), caches
 
 
 def _block(
@@ -129,7 +130,8 @@ def _block(
     return x + y, (keys, values)
 
 
-def _empty(model: Transformer, rows: int, length: int) -> list[Cache]:
+def _empty(model: Transformer, rows: int, length: int) -> Cache:
+    """A cache by layer, see `models.layers`."""
     shape = (rows, length, model.num_kv_heads, model.head_dim)
     zeros = jnp.zeros(shape, model.dtype)
-    return [(zeros, zeros) for _ in model.blocks]
+    return model.blocks.repeated((zeros, zeros))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models import attention, rope, sharding
+from models import layers as forms
 from models.base import (
     REMAT,
     Batch,
@@ -67,6 +68,11 @@ class Transformer(Model):
     init: of every matrix but the embedding and the head; those that write into the
         residual stream start `1 / sqrt(2 num_layers)` smaller (GPT-2), so that its size
         does not grow with depth.
+    layers: `"separate"` parameters, `blocks/3/...`, or `"stacked"` along a first axis,
+        `blocks/stacked/...`, and run by `jax.lax.scan`: compile time no longer grows
+        with depth. It draws the same initial values and computes the same; an
+        intermediate of one layer (`hidden/3`) is held for all of them, and an optimiser
+        that judges a parameter as a whole (LAMB, Adafactor) judges all layers at once.
 
     Intermediates: `hidden` `[*b layer d]`, each block's output, before the last norm;
     and what `mlp` returns, stacked over layers.
@@ -98,6 +104,7 @@ class Transformer(Model):
         embedding_init: Initializer = EMBEDDING,
         head_init: Initializer = SMALL,
         init: Initializer = FAN_IN,
+        layers: str = "separate",
         dtype: Annotated[str, DType] = "float32",
         param_dtype: Annotated[str, ParamDType] = "float32",
         rngs: nnx.Rngs,
@@ -131,6 +138,7 @@ class Transformer(Model):
         if head_dim <= 0 or head_dim % 2:
             raise ValueError(f"head_dim must be positive and even, got {head_dim}")
         rope.check_layout(rope_layout)
+        form = forms.FORMS[forms.check_form(layers)]
         for name, value in [("dtype", dtype), ("param_dtype", param_dtype)]:
             if value not in DTYPES:
                 raise ValueError(f"{name} must be one of {DTYPES}, got {value!r}")
@@ -146,7 +154,7 @@ class Transformer(Model):
         self.dtype = dtype
         output_scale = 1 / math.sqrt(2 * num_layers)
 
-        def norm() -> RmsNorm:
+        def norm(rngs: nnx.Rngs) -> RmsNorm:
             return RmsNorm(
                 dim=dim,
                 eps=norm_eps,
@@ -155,7 +163,7 @@ class Transformer(Model):
                 rngs=rngs,
             )
 
-        def block() -> Block:
+        def block(rngs: nnx.Rngs) -> Block:
             attend = attention.Attention(
                 dim=dim,
                 num_heads=num_heads,
@@ -182,7 +190,8 @@ class Transformer(Model):
                 param_dtype=param_dtype,
                 rngs=rngs,
             )
-            return Block(attention=attend, mlp=feed_forward, norms=(norm(), norm()))
+            norms = norm(rngs), norm(rngs)
+            return Block(attention=attend, mlp=feed_forward, norms=norms)
 
         def table(init: Initializer) -> nnx.Param:
             return sharding.parameter(
@@ -194,8 +203,8 @@ class Transformer(Model):
             )
 
         self.embedding = table(head_init if tie_head else embedding_init)
-        self.blocks = nnx.List([block() for _ in range(num_layers)])
-        self.norm = norm()
+        self.blocks = form.create(block, rngs, num_layers=num_layers)
+        self.norm = norm(rngs)
         self.output = None if tie_head else table(head_init)
 
     def trunk(
@@ -211,12 +220,14 @@ class Transformer(Model):
         x = self.embed(batch["tokens"])
         rotation = self.rotation(batch["positions"])
         mask = attention.packed_mask(batch["segment_ids"], self.attention_window)
-        layers: dict[str, list[jax.Array]] = {"hidden": []}
-        for block in self.blocks:
-            x, intermediates = wrap(block)(x, rotation, mask)
-            layers["hidden"].append(x)
-            for name, value in intermediates.items():
-                layers.setdefault(name, []).append(value)
+        names = {path.partition("/")[0] for path in capture}
+
+        def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, dict]:
+            x, found = wrap(block)(x, rotation, mask)
+            found = {"hidden": x, **found}
+            return x, {name: found[name] for name in sorted(names)}
+
+        x, layers = self.blocks.run(step, x)
         captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)
         return Trunk(hidden=self.norm(x), intermediates=captured)
 
@@ -236,12 +247,9 @@ class Transformer(Model):
 
     def offers(self) -> frozenset[str]:
         """`hidden`, what `mlp` reports, and each of them by layer: `hidden/0`."""
-        counts = {"hidden": len(self.blocks)}
-        for block in self.blocks:
-            for name in block.mlp.intermediates:
-                counts[name] = counts.get(name, 0) + 1
-        layers = {f"{name}/{i}" for name, count in counts.items() for i in range(count)}
-        return frozenset(counts) | layers
+        names = {"hidden", *self.blocks.sample.mlp.intermediates}
+        count = len(self.blocks)
+        return frozenset(names | {f"{n}/{i}" for n in names for i in range(count)})
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """Residual stream `[b t d]` before the first block."""

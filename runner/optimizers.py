@@ -1,7 +1,11 @@
 """The optimiser most configs want; any `optax.GradientTransformation` will do."""
 
+from typing import Any
+
 import jax
 import optax
+
+from models import layers
 
 
 def adamw(
@@ -43,4 +47,10 @@ def relaxed(optimizer: optax.GradientTransformation) -> optax.GradientTransforma
 
 
 def _matrices(params: optax.Params) -> optax.Params:
-    return jax.tree.map(lambda x: x.ndim > 1, params)
+    return jax.tree_util.tree_map_with_path(_is_matrix, params)
+
+
+def _is_matrix(path: tuple[Any, ...], x: jax.Array) -> bool:
+    """Of one layer, where the layers lie along the first axis."""
+    names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+    return x.ndim - layers.is_stacked(names) > 1

@@ -40,6 +40,23 @@ def created(kind, **fields):
     return nnx.merge(graph, jax.tree.map(fill, state))
 
 
+def in_both_forms(**fields) -> tuple[Transformer, Transformer]:
+    """The same parameters twice: with separate layers, and with stacked ones."""
+    separate = transformer(**fields)
+    values = stacked_values(nnx.to_pure_dict(nnx.state(separate)))
+    kind = functools.partial(Transformer, **(SMALL | fields), layers="stacked")
+    graph = nnx.graphdef(nnx.eval_shape(lambda: kind(rngs=nnx.Rngs(0))))
+    return separate, nnx.merge(graph, values)
+
+
+def stacked_values(values):
+    """Nested dicts of a model with separate layers, as one with stacked layers has."""
+    blocks = values["blocks"]
+    layers = [blocks[key] for key in sorted(blocks, key=int)]
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *layers)
+    return values | {"blocks": {"stacked": stacked}}
+
+
 def initialised(kind, **fields):
     """`kind(**fields, rngs=...)` as it starts, compiled once instead of op by op."""
     make = functools.partial(kind, **fields)

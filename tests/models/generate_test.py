@@ -38,8 +38,9 @@ def without_a_cache(model, prompt, length, num_tokens):
         {"qk_norm": True, "attention_soft_cap": 5.0},
         {"mlp": functools.partial(MoE, num_experts=3, hidden_dim=8)},
         {"attention_window": 2, "rope_scaling": rope_scaling.Linear(factor=3.0)},
+        {"attention_window": 2, "layers": "stacked", "num_layers": 3},
     ],
-    ids=["dense", "moe", "window"],
+    ids=["dense", "moe", "window", "stacked"],
 )
 def test_the_cache_changes_nothing(fields):
     model = transformer(**fields)

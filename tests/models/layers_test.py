@@ -1,0 +1,200 @@
+"""Stacked layers beside separate ones: all that a model computes, and what it costs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec
+
+from models import MoE, Transformer, sharding
+from models.base import REMAT
+from models.layers import form_of, is_stacked
+from runner import flops
+from tests.models.examples import (
+    SMALL,
+    batch,
+    in_both_forms,
+    initialised,
+    stacked_values,
+)
+from tests.models.sharding_test import mesh_of
+
+mixture = functools.partial(MoE, num_experts=4, hidden_dim=8)
+ROWS = batch([[5, 3], [8], [2, 6], [4]])
+
+# Values of order one; the compiler may sum a layer in a loop in another order.
+same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+
+
+def loss(model, rows, *, remat="none", capture=frozenset()):
+    """Something that depends on every logit and every captured entry."""
+    trunk = model.trunk(rows, capture=capture, remat=remat)
+    logits = model.head(trunk.hidden)
+    total = jnp.mean(jnp.sin(logits), where=rows["mask"][..., None])
+    for value in trunk.intermediates.values():
+        if jnp.issubdtype(value.dtype, jnp.inexact):
+            total += jnp.mean(jnp.sin(value))
+    return total, (logits, trunk.intermediates)
+
+
+def values_and_gradients(model, rows=ROWS, **options):
+    """(total, (logits, captured)), gradients as nested dicts with stacked layers."""
+    graph, params = nnx.split(model)
+
+    def of_params(params):
+        return loss(nnx.merge(graph, params), rows, **options)
+
+    params = nnx.to_pure_dict(params)
+    found, gradients = jax.jit(jax.value_and_grad(of_params, has_aux=True))(params)
+    if form_of(gradients) == "separate":
+        gradients = stacked_values(gradients)
+    return found, gradients
+
+
+@pytest.mark.parametrize("remat", REMAT)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attention_window": 3, "attention_soft_cap": 2.0, "attention_bias": True},
+        {"mlp": functools.partial(mixture, num_shared_experts=1), "qk_norm": True},
+    ],
+    ids=["dense", "moe"],
+)
+def test_both_forms_compute_the_same(fields, remat):
+    separate, stacked = in_both_forms(**fields)
+    assert separate.offers() == stacked.offers()
+    options = {"remat": remat, "capture": separate.offers()}
+    expected = values_and_gradients(separate, **options)
+    got = values_and_gradients(stacked, **options)
+    jax.tree.map(same, got, expected)
+
+
+def test_a_path_of_one_layer_is_captured_alone():
+    separate, stacked = in_both_forms(num_layers=3, mlp=mixture)
+    paths = frozenset({"hidden/1", "router_assignments/2"})
+    expected, got = (
+        jax.jit(lambda m: m.trunk(ROWS, capture=paths).intermediates)(model)
+        for model in (separate, stacked)
+    )
+    assert got.keys() == paths
+    jax.tree.map(same, got, expected)
+
+
+def test_they_compute_the_same_on_a_mesh():
+    separate, stacked = in_both_forms(mlp=mixture)
+    mesh = mesh_of(fsdp=2, tensor=2, expert=2)
+    rows = batch([[5, 3], [8], [2, 6], [4]] * 2)
+    alone = values_and_gradients(separate, rows, capture=separate.offers())
+
+    def on_mesh(model):
+        graph, state = nnx.split(model)
+        placed = jax.device_put(
+            nnx.to_pure_dict(state), sharding.parameter_shardings(state, mesh)
+        )
+        with sharding.use(mesh):
+            return values_and_gradients(
+                nnx.merge(graph, placed), rows, capture=model.offers()
+            )
+
+    expected, got = on_mesh(separate), on_mesh(stacked)
+    jax.tree.map(same, expected, alone)
+    jax.tree.map(same, got, expected)
+
+
+@pytest.mark.parametrize("mlp", [{}, {"mlp": mixture}], ids=["dense", "moe"])
+def test_they_start_alike(mlp):
+    fields = SMALL | {"qk_norm": True} | mlp
+    separate, stacked = (
+        nnx.to_pure_dict(nnx.state(initialised(Transformer, **fields, layers=form)))
+        for form in ("separate", "stacked")
+    )
+    # As on another mesh: compilers may round `erfinv` differently.
+    alike = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+    jax.tree.map(alike, stacked, stacked_values(separate))
+
+
+def test_layers_are_created_where_they_stay_and_whole_on_every_device():
+    mesh = mesh_of(data=2, fsdp=2, tensor=2)
+    make = functools.partial(Transformer, **(SMALL | {"layers": "stacked"}))
+    graph, values = sharding.initialise(make, jax.random.key(0), mesh=mesh)
+    block = values["blocks"]["stacked"]
+    specs = {
+        "query": block["attention"]["query"].sharding.spec,
+        "down": block["mlp"]["down"].sharding.spec,
+        "norm": block["mlp_norm"]["scale"].sharding.spec,
+    }
+    assert specs == {
+        "query": PartitionSpec(None, "fsdp", "tensor"),
+        "down": PartitionSpec(None, "tensor", "fsdp"),
+        "norm": PartitionSpec(),
+    }
+    assert isinstance(nnx.merge(graph, values), Transformer)
+
+
+def test_a_rule_may_spread_the_layers():
+    stacked = nnx.eval_shape(
+        lambda: Transformer(**SMALL, layers="stacked", rngs=nnx.Rngs(0))
+    )
+    placed = sharding.parameter_shardings(
+        nnx.state(stacked), mesh_of(data=2), {"layers": ("data",)}
+    )
+    scale = placed["blocks"]["stacked"]["mlp_norm"]["scale"]
+    assert scale.spec == PartitionSpec("data")
+    assert placed["norm"]["scale"].spec == PartitionSpec()
+
+
+def equations(jaxpr):
+    """Of a jaxpr and of all within it."""
+    within = [inner for e in jaxpr.eqns for inner in flops._jaxprs(e.params)]
+    return len(jaxpr.eqns) + sum(map(equations, within))
+
+
+def equations_of_a_gradient(num_layers, *, layers, remat):
+    def make():
+        fields = SMALL | {"num_layers": num_layers, "mlp": mixture}
+        return Transformer(**fields, layers=layers, rngs=nnx.Rngs(0))
+
+    graph, params = nnx.split(nnx.eval_shape(make))
+
+    def of_params(params):
+        model = nnx.merge(graph, params)
+        capture = frozenset({"hidden", "router_logits"})
+        return loss(model, ROWS, remat=remat, capture=capture)[0]
+
+    gradient = jax.make_jaxpr(jax.grad(of_params))(params)
+    created = jax.make_jaxpr(lambda: nnx.state(make()))()
+    return equations(gradient.jaxpr), equations(created.jaxpr)
+
+
+@pytest.mark.parametrize("remat", REMAT)
+def test_what_is_compiled_does_not_grow_with_depth(remat):
+    count = functools.partial(equations_of_a_gradient, remat=remat)
+    assert count(48, layers="stacked") == count(4, layers="stacked")
+    for deep, shallow in zip(
+        count(4, layers="separate"), count(2, layers="separate"), strict=True
+    ):
+        assert deep > 1.5 * shallow
+
+
+def test_matmuls_of_all_layers_are_counted():
+    def cost(model):
+        return flops.matmul_flops(lambda m: m.trunk(ROWS).hidden, model)
+
+    separate, stacked = in_both_forms(num_layers=3)
+    assert cost(stacked) == cost(separate) > 0
+
+
+def test_an_unknown_form_names_those_there_are():
+    with pytest.raises(
+        ValueError, match=r"layers must be one of \['separate', 'stacked'\], got 'x'"
+    ):
+        Transformer(**SMALL, layers="x", rngs=nnx.Rngs(0))
+
+
+def test_stacked_parameters_are_known_by_their_path():
+    assert is_stacked(["student", "blocks", "stacked", "mlp", "up"])
+    assert not is_stacked(["student", "blocks", "3", "mlp", "up"])
+    assert not is_stacked(["losses", "stacked", "matrix"])
