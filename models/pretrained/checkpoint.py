@@ -29,15 +29,17 @@ class Pretrained:
     end_ids: tuple[int, ...]
     source: Source = dataclasses.field(repr=False)
 
-    def arrays(self) -> dict[str, Any]:
+    def arrays(self, *, layers: str = "separate") -> dict[str, Any]:
         """Host arrays in nested dicts with string keys, as a train state lays them out.
 
         `{"embedding": ..., "blocks": {"0": {"attention": {"query": [d heads head_dim]`;
         of the type they are stored in, float32 where they were quantised.
 
+        layers: of the `Transformer` that they are for.
+
         Raises: ValueError for a tensor that is missing, of another shape or unknown.
         """
-        return layout.arrays(self.source, self.model)
+        return layout.arrays(self.source, functools.partial(self.model, layers=layers))
 
     def load(self, **fields: Any) -> Transformer:
         """The model on the default device; `fields` as in `load(dtype="bfloat16")`.
@@ -48,7 +50,8 @@ class Pretrained:
         graph, state = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
         state = jax.tree.map(lambda x: x, state)
         dtype = fields.get("param_dtype", "float32")
-        arrays = jax.tree.map(lambda x: jnp.asarray(x, dtype), self.arrays())
+        arrays = self.arrays(layers=fields.get("layers", "separate"))
+        arrays = jax.tree.map(lambda x: jnp.asarray(x, dtype), arrays)
         nnx.replace_by_pure_dict(state, nnx.restore_int_paths(arrays))
         return nnx.merge(graph, state)
 

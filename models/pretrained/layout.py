@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from models import layers
 from models.pretrained.source import Source, nearest
 
 Shape = tuple[int, ...]
@@ -17,16 +18,21 @@ def arrays(source: Source, model: functools.partial) -> dict[str, Any]:
 
     Raises: ValueError for a tensor that is missing, misshapen or of no use.
     """
-    shapes = _shapes(model)
-    wanted = {path: _tensor_names(source, path, shapes[path]) for path in shapes}
+    parts = {path: _parts(path, shape) for path, shape in _shapes(model).items()}
+    wanted = {
+        path: _tensor_names(source, path, shape)
+        for part in parts.values()
+        for path, shape in part.items()
+    }
     _check_names(source, wanted)
     tree: dict[str, Any] = {}
-    for path, shape in shapes.items():
+    for path, part in parts.items():
         *folders, name = path.split("/")
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
-        node[name] = _array(source, path, wanted[path], shape)
+        read = [_array(source, p, wanted[p], shape) for p, shape in part.items()]
+        node[name] = np.stack(read) if layers.is_stacked(folders) else read[0]
     return tree
 
 
@@ -44,6 +50,15 @@ def _shapes(model: functools.partial) -> dict[str, Shape]:
 
     walk(nnx.to_pure_dict(nnx.state(module, nnx.Param)), ())
     return flat
+
+
+def _parts(path: str, shape: Shape) -> dict[str, Shape]:
+    """By path, the layers of `blocks/stacked/mlp/up`: `blocks/0/mlp/up` and so on."""
+    names = path.split("/")
+    if not layers.is_stacked(names):
+        return {path: shape}
+    role = "/".join(names[2:])
+    return {f"blocks/{layer}/{role}": shape[1:] for layer in range(shape[0])}
 
 
 def _role(path: str) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from models import layers
 from models.base import Model
 from runner import leaves, manifest
 from runner.errors import UserError
@@ -164,7 +165,7 @@ class PretrainedWeights(Weights):
 
     def read(self, abstract: Tree) -> Tree:
         try:
-            arrays = self._opened.arrays()
+            arrays = self._opened.arrays(layers=layers.form_of(abstract["params"]))
         except ValueError as error:
             raise UserError(f"checkpoint: {error}") from error
         have, wanted = leaves.by_path(arrays), leaves.by_path(abstract["params"])

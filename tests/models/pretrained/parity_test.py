@@ -20,3 +20,9 @@ def test_logits_are_those_of_transformers(family: str):
     print(f"{family}: {difference:.1e}")
     assert difference < TOLERANCE
     assert np.std(expected(family)["logits"]) > 0.5  # there is something to agree on
+
+
+@pytest.mark.parametrize("family", ["qwen2", "mixtral"])
+def test_stacked_layers_say_the_same(family: str):
+    model = pretrained.open(FIXTURES / family).load(layers="stacked")
+    assert largest_difference(model, family) < TOLERANCE
