@@ -1,6 +1,7 @@
 """Which periodic actions a run has, in the order they act."""
 
 import functools
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -92,6 +93,10 @@ class Agenda:
     def announce(self, doing: str) -> None:
         """Say on the terminal what the next wait is for."""
         self._terminal.status(doing)
+
+    def waiting_for_data(self) -> AbstractContextManager[None]:
+        """Count the time in it towards the logged share of waiting."""
+        return self._stopwatch.waiting()
 
     def observe(self, step: int, metrics: Any, rows: jax.Array) -> None:
         """Read the metrics of a dispatched step, and hand them to every observer."""

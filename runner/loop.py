@@ -69,7 +69,8 @@ def run(
     leaves, unread = jax.tree.leaves(state), None
     with prepared.batches(start=start) as batches:
         for step in range(start + 1, last + 1):
-            batch = next(batches)
+            with agenda.waiting_for_data():
+                batch = next(batches)
             leaves, metrics = prepared.step(leaves, batch)
             if unread is not None:
                 agenda.observe(*unread)

@@ -95,6 +95,7 @@ class Stopwatch:
         self._announce = announce
         self._start = now()
         self._paused = 0.0
+        self._waited = 0.0
         self._since: float | None = None  # When the pause began that is on now.
 
     @property
@@ -107,6 +108,20 @@ class Stopwatch:
         """Seconds since the start, pauses left out; stands still under `paused`."""
         now = self._now() if self._since is None else self._since
         return now - self._start - self._paused
+
+    @property
+    def waited(self) -> float:
+        """Seconds under `waiting` so far; they count as training."""
+        return self._waited
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Notes the time in it as spent waiting."""
+        begin = self._now()
+        try:
+            yield
+        finally:
+            self._waited += self._now() - begin
 
     @contextlib.contextmanager
     def paused(self, reason: str) -> Iterator[None]:

@@ -18,7 +18,9 @@ class Log(Action):
 
     `speed/steps_per_second` and `speed/tokens_per_second` leave out what the stopwatch
     was paused for, and the first step seen (it was compiled). `speed/mfu` is
-    `flops_per_step · steps_per_second / peak_flops`, a fraction of one.
+    `flops_per_step · steps_per_second / peak_flops`, a fraction of one;
+    `speed/waiting_for_data` is the share of the same time that the stopwatch was under
+    `waiting`.
     """
 
     def __init__(
@@ -39,11 +41,12 @@ class Log(Action):
         self._scales = {"steps": 1.0, "tokens": tokens_per_step}
         if flops_per_step and peak_flops:
             self._scales["mfu"] = flops_per_step / peak_flops
-        self._window: tuple[int, float] | None = None  # Where it began: step, seconds.
+        # Where it began: step, seconds, seconds waited.
+        self._window: tuple[int, float, float] | None = None
 
     def __call__(self, step: int, t: float | None = None, **kwargs) -> bool:
         if self._window is None:
-            self._window = step, self._stopwatch.elapsed
+            self._window = self._now(step)
         return super().__call__(step, t, **kwargs)
 
     def _write(self, step: int, *, metrics: Metrics, **_: Any) -> None:
@@ -51,16 +54,18 @@ class Log(Action):
 
     def _speed(self, step: int) -> dict[str, float]:
         assert self._window is not None
-        begin, since = self._window
-        now = self._stopwatch.elapsed
-        self._window = step, now
+        begin, since, had_waited = self._window
+        self._window = _, now, waited = self._now(step)
         if step == begin or now <= since:
             return {}
         rate = (step - begin) / (now - since)
         return {
             "speed/mfu" if name == "mfu" else f"speed/{name}_per_second": rate * scale
             for name, scale in self._scales.items()
-        }
+        } | {"speed/waiting_for_data": (waited - had_waited) / (now - since)}
+
+    def _now(self, step: int) -> tuple[int, float, float]:
+        return step, self._stopwatch.elapsed, self._stopwatch.waited
 
 
 class Progress(Action):

@@ -24,6 +24,7 @@ OTHERS = {
     "optimizer/update_ratio": ("update ratio", "norm of update / norm of parameters"),
     "optimizer/parameter_norm": ("parameter norm", "L2"),
     "speed/tokens_per_second": ("speed", "tokens per second"),
+    "speed/waiting_for_data": ("waiting for data", "share of the time"),
     "speed/mfu": ("model FLOPs utilisation", "share of the device's peak"),
     "moe/load_entropy": ("expert load entropy", "1 = all experts equally busy"),
     "moe/unused_experts": ("unused experts", "experts without a token, all layers"),

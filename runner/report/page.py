@@ -101,6 +101,8 @@ def _time(run: Run) -> str:
     if tokens := run.metrics.get("speed/tokens_per_second"):
         middle = sorted(tokens.values)[len(tokens.values) // 2]
         text += f", at {quantity(middle)} tokens a second"
+    if run.waiting is not None:
+        text += f", {run.waiting:.1%} of it waiting for data"
     return text + "."
 
 

@@ -84,6 +84,12 @@ class Run:
         )
 
     @property
+    def waiting(self) -> float | None:
+        """The mean share of the time that was spent waiting for data, if logged."""
+        shares = self.metrics.get("speed/waiting_for_data")
+        return sum(shares.values) / len(shares.values) if shares else None
+
+    @property
     def terms(self) -> list[str]:
         """Names of the loss terms in the order of the experiment."""
         listed = re.fullmatch(r"[\[(](.*)[\])]", self.config.get("losses", ""))

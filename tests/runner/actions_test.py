@@ -92,17 +92,20 @@ def test_a_negative_period_is_refused():
 
 def test_log_writes_due_metrics_with_the_speed_since_the_last():
     clock, writer = Clock(), Recorder()
+    stopwatch = Stopwatch(now=clock)
     log = actions.Log(
         writer,
         every=2,
         last=5,
-        stopwatch=Stopwatch(now=clock),
+        stopwatch=stopwatch,
         tokens_per_step=1024,
         flops_per_step=3e9,
         peak_flops=24e9,
     )
     for step in range(1, 6):
-        clock.seconds += 60.0 if step == 1 else 0.25  # The first one is compiled.
+        with stopwatch.waiting():
+            clock.seconds += 30.0 if step == 1 else 0.0625
+        clock.seconds += 30.0 if step == 1 else 0.1875  # The first one is compiled.
         log(step, metrics={"learning/ce": float(step)})
     assert writer.scalars == [
         (
@@ -112,6 +115,7 @@ def test_log_writes_due_metrics_with_the_speed_since_the_last():
                 "speed/steps_per_second": 4.0,
                 "speed/tokens_per_second": 4096.0,
                 "speed/mfu": 0.5,
+                "speed/waiting_for_data": 0.25,
             },
         )
         for step in (2, 4, 5)
@@ -148,10 +152,12 @@ def test_pauses_do_not_slow_the_logged_speed():
         clock.seconds += 0.5
         log(step, metrics={})
         evaluation(step, state=jnp.float32(2.5))
+    speeds = {f"speed/{x}_per_second" for x in ("steps", "tokens")}
+    speeds |= {"speed/waiting_for_data"}
     assert [(step, set(scalars)) for step, scalars in writer.scalars] == [
-        (2, {"speed/steps_per_second", "speed/tokens_per_second"}),
+        (2, speeds),
         (3, {"held_out/loss"}),
-        (4, {"speed/steps_per_second", "speed/tokens_per_second"}),
+        (4, speeds),
     ]
     assert [writer.scalars[i][1]["speed/steps_per_second"] for i in (0, 2)] == [2, 2]
     assert evaluation.results == {"held_out": {"loss": 2.5}}

@@ -67,6 +67,7 @@ def trained(workdir, *, steps=60, without=()):
                 "moe/load_entropy": 0.98,
                 "speed/steps_per_second": 2.0,
                 "speed/tokens_per_second": 26140.0,
+                "speed/waiting_for_data": 0.002,
             }
         )
         if step % 20 == 0:
@@ -127,7 +128,7 @@ def test_the_page_tells_the_run(tmp_path):
         "models.Transformer of 2.61M parameters minimises ce (weight 1) and z_loss "
         "(weight 0.0001) on runner.data.PythonLibrary (4.41M tokens), in 60 steps of "
         "16 sequences with optax.adamw. Training took 30 s without compilation and "
-        "evaluation, at 26.1k tokens a second."
+        "evaluation, at 26.1k tokens a second, 0.2% of it waiting for data."
     ) in " ".join(page.text.split())
     for text in ("4.366", "1.691", "78.7", "23.1 %", "1.2 %", "1.601", "994.3"):
         assert text in page.text, text
@@ -144,7 +145,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_all_it_shows_exists(tmp_path)
     page = Page(text)
     assert not page.tags & {"script", "link", "iframe"}
     assert "http" not in text and "url(" not in text and "@import" not in text
-    assert len(page.linked) == 2 * 10
+    assert len(page.linked) == 2 * 11
     for linked in page.linked:
         drawing = xml.etree.ElementTree.parse(tmp_path / linked)
         assert drawing.getroot().tag.endswith("svg")

@@ -1,5 +1,6 @@
 """The compiled step inside the loop: built once, fed by donation, never waited for."""
 
+import contextlib
 import dataclasses
 import logging
 import types
@@ -11,6 +12,7 @@ import pytest
 
 from runner import loop, prepared, runtime
 from runner.workdir import Workdir
+from runner.writers import json_lines
 from tests.runner import resume_config
 
 CONFIG = runtime.Runtime(
@@ -57,6 +59,9 @@ class Asked:
 
     def announce(self, doing):
         pass
+
+    def waiting_for_data(self):
+        return contextlib.nullcontext()
 
     def on_state(self, step, state):
         self.events.append(f"state {step}")
@@ -123,6 +128,7 @@ def test_a_call_consumes_the_whole_state(prepare):
 def test_a_run_with_evaluations_and_its_continuation_compile_the_step_once_each(
     prepare, tmp_path, caplog
 ):
+    log = tmp_path / "metrics.jsonl"
     for num_steps in (4, 7):
         ready = prepare(num_steps, plain=True)
         caplog.clear()
@@ -131,5 +137,7 @@ def test_a_run_with_evaluations_and_its_continuation_compile_the_step_once_each(
         found = [r.message for r in caplog.records if "XLA compilation" in r.message]
         assert sum("_on_leaves" in message for message in found) == 1, found
         assert sum("_batch_sums" in message for message in found) <= 2, found
+    shares = [row.get("speed/waiting_for_data", -1) for row in json_lines.read(log)]
+    assert all(0.0 < share < 1.0 for share in shares[2:4]), shares
     steps = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert steps == ["00000004", "00000006", "00000007"]
