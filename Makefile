@@ -16,7 +16,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
 
-.PHONY: help venv demo test test-all lint bench results parity smollm2 lock clean
+.PHONY: help venv demo test test-all lint bench bench-peers results parity smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
+	@echo 'make bench-peers  the heads of MaxText, tunix, tokamax and optax, then ours'
 	@echo 'make results   what of a teacher is worth keeping: 105 small runs (an hour)'
 	@echo 'make parity    tiny models of every family again, against transformers'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
@@ -103,6 +104,28 @@ bench: venv
 	  echo "== $$script" && $(BIN)/python "$$script" || exit 1; \
 	done
 
+# What others publish stays in an environment of its own, and is installed without the
+# dependencies that no loss calls. MaxText and tokamax need Python 3.12.
+PEERS_PYTHON ?= $(PYTHON) python3.12 python3.13 \
+  $(wildcard $(HOME)/.pyenv/versions/3.1[23].*/bin/python)
+PEERS_PIP := .venv-peers/bin/python -m pip --disable-pip-version-check install --quiet \
+  --no-deps
+
+bench-peers: venv
+	@for python in .venv-peers/bin/python $(PEERS_PYTHON) none; do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && break; \
+	done; \
+	if [ $$python = none ]; then \
+	  echo 'peers: not run: they need Python 3.12: make bench-peers PEERS_PYTHON=...'; \
+	else \
+	  [ -x .venv-peers/bin/python ] || $$python -m venv .venv-peers; \
+	  $(PEERS_PIP) --requirement tests/peers/requirements.txt \
+	  || grep == tests/peers/requirements.txt | xargs -n 1 $(PEERS_PIP); \
+	  PYTHONPATH=. .venv-peers/bin/python tests/peers/bench.py; \
+	fi
+	@echo '== tests/benchmarks/head_bench.py'
+	@$(BIN)/python tests/benchmarks/head_bench.py
+
 results: venv
 	@$(BIN)/python tests/results/distillation.py
 
@@ -128,5 +151,5 @@ lock: venv
 	@echo 'requirements.lock solved for Python 3.11 to 3.13'
 
 clean:
-	rm -rf .venv .venv-parity .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-parity .venv-peers .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
