@@ -148,7 +148,7 @@ def test_a_rule_may_spread_the_layers():
 
 def equations(jaxpr):
     """Of a jaxpr and of all within it."""
-    within = [inner for e in jaxpr.eqns for inner in flops._jaxprs(e.params)]
+    within = [inner for e in jaxpr.eqns for inner in flops.inner_jaxprs(e.params)]
     return len(jaxpr.eqns) + sum(map(equations, within))
 
 
@@ -198,3 +198,4 @@ def test_stacked_parameters_are_known_by_their_path():
     assert is_stacked(["student", "blocks", "stacked", "mlp", "up"])
     assert not is_stacked(["student", "blocks", "3", "mlp", "up"])
     assert not is_stacked(["losses", "stacked", "matrix"])
+    assert not is_stacked(["losses", "blocks", "own", "stacked"])
