@@ -9,10 +9,6 @@ from losses.base import (
     PerToken,
     Stored,
     TeacherOutputs,
-    average,
-    evaluate,
-    per_token,
-    statistic_sums,
     target_mask,
     token_mask,
 )
@@ -29,7 +25,10 @@ from losses.kl import (
 )
 from losses.load_balance import LoadBalance
 from losses.logit_mse import LogitMse
+from losses.online import Requests
 from losses.power_divergences import AlphaDivergence, RenyiDivergence, TotalVariation
+from losses.sums import average, evaluate, per_token, statistic_sums
+from losses.tiles import Distribution, NeedsRows, Reduced, Tile
 from losses.z_loss import RouterZLoss, ZLoss
 
 __all__ = [
@@ -37,6 +36,7 @@ __all__ = [
     "AlphaDivergence",
     "ConfidencePenalty",
     "CrossEntropy",
+    "Distribution",
     "Divergence",
     "ForwardKl",
     "JensenShannon",
@@ -44,10 +44,13 @@ __all__ = [
     "LogitMse",
     "Loss",
     "LossTerm",
+    "NeedsRows",
     "Outputs",
     "OverRecords",
     "PerToken",
+    "Reduced",
     "RenyiDivergence",
+    "Requests",
     "ReverseKl",
     "RouterZLoss",
     "SkewForwardKl",
@@ -56,6 +59,7 @@ __all__ = [
     "Stored",
     "SymmetricKl",
     "TeacherOutputs",
+    "Tile",
     "TotalVariation",
     "ZLoss",
     "average",

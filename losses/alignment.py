@@ -38,8 +38,9 @@ arXiv:2503.16870), and so is a residual given to the target.
 """
 
 FLOOR = -1e5
-"""Log-probabilities are at least this, nats: an entry of -inf is impossible, but its
-products with probabilities and their gradients are finite. Below it, no gradient."""
+"""Log-probabilities (whole: scores `x / T`, before they are normalised) are at least
+this, nats: an entry of -inf is impossible, but its products with probabilities and
+their gradients are finite. Below it, no gradient."""
 
 REST_FLOOR = 1e-5
 """The mass of a rest is at least this, and has no gradient below: with logits of 30, a
@@ -48,7 +49,7 @@ rests are this, and compare as equal."""
 
 
 class Entries(NamedTuple):
-    """The log-probabilities to compare, nats, at least `FLOOR`.
+    """The log-probabilities to compare, nats, finite (see `FLOOR`).
 
     log_p: the teacher's, `[*b n]`.
     log_q: the student's, `[*b n]`.
@@ -80,7 +81,7 @@ def align(
     if teacher.indices is None:
         return _whole(outputs, teacher.logits, temperature)
     logits = teacher.logits.astype(jnp.float32) / temperature
-    log_p = _floored(logits - teacher.log_normalizer(temperature)[..., None])
+    log_p = floored(logits - teacher.log_normalizer(temperature)[..., None])
     log_q = student_log_probabilities(outputs, teacher.indices, temperature)
     match over_records:
         case "tail_bucket":
@@ -94,7 +95,7 @@ def align(
         case "residual_to_target":
             targets = outputs.batch["targets"][..., None]
             # What is masked may have any target; out of range it would read NaN.
-            known = jnp.clip(targets, 0, outputs.logits.shape[-1] - 1)
+            known = jnp.clip(targets, 0, outputs.num_outputs - 1)
             log_q_target = student_log_probabilities(outputs, known, temperature)
             return _residual_to_target(
                 log_p, log_q, log_q_target, chosen=teacher.indices == targets
@@ -120,9 +121,9 @@ def student_log_probabilities(
     outputs: Outputs, indices: jax.Array, temperature: float
 ) -> jax.Array:
     """`log q_i` at `indices` `[*b k]`, nats, `[*b k]`, without `[*b v]` in between."""
-    chosen = jnp.take_along_axis(outputs.logits, indices, axis=-1)
+    chosen = outputs.logits_at(indices)
     log_normalizer = outputs.log_normalizer(temperature)
-    return _floored(chosen / temperature - log_normalizer[..., None])
+    return floored(chosen / temperature - log_normalizer[..., None])
 
 
 def _whole(outputs: Outputs, teacher_logits: jax.Array, temperature: float) -> Entries:
@@ -133,10 +134,12 @@ def _whole(outputs: Outputs, teacher_logits: jax.Array, temperature: float) -> E
         log_z = outputs.log_normalizer(temperature)
     else:
         log_z = jax.nn.logsumexp(s, axis=-1)
-    return Entries(_floored(_renormalised(t)), _floored(s - log_z[..., None]))
+    log_p = floored(t) - jax.nn.logsumexp(t, axis=-1, keepdims=True)
+    return Entries(log_p, floored(s) - log_z[..., None])
 
 
-def _floored(log_probabilities: jax.Array) -> jax.Array:
+def floored(log_probabilities: jax.Array) -> jax.Array:
+    """These, or scores, at least `FLOOR`."""
     return jnp.maximum(log_probabilities, FLOOR)
 
 

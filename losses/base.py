@@ -1,13 +1,15 @@
-"""What a loss sees, what it answers with, and how terms are summed."""
+"""What a loss sees, and what it answers with."""
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from clu.metrics import Average
+
+if TYPE_CHECKING:
+    from losses.tiles import Reduced
 
 PerToken = jax.Array
 Batch = Mapping[str, jax.Array]
@@ -108,24 +110,58 @@ class Outputs:
             )
         return self._log_normalizers[temperature]
 
+    @property
+    def num_outputs(self) -> int:
+        """Entries of the student's vocabulary."""
+        return self.logits.shape[-1]
+
+    def logits_at(self, ids: jax.Array) -> jax.Array:
+        """`s_i` at `ids` `[*b k]`, `[*b k]`; an id beyond the vocabulary gives NaN."""
+        return jnp.take_along_axis(self.logits, ids, axis=-1)
+
+    def target_logits(self) -> jax.Array:
+        """`s_y`, `[*b]`: the logit of each target.
+
+        Read by a select and a sum, which fuse, where a gather would have a scatter for
+        a gradient.
+        """
+        vocabulary = jax.lax.broadcasted_iota(
+            jnp.int32, self.logits.shape, self.logits.ndim - 1
+        )
+        chosen = vocabulary == self.batch["targets"][..., None]
+        return jnp.sum(jnp.where(chosen, self.logits, 0.0), axis=-1)
+
+    def mean_logits(self) -> jax.Array:
+        """`1/V Σ_v s_v`, `[*b]`."""
+        return jnp.mean(self.logits, axis=-1)
+
+    def values(self, loss: "Loss") -> PerToken:
+        """What `loss` answers, `[*b]`."""
+        return loss(self)
+
     def where(self, mask: jax.Array) -> "Outputs":
         """These outputs with everything zero where `mask` `[*b]` is false.
 
         What is masked may hold inf or NaN; a select before the loss, not after it,
         keeps its gradient exactly zero.
         """
-
-        def keep(x: jax.Array) -> jax.Array:
-            wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
-            return jnp.where(wide, x, jnp.zeros((), x.dtype))
-
         return dataclasses.replace(
             self,
-            logits=keep(self.logits),
-            intermediates=jax.tree.map(keep, dict(self.intermediates)),
-            teacher=jax.tree.map(keep, self.teacher),
+            logits=kept(self.logits, mask),
+            intermediates=kept(dict(self.intermediates), mask),
+            teacher=kept(self.teacher, mask),
             _log_normalizers={},
         )
+
+
+def kept(tree: Any, mask: jax.Array) -> Any:
+    """Arrays `[*b ...]`, zero where `mask` `[*b]` is false."""
+
+    def keep(x: jax.Array) -> jax.Array:
+        wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+        return jnp.where(wide, x, jnp.zeros((), x.dtype))
+
+    return jax.tree.map(keep, tree)
 
 
 class Loss:
@@ -164,6 +200,17 @@ class Loss:
     def __call__(self, outputs: Outputs) -> PerToken:
         """Values `[*b]`, float32."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+
+    def over_tiles(self, outputs: "Reduced") -> PerToken:
+        """The same values where the logits are made a tile of the vocabulary at a time.
+
+        A loss that reads no more of them than `log_normalizer`, `logits_at`,
+        `target_logits` and `mean_logits` has this form already.
+
+        Raises:
+          NeedsRows: it wants whole rows of logits.
+        """
+        return self(outputs)
 
 
 def target_mask(batch: Batch) -> jax.Array:
@@ -212,83 +259,3 @@ class LossTerm:
             return jnp.float32(self.weight)
         with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix dtypes
             return jnp.asarray(self.weight(step), jnp.float32)
-
-
-class TokenValues(NamedTuple):
-    """Of one term, `[*b]` float32, zero (with zero gradient) where masked.
-
-    values:   as the loss gives them.
-    weighted: times the term's token weights; what is differentiated.
-    """
-
-    values: PerToken
-    weighted: PerToken
-
-
-def per_token(
-    terms: Sequence[LossTerm],
-    outputs: Outputs,
-    *,
-    masks: Mapping[str, jax.Array],
-    statistics: Mapping[str, Mapping[str, jax.Array]],
-) -> dict[str, TokenValues]:
-    """By term, its values; `masks` and `statistics` are by term too."""
-    result = {}
-    for term, seen in _shown(terms, outputs, masks):
-        seen = dataclasses.replace(seen, statistics=statistics.get(term.name, {}))
-        mask = masks[term.name]
-        values = jnp.where(mask, jnp.asarray(term.loss(seen), jnp.float32), 0.0)
-        weighted = values
-        if term.token_weight is not None:
-            weight = jax.lax.stop_gradient(term.token_weight(seen))
-            weighted = values * jnp.where(mask, weight, 0.0)
-        result[term.name] = TokenValues(values, weighted)
-    return result
-
-
-def statistic_sums(
-    terms: Sequence[LossTerm], outputs: Outputs, *, masks: Mapping[str, jax.Array]
-) -> dict[str, dict[str, jax.Array]]:
-    """By term, the masked sums of its `Loss.statistics`, over these tokens."""
-    result = {}
-    for term, seen in _shown(terms, outputs, masks):
-        tokens = masks[term.name].astype(jnp.float32)
-        result[term.name] = {
-            name: jnp.tensordot(tokens, value, axes=tokens.ndim)
-            for name, value in term.loss.statistics(seen).items()
-        }
-    return result
-
-
-def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
-    """By term, the masked sum of values and the count; divides nothing.
-
-    Statistics are those of these outputs alone.
-    """
-    masks = {term.name: term.mask(outputs.batch) for term in terms}
-    counts = {name: jnp.sum(mask, dtype=jnp.float32) for name, mask in masks.items()}
-    means = {
-        name: {key: value / jnp.maximum(counts[name], 1.0) for key, value in by.items()}
-        for name, by in statistic_sums(terms, outputs, masks=masks).items()
-    }
-    found = per_token(
-        terms, outputs, masks=masks, statistics=jax.lax.stop_gradient(means)
-    )
-    return {name: average(jnp.sum(found[name].values), counts[name]) for name in found}
-
-
-def average(total: jax.Array, count: jax.Array) -> Average:
-    """`total / count`, kept as the two until it is computed."""
-    # clu reaches its dataclass decorator by an import that pyright does not follow.
-    return Average(total=total, count=count)  # pyright: ignore[reportCallIssue]
-
-
-def _shown(
-    terms: Sequence[LossTerm], outputs: Outputs, masks: Mapping[str, jax.Array]
-) -> Iterator[tuple[LossTerm, Outputs]]:
-    """Each term with the outputs zeroed where it is masked; equal masks share them."""
-    shown: dict[Callable, Outputs] = {}
-    for term in terms:
-        if term.mask not in shown:
-            shown[term.mask] = outputs.where(masks[term.name])
-        yield term, shown[term.mask]

@@ -2,33 +2,20 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
-
 from losses.base import Loss, Outputs, PerToken
-
-
-def target_logits(outputs: Outputs) -> jax.Array:
-    """`s_y`, `[*b]`: the student's logit of each target."""
-    vocabulary = jax.lax.broadcasted_iota(
-        jnp.int32, outputs.logits.shape, outputs.logits.ndim - 1
-    )
-    chosen = vocabulary == outputs.batch["targets"][..., None]
-    return jnp.sum(jnp.where(chosen, outputs.logits, 0.0), axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class CrossEntropy(Loss):
     """`log Z - s_y`, nats: the negative log-probability of the target.
 
-    `Z = Σ_v exp s_v`. The target's logit is read by a select and a sum, which fuse,
-    where a gather would have a scatter for a gradient.
+    `Z = Σ_v exp s_v`.
     """
 
     needs = frozenset({"logits"})
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        return outputs.log_normalizer() - target_logits(outputs)
+        return outputs.log_normalizer() - outputs.target_logits()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +39,8 @@ class SmoothedCrossEntropy(Loss):
             raise ValueError(f"epsilon must be in [0, 1), got {self.epsilon}")
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        uniform = jnp.mean(outputs.logits, axis=-1)
-        picked = target_logits(outputs)
+        uniform = outputs.mean_logits()
+        picked = outputs.target_logits()
         return (
             outputs.log_normalizer()
             - (1.0 - self.epsilon) * picked

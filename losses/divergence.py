@@ -7,6 +7,7 @@ from typing import ClassVar, get_args
 
 from losses.alignment import Entries, OverRecords, align, teacher_of
 from losses.base import Loss, Outputs, PerToken, Stored
+from losses.tiles import Distribution, NeedsRows, Reduced
 
 OVER_ENTRIES: tuple[str, ...] = tuple(
     name for name in get_args(OverRecords) if name != "sampled"
@@ -99,6 +100,24 @@ class Divergence(Loss):
                     over_records=self.over_records,
                 )
             )
+        return self._scaled(value)
+
+    def over_tiles(self, outputs: Reduced) -> PerToken:
+        if teacher_of(outputs).indices is not None:
+            return self(outputs)
+        return self._scaled(self.between_sums(outputs, *outputs.both(self.temperature)))
+
+    def between_sums(
+        self, outputs: Reduced, p: Distribution, q: Distribution
+    ) -> PerToken:
+        """`D` of whole distributions, `[*b]`, before any scale.
+
+        Raises:
+          NeedsRows: it is no function of sums found in one pass.
+        """
+        raise NeedsRows
+
+    def _scaled(self, value: PerToken) -> PerToken:
         if self.scale_by_temperature_squared:
             return value * self.temperature**2
         return value

@@ -4,7 +4,9 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from losses.alignment import floored
 from losses.base import Loss, Outputs, PerToken
+from losses.tiles import Reduced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,3 +26,8 @@ class ConfidencePenalty(Loss):
         finite = jnp.where(possible, outputs.logits, 0.0)
         log_q = finite - outputs.log_normalizer()[..., None]
         return jnp.sum(jnp.where(possible, jnp.exp(log_q) * log_q, 0.0), axis=-1)
+
+    def over_tiles(self, outputs: Reduced) -> PerToken:
+        q = outputs.student(1.0)
+        mean = outputs.expected(q, lambda tile: floored(q.scores(tile)))
+        return mean - outputs.normalizer_of(q)

@@ -10,14 +10,30 @@ import math
 import jax
 import jax.numpy as jnp
 
-from losses.alignment import Entries, student_log_probabilities, teacher_of
+from losses.alignment import (
+    Entries,
+    floored,
+    student_log_probabilities,
+    teacher_of,
+)
 from losses.base import Outputs, PerToken
 from losses.divergence import OVER_ENTRIES, Divergence
+from losses.tiles import Distribution, Reduced, Tile
 
 
 def kl(log_a: jax.Array, log_b: jax.Array) -> PerToken:
     """`Σ_i a_i (log a_i - log b_i)`, nats, `[*b]`, of finite log-probabilities."""
     return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
+
+
+def kl_of_sums(outputs: Reduced, a: Distribution, b: Distribution) -> PerToken:
+    """`E_a[x_a - x_b] - log Z_a + log Z_b`, nats, `[*b]`; x are scores."""
+
+    def gap(tile: Tile) -> jax.Array:
+        return floored(a.scores(tile)) - floored(b.scores(tile))
+
+    log_ratio = outputs.normalizer_of(b) - outputs.normalizer_of(a)
+    return outputs.expected(a, gap) + log_ratio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +55,11 @@ class ForwardKl(Divergence):
 
     def between(self, entries: Entries) -> PerToken:
         return kl(entries.log_p, entries.log_q)
+
+    def between_sums(
+        self, outputs: Reduced, p: Distribution, q: Distribution
+    ) -> PerToken:
+        return kl_of_sums(outputs, p, q)
 
     def over_draws(self, outputs: Outputs) -> PerToken:
         teacher = teacher_of(outputs)
@@ -65,6 +86,11 @@ class ReverseKl(Divergence):
     def between(self, entries: Entries) -> PerToken:
         return kl(entries.log_q, entries.log_p)
 
+    def between_sums(
+        self, outputs: Reduced, p: Distribution, q: Distribution
+    ) -> PerToken:
+        return kl_of_sums(outputs, q, p)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SymmetricKl(Divergence):
@@ -89,7 +115,14 @@ class SymmetricKl(Divergence):
 
     def between(self, entries: Entries) -> PerToken:
         log_p, log_q, _ = entries
-        forward, reverse = kl(log_p, log_q), kl(log_q, log_p)
+        return self._mixed(kl(log_p, log_q), kl(log_q, log_p))
+
+    def between_sums(
+        self, outputs: Reduced, p: Distribution, q: Distribution
+    ) -> PerToken:
+        return self._mixed(kl_of_sums(outputs, p, q), kl_of_sums(outputs, q, p))
+
+    def _mixed(self, forward: PerToken, reverse: PerToken) -> PerToken:
         return (1.0 - self.reverse_weight) * forward + self.reverse_weight * reverse
 
 

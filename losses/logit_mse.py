@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from losses.alignment import teacher_of
 from losses.base import Loss, Outputs, PerToken, Stored
 from losses.divergence import check_temperature
+from losses.tiles import Reduced, Tile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,10 +47,28 @@ class LogitMse(Loss):
         width = min(outputs.logits.shape[-1], teacher.logits.shape[-1])
         s = outputs.logits[..., :width]
         t = teacher.logits[..., :width].astype(jnp.float32)
-        possible = (s != -jnp.inf) & (t != -jnp.inf)
-        difference = jnp.where(possible, s, 0.0) - jnp.where(possible, t, 0.0)
-        count = jnp.maximum(jnp.sum(possible, axis=-1, dtype=jnp.float32), 1.0)
-        value = jnp.sum(jnp.square(difference), axis=-1) / count
+        square, possible = _squares(s, t)
+        return self._mean(jnp.sum(square, axis=-1), jnp.sum(possible, axis=-1))
+
+    def over_tiles(self, outputs: Reduced) -> PerToken:
+        p, q = outputs.both(1.0)
+
+        def sums(tile: Tile) -> jax.Array:
+            found = _squares(q.scores(tile), p.scores(tile))
+            return jnp.stack([jnp.sum(x, axis=-1) for x in found], axis=-1)
+
+        both = outputs.total(sums, shape=(2,))
+        return self._mean(both[..., 0], both[..., 1])
+
+    def _mean(self, total: jax.Array, count: jax.Array) -> PerToken:
+        value = total / jnp.maximum(count, 1.0)
         if self.scale_by_temperature_squared:
             return value
         return value / self.temperature**2
+
+
+def _squares(s: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`(s - t)²` and 1 where both are finite, else 0 and 0."""
+    possible = (s != -jnp.inf) & (t != -jnp.inf)
+    difference = jnp.where(possible, s, 0.0) - jnp.where(possible, t, 0.0)
+    return jnp.square(difference), possible.astype(jnp.float32)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import attention, rope, sharding
+from models import attention, projection, rope, sharding
 from models import layers as forms
 from models.base import (
     REMAT,
@@ -234,12 +234,7 @@ class Transformer(Model):
     def head(self, hidden: jax.Array) -> jax.Array:
         """`[*b d]` -> logits `[*b vocab]`; accumulated and returned in float32."""
         table = self.embedding if self.output is None else self.output
-        logits = jnp.einsum(
-            "...d,vd->...v",
-            hidden.astype(self.dtype),
-            table[...].astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        logits = projection.logits(hidden, table[...], self.dtype)
         if self.logit_soft_cap is not None:
             logits = self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
         names = ("batch", *(None,) * logits.ndim)[: logits.ndim - 1]

@@ -33,6 +33,20 @@ class Blocks:
     size: int
     whole: bool = False
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Mesh axes that the tokens are spread over; sums are added along them."""
+        return tuple(axis for axis in BATCH_AXES if self.mesh.shape[axis] > 1)
+
+    def varying(self, tree: Tree) -> Tree:
+        """Arrays made within a block, typed as differing between devices."""
+        if not self.axes:
+            return tree
+        return jax.tree.map(lambda x: jax.lax.pcast(x, self.axes, to="varying"), tree)
+
+    def _added_up(self, total: Tree) -> Tree:
+        return jax.lax.psum(total, self.axes) if self.axes else total
+
     def sums(
         self, fn: Callable[[Tree, Tree], Tree], shared: Tree, tokens: Tree
     ) -> Tree:
@@ -43,7 +57,7 @@ class Blocks:
                 return _add(total, fn(shared, block)), None
 
             total, _ = self._scan(lambda block: fn(shared, block), body, tokens)
-            return jax.lax.psum(total, BATCH_AXES)
+            return self._added_up(total)
 
         return self._manual(local, PartitionSpec())(shared, tokens)
 
@@ -58,12 +72,9 @@ class Blocks:
                 lambda _, block: (None, fn(shared, block)), None, blocks
             )
             axes = jax.tree.leaves(tokens)[0].shape[: len(self.token_axes)]
-            of_block = len(self.token_axes) if self.whole else 1
-            return jax.tree.map(
-                lambda x: self._uncut(x, (*axes, *x.shape[1 + of_block :])), found
-            )
+            return self._joined(found, axes)
 
-        return self._manual(local, PartitionSpec(BATCH_AXES))(shared, tokens)
+        return self._manual(local, self._spread)(shared, tokens)
 
     def gradients(
         self,
@@ -82,46 +93,66 @@ class Blocks:
           ((sums, d shared), d tokens); only `shared` and `tokens` are differentiated.
         """
 
-        def local(given: Tree, tokens: Tree) -> tuple[Tree, Tree]:
-            shared, fixed_shared = given
+        def of_block(given: Tree, block: Tree) -> tuple[tuple[Tree, Tree], Tree]:
+            (d_shared, d_tokens), sums = jax.grad(fn, argnums=(0, 1), has_aux=True)(
+                given[0], block[0], given[1], block[1]
+            )
+            return (sums, d_shared), d_tokens
 
-            def block_gradients(block: Tree) -> tuple[tuple[Tree, Tree], Tree]:
-                (d_shared, d_tokens), sums = jax.grad(fn, argnums=(0, 1), has_aux=True)(
-                    shared, block[0], fixed_shared, block[1]
-                )
-                return (sums, d_shared), d_tokens
+        def added(total: Tree, given: Tree, block: Tree) -> tuple[Tree, Tree]:
+            more, d_tokens = of_block(given, block)
+            return _add(total, more), d_tokens
 
+        return self.accumulated(
+            added,
+            lambda given, block: of_block(given, block)[0],
+            (shared, fixed_shared),
+            (tokens, fixed_tokens),
+        )
+
+    def accumulated(
+        self,
+        fn: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]],
+        like: Callable[[Tree, Tree], Tree],
+        shared: Tree,
+        tokens: Tree,
+    ) -> tuple[Tree, Tree]:
+        """The last total of `total, out = fn(total, shared, block)`, and every `out`.
+
+        Totals start from zeros like what `like(shared, block)` has, in float32 at
+        least; those of all devices are added.
+        """
+
+        def local(shared: Tree, tokens: Tree) -> tuple[Tree, Tree]:
             def body(total: Tree, block: Tree) -> tuple[Tree, Tree]:
-                added, d_tokens = block_gradients(block)
-                return _add(total, added), d_tokens
+                return fn(total, shared, block)
 
-            total, d_tokens = self._scan(
-                lambda block: block_gradients(block)[0], body, tokens
-            )
-            joined = jax.tree.map(
-                lambda x, like: self._uncut(x, like.shape), d_tokens, tokens[0]
-            )
-            return jax.lax.psum(total, BATCH_AXES), joined
+            total, out = self._scan(lambda block: like(shared, block), body, tokens)
+            axes = jax.tree.leaves(tokens)[0].shape[: len(self.token_axes)]
+            return self._added_up(total), self._joined(out, axes)
 
-        out = (PartitionSpec(), PartitionSpec(BATCH_AXES))
-        return self._manual(local, out)((shared, fixed_shared), (tokens, fixed_tokens))
+        out = (PartitionSpec(), self._spread)
+        return self._manual(local, out)(shared, tokens)
 
     def _manual(self, local: Callable, out: Any) -> Callable:
         """`local` over each device's tokens, with all it shares made varying."""
+        if not self.axes:
+            return local
 
         def varying(shared: Tree, tokens: Tree) -> Tree:
-            shared = jax.tree.map(
-                lambda x: jax.lax.pcast(x, BATCH_AXES, to="varying"), shared
-            )
-            return local(shared, tokens)
+            return local(self.varying(shared), tokens)
 
         return jax.shard_map(
             varying,
             mesh=self.mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(BATCH_AXES)),
+            in_specs=(PartitionSpec(), self._spread),
             out_specs=out,
-            axis_names=set(BATCH_AXES),
+            axis_names=set(self.axes),
         )
+
+    @property
+    def _spread(self) -> PartitionSpec:
+        return PartitionSpec(self.axes)
 
     def _scan(
         self, summed: Callable, body: Callable, tokens: Tree
@@ -129,12 +160,9 @@ class Blocks:
         blocks = jax.tree.map(self._cut, tokens)
         first = jax.tree.map(lambda x: x[0], blocks)
         zeros = jax.tree.map(
-            lambda x: jax.lax.pcast(
-                jnp.zeros(x.shape, x.dtype), BATCH_AXES, to="varying"
-            ),
-            jax.eval_shape(summed, first),
+            lambda x: jnp.zeros(x.shape, wide(x.dtype)), jax.eval_shape(summed, first)
         )
-        return jax.lax.scan(body, zeros, blocks)
+        return jax.lax.scan(body, self.varying(zeros), blocks)
 
     def _units(self, shape: Sequence[int]) -> tuple[int, int]:
         """Units on this device, and units in a block: tokens, or rows of tokens."""
@@ -152,14 +180,26 @@ class Blocks:
         padding = [(0, count * block - units)] + [(0, 0)] * (flat.ndim - 1)
         return jnp.pad(flat, padding).reshape((count, block, *flat.shape[1:]))
 
-    def _uncut(self, x: jax.Array, shape: Sequence[int]) -> jax.Array:
-        """`_cut` undone: `[blocks, block, ...]` to `shape`, `[*b ...]`."""
-        flat = x.reshape((-1, *x.shape[2:]))
-        return flat[: self._units(shape)[0]].reshape(shape)
+    def _joined(self, blocks: Tree, axes: tuple[int, ...]) -> Tree:
+        """`_cut` undone: `[blocks, block, ...]` to `[*b ...]`, `*b` being `axes`."""
+        of_block = len(self.token_axes) if self.whole else 1
+
+        def joined(x: jax.Array) -> jax.Array:
+            shape = (*axes, *x.shape[1 + of_block :])
+            flat = x.reshape((-1, *x.shape[2:]))
+            return flat[: self._units(shape)[0]].reshape(shape)
+
+        return jax.tree.map(joined, blocks)
 
 
-def _add(a: Tree, b: Tree) -> Tree:
-    return jax.tree.map(jnp.add, a, b)
+def _add(total: Tree, more: Tree) -> Tree:
+    return jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, more)
+
+
+def wide(dtype: Any) -> Any:
+    """What sums of `dtype` are kept in: float32 at least."""
+    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return jnp.float32 if narrow else dtype
 
 
 def accumulate(fn: Callable[[Tree], Tree], parts: Tree) -> Tree:

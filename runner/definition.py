@@ -32,7 +32,7 @@ class Definition:
     def shardings(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> tuple:
         """(params, variables) as nested dicts of shardings."""
         return tuple(
-            _string_keys(sharding.parameter_shardings(state, mesh, rules))
+            string_keys(sharding.parameter_shardings(state, mesh, rules))
             for state in (self.params, self.variables)
         )
 
@@ -46,13 +46,14 @@ class Definition:
 
 
 def _pure(state: nnx.State) -> Tree:
-    return _string_keys(nnx.to_pure_dict(state))
+    return string_keys(nnx.to_pure_dict(state))
 
 
-def _string_keys(tree: Tree) -> Tree:
+def string_keys(tree: Tree) -> Tree:
+    """Nested dicts with every key as a string, as the arrays of a state are named."""
     if not isinstance(tree, Mapping):
         return tree
-    return {str(key): _string_keys(value) for key, value in tree.items()}
+    return {str(key): string_keys(value) for key, value in tree.items()}
 
 
 def _filled(state: nnx.State, arrays: Tree) -> nnx.State:

@@ -46,12 +46,12 @@ def batch(prepared: Prepared) -> Iterator[str]:
     step = prepared.config.step
     yield f"batch       {rows} sequences x {length} = {rows * length:,} tokens per step"
     yield (
-        f"            microbatches {step.microbatches}, token blocks of at most "
-        f"{step.token_block}, remat {step.remat}"
+        f"            microbatches {step.microbatches}, remat {step.remat}, "
+        f"head {prepared.step.head_plan(prepared.abstract_batch())}"
     )
     for name, x in prepared.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
-    if prepared.step.objective.statistical and step.microbatches > 1:
+    if prepared.step.objective.head_pass.statistical and step.microbatches > 1:
         yield (
             "            some terms want statistics of the global batch: "
             "each microbatch runs forward twice"

@@ -13,8 +13,8 @@ import numpy as np
 import losses
 from models import sharding
 from models.base import Batch
+from runner import head_plan, runtime
 from runner import mesh as mesh_lib
-from runner import runtime
 from runner.blocks import Blocks
 from runner.head import Head
 from runner.state import Learnt, TrainState
@@ -97,7 +97,7 @@ class Evaluator:
             blocks = Blocks(
                 mesh=self._mesh,
                 token_axes=batch["targets"].shape,
-                size=self._config.step.token_block,
+                size=head_plan.block(self._config.head, entries=head.num_outputs),
             )
             shared = (head.leaves(params), variables)
             return blocks.sums(functools.partial(_block_sums, head), shared, tokens)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from jax.interpreters import partial_eval
 
 PEAK: dict[str, float] = {
     "NVIDIA A100": 312e12,
@@ -34,10 +35,16 @@ def peak(device: Any) -> float | None:
 def matmul_flops(fn: Callable, *args: Any) -> int:
     """Multiplications and additions in the matmuls of `fn(*args)`, on all devices.
 
-    Args may be arrays or `jax.ShapeDtypeStruct`s. Of a `cond` the costliest branch
-    counts, of a `while` one trip.
+    Args may be arrays or `jax.ShapeDtypeStruct`s. What no output depends on does not
+    count: the compiler leaves it out. Of a `cond` the costliest branch counts, of a
+    `while` one trip.
     """
-    return _flops(jax.make_jaxpr(fn)(*args).jaxpr)
+    return _flops(live(jax.make_jaxpr(fn)(*args).jaxpr))
+
+
+def live(jaxpr: Any) -> Any:
+    """The jaxpr without what no output depends on, in loops too."""
+    return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
 
 
 def is_lower_bound(fn: Callable, *args: Any) -> bool:
@@ -52,7 +59,7 @@ def _in_open_loop(jaxpr: Any) -> bool:
     ) or any(
         _in_open_loop(inner)
         for equation in jaxpr.eqns
-        for inner in _jaxprs(equation.params)
+        for inner in inner_jaxprs(equation.params)
     )
 
 
@@ -79,7 +86,7 @@ def _of_equation(equation: Any) -> int:
         channels = params["dimension_numbers"].rhs_spec[0]
         out = math.prod(equation.outvars[0].aval.shape)
         return 2 * out * math.prod(kernel) // kernel[channels]
-    inner = [_flops(jaxpr) for jaxpr in _jaxprs(params)]
+    inner = [_flops(jaxpr) for jaxpr in inner_jaxprs(params)]
     if name == "cond":
         return max(inner)
     return sum(inner) * _times(name, params)
@@ -95,7 +102,8 @@ def _times(name: str, params: dict[str, Any]) -> int:
     return 1
 
 
-def _jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+def inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters: bodies, branches, callees."""
     for value in params.values():
         for item in value if isinstance(value, (list, tuple)) else [value]:
             item = getattr(item, "jaxpr", item)

@@ -1,7 +1,7 @@
 """The gradient of the ordered list of weighted terms over a global batch.
 
     trunk forward, keeping its vjp
-      -> token blocks: head forward, all terms, head backward
+      -> the head and all terms, forward and backward (`runner.head_pass`)
       -> trunk backward
 
 Weights and global counts are known before anything is differentiated, so that
@@ -11,9 +11,7 @@ over every microbatch when there are several, and next to nothing when there is 
 """
 
 import dataclasses
-import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -23,7 +21,8 @@ from clu.metrics import Average
 import losses
 from models.base import Batch
 from runner import experts, runtime
-from runner.blocks import Blocks, accumulate
+from runner.blocks import accumulate
+from runner.head_pass import HeadPass
 from runner.mesh import batch_sharding
 from runner.state import Learnt
 from runner.teachers.base import Loaded
@@ -33,8 +32,6 @@ from runner.terms import (
     check_needs,
     check_scope,
     check_teacher,
-    scopes,
-    statistical,
     wants_teacher_logits,
 )
 from runner.trunk import Trunk, forward
@@ -81,20 +78,22 @@ class Objective:
         learnt: Learnt,
         *,
         mesh: jax.sharding.Mesh,
-        config: runtime.Step,
+        config: runtime.Runtime,
         seed: int,
         teacher: Loaded | None = None,
     ):
-        self.learnt, self.mesh, self.config, self.seed = learnt, mesh, config, seed
+        self.learnt, self.mesh, self.config = learnt, mesh, config.step
         self.teacher = teacher
         self.terms = learnt.abstract_terms()
         offered = learnt.abstract_student().offers()
         check_needs(self.terms, offered)
         check_teacher(self.terms, teacher)
-        check_scope(self.terms, mesh=mesh, microbatches=config.microbatches)
-        self.statistical = statistical(self.terms)
+        check_scope(self.terms, mesh=mesh, microbatches=config.step.microbatches)
         self.has_experts = offered >= experts.NEEDS
         self.capture = capture(self.terms) | (experts.NEEDS & offered)
+        self.head_pass = HeadPass(
+            learnt, self.terms, mesh=mesh, config=config.head, seed=seed
+        )
 
     def __call__(
         self,
@@ -133,7 +132,7 @@ class Objective:
         self, params: Tree, given: Tree, batch: Batch, masks: Tree, teacher: Taught
     ) -> Tree:
         trunk = self._trunk(params, given, batch, masks, teacher)
-        means = _means(self._statistics(params, given, trunk), given)
+        means = _means(self.head_pass.statistics(params, given, trunk), given)
         return self._gradients(params, given | means, trunk)
 
     def _many(
@@ -143,9 +142,10 @@ class Objective:
 
         def statistics(part: tuple[Tree, Tree]) -> Tree:
             trunk = self._trunk(params, given, *part, teacher)
-            return self._statistics(params, given, trunk)
+            return self.head_pass.statistics(params, given, trunk)
 
-        means = _means(accumulate(statistics, parts) if self.statistical else {}, given)
+        first = accumulate(statistics, parts) if self.head_pass.statistical else {}
+        means = _means(first, given)
 
         def gradients(part: tuple[Tree, Tree]) -> Tree:
             trunk = self._trunk(params, given, *part, teacher)
@@ -186,49 +186,9 @@ class Objective:
             lesson=lesson,
         )
 
-    def _statistics(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
-        """By term, the masked sums of what its `Loss.statistics` gives."""
-        if not self.statistical:
-            return {}
-
-        def sums(shared: Tree, block: Tree) -> Tree:
-            terms, outputs = self._outputs(self.statistical, trunk, *shared, *block)
-            return losses.statistic_sums(terms, outputs, masks=block[1]["masks"])
-
-        shared = (self._read_by_blocks(params, trunk), _with_lesson(given, trunk))
-        block = (jax.lax.stop_gradient(trunk.tokens), trunk.constants)
-        return self._blocks(trunk).sums(sums, shared, block)
-
     def _gradients(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
         """Phases 2 and 3; sums, by the names of `Gradients`."""
-
-        def block(
-            shared: Tree, tokens: Tree, given: Tree, constants: Tree
-        ) -> tuple[jax.Array, Tree]:
-            terms, outputs = self._outputs(
-                self.terms, trunk, shared, given, tokens, constants
-            )
-            found = losses.per_token(
-                terms,
-                outputs,
-                masks=constants["masks"],
-                statistics=given["statistics"],
-            )
-            weighted = [
-                given["scales"][name] * jnp.sum(term.weighted)
-                for name, term in found.items()
-            ]
-            total = functools.reduce(jnp.add, weighted)
-            sums = {name: jnp.sum(term.values) for name, term in found.items()}
-            return total, {"total": total, "terms": sums}
-
-        (sums, d_shared), d_tokens = self._blocks(trunk).gradients(
-            block,
-            self._read_by_blocks(params, trunk),
-            trunk.tokens,
-            _with_lesson(given, trunk),
-            trunk.constants,
-        )
+        sums, d_shared, d_tokens = self.head_pass.gradients(params, given, trunk)
         (d_student,) = trunk.pullback(d_tokens)
         sums["params"] = {
             "student": trunk.head.added(d_student, d_shared["head"]),
@@ -239,60 +199,6 @@ class Objective:
                 trunk.intermediates, trunk.constants["batch"]
             )
         return sums
-
-    def _blocks(self, trunk: Trunk) -> Blocks:
-        token_axes = trunk.constants["batch"]["targets"].shape
-        seen = scopes(self.terms)
-        return Blocks(
-            mesh=self.mesh,
-            token_axes=token_axes,
-            size=math.prod(token_axes) if "batch" in seen else self.config.token_block,
-            whole=seen != {"token"},
-        )
-
-    def _read_by_blocks(self, params: Tree, trunk: Trunk) -> Tree:
-        return {
-            "head": trunk.head.leaves(params["student"]),
-            "losses": params["losses"],
-        }
-
-    def _outputs(
-        self,
-        terms: Sequence[losses.LossTerm],
-        trunk: Trunk,
-        shared: Tree,
-        given: Tree,
-        tokens: Tree,
-        constants: Tree,
-    ) -> tuple[list[losses.LossTerm], losses.Outputs]:
-        """One block as `terms` see it; hidden states that none counts are zero."""
-        counted = functools.reduce(jnp.logical_or, constants["masks"].values())
-        hidden = jnp.where(counted[..., None], tokens["hidden"], 0)
-        logits = jnp.zeros((*counted.shape, 0))
-        if any("logits" in term.loss.needs for term in terms):
-            student = given["variables"]["student"]
-            logits = trunk.head(shared["head"], student, hidden)
-        teacher = None
-        if trunk.lesson is not None:
-            teacher = trunk.lesson.outputs(
-                given["lesson"], constants["teacher"], constants["batch"]
-            )
-        outputs = losses.Outputs(
-            batch=constants["batch"],
-            logits=logits,
-            intermediates={**tokens["intermediates"], **constants["intermediates"]},
-            teacher=jax.lax.stop_gradient(teacher),
-            step=given["step"],
-            key=jax.random.fold_in(jax.random.key(self.seed), given["step"]),
-        )
-        names = {term.name for term in terms}
-        whole = self.learnt.terms(shared["losses"], given["variables"]["losses"])
-        return [term for term in whole if term.name in names], outputs
-
-
-def _with_lesson(given: Tree, trunk: Trunk) -> Tree:
-    """With what the blocks read of the teacher's head."""
-    return given | {"lesson": {} if trunk.lesson is None else trunk.lesson.shared}
 
 
 def _means(sums: Tree, given: Tree) -> Tree:

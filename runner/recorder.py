@@ -11,7 +11,7 @@ import numpy as np
 
 from models import sharding
 from models.base import Batch
-from runner import data, runtime
+from runner import data, head_plan, runtime
 from runner import mesh as mesh_lib
 from runner.blocks import Blocks
 from runner.errors import UserError
@@ -141,7 +141,7 @@ class Recorder:
             blocks = Blocks(
                 mesh=self._mesh,
                 token_axes=batch["tokens"].shape,
-                size=self._config.step.token_block,
+                size=head_plan.block(self._config.head, entries=self._vocabulary.size),
             )
             tokens = {"lesson": lesson.tokens, "uniform": self._uniform(batch)}
 

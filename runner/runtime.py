@@ -80,18 +80,35 @@ class Mesh:
 @_section("step")
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """How a step is cut up: microbatches, tokens in one block, trunk remat policy."""
+    """How a step is cut up: microbatches, trunk remat policy."""
 
     microbatches: int = 1
-    token_block: int = 512
     remat: str = "none"
 
     def __post_init__(self):
-        _positive(
-            "step",
-            {"microbatches": self.microbatches, "token_block": self.token_block},
-        )
+        _positive("step", {"microbatches": self.microbatches})
         check_remat(self.remat)
+
+
+@_section("head")
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What the head and the losses may take at a time; see `runner.head_plan`.
+
+    memory_budget:  bytes on each device for logits and what is as large as they are.
+    smallest_block: where fewer tokens than this would fit, the vocabulary is cut
+                    instead, if every loss can be (logits are then computed twice, but
+                    the head's weights are not read once a handful of tokens).
+    smallest_tile:  entries of the vocabulary that are made at a time even where they
+                    do not fit.
+    """
+
+    memory_budget: int = 256 * 2**20
+    smallest_block: int = 128
+    smallest_tile: int = 128
+
+    def __post_init__(self):
+        _positive("head", dataclasses.asdict(self))
 
 
 @_section("input")
@@ -145,6 +162,7 @@ class Runtime:
     loop: Loop = dataclasses.field(default_factory=Loop)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     step: Step = dataclasses.field(default_factory=Step)
+    head: Head = dataclasses.field(default_factory=Head)
     input: Input = dataclasses.field(default_factory=Input)
     recording: Recording = dataclasses.field(default_factory=Recording)
     compilation: Compilation = dataclasses.field(default_factory=Compilation)

@@ -13,6 +13,7 @@ from clu import metrics as clu_metrics
 from models import sharding
 from models.base import Batch
 from runner import experts, runtime
+from runner.head_plan import Plan
 from runner.objective import Gradients, Objective, Taught
 from runner.state import Learnt, TrainState
 from runner.teachers.base import Loaded
@@ -40,7 +41,7 @@ class TrainStep:
         self.mesh, self.rules = mesh, config.mesh.rules
         self.optimizer = learnt.optimizer
         self.objective = Objective(
-            learnt, mesh=mesh, config=config.step, seed=seed, teacher=teacher
+            learnt, mesh=mesh, config=config, seed=seed, teacher=teacher
         )
         self.state = learnt.abstract(mesh, self.rules)
         leaves, self._structure = jax.tree.flatten(self.state)
@@ -65,6 +66,13 @@ class TrainStep:
         """Shapes of what `compiled` takes; nothing is read."""
         fixed = {} if self.teacher is None else self.teacher.abstract
         return jax.tree.leaves(self.state), batch, fixed
+
+    def head_plan(self, batch: Any) -> Plan:
+        """How the head of a batch of these shapes is cut."""
+        jax.eval_shape(self.compiled, *self.abstract_arguments(batch))
+        planned = self.objective.head_pass.planned
+        assert planned is not None  # tracing has passed there
+        return planned
 
     def unflatten(self, leaves: list[jax.Array]) -> TrainState:
         """The state that these are the leaves of."""

@@ -10,6 +10,7 @@ import jax
 import losses
 from models import sharding
 from models.base import Batch
+from runner.vocabulary_cut import VocabularyCut
 
 if TYPE_CHECKING:
     from runner.data.dataset import Dataset
@@ -82,17 +83,41 @@ class Teacher(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
+class LogitTiles:
+    """A teacher's whole logits, made a tile of the vocabulary at a time.
+
+    entries: outputs of its head.
+    width:   those that count; beyond the tokenizer's ids is padding.
+    outputs: as `Lesson.outputs`, without the logits.
+    logits:  `(shared, tokens, cut, start, width) -> [*b n]`, of one tile.
+    """
+
+    entries: int
+    width: int
+    outputs: Callable[[Tree, Tree, Batch], losses.TeacherOutputs]
+    logits: Callable[[Tree, Tree, VocabularyCut, Any, int], jax.Array]
+
+    def fit(self, size: int, shards: int) -> bool:
+        """Whether tiles of a student's vocabulary can be cut from this one."""
+        return self.entries == size or (shards == 1 and self.entries > size)
+
+
+@dataclasses.dataclass(frozen=True)
 class Lesson:
     """What a teacher makes of one microbatch, before any head.
 
     tokens:  arrays `[*b ...]`, cut into blocks beside the student's.
     shared:  arrays that every block reads (its head).
     outputs: `(shared, tokens, batch) -> TeacherOutputs`, the last two of one block.
+    whole:   whether these have whole rows of logits.
+    tiles:   the same a tile at a time, where they have and can be cut.
     """
 
     tokens: Tree
     shared: Tree
     outputs: Callable[[Tree, Tree, Batch], losses.TeacherOutputs]
+    whole: bool = False
+    tiles: LogitTiles | None = None
 
 
 class Loaded(abc.ABC):

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import losses
 from models.base import Batch
 from runner.errors import UserError
-from runner.teachers.base import Lesson, Loaded, Setting, Teacher
+from runner.teachers.base import Lesson, Loaded, LogitTiles, Setting, Teacher
+from runner.vocabulary_cut import VocabularyCut
 
 Tree = Any
 Combine = Callable[[Sequence[jax.Array]], jax.Array]
@@ -43,6 +44,11 @@ class Combined(Teacher):
         said = f"{self.describe()} {parts}".encode()
         return hashlib.blake2b(said, digest_size=16).hexdigest()
 
+    @property
+    @abc.abstractmethod
+    def entrywise(self) -> bool:
+        """Whether an entry of `combine` depends on that entry of the members alone."""
+
     @abc.abstractmethod
     def describe(self) -> Mapping[str, Any]:
         """What the combination is, less the members."""
@@ -55,7 +61,9 @@ class Combined(Teacher):
                 raise UserError(
                     f"{name}: records cannot be combined; record the combination"
                 )
-        return LoadedCombined(loaded, self.combine, self.describe())
+        return LoadedCombined(
+            loaded, self.combine, self.describe(), entrywise=self.entrywise
+        )
 
     def moving(self, student: Tree) -> Tree:
         found = {name: m.moving(student) for name, m in self.members().items()}
@@ -119,6 +127,10 @@ class EnsembleTeacher(Combined):
         ]
         return jax.nn.logsumexp(jnp.stack(logs), axis=0)
 
+    @property
+    def entrywise(self) -> bool:
+        return self.average == "logits"
+
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "ensemble", "average": self.average, "weights": self.shares()}
 
@@ -157,6 +169,10 @@ class FusedTeacher(Combined):
         base, expert, antiexpert = logits
         return base + self.scale * (expert - antiexpert)
 
+    @property
+    def entrywise(self) -> bool:
+        return True
+
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "fused", "scale": self.scale}
 
@@ -165,9 +181,15 @@ class LoadedCombined(Loaded):
     """The members loaded; only their logits are offered."""
 
     def __init__(
-        self, members: Mapping[str, Loaded], combine: Combine, said: Mapping[str, Any]
+        self,
+        members: Mapping[str, Loaded],
+        combine: Combine,
+        said: Mapping[str, Any],
+        *,
+        entrywise: bool,
     ):
         self._members, self._combine, self._said = members, combine, said
+        self._entrywise = entrywise
         self.abstract = {name: member.abstract for name, member in members.items()}
 
     def read(self) -> Tree:
@@ -207,4 +229,29 @@ class LoadedCombined(Loaded):
             tokens={name: lesson.tokens for name, lesson in lessons.items()},
             shared={name: lesson.shared for name, lesson in lessons.items()},
             outputs=outputs,
+            whole=logits,
+            tiles=self._tiles(lessons) if self._entrywise else None,
+        )
+
+    def _tiles(self, lessons: Mapping[str, Lesson]) -> LogitTiles | None:
+        """The combination of the members' tiles, if all have them."""
+        members = {name: x.tiles for name, x in lessons.items() if x.tiles is not None}
+        if len(members) < len(lessons):
+            return None
+
+        def logits(
+            shared: Tree, tokens: Tree, cut: VocabularyCut, start: Any, width: int
+        ) -> jax.Array:
+            return self._combine(
+                [
+                    member.logits(shared[name], tokens[name], cut, start, width)
+                    for name, member in members.items()
+                ]
+            )
+
+        return LogitTiles(
+            entries=min(member.entries for member in members.values()),
+            width=min(member.width for member in members.values()),
+            outputs=lambda *_: losses.TeacherOutputs(),
+            logits=logits,
         )

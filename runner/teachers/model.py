@@ -9,7 +9,8 @@ import jax
 import losses
 from models.base import Batch, Model
 from runner.head import Head
-from runner.teachers.base import Lesson, Loaded
+from runner.teachers.base import Lesson, Loaded, LogitTiles
+from runner.vocabulary_cut import VocabularyCut
 
 Tree = Any
 
@@ -74,8 +75,25 @@ def _lesson(
             logits=logits[..., :vocab_size], intermediates=tokens["intermediates"]
         )
 
-    shared = {"head": head.leaves(params), "variables": variables}
-    return Lesson(tokens=tokens, shared=shared, outputs=outputs)
+    def logits(
+        shared: Tree, tokens: Tree, cut: VocabularyCut, start: Any, width: int
+    ) -> jax.Array:
+        leaves = head.tile(shared["head"], cut, start, width)
+        return head(leaves, shared["variables"], tokens["hidden"])
+
+    tiles = LogitTiles(
+        entries=head.num_outputs,
+        width=vocab_size,
+        outputs=_intermediates,
+        logits=logits,
+    )
+    return Lesson(
+        tokens=tokens,
+        shared={"head": head.leaves(params), "variables": variables},
+        outputs=outputs,
+        whole=True,
+        tiles=tiles if head.tileable else None,
+    )
 
 
 def _intermediates(shared: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:

@@ -73,7 +73,9 @@ class LoadedRecords(Loaded):
         logits: bool,
     ) -> Lesson:
         del fixed, moving, batch, capture, logits  # all of it lies in the block's batch
-        return Lesson(tokens={}, shared={}, outputs=self._outputs)
+        assert self.stored is not None
+        whole = self.stored.mode == "full"
+        return Lesson(tokens={}, shared={}, outputs=self._outputs, whole=whole)
 
     def _outputs(
         self, shared: Tree, tokens: Tree, batch: Batch

@@ -109,7 +109,6 @@ class Results:
         self._file = path / "results.jsonl"
         path.mkdir(parents=True, exist_ok=True)
         gin.clear_config()
-        gin.bind_parameter("step.token_block", 256)
         gin.bind_parameter("compilation.cache", str(path / "compiled"))
 
     def done(self) -> dict[tuple[str, int], dict]:

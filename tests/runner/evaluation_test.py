@@ -15,6 +15,7 @@ from runner import data, evaluation, runtime
 from runner import mesh as mesh_lib
 from runner.evaluation import BINS, Evaluation, Evaluator
 from runner.state import Learnt
+from tests.heads import in_blocks
 
 TEXT = "A loss answers with one value per token, and divides by nothing at all. " * 9
 
@@ -36,7 +37,7 @@ def made(tmp_path_factory):
     learnt = Learnt(student, terms, optax.sgd(1.0))
     config = runtime.Runtime(
         mesh=runtime.Mesh(data=4, tensor=2),
-        step=runtime.Step(token_block=10),
+        head=in_blocks(10, 300, planes=2),
         input=runtime.Input(cache=str(folder / "cache")),
     )
     mesh = mesh_lib.make(config.mesh)

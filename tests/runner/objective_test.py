@@ -16,6 +16,7 @@ from runner import mesh as mesh_lib
 from runner import runtime
 from runner.objective import Objective
 from runner.state import Learnt
+from tests.heads import in_blocks, in_tiles
 
 BATCH, LENGTH, VOCABULARY = 8, 12, 37
 
@@ -84,13 +85,15 @@ def learnt():
     return Learnt(STUDENT, TERMS, optax.sgd(0.1))
 
 
-def gradients(batch, *, mesh=None, **step):
+def gradients(batch, *, mesh=None, head=None, microbatches=1):
     config = runtime.Runtime(
-        mesh=mesh or runtime.Mesh(data=8), step=runtime.Step(**step)
+        mesh=mesh or runtime.Mesh(data=8),
+        step=runtime.Step(microbatches=microbatches),
+        head=head or runtime.Head(),
     )
     devices = mesh_lib.make(config.mesh)
     rules = config.mesh.rules
-    objective = Objective(learnt(), mesh=devices, config=config.step, seed=0)
+    objective = Objective(learnt(), mesh=devices, config=config, seed=0)
     state = learnt().create(3, devices, rules)
 
     @jax.jit
@@ -166,7 +169,7 @@ MESHES = {
 
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 def test_every_mesh_gives_the_same_gradient(batch, expected, mesh):
-    params, total, _, _ = gradients(batch, mesh=mesh, token_block=5)
+    params, total, _, _ = gradients(batch, mesh=mesh, head=in_blocks(5, VOCABULARY))
     assert_same((params, total), expected)
 
 
@@ -184,9 +187,22 @@ def test_accumulation_gives_the_same_gradient_and_the_same_metrics(
     np.testing.assert_array_equal(load, load_once)
 
 
-@pytest.mark.parametrize("token_block", [1, 7, 96])
-def test_token_blocks_of_any_size_give_the_same_gradient(batch, expected, token_block):
-    params, total, _, _ = gradients(
-        batch, mesh=runtime.Mesh(data=1, tensor=8), token_block=token_block
-    )
+@pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
+def test_every_mesh_gives_the_same_gradient_by_tiles(batch, expected, mesh):
+    params, total, terms, _ = gradients(batch, mesh=mesh, head=in_tiles(5))
+    assert_same((params, total), expected)
+    _, _, whole, _ = gradients(batch, mesh=mesh)
+    for name, term in whole.items():
+        np.testing.assert_allclose(terms[name].total, term.total, rtol=1e-5)
+
+
+CUTS = {f"blocks of {n}": in_blocks(n, VOCABULARY) for n in (1, 7, 96)} | {
+    f"tiles of {n}": in_tiles(n) for n in (1, 4, 37)
+}
+
+
+@pytest.mark.parametrize("head", CUTS.values(), ids=CUTS)
+def test_cuts_of_any_size_give_the_same_gradient(batch, expected, head):
+    mesh = runtime.Mesh(data=1, tensor=8)
+    params, total, _, _ = gradients(batch, mesh=mesh, head=head)
     assert_same((params, total), expected)

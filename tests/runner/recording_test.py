@@ -27,6 +27,7 @@ from runner.teachers import (
     OfflineTeacher,
     OnlineTeacher,
 )
+from tests.heads import in_blocks
 from tests.runner.teachers import examples
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +161,7 @@ def test_records_teach_the_same_on_every_mesh_and_in_microbatches(
     (params, total, _), _, _ = examples.gradients(made)
     mesh = runtime.Mesh(data=2, fsdp=2, tensor=2)
     (cut, cut_total, _), _, _ = examples.gradients(
-        made, mesh=mesh, microbatches=2, token_block=5
+        made, mesh=mesh, microbatches=2, head=in_blocks(5, examples.VOCABULARY)
     )
     np.testing.assert_allclose(total, cut_total, rtol=1e-5)
     jax.tree.map(

@@ -237,7 +237,7 @@ def test_a_second_runner_is_refused_while_the_first_lives(runner):
 @pytest.mark.parametrize(
     "settings",
     [
-        ("step.microbatches=2", "step.token_block=32"),
+        ("step.microbatches=2", "head.memory_budget=100_000"),
         ("mesh.num_cpu_devices=8",),
         ("mesh.num_cpu_devices=8", "mesh.fsdp=2", "mesh.data=4"),
     ],

@@ -1,7 +1,6 @@
 """The compiled step: what it logs, what it costs, what it leaves behind."""
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from runner import flops, optimizers, runtime
 from runner import mesh as mesh_lib
 from runner.state import Learnt
 from runner.step import TrainStep, fetched
+from tests.heads import in_blocks, largest_array
 
 BATCH, LENGTH, VOCABULARY, DIM = 16, 8, 512, 16
 
@@ -26,12 +26,16 @@ TERMS = (
 )
 
 
-def make(*, optimizer=None, vocabulary=VOCABULARY, **step):
+def make(*, optimizer=None, vocabulary=VOCABULARY, microbatches=1, head=None):
     student = functools.partial(
         Transformer, vocab_size=vocabulary, dim=DIM, num_layers=1, num_heads=2
     )
     optimizer = optimizer or optimizers.adamw(optax.linear_schedule(1e-2, 0.0, 100))
-    config = runtime.Runtime(mesh=runtime.Mesh(data=8), step=runtime.Step(**step))
+    config = runtime.Runtime(
+        mesh=runtime.Mesh(data=8),
+        step=runtime.Step(microbatches=microbatches),
+        head=head or runtime.Head(),
+    )
     mesh = mesh_lib.make(config.mesh)
     learnt = Learnt(student, TERMS, optimizer)
     made = TrainStep(learnt, mesh=mesh, config=config, seed=0)
@@ -117,21 +121,14 @@ def test_the_head_costs_three_matmuls():
     """`6 N D V` FLOPs: what another V costs, everything else being equal."""
     costs = []
     for vocabulary in (VOCABULARY, 2 * VOCABULARY):
-        made, leaves, _ = make(token_block=4, vocabulary=vocabulary)
+        made, leaves, _ = make(head=in_blocks(4, vocabulary), vocabulary=vocabulary)
         costs.append(flops.matmul_flops(made.compiled, leaves, batch(made), {}))
     assert costs[1] - costs[0] == 6 * BATCH * LENGTH * DIM * VOCABULARY
 
 
 def test_no_array_of_tokens_by_vocabulary_exists():
-    made, leaves, _ = make(token_block=4)
+    made, leaves, _ = make(head=in_blocks(4, VOCABULARY))
     jaxpr = jax.make_jaxpr(made.compiled)(leaves, batch(made), {}).jaxpr
-    rows = {math.prod(s[:-1]) for s in _shapes(jaxpr) if s[-1:] == (VOCABULARY,)}
-    assert max(rows) == 4
-
-
-def _shapes(jaxpr):
-    for equation in jaxpr.eqns:
-        for x in equation.outvars:
-            yield getattr(x.aval, "shape", ())
-        for inner in flops._jaxprs(equation.params):
-            yield from _shapes(inner)
+    weights = DIM * VOCABULARY
+    assert weights < BATCH * LENGTH * VOCABULARY
+    assert largest_array(jaxpr) == weights

@@ -14,6 +14,7 @@ from runner import mesh as mesh_lib
 from runner.errors import UserError
 from runner.objective import Objective
 from runner.state import Learnt
+from tests.heads import in_blocks
 
 STUDENT = functools.partial(
     Transformer, vocab_size=11, dim=8, num_layers=1, num_heads=2
@@ -69,11 +70,16 @@ def test_the_nearest_intermediate_is_named():
         experiment(LossTerm(name="wrong", loss=Wrong())).check()
 
 
-def objective(term, mesh, **step):
+BLOCKS = in_blocks(7, 11, planes=3)
+
+
+def objective(term, mesh, *, head=None, **step):
     learnt = Learnt(STUDENT, [term], optax.sgd(1.0))
-    config = runtime.Runtime(mesh=mesh, step=runtime.Step(**step))
+    config = runtime.Runtime(
+        mesh=mesh, step=runtime.Step(**step), head=head or runtime.Head()
+    )
     devices = mesh_lib.make(config.mesh)
-    made = Objective(learnt, mesh=devices, config=config.step, seed=0)
+    made = Objective(learnt, mesh=devices, config=config, seed=0)
     state = learnt.create(0, devices, config.mesh.rules)
     rng = np.random.default_rng(0)
     shape = (8, 6)
@@ -100,7 +106,7 @@ def objective(term, mesh, **step):
 
 def test_a_term_over_the_batch_sees_all_of_it():
     term = LossTerm(name="contrast", loss=Contrast())
-    found, logits = objective(term, runtime.Mesh(data=1, tensor=8), token_block=5)
+    found, logits = objective(term, runtime.Mesh(data=1, tensor=8), head=BLOCKS)
     first = logits[..., 0]
     assert found == pytest.approx(np.mean((first - first.mean()) ** 2), rel=1e-4)
 
@@ -108,7 +114,7 @@ def test_a_term_over_the_batch_sees_all_of_it():
 def test_a_term_over_sequences_sees_them_whole_in_every_block_and_shard():
     term = LossTerm(name="span", loss=Span())
     mesh = runtime.Mesh(data=2, tensor=4)
-    found, logits = objective(term, mesh, token_block=7, microbatches=2)
+    found, logits = objective(term, mesh, head=BLOCKS, microbatches=2)
     assert found == pytest.approx(logits.max(axis=(1, 2)).mean(), rel=1e-4)
 
 

@@ -1,7 +1,6 @@
 """A corpus, a trained run by hand, and an experiment, all tiny."""
 
 import json
-import math
 
 import fiddle as fdl
 import jax
@@ -11,7 +10,7 @@ import losses
 import models
 import runner
 from losses import LossTerm
-from runner import data, files, flops, runtime
+from runner import data, files, runtime
 from runner import mesh as mesh_lib
 from runner.checkpoints import Checkpoints
 from runner.graph import saved
@@ -88,17 +87,19 @@ def experiment(corpus, teacher, *, terms=None, student=STUDENT, **fields):
     )
 
 
-def ready(experiment, *, mesh=None, **step):
+def ready(experiment, *, mesh=None, head=None, **step):
     """Prepared on a mesh, by default of eight."""
     config = runtime.Runtime(
-        mesh=mesh or runtime.Mesh(data=8), step=runtime.Step(**step)
+        mesh=mesh or runtime.Mesh(data=8),
+        step=runtime.Step(**step),
+        head=head or runtime.Head(),
     )
     return prepare(experiment, config)
 
 
-def gradients(experiment, *, mesh=None, **step):
+def gradients(experiment, **cuts):
     """Gradients, total and terms of the first batch on the host; batch; Prepared."""
-    prepared = ready(experiment, mesh=mesh, **step)
+    prepared = ready(experiment, **cuts)
     with prepared.batches(start=0) as batches:
         batch = next(batches)
 
@@ -115,16 +116,3 @@ def setting(vocabulary):
     """On a mesh of eight, without a student."""
     mesh = mesh_lib.make(runtime.Mesh(data=8))
     return Setting(vocabulary=vocabulary, mesh=mesh, rules=runtime.Mesh().rules)
-
-
-def rows_of_width(jaxpr, width):
-    """The most rows that any array of this last axis has, in all inner jaxprs."""
-    rows = 0
-    for equation in jaxpr.eqns:
-        for x in equation.outvars:
-            shape = getattr(x.aval, "shape", ())
-            if shape[-1:] == (width,):
-                rows = max(rows, math.prod(shape[:-1]))
-        for inner in flops._jaxprs(equation.params):
-            rows = max(rows, rows_of_width(inner, width))
-    return rows

@@ -14,13 +14,17 @@ from runner.errors import UserError
 from runner.graph import saved
 from runner.teachers import EmaTeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
 from runner.teachers.model import LoadedModel
+from tests.heads import in_blocks, in_tiles, largest_array
 from tests.runner.teachers import examples
-from tests.runner.teachers.examples import experiment, gradients
+from tests.runner.teachers.examples import VOCABULARY, experiment, gradients
 
 CUTS = {
-    "8": (runtime.Mesh(data=8), {"token_block": 5}),
+    "8": (runtime.Mesh(data=8), {"head": in_blocks(5, VOCABULARY, planes=2)}),
     "4x2, microbatches": (runtime.Mesh(data=2, fsdp=2, tensor=2), {"microbatches": 2}),
+    "8, tiles": (runtime.Mesh(data=8), {"head": in_tiles(7)}),
+    "4x2, tiles": (runtime.Mesh(data=4, tensor=2), {"head": in_tiles(11)}),
 }
+BLOCKS = in_blocks(7, VOCABULARY, planes=2)
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +164,12 @@ def test_no_array_of_tokens_by_vocabulary_exists(corpus, runs):
     ready = examples.ready(
         experiment(corpus, OnlineTeacher(checkpoint=runs[0])),
         mesh=runtime.Mesh(data=1, tensor=8),
-        token_block=7,
+        head=in_blocks(7, VOCABULARY, planes=2),
     )
     jaxpr = jax.make_jaxpr(ready.step.compiled)(*ready.abstract_arguments()).jaxpr
-    rows = examples.rows_of_width(jaxpr, examples.VOCABULARY)
-    assert 0 < rows <= 7
+    weights = 24 * VOCABULARY
+    assert weights < 8 * 12 * VOCABULARY
+    assert largest_array(jaxpr) == weights
 
 
 def test_its_forward_pass_runs_once_a_step(corpus, runs):
@@ -172,12 +177,12 @@ def test_its_forward_pass_runs_once_a_step(corpus, runs):
     one_device = runtime.Mesh(data=1, tensor=8)
     terms = [LossTerm(name="ce", loss=losses.CrossEntropy())]
     plain = examples.ready(
-        experiment(corpus, None, terms=terms), mesh=one_device, token_block=7
+        experiment(corpus, None, terms=terms), mesh=one_device, head=BLOCKS
     )
     taught = examples.ready(
         experiment(corpus, OnlineTeacher(checkpoint=runs[0])),
         mesh=one_device,
-        token_block=7,
+        head=BLOCKS,
     )
     fixed = taught.step.teacher.abstract
     assert isinstance(taught.step.teacher, LoadedModel)

@@ -1,0 +1,92 @@
+"""Terms summed over tokens: the one place where values meet masks and counts."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from clu.metrics import Average
+
+from losses.base import Loss, LossTerm, Outputs, PerToken
+
+
+class TokenValues(NamedTuple):
+    """Of one term, `[*b]` float32, zero (with zero gradient) where masked.
+
+    values:   as the loss gives them.
+    weighted: times the term's token weights; what is differentiated.
+    """
+
+    values: PerToken
+    weighted: PerToken
+
+
+def per_token(
+    terms: Sequence[LossTerm],
+    outputs: Outputs,
+    *,
+    masks: Mapping[str, jax.Array],
+    statistics: Mapping[str, Mapping[str, jax.Array]],
+) -> dict[str, TokenValues]:
+    """By term, its values; `masks` and `statistics` are by term too."""
+    result = {}
+    for term, seen in _shown(terms, outputs, masks):
+        seen = dataclasses.replace(seen, statistics=statistics.get(term.name, {}))
+        mask = masks[term.name]
+        assert isinstance(term.loss, Loss)  # made, if it owns parameters
+        values = jnp.where(mask, jnp.asarray(seen.values(term.loss), jnp.float32), 0.0)
+        weighted = values
+        if term.token_weight is not None:
+            weight = jax.lax.stop_gradient(term.token_weight(seen))
+            weighted = values * jnp.where(mask, weight, 0.0)
+        result[term.name] = TokenValues(values, weighted)
+    return result
+
+
+def statistic_sums(
+    terms: Sequence[LossTerm], outputs: Outputs, *, masks: Mapping[str, jax.Array]
+) -> dict[str, dict[str, jax.Array]]:
+    """By term, the masked sums of its `Loss.statistics`, over these tokens."""
+    result = {}
+    for term, seen in _shown(terms, outputs, masks):
+        tokens = masks[term.name].astype(jnp.float32)
+        result[term.name] = {
+            name: jnp.tensordot(tokens, value, axes=tokens.ndim)
+            for name, value in term.loss.statistics(seen).items()
+        }
+    return result
+
+
+def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
+    """By term, the masked sum of values and the count; divides nothing.
+
+    Statistics are those of these outputs alone.
+    """
+    masks = {term.name: term.mask(outputs.batch) for term in terms}
+    counts = {name: jnp.sum(mask, dtype=jnp.float32) for name, mask in masks.items()}
+    means = {
+        name: {key: value / jnp.maximum(counts[name], 1.0) for key, value in by.items()}
+        for name, by in statistic_sums(terms, outputs, masks=masks).items()
+    }
+    found = per_token(
+        terms, outputs, masks=masks, statistics=jax.lax.stop_gradient(means)
+    )
+    return {name: average(jnp.sum(found[name].values), counts[name]) for name in found}
+
+
+def average(total: jax.Array, count: jax.Array) -> Average:
+    """`total / count`, kept as the two until it is computed."""
+    # clu reaches its dataclass decorator by an import that pyright does not follow.
+    return Average(total=total, count=count)  # pyright: ignore[reportCallIssue]
+
+
+def _shown(
+    terms: Sequence[LossTerm], outputs: Outputs, masks: Mapping[str, jax.Array]
+) -> Iterator[tuple[LossTerm, Outputs]]:
+    """Each term with the outputs zeroed where it is masked; equal masks share them."""
+    shown: dict[Callable, Outputs] = {}
+    for term in terms:
+        if term.mask not in shown:
+            shown[term.mask] = outputs.where(masks[term.name])
+        yield term, shown[term.mask]

@@ -1,0 +1,42 @@
+"""Hidden states to logits: one matmul forward, two backward, all accumulated wide."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def logits(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
+    """`Σ_d h_d W_vd`, `[*b d]` and `[v d]` to `[*b v]`, multiplied in `dtype`.
+
+    Products are accumulated, and logits returned, in float32. So are the gradients,
+    whose cotangents are rounded to `dtype` first: with float32 cotangents both matmuls
+    of the backward pass would run in float32 whatever `dtype` is. (They do for float16,
+    which has not the range for the gradients of a mean over many tokens.)
+    """
+    return _product("...d,vd->...v", hidden, table, dtype)
+
+
+def _forward(hidden: jax.Array, table: jax.Array, dtype: str) -> tuple:
+    return _product("...d,vd->...v", hidden, table, dtype), (hidden, table)
+
+
+def _backward(dtype: str, kept: tuple, cotangent: jax.Array) -> tuple:
+    hidden, table = kept
+    ranged = "float32" if dtype == "float16" else dtype
+    d_hidden = _product("...v,vd->...d", cotangent, table, ranged)
+    d_table = _product("...v,...d->vd", cotangent, hidden, ranged)
+    return d_hidden.astype(hidden.dtype), d_table.astype(table.dtype)
+
+
+logits.defvjp(_forward, _backward)
+
+
+def _product(equation: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
+    return jnp.einsum(
+        equation,
+        a.astype(dtype),
+        b.astype(dtype),
+        preferred_element_type=jnp.float32,
+    )

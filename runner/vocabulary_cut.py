@@ -1,0 +1,72 @@
+"""The vocabulary cut into tiles, each over all devices that share it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class VocabularyCut:
+    """Tiles of a vocabulary of `size` that lies on `shards` devices, piece by piece.
+
+    A tile takes `width` entries of every shard, so that making it moves nothing between
+    devices; the last tile takes what is left.
+    """
+
+    size: int
+    shards: int
+    width: int
+
+    @classmethod
+    def of(cls, size: int, *, shards: int, entries: int) -> "VocabularyCut":
+        """With about `entries` in a tile; equal tiles, where a near width divides."""
+        shards = shards if size % shards == 0 else 1
+        piece = size // shards
+        widest = min(piece, max(1, entries // shards))
+        divisors = (n for n in range(widest, widest // 2, -1) if piece % n == 0)
+        return cls(size, shards, next(divisors, widest))
+
+    @property
+    def piece(self) -> int:
+        """Entries of one shard."""
+        return self.size // self.shards
+
+    @property
+    def whole_tiles(self) -> int:
+        """Tiles of full width."""
+        return self.piece // self.width
+
+    @property
+    def rest(self) -> int:
+        """Entries of a shard in the last, narrower tile; 0 if there is none."""
+        return self.piece % self.width
+
+    def ids(self, start: Any, width: int) -> jax.Array:
+        """The entries of the tile that begins at `start` of every shard, ascending."""
+        first = jnp.arange(self.shards, dtype=jnp.int32)[:, None] * self.piece
+        return (first + start + jnp.arange(width, dtype=jnp.int32)[None]).reshape(-1)
+
+    def taken(self, x: jax.Array, axis: int, start: Any, width: int) -> jax.Array:
+        """Those entries of `x` along its vocabulary axis."""
+        pieces = self._pieces(x, axis)
+        tile = jax.lax.dynamic_slice_in_dim(pieces, start, width, axis + 1)
+        return tile.reshape((*x.shape[:axis], -1, *x.shape[axis + 1 :]))
+
+    def added(self, x: jax.Array, tile: jax.Array, axis: int, start: Any) -> jax.Array:
+        """`x` with `tile` added to those entries, in place where the compiler can."""
+        pieces = self._pieces(x, axis)
+        width = tile.shape[axis] // self.shards
+        of_tile = tile.reshape(
+            (*x.shape[:axis], self.shards, width, *x.shape[axis + 1 :])
+        )
+        old = jax.lax.dynamic_slice_in_dim(pieces, start, width, axis + 1)
+        new = jax.lax.dynamic_update_slice_in_dim(
+            pieces, old + of_tile.astype(x.dtype), start, axis + 1
+        )
+        return new.reshape(x.shape)
+
+    def _pieces(self, x: jax.Array, axis: int) -> jax.Array:
+        split = (self.shards, x.shape[axis] // self.shards)
+        return x.reshape((*x.shape[:axis], *split, *x.shape[axis + 1 :]))

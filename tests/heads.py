@@ -1,0 +1,197 @@
+"""A head and nothing else, through the runner's own step, beside full logits.
+
+For the gates (`tests/runner/head_gates_test.py`) and the benchmark
+(`tests/benchmarks/head_bench.py`): hidden states are parameters, so that their gradient
+is among those of the student.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import AxisType
+
+import losses
+from models import projection, sharding
+from models.base import Model, Trunk
+from runner import flops, runtime
+from runner import mesh as mesh_lib
+from runner.objective import Objective, Taught
+from runner.state import Learnt
+from runner.teachers.model import LoadedModel
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Tokens N, the student's and teacher's width, vocabulary V, stored entries k."""
+
+    tokens: int
+    dim: int
+    vocabulary: int
+    teacher_dim: int = 0
+    best: int = 0
+
+
+class HeadAlone(Model):
+    """Hidden states that are parameters, and a head."""
+
+    def __init__(self, *, size: Size, dim: int, dtype: str = "float32", rngs: nnx.Rngs):
+        del rngs
+        self.num_outputs = size.vocabulary
+        self.dtype = dtype
+        self.hidden = nnx.Param(jnp.zeros((1, size.tokens, dim), dtype))
+        self.table = nnx.Param(
+            jnp.zeros((size.vocabulary, dim), dtype), axes=("vocab", "embed")
+        )
+
+    def trunk(self, batch, *, capture=frozenset(), remat="none") -> Trunk:
+        del batch, capture, remat
+        return Trunk(hidden=self.hidden[...], intermediates={})
+
+    def head(self, hidden: jax.Array) -> jax.Array:
+        return projection.logits(hidden, self.table[...], self.dtype)
+
+    def offers(self) -> frozenset[str]:
+        return frozenset()
+
+
+class Fixed(LoadedModel):
+    """A teacher of which only hidden states and the head are at hand."""
+
+    def __init__(self, size: Size):
+        module = nnx.eval_shape(
+            lambda: HeadAlone(size=size, dim=size.teacher_dim, rngs=nnx.Rngs(0))
+        )
+        graph, params = nnx.split(module, nnx.Param)
+        del params
+
+        def make(params: Tree, variables: Tree) -> Model:
+            del variables
+            filled = nnx.state(module, nnx.Param)
+            nnx.replace_by_pure_dict(filled, params)
+            return nnx.merge(graph, filled)
+
+        super().__init__(make, size.vocabulary)
+
+    def arrays(self, fixed: Tree, moving: Tree) -> Tree:
+        del moving
+        return {"params": fixed, "variables": {}}
+
+    def describe(self) -> Mapping[str, Any]:
+        return {}
+
+
+def in_blocks(tokens: int, entries: int, *, planes: int = 1) -> runtime.Head:
+    """Room for so many tokens of `entries` a device; planes as in `head_plan.Terms`."""
+    return runtime.Head(memory_budget=4 * planes * entries * tokens, smallest_block=1)
+
+
+def in_tiles(entries: int) -> runtime.Head:
+    """Room for less than anything, so many entries of the vocabulary at a time."""
+    return runtime.Head(memory_budget=1, smallest_block=2**30, smallest_tile=entries)
+
+
+def content(size: Size, *, seed: int = 0, dtype: str = "float32") -> Tree:
+    """Params of student and teacher, and a batch, by names of `step`'s arguments."""
+    random = np.random.default_rng(seed)
+
+    def side(dim: int) -> Tree:
+        hidden = random.normal(size=(1, size.tokens, dim))
+        table = random.normal(size=(size.vocabulary, dim)) / np.sqrt(dim)
+        return {
+            "hidden": jnp.asarray(hidden, dtype),
+            "table": jnp.asarray(table, dtype),
+        }
+
+    shape = (1, size.tokens)
+    batch = {
+        "targets": random.integers(0, size.vocabulary, shape).astype(np.int32),
+        "mask": np.ones(shape, bool),
+        "segment_ids": np.ones(shape, np.int32),
+    }
+    return {
+        "student": side(size.dim),
+        "teacher": side(size.teacher_dim) if size.teacher_dim else {},
+        "batch": jax.tree.map(jnp.asarray, batch),
+    }
+
+
+def step(
+    size: Size,
+    terms: Sequence[losses.LossTerm],
+    *,
+    dtype: str = "float32",
+    head: runtime.Head,
+) -> Callable[[Tree, Tree, Tree], tuple[jax.Array, Tree]]:
+    """`student, teacher, batch -> (total, gradients)` as the runner computes them."""
+    mesh = jax.make_mesh(
+        (1,) * len(mesh_lib.AXES),
+        mesh_lib.AXES,
+        axis_types=(AxisType.Auto,) * len(mesh_lib.AXES),
+        devices=jax.devices()[:1],
+    )
+    config = runtime.Runtime(head=head)
+    objective = Objective(
+        Learnt(
+            lambda rngs: HeadAlone(size=size, dim=size.dim, dtype=dtype, rngs=rngs),
+            terms,
+            optax.identity(),
+        ),
+        mesh=mesh,
+        config=config,
+        seed=0,
+        teacher=Fixed(size) if size.teacher_dim else None,
+    )
+
+    def run(student: Tree, teacher: Tree, batch: Tree) -> tuple[jax.Array, Tree]:
+        with sharding.use(mesh):
+            found = objective(
+                {"student": student, "losses": {}},
+                {"student": {}, "losses": {}},
+                batch,
+                jnp.int32(0),
+                teacher=Taught(fixed=teacher),
+            )
+        return found.total, found.params["student"]
+
+    return run
+
+
+def full(
+    value: Callable[[jax.Array, jax.Array | None, Tree], jax.Array],
+) -> Callable[[Tree, Tree, Tree], tuple[jax.Array, Tree]]:
+    """The same by autodiff of the mean of `value(logits, teacher logits, batch)`."""
+
+    def run(student: Tree, teacher: Tree, batch: Tree) -> tuple[jax.Array, Tree]:
+        def logits(side: Tree) -> jax.Array:
+            return jnp.einsum(
+                "...d,vd->...v",
+                side["hidden"],
+                side["table"],
+                preferred_element_type=jnp.float32,
+            )
+
+        def mean(student: Tree) -> jax.Array:
+            t = logits(teacher) if teacher else None
+            return jnp.mean(value(logits(student), t, batch))
+
+        return jax.value_and_grad(mean)(student)
+
+    return run
+
+
+def largest_array(jaxpr: Any) -> int:
+    """Elements of the largest array that any equation makes, inner jaxprs included."""
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        sizes += [math.prod(getattr(x.aval, "shape", ())) for x in equation.outvars]
+        sizes += [largest_array(inner) for inner in flops.inner_jaxprs(equation.params)]
+    return max(sizes)
