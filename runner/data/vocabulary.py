@@ -106,19 +106,24 @@ def vocabulary(tokenizer: Tokenizer, *, end: int) -> Vocabulary:
 
 
 def differences(theirs: Vocabulary, ours: Vocabulary) -> str:
-    """The first ids that do not stand for the same, in words; "" when all do."""
+    """The first ids that do not stand for the same, in words; "" when all do.
+
+    The ids alone: which of them ends a document is not compared.
+    """
     size = max(theirs.size, ours.size)
     wrong = [i for i in range(size) if _said(theirs, i) != _said(ours, i)]
     if not wrong:
         return ""
     shown = [f"{i} is {_said(theirs, i)} there, {_said(ours, i)} here" for i in wrong]
     more = f" (and {len(wrong) - 2:,} more)" if len(wrong) > 2 else ""
-    return f"token {'; '.join(shown[:2])}{more}"
+    sizes = f"{theirs.size:,} ids there, {ours.size:,} here; "
+    sizes = sizes if theirs.size != ours.size else ""
+    return f"{sizes}token {'; '.join(shown[:2])}{more}"
 
 
 def _said(vocabulary: Vocabulary, index: int) -> str:
     if index >= vocabulary.size:
-        return "not one"
+        return "absent"
     if index in vocabulary.special:
         return f"special {vocabulary.tokenizer.id_to_token(index)!r}"
     return repr(vocabulary.pieces[index].decode(errors="backslashreplace"))

@@ -1,6 +1,5 @@
 """Whether records are over the tokens of a vocabulary, and which differ if not."""
 
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +8,6 @@ from runner.records.manifest import TOKENIZER, Manifest
 
 if TYPE_CHECKING:
     from runner.data.vocabulary import Vocabulary
-
-_SHOWN = 3
 
 
 def check_vocabulary(
@@ -23,12 +20,17 @@ def check_vocabulary(
     """
     if vocabulary.digest == manifest.origin.vocabulary:
         return
+    from runner.data.vocabulary import differences
+
     refusal = f"{directory} was recorded with another tokenizer"
     try:
         recorded = recorded_vocabulary(manifest, directory)
     except UserError as error:
         raise UserError(f"{refusal};\n{error}") from error
-    raise UserError(f"{refusal}:\n{_difference(recorded, vocabulary)}")
+    found = differences(recorded, vocabulary) or (
+        f"a document ends with id {recorded.end} there, {vocabulary.end} here"
+    )
+    raise UserError(f"{refusal}:\n{found}")
 
 
 def recorded_vocabulary(manifest: Manifest, directory: Path) -> "Vocabulary":
@@ -50,31 +52,3 @@ def recorded_vocabulary(manifest: Manifest, directory: Path) -> "Vocabulary":
     if loaded.digest != manifest.origin.vocabulary:
         raise UserError(f"its copy {path} is not the tokenizer it was recorded with")
     return loaded
-
-
-def _difference(recorded: "Vocabulary", wanted: "Vocabulary") -> str:
-    if recorded.size != wanted.size:
-        sizes = f"{recorded.size} tokens, the data's has {wanted.size}; "
-    else:
-        sizes = ""
-    pairs = zip_longest(recorded.pieces, wanted.pieces)
-    differ = [
-        f"id {i} is {_text(a)}, wanted {_text(b)}"
-        for i, (a, b) in enumerate(pairs)
-        if a != b
-    ]
-    if differ:
-        more = f" (and {len(differ) - _SHOWN} more)" if len(differ) > _SHOWN else ""
-        return sizes + "; ".join(differ[:_SHOWN]) + more
-    if recorded.end != wanted.end:
-        return f"a document ends with id {recorded.end}, wanted {wanted.end}"
-    special = sorted(recorded.special ^ wanted.special)
-    return f"other tokens are special; the first is id {special[0]}"
-
-
-def _text(piece: bytes | None) -> str:
-    if piece is None:
-        return "absent"
-    return (
-        repr(piece.decode(errors="backslashreplace")) if piece else "special or unused"
-    )

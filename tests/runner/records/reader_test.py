@@ -141,20 +141,22 @@ def test_another_tokenizer_is_refused_by_its_first_tokens(top, tmp_path):
     records = Records.open(tmp_path)
     records.check_vocabulary(sets.byte_vocabulary())
     other = sets.byte_vocabulary("more")
-    with pytest.raises(UserError, match=r"257 tokens, .* 258; id 257 is absent, want"):
+    with pytest.raises(
+        UserError, match=r"257 ids there, 258 here; token 257 is absent"
+    ):
         records.check_vocabulary(other)
     pieces = list(sets.VOCABULARY.pieces)
     pieces[3], pieces[7] = pieces[7], pieces[3]
     other = dataclasses.replace(sets.VOCABULARY, pieces=pieces)
     with pytest.raises(
-        UserError, match=r"\nid 3 is '#', wanted .*; id 7 is .*, wanted '#'"
+        UserError, match=r"\ntoken 3 is '#' there, .*; 7 is .* there, '#' here"
     ):
         records.check_vocabulary(other)
     other = dataclasses.replace(sets.VOCABULARY, end=5)
-    with pytest.raises(UserError, match="ends with id 0, wanted 5"):
+    with pytest.raises(UserError, match="ends with id 0 there, 5 here"):
         records.check_vocabulary(other)
     other = dataclasses.replace(sets.VOCABULARY, special=frozenset({0, 9}))
-    with pytest.raises(UserError, match="special; the first is id 9"):
+    with pytest.raises(UserError, match=r"token 9 is .* there, special '.*' here"):
         records.check_vocabulary(other)
     (tmp_path / "records" / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match=r"another tokenizer;\nits copy .* cannot be"):
