@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from losses.base import kept
 from losses.tiles import Distribution, Entrywise, Tile
 
 
@@ -50,14 +51,17 @@ class Requests:
         self._totals: list[tuple[Entrywise, tuple[int, ...]]] = []
 
     def log_normalizer(self, of: Distribution) -> jax.Array:
+        """Noted; zeros."""
         self._moments.setdefault(of, [])
         return jnp.zeros(self._axes)
 
     def expected(self, under: Distribution, of: Entrywise) -> jax.Array:
+        """Noted; zeros."""
         self._moments.setdefault(under, []).append(of)
         return jnp.zeros(self._axes)
 
     def total(self, of: Entrywise, *, shape: tuple[int, ...] = ()) -> jax.Array:
+        """Noted; zeros."""
         self._totals.append((of, shape))
         return jnp.zeros((*self._axes, *shape))
 
@@ -121,6 +125,7 @@ class Requests:
         `∂ E[y] / ∂x_v = w_v (y_v - E[y])`. A token that nothing asks about has none,
         whatever its logits are.
         """
+        tile = self._shown(tile, cotangents)
         parts = []
         for (distribution, ys), log_z, means, d_log_z, d_means in zip(
             self._moments.items(),
@@ -130,15 +135,11 @@ class Requests:
             cotangents.expected,
             strict=True,
         ):
-            used = functools.reduce(
-                jnp.logical_or, [d != 0 for d in (d_log_z, *d_means)]
-            )
-            finite = jnp.where(log_z == -jnp.inf, 0.0, log_z)
-            weights = jnp.where(
-                used[..., None],
-                jnp.exp(distribution.scores(tile) - finite[..., None]),
-                0.0,
-            )
+            asked = [x != 0.0 for x in (d_log_z, *d_means)]
+            used = functools.reduce(jnp.logical_or, asked)
+            scores = jnp.where(used[..., None], distribution.scores(tile), -jnp.inf)
+            finite = jnp.where(used & (log_z > -jnp.inf), log_z, 0.0)
+            weights = jnp.exp(scores - finite[..., None])
             inner = d_log_z[..., None]
             for y, mean, d_mean in zip(ys, means, d_means, strict=True):
                 inner = inner + d_mean[..., None] * (y(tile) - mean[..., None])
@@ -146,6 +147,17 @@ class Requests:
         for (of, _), d_total in zip(self._totals, cotangents.totals, strict=True):
             parts.append(jnp.sum(d_total * of(tile)))
         return sum(parts[1:], parts[0])
+
+    def _shown(self, tile: Tile, cotangents: Found) -> Tile:
+        """The tile, zero for tokens that nothing asks about."""
+        axes = len(self._axes)
+        asked = [
+            jnp.any(x != 0.0, axis=tuple(range(axes, x.ndim)))
+            for x in jax.tree.leaves(cotangents)
+        ]
+        used = functools.reduce(jnp.logical_or, asked)
+        teacher = None if tile.teacher is None else kept(tile.teacher, used)
+        return tile._replace(student=kept(tile.student, used), teacher=teacher)
 
 
 class Answers:
@@ -162,12 +174,15 @@ class Answers:
         self._totals = iter(found.totals)
 
     def log_normalizer(self, of: Distribution) -> jax.Array:
+        """What was found for `of`."""
         return self._normalizers[of]
 
     def expected(self, under: Distribution, of: Entrywise) -> jax.Array:
+        """The next of those under this distribution."""
         del of
         return next(self._expected[under])
 
     def total(self, of: Entrywise, *, shape: tuple[int, ...] = ()) -> jax.Array:
+        """The next total."""
         del of, shape
         return next(self._totals)
