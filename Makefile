@@ -101,7 +101,7 @@ lint: venv
 
 bench: venv
 	@for script in tests/benchmarks/$(ONLY)_bench.py; do \
-	  echo "== $$script" && $(BIN)/python "$$script" || exit 1; \
+	  echo "== $$script" && PYTHONPATH=. $(BIN)/python "$$script" || exit 1; \
 	done
 
 # What others publish stays in an environment of its own, and is installed without the

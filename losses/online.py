@@ -30,7 +30,7 @@ class Found(NamedTuple):
     totals: list[jax.Array]
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """`Found` under way: largest score so far, and sums of `exp(x - largest)`."""
 
     largest: list[jax.Array]
@@ -65,19 +65,19 @@ class Requests:
         self._totals.append((of, shape))
         return jnp.zeros((*self._axes, *shape))
 
-    def start(self) -> _State:
+    def start(self) -> State:
         """Before the first tile."""
         zeros = jnp.zeros(self._axes)
-        return _State(
+        return State(
             largest=[zeros - jnp.inf for _ in self._moments],
             mass=[zeros for _ in self._moments],
             moments=[[zeros for _ in ys] for ys in self._moments.values()],
             totals=[jnp.zeros((*self._axes, *shape)) for _, shape in self._totals],
         )
 
-    def updated(self, state: _State, tile: Tile) -> _State:
+    def updated(self, state: State, tile: Tile) -> State:
         """After one more tile."""
-        following = _State([], [], [], [])
+        following = State([], [], [], [])
         for (distribution, ys), largest, mass, moments in zip(
             self._moments.items(), state.largest, state.mass, state.moments, strict=True
         ):
@@ -100,7 +100,7 @@ class Requests:
         )
         return following
 
-    def found(self, state: _State) -> Found:
+    def found(self, state: State) -> Found:
         """After the last tile."""
         return Found(
             normalizers=[
@@ -118,32 +118,33 @@ class Requests:
         """What gives the same losses, asking in the same order, what was found."""
         return Answers(list(self._moments), found)
 
-    def tangent(self, tile: Tile, found: Found, cotangents: Found) -> jax.Array:
+    def tangent(
+        self, tile: Tile, state: State, found: Found, cotangents: Found
+    ) -> jax.Array:
         """A scalar whose gradient in the tile's logits is that of the sums.
 
         With `w = softmax(x)` known, `∂ log Z / ∂x_v = w_v`, and
         `∂ E[y] / ∂x_v = w_v (y_v - E[y])`. A token that nothing asks about has none,
-        whatever its logits are.
+        whatever its logits are. `w` is `exp(x - max x) / mass`: of `exp(x - log Z)`,
+        every entry would share the rounding of `log Z`.
+
+        state: after the last tile; `found` is what it gave.
         """
         tile = self._shown(tile, cotangents)
         parts = []
-        for (distribution, ys), log_z, means, d_log_z, d_means in zip(
-            self._moments.items(),
-            found.normalizers,
-            found.expected,
-            cotangents.normalizers,
-            cotangents.expected,
-            strict=True,
-        ):
+        for i, (distribution, ys) in enumerate(self._moments.items()):
+            d_log_z, d_means = cotangents.normalizers[i], cotangents.expected[i]
             asked = [x != 0.0 for x in (d_log_z, *d_means)]
             used = functools.reduce(jnp.logical_or, asked)
             scores = jnp.where(used[..., None], distribution.scores(tile), -jnp.inf)
-            finite = jnp.where(used & (log_z > -jnp.inf), log_z, 0.0)
-            weights = jnp.exp(scores - finite[..., None])
-            inner = d_log_z[..., None]
-            for y, mean, d_mean in zip(ys, means, d_means, strict=True):
-                inner = inner + d_mean[..., None] * (y(tile) - mean[..., None])
-            parts.append(jnp.sum(weights * inner))
+            top, mass = state.largest[i], state.mass[i]
+            finite = jnp.where(used & (top > -jnp.inf), top, 0.0)
+            share = jnp.where(used & (mass > 0.0), 1.0 / mass, 0.0)
+            inner = (d_log_z * share)[..., None]
+            for y, mean, d_mean in zip(ys, found.expected[i], d_means, strict=True):
+                d_y = (d_mean * share)[..., None]
+                inner = inner + d_y * (y(tile) - mean[..., None])
+            parts.append(jnp.sum(jnp.exp(scores - finite[..., None]) * inner))
         for (of, _), d_total in zip(self._totals, cotangents.totals, strict=True):
             parts.append(jnp.sum(d_total * of(tile)))
         return sum(parts[1:], parts[0])

@@ -6,7 +6,7 @@ from typing import Literal
 from runner import runtime
 
 FLOAT = 4  # bytes
-TILES_IN_PLANE = 32
+TILES_IN_PLANE = 64
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 import losses
+from runner.blocks import wide
 from runner.head import Head
 from runner.vocabulary_cut import VocabularyCut
 
@@ -117,15 +118,16 @@ def gradients(
         carry: Tree, start: Any, width: int, tile: losses.Tile | None
     ) -> tuple[Tree, None]:
         d_leaves, d_hidden = carry
+        taken = tiles.head.tile(leaves, tiles.cut, start, width)
         logits, pullback = jax.vjp(
             lambda taken, hidden: tiles.head(taken, tiles.variables, hidden),
-            tiles.head.tile(leaves, tiles.cut, start, width),
+            [x.astype(wide(x.dtype)) for x in taken],
             hidden,
         )
         seen = tiles.tile(logits, start, width) if tile is None else tile
         d_logits = jax.grad(
             lambda logits: requests.tangent(
-                seen._replace(student=logits), found, d_found
+                seen._replace(student=logits), state, found, d_found
             )
         )(seen.student)
         d_taken, more = pullback(d_logits)

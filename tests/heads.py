@@ -5,10 +5,10 @@ For the gates (`tests/runner/head_gates_test.py`) and the benchmark
 is among those of the student.
 """
 
-import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,17 @@ from jax.sharding import AxisType
 import losses
 from models import projection, sharding
 from models.base import Model, Trunk
-from runner import flops, runtime
+from runner import flops, head_plan, runtime
 from runner import mesh as mesh_lib
 from runner.objective import Objective, Taught
 from runner.state import Learnt
+from runner.teachers.base import Lesson, Loaded
 from runner.teachers.model import LoadedModel
 
 Tree = Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """Tokens N, the student's and teacher's width, vocabulary V, stored entries k."""
 
     tokens: int
@@ -89,6 +89,26 @@ class Fixed(LoadedModel):
         return {}
 
 
+class Recorded(Loaded):
+    """The best entries of a teacher, as they lie in the batch."""
+
+    def lesson(self, fixed, moving, batch, *, capture, logits) -> Lesson:
+        del fixed, moving, batch, capture, logits
+
+        def outputs(shared: Tree, tokens: Tree, batch: Tree) -> losses.TeacherOutputs:
+            del shared, tokens
+            return losses.TeacherOutputs(
+                indices=batch["teacher/indices"],
+                logits=batch["teacher/logits"],
+                log_normalizers={1.0: batch["teacher/log_normalizer"]},
+            )
+
+        return Lesson(tokens={}, shared={}, outputs=outputs)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {}
+
+
 def in_blocks(tokens: int, entries: int, *, planes: int = 1) -> runtime.Head:
     """Room for so many tokens of `entries` a device; planes as in `head_plan.Terms`."""
     return runtime.Head(memory_budget=4 * planes * entries * tokens, smallest_block=1)
@@ -117,10 +137,27 @@ def content(size: Size, *, seed: int = 0, dtype: str = "float32") -> Tree:
         "mask": np.ones(shape, bool),
         "segment_ids": np.ones(shape, np.int32),
     }
+    if size.best:
+        batch |= _best(size, random)
     return {
         "student": side(size.dim),
         "teacher": side(size.teacher_dim) if size.teacher_dim else {},
         "batch": jax.tree.map(jnp.asarray, batch),
+    }
+
+
+def _best(size: Size, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Different ids for each token, and logits that fall off exponentially."""
+    spacing = size.vocabulary // size.best
+    shape = (1, size.tokens, size.best)
+    ids = np.arange(size.best) * spacing + random.integers(0, spacing, shape)
+    logits = -np.sort(random.exponential(2, shape)).astype(np.float32)
+    logits -= logits[..., :1]
+    log_mass = np.log(np.sum(np.exp(logits), axis=-1))
+    return {
+        "teacher/indices": random.permuted(ids, axis=-1).astype(np.int32),
+        "teacher/logits": logits,
+        "teacher/log_normalizer": (log_mass + 0.1).astype(np.float32),
     }
 
 
@@ -132,6 +169,46 @@ def step(
     head: runtime.Head,
 ) -> Callable[[Tree, Tree, Tree], tuple[jax.Array, Tree]]:
     """`student, teacher, batch -> (total, gradients)` as the runner computes them."""
+    return functools.partial(_run, *_objective(size, terms, dtype=dtype, head=head))
+
+
+def plan(
+    size: Size, terms: Sequence[losses.LossTerm], *, head: runtime.Head
+) -> head_plan.Plan:
+    """How `step` cuts the head."""
+    mesh, objective = _objective(size, terms, dtype="float32", head=head)
+    given = shapes(size)
+    jax.eval_shape(
+        functools.partial(_run, mesh, objective),
+        given["student"],
+        given["teacher"],
+        given["batch"],
+    )
+    assert objective.head_pass.planned is not None
+    return objective.head_pass.planned
+
+
+def _run(
+    mesh: jax.sharding.Mesh,
+    objective: Objective,
+    student: Tree,
+    teacher: Tree,
+    batch: Tree,
+) -> tuple[jax.Array, Tree]:
+    with sharding.use(mesh):
+        found = objective(
+            {"student": student, "losses": {}},
+            {"student": {}, "losses": {}},
+            batch,
+            jnp.int32(0),
+            teacher=Taught(fixed=teacher),
+        )
+    return found.total, found.params["student"]
+
+
+def _objective(
+    size: Size, terms: Sequence[losses.LossTerm], *, dtype: str, head: runtime.Head
+) -> tuple[jax.sharding.Mesh, Objective]:
     mesh = jax.make_mesh(
         (1,) * len(mesh_lib.AXES),
         mesh_lib.AXES,
@@ -148,36 +225,23 @@ def step(
         mesh=mesh,
         config=config,
         seed=0,
-        teacher=Fixed(size) if size.teacher_dim else None,
+        teacher=Fixed(size) if size.teacher_dim else Recorded() if size.best else None,
     )
-
-    def run(student: Tree, teacher: Tree, batch: Tree) -> tuple[jax.Array, Tree]:
-        with sharding.use(mesh):
-            found = objective(
-                {"student": student, "losses": {}},
-                {"student": {}, "losses": {}},
-                batch,
-                jnp.int32(0),
-                teacher=Taught(fixed=teacher),
-            )
-        return found.total, found.params["student"]
-
-    return run
+    return mesh, objective
 
 
 def full(
     value: Callable[[jax.Array, jax.Array | None, Tree], jax.Array],
 ) -> Callable[[Tree, Tree, Tree], tuple[jax.Array, Tree]]:
-    """The same by autodiff of the mean of `value(logits, teacher logits, batch)`."""
+    """The same by autodiff of the mean of `value(logits, teacher logits, batch)`.
+
+    In bfloat16, logits and their gradients are bfloat16, as in trainers.
+    """
 
     def run(student: Tree, teacher: Tree, batch: Tree) -> tuple[jax.Array, Tree]:
         def logits(side: Tree) -> jax.Array:
-            return jnp.einsum(
-                "...d,vd->...v",
-                side["hidden"],
-                side["table"],
-                preferred_element_type=jnp.float32,
-            )
+            made = jnp.einsum("...d,vd->...v", side["hidden"], side["table"])
+            return made.astype(jnp.float32)
 
         def mean(student: Tree) -> jax.Array:
             t = logits(teacher) if teacher else None
@@ -195,3 +259,29 @@ def largest_array(jaxpr: Any) -> int:
         sizes += [math.prod(getattr(x.aval, "shape", ())) for x in equation.outvars]
         sizes += [largest_array(inner) for inner in flops.inner_jaxprs(equation.params)]
     return max(sizes)
+
+
+def shapes(size: Size, *, dtype: str = "float32") -> Tree:
+    """`content` without the numbers."""
+
+    def side(dim: int) -> Tree:
+        return {
+            "hidden": jax.ShapeDtypeStruct((1, size.tokens, dim), dtype),
+            "table": jax.ShapeDtypeStruct((size.vocabulary, dim), dtype),
+        }
+
+    tokens = (1, size.tokens)
+    batch = {"targets": np.int32, "mask": bool, "segment_ids": np.int32}
+    batch = {name: jax.ShapeDtypeStruct(tokens, d) for name, d in batch.items()}
+    if size.best:
+        best = (*tokens, size.best)
+        batch |= {
+            "teacher/indices": jax.ShapeDtypeStruct(best, np.int32),
+            "teacher/logits": jax.ShapeDtypeStruct(best, np.float32),
+            "teacher/log_normalizer": jax.ShapeDtypeStruct(tokens, np.float32),
+        }
+    return {
+        "student": side(size.dim),
+        "teacher": side(size.teacher_dim) if size.teacher_dim else {},
+        "batch": batch,
+    }

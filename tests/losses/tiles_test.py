@@ -82,7 +82,7 @@ def by_tiles(row, floats, fixed, *, width, means=None):
     gradients = [
         jax.grad(
             lambda student, tile=tile: requests.tangent(
-                tile._replace(student=student), found, cotangents
+                tile._replace(student=student), state, found, cotangents
             )
         )(tile.student)
         for tile in tiles()
