@@ -25,9 +25,17 @@ class Experiment:
     teacher:     online, or records of one; None to learn from the data alone.
     batch_size:  sequences in a global batch, over all devices and microbatches.
     evaluations: what the student is measured by, on which data.
+    gradient_filter: entries of the logits' gradient below this times `Σ_i |w_i| / N_i`
+                 are taken as zero (of a cross-entropy: probabilities below it), and
+                 parts of the head where all are, are left out. 0 is off. It changes
+                 what is learnt: where no probability reaches it, as in a model that
+                 starts near uniform over more than `1 / gradient_filter` entries, the
+                 head's rows of all tokens that are no target stay exactly where they
+                 are. Wijmans et al. 2024 (arXiv:2411.09009), section 4.3, 2^-12.
 
     Raises:
-      ValueError: no term, two terms of one name, or a number below 1.
+      ValueError: no term, two terms of one name, a number below 1, or a filter outside
+        [0, 1).
     """
 
     student: Callable[..., Model]
@@ -39,6 +47,7 @@ class Experiment:
     seed: int = 0
     teacher: Teacher | None = None
     evaluations: Sequence["Evaluation"] = ()
+    gradient_filter: float = 0.0
 
     def __post_init__(self):
         if not self.losses:
@@ -52,6 +61,10 @@ class Experiment:
                 raise ValueError(
                     f"{field} must be at least 1, got {getattr(self, field)}"
                 )
+        if not 0.0 <= self.gradient_filter < 1.0:
+            raise ValueError(
+                f"gradient_filter must be in [0, 1), got {self.gradient_filter}"
+            )
 
     def check(self) -> None:
         """Refuse terms that the student cannot serve; no array is made.

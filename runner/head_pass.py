@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import losses
 from runner import head_plan, runtime, tiles
 from runner.blocks import Blocks
+from runner.gradient_filter import filtered
 from runner.mesh import batch_shards
 from runner.state import Learnt
 from runner.terms import scopes, statistical
@@ -42,9 +43,11 @@ class HeadPass:
         mesh: jax.sharding.Mesh,
         config: runtime.Head,
         seed: int,
+        gradient_filter: float = 0.0,
     ):
         self.terms, self.statistical = terms, statistical(terms)
         self._learnt, self._mesh, self._config, self._seed = learnt, mesh, config, seed
+        self._gradient_filter = gradient_filter
 
     def statistics(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
         """By term, the masked sums of what its `Loss.statistics` gives."""
@@ -147,6 +150,7 @@ class HeadPass:
                 seen=(shared["losses"], tokens["intermediates"]),
                 d_leaves=d_shared["head"],
                 keep=plan.mode != "lean",
+                least=self._least(fixed),
                 varying=blocks.varying,
             )
             d_losses, d_intermediates = d_seen
@@ -258,6 +262,8 @@ class HeadPass:
             hidden = jnp.where(counted, tokens["hidden"], 0)
             student = given["variables"]["student"]
             made = trunk.head(shared["head"], student, hidden)
+            least = self._least(given)
+            made = made if least is None else filtered(made, least)
         teacher = None
         if trunk.lesson is not None:
             teacher = trunk.lesson.outputs(
@@ -267,6 +273,13 @@ class HeadPass:
             logits=made,
             **self._common(given, tokens["intermediates"], constants, teacher),
         )
+
+    def _least(self, given: Tree) -> jax.Array | None:
+        """What the gradient of a logit must reach, or None where all of it counts."""
+        if not self._gradient_filter:
+            return None
+        scales = [jnp.abs(scale) for scale in given["scales"].values()]
+        return self._gradient_filter * functools.reduce(jnp.add, scales)
 
     def _common(
         self,

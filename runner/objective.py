@@ -81,6 +81,7 @@ class Objective:
         config: runtime.Runtime,
         seed: int,
         teacher: Loaded | None = None,
+        gradient_filter: float = 0.0,
     ):
         self.learnt, self.mesh, self.config = learnt, mesh, config.step
         self.teacher = teacher
@@ -92,7 +93,12 @@ class Objective:
         self.has_experts = offered >= experts.NEEDS
         self.capture = capture(self.terms) | (experts.NEEDS & offered)
         self.head_pass = HeadPass(
-            learnt, self.terms, mesh=mesh, config=config.head, seed=seed
+            learnt,
+            self.terms,
+            mesh=mesh,
+            config=config.head,
+            seed=seed,
+            gradient_filter=gradient_filter,
         )
 
     def __call__(

@@ -130,7 +130,12 @@ def prepare(
             )
         )
     step = TrainStep(
-        learnt, mesh=mesh, config=config, seed=experiment.seed, teacher=teacher
+        learnt,
+        mesh=mesh,
+        config=config,
+        seed=experiment.seed,
+        teacher=teacher,
+        gradient_filter=experiment.gradient_filter,
     )
     evaluators = {
         evaluation.name: Evaluator(evaluation, learnt, mesh=mesh, config=config)

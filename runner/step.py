@@ -36,12 +36,18 @@ class TrainStep:
         config: runtime.Runtime,
         seed: int,
         teacher: Loaded | None = None,
+        gradient_filter: float = 0.0,
     ):
         self.learnt, self.teacher = learnt, teacher
         self.mesh, self.rules = mesh, config.mesh.rules
         self.optimizer = learnt.optimizer
         self.objective = Objective(
-            learnt, mesh=mesh, config=config, seed=seed, teacher=teacher
+            learnt,
+            mesh=mesh,
+            config=config,
+            seed=seed,
+            teacher=teacher,
+            gradient_filter=gradient_filter,
         )
         self.state = learnt.abstract(mesh, self.rules)
         leaves, self._structure = jax.tree.flatten(self.state)

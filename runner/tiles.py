@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 import losses
 from runner.blocks import wide
+from runner.gradient_filter import large
 from runner.head import Head
 from runner.vocabulary_cut import VocabularyCut
 
@@ -75,6 +76,7 @@ def gradients(
     seen: Tree,
     d_leaves: list[jax.Array],
     keep: bool,
+    least: jax.Array | None,
     varying: Callable[[Tree], Tree],
 ) -> tuple[list[jax.Array], jax.Array, Tree, Tree]:
     """Gradients of `value(sums, seen)[0]`.
@@ -87,6 +89,7 @@ def gradients(
       d_leaves: what the gradients in `leaves` are added to.
       keep: whether logits are kept from the first pass to the second; else they are
         made twice. The head's gradient must not need them (`Head.is_linear`).
+      least: entries of the logits' gradient below it are taken as zero, if any are.
       varying: types fresh arrays as differing between devices, where they do.
 
     Returns:
@@ -130,9 +133,19 @@ def gradients(
                 seen._replace(student=logits), state, found, d_found
             )
         )(seen.student)
-        d_taken, more = pullback(d_logits)
-        d_leaves = tiles.head.tile_added(d_leaves, d_taken, tiles.cut, start)
-        return (d_leaves, d_hidden + more.astype(jnp.float32)), None
+
+        def added(d_logits: jax.Array) -> Tree:
+            d_taken, more = pullback(d_logits)
+            return (
+                tiles.head.tile_added(d_leaves, d_taken, tiles.cut, start),
+                d_hidden + more.astype(jnp.float32),
+            )
+
+        if least is None:
+            return added(d_logits), None
+        d_logits = large(d_logits, least)
+        none = jnp.logical_not(jnp.any(d_logits))
+        return jax.lax.cond(none, lambda _: carry, added, d_logits), None
 
     d_hidden = varying(jnp.zeros(hidden.shape, jnp.float32))
     (d_leaves, d_hidden), _ = tiles.over(

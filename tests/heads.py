@@ -167,9 +167,13 @@ def step(
     *,
     dtype: str = "float32",
     head: runtime.Head,
+    gradient_filter: float = 0.0,
 ) -> Callable[[Tree, Tree, Tree], tuple[jax.Array, Tree]]:
     """`student, teacher, batch -> (total, gradients)` as the runner computes them."""
-    return functools.partial(_run, *_objective(size, terms, dtype=dtype, head=head))
+    made = _objective(
+        size, terms, dtype=dtype, head=head, gradient_filter=gradient_filter
+    )
+    return functools.partial(_run, *made)
 
 
 def plan(
@@ -207,7 +211,12 @@ def _run(
 
 
 def _objective(
-    size: Size, terms: Sequence[losses.LossTerm], *, dtype: str, head: runtime.Head
+    size: Size,
+    terms: Sequence[losses.LossTerm],
+    *,
+    dtype: str,
+    head: runtime.Head,
+    gradient_filter: float = 0.0,
 ) -> tuple[jax.sharding.Mesh, Objective]:
     mesh = jax.make_mesh(
         (1,) * len(mesh_lib.AXES),
@@ -225,6 +234,7 @@ def _objective(
         mesh=mesh,
         config=config,
         seed=0,
+        gradient_filter=gradient_filter,
         teacher=Fixed(size) if size.teacher_dim else Recorded() if size.best else None,
     )
     return mesh, objective
