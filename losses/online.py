@@ -147,7 +147,7 @@ class Requests:
             parts.append(jnp.sum(jnp.exp(scores - finite[..., None]) * inner))
         for (of, _), d_total in zip(self._totals, cotangents.totals, strict=True):
             parts.append(jnp.sum(d_total * of(tile)))
-        return sum(parts[1:], parts[0])
+        return sum(parts, jnp.float32(0.0))
 
     def _shown(self, tile: Tile, cotangents: Found) -> Tile:
         """The tile, zero for tokens that nothing asks about."""

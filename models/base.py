@@ -93,7 +93,11 @@ class Model(Configurable):
 
     @abc.abstractmethod
     def head(self, hidden: Array) -> Array:
-        """Logits `[*b num_outputs]`, float32."""
+        """Logits `[*b num_outputs]`, float32.
+
+        Of a parameter whose axes name `vocab`, an output depends on its own entries
+        alone; so the head over some of them gives the logits of these.
+        """
 
     @abc.abstractmethod
     def offers(self) -> frozenset[str]:

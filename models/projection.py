@@ -1,12 +1,12 @@
 """Hidden states to logits: one matmul forward, two backward, all accumulated wide."""
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def logits(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
     """`Σ_d h_d W_vd`, `[*b d]` and `[v d]` to `[*b v]`, multiplied in `dtype`.
 
@@ -15,6 +15,11 @@ def logits(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
     of the backward pass would run in float32 whatever `dtype` is. (They do for float16,
     which has not the range for the gradients of a mean over many tokens.)
     """
+    return cast(jax.Array, _logits(hidden, table, dtype))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _logits(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
     return _product("...d,vd->...v", hidden, table, dtype)
 
 
@@ -30,7 +35,7 @@ def _backward(dtype: str, kept: tuple, cotangent: jax.Array) -> tuple:
     return d_hidden.astype(hidden.dtype), d_table.astype(table.dtype)
 
 
-logits.defvjp(_forward, _backward)
+_logits.defvjp(_forward, _backward)
 
 
 def _product(equation: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:

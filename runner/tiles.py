@@ -22,7 +22,6 @@ from runner.head import Head
 from runner.vocabulary_cut import VocabularyCut
 
 Tree = Any
-Value = Callable[[Any, Tree], tuple[jax.Array, Tree]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Tiles:
 
 def gradients(
     tiles: Tiles,
-    value: Value,
+    value: Callable[[Any, Tree], tuple[jax.Array, Tree]],
     *,
     leaves: list[jax.Array],
     hidden: jax.Array,

@@ -232,5 +232,5 @@ def test_a_graph_reaches_the_layers_and_the_numbers():
     fdl.set_tagged(student, tag=ParamDType, value="bfloat16")
     model = nnx.eval_shape(lambda: fdl.build(student)(rngs=nnx.Rngs(0)))
     assert model.dtype == "bfloat16"
-    assert model.blocks[0].mlp.gate.shape == (3, 8, 32)
+    assert model.blocks.sample.mlp.gate.shape == (3, 8, 32)
     assert model.embedding.dtype == jnp.bfloat16
