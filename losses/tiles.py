@@ -21,7 +21,7 @@ class NeedsRows(Exception):
 class Tile(NamedTuple):
     """Some entries of the vocabulary, for every token.
 
-    ids:     `[n]` int32.
+    ids:     `[shards n/shards]` int32: equal runs of ids, at equal distances.
     student: logits `[*b n]`, float32.
     teacher: `[*b n]` float32, or None where the teacher is none or is stored.
     """
@@ -29,6 +29,23 @@ class Tile(NamedTuple):
     ids: jax.Array
     student: jax.Array
     teacher: jax.Array | None = None
+
+    @property
+    def entries(self) -> jax.Array:
+        """The ids in the order of the logits, `[n]`."""
+        return self.ids.reshape(-1)
+
+    def place(self, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Where any `ids` are among the entries, and whether they are."""
+        shards, width = self.ids.shape
+        first = self.ids[0, 0]
+        shard = 0
+        if shards > 1:
+            shard = ids // (self.ids[1, 0] - first)
+            first = self.ids[jnp.clip(shard, 0, shards - 1), 0]
+        offset = ids - first
+        inside = (offset >= 0) & (offset < width)
+        return jnp.where(inside, shard * width + offset, 0), inside
 
 
 Entrywise = Callable[[Tile], jax.Array]
@@ -47,7 +64,7 @@ class Distribution:
         """`x / T`, -inf at other ids, `[*b n]`."""
         logits = tile.student if self.side == "student" else tile.teacher
         assert logits is not None
-        inside = tile.ids < self.width
+        inside = tile.entries < self.width
         for _ in range(logits.ndim - 1):
             inside = inside[None]
         return jnp.where(inside, logits / self.temperature, -jnp.inf)
@@ -101,7 +118,7 @@ class Reduced(Outputs):
 
     def logits_at(self, ids: jax.Array) -> jax.Array:
         def here(tile: Tile) -> jax.Array:
-            place, inside = _place(tile.ids, ids)
+            place, inside = tile.place(ids)
             found = jnp.take_along_axis(tile.student, place, axis=-1)
             return jnp.where(inside, found, 0.0)
 
@@ -113,7 +130,7 @@ class Reduced(Outputs):
         targets = self.batch["targets"][..., None]
 
         def here(tile: Tile) -> jax.Array:
-            chosen = jnp.broadcast_to(tile.ids, tile.student.shape) == targets
+            chosen = jnp.broadcast_to(tile.entries, tile.student.shape) == targets
             return jnp.sum(jnp.where(chosen, tile.student, 0.0), axis=-1)
 
         return self.total(here)
@@ -162,10 +179,3 @@ class Reduced(Outputs):
 
     def _masked(self, x: jax.Array) -> jax.Array:
         return x if self.mask is None else kept(x, self.mask)
-
-
-def _place(tile_ids: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Where `ids` `[*b k]` are in a tile, and whether they are; `tile_ids` ascend."""
-    place = jnp.searchsorted(tile_ids, ids).astype(jnp.int32)
-    place = jnp.minimum(place, tile_ids.shape[0] - 1)
-    return place, tile_ids[place] == ids

@@ -44,9 +44,9 @@ class VocabularyCut:
         return self.piece % self.width
 
     def ids(self, start: Any, width: int) -> jax.Array:
-        """The entries of the tile that begins at `start` of every shard, ascending."""
+        """The tile that begins at `start` of every shard, `[shards width]`."""
         first = jnp.arange(self.shards, dtype=jnp.int32)[:, None] * self.piece
-        return (first + start + jnp.arange(width, dtype=jnp.int32)[None]).reshape(-1)
+        return first + start + jnp.arange(width, dtype=jnp.int32)[None]
 
     def taken(self, x: jax.Array, axis: int, start: Any, width: int) -> jax.Array:
         """Those entries of `x` along its vocabulary axis."""

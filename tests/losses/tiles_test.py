@@ -70,7 +70,7 @@ def by_tiles(row, floats, fixed, *, width, means=None):
             ids = jnp.arange(start, min(start + width, logits.shape[-1]))
             beyond = ids >= teacher.shape[-1]
             there = teacher[..., jnp.where(beyond, 0, ids)]
-            yield losses.Tile(ids=ids, student=logits[..., ids], teacher=there)
+            yield losses.Tile(ids=ids[None], student=logits[..., ids], teacher=there)
 
     requests = losses.Requests(fixed["targets"].shape)
     value(requests)
@@ -221,3 +221,15 @@ def test_terms_share_what_they_ask_for():
     losses.CrossEntropy().over_tiles(seen())
     losses.ZLoss().over_tiles(seen())
     assert len(requests.start().largest) == 1
+
+
+@pytest.mark.parametrize("start", [0, 2, 3])
+def test_ids_are_found_in_tiles_of_a_sharded_vocabulary(start):
+    """Three shards of five; a tile takes two entries of each."""
+    ids = jnp.arange(3, dtype=jnp.int32)[:, None] * 5 + start + jnp.arange(2)[None]
+    tile = losses.Tile(ids=ids, student=jnp.zeros((1, 6)))
+    place, inside = tile.place(jnp.arange(17))
+    assert set(np.flatnonzero(inside)) == set(np.asarray(tile.entries).tolist())
+    np.testing.assert_array_equal(
+        tile.entries[place[inside]], np.flatnonzero(np.asarray(inside))
+    )
