@@ -124,7 +124,7 @@ bench-peers: venv
 	  PYTHONPATH=. .venv-peers/bin/python tests/peers/bench.py; \
 	fi
 	@echo '== tests/benchmarks/head_bench.py'
-	@$(BIN)/python tests/benchmarks/head_bench.py
+	@PYTHONPATH=. $(BIN)/python tests/benchmarks/head_bench.py
 
 results: venv
 	@$(BIN)/python tests/results/distillation.py
