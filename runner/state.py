@@ -1,6 +1,7 @@
 """The train state: definitions outside, arrays inside, each in its sharding."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,10 @@ class Learnt:
             teacher=self.moving(params, variables),
         )
 
+    @functools.cached_property
+    def _initial_shapes(self) -> TrainState:
+        return jax.eval_shape(self.initial, abstract_key())
+
     def moving(self, params: Tree, variables: Tree) -> Tree:
         """The teacher's state before the first step, of a `TrainState`'s leaves."""
         return (
@@ -138,7 +143,7 @@ class Learnt:
             {n: d.shardings(mesh, rules) for n, d in self._definitions.items()}
         )
         everywhere = mesh_lib.replicated(mesh)
-        abstract = jax.eval_shape(self.initial, abstract_key())
+        abstract = self._initial_shapes
         return TrainState(
             step=everywhere,  # pyright: ignore[reportArgumentType] - a tree of shardings
             params=params,
@@ -164,7 +169,7 @@ class Learnt:
         """Shapes, dtypes and shardings of the state; no array is made."""
         return jax.tree.map(
             lambda x, placed: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
-            jax.eval_shape(self.initial, abstract_key()),
+            self._initial_shapes,
             self.shardings(mesh, rules),
         )
 
