@@ -54,7 +54,7 @@ class Blocks:
 
         def local(shared: Tree, tokens: Tree) -> Tree:
             def body(total: Tree, block: Tree) -> tuple[Tree, None]:
-                return _add(total, fn(shared, block)), None
+                return added_trees(total, fn(shared, block)), None
 
             total, _ = self._scan(lambda block: fn(shared, block), body, tokens)
             return self._added_up(total)
@@ -101,7 +101,7 @@ class Blocks:
 
         def added(total: Tree, given: Tree, block: Tree) -> tuple[Tree, Tree]:
             more, d_tokens = of_block(given, block)
-            return _add(total, more), d_tokens
+            return added_trees(total, more), d_tokens
 
         return self.accumulated(
             added,
@@ -192,7 +192,8 @@ class Blocks:
         return jax.tree.map(joined, blocks)
 
 
-def _add(total: Tree, more: Tree) -> Tree:
+def added_trees(total: Tree, more: Tree) -> Tree:
+    """`total + more`, leaf by leaf, in the dtypes of `total`."""
     return jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, more)
 
 
@@ -210,6 +211,6 @@ def accumulate(fn: Callable[[Tree], Tree], parts: Tree) -> Tree:
     )
 
     def body(total: Tree, part: Tree) -> tuple[Tree, None]:
-        return _add(total, fn(part)), None
+        return added_trees(total, fn(part)), None
 
     return jax.lax.scan(body, zeros, parts)[0]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 import losses
 from runner import head_plan, runtime, tiles
-from runner.blocks import Blocks
+from runner.blocks import Blocks, added_trees
 from runner.mesh import batch_shards
 from runner.shown import Shown, counted_by_any, teacher_tiles
 from runner.state import Learnt
@@ -153,10 +153,10 @@ class HeadPass:
             )
             d_losses, d_intermediates = d_seen
             following = (
-                _added(sums, known),
+                added_trees(sums, known),
                 {
                     "head": d_head,
-                    "losses": _added(d_shared["losses"], d_losses),
+                    "losses": added_trees(d_shared["losses"], d_losses),
                 },
             )
             d_hidden = jnp.where(counted, d_hidden, 0).astype(tokens["hidden"].dtype)
@@ -215,7 +215,3 @@ def _read(params: Tree, trunk: Trunk) -> Tree:
 def _with_lesson(given: Tree, trunk: Trunk) -> Tree:
     """With what the blocks read of the teacher's head."""
     return given | {"lesson": {} if trunk.lesson is None else trunk.lesson.shared}
-
-
-def _added(total: Tree, more: Tree) -> Tree:
-    return jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, more)
