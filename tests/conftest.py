@@ -2,8 +2,10 @@
 
 import os
 
+import gin
 import hypothesis
 import jax
+import pytest
 
 # Children inherit the platform and nothing else of this: a test that starts `runner`
 # sees what a user sees.
@@ -18,3 +20,10 @@ hypothesis.settings.register_profile(
     "reproducible", derandomize=True, deadline=None, database=None
 )
 hypothesis.settings.load_profile("reproducible")
+
+
+@pytest.fixture(autouse=True)
+def fresh_bindings():
+    """Gin binds for a whole process; what one test bound must not reach the next."""
+    yield
+    gin.clear_config()
