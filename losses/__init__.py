@@ -25,6 +25,7 @@ from losses.kl import (
 )
 from losses.load_balance import LoadBalance
 from losses.logit_mse import LogitMse
+from losses.of_means import OfMeans
 from losses.online import Requests
 from losses.power_divergences import AlphaDivergence, RenyiDivergence, TotalVariation
 from losses.sums import average, evaluate, per_token, statistic_sums
@@ -45,6 +46,7 @@ __all__ = [
     "Loss",
     "LossTerm",
     "NeedsRows",
+    "OfMeans",
     "Outputs",
     "OverRecords",
     "PerToken",

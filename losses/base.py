@@ -189,6 +189,19 @@ class Loss:
         del outputs
         return {}
 
+    def statistic_sums(
+        self, outputs: Outputs, tokens: jax.Array
+    ) -> Mapping[str, jax.Array]:
+        """`Σ_b tokens_b a_b` of what `statistics` gives; tokens `[*b]`, 1 = counts.
+
+        For a loss to contract itself where `a` is too large to exist once a token, as
+        an outer product is.
+        """
+        return {
+            name: jnp.tensordot(tokens, value, axes=tokens.ndim)
+            for name, value in self.statistics(outputs).items()
+        }
+
     def check_records(self, stored: Stored) -> None:
         """Refuse stored teacher outputs that this loss cannot read.
 

@@ -47,14 +47,12 @@ def per_token(
 def statistic_sums(
     terms: Sequence[LossTerm], outputs: Outputs, *, masks: Mapping[str, jax.Array]
 ) -> dict[str, dict[str, jax.Array]]:
-    """By term, the masked sums of its `Loss.statistics`, over these tokens."""
+    """By term, its `Loss.statistic_sums` over these tokens."""
     result = {}
     for term, seen in _shown(terms, outputs, masks):
         tokens = masks[term.name].astype(jnp.float32)
-        result[term.name] = {
-            name: jnp.tensordot(tokens, value, axes=tokens.ndim)
-            for name, value in term.loss.statistics(seen).items()
-        }
+        assert isinstance(term.loss, Loss)  # made, if it owns parameters
+        result[term.name] = dict(term.loss.statistic_sums(seen, tokens))
     return result
 
 

@@ -34,8 +34,13 @@ def wants_teacher_logits(terms: Sequence[LossTerm]) -> bool:
 
 def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
     """The terms that want means over the global batch before their values."""
-    plain = Loss.statistics
-    return [term for term in terms if type(term.loss).statistics is not plain]
+    plain = (Loss.statistics, Loss.statistic_sums)
+    kinds = [type(term.loss) for term in terms]
+    return [
+        term
+        for term, kind in zip(terms, kinds, strict=True)
+        if (kind.statistics, kind.statistic_sums) != plain
+    ]
 
 
 def scopes(terms: Sequence[LossTerm]) -> set[str]:

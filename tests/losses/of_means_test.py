@@ -1,0 +1,91 @@
+"""A function of global means: its value, and the gradient of the whole batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import losses
+
+
+class Spread(losses.OfMeans):
+    """`log(1 + Σ_d var_d) + mean_0³`, of what a token's hidden state is."""
+
+    needs = frozenset({"hidden"})
+
+    def statistics(self, outputs):
+        x = outputs.intermediates["hidden"]
+        return {"first": x, "second": jnp.square(x)}
+
+    def of_means(self, means):
+        variance = means["second"] - jnp.square(means["first"])
+        return jnp.log1p(jnp.sum(variance)) + means["first"][0] ** 3
+
+
+class Contracted(Spread):
+    """The same, its sums and its linear form its own."""
+
+    def statistics(self, outputs):
+        raise AssertionError("never asked for")
+
+    def statistic_sums(self, outputs, tokens):
+        x = outputs.intermediates["hidden"]
+        return {
+            "first": jnp.einsum("bt,btd->d", tokens, x),
+            "second": jnp.einsum("bt,btd,btd->d", tokens, x, x),
+        }
+
+    def deviation(self, outputs, slopes):
+        x = outputs.intermediates["hidden"]
+        first, second = outputs.statistics["first"], outputs.statistics["second"]
+        return (
+            x @ slopes["first"]
+            + jnp.square(x) @ slopes["second"]
+            - first @ slopes["first"]
+            - second @ slopes["second"]
+        )
+
+
+TOKENS, WIDTH = (3, 5), 4
+MASK = np.random.default_rng(1).random(TOKENS) < 0.6
+
+
+def outputs(hidden):
+    batch = {"targets": jnp.zeros(TOKENS, jnp.int32), "mask": jnp.asarray(MASK)}
+    return losses.Outputs(
+        batch=batch, logits=jnp.zeros((*TOKENS, 0)), intermediates={"hidden": hidden}
+    )
+
+
+def drawn():
+    draw = np.random.default_rng(0)
+    return jnp.asarray(draw.normal(size=(*TOKENS, WIDTH)), jnp.float32)
+
+
+def of_the_whole(hidden):
+    """`f` of plain means over the counted tokens."""
+    counted = hidden[jnp.asarray(np.flatnonzero(MASK) // 5), np.flatnonzero(MASK) % 5]
+    variance = jnp.mean(jnp.square(counted), 0) - jnp.square(jnp.mean(counted, 0))
+    return jnp.log1p(jnp.sum(variance)) + jnp.mean(counted, 0)[0] ** 3
+
+
+@pytest.mark.parametrize("kind", [Spread, Contracted])
+def test_the_mean_and_its_gradient_are_those_of_the_function_of_the_means(kind):
+    term = losses.LossTerm(name="spread", loss=kind())
+
+    def mean(hidden):
+        found = losses.evaluate([term], outputs(hidden))["spread"]
+        return found.total / found.count
+
+    found, gradient = jax.value_and_grad(mean)(drawn())
+    expected, expected_gradient = jax.value_and_grad(of_the_whole)(drawn())
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_a_function_that_is_not_there_is_named():
+    class Nothing(losses.OfMeans):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Nothing does not define of_means"):
+        Nothing()(outputs(drawn()))
