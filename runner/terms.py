@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from losses import Loss, LossTerm
+from losses import Loss, LossTerm, Reweighting, groups, weights
+from losses.groups import Item
 from runner.errors import UserError, nearest
 from runner.mesh import batch_shards
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 
 TEACHER = "teacher/"
+TRUNK = "trunk"
+"""What the student's head reads, `[*b d]`; a loss may need it of any model."""
 
 
 def capture(terms: Sequence[LossTerm]) -> frozenset[str]:
@@ -55,8 +58,8 @@ def check_needs(terms: Sequence[LossTerm], offered: frozenset[str]) -> None:
       UserError: naming the term, the path and the nearest one.
     """
     for term in terms:
-        own = {path for path in term.loss.needs if not path.startswith(TEACHER)}
-        _refuse_missing(term, own, offered | {"logits"}, "student")
+        own = {path for path in term.needs if not path.startswith(TEACHER)}
+        _refuse_missing(term, own, offered | {"logits", TRUNK}, "student")
 
 
 def check_teacher(terms: Sequence[LossTerm], teacher: "Loaded | None") -> None:
@@ -66,7 +69,7 @@ def check_teacher(terms: Sequence[LossTerm], teacher: "Loaded | None") -> None:
       UserError: naming the term, what it needs and what there is.
     """
     for term in terms:
-        paths = {p for p in term.loss.needs if p.startswith(TEACHER)}
+        paths = {p for p in term.needs if p.startswith(TEACHER)}
         if not paths:
             continue
         if teacher is None:
@@ -98,7 +101,39 @@ def _refuse_missing(
 
 
 def _needs(terms: Sequence[LossTerm]) -> frozenset[str]:
-    return frozenset().union(*(term.loss.needs for term in terms))
+    return frozenset().union(*(term.needs for term in terms))
+
+
+def check_balances(items: Sequence[Item]) -> None:
+    """Refuse weights that follow a term which is not there.
+
+    Raises:
+      UserError: naming the weight, the term and the nearest one.
+    """
+    names = {term.name for term in groups.leaves(items)}
+    for name, balance in weights.balances(items).items():
+        for read in balance.reads:
+            if read not in names:
+                raise UserError(
+                    f"losses.{name}.weight: {type(balance).__name__} follows the term "
+                    f"{read!r}, and there is none{nearest(read, names)}"
+                )
+
+
+def check_tables(terms: Sequence[LossTerm], num_rows: int) -> None:
+    """Refuse tables of rows that are not as long as the data.
+
+    Raises:
+      UserError: naming the term and the number it should have.
+    """
+    for term in terms:
+        weight = term.token_weight
+        size = weight.num_rows if isinstance(weight, Reweighting) else None
+        if size not in (None, num_rows):
+            raise UserError(
+                f"losses.{term.name}.token_weight: num_rows={size}, and the data has "
+                f"{num_rows} rows"
+            )
 
 
 def check_scope(

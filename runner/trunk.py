@@ -11,6 +11,7 @@ from models.base import Batch
 from runner.head import Head
 from runner.state import Learnt
 from runner.teachers.base import Lesson
+from runner.terms import TRUNK
 
 Tree = Any
 
@@ -52,9 +53,11 @@ def forward(
 
     def trunk(params: Tree) -> tuple[Tree, Tree]:
         seen = learnt.student(params, variables).trunk(
-            batch, capture=capture, remat=remat
+            batch, capture=capture - {TRUNK}, remat=remat
         )
         floats, integers = _by_kind(seen.intermediates)
+        if TRUNK in capture:
+            floats = {**floats, TRUNK: seen.hidden}
         return {"hidden": seen.hidden, "intermediates": floats}, integers
 
     tokens, pullback, integers = jax.vjp(trunk, params, has_aux=True)
