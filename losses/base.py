@@ -87,6 +87,7 @@ class Outputs:
     logits:        the student's, float32 `[*b v]`.
     intermediates: what the loss `needs` by path, `[*b ...]`.
     teacher:       None without a teacher.
+    mask:          the tokens that count, bool `[*b]`; None where all do.
     statistics:    masked means over the global batch of what `Loss.statistics` gave.
     step, key:     the optimiser step (int32) and a key that differs by step.
     """
@@ -95,6 +96,7 @@ class Outputs:
     logits: jax.Array
     intermediates: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     teacher: TeacherOutputs | None = None
+    mask: jax.Array | None = None
     statistics: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     step: jax.Array | int = 0
     key: jax.Array | None = None
@@ -150,6 +152,7 @@ class Outputs:
             logits=kept(self.logits, mask),
             intermediates=kept(dict(self.intermediates), mask),
             teacher=kept(self.teacher, mask),
+            mask=mask,
             _log_normalizers={},
         )
 

@@ -99,7 +99,6 @@ class Reduced(Outputs):
     sums: Sums
     vocabulary: int
     teacher_width: int | None = None
-    mask: jax.Array | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "logits":
