@@ -5,8 +5,10 @@ from models.initializers import FanIn, Normal
 from models.mlp import GatedMlp
 from models.moe import MoE
 from models.transformer import Transformer
+from models.vision import ConvNet, VisionTransformer
 
 __all__ = [
+    "ConvNet",
     "FanIn",
     "GatedMlp",
     "MoE",
@@ -14,4 +16,5 @@ __all__ = [
     "Normal",
     "Transformer",
     "Trunk",
+    "VisionTransformer",
 ]

@@ -11,6 +11,7 @@ from models.initializers import Initializer, Scaled
 from models.norms import RmsNorm
 
 Projections = tuple[jax.Array, jax.Array, jax.Array]
+Rotation = tuple[jax.Array, jax.Array]
 
 
 class Attention(nnx.Module):
@@ -90,26 +91,33 @@ class Attention(nnx.Module):
         )
 
     def __call__(
-        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array
+        self, x: jax.Array, rotation: Rotation | None, mask: jax.Array | None
     ) -> jax.Array:
-        """`x [b t d]`, mask `[b t t]` (query, key; true = may look) -> `[b t d]`."""
+        """`x [b t d]`, mask `[b t t]` (query, key; true = may look) -> `[b t d]`.
+
+        Without a rotation no place is told from another; without a mask all see all.
+        """
         return self.merge(self.attend(*self.project(x, rotation), mask))
 
-    def project(
-        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array]
-    ) -> Projections:
+    def project(self, x: jax.Array, rotation: Rotation | None) -> Projections:
         """Queries `[b t heads head_dim]`, keys and values `[b t kv_heads head_dim]`."""
         query = self._heads(x, self.query, self.query_bias, "heads")
         key = self._heads(x, self.key, self.key_bias, "kv_heads")
         value = self._heads(x, self.value, self.value_bias, "kv_heads")
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
+        if rotation is None:
+            return query, key, value
         query = rope.rotate(query, rotation, layout=self.rope_layout)
         key = rope.rotate(key, rotation, layout=self.rope_layout)
         return query, key, value
 
     def attend(
-        self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array
+        self,
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        mask: jax.Array | None,
     ) -> jax.Array:
         """Weighted values `[b t heads head_dim]`; scores and softmax in float32.
 
@@ -129,8 +137,9 @@ class Attention(nnx.Module):
         )
         if self.soft_cap is not None:
             scores = self.soft_cap * jnp.tanh(scores / self.soft_cap)
-        allowed = jnp.broadcast_to(jnp.expand_dims(mask, (1, 2)), scores.shape)
-        scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
+        if mask is not None:
+            allowed = jnp.broadcast_to(jnp.expand_dims(mask, (1, 2)), scores.shape)
+            scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
         largest = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - jax.lax.stop_gradient(largest))
         total = jnp.sum(weights, axis=-1)

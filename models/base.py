@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -70,10 +70,14 @@ class Model(Configurable):
     """A model in two halves, so that `[tokens, vocabulary]` need never exist whole.
 
     `trunk` runs over the whole batch; `head` is position-wise and is called on blocks
-    of tokens. The axes `*b` are those of `batch["targets"]`.
+    of tokens. The axes `*b` are those of `batch["targets"]`: `[b t]` of rows of tokens,
+    `[b]` of images.
+
+    reads: the entries of a batch that the trunk takes.
     """
 
     num_outputs: int
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens", "segment_ids", "positions"})
 
     @abc.abstractmethod
     def trunk(
@@ -102,6 +106,15 @@ class Model(Configurable):
     @abc.abstractmethod
     def offers(self) -> frozenset[str]:
         """Every path that `capture` may name."""
+
+    def check_batch(self, batch: Mapping[str, Any]) -> None:
+        """ValueError unless the trunk can take arrays of these shapes, by name."""
+        missing = sorted(self.reads - batch.keys())
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} reads {', '.join(missing)}; the data has "
+                f"{', '.join(batch)}"
+            )
 
 
 def check_capture(capture: frozenset[str], offers: frozenset[str]) -> None:

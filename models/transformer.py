@@ -22,9 +22,7 @@ from models.base import (
 from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
 from models.mlp import GatedMlp
 from models.norms import RmsNorm
-from models.tags import DType, ParamDType
-
-DTYPES = ("float32", "bfloat16", "float16")
+from models.tags import DType, ParamDType, check_dtype
 
 
 class Block(nnx.Module):
@@ -36,7 +34,10 @@ class Block(nnx.Module):
         self.mlp = mlp
 
     def __call__(
-        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array
+        self,
+        x: jax.Array,
+        rotation: attention.Rotation | None,
+        mask: jax.Array | None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """`x [b t d]` -> the same shape, and what `mlp` reports."""
         x = x + self.attention(self.attention_norm(x), rotation, mask)
@@ -139,9 +140,8 @@ class Transformer(Model):
             raise ValueError(f"head_dim must be positive and even, got {head_dim}")
         rope.check_layout(rope_layout)
         form = forms.FORMS[forms.check_form(layers)]
-        for name, value in [("dtype", dtype), ("param_dtype", param_dtype)]:
-            if value not in DTYPES:
-                raise ValueError(f"{name} must be one of {DTYPES}, got {value!r}")
+        check_dtype("dtype", dtype)
+        check_dtype("param_dtype", param_dtype)
 
         self.num_outputs = vocab_size
         self.head_dim = head_dim

@@ -1,0 +1,178 @@
+"""A small convolutional classifier."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models import sharding
+from models.base import REMAT, Batch, Trunk, check_capture, check_remat
+from models.initializers import SMALL, FanIn, Initializer
+from models.norms import GroupNorm
+from models.tags import DType, ParamDType
+from models.vision.images import Classifier, check_fields, standardised
+
+KERNEL = 3
+RELU_FAN_IN = FanIn(scale=2.0)
+
+
+class Convolution(nnx.Module):
+    """`relu(norm(conv(x)))`, 3 x 3, zeros around the image; residual if asked for."""
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        residual: bool,
+        groups: int,
+        init: Initializer,
+        dtype: str,
+        param_dtype: str,
+        rngs: nnx.Rngs,
+    ):
+        self.stride, self.residual, self.dtype = stride, residual, dtype
+        shape = (KERNEL, KERNEL, inputs, outputs)
+        self.kernel = sharding.parameter(
+            init,
+            rngs,
+            shape,
+            axes=(None, None, None, "embed"),
+            dtype=param_dtype,
+            fan=(KERNEL * KERNEL * inputs, outputs),
+        )
+        self.norm = GroupNorm(
+            dim=outputs, groups=groups, param_dtype=param_dtype, rngs=rngs
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x [b h w inputs]` -> `[b ceil(h / stride) ceil(w / stride) outputs]`."""
+        margin = KERNEL // 2
+        y = jax.lax.conv_general_dilated(
+            x,
+            self.kernel[...].astype(self.dtype),
+            window_strides=(self.stride, self.stride),
+            padding=[(margin, margin), (margin, margin)],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        y = jax.nn.relu(self.norm(y))
+        y = x + y if self.residual else y
+        return sharding.constrain(y, ("batch", None, None, None))
+
+
+class ConvNet(Classifier):
+    """Stages of 3 x 3 convolutions, the mean over all places, a linear head.
+
+    A stage begins with a convolution that changes the width, and from the second stage
+    on halves both sides; `depth - 1` residual ones follow. Each is normalised by
+    `groups` of channels (GroupNorm), never over the batch.
+
+    channels:    of the images; their sides may have any length.
+    widths:      of the stages; `groups` divides each.
+    pixel_mean, pixel_stddev: of the data, for pixels in [0, 1].
+    init:        of the kernels: variance `2 / inputs` (He et al. 2015,
+                 arXiv:1502.01852, equation 10).
+
+    Kernels are spread over `fsdp` alone: along `tensor` there is a copy a device.
+
+    Intermediates: `hidden/i` `[b widths[i]]`, the mean over places of stage `i`'s
+    output; the last one is what the head reads.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        channels: int = 1,
+        widths: Sequence[int] = (16, 32),
+        depth: int = 1,
+        groups: int = 4,
+        pixel_mean: float = 0.5,
+        pixel_stddev: float = 0.5,
+        init: Initializer = RELU_FAN_IN,
+        head_init: Initializer = SMALL,
+        dtype: Annotated[str, DType] = "float32",
+        param_dtype: Annotated[str, ParamDType] = "float32",
+        rngs: nnx.Rngs,
+    ):
+        if not widths:
+            raise ValueError("widths must hold at least one width")
+        check_fields(
+            num_classes=num_classes,
+            channels=channels,
+            depth=depth,
+            groups=groups,
+            stddev=pixel_stddev,
+            dtype=dtype,
+            param_dtype=param_dtype,
+        )
+        self.num_outputs = num_classes
+        self.image_shape = (None, None, channels)
+        self.pixel_mean, self.pixel_stddev = pixel_mean, pixel_stddev
+        self.dtype = dtype
+
+        def convolution(inputs: int, outputs: int, *, first: int, layer: int):
+            return Convolution(
+                inputs=inputs,
+                outputs=outputs,
+                stride=2 if first and not layer else 1,
+                residual=layer > 0,
+                groups=groups,
+                init=init,
+                dtype=dtype,
+                param_dtype=param_dtype,
+                rngs=rngs,
+            )
+
+        self.stages = nnx.List(
+            nnx.List(
+                convolution(width if layer else before, width, first=i, layer=layer)
+                for layer in range(depth)
+            )
+            for i, (before, width) in enumerate(
+                zip((channels, *widths), widths, strict=False)
+            )
+        )
+        self.output = sharding.parameter(
+            head_init,
+            rngs,
+            (num_classes, widths[-1]),
+            axes=("vocab", "embed"),
+            dtype=param_dtype,
+        )
+
+    def trunk(
+        self,
+        batch: Batch,
+        *,
+        capture: frozenset[str] = frozenset(),
+        remat: str = "none",
+    ) -> Trunk:
+        """Reads `images` `[b h w c]`, float in [0, 1] or unsigned bytes."""
+        check_capture(capture, self.offers())
+        wrap = REMAT[check_remat(remat)]
+        x = standardised(
+            batch["images"],
+            mean=self.pixel_mean,
+            stddev=self.pixel_stddev,
+            dtype=self.dtype,
+        )
+        pooled = []
+        for stage in self.stages:
+            x = wrap(_run)(stage, x)
+            pooled.append(jnp.mean(x, axis=(1, 2)))
+        captured = {path: pooled[int(path.split("/")[1])] for path in sorted(capture)}
+        return Trunk(hidden=pooled[-1], intermediates=captured)
+
+    def offers(self) -> frozenset[str]:
+        """`hidden/0` and on: a stage each, every one of its own width."""
+        return frozenset(f"hidden/{i}" for i in range(len(self.stages)))
+
+
+def _run(stage: nnx.List, x: jax.Array) -> jax.Array:
+    for convolution in stage:
+        x = convolution(x)
+    return x
