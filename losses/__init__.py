@@ -23,11 +23,12 @@ from losses.kl import (
     SkewReverseKl,
     SymmetricKl,
 )
-from losses.load_balance import LoadBalance
+from losses.load_balance import LoadBalance, SequenceLoadBalance
 from losses.logit_mse import LogitMse
 from losses.of_means import OfMeans
 from losses.online import Requests
 from losses.power_divergences import AlphaDivergence, RenyiDivergence, TotalVariation
+from losses.router_distillation import RouterDistillation
 from losses.sums import average, evaluate, per_token, statistic_sums
 from losses.tiles import Distribution, NeedsRows, Reduced, Tile
 from losses.z_loss import RouterZLoss, ZLoss
@@ -54,7 +55,9 @@ __all__ = [
     "RenyiDivergence",
     "Requests",
     "ReverseKl",
+    "RouterDistillation",
     "RouterZLoss",
+    "SequenceLoadBalance",
     "SkewForwardKl",
     "SkewReverseKl",
     "SmoothedCrossEntropy",

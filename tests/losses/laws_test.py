@@ -1,5 +1,6 @@
 """What holds for every loss; a new loss adds one row to `LOSSES`."""
 
+import dataclasses
 import functools
 from typing import Literal, NamedTuple
 
@@ -28,6 +29,9 @@ LOSSES = {
     "z_loss": Row(losses.ZLoss()),
     "router_z_loss": Row(losses.RouterZLoss()),
     "load_balance": Row(losses.LoadBalance()),
+    "load_balance_pooled": Row(losses.LoadBalance(layers="pooled")),
+    "sequence_load_balance": Row(losses.SequenceLoadBalance(layers="sum")),
+    "router_distillation": Row(losses.RouterDistillation(temperature=2.0)),
     "confidence_penalty": Row(losses.ConfidencePenalty()),
     "logit_mse": Row(losses.LogitMse()),
     "forward_kl": Row(losses.ForwardKl(temperature=2.0)),
@@ -101,7 +105,8 @@ def arrays(shape=(3, 5), *, seed=0, scale=1.0):
         "draws": jnp.asarray(rng.integers(0, VOCABULARY, (*shape, DRAWS)), jnp.int32),
     }
     teacher = jnp.asarray(draw(size=(*shape, VOCABULARY)), jnp.float32)
-    return floats | {"teacher/logits": teacher}, fixed
+    routed = jnp.asarray(draw(size=(*shape, LAYERS, EXPERTS)), jnp.float32)
+    return floats | {"teacher/logits": teacher, "teacher/router_logits": routed}, fixed
 
 
 def teacher(gives, logits, draws):
@@ -132,7 +137,12 @@ def outputs(row, floats, fixed):
             "router_logits": floats["router_logits"],
             "router_assignments": fixed["router_assignments"],
         },
-        teacher=teacher(row.teacher, floats["teacher/logits"], fixed["draws"]),
+        teacher=dataclasses.replace(
+            teacher(row.teacher, floats["teacher/logits"], fixed["draws"]),
+            intermediates=jax.lax.stop_gradient(
+                {"router_logits": floats["teacher/router_logits"]}
+            ),
+        ),
     )
 
 
@@ -219,7 +229,7 @@ def test_finite_at_extreme_logits(row):
 @pytest.mark.parametrize("row", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
 def test_gradient_agrees_with_finite_differences(row):
     floats, fixed = arrays((2, 3))
-    given = {"teacher/logits": floats.pop("teacher/logits")}
+    given = {name: floats.pop(name) for name in list(floats) if "teacher/" in name}
     count = max(float(np.sum(fixed["mask"])), 1.0)
     seen = outputs(row, floats | given, fixed)
     masks = {"term": fixed["mask"]}
