@@ -1,6 +1,7 @@
 """Grouped-query self-attention over packed rows."""
 
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,16 @@ class Attention(nnx.Module):
 
     Split into `project`, `attend` and `merge`, so that generation puts its cache
     between them and training pays nothing for it.
+
+    Intermediates, once a layer: `queries` `[b t heads head_dim]`, `keys` and `values`
+    `[b t kv_heads head_dim]` as they are multiplied, normed and rotated; `attention`
+    `[b t heads t]`, the scores before the softmax (scaled, capped, float32), -inf
+    where a query may not look.
     """
+
+    intermediates: ClassVar[frozenset[str]] = frozenset(
+        {"queries", "keys", "values", "attention"}
+    )
 
     def __init__(
         self,
@@ -127,16 +137,7 @@ class Attention(nnx.Module):
         no soft cap.
         """
         batch, length, heads, head_dim = query.shape
-        groups = key.shape[2]
-        query = query.reshape(batch, length, groups, heads // groups, head_dim)
-        scores = jnp.einsum(
-            "btkgd,bskd->bkgts",
-            query * self.scale,
-            key,
-            preferred_element_type=jnp.float32,
-        )
-        if self.soft_cap is not None:
-            scores = self.soft_cap * jnp.tanh(scores / self.soft_cap)
+        scores = self._scores(query, key)
         if mask is not None:
             allowed = jnp.broadcast_to(jnp.expand_dims(mask, (1, 2)), scores.shape)
             scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
@@ -155,6 +156,38 @@ class Attention(nnx.Module):
     def merge(self, mixed: jax.Array) -> jax.Array:
         """Heads back into the residual stream, `[b t d]`."""
         return jnp.einsum("bthk,hkd->btd", mixed, self.output[...].astype(self.dtype))
+
+    def captured(
+        self, names: frozenset[str], projections: Projections, mask: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        """Those of `intermediates` that are among `names`.
+
+        The compiler makes the scores of `attend` and these once.
+        """
+        query, key, value = projections
+        found = {"queries": query, "keys": key, "values": value}
+        if "attention" in names:
+            scores = jnp.moveaxis(self._scores(query, key), 3, 1)
+            scores = scores.reshape(*query.shape[:3], key.shape[1])
+            if mask is not None:
+                scores = jnp.where(jnp.expand_dims(mask, 2), scores, -jnp.inf)
+            found["attention"] = scores
+        return {name: x for name, x in found.items() if name in names}
+
+    def _scores(self, query: jax.Array, key: jax.Array) -> jax.Array:
+        """`[b kv_heads heads/kv_heads t s]`, float32, before any mask."""
+        batch, length, heads, head_dim = query.shape
+        groups = key.shape[2]
+        query = query.reshape(batch, length, groups, heads // groups, head_dim)
+        scores = jnp.einsum(
+            "btkgd,bskd->bkgts",
+            query * self.scale,
+            key,
+            preferred_element_type=jnp.float32,
+        )
+        if self.soft_cap is not None:
+            scores = self.soft_cap * jnp.tanh(scores / self.soft_cap)
+        return scores
 
     def _heads(
         self, x: jax.Array, kernel: nnx.Param, bias: nnx.Param | None, name: str

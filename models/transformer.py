@@ -1,5 +1,6 @@
 """A decoder-only transformer with the choices of Llama, Qwen and Gemma."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Annotated
@@ -38,11 +39,23 @@ class Block(nnx.Module):
         x: jax.Array,
         rotation: attention.Rotation | None,
         mask: jax.Array | None,
+        *,
+        capture: frozenset[str] = frozenset(),
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """`x [b t d]` -> the same shape, and what `mlp` reports."""
-        x = x + self.attention(self.attention_norm(x), rotation, mask)
-        y, intermediates = self.mlp(self.mlp_norm(x))
-        return sharding.constrain(x + y, ("batch", None, None)), intermediates
+        """`x [b t d]` -> the same shape, and the layer's intermediates.
+
+        capture: those of the attention that are wanted.
+        """
+        attend = self.attention
+        projections = attend.project(self.attention_norm(x), rotation)
+        x = x + attend.merge(attend.attend(*projections, mask))
+        y, reported = self.mlp(self.mlp_norm(x))
+        x = sharding.constrain(x + y, ("batch", None, None))
+        return x, {
+            "hidden": x,
+            **attend.captured(capture, projections, mask),
+            **reported,
+        }
 
 
 class Transformer(Model):
@@ -76,7 +89,8 @@ class Transformer(Model):
         that judges a parameter as a whole (LAMB, Adafactor) judges all layers at once.
 
     Intermediates: `hidden` `[*b layer d]`, each block's output, before the last norm;
-    and what `mlp` returns, stacked over layers.
+    `queries`, `keys`, `values` and `attention`, see `models.attention`; and what `mlp`
+    returns; all stacked over layers.
     """
 
     def __init__(
@@ -220,11 +234,11 @@ class Transformer(Model):
         x = self.embed(batch["tokens"])
         rotation = self.rotation(batch["positions"])
         mask = attention.packed_mask(batch["segment_ids"], self.attention_window)
-        names = {path.partition("/")[0] for path in capture}
+        names = frozenset(path.partition("/")[0] for path in capture)
 
         def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, dict]:
-            x, found = wrap(block)(x, rotation, mask)
-            found = {"hidden": x, **found}
+            run = wrap(functools.partial(block, capture=names))
+            x, found = run(x, rotation, mask)
             return x, {name: found[name] for name in sorted(names)}
 
         x, layers = self.blocks.run(step, x)
@@ -241,8 +255,9 @@ class Transformer(Model):
         return sharding.constrain(logits, (*names, "vocab"))
 
     def offers(self) -> frozenset[str]:
-        """`hidden`, what `mlp` reports, and each of them by layer: `hidden/0`."""
-        names = {"hidden", *self.blocks.sample.mlp.intermediates}
+        """`hidden`, what attention and `mlp` report, each by layer too: `hidden/0`."""
+        block = self.blocks.sample
+        names = {"hidden", *block.attention.intermediates, *block.mlp.intermediates}
         count = len(self.blocks)
         return frozenset(names | {f"{n}/{i}" for n in names for i in range(count)})
 

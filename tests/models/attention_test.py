@@ -116,6 +116,30 @@ def test_it_agrees_with_the_library():
     )
 
 
+def test_what_is_captured_is_what_is_attended_to():
+    """Scores by hand from the captured queries and keys, softmax times the values."""
+    layer = perturbed(attention(soft_cap=0.7))
+    x = jax.random.normal(jax.random.key(0), (2, 5, DIM))
+    tables = rope.angles(jnp.asarray(POSITIONS), HEAD_DIM, base=100.0)
+    mask = packed_mask(jnp.asarray(SEGMENTS))
+    projections = layer.project(x, tables)
+    found = layer.captured(layer.intermediates, projections, mask)
+    assert found.keys() == layer.intermediates
+    q, k, v = (np.asarray(found[n], np.float64) for n in ("queries", "keys", "values"))
+    k, v = (np.repeat(y, HEADS // y.shape[2], axis=2) for y in (k, v))
+    scores = 0.7 * np.tanh(np.einsum("bthd,bshd->bths", q, k) / np.sqrt(HEAD_DIM) / 0.7)
+    scores = np.where(np.asarray(mask)[:, :, None], scores, -np.inf)
+    np.testing.assert_allclose(found["attention"], scores, rtol=1e-5, atol=1e-6)
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    np.testing.assert_allclose(
+        layer.merge(jnp.asarray(np.einsum("bths,bshd->bthd", weights, v), jnp.float32)),
+        layer(x, tables, mask),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert layer.captured(frozenset(), projections, mask) == {}
+
+
 def test_grouped_queries_are_full_attention_with_repeated_keys():
     grouped, full = attention(num_kv_heads=2), attention(num_kv_heads=4)
     full.query[...], full.output[...] = grouped.query[...], grouped.output[...]

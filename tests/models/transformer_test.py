@@ -11,7 +11,14 @@ from flax import nnx
 from models import MoE, Transformer
 from models.base import REMAT, Model
 from models.tags import DType, ParamDType
-from tests.models.examples import SMALL, VOCAB, batch, initialised, transformer
+from tests.models.examples import (
+    SMALL,
+    VOCAB,
+    batch,
+    in_both_forms,
+    initialised,
+    transformer,
+)
 
 mixture = functools.partial(MoE, num_experts=3, hidden_dim=8)
 
@@ -116,10 +123,44 @@ def test_capture_returns_what_is_offered(mlp):
     assert hidden.shape == (2, 7, 2, 16)
     np.testing.assert_array_equal(hidden[:, :, 1], trunk.intermediates["hidden/1"])
     np.testing.assert_allclose(model.norm(hidden[:, :, 1]), trunk.hidden, rtol=1e-6)
+    assert trunk.intermediates["attention"].shape == (2, 7, 2, 4, 7)
+    assert trunk.intermediates["queries/0"].shape == (2, 7, 4, 4)
+    assert trunk.intermediates["keys"].shape == (2, 7, 2, 2, 4)
     if mlp is not None:
         assert trunk.intermediates["router_logits"].shape == (2, 7, 2, 3)
         assert trunk.intermediates["router_assignments"].shape == (2, 7, 2, 2)
     assert jax.jit(lambda m: m.trunk(rows))(model).intermediates == {}
+
+
+def test_only_what_is_captured_of_the_attention_is_made():
+    graph, state = nnx.split(transformer(num_layers=1))
+    rows = batch([[5, 2]])
+
+    def jaxpr(capture):
+        def trunk(state):
+            return nnx.merge(graph, state).trunk(rows, capture=frozenset(capture))
+
+        return str(jax.make_jaxpr(trunk)(state))
+
+    plain, kept = jaxpr([]), jaxpr(["attention/0"])
+    assert "inf:f32" not in plain and "-inf:f32" in kept
+    assert jaxpr(["values/0"]).count("dot_general[") == plain.count("dot_general[")
+
+
+@pytest.mark.parametrize("remat", sorted(REMAT))
+def test_intermediates_are_the_same_in_both_forms_of_layers(remat):
+    separate, stacked = in_both_forms(num_layers=3)
+    rows = batch([[5, 2], [3]])
+
+    @jax.jit
+    def captured(model):
+        capture = model.offers()
+        return model.trunk(rows, capture=capture, remat=remat).intermediates
+
+    found, expected = captured(stacked), captured(separate)
+    assert found.keys() == expected.keys()
+    for path, x in expected.items():
+        np.testing.assert_allclose(found[path], x, rtol=1e-5, atol=1e-5, err_msg=path)
 
 
 def test_an_unknown_path_names_those_there_are():
