@@ -2,6 +2,8 @@
 
 from losses.adaptive_kl import AdaptiveKl
 from losses.alignment import OverRecords
+from losses.attention_maps import AttentionKl, AttentionMse
+from losses.balance import MatchGradient, MatchValue, Uncertainty
 from losses.base import (
     Loss,
     LossTerm,
@@ -9,12 +11,16 @@ from losses.base import (
     PerToken,
     Stored,
     TeacherOutputs,
+    TokenWeight,
     target_mask,
     token_mask,
 )
+from losses.cka import Cka
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
 from losses.divergence import Divergence
 from losses.entropy import ConfidencePenalty
+from losses.features import FeatureCosine, FeatureMse
+from losses.groups import Group
 from losses.kl import (
     ForwardKl,
     JensenShannon,
@@ -23,54 +29,92 @@ from losses.kl import (
     SkewReverseKl,
     SymmetricKl,
 )
+from losses.layer_maps import uniform_map
 from losses.load_balance import LoadBalance, SequenceLoadBalance
 from losses.logit_mse import LogitMse
 from losses.of_means import OfMeans
 from losses.online import Requests
 from losses.power_divergences import AlphaDivergence, RenyiDivergence, TotalVariation
+from losses.projected import Projected
+from losses.relations import Relations
+from losses.reweighting import (
+    LearningProgress,
+    RelativeLoss,
+    Reweighting,
+    RowTable,
+    Span,
+)
 from losses.router_distillation import RouterDistillation
-from losses.sums import average, evaluate, per_token, statistic_sums
+from losses.sums import TokenValues, average, evaluate, per_token, statistic_sums
 from losses.tiles import Distribution, NeedsRows, Reduced, Tile
+from losses.token_weights import Position, TeacherConfidence, TeacherEntropy
+from losses.weights import Balance, balances, weigh, worth
 from losses.z_loss import RouterZLoss, ZLoss
 
 __all__ = [
     "AdaptiveKl",
     "AlphaDivergence",
+    "AttentionKl",
+    "AttentionMse",
+    "Balance",
+    "Cka",
     "ConfidencePenalty",
     "CrossEntropy",
     "Distribution",
     "Divergence",
+    "FeatureCosine",
+    "FeatureMse",
     "ForwardKl",
+    "Group",
     "JensenShannon",
+    "LearningProgress",
     "LoadBalance",
     "LogitMse",
     "Loss",
     "LossTerm",
+    "MatchGradient",
+    "MatchValue",
     "NeedsRows",
     "OfMeans",
     "Outputs",
     "OverRecords",
     "PerToken",
+    "Position",
+    "Projected",
     "Reduced",
+    "Relations",
+    "RelativeLoss",
     "RenyiDivergence",
     "Requests",
     "ReverseKl",
+    "Reweighting",
     "RouterDistillation",
     "RouterZLoss",
+    "RowTable",
     "SequenceLoadBalance",
     "SkewForwardKl",
     "SkewReverseKl",
     "SmoothedCrossEntropy",
+    "Span",
     "Stored",
     "SymmetricKl",
+    "TeacherConfidence",
+    "TeacherEntropy",
     "TeacherOutputs",
     "Tile",
+    "TokenValues",
+    "TokenWeight",
     "TotalVariation",
+    "Uncertainty",
     "ZLoss",
     "average",
+    "balances",
     "evaluate",
     "per_token",
     "statistic_sums",
     "target_mask",
     "token_mask",
+    "uniform_map",
+    "weigh",
+    "worth",
 ]

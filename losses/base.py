@@ -141,6 +141,10 @@ class Outputs:
         """What `loss` answers, `[*b]`."""
         return loss(self)
 
+    def token_weights(self, weight: Callable[..., Any]) -> PerToken:
+        """What `weight` answers, `[*b]`."""
+        return weight(self)
+
     def where(self, mask: jax.Array) -> "Outputs":
         """These outputs with everything zero where `mask` `[*b]` is false.
 
@@ -239,39 +243,73 @@ def token_mask(batch: Batch) -> jax.Array:
     return batch["segment_ids"] > 0
 
 
+class TokenWeight:
+    """What values are multiplied by before they are added; never the counts.
+
+    Gradients are stopped. Any function of `Outputs` that gives `[*b]` will do where
+    nothing is needed but the batch.
+
+    needs: as of a `Loss`.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        """Weights `[*b]`, float32."""
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+
+    def over_tiles(self, outputs: "Reduced") -> PerToken:
+        """The same where the logits are made a tile of the vocabulary at a time.
+
+        Raises:
+          NeedsRows: it wants whole rows of logits.
+        """
+        return self(outputs)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossTerm:
     """A loss with a name, a weight and the tokens it counts.
 
-    weight:       a float, or a function of the optimiser step (any optax schedule).
+    weight:       a float, a function of the optimiser step (any optax schedule), or a
+                  `losses.weights.Balance`.
     mask:         batch -> bool `[*b]`.
-    token_weight: outputs -> float `[*b]`; multiplies values, never counts; gradients
-                  are stopped.
+    token_weight: outputs -> float `[*b]`, or a `losses.reweighting.Reweighting`;
+                  multiplies values, never counts; gradients are stopped.
 
     Raises:
-      ValueError: the name is no identifier, or the weight is neither kind.
+      ValueError: the name is no identifier, or the weight is of no such kind.
     """
 
     name: str
     loss: Loss | Callable[..., Loss]
-    weight: float | Callable[[Any], Any] = 1.0
+    weight: float | Callable[..., Any] = 1.0
     mask: Callable[[Batch], jax.Array] = target_mask
-    token_weight: Callable[[Outputs], jax.Array] | None = None
+    token_weight: Callable[..., Any] | None = None
 
     def __post_init__(self):
-        if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
-            raise ValueError(f"a term's name must be an identifier, got {self.name!r}")
-        if isinstance(self.weight, bool) or not (
-            callable(self.weight) or isinstance(self.weight, (int, float))
-        ):
-            raise ValueError(
-                f"weight of {self.name!r} must be a number or a function of the step, "
-                f"got {self.weight!r}"
-            )
+        check_name(self.name, "term")
+        check_weight(self.name, self.weight)
 
-    def weight_at(self, step: jax.Array) -> jax.Array:
-        """The weight at an optimiser step, float32 scalar."""
-        if not callable(self.weight):
-            return jnp.float32(self.weight)
-        with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix dtypes
-            return jnp.asarray(self.weight(step), jnp.float32)
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of the loss, and of the weights of its tokens."""
+        assert isinstance(self.loss, Loss)  # made, if it owns parameters
+        return self.loss.needs | getattr(self.token_weight, "needs", frozenset())
+
+
+def check_name(name: str, kind: str) -> None:
+    """ValueError unless `name` is an identifier; `kind` says of what."""
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise ValueError(f"a {kind}'s name must be an identifier, got {name!r}")
+
+
+def check_weight(name: str, weight: object) -> None:
+    """ValueError unless `weight` is a number or something to call."""
+    if isinstance(weight, bool) or not (
+        callable(weight) or isinstance(weight, (int, float))
+    ):
+        raise ValueError(
+            f"weight of {name!r} must be a number or a function of the step, "
+            f"got {weight!r}"
+        )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from clu.metrics import Average
 
 from losses.base import Loss, LossTerm, Outputs, PerToken
+from losses.reweighting import Reweighting
 
 
 class TokenValues(NamedTuple):
@@ -28,8 +29,14 @@ def per_token(
     *,
     masks: Mapping[str, jax.Array],
     statistics: Mapping[str, Mapping[str, jax.Array]],
+    reweighted: Mapping[str, jax.Array] | None = None,
 ) -> dict[str, TokenValues]:
-    """By term, its values; `masks` and `statistics` are by term too."""
+    """By term, its values; `masks` and `statistics` are by term too.
+
+    reweighted: `[*b]` by term, where the token weights are a `Reweighting`; terms that
+                are not there are taken without.
+    """
+    reweighted = reweighted or {}
     result = {}
     for term, seen in _shown(terms, outputs, masks):
         seen = dataclasses.replace(seen, statistics=statistics.get(term.name, {}))
@@ -37,8 +44,10 @@ def per_token(
         assert isinstance(term.loss, Loss)  # made, if it owns parameters
         values = jnp.where(mask, jnp.asarray(seen.values(term.loss), jnp.float32), 0.0)
         weighted = values
-        if term.token_weight is not None:
-            weight = jax.lax.stop_gradient(term.token_weight(seen))
+        if term.name in reweighted:
+            weighted = values * jnp.where(mask, reweighted[term.name], 0.0)
+        elif not isinstance(term.token_weight, Reweighting | None):
+            weight = jax.lax.stop_gradient(seen.token_weights(term.token_weight))
             weighted = values * jnp.where(mask, weight, 0.0)
         result[term.name] = TokenValues(values, weighted)
     return result

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from losses.base import Loss, Outputs, PerToken, kept
+from losses.base import Loss, Outputs, PerToken, TokenWeight, kept
 
 
 class NeedsRows(Exception):
@@ -111,6 +111,11 @@ class Reduced(Outputs):
 
     def values(self, loss: Loss) -> PerToken:
         return loss.over_tiles(self)
+
+    def token_weights(self, weight: Callable[..., Any]) -> PerToken:
+        if isinstance(weight, TokenWeight):
+            return weight.over_tiles(self)
+        return weight(self)
 
     def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
         return self.normalizer_of(self.student(temperature))

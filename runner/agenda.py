@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from losses import groups
 from runner import actions, flops, writers
 from runner.checkpoints import Checkpoints
 from runner.prepared import Prepared
@@ -46,7 +47,7 @@ class Agenda:
             "last": last,
         }
         tokens: dict[str, Any] = {"tokens_per_step": prepared.tokens_per_step}
-        terms = [term.name for term in prepared.experiment.losses]
+        terms = [term.name for term in groups.leaves(prepared.experiment.losses)]
         self._observers = [
             actions.StopOnNan(terms=terms, writer=self._writer, start=start),
             actions.Log(

@@ -1,13 +1,13 @@
 """The root of a graph: what is learnt, and nothing of how it is carried out."""
 
-import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import optax
 
-from losses import LossTerm
+from losses import groups
+from losses.groups import Item
 from models.base import Model
 from runner.teachers.base import Teacher
 
@@ -34,12 +34,12 @@ class Experiment:
                  are. Wijmans et al. 2024 (arXiv:2411.09009), section 4.3, 2^-12.
 
     Raises:
-      ValueError: no term, two terms of one name, a number below 1, or a filter outside
-        [0, 1).
+      ValueError: no term, two terms or groups of one name, a number below 1, or a
+        filter outside [0, 1).
     """
 
     student: Callable[..., Model]
-    losses: Sequence[LossTerm]
+    losses: Sequence[Item]
     train_data: "DataSource"
     optimizer: optax.GradientTransformation
     num_steps: int
@@ -52,10 +52,7 @@ class Experiment:
     def __post_init__(self):
         if not self.losses:
             raise ValueError("losses must hold at least one term")
-        names = collections.Counter(term.name for term in self.losses)
-        for name, count in names.items():
-            if count > 1:
-                raise ValueError(f"two loss terms are named {name!r}")
+        groups.check_names(self.losses)
         for field in ("num_steps", "batch_size"):
             if getattr(self, field) < 1:
                 raise ValueError(
@@ -73,8 +70,9 @@ class Experiment:
           UserError: a term needs what the student does not offer, or a teacher.
         """
         from runner.state import Learnt
-        from runner.terms import check_needs, check_teacher
+        from runner.terms import check_balances, check_needs, check_teacher
 
+        check_balances(self.losses)
         learnt = Learnt(self.student, self.losses, self.optimizer)
         terms = learnt.abstract_terms()
         check_needs(terms, learnt.abstract_student().offers())

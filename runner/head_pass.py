@@ -6,6 +6,7 @@ can be had from sums over the vocabulary are (`runner.tiles`); any others see wh
 rows, and are differentiated as they stand. Values and gradients are the same.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +47,7 @@ class HeadPass:
     ):
         self.terms, self.statistical = terms, statistical(terms)
         self._mesh, self._config = mesh, config
-        self._logits = any("logits" in term.loss.needs for term in terms)
+        self._logits = any("logits" in term.needs for term in terms)
         self._shown = Shown(learnt, seed, gradient_filter)
 
     def statistics(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
@@ -65,15 +66,66 @@ class HeadPass:
             terms = [t for t in self._shown.terms(read, fixed) if t.name in names]
             return losses.statistic_sums(terms, outputs, masks=constants["masks"])
 
-        shared = (_read(params, trunk), _with_lesson(given, trunk))
-        block = (jax.lax.stop_gradient(trunk.tokens), trunk.constants)
-        blocks = self._blocks(trunk, self.plan(params, given, trunk, by_rows=True))
-        return blocks.sums(sums, shared, block)
+        return self._blocks_of_rows(params, given, trunk).sums(
+            sums, *_fixed(params, given, trunk)
+        )
+
+    def values(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
+        """By term, `losses.TokenValues` of all tokens, `[*b]`; nothing is learnt."""
+
+        def found(shared: Tree, block: Tree) -> Tree:
+            tokens, constants = block
+            return self._values(trunk, shared, tokens, constants)
+
+        return self._blocks_of_rows(params, given, trunk).each(
+            found, *_fixed(params, given, trunk)
+        )
+
+    def inner_products(self, params: Tree, given: Tree, trunk: Trunk) -> jax.Array:
+        """`Σ_tokens ∂L_i · ∂L_j`, `[term term]`, L being means over the global batch.
+
+        The gradients are those in `trunk.tokens`, one term at a time.
+        """
+        names = [term.name for term in self.terms]
+
+        def products(shared: Tree, block: Tree) -> jax.Array:
+            tokens, constants = block
+
+            def of_terms(tokens: Tree) -> jax.Array:
+                found = self._values(trunk, shared, tokens, constants)
+                counts = shared[1]["counts"]
+                return jnp.stack(
+                    [
+                        jnp.sum(found[name].weighted) / jnp.maximum(counts[name], 1.0)
+                        for name in names
+                    ]
+                )
+
+            _, pullback = jax.vjp(of_terms, tokens)
+            found = jax.lax.map(lambda one: pullback(one)[0], jnp.eye(len(names)))
+            flat = [
+                x.reshape((len(names), -1)).astype(jnp.float32)
+                for x in jax.tree.leaves(found)
+            ]
+            return functools.reduce(jnp.add, [x @ x.T for x in flat])
+
+        return self._blocks_of_rows(params, given, trunk).sums(
+            products, *_fixed(params, given, trunk)
+        )
+
+    def _values(
+        self, trunk: Trunk, shared: tuple[Tree, Tree], tokens: Tree, constants: Tree
+    ) -> dict[str, losses.TokenValues]:
+        read, fixed = shared
+        outputs = self._shown.rows(
+            trunk, read, fixed, tokens, constants, logits=self._logits
+        )
+        return self._shown.values(read, fixed, constants, outputs)
 
     def gradients(
         self, params: Tree, given: Tree, trunk: Trunk
     ) -> tuple[dict[str, Any], Tree, Tree]:
-        """Sums (`total`, and `terms` by name), d shared and d tokens.
+        """Sums (`terms` and `weighted`, by name), d shared and d tokens.
 
         d shared: `head`, by what the head reads, and `losses`. d tokens: as
         `trunk.tokens`.
@@ -108,6 +160,9 @@ class HeadPass:
             size=plan.tokens,
             whole=scopes(self.terms) != {"token"},
         )
+
+    def _blocks_of_rows(self, params: Tree, given: Tree, trunk: Trunk) -> Blocks:
+        return self._blocks(trunk, self.plan(params, given, trunk, by_rows=True))
 
     def _by_rows(
         self, plan: head_plan.Plan, trunk: Trunk, shared: Tree, given: Tree
@@ -210,6 +265,12 @@ class HeadPass:
 def _read(params: Tree, trunk: Trunk) -> Tree:
     """What every block reads, and is differentiated in."""
     return {"head": trunk.head.leaves(params["student"]), "losses": params["losses"]}
+
+
+def _fixed(params: Tree, given: Tree, trunk: Trunk) -> tuple[Tree, Tree]:
+    """What blocks share, and what is cut into them, where nothing is learnt."""
+    shared = (_read(params, trunk), _with_lesson(given, trunk))
+    return shared, (jax.lax.stop_gradient(trunk.tokens), trunk.constants)
 
 
 def _with_lesson(given: Tree, trunk: Trunk) -> Tree:

@@ -14,6 +14,7 @@ from runner.evaluation import Evaluator
 from runner.state import Learnt, TrainState
 from runner.step import TrainStep
 from runner.teachers.base import Setting
+from runner.terms import check_tables
 
 if TYPE_CHECKING:
     from runner.data.pipeline import Rows
@@ -118,6 +119,7 @@ def prepare(
         check_batch(name, evaluation.batch_size, mesh)
     dataset = experiment.train_data.load(cache=config.input.cache)
     check_vocabulary(learnt, dataset)
+    check_tables(learnt.abstract_terms(), len(dataset))
     teacher = None
     if experiment.teacher is not None:
         teacher = experiment.teacher.load(

@@ -56,20 +56,27 @@ class Shown:
     def total(
         self, shared: Tree, given: Tree, constants: Tree, outputs: losses.Outputs
     ) -> tuple[jax.Array, Tree]:
-        """`Σ_i w_i / N_i Σ mask·value` over a block, and the sums to be logged."""
-        found = losses.per_token(
+        """`Σ_i w_i / N_i Σ mask·value` over a block, and sums of values by term.
+
+        The sums are of values as they are (`terms`) and times their token weights.
+        """
+        found = self.values(shared, given, constants, outputs)
+        terms = {name: jnp.sum(term.values) for name, term in found.items()}
+        weighted = {name: jnp.sum(term.weighted) for name, term in found.items()}
+        scaled = [given["scales"][name] * x for name, x in weighted.items()]
+        return functools.reduce(jnp.add, scaled), {"terms": terms, "weighted": weighted}
+
+    def values(
+        self, shared: Tree, given: Tree, constants: Tree, outputs: losses.Outputs
+    ) -> dict[str, losses.TokenValues]:
+        """By term, what each token of a block is worth."""
+        return losses.per_token(
             self.terms(shared, given),
             outputs,
             masks=constants["masks"],
             statistics=given["statistics"],
+            reweighted=constants["reweighted"],
         )
-        weighted = [
-            given["scales"][name] * jnp.sum(term.weighted)
-            for name, term in found.items()
-        ]
-        total = functools.reduce(jnp.add, weighted)
-        sums = {name: jnp.sum(term.values) for name, term in found.items()}
-        return total, {"total": total, "terms": sums}
 
     def rows(
         self,
@@ -102,7 +109,7 @@ class Shown:
 
     def least(self, given: Tree) -> jax.Array | None:
         """What the gradient of a logit must reach, or None where all of it counts."""
-        if not self.gradient_filter:
+        if not self.gradient_filter or "scales" not in given:
             return None
         scales = [jnp.abs(scale) for scale in given["scales"].values()]
         return self.gradient_filter * functools.reduce(jnp.add, scales)

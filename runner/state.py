@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from losses import Loss, LossTerm
+from losses import Loss, LossTerm, Reweighting, groups, weights
+from losses.groups import Item
 from models import sharding
 from models.base import Model
 from runner import mesh as mesh_lib
@@ -27,9 +28,11 @@ Tree = Any
 class TrainState:
     """Everything a step reads and writes; what a checkpoint holds.
 
-    params:    {"student": ..., "losses": {term: ...}}, trained.
-    variables: the same layout, not trained.
+    params:    {"student": ..., "losses": {term: ...}, "weights": {term: ...}}, trained.
+    variables: the same layout without "weights", not trained.
     teacher:   what moves with the student, such as its average; `{}` for most.
+    memory:    {"weights": {term: ...}, "tokens": {term: ...}}: what balances and
+               reweightings remember.
 
     There is no key and no data position: both are functions of the seed and the step.
     """
@@ -39,11 +42,12 @@ class TrainState:
     variables: Tree
     opt_state: Tree
     teacher: Tree
+    memory: Tree
 
 
 jax.tree_util.register_dataclass(
     TrainState,
-    data_fields=["step", "params", "variables", "opt_state", "teacher"],
+    data_fields=["step", "params", "variables", "opt_state", "teacher", "memory"],
     meta_fields=[],
 )
 
@@ -57,12 +61,13 @@ class Learnt:
     def __init__(
         self,
         student: Any,
-        terms: Sequence[LossTerm],
+        items: Sequence[Item],
         optimizer: Any,
         teacher: "Teacher | None" = None,
     ):
         self._make_student = student
-        self._given_terms = tuple(terms)
+        self.items = tuple(items)
+        self._given_terms = tuple(groups.leaves(items))
         self.optimizer = optimizers.relaxed(optimizer)
         self.teacher = teacher
         modules = nnx.eval_shape(self._modules, abstract_key())
@@ -110,13 +115,29 @@ class Learnt:
         """A fresh state; to be called under `jit` with `shardings`."""
         arrays = {n: Definition.of(m).arrays() for n, m in self._modules(key).items()}
         params, variables = _laid_out(arrays)
+        params["weights"] = {n: b.params() for n, b in self._balances.items()}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             variables=variables,
             opt_state=self.optimizer.init(params),
             teacher=self.moving(params, variables),
+            memory=self._memory(),
         )
+
+    @property
+    def _balances(self) -> dict[str, weights.Balance]:
+        return weights.balances(self.items)
+
+    def _memory(self) -> Tree:
+        return {
+            "weights": {n: b.initial() for n, b in self._balances.items()},
+            "tokens": {
+                term.name: term.token_weight.initial()
+                for term in self._given_terms
+                if isinstance(term.token_weight, Reweighting)
+            },
+        }
 
     @functools.cached_property
     def _initial_shapes(self) -> TrainState:
@@ -144,6 +165,9 @@ class Learnt:
         )
         everywhere = mesh_lib.replicated(mesh)
         abstract = self._initial_shapes
+        params["weights"] = jax.tree.map(
+            lambda _: everywhere, abstract.params["weights"]
+        )
         return TrainState(
             step=everywhere,  # pyright: ignore[reportArgumentType] - a tree of shardings
             params=params,
@@ -156,6 +180,7 @@ class Learnt:
                 transform_non_params=lambda _: everywhere,
             ),
             teacher=self.moving(params, variables),
+            memory=jax.tree.map(lambda _: everywhere, abstract.memory),
         )
 
     def create(

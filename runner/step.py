@@ -97,6 +97,7 @@ class TrainStep:
                 batch,
                 state.step,
                 teacher=Taught(fixed=fixed, moving=state.teacher),
+                memory=state.memory,
             )
 
     def update(
@@ -113,6 +114,7 @@ class TrainStep:
             variables=state.variables,
             opt_state=opt_state,
             teacher=state.teacher,
+            memory=found.memory,
         )
         following = dataclasses.replace(
             following, teacher=self.learnt.advanced(following)
@@ -137,8 +139,15 @@ class TrainStep:
         )
         if rate is not None:
             scalars["optimizer/learning_rate"] = rate
-        for term in self.objective.terms:
-            scalars[f"weights/{term.name}"] = term.weight_at(state.step)
+        for name, weight in found.weights.items():
+            scalars[f"weights/{name}"] = weight
+        for name, worth in found.worth.items():
+            scalars[f"contributions/{name}"] = worth.contribution
+            scalars[f"shares/{name}"] = worth.share
+            if name not in found.terms:
+                scalars[f"learning/{name}"] = worth.value
+        for name, mean in found.token_weights.items():
+            scalars[f"token_weights/{name}"] = mean
         if found.expert_load is not None:
             for name, value in experts.summary(found.expert_load).items():
                 scalars[f"moe/{name}"] = value

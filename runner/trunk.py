@@ -21,8 +21,9 @@ class Trunk:
     """A microbatch after its trunk, every array `[*b ...]`.
 
     tokens:    what is differentiated: hidden, and the intermediates that can be.
-    constants: what is not: batch, masks by term, integer intermediates, what the
-               teacher has for each token.
+    constants: what is not: batch, masks by term, token weights by term where they are
+               made beforehand, integer intermediates, what the teacher has for each
+               token.
     pullback:  cotangents of `tokens` to those of the student's parameters.
     """
 
@@ -31,6 +32,11 @@ class Trunk:
     pullback: Callable[[Tree], tuple[Tree]]
     head: Head
     lesson: Lesson | None
+
+    def reweighted(self, weights: Tree) -> "Trunk":
+        """With token weights `[*b]` by term."""
+        constants = {**self.constants, "reweighted": weights}
+        return dataclasses.replace(self, constants=constants)
 
     @property
     def intermediates(self) -> dict[str, jax.Array]:
@@ -66,6 +72,7 @@ def forward(
         constants={
             "batch": _tokenwise(batch),
             "masks": masks,
+            "reweighted": {},
             "intermediates": integers,
             "teacher": {} if lesson is None else lesson.tokens,
         },

@@ -160,7 +160,8 @@ def test_a_schedule_is_a_function_of_the_step():
         loss=losses.CrossEntropy(),
         weight=optax.linear_schedule(0.0, 1.0, 10),
     )
-    np.testing.assert_allclose(term.weight_at(jnp.int32(5)), 0.5)
+    found = losses.weights.scheduled(term.weight, jnp.int32(5))
+    np.testing.assert_allclose(found, 0.5)
 
 
 def test_token_weights_multiply_totals_and_never_counts():
