@@ -10,6 +10,7 @@ from losses import routers
 from losses.base import Loss, Outputs, PerToken
 from losses.divergence import check_temperature
 from losses.kl import kl
+from losses.layer_maps import check_pairs
 
 LOGITS = "router_logits"
 
@@ -43,7 +44,7 @@ class RouterDistillation(Loss):
     def __post_init__(self):
         check_temperature(self.temperature)
         if self.layers is not None:
-            _check_pairs(self.layers)
+            check_pairs(self.layers)
 
     @property
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
@@ -91,18 +92,3 @@ class RouterDistillation(Loss):
                     f"teacher {theirs}; {remedy}"
                 )
         return student, teacher
-
-
-def _check_pairs(layers: Sequence[tuple[int, int]]) -> None:
-    whole = [
-        len(pair) == 2 and all(type(x) is int and x >= 0 for x in pair)
-        for pair in layers
-    ]
-    if not whole or not all(whole):
-        raise ValueError(
-            "layers must be pairs (student's layer, teacher's layer) from 0, such as "
-            f"((0, 1), (1, 3)), got {layers!r}"
-        )
-    ours = [i for i, _ in layers]
-    if len(set(ours)) < len(ours):
-        raise ValueError(f"layers names a student's layer twice, got {layers!r}")

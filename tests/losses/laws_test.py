@@ -8,12 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.test_util import check_grads
 
 import losses
 
 VOCABULARY, LAYERS, EXPERTS, CHOSEN = 7, 2, 4, 2
 BEST, DRAWS, TEMPERATURES = 3, 6, (1.0, 2.0)
+BY_LAYER = {
+    "hidden/0": (4,),
+    "teacher/hidden/1": (4,),
+    "attention/0": (2, 5),
+    "teacher/attention/1": (2, 5),
+    "queries/0": (2, 3),
+    "teacher/queries/1": (3, 2),
+}
+"""Intermediates of one layer each: what follows the token axes."""
+
+PAIRS = ((0, 1),)
 
 
 class Row(NamedTuple):
@@ -32,6 +44,20 @@ LOSSES = {
     "load_balance_pooled": Row(losses.LoadBalance(layers="pooled")),
     "sequence_load_balance": Row(losses.SequenceLoadBalance(layers="sum")),
     "router_distillation": Row(losses.RouterDistillation(temperature=2.0)),
+    "feature_mse": Row(losses.FeatureMse(layers=PAIRS)),
+    "feature_cosine": Row(losses.FeatureCosine(layers=PAIRS)),
+    "projected": Row(
+        losses.Projected(
+            loss=losses.FeatureMse(layers=PAIRS),
+            student_dim=4,
+            teacher_dim=4,
+            rngs=nnx.Rngs(0),
+        )
+    ),
+    "cka": Row(losses.Cka(layers=PAIRS)),
+    "attention_kl": Row(losses.AttentionKl(layers=PAIRS)),
+    "attention_mse": Row(losses.AttentionMse(layers=PAIRS)),
+    "relations": Row(losses.Relations(layers=PAIRS, of="queries", heads=3)),
     "confidence_penalty": Row(losses.ConfidencePenalty()),
     "logit_mse": Row(losses.LogitMse()),
     "forward_kl": Row(losses.ForwardKl(temperature=2.0)),
@@ -106,7 +132,10 @@ def arrays(shape=(3, 5), *, seed=0, scale=1.0):
     }
     teacher = jnp.asarray(draw(size=(*shape, VOCABULARY)), jnp.float32)
     routed = jnp.asarray(draw(size=(*shape, LAYERS, EXPERTS)), jnp.float32)
-    return floats | {"teacher/logits": teacher, "teacher/router_logits": routed}, fixed
+    floats |= {"teacher/logits": teacher, "teacher/router_logits": routed}
+    for path, features in BY_LAYER.items():
+        floats[path] = jnp.asarray(draw(size=(*shape, *features)), jnp.float32)
+    return floats, fixed
 
 
 def teacher(gives, logits, draws):
@@ -130,18 +159,23 @@ def teacher(gives, logits, draws):
 
 
 def outputs(row, floats, fixed):
+    ours, theirs = ({}, {})
+    for path, x in floats.items():
+        if path.startswith("teacher/"):
+            theirs[path.removeprefix("teacher/")] = jax.lax.stop_gradient(x)
+        else:
+            ours[path] = x
+    logits, teacher_logits = ours.pop("logits"), theirs.pop("logits")
     return losses.Outputs(
-        batch={"targets": fixed["targets"], "mask": fixed["mask"]},
-        logits=floats["logits"],
-        intermediates={
-            "router_logits": floats["router_logits"],
-            "router_assignments": fixed["router_assignments"],
+        batch={
+            "targets": fixed["targets"],
+            "mask": fixed["mask"],
+            "segment_ids": jnp.ones_like(fixed["targets"]),
         },
+        logits=logits,
+        intermediates=ours | {"router_assignments": fixed["router_assignments"]},
         teacher=dataclasses.replace(
-            teacher(row.teacher, floats["teacher/logits"], fixed["draws"]),
-            intermediates=jax.lax.stop_gradient(
-                {"router_logits": floats["teacher/router_logits"]}
-            ),
+            teacher(row.teacher, teacher_logits, fixed["draws"]), intermediates=theirs
         ),
     )
 
@@ -195,7 +229,7 @@ def test_masked_tokens_count_nothing_and_get_exactly_zero_gradient(row, poison):
 
 @every_loss
 def test_blocks_of_tokens_sum_to_the_whole(row):
-    floats, fixed = arrays((12,))
+    floats, fixed = arrays((12,) if row.loss.scope == "token" else (12, 3))
     term = losses.LossTerm(name="term", loss=row.loss)
     whole = outputs(row, floats, fixed)
     masks = {"term": fixed["mask"]}
@@ -250,6 +284,6 @@ def test_gradient_agrees_with_finite_differences(row):
 def test_reads_only_what_it_needs(row):
     floats, fixed = arrays()
     for name in floats:
-        changed = floats | {name: floats[name] * 2.0 + 1.0}
+        changed = floats | {name: jnp.sin(2.0 * floats[name] + 1.0)}
         difference = float(total(row, changed, fixed) - total(row, floats, fixed))
         assert (difference != 0.0) == (name in row.loss.needs), name
