@@ -1,6 +1,7 @@
 """Token-choice mixture of experts: every token gets the experts it asks for."""
 
 import functools
+import math
 from typing import ClassVar
 
 import jax
@@ -10,6 +11,7 @@ from jax.sharding import PartitionSpec
 
 from models import grouped, sharding
 from models.base import Configurable
+from models.expert_bias import ExpertBias
 from models.grouped import Activation, Weights
 from models.initializers import FAN_IN, SMALL, Initializer, Scaled
 from models.mlp import ACTIVATIONS, GatedMlp, check_activation, gated_width
@@ -30,6 +32,9 @@ class MoE(Configurable):
         router learns from comparing the chosen experts only.
     num_shared_experts: experts that see every token, with gate 1, run as one `GatedMlp`
         of that many times the width (DeepSeekMoE, arXiv:2401.06066, equation 9).
+    bias_rate: experts are chosen by `p + b`, and after each step b moves by so much
+        towards those that got too few tokens (`ExpertBias`), which balances the load
+        without a loss; gates are still `p`. 0 is no bias.
 
     Intermediates: `router_logits` `[*b expert]` float32, `router_assignments` `[*b k]`.
 
@@ -50,6 +55,7 @@ class MoE(Configurable):
         hidden_dim: int | None = None,
         num_shared_experts: int = 0,
         renormalise: bool = False,
+        bias_rate: float = 0.0,
         activation: str = "silu",
         init: Initializer = FAN_IN,
         router_init: Initializer = SMALL,
@@ -76,6 +82,8 @@ class MoE(Configurable):
                 "renormalise needs experts_per_token of at least 2, got 1: "
                 "every gate would be 1 and the router would learn nothing"
             )
+        if not 0.0 <= bias_rate < math.inf:
+            raise ValueError(f"bias_rate must not be negative, got {bias_rate}")
         self.experts_per_token = experts_per_token
         self.renormalise = renormalise
         self.activation = check_activation(activation)
@@ -98,6 +106,7 @@ class MoE(Configurable):
             axes=("embed", None),
             dtype=param_dtype,
         )
+        self.bias = ExpertBias.zeros(num_experts, rate=bias_rate) if bias_rate else None
         self.gate = kernel(init, dim, hidden_dim, ("embed", "mlp"))
         self.up = kernel(init, dim, hidden_dim, ("embed", "mlp"))
         self.down = kernel(
@@ -133,10 +142,15 @@ class MoE(Configurable):
         return y, {"router_logits": logits, "router_assignments": chosen}
 
     def route(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Logits `[*b expert]`, gates `[*b k]` and experts `[*b k]`, best first."""
+        """Logits `[*b expert]`, gates and experts `[*b k]`, the first choice first."""
         router = self.router[...].astype(jnp.float32)
         logits = jnp.einsum("...d,de->...e", x.astype(jnp.float32), router)
-        gates, chosen = jax.lax.top_k(jax.nn.softmax(logits), self.experts_per_token)
+        scores = jax.nn.softmax(logits)
+        gates, chosen = jax.lax.top_k(scores, self.experts_per_token)
+        if self.bias is not None:
+            biased = scores + jnp.broadcast_to(self.bias[...], scores.shape)
+            _, chosen = jax.lax.top_k(biased, self.experts_per_token)
+            gates = jnp.take_along_axis(scores, chosen, axis=-1)
         if self.renormalise:
             gates = gates / jnp.sum(gates, axis=-1, keepdims=True)
         return logits, gates, chosen

@@ -24,12 +24,16 @@ def summary(load: jax.Array) -> dict[str, jax.Array]:
     """Scalars for the log, from a `load` `[layer expert]`.
 
     load_entropy:   entropy of the load over `log E`, mean over layers; 1 is balanced.
+    load_violation: `max_e load / mean load - 1`, mean over layers; 0 is balanced
+                    ("MaxVio", Wang et al. 2024, arXiv:2408.15664).
     unused_experts: experts that no token chose, summed over layers. None is dropped
                     for want of room: routing here has no capacity.
     """
+    experts = load.shape[-1]
     share = load / jnp.maximum(jnp.sum(load, axis=-1, keepdims=True), 1.0)
     entropy = jnp.sum(jax.scipy.special.entr(share), axis=-1)
     return {
-        "load_entropy": jnp.mean(entropy) / jnp.log(load.shape[-1]),
+        "load_entropy": jnp.mean(entropy) / jnp.log(experts),
+        "load_violation": jnp.mean(jnp.max(share, axis=-1)) * experts - 1.0,
         "unused_experts": jnp.sum(load == 0, dtype=jnp.float32),
     }

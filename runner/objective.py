@@ -54,6 +54,7 @@ class Gradients:
     token_weights: by term, the mean over its tokens, where they are a reweighting's.
     memory:        as `TrainState.memory`, after this batch.
     expert_load:   `[layer expert]` tokens per expert, or None without experts.
+    teacher_load:  the teacher's, or None where it shows none.
     """
 
     params: Tree
@@ -64,6 +65,7 @@ class Gradients:
     token_weights: Mapping[str, jax.Array]
     memory: Tree
     expert_load: jax.Array | None
+    teacher_load: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,8 @@ class Objective:
         check_teacher(self.terms, teacher)
         check_scope(self.terms, mesh=mesh, microbatches=config.step.microbatches)
         self.has_experts = offered >= experts.NEEDS
+        taught = frozenset() if teacher is None else teacher.offers()
+        self.teacher_routers = experts.NEEDS if taught >= experts.NEEDS else frozenset()
         self.capture = capture(self.terms) | (experts.NEEDS & offered)
         self.head_pass = HeadPass(
             learnt,
@@ -188,6 +192,7 @@ class Objective:
             ),
             memory={"weights": weighed.memory, "tokens": known.tokens},
             expert_load=summed.get("expert_load"),
+            teacher_load=summed.get("teacher_load"),
         )
 
     def known(
@@ -277,7 +282,7 @@ class Objective:
                 teacher.fixed,
                 teacher.moving,
                 batch,
-                capture=capture_of_teacher(self.terms),
+                capture=capture_of_teacher(self.terms) | self.teacher_routers,
                 logits=wants_teacher_logits(self.terms),
             )
         return forward(
@@ -302,6 +307,10 @@ class Objective:
         if self.has_experts:
             sums["expert_load"] = experts.load(
                 trunk.intermediates, trunk.constants["batch"]
+            )
+        if self.teacher_routers:
+            sums["teacher_load"] = experts.load(
+                trunk.constants["teacher"]["intermediates"], trunk.constants["batch"]
             )
         return sums
 

@@ -12,7 +12,7 @@ from clu import metrics as clu_metrics
 
 from models import sharding
 from models.base import Batch
-from runner import experts, runtime
+from runner import expert_bias, experts, runtime
 from runner.head_plan import Plan
 from runner.objective import Gradients, Objective, Taught
 from runner.state import Learnt, TrainState
@@ -111,7 +111,9 @@ class TrainStep:
         following = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            variables=state.variables,
+            variables=expert_bias.advanced(
+                self.learnt, state.variables, found.expert_load
+            ),
             opt_state=opt_state,
             teacher=state.teacher,
             memory=found.memory,
@@ -151,6 +153,9 @@ class TrainStep:
         if found.expert_load is not None:
             for name, value in experts.summary(found.expert_load).items():
                 scalars[f"moe/{name}"] = value
+        if found.teacher_load is not None:
+            for name, value in experts.summary(found.teacher_load).items():
+                scalars[f"moe/teacher_{name}"] = value
         averages: dict[str, clu_metrics.Metric] = {
             f"learning/{name}": x for name, x in found.terms.items()
         }

@@ -28,3 +28,9 @@ def test_a_collapsed_load_has_entropy_zero():
 def test_half_the_experts_used_evenly():
     found = experts.summary(jnp.array([[6.0, 6.0, 0.0, 0.0]]))
     np.testing.assert_allclose(found["load_entropy"], 0.5, rtol=1e-6)
+
+
+def test_the_violation_is_how_far_the_fullest_expert_is_above_the_mean():
+    """Layers of 1.0 and 0.5 above a mean of 4."""
+    found = experts.summary(jnp.array([[8.0, 4.0, 4.0, 0.0], [6.0, 4.0, 4.0, 2.0]]))
+    np.testing.assert_allclose(found["load_violation"], 0.75, rtol=1e-6)
