@@ -7,9 +7,11 @@ from runner.graph import base, describe
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def changes(old, new, fiddler=""):
-    """Lines from `configs/old.py` to `configs/new.py`, the latter after `fiddler`."""
-    before, _ = base.read(str(CONFIGS / f"{old}.py"))
+def changes(old, new, fiddler="", *, of_old=""):
+    """Lines from `configs/old.py` to `configs/new.py`, each after its fiddler."""
+    before, module = base.read(str(CONFIGS / f"{old}.py"))
+    if of_old:
+        getattr(module, of_old)(before)
     after, module = base.read(str(CONFIGS / f"{new}.py"))
     if fiddler:
         getattr(module, fiddler)(after)
@@ -58,3 +60,28 @@ def test_labels_alone_are_the_same_experiment_without_the_teacher_and_its_term()
         "teacher.records",
         "teacher.teacher",
     }
+
+
+def test_distill_features_only_adds_two_terms_to_distill_with_a_live_teacher():
+    assert changes("distill", "distill_features", of_old="online") == [
+        "- losses: [ce, kd, z_loss, router_z, load_balance]",
+        "+ losses: [ce, kd, features, value_relations, z_loss, router_z, load_balance]",
+        "+ losses.features: losses.LossTerm",
+        "+ losses.features.loss: partial(losses.Projected)",
+        "+ losses.features.loss.loss: losses.FeatureCosine",
+        "+ losses.features.loss.loss.layers: ((1, 1), (3, 3))",
+        "+ losses.features.loss.loss.of: 'hidden'",
+        "+ losses.features.loss.student_dim: 192",
+        "+ losses.features.loss.teacher_dim: 192",
+        "+ losses.features.mask: losses.token_mask",
+        "+ losses.features.token_weight: None",
+        "+ losses.features.weight: 1.0",
+        "+ losses.value_relations: losses.LossTerm",
+        "+ losses.value_relations.loss: losses.Relations",
+        "+ losses.value_relations.loss.heads: 4",
+        "+ losses.value_relations.loss.layers: ((3, 3),)",
+        "+ losses.value_relations.loss.of: 'values'",
+        "+ losses.value_relations.mask: losses.token_mask",
+        "+ losses.value_relations.token_weight: None",
+        "+ losses.value_relations.weight: 1.0",
+    ]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fiddle import selectors
 
+import losses
 from runner import bindings, data, workdir
 from runner.flags import Flag
 from runner.graph import base, build, overrides
@@ -56,6 +57,9 @@ class World:
         selectors.select(cfg, data.Part).set(num_rows=16)
         selectors.select(cfg, OnlineTeacher).set(checkpoint=str(self.folder / "dense"))
         selectors.select(cfg, OfflineTeacher).set(records=str(self.folder / "records"))
+        for over_layers in (losses.FeatureCosine, losses.Relations):
+            selectors.select(cfg, over_layers).set(layers=((0, 0),))
+        selectors.select(cfg, losses.Projected).set(student_dim=32, teacher_dim=32)
         for evaluation in getattr(cfg, "evaluations", ()):
             evaluation.batch_size = 8
         return cfg
