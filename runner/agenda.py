@@ -46,7 +46,10 @@ class Agenda:
             "start": start,
             "last": last,
         }
-        tokens: dict[str, Any] = {"tokens_per_step": prepared.tokens_per_step}
+        pace: dict[str, Any] = {
+            "unit": prepared.dataset.unit,
+            "units_per_step": prepared.targets_per_step,
+        }
         terms = [term.name for term in groups.leaves(prepared.experiment.losses)]
         self._observers = [
             actions.StopOnNan(terms=terms, writer=self._writer, start=start),
@@ -55,9 +58,9 @@ class Agenda:
                 every=config.log_every,
                 **_utilisation(prepared),
                 **clock,
-                **tokens,
+                **pace,
             ),
-            actions.Progress(terminal, **clock, **tokens),
+            actions.Progress(terminal, **clock, **pace),
         ]
 
         self.evaluate = actions.Evaluate(

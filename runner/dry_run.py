@@ -42,9 +42,10 @@ def machine(prepared: Prepared) -> Iterator[str]:
 
 def batch(prepared: Prepared) -> Iterator[str]:
     """The global batch and how it is cut."""
-    rows, length = prepared.experiment.batch_size, prepared.dataset.sequence_length
-    step = prepared.config.step
-    yield f"batch       {rows} sequences x {length} = {rows * length:,} tokens per step"
+    rows, length = prepared.experiment.batch_size, prepared.dataset.targets_per_row
+    step, unit = prepared.config.step, prepared.dataset.unit
+    cut = f"{rows} sequences x {length} = " if length > 1 else ""
+    yield f"batch       {cut}{rows * length:,} {unit}s per step"
     yield (
         f"            microbatches {step.microbatches}, remat {step.remat}, "
         f"head {prepared.step.head_plan(prepared.abstract_batch())}"
@@ -96,11 +97,10 @@ def cost(prepared: Prepared) -> Iterator[str]:
     """FLOPs from the jaxpr, memory from the compiler."""
     arguments = prepared.abstract_arguments()
     count = prepared.flops_per_step()
-    tokens = prepared.tokens_per_step
-    per_token = f"{count // tokens:,} a token"
+    each = f"{count // prepared.targets_per_step:,} per {prepared.dataset.unit}"
     bound = flops.is_lower_bound(prepared.step.compiled, *arguments)
     least = "at least " if bound else ""
-    yield f"FLOPs       {least}{quantity(count)} in matmuls per step, {per_token}"
+    yield f"FLOPs       {least}{quantity(count)} in matmuls per step, {each}"
     peak = flops.peak(jax.devices()[0])
     if peak is not None:
         yield f"            {quantity(peak * jax.device_count())} per second at peak"

@@ -28,12 +28,12 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The student's next-token predictions on some data.
+    """The student's predictions on some data: of next tokens, of the classes of images.
 
-    loss:              nats per token, `-log q(y)`.
+    loss:              nats per target, `-log q(y)`.
     perplexity:        its exponential.
-    bits_per_byte:     of the text that the targets stand for.
-    accuracy:          share of tokens whose most probable token is the target.
+    bits_per_byte:     of the text that the targets stand for, where they do.
+    accuracy:          share of targets that are the most probable output.
     calibration_error: `Σ_b n_b/N |accuracy_b - confidence_b|` over 15 equal bins of the
                        top probability (Guo et al. 2017, arXiv:1706.04599, eq. 3).
 

@@ -31,7 +31,7 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
     prepared = prepare(experiment)
     workdir.record_start()
     workdir.record_data(prepared.describe_data())
-    workdir.record_tokenizer(prepared.dataset.vocabulary.tokenizer.to_str())
+    workdir.record_vocabulary(prepared.dataset.vocabulary.files())
     keep = prepared.config.loop.keep_checkpoints
     with Stop() as stop, Checkpoints(workdir.checkpoints, keep=keep) as checkpoints:
         state = prepared.restored(checkpoints)

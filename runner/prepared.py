@@ -35,9 +35,9 @@ class Prepared:
     evaluators: dict[str, Evaluator]
 
     @property
-    def tokens_per_step(self) -> int:
-        """Positions in a global batch, padding included."""
-        return self.experiment.batch_size * self.dataset.sequence_length
+    def targets_per_step(self) -> int:
+        """Targets in a global batch (tokens, images), padding included."""
+        return self.experiment.batch_size * self.dataset.targets_per_row
 
     def describe_data(self) -> dict[str, Any]:
         """The fingerprints of all data, for the work directory."""
@@ -118,7 +118,7 @@ def prepare(
         name = f"evaluations.{evaluation.name}.batch_size"
         check_batch(name, evaluation.batch_size, mesh)
     dataset = experiment.train_data.load(cache=config.input.cache)
-    check_vocabulary(learnt, dataset)
+    check_data(learnt, dataset)
     check_tables(learnt.abstract_terms(), len(dataset))
     teacher = None
     if experiment.teacher is not None:
@@ -172,15 +172,19 @@ def check_batch(
         )
 
 
-def check_vocabulary(learnt: Learnt, dataset: data.Dataset) -> None:
-    """Refuse a student with fewer outputs than the data has tokens.
+def check_data(learnt: Learnt, dataset: data.Dataset) -> None:
+    """Refuse data that the student cannot read, or has too few outputs for.
 
     Raises:
-      UserError: naming both numbers.
+      UserError: with the shapes, or both numbers.
     """
-    outputs, size = learnt.abstract_student().num_outputs, dataset.vocabulary.size
-    if outputs < size:
+    student, labels = learnt.abstract_student(), dataset.vocabulary
+    try:
+        student.check_batch(dataset.rows(np.zeros(1, np.int64)))
+    except ValueError as error:
+        raise UserError(f"student: {error}") from None
+    if student.num_outputs < labels.size:
         raise UserError(
-            f"student: {outputs} outputs for a tokenizer of {size} tokens; "
-            f"give the student vocab_size={size}"
+            f"student: {student.num_outputs} outputs for {labels.said}; "
+            f"give the student {labels.student_field}"
         )

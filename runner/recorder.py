@@ -14,6 +14,7 @@ from models.base import Batch
 from runner import data, head_plan, runtime
 from runner import mesh as mesh_lib
 from runner.blocks import Blocks
+from runner.data.labels import require_tokens
 from runner.errors import UserError
 from runner.records import format as record_format
 from runner.records import manifest, shards
@@ -40,6 +41,8 @@ class Recorder:
         self._mesh = mesh_lib.make(config.mesh)
         check_batch("batch_size", job.batch_size, self._mesh)
         self.dataset = job.data.load(cache=config.input.cache)
+        require_tokens(self.dataset.vocabulary)
+        assert isinstance(self.dataset, data.PackedText)
         self._vocabulary = self.dataset.vocabulary
         self._teacher = job.teacher.load(
             Setting(

@@ -8,6 +8,7 @@ import numpy as np
 
 from models import Transformer
 from models.generate import generate
+from runner import data
 from runner.actions import Sample
 from runner.prepared import Prepared
 from runner.state import TrainState
@@ -23,37 +24,36 @@ class Sampler:
     they have learnt.
 
     The rows are the first evaluation's (without one, the training data's). A student
-    that is no `Transformer` does not write.
+    that is no `Transformer` does not write, and none writes of images.
     """
 
     def __init__(self, prepared: Prepared):
         self._learnt = prepared.learnt
         evaluators = list(prepared.evaluators.values())
         dataset = evaluators[0].dataset if evaluators else prepared.dataset
-        self._vocabulary = dataset.vocabulary
-        rows = range(min(PROMPTS, len(dataset)))
-        self._prompts = np.stack(
-            [dataset[row]["tokens"][:PROMPT_TOKENS] for row in rows]
-        )
+        self._text = dataset if isinstance(dataset, data.PackedText) else None
+        rows = range(min(PROMPTS, len(dataset)) if self._text else 0)
+        self._prompts = [dataset[row]["tokens"][:PROMPT_TOKENS] for row in rows]
 
     def __call__(self, state: TrainState) -> Sequence[Sample]:
         """Texts that the state's student makes of the prompts."""
         student: Any = self._learnt.student(
             state.params["student"], state.variables["student"]
         )
-        if not isinstance(student, Transformer):
+        if self._text is None or not isinstance(student, Transformer):
             return []
+        decode = self._text.vocabulary.decode
         new = generate(
             student,
-            self._prompts,
+            np.stack(self._prompts),
             num_tokens=NEW_TOKENS,
             temperature=TEMPERATURE,
             key=jax.random.key(0),
         )
         return [
             Sample(
-                prompt=self._vocabulary.decode(prompt),
-                text=self._vocabulary.decode(np.asarray(tokens)),
+                prompt=decode(prompt),
+                text=decode(np.asarray(tokens)),
             )
             for prompt, tokens in zip(self._prompts, new, strict=True)
         ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from runner import data, files, report, writers
+from runner import files, report, writers
 from runner.agenda import Agenda
 from runner.prepared import Prepared
 from runner.progress import Terminal
@@ -49,9 +49,7 @@ def result(
         for name, evaluator in list(prepared.evaluators.items())[:1]
         for row in [
             *untrained(workdir, name),
-            *map(
-                dataclasses.asdict, data.baselines(prepared.dataset, evaluator.dataset)
-            ),
+            *map(dataclasses.asdict, prepared.dataset.baselines(evaluator.dataset)),
         ]
     ]
     samples = agenda.samples.latest or Sampler(prepared)(state)
@@ -72,5 +70,6 @@ def untrained(workdir: Workdir, evaluation: str) -> list[dict[str, Any]]:
             "name": "untrained",
             "nats_per_token": first[f"{evaluation}/loss"],
             "bits_per_byte": first.get(f"{evaluation}/bits_per_byte"),
+            "accuracy": first.get(f"{evaluation}/accuracy"),
         }
     ]

@@ -96,11 +96,12 @@ class Workdir:
                 "Give the new data another --workdir, or bring the old data back."
             )
 
-    def record_tokenizer(self, definition: str) -> None:
-        """Write the data's `tokenizer.json`: a student may teach later."""
-        path = self.path / "tokenizer.json"
-        if self.writes and not path.exists():
-            files.write_atomic(path, definition)
+    def record_vocabulary(self, contents: Mapping[str, str]) -> None:
+        """Write its `tokenizer.json`, if it has one: a student may teach later."""
+        for name, definition in contents.items():
+            path = self.path / name
+            if self.writes and not path.exists():
+                files.write_atomic(path, definition)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from flax import nnx
 from models import sharding
 from models.base import REMAT, Batch, Trunk, check_capture, check_remat
 from models.initializers import SMALL, FanIn, Initializer
-from models.norms import GroupNorm
+from models.norms import GroupNorm, RmsNorm
 from models.tags import DType, ParamDType
 from models.vision.images import Classifier, check_fields, standardised
 
@@ -64,7 +64,7 @@ class Convolution(nnx.Module):
 
 
 class ConvNet(Classifier):
-    """Stages of 3 x 3 convolutions, the mean over all places, a linear head.
+    """Stages of 3 x 3 convolutions, the mean over all places, RMSNorm, a linear head.
 
     A stage begins with a convolution that changes the width, and from the second stage
     on halves both sides; `depth - 1` residual ones follow. Each is normalised by
@@ -79,7 +79,7 @@ class ConvNet(Classifier):
     Kernels are spread over `fsdp` alone: along `tensor` there is a copy a device.
 
     Intermediates: `hidden/i` `[b widths[i]]`, the mean over places of stage `i`'s
-    output; the last one is what the head reads.
+    output, before the norm.
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class ConvNet(Classifier):
                 zip((channels, *widths), widths, strict=False)
             )
         )
+        self.norm = RmsNorm(dim=widths[-1], param_dtype=param_dtype, rngs=rngs)
         self.output = sharding.parameter(
             head_init,
             rngs,
@@ -165,7 +166,7 @@ class ConvNet(Classifier):
             x = wrap(_run)(stage, x)
             pooled.append(jnp.mean(x, axis=(1, 2)))
         captured = {path: pooled[int(path.split("/")[1])] for path in sorted(capture)}
-        return Trunk(hidden=pooled[-1], intermediates=captured)
+        return Trunk(hidden=self.norm(pooled[-1]), intermediates=captured)
 
     def offers(self) -> frozenset[str]:
         """`hidden/0` and on: a stage each, every one of its own width."""

@@ -16,7 +16,9 @@ Metrics = Mapping[str, float]
 class Log(Action):
     """Writes the metrics of a due step, with the speed since the last due step.
 
-    `speed/steps_per_second` and `speed/tokens_per_second` leave out what the stopwatch
+    unit: what has one target, `"token"`; `units_per_step` of them are in a batch.
+
+    `speed/steps_per_second` and `speed/{unit}s_per_second` leave out what the stopwatch
     was paused for, and the first step seen (it was compiled). `speed/mfu` is
     `flops_per_step · steps_per_second / peak_flops`, a fraction of one;
     `speed/waiting_for_data` is the share of the same time that the stopwatch was under
@@ -31,14 +33,15 @@ class Log(Action):
         last: int,
         start: int = 0,
         stopwatch: progress.Stopwatch,
-        tokens_per_step: float,
+        unit: str,
+        units_per_step: float,
         flops_per_step: float | None = None,
         peak_flops: float | None = None,
     ):
         super().__init__(self._write, every=every, last=last, start=start)
         self._writer = writer
         self._stopwatch = stopwatch
-        self._scales = {"steps": 1.0, "tokens": tokens_per_step}
+        self._scales = {"steps": 1.0, f"{unit}s": units_per_step}
         if flops_per_step and peak_flops:
             self._scales["mfu"] = flops_per_step / peak_flops
         # Where it began: step, seconds, seconds waited.
@@ -81,7 +84,8 @@ class Progress(Action):
         last: int,
         start: int = 0,
         stopwatch: progress.Stopwatch,
-        tokens_per_step: float,
+        unit: str,
+        units_per_step: float,
         values: Mapping[str, str] | None = None,
         plain_seconds: float = 10.0,
         now: Callable[[], float] = time.monotonic,
@@ -90,7 +94,7 @@ class Progress(Action):
         self._terminal = terminal
         self._last_step = last
         self._stopwatch = stopwatch
-        self._tokens_per_step = tokens_per_step
+        self._unit, self._units_per_step = unit, units_per_step
         self._values = values or {"loss": "learning/total"}
         self._seconds = 0.1 if terminal.live else plain_seconds
         self._now = now
@@ -122,7 +126,7 @@ class Progress(Action):
     def _speed(self, rate: float | None) -> str:
         if rate is None:
             return ""
-        return f"{progress.quantity(rate * self._tokens_per_step)} tokens/s"
+        return f"{progress.quantity(rate * self._units_per_step)} {self._unit}s/s"
 
     def _time_left(self, step: int, wall: float) -> str:
         """From the pace so far, pauses included: it is the user's time."""

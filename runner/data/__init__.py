@@ -1,4 +1,4 @@
-"""Data: documents, tokenizers, packed rows, batches on the devices.
+"""Data: documents, tokenizers, packed rows, images; batches on the devices.
 
     source = TokenizedText(
         documents=PythonLibrary(split="train"),
@@ -17,11 +17,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.data.baseline import Baseline, baselines
+    from runner.data.baseline import Baseline
     from runner.data.dataset import Dataset
+    from runner.data.digits import Digits, Partition
     from runner.data.documents import Document, Documents, JsonLines, TextFiles
     from runner.data.gguf_tokenizer import GgufTokenizer
+    from runner.data.idx import IdxFolder, IdxImages
+    from runner.data.images import Images
+    from runner.data.labels import Classes, Labels
     from runner.data.library_text import python_library_text
+    from runner.data.packed_text import PackedText
     from runner.data.pipeline import (
         Batches,
         batches,
@@ -38,13 +43,21 @@ _HOMES = {
     "Baseline": "baseline",
     "Batches": "pipeline",
     "ByteBpe": "tokenizer",
+    "Classes": "labels",
     "DataSource": "source",
     "Dataset": "dataset",
+    "Digits": "digits",
     "Document": "documents",
     "Documents": "documents",
     "GgufTokenizer": "gguf_tokenizer",
+    "IdxFolder": "idx",
+    "IdxImages": "idx",
+    "Images": "images",
     "JsonLines": "documents",
+    "Labels": "labels",
+    "PackedText": "packed_text",
     "Part": "source",
+    "Partition": "digits",
     "PythonLibrary": "python_library",
     "TextFiles": "documents",
     "TokenRecords": "token_records",
@@ -52,7 +65,6 @@ _HOMES = {
     "TokenizerFile": "tokenizer",
     "TokenizerSource": "tokenizer",
     "Vocabulary": "vocabulary",
-    "baselines": "baseline",
     "batches": "pipeline",
     "evaluation_batches": "pipeline",
     "numbered_batches": "pipeline",
@@ -63,13 +75,21 @@ __all__ = [
     "Baseline",
     "Batches",
     "ByteBpe",
+    "Classes",
     "DataSource",
     "Dataset",
+    "Digits",
     "Document",
     "Documents",
     "GgufTokenizer",
+    "IdxFolder",
+    "IdxImages",
+    "Images",
     "JsonLines",
+    "Labels",
+    "PackedText",
     "Part",
+    "Partition",
     "PythonLibrary",
     "TextFiles",
     "TokenRecords",
@@ -77,7 +97,6 @@ __all__ = [
     "TokenizerFile",
     "TokenizerSource",
     "Vocabulary",
-    "baselines",
     "batches",
     "evaluation_batches",
     "numbered_batches",

@@ -1,53 +1,77 @@
 """What a data source loads: rows by number, and what they were made from."""
 
+import abc
 import dataclasses
-import functools
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from runner.data.packing import Packing
-from runner.data.tokens import Tokens
-from runner.data.vocabulary import Vocabulary
+from runner.data.labels import Labels
 from runner.errors import UserError
 
-FORMAT = 1  # of rows; a change of the packing is a new number
+if TYPE_CHECKING:
+    from runner.data.baseline import Baseline
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
-    """Rows of `sequence_length` positions, cut from documents; see `packing`.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset(abc.ABC):
+    """Rows of arrays, each with targets: ids of a `vocabulary`, tokens or classes.
 
-    documents:   digest of the documents' names and contents.
-    read:        the texts again, one a document, for baselines over bytes.
-    description: what else `describe` is to say.
-    chosen:      numbers of the packing's rows that are rows here; None for all.
+    A row holds `targets` and `mask` (both `[*b]`, without the axis of rows: `[T]` of
+    tokens, `[]` of an image) and `segment_ids` alike, 0 at padding; what else, a model
+    says by `Model.reads`.
+
+    vocabulary: what targets stand for.
+    chosen:     numbers of those of all rows that are rows here; None for all.
+    unit:       what has one target: "token", "image".
     """
 
-    packing: Packing
-    vocabulary: Vocabulary
-    documents: str
-    read: Callable[[], Iterable[str]]
-    description: Mapping[str, Any]
+    vocabulary: Labels
     chosen: np.ndarray | None = None
+
+    unit: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def num_all(self) -> int:
+        """Rows before any are chosen."""
+
+    @property
+    @abc.abstractmethod
+    def targets_per_row(self) -> int:
+        """Targets in a row, padding included."""
+
+    @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits: equal when every row and its meaning is."""
+
+    @abc.abstractmethod
+    def numbered(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """The rows `numbers` `[b]` among all, each array `[b ...]`."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """For the work directory: sizes, fingerprint, vocabulary, origin."""
+
+    def baselines(self, held_out: "Dataset") -> "list[Baseline]":
+        """How well something simple that knows these rows predicts `held_out`."""
+        del held_out
+        return []
 
     def __len__(self) -> int:
         """Rows."""
-        return len(self.packing) if self.chosen is None else len(self.chosen)
+        return self.num_all if self.chosen is None else len(self.chosen)
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
-        """One row: tokens, targets, mask, segment_ids, positions, each `[T]`."""
+        """One row, without the axis of rows."""
         return {name: x[0] for name, x in self.rows(np.array([row])).items()}
 
     def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows `numbers` `[b]`, each array `[b, T]`."""
-        if self.chosen is not None:
-            numbers = self.chosen[numbers]
-        return self.packing.rows(numbers)
+        """The rows `numbers` `[b]`, each array `[b ...]`."""
+        return self.numbered(numbers if self.chosen is None else self.chosen[numbers])
 
-    def part(self, num_rows: int) -> "Dataset":
+    def part(self, num_rows: int) -> Self:
         """`num_rows` of these rows, spread evenly over all of them.
 
         Raises:
@@ -59,83 +83,3 @@ class Dataset:
         if self.chosen is not None:
             chosen = self.chosen[chosen]
         return dataclasses.replace(self, chosen=chosen)
-
-    @property
-    def sequence_length(self) -> int:
-        """Positions in a row."""
-        return self.packing.sequence_length
-
-    def texts(self) -> Iterable[str]:
-        """The documents as text."""
-        return self.read()
-
-    @functools.cached_property
-    def num_bytes(self) -> int:
-        """UTF-8 bytes of all documents, by what their ids stand for."""
-        counts = np.bincount(self.packing.tokens, minlength=self.vocabulary.size)
-        return int(counts @ self.vocabulary.token_bytes.astype(np.int64))
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """32 hexadecimal digits: equal when every row and its meaning is.
-
-        Of the documents (names and contents), the vocabulary, the ids, the sequence
-        length and the format of rows.
-        """
-        hashed = hashlib.blake2b(digest_size=16)
-        hashed.update(
-            f"retort rows {FORMAT} {self.documents} {self.vocabulary.digest} "
-            f"{self.sequence_length} {self.packing.end} ".encode()
-        )
-        hashed.update(self.packing.offsets.data)
-        hashed.update(self.packing.tokens.data)
-        if self.chosen is not None:
-            hashed.update(b" rows " + self.chosen.astype("<i8").tobytes())
-        return hashed.hexdigest()
-
-    def describe(self) -> dict[str, Any]:
-        """For the work directory: sizes, fingerprint, vocabulary, origin."""
-        return {
-            "fingerprint": self.fingerprint,
-            "documents": len(self.packing.offsets) - 1,
-            "bytes": self.num_bytes,
-            "tokens": self.packing.positions,
-            "rows": len(self),
-            "sequence_length": self.sequence_length,
-            "vocabulary": {
-                "size": self.vocabulary.size,
-                "digest": self.vocabulary.digest,
-            },
-            **self.description,
-        }
-
-
-def pack(
-    tokens: Tokens,
-    *,
-    vocabulary: Vocabulary,
-    sequence_length: int,
-    documents: str,
-    read: Callable[[], Iterable[str]],
-    description: Mapping[str, Any],
-) -> Dataset:
-    """The dataset of some documents' ids.
-
-    Raises:
-      UserError: there are none.
-    """
-    if not len(tokens.ids):
-        raise UserError("the data holds no tokens at all")
-    packing = Packing(
-        tokens=tokens.ids,
-        offsets=tokens.offsets,
-        end=vocabulary.end,
-        sequence_length=sequence_length,
-    )
-    return Dataset(
-        packing=packing,
-        vocabulary=vocabulary,
-        documents=documents,
-        read=read,
-        description=description,
-    )

@@ -144,7 +144,9 @@ class _Steps:
 def _read(dataset: Rows, numbers: np.ndarray) -> dict[str, np.ndarray]:
     """Rows and their numbers, `[len(numbers), ...]`; masked where that is negative."""
     rows = dataset.rows(np.maximum(numbers, 0))
-    mask = rows["mask"] & (numbers >= 0)[:, None]
+    real = numbers >= 0
+    mask = rows["mask"]
+    mask = mask & real.reshape(real.shape + (1,) * (mask.ndim - 1))
     return {**rows, "mask": mask, "index": numbers.astype(np.int32)}
 
 

@@ -58,7 +58,7 @@ class TokenizedText(DataSource):
 
     def load(self, *, cache: str = "") -> "Dataset":
         from runner.data import tokens
-        from runner.data.dataset import pack
+        from runner.data.packed_text import pack
 
         vocabulary = self.tokenizer.load(cache=cache)
         made_of = digest(self.documents)

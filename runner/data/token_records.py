@@ -40,7 +40,7 @@ class TokenRecords(DataSource):
 
     def load(self, *, cache: str = "") -> "Dataset":
         from runner.data import tokens
-        from runner.data.dataset import pack
+        from runner.data.packed_text import pack
 
         vocabulary = self.tokenizer.load(cache=cache)
         found = _files(self.files)

@@ -4,20 +4,21 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
+from runner.data.labels import Labels
 from runner.errors import UserError
 
 _BATCH = 256  # documents handed to the library at once; it spreads them over threads
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Vocabulary:
+class Vocabulary(Labels):
     """Ids `0 .. size-1`, the bytes they stand for, and text to ids and back.
 
     pieces:      the bytes of text of each id; special tokens and unused ids have none.
@@ -59,6 +60,17 @@ class Vocabulary:
         """32 hexadecimal digits, of everything that decides how text becomes ids."""
         written = f"{tokenizers.__version__} {self.tokenizer.to_str()}".encode()
         return hashlib.blake2b(written, digest_size=16).hexdigest()
+
+    @property
+    def said(self) -> str:
+        return f"a tokenizer of {self.size} tokens"
+
+    @property
+    def student_field(self) -> str:
+        return f"vocab_size={self.size}"
+
+    def files(self) -> Mapping[str, str]:
+        return {"tokenizer.json": self.tokenizer.to_str()}
 
     def encode(self, text: str) -> np.ndarray:
         """Ids of a text, uint32; the names of special tokens in it are plain text."""

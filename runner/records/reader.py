@@ -15,7 +15,7 @@ from runner.records.record import Malformed, Record, decode, nats, stack
 from runner.records.rows import binding
 
 if TYPE_CHECKING:
-    from runner.data.vocabulary import Vocabulary
+    from runner.data.labels import Labels
 
 PREFIX = "teacher/"
 _RANDOM = "readahead_buffer_size:0,max_parallelism:0"
@@ -84,7 +84,7 @@ class Records:
         """
         self.manifest.check_data(fingerprint, directory=self.directory)
 
-    def check_vocabulary(self, vocabulary: "Vocabulary") -> None:
+    def check_vocabulary(self, vocabulary: "Labels") -> None:
         """Refuse records over other tokens than those of `vocabulary`.
 
         Raises:

@@ -7,11 +7,12 @@ from runner.errors import UserError
 from runner.records.manifest import TOKENIZER, Manifest
 
 if TYPE_CHECKING:
+    from runner.data.labels import Labels
     from runner.data.vocabulary import Vocabulary
 
 
 def check_vocabulary(
-    manifest: Manifest, vocabulary: "Vocabulary", *, directory: Path
+    manifest: Manifest, vocabulary: "Labels", *, directory: Path
 ) -> None:
     """Refuse records over other tokens than those of `vocabulary`.
 
@@ -20,8 +21,9 @@ def check_vocabulary(
     """
     if vocabulary.digest == manifest.origin.vocabulary:
         return
-    from runner.data.vocabulary import differences
+    from runner.data.vocabulary import Vocabulary, differences
 
+    assert isinstance(vocabulary, Vocabulary)  # classes are refused before
     refusal = f"{directory} was recorded with another tokenizer"
     try:
         recorded = recorded_vocabulary(manifest, directory)

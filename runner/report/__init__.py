@@ -40,7 +40,12 @@ def table(workdir: str | Path, *, next_command: str = "") -> str:
       UserError: the directory holds no run.
     """
     loaded = run.load(workdir)
-    lines = [results.text(results.rows(loaded), notes=results.notes(loaded)), ""]
+    lines = [
+        results.text(
+            results.rows(loaded), notes=results.notes(loaded), unit=loaded.unit
+        ),
+        "",
+    ]
     if (page := loaded.workdir / "report.html").exists():
         lines.append(f"  report:   {page}")
     if next_command:

@@ -77,9 +77,14 @@ def rows(entries: Sequence[Entry]) -> list[Row]:
     for one in runs:
         metrics = next(iter(one.run.evaluations.values()), {})
         nats, bits = metrics.get("loss"), metrics.get("bits_per_byte")
-        found.append(Row(one.name, nats, bits, trained=True, entry=one))
+        share = metrics.get("accuracy")
+        row = Row(one.name, nats, bits, trained=True, accuracy=share, entry=one)
+        found.append(row)
     baselines = next((e.run.baselines for e in runs if e.run.baselines), ())
-    found += [Row(b.name, b.nats_per_token, b.bits_per_byte) for b in baselines]
+    found += [
+        Row(b.name, b.nats_per_token, b.bits_per_byte, accuracy=b.accuracy)
+        for b in baselines
+    ]
     return sorted(found, key=results.badness, reverse=True)
 
 
@@ -97,19 +102,31 @@ def text(entries: Sequence[Entry]) -> str:
     table = rows(entries)
     width = max([len(row.name) for row in table], default=0)
     steps = max([5, *(len(row.steps) for row in table)])
-    lines = [f"  {'':{width}}  {'steps':>{steps}}  nats/token  bits/byte  training"]
+    shown = columns(entries)
+    titles = "  ".join(column.title for column in shown)
+    lines = [f"  {'':{width}}  {'steps':>{steps}}  {titles}  training"]
     lines += [
         (
             f"{'>' if row.trained else ' '} {row.name:{width}}"
-            f"  {row.steps:>{steps}}"
-            f"  {results.number(row.nats_per_token):>10}"
-            f"  {results.number(row.bits_per_byte):>9}"
-            f"  {row.time:>8}"
+            f"  {row.steps:>{steps}}  "
+            + "  ".join(f"{c.cell(row):>{len(c.title)}}" for c in shown)
+            + f"  {row.time:>8}"
         ).rstrip()
         for row in table
     ]
     notes = [*costs(entries), *warnings(entries)]
     return "\n".join([*lines, *([""] if notes else []), *(f"  {n}" for n in notes)])
+
+
+def unit(entries: Sequence[Entry]) -> str:
+    """What has one target in the first of the runs."""
+    return next((one.run.unit for one in entries if one.records is None), "token")
+
+
+def columns(entries: Sequence[Entry]) -> list[results.Column]:
+    """Those of one run, less the perplexity."""
+    shown = results.columns(unit(entries))
+    return [column for column in shown if column.title != "perplexity"]
 
 
 def costs(entries: Sequence[Entry]) -> list[str]:

@@ -30,7 +30,7 @@ def _html(entries: Sequence[Entry], directory: Path) -> str:
             f'<p class="warn">{escape(line)}</p>\n'
             for line in comparison.warnings(entries)
         ),
-        _results(table, directory),
+        _results(table, directory, entries),
         '<div class="grid">\n',
         _curves(entries, directory),
         _costs(comparison.costs(entries)),
@@ -40,21 +40,22 @@ def _html(entries: Sequence[Entry], directory: Path) -> str:
     return page.document(title, parts)
 
 
-def _results(table: Sequence[Row], directory: Path) -> str:
-    shown = [row.bits_per_byte for row in table]
+def _results(table: Sequence[Row], directory: Path, entries: Sequence[Entry]) -> str:
+    unit, columns = comparison.unit(entries), comparison.columns(entries)
+    lengths = [results.length(row, unit) for row in table]
     lines = [
         f"<tr{' class=ours' if row.trained else ''}><td>{_name(row, directory)}</td>"
         f"<td>{row.steps}</td>"
-        f"<td>{results.number(row.nats_per_token)}</td>"
-        f"<td>{results.number(row.bits_per_byte)}</td>"
-        f"<td>{row.time}</td>"
-        f'<td class="bar">{page.bar(row.bits_per_byte, among=shown)}</td></tr>\n'
-        for row in table
+        + "".join(f"<td>{column.cell(row)}</td>" for column in columns)
+        + f"<td>{row.time}</td>"
+        f'<td class="bar">{page.bar(length, among=lengths)}</td></tr>\n'
+        for row, length in zip(table, lengths, strict=True)
     ]
+    heads = "".join(f"<th>{column.title}</th>" for column in columns)
     return (
         '<h2>Result</h2>\n<div class="scroll"><table>\n<tr><th></th><th>steps</th>'
-        "<th>nats/token</th><th>bits/byte</th><th>training</th><th></th></tr>\n"
-        f"{''.join(lines)}</table></div>\n{page.note(table)}"
+        f"{heads}<th>training</th><th></th></tr>\n"
+        f"{''.join(lines)}</table></div>\n{page.note(table, unit)}"
     )
 
 
@@ -88,7 +89,7 @@ def _curves(entries: Sequence[Entry], directory: Path) -> str:
         for row in comparison.rows(entries)
         if row.entry is None and row.nats_per_token is not None
     }
-    unit = "nats per token"
+    unit = f"nats per {comparison.unit(entries)}"
     svg = plot.compared(lines, unit=unit, levels=levels)
     (directory / FOLDER).mkdir(exist_ok=True)
     files = "cross_entropy.svg", "cross_entropy-dark.svg"

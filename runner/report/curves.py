@@ -90,16 +90,19 @@ def cross_entropy(run: Run) -> str | None:
 def _curves(run: Run) -> Iterator[_Curve]:
     for term in run.terms:
         unit = UNITS.get(_class(run, term), "average per token")
+        unit = unit.replace("token", run.unit)
         yield _Curve(SECTIONS["learning"], f"learning/{term}", term, unit)
     for term in run.terms:
         name = f"weights/{term}"
         if name in run.metrics and len(set(run.metrics[name].values)) > 1:
             yield _Curve(SECTIONS["weights"], name, f"weight of {term}", "factor")
     for name, (title, unit) in OTHERS.items():
+        name, unit = (text.replace("token", run.unit) for text in (name, unit))
         yield _Curve(SECTIONS[name.partition("/")[0]], name, title, unit)
     for evaluation in run.evaluations:
         for metric, unit in EVALUATED.items():
             title = f"{evaluation} {metric.replace('_', ' ')}"
+            unit = unit.replace("token", run.unit)
             yield _Curve("evaluation", f"{evaluation}/{metric}", title, unit)
 
 

@@ -75,11 +75,13 @@ def _summary(run: Run) -> str:
     text = _code(student) + size + (f" minimises {_and(terms)}" if terms else " learns")
     documents = run.config.get("train_data.documents")
     if source := documents or run.config.get("train_data"):
-        tokens = run.data.get("train_data", {}).get("tokens")
+        described = run.data.get("train_data", {})
+        count = described.get("tokens" if run.unit == "token" else "rows")
         text += f" on {_code(source)}"
-        text += f" ({quantity(tokens)} tokens)" if tokens else ""
+        text += f" ({quantity(count)} {run.unit}s)" if count else ""
     if (steps := run.num_steps) and (batch := run.config.get("batch_size")):
-        text += f", in {steps:,} steps of {batch} sequences"
+        text += f", in {steps:,} steps of {batch} "
+        text += "sequences" if run.unit == "token" else f"{run.unit}s"
     if optimizer := run.config.get("optimizer"):
         text += f" with {_code(optimizer)}"
     return f"<p>{text}.{_time(run)}</p>\n"
@@ -98,9 +100,9 @@ def _time(run: Run) -> str:
     if seconds is None:
         return ""
     text = f" Training took {_minutes(seconds)} without compilation and evaluation"
-    if tokens := run.metrics.get("speed/tokens_per_second"):
-        middle = sorted(tokens.values)[len(tokens.values) // 2]
-        text += f", at {quantity(middle)} tokens a second"
+    if pace := run.metrics.get(f"speed/{run.unit}s_per_second"):
+        middle = sorted(pace.values)[len(pace.values) // 2]
+        text += f", at {quantity(middle)} {run.unit}s a second"
     if run.waiting is not None:
         text += f", {run.waiting:.1%} of it waiting for data"
     return text + "."
@@ -119,9 +121,13 @@ def _tiles(run: Run) -> str:
         return ""
     name, metrics = next(iter(run.evaluations.items()))
     shown = [
-        ("loss", "nats per token", results.number),
+        ("loss", f"nats per {run.unit}", results.number),
         ("bits_per_byte", "bits per byte", results.number),
-        ("perplexity", "perplexity", lambda value: results.number(value, 1)),
+        *(
+            [("perplexity", "perplexity", lambda value: results.number(value, 1))]
+            if run.unit == "token"
+            else []
+        ),
         *results.SHARES,
     ]
     tiles = [
@@ -142,26 +148,27 @@ def _results(run: Run, pictures: Sequence[Picture]) -> str:
     table = results.rows(run)
     if not table:
         return ""
-    shown = [row.bits_per_byte for row in table]
+    columns = results.columns(run.unit)
+    lengths = [results.length(row, run.unit) for row in table]
     lines = [
         f"<tr{' class=ours' if row.trained else ''}><td>{escape(row.name)}</td>"
-        f"<td>{results.number(row.nats_per_token)}</td>"
-        f"<td>{results.number(row.perplexity, 1)}</td>"
-        f"<td>{results.number(row.bits_per_byte)}</td>"
-        f'<td class="bar">{bar(row.bits_per_byte, among=shown)}</td></tr>\n'
-        for row in table
+        + "".join(f"<td>{column.cell(row)}</td>" for column in columns)
+        + f'<td class="bar">{bar(length, among=lengths)}</td></tr>\n'
+        for row, length in zip(table, lengths, strict=True)
     ]
+    heads = "".join(f"<th>{column.title}</th>" for column in columns)
     body = (
-        '<div class="scroll"><table>\n<tr><th></th><th>nats/token</th>'
-        "<th>perplexity</th><th>bits/byte</th><th></th></tr>\n"
-        f"{''.join(lines)}</table></div>\n{note(table)}"
+        f'<div class="scroll"><table>\n<tr><th></th>{heads}<th></th></tr>\n'
+        f"{''.join(lines)}</table></div>\n{note(table, run.unit)}"
     )
     beside = figure(pictures[0]) if pictures else ""
     return f'<h2>Result</h2>\n<div class="grid">\n<div>{body}</div>\n{beside}</div>\n'
 
 
-def note(table: Sequence[results.Row]) -> str:
+def note(table: Sequence[results.Row], unit: str = "token") -> str:
     """How the numbers are to be read."""
+    if unit != "token":
+        return '<p class="meta">Bars are errors: less is better.</p>\n'
     text = "Less is better."
     if any(row.nats_per_token is None for row in table):
         text += " Compressors know no tokens: bits per byte is what all share."

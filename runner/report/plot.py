@@ -126,7 +126,7 @@ def _saved(
     figure.text(0, 0.985, unit, color=MUTED, va="top")
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _system_font(buffer.getvalue())
+    return system_font(buffer.getvalue())
 
 
 def dark(svg: str) -> str:
@@ -290,6 +290,6 @@ def _at_end(values: Sequence[float]) -> float:
     return float(tail.mean()) if tail.size else math.nan
 
 
-def _system_font(svg: str) -> str:
+def system_font(svg: str) -> str:
     """The reader's own sans-serif font in place of the one measured with."""
     return re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from runner.report.run import Run
 
@@ -18,6 +18,7 @@ class Row:
     nats_per_token: float | None
     bits_per_byte: float | None
     trained: bool = False
+    accuracy: float | None = None
 
     @property
     def perplexity(self) -> float | None:
@@ -27,17 +28,21 @@ class Row:
 
 
 def rows(run: Run) -> list[Row]:
-    """Sorted by bits per byte, the one number every method has; best last."""
+    """Sorted by what every method has (of text, bits per byte); best last."""
     found = [
         Row(
             name=name,
             nats_per_token=metrics.get("loss"),
             bits_per_byte=metrics.get("bits_per_byte"),
             trained=True,
+            accuracy=metrics.get("accuracy"),
         )
         for name, metrics in run.evaluations.items()
     ]
-    found += [Row(b.name, b.nats_per_token, b.bits_per_byte) for b in run.baselines]
+    found += [
+        Row(b.name, b.nats_per_token, b.bits_per_byte, accuracy=b.accuracy)
+        for b in run.baselines
+    ]
     return sorted(found, key=badness, reverse=True)
 
 
@@ -71,7 +76,40 @@ SHARES = (
 )
 
 
-def text(table: Sequence[Row], *, notes: Sequence[str] = ()) -> str:
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the table: its head, what stands in a row, what a bar shows."""
+
+    title: str
+    cell: Callable[[Row], str]
+
+
+def columns(unit: str) -> list[Column]:
+    """Those that tell something of text, or of anything that has classes."""
+    nats = Column(f"nats/{unit}", lambda row: number(row.nats_per_token))
+    if unit != "token":
+        return [nats, Column("accuracy", lambda row: _share(row.accuracy))]
+    return [
+        nats,
+        Column("perplexity", lambda row: number(row.perplexity, 1)),
+        Column("bits/byte", lambda row: number(row.bits_per_byte)),
+    ]
+
+
+def length(row: Row, unit: str) -> float | None:
+    """What the bar of a row shows; less is better, as in `badness`."""
+    if unit == "token":
+        return row.bits_per_byte
+    return None if row.accuracy is None else 1.0 - row.accuracy
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else percent(value)
+
+
+def text(
+    table: Sequence[Row], *, notes: Sequence[str] = (), unit: str = "token"
+) -> str:
     """The table in plain text, the run's own rows marked.
 
                  nats/token  perplexity  bits/byte
@@ -82,21 +120,21 @@ def text(table: Sequence[Row], *, notes: Sequence[str] = ()) -> str:
     if not table:
         return "no evaluation yet"
     width = max(len(row.name) for row in table)
-    lines = [f"  {'':{width}}  nats/token  perplexity  bits/byte"]
+    shown = columns(unit)
+    lines = [f"  {'':{width}}  " + "  ".join(column.title for column in shown)]
     lines += [
-        f"{'>' if row.trained else ' '} {row.name:{width}}"
-        f"  {number(row.nats_per_token):>10}"
-        f"  {number(row.perplexity, 1):>10}"
-        f"  {number(row.bits_per_byte):>9}"
+        f"{'>' if row.trained else ' '} {row.name:{width}}  "
+        + "  ".join(f"{c.cell(row):>{len(c.title)}}" for c in shown)
         for row in table
     ]
     return "\n".join([*lines, *([""] if notes else []), *(f"  {n}" for n in notes)])
 
 
-def badness(row: Row) -> tuple[float, float]:
-    """What rows are sorted by: bits per byte, then nats per token; unknown is worst."""
+def badness(row: Row) -> tuple[float, float, float]:
+    """What rows are sorted by: bits per byte, else accuracy, nats; unknown is worst."""
     bits, nats = row.bits_per_byte, row.nats_per_token
     return (
         math.inf if bits is None or math.isnan(bits) else bits,
+        1.0 if row.accuracy is None else -row.accuracy,
         math.inf if nats is None or math.isnan(nats) else nats,
     )

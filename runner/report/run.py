@@ -28,6 +28,7 @@ class Baseline:
     name: str
     nats_per_token: float | None
     bits_per_byte: float | None
+    accuracy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Run:
         """How many the experiment asks for."""
         number = self.config.get("num_steps", "")
         return int(number) if number.isdigit() else None
+
+    @property
+    def unit(self) -> str:
+        """What has one target: `"token"`, `"image"`."""
+        return self.data.get("train_data", {}).get("unit", "token")
 
     @property
     def title(self) -> str:
@@ -172,6 +178,7 @@ def _baseline(entry: Mapping[str, Any]) -> Baseline:
         name=entry["name"],
         nats_per_token=entry.get("nats_per_token"),
         bits_per_byte=entry.get("bits_per_byte"),
+        accuracy=entry.get("accuracy"),
     )
 
 

@@ -14,8 +14,8 @@ from runner.vocabulary_cut import VocabularyCut
 
 if TYPE_CHECKING:
     from runner.data.dataset import Dataset
+    from runner.data.labels import Labels
     from runner.data.pipeline import Rows
-    from runner.data.vocabulary import Vocabulary
     from runner.state import Learnt
 
 Tree = Any
@@ -29,7 +29,7 @@ class Setting:
     cache:  directory of what is worth keeping.
     """
 
-    vocabulary: "Vocabulary"
+    vocabulary: "Labels"
     mesh: jax.sharding.Mesh
     rules: sharding.Rules
     learnt: "Learnt | None" = None

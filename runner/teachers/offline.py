@@ -10,6 +10,7 @@ import numpy as np
 
 import losses
 from models.base import Batch
+from runner.data.labels import require_tokens
 from runner.data.record_files import sha256_of
 from runner.records import codes
 from runner.records.manifest import NAME
@@ -41,6 +42,7 @@ class OfflineTeacher(Teacher):
         Records.open(self.records)
 
     def load(self, setting: Setting) -> "LoadedRecords":
+        require_tokens(setting.vocabulary)
         records = Records.open(self.records)
         records.check_vocabulary(setting.vocabulary)
         if self.teacher is not None:

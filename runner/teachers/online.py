@@ -70,8 +70,8 @@ class LoadedOnline(LoadedModel):
         super().__init__(self._definition.module, size)
         if module.num_outputs < size:
             raise UserError(
-                f"teacher {name}: {module.num_outputs} outputs for a tokenizer of "
-                f"{size} tokens"
+                f"teacher {name}: {module.num_outputs} outputs for "
+                f"{setting.vocabulary.said}"
             )
         arrays = self._definition.arrays()
         placed = self._definition.shardings(setting.mesh, setting.rules)

@@ -14,12 +14,13 @@ import numpy as np
 from models import layers
 from models.base import Model
 from runner import leaves, manifest
+from runner.data.labels import Classes
 from runner.errors import UserError
 
 if TYPE_CHECKING:
     from models.pretrained import Pretrained
     from runner.checkpoints import Checkpoints
-    from runner.data.vocabulary import Vocabulary
+    from runner.data.labels import Labels
 
 Tree = Any
 TOKENIZER = "tokenizer.json"
@@ -36,7 +37,7 @@ class Weights(abc.ABC):
     digest: str
 
     @abc.abstractmethod
-    def check_vocabulary(self, vocabulary: "Vocabulary", *, cache: str) -> None:
+    def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
         """Refuse data whose ids stand for other tokens than the model's.
 
         Raises:
@@ -106,10 +107,18 @@ class RunWeights(Weights):
         cfg: Any = saved.load(str(self._path / "config.json"))
         return fdl.build(cfg.student)
 
-    def check_vocabulary(self, vocabulary: "Vocabulary", *, cache: str) -> None:
+    def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
         data = json.loads((self._path / "data.json").read_text(encoding="utf-8"))
-        if data["train_data"]["vocabulary"]["digest"] == vocabulary.digest:
+        theirs = data["train_data"]["vocabulary"]
+        if theirs["digest"] == vocabulary.digest:
             return
+        if "classes" in theirs or isinstance(vocabulary, Classes):
+            known = theirs.get("classes", f"{theirs['size']} tokens")
+            said = Classes(known).said if isinstance(known, list) else known
+            raise UserError(
+                f"teacher: {self._path} was trained on {said}, the data has "
+                f"{vocabulary.said}"
+            )
         _require_same(self._path / TOKENIZER, vocabulary, cache=cache)
 
     def read(self, abstract: Tree) -> Tree:
@@ -152,9 +161,13 @@ class PretrainedWeights(Weights):
         """Of the files' content."""
         return self._opened.digest
 
-    def check_vocabulary(self, vocabulary: "Vocabulary", *, cache: str) -> None:
+    def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
         from models import pretrained
 
+        if isinstance(vocabulary, Classes):
+            raise UserError(
+                f"teacher: {self._name} speaks tokens, the data has {vocabulary.said}"
+            )
         path = pretrained.locate(self._name)
         if path.is_file():
             from runner.data import GgufTokenizer
@@ -193,7 +206,7 @@ def _zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
     return jax.numpy.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
 
 
-def _require_same(file: Path, vocabulary: "Vocabulary", *, cache: str) -> None:
+def _require_same(file: Path, vocabulary: "Labels", *, cache: str) -> None:
     from runner.data import TokenizerFile
 
     if not file.is_file():
@@ -204,9 +217,10 @@ def _require_same(file: Path, vocabulary: "Vocabulary", *, cache: str) -> None:
     _compare(TokenizerFile(file=str(file)).load(cache=cache), vocabulary, str(file))
 
 
-def _compare(theirs: "Vocabulary", ours: "Vocabulary", where: str) -> None:
-    from runner.data.vocabulary import differences
+def _compare(theirs: "Labels", ours: "Labels", where: str) -> None:
+    from runner.data.vocabulary import Vocabulary, differences
 
+    assert isinstance(theirs, Vocabulary) and isinstance(ours, Vocabulary)
     found = differences(theirs, ours)
     if found:
         raise UserError(

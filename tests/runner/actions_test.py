@@ -98,7 +98,8 @@ def test_log_writes_due_metrics_with_the_speed_since_the_last():
         every=2,
         last=5,
         stopwatch=stopwatch,
-        tokens_per_step=1024,
+        unit="token",
+        units_per_step=1024,
         flops_per_step=3e9,
         peak_flops=24e9,
     )
@@ -125,7 +126,12 @@ def test_log_writes_due_metrics_with_the_speed_since_the_last():
 def test_log_of_every_step_knows_no_speed_of_the_first():
     clock, writer = Clock(), Recorder()
     log = actions.Log(
-        writer, every=1, last=2, stopwatch=Stopwatch(now=clock), tokens_per_step=8
+        writer,
+        every=1,
+        last=2,
+        stopwatch=Stopwatch(now=clock),
+        unit="token",
+        units_per_step=8,
     )
     for step in (1, 2):
         clock.seconds += 0.5
@@ -137,7 +143,9 @@ def test_log_of_every_step_knows_no_speed_of_the_first():
 def test_pauses_do_not_slow_the_logged_speed():
     clock, writer = Clock(), Recorder()
     stopwatch = Stopwatch(now=clock)
-    log = actions.Log(writer, every=2, last=9, stopwatch=stopwatch, tokens_per_step=1)
+    log = actions.Log(
+        writer, every=2, last=9, stopwatch=stopwatch, unit="token", units_per_step=1
+    )
 
     def evaluate(state):
         clock.seconds += 30.0

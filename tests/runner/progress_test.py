@@ -107,7 +107,8 @@ def observed(terminal, *, num_steps, clock, seconds=1.0):
         terminal,
         last=num_steps,
         stopwatch=stopwatch,
-        tokens_per_step=1000,
+        unit="token",
+        units_per_step=1000,
         values={"loss": "learning/total"},
         now=clock,
     )
@@ -156,7 +157,12 @@ def test_the_time_left_counts_pauses_and_the_speed_does_not():
     terminal = Terminal(stream)
     stopwatch = Stopwatch(now=clock)
     act = actions.Progress(
-        terminal, last=5, stopwatch=stopwatch, tokens_per_step=1000, now=clock
+        terminal,
+        last=5,
+        stopwatch=stopwatch,
+        unit="token",
+        units_per_step=1000,
+        now=clock,
     )
     for step in (1, 2, 3):
         clock.seconds += 1.0

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from runner.data import baseline, baselines
-from runner.data.dataset import Dataset, pack
+from runner.data import text_baselines as baseline
+from runner.data.packed_text import PackedText, pack
+from runner.data.text_baselines import baselines
 from runner.data.tokens import Tokens
 
 END, A, B, C = range(4)
@@ -19,7 +20,7 @@ class Letters:
     token_bytes = np.array([0, 1, 1, 1], np.int32)
 
 
-def dataset(*documents) -> Dataset:
+def dataset(*documents) -> PackedText:
     return pack(
         Tokens(
             ids=np.concatenate(documents).astype(np.uint16),

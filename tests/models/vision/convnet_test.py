@@ -1,0 +1,164 @@
+"""The convolutional classifier against loops of NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models import ConvNet, sharding
+from models.base import REMAT
+from models.norms import GroupNorm
+from tests.models.examples import created
+from tests.models.sharding_test import mesh_of
+
+FIELDS = {"num_classes": 5, "channels": 2, "widths": (4, 8), "depth": 2, "groups": 2}
+
+
+def images(count=8, *, channels=2):
+    draw = np.random.default_rng(0)
+    return {"images": jnp.asarray(draw.random((count, 6, 5, channels)), jnp.float32)}
+
+
+def normalised(x, groups):
+    """Image by image, group by group."""
+    y, width = np.empty_like(x), x.shape[-1] // groups
+    for image in range(len(x)):
+        for start in range(0, x.shape[-1], width):
+            part = x[image, ..., start : start + width]
+            y[image, ..., start : start + width] = (part - part.mean()) / np.sqrt(
+                part.var() + 1e-5
+            )
+    return y
+
+
+def convolved(x, kernel, stride):
+    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    rows, columns = (range(0, length, stride) for length in x.shape[1:3])
+    return np.stack(
+        [
+            np.stack(
+                [
+                    np.einsum("bijc,ijcd->bd", padded[:, r : r + 3, q : q + 3], kernel)
+                    for q in columns
+                ],
+                axis=1,
+            )
+            for r in rows
+        ],
+        axis=1,
+    )
+
+
+def reference(model, x):
+    """Logits, and the mean over places after each stage, float64."""
+    x, pooled = (np.asarray(x, np.float64) - 0.5) / 0.5, []
+    for i, stage in enumerate(model.stages):
+        for layer, convolution in enumerate(stage):
+            kernel = np.asarray(convolution.kernel[...], np.float64)
+            y = convolved(x, kernel, 2 if i and not layer else 1)
+            y = np.maximum(normalised(y, 2), 0)
+            x = x + y if layer else y
+        pooled.append(x.mean(axis=(1, 2)))
+    hidden = pooled[-1] / np.sqrt(np.mean(pooled[-1] ** 2, -1, keepdims=True) + 1e-6)
+    return hidden @ np.asarray(model.output[...], np.float64).T, pooled
+
+
+def model():
+    made = created(ConvNet, **FIELDS)
+    for stage in made.stages:  # `created` fills vectors with ones
+        for convolution in stage:
+            convolution.norm.offset[...] = jnp.zeros_like(convolution.norm.offset[...])
+    return made
+
+
+def test_it_is_the_reference():
+    made, batch = model(), images()
+    trunk = made.trunk(batch, capture=made.offers())
+    logits, pooled = reference(made, batch["images"])
+    assert made.head(trunk.hidden).dtype == jnp.float32
+    np.testing.assert_allclose(made.head(trunk.hidden), logits, rtol=1e-4, atol=1e-4)
+    assert trunk.intermediates.keys() == {"hidden/0", "hidden/1"}
+    for i, expected in enumerate(pooled):
+        np.testing.assert_allclose(
+            trunk.intermediates[f"hidden/{i}"], expected, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_bytes_are_pixels_from_zero_to_one():
+    made = model()
+    whole = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 2), np.uint8)
+    floats = {"images": jnp.asarray(whole / 255, jnp.float32)}
+    np.testing.assert_allclose(
+        made.trunk({"images": jnp.asarray(whole)}).hidden,
+        made.trunk(floats).hidden,
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def loss(graph, remat, params, batch):
+    trunk = nnx.merge(graph, params).trunk(batch, remat=remat)
+    return jnp.sum(jnp.sin(nnx.merge(graph, params).head(trunk.hidden)))
+
+
+def test_no_remat_changes_the_gradient():
+    graph, params = nnx.split(model())
+    found = [
+        jax.jit(jax.grad(functools.partial(loss, graph, remat)))(params, images())
+        for remat in REMAT
+    ]
+    for other in found[1:]:
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+            found[0],
+            other,
+        )
+
+
+@pytest.mark.parametrize("sizes", [{"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 4}])
+def test_eight_devices_give_the_gradients_of_one(sizes):
+    graph, state = nnx.split(model())
+    params, batch, mesh = nnx.to_pure_dict(state), images(), mesh_of(**sizes)
+    gradient = jax.value_and_grad(functools.partial(loss, graph, "none"))
+    placed = jax.device_put(params, sharding.parameter_shardings(state, mesh))
+
+    def sharded(params, batch):
+        with sharding.use(mesh):
+            return gradient(params, batch)
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+        jax.jit(sharded)(placed, batch),
+        jax.jit(gradient)(params, batch),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"widths": ()}, "widths must hold at least one width"),
+        ({"widths": (4, 6), "groups": 4}, "6 channels do not divide into 4 groups"),
+        ({"depth": 0}, "depth must be positive, got 0"),
+        ({"pixel_stddev": 0.0}, "pixel_stddev must be positive, got 0.0"),
+        ({"dtype": "float8"}, "dtype must be one of .* got 'float8'"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value(fields, said):
+    with pytest.raises(ValueError, match=said):
+        nnx.eval_shape(lambda: ConvNet(**(FIELDS | fields), rngs=nnx.Rngs(0)))
+
+
+def test_other_images_than_it_was_made_for_are_refused():
+    with pytest.raises(ValueError, match="any x any x 2; the data's are 6 x 5 x 3"):
+        model().check_batch(images(channels=3))
+    with pytest.raises(ValueError, match="ConvNet reads images; the data has tokens"):
+        model().check_batch({"tokens": jnp.zeros((2, 3))})
+
+
+def test_group_norm_sees_no_other_image():
+    norm = GroupNorm(dim=4, groups=2, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (3, 5, 5, 4))
+    np.testing.assert_allclose(norm(x)[:1], norm(x[:1]), rtol=1e-6)
