@@ -15,8 +15,11 @@ from losses.base import (
     target_mask,
     token_mask,
 )
+from losses.binary_kl import BinaryKl, BinaryKlNorm
 from losses.cka import Cka
+from losses.correlation import InterClassCorrelation, IntraClassCorrelation
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
+from losses.decoupled import DecoupledKd, NormalisedKd
 from losses.divergence import Divergence
 from losses.entropy import ConfidencePenalty
 from losses.features import FeatureCosine, FeatureMse
@@ -34,6 +37,8 @@ from losses.load_balance import LoadBalance, SequenceLoadBalance
 from losses.logit_mse import LogitMse
 from losses.of_means import OfMeans
 from losses.online import Requests
+from losses.own_head import OwnHead
+from losses.plackett_luce import PlackettLuce
 from losses.power_divergences import AlphaDivergence, RenyiDivergence, TotalVariation
 from losses.projected import Projected
 from losses.relations import Relations
@@ -45,6 +50,7 @@ from losses.reweighting import (
     Span,
 )
 from losses.router_distillation import RouterDistillation
+from losses.standardised import Standardised
 from losses.sums import TokenValues, average, evaluate, per_token, statistic_sums
 from losses.tiles import Distribution, NeedsRows, Reduced, Tile
 from losses.token_weights import Position, TeacherConfidence, TeacherEntropy
@@ -57,15 +63,20 @@ __all__ = [
     "AttentionKl",
     "AttentionMse",
     "Balance",
+    "BinaryKl",
+    "BinaryKlNorm",
     "Cka",
     "ConfidencePenalty",
     "CrossEntropy",
+    "DecoupledKd",
     "Distribution",
     "Divergence",
     "FeatureCosine",
     "FeatureMse",
     "ForwardKl",
     "Group",
+    "InterClassCorrelation",
+    "IntraClassCorrelation",
     "JensenShannon",
     "LearningProgress",
     "LoadBalance",
@@ -75,10 +86,13 @@ __all__ = [
     "MatchGradient",
     "MatchValue",
     "NeedsRows",
+    "NormalisedKd",
     "OfMeans",
     "Outputs",
     "OverRecords",
+    "OwnHead",
     "PerToken",
+    "PlackettLuce",
     "Position",
     "Projected",
     "Reduced",
@@ -96,6 +110,7 @@ __all__ = [
     "SkewReverseKl",
     "SmoothedCrossEntropy",
     "Span",
+    "Standardised",
     "Stored",
     "SymmetricKl",
     "TeacherConfidence",

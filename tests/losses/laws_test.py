@@ -13,7 +13,7 @@ from jax.test_util import check_grads
 
 import losses
 
-VOCABULARY, LAYERS, EXPERTS, CHOSEN = 7, 2, 4, 2
+VOCABULARY, WIDTH, LAYERS, EXPERTS, CHOSEN = 7, 5, 2, 4, 2
 BEST, DRAWS, TEMPERATURES = 3, 6, (1.0, 2.0)
 BY_LAYER = {
     "hidden/0": (4,),
@@ -83,6 +83,28 @@ LOSSES = {
     "renyi_divergence_best": Row(
         losses.RenyiDivergence(over_records="renormalise_both"), "best"
     ),
+    "decoupled_kd": Row(losses.DecoupledKd(non_target_weight=8.0)),
+    "decoupled_kd_best": Row(losses.DecoupledKd(target="teacher"), "best"),
+    "normalised_kd": Row(losses.NormalisedKd(temperature=2.0, non_target_weight=1.5)),
+    "normalised_kd_best": Row(
+        losses.NormalisedKd(temperature=2.0, target="teacher"), "best"
+    ),
+    "plackett_luce": Row(losses.PlackettLuce(temperature=2.0)),
+    "plackett_luce_best": Row(losses.PlackettLuce(target="teacher"), "best"),
+    "binary_kl": Row(losses.BinaryKl(temperature=2.0)),
+    "binary_kl_norm": Row(losses.BinaryKlNorm(temperature=2.0)),
+    "standardised": Row(losses.Standardised(loss=losses.ForwardKl(temperature=2.0))),
+    "inter_class_correlation": Row(losses.InterClassCorrelation(temperature=2.0)),
+    "intra_class_correlation": Row(losses.IntraClassCorrelation()),
+    "own_head": Row(
+        losses.OwnHead(
+            loss=losses.ForwardKl(),
+            dim=WIDTH,
+            num_outputs=VOCABULARY,
+            hidden_dim=6,
+            rngs=nnx.Rngs(0),
+        )
+    ),
     "adaptive_kl": Row(losses.AdaptiveKl()),
     "adaptive_kl_best": Row(losses.AdaptiveKl(temperature=2.0), "best"),
 }
@@ -120,6 +142,7 @@ def arrays(shape=(3, 5), *, seed=0, scale=1.0):
     draw = functools.partial(rng.normal, scale=scale)
     floats = {
         "logits": jnp.asarray(draw(size=(*shape, VOCABULARY)), jnp.float32),
+        "trunk": jnp.asarray(draw(size=(*shape, WIDTH)), jnp.float32),
         "router_logits": jnp.asarray(draw(size=(*shape, LAYERS, EXPERTS)), jnp.float32),
     }
     fixed = {

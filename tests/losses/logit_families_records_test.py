@@ -1,0 +1,214 @@
+"""What the families of logit distillation make of stored teacher outputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import losses
+
+TOKENS, VOCABULARY = 5, 8
+FULL = losses.Stored(mode="full", temperatures=())
+BEST = losses.Stored(mode="top_k", temperatures=(1.0, 2.0))
+DRAWS = losses.Stored(mode="sampled", temperatures=(1.0, 2.0))
+
+
+def outputs(k=None, *, seed=0):
+    draw = np.random.default_rng(seed)
+    t, s = jnp.asarray(draw.normal(size=(2, TOKENS, VOCABULARY), scale=2), jnp.float32)
+    teacher = losses.TeacherOutputs(logits=t)
+    if k is not None:
+        best, indices = jax.lax.top_k(t, k)
+        teacher = losses.TeacherOutputs(
+            indices=indices,
+            logits=best - best[..., :1],
+            log_normalizers={
+                T: jax.nn.logsumexp((t - best[..., :1]) / T, -1) for T in (1.0, 2.0)
+            },
+        )
+    targets = jnp.asarray(draw.integers(0, VOCABULARY, TOKENS), jnp.int32)
+    return losses.Outputs(batch={"targets": targets}, logits=s, teacher=teacher)
+
+
+LABEL_FREE = {
+    "decoupled": losses.DecoupledKd(temperature=2.0, target="teacher"),
+    "normalised": losses.NormalisedKd(temperature=2.0, target="teacher"),
+    "plackett_luce": losses.PlackettLuce(temperature=2.0, target="teacher"),
+}
+label_free = pytest.mark.parametrize("loss", LABEL_FREE.values(), ids=LABEL_FREE)
+
+
+@label_free
+def test_the_teachers_choice_stands_for_the_label(loss):
+    seen = outputs()
+    choice = jnp.argmax(seen.teacher.logits, axis=-1).astype(jnp.int32)
+    labelled = losses.Outputs(
+        batch={"targets": choice}, logits=seen.logits, teacher=seen.teacher
+    )
+    fields = {k: v for k, v in vars(loss).items() if k != "target"}
+    np.testing.assert_array_equal(loss(seen), type(loss)(**fields)(labelled))
+
+
+@label_free
+def test_all_entries_stored_are_the_whole_row(loss):
+    np.testing.assert_allclose(
+        loss(outputs(VOCABULARY)), loss(outputs()), rtol=2e-3, atol=1e-4
+    )
+
+
+@label_free
+def test_stored_entries_never_say_more_than_the_row(loss):
+    """Merging the others into a bucket loses, as does ending the ranking early."""
+    whole = np.asarray(loss(outputs()))
+    before = np.full(TOKENS, -np.inf)
+    for k in (2, 4, 6):
+        found = np.asarray(loss(outputs(k)))
+        if not isinstance(loss, losses.NormalisedKd):  # its entropies move as well
+            assert np.all(found <= whole + 1e-5)
+            assert np.all(found >= before - 1e-5)
+        before = found
+
+
+def test_the_target_part_of_stored_entries_is_exact():
+    for loss in (
+        losses.DecoupledKd(non_target_weight=0.0, target="teacher"),
+        losses.NormalisedKd(non_target_weight=0.0, target="teacher"),
+    ):
+        np.testing.assert_allclose(loss(outputs(2)), loss(outputs()), rtol=1e-5)
+
+
+def test_a_ranking_of_stored_entries_ends_with_them():
+    """Two steps of the whole, in float64."""
+    seen, stored = outputs(), outputs(2)
+    t, s = np.float64(seen.teacher.logits), np.float64(seen.logits)
+    found = losses.PlackettLuce(target="teacher")(stored)
+    for at in range(TOKENS):
+        first, second = np.argsort(-t[at])[:2]
+        p = np.exp(t[at]) / np.exp(t[at]).sum()
+        left = np.exp(s[at]).sum()
+        expected = p[first] * (np.log(left) - s[at][first])
+        expected += p[second] * (np.log(left - np.exp(s[at][first])) - s[at][second])
+        np.testing.assert_allclose(found[at], expected, rtol=1e-5)
+
+
+@label_free
+def test_labels_want_whole_rows(loss):
+    loss.check_records(BEST)
+    loss.check_records(FULL)
+    kind = type(loss)
+    kind().check_records(FULL)
+    wanted = rf"{kind.__name__}\(target='label'\) wants the teacher's"
+    with pytest.raises(ValueError, match=wanted + " probability of every target"):
+        kind().check_records(BEST)
+    with pytest.raises(ValueError, match=wanted + " whole logits"):
+        kind()(outputs(3))
+    with pytest.raises(ValueError, match="cannot be estimated from draws"):
+        kind(target="teacher").check_records(DRAWS)
+
+
+@pytest.mark.parametrize("kind", [losses.NormalisedKd, losses.PlackettLuce])
+def test_both_temperatures_must_be_stored(kind):
+    hot = losses.Stored(mode="top_k", temperatures=(2.0,))
+    with pytest.raises(ValueError, match=r"wants temperature 1\.0, .* stored: 2\.0"):
+        kind(temperature=2.0, target="teacher").check_records(hot)
+    losses.DecoupledKd(temperature=2.0, target="teacher").check_records(hot)
+
+
+STANDARDISED = losses.Standardised(loss=losses.ForwardKl())
+WHOLE_ONLY = {
+    STANDARDISED: "Standardised wants the mean and variance",
+    losses.InterClassCorrelation(): "InterClassCorrelation correlates whole",
+    losses.IntraClassCorrelation(): "IntraClassCorrelation correlates whole",
+}
+
+
+@pytest.mark.parametrize(("loss", "message"), WHOLE_ONLY.items(), ids=repr)
+def test_what_wants_whole_rows_reads_whole_records_alone(loss, message):
+    loss.check_records(FULL)
+    for stored, held in ((BEST, "the best entries"), (DRAWS, "draws")):
+        with pytest.raises(ValueError, match=rf"{message}.*, and the records .*{held}"):
+            loss.check_records(stored)
+    read = loss.statistics if isinstance(loss, losses.OfMeans) else loss
+    with pytest.raises(ValueError, match="wants the teacher's whole logits"):
+        read(outputs(3))
+
+
+@pytest.mark.parametrize("kind", [losses.BinaryKl, losses.BinaryKlNorm])
+@pytest.mark.parametrize("stored", [FULL, BEST, DRAWS], ids=lambda s: s.mode)
+def test_yes_or_no_wants_an_online_teacher(kind, stored):
+    with pytest.raises(ValueError, match=f"^{kind.__name__} compares logits themsel"):
+        kind().check_records(stored)
+
+
+def test_a_level_that_records_leave_open_changes_nothing_standardised():
+    seen = outputs()
+    teacher = losses.TeacherOutputs(logits=seen.teacher.logits - 7.0)
+    moved = losses.Outputs(batch=seen.batch, logits=seen.logits, teacher=teacher)
+    np.testing.assert_allclose(STANDARDISED(moved), STANDARDISED(seen), rtol=1e-4)
+
+
+def own(**fields):
+    given = {"loss": losses.ForwardKl(), "dim": 4, "num_outputs": 8} | fields
+    return losses.OwnHead(**given, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: losses.DecoupledKd(target="labels"),
+            "target must be one of 'label', 'teacher', got 'labels'; nearest: 'label'",
+        ),
+        (
+            lambda: losses.DecoupledKd(target_weight=-1.0),
+            "target_weight must be at least 0, got -1.0",
+        ),
+        (
+            lambda: losses.NormalisedKd(non_target_weight=float("nan")),
+            "non_target_weight must be at least 0, got nan",
+        ),
+        (
+            lambda: losses.PlackettLuce(over_records="truncate"),
+            "over_records of PlackettLuce must be one of 'tail_bucket', "
+            "'renormalise_both', got 'truncate'",
+        ),
+        (
+            lambda: losses.BinaryKl(temperature=0.0),
+            "temperature must be positive, got 0.0",
+        ),
+        (
+            lambda: losses.Standardised(loss=losses.ForwardKl(), ddof=2),
+            "ddof must be 0 or 1, got 2",
+        ),
+        (
+            lambda: losses.Standardised(loss=losses.ForwardKl(), epsilon=0.0),
+            "epsilon must be positive, got 0.0",
+        ),
+        (
+            lambda: losses.Standardised(loss=losses.RouterZLoss()),
+            "loss of Standardised must read logits, and RouterZLoss does not",
+        ),
+        (
+            lambda: losses.InterClassCorrelation(epsilon=-1.0),
+            "epsilon must be positive, got -1.0",
+        ),
+        (
+            lambda: own(loss=losses.IntraClassCorrelation()),
+            "loss of OwnHead must see each token by itself, and IntraClassCorrelation "
+            "wants means over the batch",
+        ),
+        (
+            lambda: own(loss=losses.ForwardKl),
+            "loss of OwnHead must be a loss that is made, got",
+        ),
+        (lambda: own(dim=0), "dim must be positive, got 0"),
+        (
+            lambda: own().logits(jnp.zeros((2, 5))),
+            r"OwnHead\(dim=4\) reads hidden states of width 5",
+        ),
+    ],
+)
+def test_what_is_out_of_range_is_refused(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
