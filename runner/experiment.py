@@ -23,7 +23,8 @@ class Experiment:
 
     student:     called with `rngs=`, under `jit`, straight into its shardings.
     teacher:     online, or records of one; None to learn from the data alone.
-    batch_size:  rows (sequences, images) in a global batch, over all devices and microbatches.
+    batch_size:  rows (sequences, images) in a global batch, over all devices and
+                 microbatches.
     evaluations: what the student is measured by, on which data.
     gradient_filter: entries of the logits' gradient below this times `Σ_i |w_i| / N_i`
                  are taken as zero (of a cross-entropy: probabilities below it), and

