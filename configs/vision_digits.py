@@ -2,9 +2,14 @@
 
     runner --fdl_config=configs/vision_digits.py --workdir=/tmp/vision_digits
 
-2 cores: 10 s. Held-out accuracy 97.8 % of 360 images, 0.11 nats/image (nearest mean
-91.6 %); the bigger model of `--fiddler=teacher` 99.7 % in 35 s, the student beside it
-(`--fiddler="online(checkpoint='DIR')"`) 98.1 %, 0.08 nats/image. One seed.
+2 cores: 10 s. Held-out accuracy 97.8 % of 359 images, 0.11 nats/image (nearest mean
+91.6 %); the bigger model of `--fiddler=teacher` 99.7 %, in 35 s, and the student beside
+it, `--fiddler="online(checkpoint='DIR')"`, 98.1 %, 0.08 nats/image. One seed each.
+
+With 100 images to learn from (`--fiddler='few(100)'`; the teacher has seen them all),
+three seeds, mean ± standard deviation: labels alone 74.3 ± 1.9 %, 1.64 ± 0.11
+nats/image; with the teacher 76.9 ± 2.7 %, 1.19 ± 0.02, ahead by 1.7 to 3.3 points in
+each seed.
 """
 
 import functools
