@@ -57,7 +57,7 @@ class TeacherEntropy(TokenWeight):
             raise ValueError("scale must not be 0")
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        return jnp.exp(-_entropy(_teacher(outputs)) / self.scale)
+        return jnp.exp(-teacher_entropy(_teacher(outputs)) / self.scale)
 
     def over_tiles(self, outputs: Reduced) -> PerToken:
         if outputs.teacher_width is None:
@@ -107,7 +107,8 @@ def _teacher(outputs: Outputs) -> TeacherOutputs:
     return outputs.teacher
 
 
-def _entropy(teacher: TeacherOutputs) -> jax.Array:
+def teacher_entropy(teacher: TeacherOutputs) -> jax.Array:
+    """H of `TeacherEntropy`, nats, `[*b]`."""
     if teacher.logits is None:
         return teacher.entropies[1.0]
     log_p = teacher.logits - teacher.log_normalizer()[..., None]

@@ -1,10 +1,12 @@
 """Which periodic actions a run has, in the order they act."""
 
 import functools
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
+import numpy as np
 
 from losses import groups
 from runner import actions, flops, writers
@@ -78,6 +80,15 @@ class Agenda:
             every=config.sample_every,
             **clock,
         )
+        every = prepared.config.diagnostics.every
+        self.diagnose = actions.Diagnose(
+            prepared.diagnose,
+            writer=self._writer,
+            draw=_drawn,
+            say=terminal.print,
+            every=every,
+            **{**clock, "last": last if every else None},
+        )
         self.checkpoint = actions.Checkpoint(
             checkpoints.save, every=config.checkpoint_every, **clock
         )
@@ -90,6 +101,7 @@ class Agenda:
         self.actions_on_state = [
             self.evaluate,
             self.samples,
+            self.diagnose,
             self.checkpoint,
             self.profile,
         ]
@@ -124,6 +136,12 @@ class Agenda:
         self._writer.flush()
         self._writer.close()
         self._terminal.close()
+
+
+def _drawn(terms: Sequence[str], cosines: np.ndarray) -> np.ndarray:
+    from runner.report import heat_map  # Matplotlib: only for those who draw.
+
+    return heat_map.pixels(terms, cosines)
 
 
 def _utilisation(prepared: Prepared) -> dict[str, Any]:

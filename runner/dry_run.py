@@ -52,10 +52,12 @@ def batch(prepared: Prepared) -> Iterator[str]:
     )
     for name, x in prepared.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
-    if prepared.step.objective.head_pass.statistical and step.microbatches > 1:
+    wanted = [name for name, yes in prepared.step.objective.passes.items() if yes]
+    if wanted:
+        which = "head and trunk" if step.microbatches > 1 else "head"
         yield (
-            "            some terms want statistics of the global batch: "
-            "each microbatch runs forward twice"
+            f"            {' and '.join(wanted)} of the global batch are wanted first: "
+            f"a pass of the {which} more each"
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import losses
 from models import sharding
 from models.base import Batch
-from runner import head_plan, runtime
+from runner import head_plan, measures, runtime
 from runner import mesh as mesh_lib
 from runner.blocks import Blocks
 from runner.head import Head
@@ -22,7 +22,6 @@ from runner.state import Learnt, TrainState
 if TYPE_CHECKING:
     from runner.data import DataSource
 
-BINS = 15
 Tree = Any
 
 
@@ -109,17 +108,12 @@ def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
     logits = head(leaves, variables, block["hidden"])
     outputs = losses.Outputs(batch=block, logits=logits)
     outputs = outputs.where(mask)
-    confidence = jnp.exp(jnp.max(outputs.logits, axis=-1) - outputs.log_normalizer())
-    correct = jnp.argmax(outputs.logits, axis=-1) == block["targets"]
-    bins = jnp.minimum((confidence * BINS).astype(jnp.int32), BINS - 1)
-    in_bin = jax.nn.one_hot(bins, BINS) * mask[..., None].astype(jnp.float32)
     values = losses.CrossEntropy()(outputs)
     return {
         "count": jnp.sum(mask, dtype=jnp.float32),
         "nats": jnp.sum(jnp.where(mask, values, 0.0)),
         "bytes": jnp.sum(jnp.where(mask, block["bytes"], 0), dtype=jnp.float32),
-        "correct": jnp.tensordot(correct.astype(jnp.float32), in_bin, axes=mask.ndim),
-        "confidence": jnp.tensordot(confidence, in_bin, axes=mask.ndim),
+        **measures.of_predictions(outputs),
     }
 
 
@@ -131,9 +125,7 @@ def metrics(sums: Mapping[str, np.ndarray]) -> dict[str, float]:
         "loss": loss,
         "perplexity": math.exp(min(loss, 700.0)),
         "accuracy": float(np.sum(sums["correct"])) / count,
-        "calibration_error": float(
-            np.sum(np.abs(sums["correct"] - sums["confidence"])) / count
-        ),
+        "calibration_error": measures.calibration_error(sums, count),
     }
     if sums["bytes"] > 0:
         found["bits_per_byte"] = float(sums["nats"] / sums["bytes"]) / math.log(2)

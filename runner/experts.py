@@ -20,6 +20,18 @@ def load(
     return jnp.tensordot(tokens, jnp.sum(chosen, axis=-2), axes=tokens.ndim)
 
 
+def router_entropy(
+    intermediates: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Entropy of the router's softmax, nats, mean over layers: its sum over tokens, and
+    their number; padding does not count.
+    """
+    tokens = token_mask(batch).astype(jnp.float32)
+    log_p = jax.nn.log_softmax(intermediates["router_logits"], axis=-1)
+    entropy = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+    return jnp.sum(jnp.mean(entropy, axis=-1) * tokens), jnp.sum(tokens)
+
+
 def summary(load: jax.Array) -> dict[str, jax.Array]:
     """Scalars for the log, from a `load` `[layer expert]`.
 

@@ -85,6 +85,11 @@ class Head:
             count *= 1 if axis in BATCH_AXES else context.mesh.shape[axis]
         return count
 
+    @property
+    def reads(self) -> list[bool]:
+        """Of the leaves of the model's parameters, which the head reads."""
+        return list(self._read)
+
     def leaves(self, params: Tree) -> list[jax.Array]:
         """Those of the model's parameters that the head reads."""
         return self._picked(jax.tree.leaves(params))

@@ -8,7 +8,7 @@ rows, and are differentiated as they stand. Values and gradients are the same.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -70,6 +70,27 @@ class HeadPass:
             sums, *_fixed(params, given, trunk)
         )
 
+    def measured(
+        self,
+        params: Tree,
+        given: Tree,
+        trunk: Trunk,
+        measure: Callable[[losses.Outputs], Tree],
+    ) -> Tree:
+        """`Σ_blocks measure(outputs)`; nothing is learnt."""
+
+        def found(shared: Tree, block: Tree) -> Tree:
+            read, fixed = shared
+            tokens, constants = block
+            outputs = self._shown.rows(
+                trunk, read, fixed, tokens, constants, logits=True
+            )
+            return measure(outputs)
+
+        return self._blocks_of_rows(params, given, trunk).sums(
+            found, *_fixed(params, given, trunk)
+        )
+
     def values(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
         """By term, `losses.TokenValues` of all tokens, `[*b]`; nothing is learnt."""
 
@@ -87,6 +108,7 @@ class HeadPass:
         The gradients are those in `trunk.tokens`, one term at a time.
         """
         names = [term.name for term in self.terms]
+        blocks = self._blocks_of_rows(params, given, trunk)
 
         def products(shared: Tree, block: Tree) -> jax.Array:
             tokens, constants = block
@@ -102,16 +124,15 @@ class HeadPass:
                 )
 
             _, pullback = jax.vjp(of_terms, tokens)
-            found = jax.lax.map(lambda one: pullback(one)[0], jnp.eye(len(names)))
+            each = blocks.varying(jnp.eye(len(names)))
+            found = jax.lax.map(lambda one: pullback(one)[0], each)
             flat = [
                 x.reshape((len(names), -1)).astype(jnp.float32)
                 for x in jax.tree.leaves(found)
             ]
             return functools.reduce(jnp.add, [x @ x.T for x in flat])
 
-        return self._blocks_of_rows(params, given, trunk).sums(
-            products, *_fixed(params, given, trunk)
-        )
+        return blocks.sums(products, *_fixed(params, given, trunk))
 
     def _values(
         self, trunk: Trunk, shared: tuple[Tree, Tree], tokens: Tree, constants: Tree
@@ -145,7 +166,9 @@ class HeadPass:
         tokens = math.ceil(math.prod(axes) / batch_shards(self._mesh))
         together = {"token": 1, "sequence": math.prod(axes[1:]), "batch": tokens}
         terms = head_plan.Terms(
-            sides=1 + (trunk.lesson is not None and trunk.lesson.whole),
+            sides=1
+            + (trunk.lesson is not None and trunk.lesson.whole)
+            + sum(isinstance(term.loss, losses.OwnHead) for term in self.terms),
             tileable=not by_rows and self._tileable(params, given, trunk),
             linear=trunk.head.is_linear,
             together=max(together[scope] for scope in scopes(self.terms)),

@@ -1,6 +1,7 @@
 """An experiment made ready on the devices at hand: all a loop needs but the state."""
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from runner import data, flops, runtime
 from runner import mesh as mesh_lib
 from runner.checkpoints import Checkpoints
+from runner.diagnostics import Diagnosis, Diagnostics
 from runner.errors import UserError
 from runner.evaluation import Evaluator
 from runner.state import Learnt, TrainState
@@ -51,6 +53,15 @@ class Prepared:
         ended = int(state.step) == self.experiment.num_steps
         limit = None if ended else self.config.loop.evaluate_batches
         return self.evaluators[name](state, limit=limit)
+
+    def diagnose(self, state: TrainState) -> Diagnosis:
+        """What the terms make of the next batch."""
+        with self.batches(start=int(state.step)) as batches:
+            return self._diagnostics(state, next(batches))
+
+    @functools.cached_property
+    def _diagnostics(self) -> Diagnostics:
+        return Diagnostics(self.step, best=self.config.diagnostics.best)
 
     def batches(self, *, start: int):
         """Global batches from the step after `start` on."""

@@ -147,6 +147,24 @@ class Recording:
             )
 
 
+@_section("diagnostics")
+@dataclasses.dataclass(frozen=True)
+class Diagnostics:
+    """What terms do to the gradient, and how student and teacher compare.
+
+    every: optimiser steps between two diagnoses; 0 is never. Each costs a backward pass
+           and the student's gradients once a term.
+    best:  the student's probability is summed over so many of the teacher's best
+           entries.
+    """
+
+    every: int = 0
+    best: int = 10
+
+    def __post_init__(self):
+        _positive("diagnostics", {"best": self.best})
+
+
 @_section("compilation")
 @dataclasses.dataclass(frozen=True)
 class Compilation:
@@ -165,6 +183,7 @@ class Runtime:
     head: Head = dataclasses.field(default_factory=Head)
     input: Input = dataclasses.field(default_factory=Input)
     recording: Recording = dataclasses.field(default_factory=Recording)
+    diagnostics: Diagnostics = dataclasses.field(default_factory=Diagnostics)
     compilation: Compilation = dataclasses.field(default_factory=Compilation)
 
 

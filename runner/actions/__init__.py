@@ -14,6 +14,7 @@ them before that):
             act(step, state=state)
 """
 
+from runner.actions.diagnose import Diagnose
 from runner.actions.observers import Log, Progress, StopOnNan
 from runner.actions.parameters import parameter_table, write_parameters
 from runner.actions.periodic import Action
@@ -22,6 +23,7 @@ from runner.actions.state import Checkpoint, Evaluate, Profile, Sample, Samples
 __all__ = [
     "Action",
     "Checkpoint",
+    "Diagnose",
     "Evaluate",
     "Log",
     "Profile",

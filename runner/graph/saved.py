@@ -2,8 +2,9 @@
 
 A work directory can be handed on, so its `config.json` is not trusted: it may name
 losses, models, optax and jax.nn, the runner's own dataclasses and public functions,
-and nothing else of Python. What a config file defines can be saved, but is found
-again only by a command that names that file.
+and nothing else of Python. What a config file defines can be saved, and so can losses,
+weights and models that it imports from elsewhere; they are found again only by a
+command that names that file.
 """
 
 import dataclasses
@@ -89,7 +90,7 @@ class AllowList(serialization.PyrefPolicy):
         """Whether `module` may be imported for `symbol`."""
         del symbol
         return _starts(module, (*_WHOLE, "runner", "jax.numpy", "fiddle")) or (
-            module in ("builtins", "functools") or _is_loaded_file(module)
+            module in ("builtins", "functools") or module in sys.modules
         )
 
     def allows_value(self, value: Any) -> bool:
@@ -103,7 +104,7 @@ class AllowList(serialization.PyrefPolicy):
             return dataclasses.is_dataclass(value) or _is_public(value, home)
         if home == "jax.numpy":
             return getattr(value, "__name__", "") in _TYPES
-        return _starts(home, _WHOLE) or _is_loaded_file(home)
+        return _starts(home, _WHOLE) or _is_loaded_file(home) or _is_of_our_kinds(value)
 
 
 def _is_fiddle_node(value: Any) -> bool:
@@ -127,6 +128,21 @@ def _is_public(value: Any, home: str) -> bool:
 
 def _is_loaded_file(module: str) -> bool:
     return module.startswith(FILE_PREFIX) and module in sys.modules
+
+
+def _is_of_our_kinds(value: Any) -> bool:
+    """A class that the contracts of `losses` and `models` are there for."""
+    import losses
+    import models
+
+    kinds = (
+        losses.Balance,
+        losses.Loss,
+        losses.Reweighting,
+        losses.TokenWeight,
+        models.Model,
+    )
+    return isinstance(value, type) and issubclass(value, kinds)
 
 
 def _starts(module: str, packages: tuple[str, ...]) -> bool:
@@ -167,7 +183,8 @@ def _refused(module: str, symbol: str) -> str:
         return f"needs '{symbol}' of {file}; name that file: --fdl_config={file}"
     return (
         f"'{module}.{symbol}' may not stand in a saved graph; "
-        "expected losses, models, optax, jax.nn or public names of runner"
+        "expected losses, models, optax, jax.nn or public names of runner; a loss or "
+        "model of your own is found by --fdl_config=FILE, which imports it"
     )
 
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runner.report import plot
+from runner.report import heat_map, plot
 from runner.report.run import Run, Series
 
 # Units of the losses we ship, by class; of any other, "average per token".
@@ -26,12 +26,20 @@ OTHERS = {
     "speed/tokens_per_second": ("speed", "tokens per second"),
     "speed/waiting_for_data": ("waiting for data", "share of the time"),
     "speed/mfu": ("model FLOPs utilisation", "share of the device's peak"),
+    "diagnostics/kl": ("KL to the teacher", "nats per token, at temperature 1"),
+    "diagnostics/agreement": ("agreement", "share of tokens with the teacher's best"),
+    "diagnostics/mass_on_best": ("mass on the teacher's best", "probability"),
+    "diagnostics/student_entropy": ("student's entropy", "nats per token"),
+    "diagnostics/teacher_entropy": ("teacher's entropy", "nats per token"),
+    "diagnostics/calibration_error": ("calibration error", "of one batch"),
+    "diagnostics/router_entropy": ("router entropy", "nats per token"),
     "moe/load_entropy": ("expert load entropy", "1 = all experts equally busy"),
     "moe/unused_experts": ("unused experts", "experts without a token, all layers"),
 }
 SECTIONS = {
     "learning": "loss terms",
     "weights": "loss terms",
+    "diagnostics": "diagnosis",
     "optimizer": "optimisation",
     "speed": "machine and mixture",
     "moe": "machine and mixture",
@@ -70,13 +78,31 @@ def draw(run: Run, *, directory: Path) -> list[Picture]:
         series = run.metrics.get(curve.name)
         if series is None or len(series.steps) < 2:
             continue
-        svg = _drawn(run, curve, series)
-        stem = re.sub(r"[^\w.-]+", "_", curve.name)
-        files = f"{stem}.svg", f"{stem}-dark.svg"
-        for file, text in zip(files, (svg, plot.dark(svg)), strict=True):
-            (directory / file).write_text(text, encoding="utf-8")
-        pictures.append(Picture(curve.section, curve.title, curve.unit, *files))
-    return pictures
+        pictures.append(_saved(curve, _drawn(run, curve, series), directory))
+    for part in ("trunk", "head"):
+        square = heat_map.square(run.latest, part, run.terms)
+        if square is not None:
+            curve = _Curve(
+                SECTIONS["diagnostics"],
+                f"diagnostics/{part}_cosine",
+                f"gradients of the terms in the {part}",
+                "cosines, last diagnosis",
+            )
+            pictures.append(_saved(curve, heat_map.svg(*square), directory))
+    return sorted(pictures, key=lambda picture: _order(pictures, picture.section))
+
+
+def _order(pictures: Sequence[Picture], section: str) -> int:
+    """Where a section starts, so that its pictures stand together."""
+    return [picture.section for picture in pictures].index(section)
+
+
+def _saved(curve: "_Curve", svg: str, directory: Path) -> Picture:
+    stem = re.sub(r"[^\w.-]+", "_", curve.name)
+    files = f"{stem}.svg", f"{stem}-dark.svg"
+    for file, text in zip(files, (svg, plot.dark(svg)), strict=True):
+        (directory / file).write_text(text, encoding="utf-8")
+    return Picture(curve.section, curve.title, curve.unit, *files)
 
 
 def cross_entropy(run: Run) -> str | None:
@@ -135,4 +161,4 @@ def _is_cross_entropy(run: Run, name: str) -> bool:
 
 def _class(run: Run, term: str) -> str:
     """The class of a term's loss; empty where no config tells."""
-    return run.config.get(f"losses.{term}.loss", "").rpartition(".")[2]
+    return run.of_term(term, "loss").rpartition(".")[2]

@@ -27,13 +27,16 @@ def square(
     known = [term for term in terms if any(term in pair for pair in found)]
     if not known:
         return None
-    cosines = [[1.0 if a == b else found.get((a, b), np.nan) for b in known] for a in known]
+    cosines = [
+        [1.0 if a == b else found.get((a, b), np.nan) for b in known] for a in known
+    ]
     return known, np.array(cosines)
 
 
 def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:
     """One cell a pair: blue together, orange apart, as strong as the cosine is far
-    from 0."""
+    from 0.
+    """
     count = len(terms)
     drawn = Figure(figsize=(4.8, 2.7))
     axes = drawn.add_axes((0.24, 0.04, 0.72, 0.78))
@@ -55,7 +58,9 @@ def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:
     axes.set_ylim(count, 0)
     axes.set_xticks(np.arange(count) + 0.5, terms)
     axes.set_yticks(np.arange(count) + 0.5, terms)
-    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.tick_params(
+        length=0, top=False, labeltop=True, bottom=False, labelbottom=False
+    )
     axes.spines[:].set_visible(False)
     drawn.text(0, 0.985, "cosine", color=MUTED, va="top")
     return drawn

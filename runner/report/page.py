@@ -88,7 +88,7 @@ def _summary(run: Run) -> str:
 
 
 def _term(run: Run, term: str) -> str:
-    weight = run.config.get(f"losses.{term}.weight", "")
+    weight = run.of_term(term, "weight")
     try:
         return f"{escape(term)} (weight {float(weight):g})"
     except ValueError:  # A schedule, or not known.
@@ -200,7 +200,7 @@ def figure(picture: Picture, *, folder: str = "report") -> str:
     return (
         f"<figure><figcaption>{title}</figcaption>\n<picture>"
         f'<source srcset="{folder}/{picture.dark}" media="{dark}">'
-        f'<img src="{folder}/{picture.light}" alt="{title} over steps, {unit}">'
+        f'<img src="{folder}/{picture.light}" alt="{title}, {unit}">'
         "</picture></figure>\n"
     )
 

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,11 @@ class Run:
         )
 
     @property
+    def latest(self) -> dict[str, float]:
+        """The last value of every metric."""
+        return {name: series.values[-1] for name, series in self.metrics.items()}
+
+    @property
     def waiting(self) -> float | None:
         """The mean share of the time that was spent waiting for data, if logged."""
         shares = self.metrics.get("speed/waiting_for_data")
@@ -97,12 +102,24 @@ class Run:
 
     @property
     def terms(self) -> list[str]:
-        """Names of the loss terms in the order of the experiment."""
-        listed = re.fullmatch(r"[\[(](.*)[\])]", self.config.get("losses", ""))
-        if listed:
-            return [name for name in listed[1].split(", ") if name]
+        """Names of terms and groups in the order of the experiment."""
+        if listed := list(self._listed("losses")):
+            return [path.rpartition(".")[2] for path in listed]
         names = [name.partition("/") for name in self.metrics]
         return [n for group, _, n in names if group == "learning" and n != "total"]
+
+    def of_term(self, term: str, field: str) -> str:
+        """What the config says of a term or group; empty where it does not."""
+        paths = [p for p in self._listed("losses") if p.endswith(f".{term}")]
+        return self.config.get(f"{paths[0]}.{field}", "") if paths else ""
+
+    def _listed(self, path: str) -> Iterator[str]:
+        """Paths of the terms in a list, and of those in their groups."""
+        found = re.fullmatch(r"[\[(](.*)[\])]", self.config.get(path, ""))
+        for name in found[1].split(", ") if found else ():
+            if name:
+                yield f"{path}.{name}"
+                yield from self._listed(f"{path}.{name}.terms")
 
 
 def load(workdir: str | Path) -> Run:

@@ -10,7 +10,19 @@ from runner.writers.base import PartialWriter
 
 # The usual ones in short: an evaluation should fit on a line.
 SHORT = {"bits_per_byte": "bits/byte", "calibration_error": "ECE"}
-TRAINING = frozenset({"learning", "weights", "optimizer", "moe", "speed"})
+TRAINING = frozenset(
+    {
+        "contributions",
+        "diagnostics",
+        "learning",
+        "moe",
+        "optimizer",
+        "shares",
+        "speed",
+        "token_weights",
+        "weights",
+    }
+)
 
 
 class ConsoleWriter(PartialWriter):

@@ -50,7 +50,7 @@ def test_it_prints_devices_batch_parameters_shardings_flops_and_memory(flags, ca
     out = capsys.readouterr().out
     assert "8 x cpu, mesh data=4 fsdp=2 tensor=1 expert=1" in out
     assert "16 sequences x 8 = 128 tokens per step" in out
-    assert "each microbatch runs forward twice" in out
+    assert "statistics of the global batch are wanted first" in out
     row = next(line for line in out.splitlines() if "student/output" in line)
     assert row.split()[1:] == ["[300", "16]", "float32", "4,800", "-,", "fsdp", "9,600"]
     assert "in matmuls per step" in out

@@ -13,7 +13,8 @@ from losses import LossTerm
 from models import Transformer
 from runner import data, evaluation, runtime
 from runner import mesh as mesh_lib
-from runner.evaluation import BINS, Evaluation, Evaluator
+from runner.evaluation import Evaluation, Evaluator
+from runner.measures import BINS
 from runner.state import Learnt
 from tests.heads import in_blocks
 

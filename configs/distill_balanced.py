@@ -1,0 +1,112 @@
+"""MoE student whose terms keep each other in proportion, instead of by fixed weights.
+
+    runner --fdl_config=configs/dense.py --workdir=runs/teacher
+    runner --fdl_config=configs/distill_balanced.py --workdir=/tmp/distill_balanced
+
+The terms of configs/distill_features.py. Features and relations follow the size of the
+teacher's term, and all three together that of the cross-entropy.
+"""
+
+import functools
+
+import fiddle as fdl
+import optax
+from fiddle.experimental.auto_config import auto_config
+
+import losses
+import models
+from losses import Group, LossTerm, MatchGradient, MatchValue, Uncertainty
+from runner import data, optimizers
+from runner.evaluation import Evaluation
+from runner.experiment import Experiment
+from runner.teachers import OnlineTeacher
+
+
+@auto_config
+def config() -> Experiment:
+    train, held_out = data.python_library_text(sequence_length=128)
+    return Experiment(
+        student=functools.partial(
+            models.Transformer,
+            vocab_size=4096,
+            dim=192,
+            num_layers=4,
+            num_heads=4,
+            embedding_init=models.Normal(stddev=0.02),
+            embedding_scale=50.0,
+            mlp=functools.partial(
+                models.MoE,
+                num_experts=4,
+                experts_per_token=2,
+                hidden_dim=256,
+                renormalise=True,
+            ),
+        ),
+        teacher=OnlineTeacher(checkpoint="runs/teacher"),
+        losses=[
+            LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            Group(
+                name="teacher",
+                weight=MatchValue(to="ce", decay=0.99, cap=10.0),
+                terms=[
+                    LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+                    LossTerm(
+                        name="features",
+                        loss=functools.partial(
+                            losses.Projected,
+                            loss=losses.FeatureCosine(layers=((1, 1), (3, 3))),
+                            student_dim=192,
+                            teacher_dim=192,
+                        ),
+                        weight=MatchValue(to="kd", scale=0.5, decay=0.99, cap=10.0),
+                        mask=losses.token_mask,
+                    ),
+                    LossTerm(
+                        name="value_relations",
+                        loss=losses.Relations(of="values", layers=((3, 3),), heads=4),
+                        weight=MatchValue(to="kd", scale=0.5, decay=0.99, cap=10.0),
+                        mask=losses.token_mask,
+                    ),
+                ],
+            ),
+            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
+            LossTerm(name="load_balance", loss=losses.LoadBalance(), weight=1e-2),
+        ],
+        train_data=data.Part(data=train, num_rows=3200),
+        evaluations=[Evaluation(name="held_out", data=held_out, batch_size=32)],
+        optimizer=optimizers.adamw(
+            optax.warmup_cosine_decay_schedule(
+                init_value=0.0, peak_value=5e-3, warmup_steps=40, decay_steps=400
+            ),
+        ),
+        num_steps=400,
+        batch_size=8,
+    )
+
+
+def steps(cfg: fdl.Config, num_steps: int):
+    """--fiddler='steps(300)': another length, schedule and rows included."""
+    cfg.num_steps = num_steps
+    cfg.optimizer.learning_rate.decay_steps = num_steps
+    cfg.optimizer.learning_rate.warmup_steps = num_steps // 10
+    cfg.train_data.num_rows = num_steps * cfg.batch_size
+
+
+def published(cfg: fdl.Config):
+    """--fiddler=published: ratios of each batch alone, no cap, as in MaxText."""
+    for item in (cfg.losses[1], *cfg.losses[1].terms[1:]):
+        item.weight.decay, item.weight.cap = 0.0, None
+
+
+def gradients(cfg: fdl.Config):
+    """--fiddler=gradients: equal norms of gradients, in place of equal values."""
+    for item in (cfg.losses[1], *cfg.losses[1].terms[1:]):
+        fdl.update_callable(item.weight, MatchGradient)
+
+
+def learned(cfg: fdl.Config):
+    """--fiddler=learned: every one of the four weights by a learned variance."""
+    cfg.losses[1].weight = 1.0
+    for item in (cfg.losses[0], *cfg.losses[1].terms):
+        item.weight = fdl.Config(Uncertainty)
