@@ -33,12 +33,31 @@ def config() -> runner.Experiment:
             mlp=functools.partial(models.MoE, num_experts=4, hidden_dim=32),
         ),
         losses=[
-            losses.LossTerm(name="ce", loss=losses.CrossEntropy()),
+            losses.LossTerm(
+                name="ce",
+                loss=losses.CrossEntropy(),
+                token_weight=losses.LearningProgress(num_rows=330),
+            ),
             losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
             losses.LossTerm(
                 name="load_balance", loss=losses.LoadBalance(), weight=1e-2
             ),
-            losses.LossTerm(name="kd", loss=losses.ForwardKl(), weight=0.1),
+            losses.Group(
+                name="teacher",
+                weight=losses.MatchValue(to="ce", scale=0.1, decay=0.9, cap=10.0),
+                terms=[
+                    losses.LossTerm(
+                        name="kd",
+                        loss=losses.ForwardKl(),
+                        weight=optax.linear_schedule(1.0, 0.5, 60),
+                    ),
+                    losses.LossTerm(
+                        name="reverse",
+                        loss=losses.ReverseKl(),
+                        weight=losses.Uncertainty(),
+                    ),
+                ],
+            ),
         ],
         train_data=text,
         evaluations=[Evaluation(name="held_out", data=text, batch_size=8)],
