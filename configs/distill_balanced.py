@@ -3,7 +3,7 @@
     runner --fdl_config=configs/dense.py --workdir=runs/teacher
     runner --fdl_config=configs/distill_balanced.py --workdir=/tmp/distill_balanced
 
-The terms of configs/distill_features.py. Features and relations follow the size of the
+2 cores: 2 min. The terms of configs/distill_features.py. Features and relations follow the size of the
 teacher's term, and all three together that of the cross-entropy.
 """
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +14,7 @@ from runner.report.plot import BLUE, INK, MEASURED, MUTED, STYLE, system_font
 
 PREFIX = "diagnostics/"
 AGAINST = MEASURED[0]
+ROOM = 50  # characters that fit side by side above the square
 
 
 def square(
@@ -39,7 +41,10 @@ def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:
     """
     count = len(terms)
     drawn = Figure(figsize=(4.8, 2.7))
-    axes = drawn.add_axes((0.24, 0.04, 0.72, 0.78))
+    slanted = count * max(map(len, terms)) > ROOM
+    axes = drawn.add_axes(
+        (0.24, 0.04, 0.64 if slanted else 0.72, 0.68 if slanted else 0.78)
+    )
     axes.grid(visible=False)
     for i in range(count):
         for j in range(count):
@@ -56,7 +61,8 @@ def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:
             )
     axes.set_xlim(0, count)
     axes.set_ylim(count, 0)
-    axes.set_xticks(np.arange(count) + 0.5, terms)
+    slant: dict[str, Any] = {"rotation": 30, "ha": "left"} if slanted else {}
+    axes.set_xticks(np.arange(count) + 0.5, terms, **slant)
     axes.set_yticks(np.arange(count) + 0.5, terms)
     axes.tick_params(
         length=0, top=False, labeltop=True, bottom=False, labelbottom=False
