@@ -24,6 +24,7 @@ def test_moe_zloss_only_adds_two_z_losses_to_moe():
         "+ losses: [ce, z_loss, router_z, load_balance]",
         "+ losses.router_z: losses.LossTerm",
         "+ losses.router_z.loss: losses.RouterZLoss",
+        "+ losses.router_z.loss.layers: 'mean'",
         "+ losses.router_z.mask: losses.target_mask",
         "+ losses.router_z.token_weight: None",
         "+ losses.router_z.weight: 0.001",
@@ -33,6 +34,36 @@ def test_moe_zloss_only_adds_two_z_losses_to_moe():
         "+ losses.z_loss.token_weight: None",
         "+ losses.z_loss.weight: 0.0001",
     ]
+
+
+def test_distill_moe_adds_routers_to_learn_from_and_counts_every_routed_token():
+    assert changes("distill", "distill_moe", of_old="online") == [
+        "- losses: [ce, kd, z_loss, router_z, load_balance]",
+        "+ losses: [ce, kd, z_loss, router_z, load_balance, router_kd]",
+        "- losses.load_balance.mask: losses.target_mask",
+        "+ losses.load_balance.mask: losses.token_mask",
+        "+ losses.router_kd: losses.LossTerm",
+        "+ losses.router_kd.loss: losses.RouterDistillation",
+        "+ losses.router_kd.loss.layers: None",
+        "+ losses.router_kd.loss.temperature: 1.0",
+        "+ losses.router_kd.mask: losses.token_mask",
+        "+ losses.router_kd.token_weight: None",
+        "+ losses.router_kd.weight: 0.1",
+        "- losses.router_z.mask: losses.target_mask",
+        "+ losses.router_z.mask: losses.token_mask",
+        "- teacher.checkpoint: 'runs/teacher'",
+        "+ teacher.checkpoint: 'runs/moe_teacher'",
+    ]
+
+
+def test_a_bias_takes_the_place_of_the_term():
+    found = changes("distill_moe", "distill_moe", "bias_balanced")
+    assert found[:2] == [
+        "- losses: [ce, kd, z_loss, router_z, load_balance, router_kd]",
+        "+ losses: [ce, kd, z_loss, router_z, router_kd]",
+    ]
+    rest = [x for x in found[2:] if not x.startswith("- losses.load_balance")]
+    assert rest == ["- student.mlp.bias_rate: 0.0", "+ student.mlp.bias_rate: 0.001"]
 
 
 def test_a_live_teacher_in_place_of_records_is_one_node():

@@ -35,7 +35,7 @@ SIZES = [
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """One text, a teacher that is the tiny dense config's student, and its records."""
+    """One text, teachers that are tiny students of two configs, and records of one."""
 
     folder: Path
 
@@ -55,7 +55,9 @@ class World:
         selectors.select(cfg, data.GgufTokenizer).replace(tokenizer)
         selectors.select(cfg, data.TokenizedText).set(sequence_length=16)
         selectors.select(cfg, data.Part).set(num_rows=16)
-        selectors.select(cfg, OnlineTeacher).set(checkpoint=str(self.folder / "dense"))
+        for teacher in selectors.select(cfg, OnlineTeacher):
+            name = "moe" if teacher.checkpoint == "runs/moe_teacher" else "dense"
+            teacher.checkpoint = str(self.folder / name)
         selectors.select(cfg, OfflineTeacher).set(records=str(self.folder / "records"))
         for over_layers in (losses.FeatureCosine, losses.Relations):
             selectors.select(cfg, over_layers).set(layers=((0, 0),))
@@ -93,6 +95,7 @@ def world(tmp_path_factory):
     made = World(tmp_path_factory.mktemp("world"))
     made.text.write_text(pydoc_data.topics.topics["assignment"])
     made.run(read("dense"), "dense")
+    made.run(read("moe"), "moe")
     made.run(read("record_teacher"), "records")
     return made
 
@@ -114,6 +117,11 @@ STUDENTS = [path.stem for path in PATHS if path.stem not in ("dense", "record_te
 @pytest.mark.parametrize("name", STUDENTS)
 def test_it_runs_two_steps(world, name):
     runs_two_steps(world, read(name), f"run-{name}")
+
+
+@pytest.mark.parametrize("fiddler", ["logits_only", "bias_balanced"])
+def test_mixtures_learn_without_routers_and_balance_without_a_term(world, fiddler):
+    runs_two_steps(world, read("distill_moe", fiddler), fiddler)
 
 
 @pytest.mark.parametrize("fiddler", ["online", "labels_only"])

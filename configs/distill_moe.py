@@ -1,0 +1,97 @@
+"""MoE student that learns from an MoE teacher: its distribution, and how it routes.
+
+    runner --fdl_config=configs/moe.py --workdir=runs/moe_teacher
+    runner --fdl_config=configs/distill_moe.py --workdir=/tmp/distill_moe
+
+2 cores: 5 min. Held-out loss 4.385 nats/token after 400 steps, with a teacher of 1,200
+(4.271); 4.393 without its routers (`--fiddler=logits_only`). One seed: no difference.
+"""
+
+import functools
+
+import fiddle as fdl
+import optax
+from fiddle.experimental.auto_config import auto_config
+
+import losses
+import models
+from losses import LossTerm
+from runner import data, optimizers
+from runner.evaluation import Evaluation
+from runner.experiment import Experiment
+from runner.teachers import OnlineTeacher
+
+
+@auto_config
+def config() -> Experiment:
+    train, held_out = data.python_library_text(sequence_length=128)
+    return Experiment(
+        student=functools.partial(
+            models.Transformer,
+            vocab_size=4096,
+            dim=192,
+            num_layers=4,
+            num_heads=4,
+            embedding_init=models.Normal(stddev=0.02),
+            embedding_scale=50.0,
+            mlp=functools.partial(
+                models.MoE,
+                num_experts=4,
+                experts_per_token=2,
+                hidden_dim=256,
+                renormalise=True,
+            ),
+        ),
+        teacher=OnlineTeacher(checkpoint="runs/moe_teacher"),
+        losses=[
+            LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            LossTerm(
+                name="router_z",
+                loss=losses.RouterZLoss(),
+                weight=1e-3,
+                mask=losses.token_mask,
+            ),
+            LossTerm(
+                name="load_balance",
+                loss=losses.LoadBalance(),
+                weight=1e-2,
+                mask=losses.token_mask,
+            ),
+            LossTerm(
+                name="router_kd",
+                loss=losses.RouterDistillation(),
+                weight=0.1,
+                mask=losses.token_mask,
+            ),
+        ],
+        train_data=data.Part(data=train, num_rows=3200),
+        evaluations=[Evaluation(name="held_out", data=held_out, batch_size=32)],
+        optimizer=optimizers.adamw(
+            optax.warmup_cosine_decay_schedule(
+                init_value=0.0, peak_value=5e-3, warmup_steps=40, decay_steps=400
+            ),
+        ),
+        num_steps=400,
+        batch_size=8,
+    )
+
+
+def logits_only(cfg: fdl.Config):
+    """--fiddler=logits_only: the teacher's routers are not learnt from."""
+    cfg.losses = [term for term in cfg.losses if term.name != "router_kd"]
+
+
+def bias_balanced(cfg: fdl.Config, rate: float = 1e-3):
+    """--fiddler='bias_balanced(rate=1e-3)': balanced by a bias, not a term."""
+    cfg.losses = [term for term in cfg.losses if term.name != "load_balance"]
+    cfg.student.mlp.bias_rate = rate
+
+
+def steps(cfg: fdl.Config, num_steps: int):
+    """--fiddler='steps(300)': another length, schedule included."""
+    cfg.num_steps = num_steps
+    cfg.optimizer.learning_rate.decay_steps = num_steps
+    cfg.optimizer.learning_rate.warmup_steps = num_steps // 10
+    cfg.train_data.num_rows = num_steps * cfg.batch_size
