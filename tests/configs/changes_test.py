@@ -116,3 +116,28 @@ def test_distill_features_only_adds_two_terms_to_distill_with_a_live_teacher():
         "+ losses.value_relations.token_weight: None",
         "+ losses.value_relations.weight: 1.0",
     ]
+
+
+def test_distill_balanced_groups_the_teachers_terms_and_has_weights_follow_values():
+    found = changes("distill_features", "distill_balanced")
+    assert found[:2] == [
+        "- losses: [ce, kd, features, value_relations, z_loss, router_z, load_balance]",
+        "+ losses: [ce, teacher, z_loss, router_z, load_balance]",
+    ]
+    inside = {line[2:] for line in found if line.startswith("+ losses.teacher")}
+    gone = {
+        line[2:].replace("losses.", "losses.teacher.terms.", 1)
+        for line in found[2:]
+        if line.startswith("- ")
+    }
+    weights = {line for line in inside if ".weight" in line}
+    assert {line for line in gone if ".weight" not in line} == {
+        line for line in inside - weights if line.startswith("losses.teacher.terms.")
+    }
+    assert {line for line in weights if line.endswith("MatchValue")} == {
+        "losses.teacher.weight: losses.MatchValue",
+        "losses.teacher.terms.features.weight: losses.MatchValue",
+        "losses.teacher.terms.value_relations.weight: losses.MatchValue",
+    }
+    assert "losses.teacher.weight.to: 'ce'" in weights
+    assert "losses.teacher.terms.features.weight.to: 'kd'" in weights
