@@ -13,8 +13,9 @@ import losses
 from models import sharding
 from models.base import Batch
 from runner import experts, measures
+from runner.beforehand import Known
 from runner.head import Head
-from runner.objective import Known, Taught
+from runner.objective import Taught
 from runner.state import TrainState
 from runner.step import TrainStep
 from runner.terms import wants_teacher_logits

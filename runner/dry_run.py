@@ -52,7 +52,9 @@ def batch(prepared: Prepared) -> Iterator[str]:
     )
     for name, x in prepared.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
-    wanted = [name for name, yes in prepared.step.objective.passes.items() if yes]
+    wanted = [
+        name for name, yes in prepared.step.objective.beforehand.passes.items() if yes
+    ]
     if wanted:
         which = "head and trunk" if step.microbatches > 1 else "head"
         yield (

@@ -12,7 +12,7 @@ every microbatch where there are several.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from clu.metrics import Average
 
 import losses
-from losses.reweighting import Spread
-from losses.weights import Seen, Weighed, Worth
+from losses.weights import Weighed, Worth
 from models.base import Batch
 from runner import experts, runtime
+from runner.beforehand import Beforehand, Known, over
 from runner.head_pass import HeadPass
 from runner.microbatches import Microbatches, Strided, Whole
 from runner.state import Learnt
@@ -80,24 +80,6 @@ NOTHING_TAUGHT = Taught()
 NOTHING_REMEMBERED: Mapping[str, Tree] = {"weights": {}, "tokens": {}}
 
 
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """What is known of a global batch before its gradients.
-
-    given:      what every block reads besides parameters, but for the scales.
-    reweighted: by term, `[*b]` token weights, where they are a reweighting's.
-    tokens:     what reweightings remember from now on.
-    seen:       what balances are made from.
-    """
-
-    microbatches: Microbatches
-    params: Tree
-    given: Tree
-    reweighted: Tree
-    tokens: Tree
-    seen: Seen
-
-
 class Objective:
     """The terms over a mesh, cut into microbatches and token blocks.
 
@@ -135,22 +117,7 @@ class Objective:
             seed=seed,
             gradient_filter=gradient_filter,
         )
-        self._wants = {b.wants for b in losses.balances(learnt.items).values()}
-        self._reweightings = {
-            term.name: term.token_weight
-            for term in self.terms
-            if isinstance(term.token_weight, losses.Reweighting)
-        }
-
-    @property
-    def passes(self) -> dict[str, bool]:
-        """What may be wanted of the batch before its gradients, and whether it is."""
-        return {
-            "statistics": bool(self.head_pass.statistical),
-            "values": bool(self._wants - {"nothing"})
-            or any(r.wants_values for r in self._reweightings.values()),
-            "gradients": "gradients" in self._wants,
-        }
+        self.beforehand = Beforehand(learnt.items, self.terms, self.head_pass)
 
     def __call__(
         self,
@@ -174,7 +141,7 @@ class Objective:
         _, pullback, weighed = jax.vjp(weigh, params.get("weights", {}), has_aux=True)
         summed = self.gradients(known, weighed.effective)
         counts = known.given["counts"]
-        means = _over(counts, summed["weighted"])
+        means = over(counts, summed["weighted"])
         worth = losses.worth(self.learnt.items, weighed, means)
         (d_weights,) = pullback((means, jnp.float32(1.0)))
         top = [worth[item.name].contribution for item in self.learnt.items]
@@ -187,7 +154,7 @@ class Objective:
             },
             weights=weighed.weights,
             worth=worth,
-            token_weights=_over(
+            token_weights=over(
                 counts, {n: jnp.sum(w) for n, w in known.reweighted.items()}
             ),
             memory={"weights": weighed.memory, "tokens": known.tokens},
@@ -204,57 +171,22 @@ class Objective:
         teacher: Taught,
         memory: Tree,
     ) -> Known:
-        """Counts, statistics, values and token weights of the global batch."""
+        """What must be known of the global batch before its gradients."""
         masks = {term.name: term.mask(batch) for term in self.terms}
-        counts = {n: jnp.sum(m, dtype=jnp.float32) for n, m in masks.items()}
-        given = {"variables": variables, "step": step, "counts": counts}
+        given = {
+            "variables": variables,
+            "step": step,
+            "counts": {n: jnp.sum(m, dtype=jnp.float32) for n, m in masks.items()},
+        }
         microbatches = self._microbatches(params, given, batch, masks, teacher)
-
-        def reading(read: Callable[[Tree, Tree, Trunk], Tree]) -> Callable:
-            return lambda trunk: read(params, given, trunk)
-
-        sums = {}
-        if self.passes["statistics"]:
-            sums = microbatches.sums(reading(self.head_pass.statistics))
-        given["statistics"] = _over(counts, sums)
-        values = {}
-        if self.passes["values"]:
-            values = microbatches.each(reading(self.head_pass.values))
-        reweighted, tokens = {}, {}
-        for name, reweighting in self._reweightings.items():
-            spread = Spread(
-                values=values[name].values if values else None,
-                mask=masks[name],
-                batch=batch,
-                step=step,
-            )
-            weights, tokens[name] = reweighting(spread, memory["tokens"][name])
-            reweighted[name] = jnp.where(masks[name], weights, 0.0)
-        means = None
-        if values:
-            added = {
-                n: jnp.sum(x.weighted * reweighted.get(n, 1.0))
-                for n, x in values.items()
-            }
-            means = _over(counts, added)
-        inner = None
-        if self.passes["gradients"]:
-            read = reading(self.head_pass.inner_products)
-            inner = microbatches.sums(read, reweighted)
-        names = tuple(term.name for term in self.terms)
-        return Known(
-            microbatches=microbatches,
-            params=params,
-            given=given,
-            reweighted=reweighted,
-            tokens=tokens,
-            seen=Seen(step=step, means=means, inner=inner, names=names),
+        return self.beforehand(
+            microbatches, params, given, batch, masks, memory["tokens"]
         )
 
     def gradients(self, known: Known, effective: Tree) -> Tree:
         """The gradient of `Σ_i c_i L_i`, and sums by the names of `Gradients`."""
         counts = known.given["counts"]
-        given = known.given | {"scales": _over(counts, effective)}
+        given = known.given | {"scales": over(counts, effective)}
 
         def read(trunk: Trunk) -> Tree:
             return self._gradients(known.params, given, trunk)
@@ -313,11 +245,3 @@ class Objective:
                 trunk.constants["teacher"]["intermediates"], trunk.constants["batch"]
             )
         return sums
-
-
-def _over(counts: Mapping[str, jax.Array], sums: Mapping[str, Tree]) -> dict[str, Tree]:
-    """Masked sums by term, over the global counts."""
-    return {
-        name: jax.tree.map(lambda x, n=counts[name]: x / jnp.maximum(n, 1.0), tree)
-        for name, tree in sums.items()
-    }

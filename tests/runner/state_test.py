@@ -71,9 +71,10 @@ def test_the_mesh_does_not_change_what_is_drawn():
 def test_a_loss_that_owns_parameters_is_trained_and_set_apart():
     learnt = make()
     state, _ = create(learnt)
-    assert set(state.params) == {"student", "losses"}
+    assert set(state.params) == {"student", "losses", "weights"}
     assert state.params["losses"]["projection"]["matrix"].shape == (3, 5)
-    assert set(optax.tree.get(state.opt_state, "mu")) == {"student", "losses"}
+    moments = optax.tree.get(state.opt_state, "mu")
+    assert set(moments) == {"student", "losses", "weights"}
     terms = learnt.terms(state.params["losses"], state.variables["losses"])
     projection = terms[1].loss
     assert isinstance(projection, Projection)
