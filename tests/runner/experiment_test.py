@@ -24,7 +24,7 @@ def make(**fields):
 
 def test_two_terms_of_one_name_are_refused():
     term = LossTerm(name="ce", loss=losses.CrossEntropy())
-    with pytest.raises(ValueError, match="two loss terms are named 'ce'"):
+    with pytest.raises(ValueError, match="two loss terms or groups are named 'ce'"):
         make(losses=[term, term])
 
 

@@ -41,6 +41,7 @@ def test_a_swapped_class_shows():
     assert describe.changes(describe.text(a), describe.text(b)) == [
         "- loss: losses.ZLoss",
         "+ loss: losses.RouterZLoss",
+        "+ loss.layers: 'mean'",
     ]
 
 
