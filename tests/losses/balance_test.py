@@ -1,6 +1,7 @@
 """Groups and balances: their formulas, and the faults of the published one."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -150,7 +151,7 @@ def test_gradients_are_matched_in_norm_and_groups_by_their_sum():
 def test_a_learned_variance_settles_where_its_term_contributes_a_half():
     items = [term("ce", Uncertainty())]
     value, optimizer = 3.0, optax.sgd(0.1)
-    params = {"ce": {"log_variance": jnp.float32(0.0)}}
+    params: Any = {"ce": {"log_variance": jnp.float32(0.0)}}
     state = optimizer.init(params)
 
     def total(params):

@@ -81,7 +81,7 @@ def test_the_target_part_of_stored_entries_is_exact():
 def test_a_ranking_of_stored_entries_ends_with_them():
     """Two steps of the whole, in float64."""
     seen, stored = outputs(), outputs(2)
-    t, s = np.float64(seen.teacher.logits), np.float64(seen.logits)
+    t, s = (np.asarray(x, np.float64) for x in (seen.teacher.logits, seen.logits))
     found = losses.PlackettLuce(target="teacher")(stored)
     for at in range(TOKENS):
         first, second = np.argsort(-t[at])[:2]
@@ -143,6 +143,7 @@ def test_yes_or_no_wants_an_online_teacher(kind, stored):
 
 def test_a_level_that_records_leave_open_changes_nothing_standardised():
     seen = outputs()
+    assert seen.teacher is not None and seen.teacher.logits is not None
     teacher = losses.TeacherOutputs(logits=seen.teacher.logits - 7.0)
     moved = losses.Outputs(batch=seen.batch, logits=seen.logits, teacher=teacher)
     np.testing.assert_allclose(STANDARDISED(moved), STANDARDISED(seen), rtol=1e-4)

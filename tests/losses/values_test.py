@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import losses
+from losses.weights import scheduled
 
 
 def outputs(logits, targets=None, **intermediates):
@@ -160,7 +161,7 @@ def test_a_schedule_is_a_function_of_the_step():
         loss=losses.CrossEntropy(),
         weight=optax.linear_schedule(0.0, 1.0, 10),
     )
-    found = losses.weights.scheduled(term.weight, jnp.int32(5))
+    found = scheduled(term.weight, jnp.int32(5))
     np.testing.assert_allclose(found, 0.5)
 
 

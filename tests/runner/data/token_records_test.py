@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runner.data import TokenRecords
+from runner.data.packed_text import PackedText
 from runner.data.record_files import manifest_path, read, write_token_records
 from runner.errors import UserError
 
@@ -58,6 +59,7 @@ def test_records_are_packed_like_text(source, cache, tmp_path, vocabulary):
     ).load(cache=cache)
     for name, array in text.rows(np.arange(len(text))).items():
         np.testing.assert_array_equal(packed.rows(np.arange(len(text)))[name], array)
+    assert isinstance(packed, PackedText)
     assert "".join(packed.texts()) == "".join(text.texts())
     assert packed.num_bytes == text.num_bytes
 
