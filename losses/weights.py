@@ -62,8 +62,8 @@ jax.tree_util.register_dataclass(
 class Balance(abc.ABC):
     """A weight that follows what the terms are worth.
 
-    wants: `"values"` costs one pass of head and terms more, `"gradients"` one with a
-           gradient a term; under accumulation, one of the trunk besides.
+    wants: `"values"` costs one pass of head and terms more, `"gradients"` one of them
+           with a gradient a term; under accumulation, each one of the trunk besides.
     """
 
     wants: ClassVar[Literal["nothing", "values", "gradients"]]

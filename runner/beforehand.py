@@ -64,7 +64,7 @@ class Beforehand:
         """What may be wanted of the batch before its gradients, and whether it is."""
         return {
             "statistics": bool(self._head_pass.statistical),
-            "values": bool(self._wants - {"nothing"})
+            "values": "values" in self._wants
             or any(r.wants_values for r in self._reweightings.values()),
             "gradients": "gradients" in self._wants,
         }

@@ -92,12 +92,18 @@ class Diagnostics:
         predictions = {name: sums.pop(name) for name in ("correct", "confidence")}
         scalars = {name: float(x) / count for name, x in sums.items()}
         scalars["calibration_error"] = measures.calibration_error(predictions, count)
-        scalars |= {name: float(x) for name, x in found["moe"].items()}
+        load = found.get("load")
+        if load is not None:
+            routers = found["router_entropy"]
+            scalars["router_entropy"] = float(
+                routers["total"] / max(routers["tokens"], 1.0)
+            )
+            scalars["unused_experts"] = float(np.sum(load == 0))
         return Diagnosis(
             terms=tuple(term.name for term in self._step.objective.terms),
             inner=found["inner"],
             scalars=scalars,
-            expert_load=found["load"],
+            expert_load=load,
         )
 
     def _on_device(self, state: TrainState, batch: Batch, fixed: Tree) -> Tree:
@@ -130,17 +136,14 @@ class Diagnostics:
             return objective.gradients(known, effective)["params"]["student"]
 
         gradients = jax.lax.map(of_one, jnp.eye(len(names)))
-        load, moe = None, {}
-        if objective.has_experts:
-            load = known.microbatches.sums(_load)
-            moe = _of_experts(known, load)
+
+        def read(trunk: Trunk) -> Tree:
+            sums = {"measures": self._measures(known, trunk)}
+            return sums | (_of_experts(trunk) if objective.has_experts else {})
+
         return {
             "inner": self._inner(state, batch, gradients),
-            "measures": known.microbatches.sums(
-                functools.partial(self._measures, known)
-            ),
-            "load": load,
-            "moe": moe,
+            **known.microbatches.sums(read),
         }
 
     def _inner(self, state: TrainState, batch: Batch, gradients: Tree) -> Tree:
@@ -184,16 +187,10 @@ class Diagnostics:
         return head_pass.measured(known.params, known.given, trunk, measure)
 
 
-def _load(trunk: Trunk) -> jax.Array:
-    return experts.load(trunk.intermediates, trunk.constants["batch"])
-
-
-def _of_experts(known: Known, load: jax.Array) -> dict[str, jax.Array]:
-    def entropy(trunk: Trunk) -> tuple[jax.Array, jax.Array]:
-        return experts.router_entropy(trunk.intermediates, trunk.constants["batch"])
-
-    total, tokens = known.microbatches.sums(entropy)
+def _of_experts(trunk: Trunk) -> Tree:
+    seen = trunk.intermediates, trunk.constants["batch"]
+    entropy, tokens = experts.router_entropy(*seen)
     return {
-        "router_entropy": total / jnp.maximum(tokens, 1.0),
-        "unused_experts": jnp.sum(load == 0, dtype=jnp.float32),
+        "load": experts.load(*seen),
+        "router_entropy": {"total": entropy, "tokens": tokens},
     }

@@ -18,7 +18,7 @@ from runner.state import Learnt
 from runner.step import TrainStep, fetched
 from runner.terms import check_balances, check_tables
 from tests.heads import in_blocks, in_tiles
-from tests.runner.objective_test import batch  # noqa: F401 - a fixture
+from tests.runner.objective_test import ragged
 
 STUDENT = functools.partial(
     Transformer, vocab_size=37, dim=16, num_layers=1, num_heads=2
@@ -46,7 +46,7 @@ ITEMS = (
 )
 
 
-def run(batch, *, mesh=None, microbatches=1, head=None, steps=3, state=None):  # noqa: F811
+def run(batch, *, mesh=None, microbatches=1, head=None, steps=3, state=None):
     """Leaves of the state and the metrics after some steps on one batch."""
     config = runtime.Runtime(
         mesh=mesh or runtime.Mesh(data=4, tensor=2),
@@ -65,7 +65,12 @@ def run(batch, *, mesh=None, microbatches=1, head=None, steps=3, state=None):  #
 
 
 @pytest.fixture(scope="module")
-def whole(batch):  # noqa: F811
+def batch():
+    return ragged()
+
+
+@pytest.fixture(scope="module")
+def whole(batch):
     return run(batch)
 
 
@@ -80,7 +85,7 @@ def whole(batch):  # noqa: F811
     ],
     ids=str,
 )
-def test_a_step_is_the_same_however_the_batch_is_cut(batch, whole, cut):  # noqa: F811
+def test_a_step_is_the_same_however_the_batch_is_cut(batch, whole, cut):
     state, metrics = run(batch, **cut)
     expected, expected_metrics = jax.device_get(whole)
     for found, wanted in zip(
@@ -108,14 +113,14 @@ def test_the_log_adds_up(whole):
     assert metrics["token_weights/ce"] > 0.0
 
 
-def test_a_matched_group_contributes_what_it_follows_times_the_scale(batch):  # noqa: F811
+def test_a_matched_group_contributes_what_it_follows_times_the_scale(batch):
     _, metrics = run(batch, steps=1)
     np.testing.assert_allclose(
         metrics["contributions/calm"], 0.1 * metrics["contributions/ce"], rtol=1e-5
     )
 
 
-def test_going_on_from_a_state_is_bit_for_bit_the_whole_run(batch, whole):  # noqa: F811
+def test_going_on_from_a_state_is_bit_for_bit_the_whole_run(batch, whole):
     half, _ = run(batch, steps=1)
     rest, _ = run(batch, steps=2, state=half)
     for found, wanted in zip(
@@ -124,7 +129,7 @@ def test_going_on_from_a_state_is_bit_for_bit_the_whole_run(batch, whole):  # no
         assert np.asarray(found).tobytes() == np.asarray(wanted).tobytes()
 
 
-def test_a_learned_weight_follows_its_gradient(batch):  # noqa: F811
+def test_a_learned_weight_follows_its_gradient(batch):
     state, metrics = run(batch, steps=1)
     learned = state.params["weights"]["learned"]["log_variance"]
     expected = -0.5 * (0.5 - metrics["learning/learned"])

@@ -1,5 +1,8 @@
 """Diagnoses, against plain autodiff and formulas in NumPy over the whole batch."""
 
+import dataclasses
+
+import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import scipy.special
 
 import losses
+import models
 from losses import LossTerm
 from runner import runtime
 from runner.diagnostics import Conflict, Diagnosis, Diagnostics
@@ -36,8 +40,6 @@ TERMS = [
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     source = examples.source(folder / "text")
-    import fiddle as fdl
-
     dataset = fdl.build(source).load(cache=str(folder / "cache"))
     teacher = examples.write_run(folder / "teacher", dataset)
     return examples.experiment(
@@ -161,6 +163,26 @@ def test_a_diagnosis_is_the_same_however_the_batch_is_cut(world, whole):
         np.testing.assert_allclose(
             cut.scalars[name], value, rtol=1e-4, atol=1e-6, err_msg=name
         )
+
+
+def test_a_mixture_shows_its_load_and_how_sure_its_router_is(world):
+    mixture = fdl.Partial(models.MoE, num_experts=4, hidden_dim=16)
+    student = fdl.copy_with(examples.STUDENT, mlp=mixture)
+    made = dataclasses.replace(world, student=fdl.build(student))
+    found, prepared, state, batch = diagnosed(made, microbatches=1)
+    batch = jax.device_get(batch)
+    model = prepared.learnt.student(state.params["student"], state.variables["student"])
+    capture = frozenset({"router_logits", "router_assignments"})
+    seen = model.trunk(batch, capture=capture).intermediates
+    real = batch["segment_ids"] > 0
+    chosen = np.asarray(seen["router_assignments"])[real].reshape(-1)
+    np.testing.assert_array_equal(found.expert_load, [np.bincount(chosen, minlength=4)])
+    logits = np.asarray(seen["router_logits"], np.float64)[real]
+    p = scipy.special.softmax(logits, axis=-1)
+    np.testing.assert_allclose(
+        found.scalars["router_entropy"], np.mean(-np.sum(p * np.log(p), -1)), rtol=1e-5
+    )
+    assert found.scalars["unused_experts"] == 0.0
 
 
 def test_a_gradient_of_zero_has_no_cosine():

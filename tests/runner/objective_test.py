@@ -63,6 +63,10 @@ STUDENT = functools.partial(
 
 @pytest.fixture(scope="module")
 def batch():
+    return ragged()
+
+
+def ragged():
     """Two documents a row, rows of very different length, padded."""
     rng = np.random.default_rng(0)
     lengths = np.array([12, 1, 7, 12, 3, 12, 5, 0])
