@@ -51,7 +51,14 @@ from losses.reweighting import (
 )
 from losses.router_distillation import RouterDistillation
 from losses.standardised import Standardised
-from losses.sums import TokenValues, average, evaluate, per_token, statistic_sums
+from losses.sums import (
+    TokenValues,
+    average,
+    evaluate,
+    per_token,
+    statistic_sums,
+    wants_means,
+)
 from losses.tiles import Distribution, NeedsRows, Reduced, Tile
 from losses.token_weights import Position, TeacherConfidence, TeacherEntropy
 from losses.weights import Balance, balances, weigh, worth
@@ -130,6 +137,7 @@ __all__ = [
     "target_mask",
     "token_mask",
     "uniform_map",
+    "wants_means",
     "weigh",
     "worth",
 ]

@@ -1,6 +1,7 @@
 """What a loss that shows another one changed outputs asks of it."""
 
 from losses.base import Loss
+from losses.sums import wants_means
 
 
 def check_inner(outer: Loss, loss: Loss) -> None:
@@ -17,8 +18,7 @@ def check_inner(outer: Loss, loss: Loss) -> None:
         raise ValueError(
             f"loss of {name} must read logits, and {kind.__name__} does not"
         )
-    plain = (Loss.statistics, Loss.statistic_sums)
-    if (kind.statistics, kind.statistic_sums) != plain:
+    if wants_means(loss):
         raise ValueError(
             f"loss of {name} must see each token by itself, and {kind.__name__} wants "
             f"means over the batch"

@@ -65,6 +65,13 @@ def statistic_sums(
     return result
 
 
+def wants_means(loss: Loss) -> bool:
+    """Whether a loss asks for `statistics` of the global batch."""
+    kind = type(loss)
+    plain = (Loss.statistics, Loss.statistic_sums)
+    return (kind.statistics, kind.statistic_sums) != plain
+
+
 def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     """By term, the masked sum of values and the count; divides nothing.
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from losses import Loss, LossTerm, Reweighting, groups, weights
+import losses
+from losses import LossTerm, Reweighting, groups, weights
 from losses.groups import Item
 from runner.errors import UserError, nearest
 from runner.mesh import batch_shards
@@ -37,12 +38,10 @@ def wants_teacher_logits(terms: Sequence[LossTerm]) -> bool:
 
 def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
     """The terms that want means over the global batch before their values."""
-    plain = (Loss.statistics, Loss.statistic_sums)
-    kinds = [type(term.loss) for term in terms]
     return [
         term
-        for term, kind in zip(terms, kinds, strict=True)
-        if (kind.statistics, kind.statistic_sums) != plain
+        for term in terms
+        if isinstance(term.loss, losses.Loss) and losses.wants_means(term.loss)
     ]
 
 
