@@ -65,6 +65,9 @@ class Mesh:
     """Devices along each axis (-1: all that are left), and logical -> mesh axes.
 
     num_cpu_devices: split the CPU into this many devices (0: leave it alone).
+    topology: the devices that this is meant for, such as `v5e:16x16` or `h100:8`; empty
+              for those at hand. A dry run is laid out on them, a run is refused on
+              others; see `runner.topology`.
     """
 
     data: int = -1
@@ -75,6 +78,7 @@ class Mesh:
         default_factory=lambda: dict(sharding.RULES)
     )
     num_cpu_devices: int = 0
+    topology: str = ""
 
 
 @_section("step")
