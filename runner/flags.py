@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from runner.errors import UserError, nearest
 
-_VALUED = ("fdl_config", "fdl_config_file", "workdir", "diff", "graph")
+_VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
 _REPEATED = ("fiddler", "gin_file", "gin_bindings")
 _BARE = ("print_config", "dry_run", "help", "version")
 _PREFIXES = ("fdl.", "fdl_tag.", "gin.")
@@ -31,10 +31,12 @@ class Command:
     overrides: `fdl.*`, `fdl_tag.*` and `fiddler`, in order.
     runtime:   `gin.*`, `gin_file` and `gin_bindings`, in order.
     action:    what to do instead of running; value empty where it takes none.
+    sweep:     a function of the config file that says which runs; may have arguments.
     """
 
     config: str | None = None
     config_file: str | None = None
+    sweep: str | None = None
     workdir: str | None = None
     overrides: tuple[Flag, ...] = ()
     runtime: tuple[Flag, ...] = ()
@@ -61,6 +63,7 @@ def parse(arguments: Sequence[str]) -> Command:
     command = Command(
         config=once["fdl_config"],
         config_file=once["fdl_config_file"],
+        sweep=once["sweep"],
         workdir=once["workdir"],
         overrides=tuple(
             f for f in flags if f.name.startswith(("fdl.", "fdl_tag.", "fiddler"))
@@ -124,6 +127,7 @@ def _example(name: str) -> str:
     examples = {
         "fdl_config": "configs/moe.py",
         "fdl_config_file": "DIR/config.json",
+        "sweep": "lr",
         "workdir": "DIR",
         "diff": "configs/moe.py",
         "graph": "graph.svg",
@@ -149,6 +153,11 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
         raise UserError(
             "--fdl_config and --fdl_config_file both name the graph; give one"
         )
+    if command.sweep and not command.config:
+        raise UserError(
+            f"--sweep={command.sweep} is a function of a config file; give "
+            "--fdl_config=configs/NAME.py (--workdir=DIR alone goes on with a sweep)"
+        )
     if len(actions) > 1:
         both = " and ".join(f"--{flag.name}" for flag in actions[:2])
         raise UserError(f"{both} are given; give one")
@@ -159,6 +168,11 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
     if not command.workdir and not actions:
         raise UserError(
             "no place for the results; give --workdir=DIR (--print_config only looks)"
+        )
+    if command.sweep and actions and actions[0].name != "print_config":
+        raise UserError(
+            f"{actions[0]} looks at one graph, not at a sweep; "
+            "--print_config lists what a sweep would run"
         )
     graph = command.action
     if graph and graph.name == "graph" and not graph.value.endswith(".svg"):

@@ -14,6 +14,7 @@ The graph: all that changes the result. Overrides apply from left to right.
   --fdl.losses.z_loss.weight=1e-3    an item of a list by its name, or losses[2].weight
   --fdl_tag.DType=bfloat16           set every field that carries a tag
   --fiddler='bigger(factor=2)'       call a function of the config file on the graph
+  --sweep=lr                         a run for each point that this function returns
 
 The runtime: all that must not change it (mesh, microbatches, cadence, caches).
   --gin_file=configs/runtime/cpu.gin
@@ -21,7 +22,8 @@ The runtime: all that must not change it (mesh, microbatches, cadence, caches).
   --gin_bindings='step.microbatches = 4'
 
 Look, and train nothing:
-  --print_config       the graph as sorted lines, with classes and defaults
+  --print_config       the graph as sorted lines, with classes and defaults;
+                       with --sweep, its units and what each of them changes
   --diff=OTHER.py      what changes from OTHER to this graph, nothing else
   --graph=OUT.svg      the graph drawn
   --dry_run            shapes, parameters, shardings, FLOPs and memory of a step
