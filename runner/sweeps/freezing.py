@@ -1,0 +1,185 @@
+"""From a command to work directories whose graphs no later edit can change."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner import bindings, files, lock, workdir
+from runner.errors import UserError
+from runner.flags import Command, Flag
+from runner.graph import describe, source
+from runner.sweeps import frozen, plan, points
+from runner.sweeps.frozen import POINT, RUNTIME, SWEEP, Frozen
+
+_OURS = {"lock", "units", "source", RUNTIME}
+_UNBEGUN = {"lock", "config.txt", "config.py", "config.json", POINT}
+_UNBEGUN |= {"command.txt", "versions.json"}
+
+
+def freeze(command: Command, argv: Sequence[str]) -> Frozen:
+    """Writes a work directory with its graph for each point, or finds them written.
+
+    A command without `--sweep` freezes one unit. Where the sweep is there already,
+    nothing of its graphs is read or written again, so edits of the config file do not
+    reach it; gin settings, if any are given, take the place of those it had.
+
+    argv: the command line, for every unit's `command.txt`.
+
+    Raises:
+      UserError: a point is wrong; the directory holds something else, is in use, or
+        holds what another command froze. Nothing is written then.
+    """
+    assert command.workdir is not None
+    path = Path(command.workdir).absolute()
+    bindings.apply(command.runtime)
+    planned = None if _is_there(path) else plan.make(command)
+    with _named(path):
+        _refuse_foreign(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with lock.held(path / "lock"):
+            files.remove_temporaries(path)
+            if not _is_there(path):
+                _write(path, command, planned or plan.make(command), argv)
+            elif command.base:
+                _refuse_other(path, said(command))
+            if command.runtime:
+                _write_runtime(path)
+    return frozen.open(path)
+
+
+def said(command: Command) -> dict[str, Any]:
+    """What a command says of the graphs, as JSON."""
+    return {
+        "graph": command.base,
+        "overrides": [_full(flag) for flag in command.overrides],
+        "sweep": command.sweep or "",
+    }
+
+
+def _full(flag: Flag) -> str:
+    return f"--{flag.name}={flag.value}"
+
+
+def _is_there(path: Path) -> bool:
+    return (path / SWEEP).exists()
+
+
+def _write(path: Path, command: Command, made: plan.Plan, argv: Sequence[str]) -> None:
+    _remove_unsealed(path)
+    made, kept = _with_source(path, command, made)
+    (path / "units").mkdir()
+    for unit in made.units:
+        directory = path / "units" / unit.name
+        with workdir.open(directory, unit.graph, argv):
+            # A file that no unbegun run has: from here on its graph is refused if
+            # it is another, however the unit is started.
+            content = {key: points.text(key, x) for key, x in unit.point.items()}
+            _write_json(directory / POINT, content)
+    content = {
+        "version": frozen.VERSION,
+        "said": said(command),
+        "source": kept,
+        "names": made.names,
+        "units": [frozen.entry(unit.name, unit.point) for unit in made.units],
+    }
+    _write_json(path / SWEEP, content)
+
+
+def _with_source(
+    path: Path, command: Command, made: plan.Plan
+) -> tuple[plan.Plan, str]:
+    """The plan read again from a copy of the config file, where graphs name it.
+
+    Returns also what `--fdl_config` has to be, below `path`; empty without a copy.
+    """
+    from runner.graph import saved
+
+    if not any(plan.needs_source(saved.to_json(unit.graph)) for unit in made.units):
+        return made, ""
+    assert command.config is not None  # What JSON held can be read by itself.
+    file, call = source.split(command.config)
+    copy = path / "source" / Path(file).name
+    copy.parent.mkdir()
+    files.write_atomic(copy, Path(file).read_text(encoding="utf-8"))
+    spec = f"{copy.name}:{call}" if call else copy.name
+    moved = dataclasses.replace(command, config=str(copy.parent / spec))
+    units = [
+        dataclasses.replace(unit, graph=plan.resolve(moved, unit.point))
+        for unit in made.units
+    ]
+    for old, new in zip(made.units, units, strict=True):
+        if describe.text(old.graph) != describe.text(new.graph):
+            raise UserError(
+                f"{file}: its copy {copy} makes another graph; "
+                "a config that is swept may not depend on where it stands"
+            )
+    return dataclasses.replace(made, units=units), f"source/{spec}"
+
+
+def _write_runtime(path: Path) -> None:
+    import gin
+
+    files.write_atomic(path / RUNTIME, gin.config_str())
+
+
+def _remove_unsealed(path: Path) -> None:
+    """What a freezing that was killed has left; a unit that has begun is never there.
+
+    Raises:
+      UserError: there are other files among it.
+    """
+    for file in path.glob("units/*/*"):
+        if file.name not in _UNBEGUN and not file.name.startswith(files.TEMPORARY):
+            raise UserError(f"--workdir={path}: holds no sweep, but {file}")
+    for folder in ("units", "source"):
+        shutil.rmtree(path / folder, ignore_errors=True)
+
+
+def _refuse_foreign(path: Path) -> None:
+    if not path.exists() or _is_there(path):
+        return
+    if (path / workdir.CONFIG).exists():
+        raise UserError(f"--workdir={path}: holds a run; give the sweep another")
+    strangers = sorted(
+        file.name
+        for file in path.iterdir()
+        if file.name not in _OURS and not file.name.startswith(files.TEMPORARY)
+    )
+    if strangers:
+        raise UserError(
+            f"--workdir={path}: holds no sweep (no {SWEEP}) but other files: "
+            f"{', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}"
+        )
+
+
+def _refuse_other(path: Path, now: Mapping[str, Any]) -> None:
+    before = frozen.read(path)["said"]
+    for key in now:
+        if now[key] != before[key]:
+            was, given = (_shown(key, x[key]) for x in (before, now))
+            raise UserError(
+                f"{path} was frozen from another command\n- {was}\n+ {given}"
+            )
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "overrides":
+        return " ".join(value) or "no overrides"
+    name = {"graph": "fdl_config"}.get(key, key)
+    return f"--{name}={value}" if value else f"no --{name}"
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--workdir={path}: {error.strerror or error}") from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    files.write_atomic(path, json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,133 @@
+"""A sweep as its directory holds it.
+
+SWEEP/sweep.json         what was asked for, and the units: written last
+SWEEP/units/NAME/        a work directory for each, its graph in it from the start
+SWEEP/units/NAME/point.json    what was swept
+SWEEP/runtime.gin        the gin settings of all of them
+SWEEP/source/FILE.py     the config file, where graphs cannot be read without it
+SWEEP/lock               held while one machine runs them one after another
+SWEEP/sweep.md, results.json, report.html, sweep.svg    what came of it
+"""
+
+import ast
+import builtins
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UserError
+from runner.sweeps import points
+
+SWEEP, POINT, RUNTIME = "sweep.json", "point.json", "runtime.gin"
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One run of a sweep.
+
+    name:  of its directory: `02-peak_value=0.003-z_loss.weight=0.0`.
+    path:  its work directory, absolute.
+    point: what was swept; empty where nothing is.
+    label: the point for a reader: `peak_value=0.003 z_loss.weight=0.0`.
+    graph: flags that name the graph, where its work directory alone cannot.
+    """
+
+    name: str
+    path: Path
+    point: Mapping[str, Any]
+    label: str = ""
+    graph: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return (self.path / "result.json").exists()
+
+    @property
+    def arguments(self) -> list[str]:
+        """What `runner` is called with to run it, or to go on with it."""
+        runtime = self.path.parents[1] / RUNTIME
+        bound = [f"--gin_file={runtime}"] if runtime.exists() else []
+        return [*self.graph, f"--workdir={self.path}", *bound]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Runs whose graphs are settled.
+
+    name:  as `--sweep` gave it; empty where nothing is swept.
+    units: in the order of the points.
+    names: short ones of the flags that are swept.
+    """
+
+    path: Path
+    name: str
+    units: tuple[Unit, ...]
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def open(path: str | Path) -> Frozen:
+    """The sweep in a directory.
+
+    Raises:
+      UserError: it holds none, or its `sweep.json` is damaged.
+    """
+    path = Path(path).absolute()
+    content = read(path)
+    try:
+        names = content["names"]
+        units = [_unit(path, entry, content) for entry in content["units"]]
+        return Frozen(path, content["said"]["sweep"], tuple(units), names)
+    except (KeyError, TypeError, ValueError, SyntaxError, AttributeError):
+        raise _damaged(path) from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of `sweep.json`.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    try:
+        with builtins.open(path / SWEEP, encoding="utf-8") as file:
+            content = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{path}: holds no sweep (no {SWEEP}); "
+            "start one with --fdl_config=configs/NAME.py --sweep=NAME"
+        ) from None
+    except ValueError:
+        raise _damaged(path) from None
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise _damaged(path)
+    return content
+
+
+def entry(name: str, point: Mapping[str, Any]) -> dict[str, Any]:
+    """A unit in `sweep.json`: values as literals, so that a tuple stays one."""
+    return {"name": name, "point": {key: repr(value) for key, value in point.items()}}
+
+
+def _unit(path: Path, entry: Mapping[str, Any], content: Mapping[str, Any]) -> Unit:
+    point = {key: ast.literal_eval(value) for key, value in entry["point"].items()}
+    graph = []
+    if content["source"]:
+        said = [
+            f"--fdl_config={path / content['source']}",
+            *content["said"]["overrides"],
+        ]
+        graph = [*said, *(f"--{f.name}={f.value}" for f in points.flags(point))]
+    return Unit(
+        name=entry["name"],
+        path=path / "units" / entry["name"],
+        point=point,
+        label=points.said(point, content["names"]),
+        graph=tuple(graph),
+    )
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path / SWEEP} is damaged: not what a sweep writes")

@@ -1,0 +1,149 @@
+"""What a command would run: the graph of every point, resolved and checked."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import fiddle as fdl
+
+from runner.errors import UserError
+from runner.flags import Command
+from runner.graph import base, build, describe, paths, source
+from runner.sweeps import points
+
+# Whose names a saved graph may hold and be read again by itself: `runner.graph.saved`.
+_KNOWN = ("builtins", "fiddle", "flax", "functools", "jax", "losses", "models")
+_KNOWN = (*_KNOWN, "optax", "runner")
+_LONGEST = 120  # characters of a unit's name
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A unit that is not written yet. changes: lines of its graph, from the base's."""
+
+    name: str
+    point: points.Point
+    label: str
+    graph: fdl.Buildable
+    changes: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Every unit, and short names for the flags that are swept."""
+
+    names: Mapping[str, str]
+    units: Sequence[Planned]
+
+
+def make(command: Command) -> Plan:
+    """Resolves the graph of the command at every point, and constructs its nodes.
+
+    A command without `--sweep` is one unit.
+
+    Raises:
+      UserError: the sweep or a point of it is wrong, or two points make one graph.
+    """
+    if command.sweep is None:
+        graph = base.resolve(command)
+        build.job(graph)
+        return Plan({}, [Planned("00", {}, "", graph, ())])
+    found = read(command)
+    began = describe.lines(base.resolve(command))
+    names = short_names({key: None for point in found for key in point}, began)
+    units, seen = [], {}
+    for number, point in enumerate(found):
+        label = points.said(point, names)
+        try:
+            graph = resolve(command, point)
+            text = describe.text(graph)
+            if (same := seen.setdefault(text, label)) != label:
+                raise UserError(f"makes the same graph as the point {same}")
+            build.job(graph)
+        except UserError as error:
+            raise UserError(
+                f"--sweep={command.sweep}, point {label}: {error}"
+            ) from None
+        changes = describe.changes(_text(began), text)
+        name = _directory(number, len(found), label)
+        units.append(Planned(name, point, label, graph, changes))
+    return Plan(names, units)
+
+
+def read(command: Command) -> list[points.Point]:
+    """The points that the sweep function of the config file returns.
+
+    Raises:
+      UserError: there is no such function, or what it returns are no points.
+    """
+    assert command.config is not None and command.sweep is not None
+    path, _ = source.split(command.config)
+    try:
+        module = source.load(path)
+        call = source.Call.parse(command.sweep)
+        function = source.find(module, call.name, what="sweep")
+        return points.check(source.call(module, function, call=call))
+    except UserError as error:
+        raise UserError(f"--sweep={command.sweep}: {error}") from None
+
+
+def resolve(command: Command, point: points.Point) -> fdl.Buildable:
+    """The graph of a command at one point: its own overrides, then the point's."""
+    overrides = (*command.overrides, *points.flags(point))
+    return base.resolve(dataclasses.replace(command, overrides=overrides))
+
+
+def short_names(keys: Iterable[str], graph: Mapping[str, str]) -> dict[str, str]:
+    """The shortest end of each flag's path that means one place in the graph."""
+    keys = list(keys)
+    places = {tuple(map(str, paths.parse(path))) for path in graph if path != "<root>"}
+    places |= {_segments(key) for key in keys}
+    return {key: _short(_segments(key), places) for key in keys}
+
+
+def needs_source(saved: str) -> bool:
+    """Whether a saved graph names what only its config file, or its imports, define."""
+    return any(
+        module.split(".")[0] not in _KNOWN for module in _modules(json.loads(saved))
+    )
+
+
+def _short(segments: tuple[str, ...], places: Iterable[tuple[str, ...]]) -> str:
+    for length in range(1, len(segments)):
+        end = segments[-length:]
+        if (
+            sum(place[-length:] == end for place in places) == 1
+            and end[0].isidentifier()
+        ):
+            return ".".join(end)
+    return ".".join(segments)
+
+
+def _segments(key: str) -> tuple[str, ...]:
+    kind, _, path = key.partition(".")
+    return tuple(map(str, paths.parse(path))) if kind == "fdl" else (path or kind,)
+
+
+def _directory(number: int, among: int, label: str) -> str:
+    """A file name: the number first, so that names sort as points do."""
+    width = max(2, len(str(among - 1)))
+    safe = re.sub(r"[^\w.=+-]+", "_", label.replace(" ", "-"))
+    return f"{number:0{width}}-{safe}"[:_LONGEST]
+
+
+def _modules(value: Any) -> Iterator[str]:
+    """The modules that the objects of a saved graph come from."""
+    if isinstance(value, dict):
+        if isinstance(module := value.get("module"), str):
+            yield module
+        for inner in value.values():
+            yield from _modules(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _modules(inner)
+
+
+def _text(lines: Mapping[str, str]) -> str:
+    return "".join(f"{path}: {value}\n" for path, value in lines.items())
