@@ -26,10 +26,12 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
         case flags.Flag("version"):
             return print(usage.version())
 
-    from runner import bindings, look, packages
+    from runner import bindings, look, packages, sweeps
     from runner.graph import base
 
     packages.check()
+    if sweeps.concerns(command):
+        return sweeps.obey(command, argv)
     cfg = base.resolve(command)
     bindings.apply(command.runtime)
     if command.action:

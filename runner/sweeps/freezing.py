@@ -113,6 +113,7 @@ def _with_source(
     ]
     for old, new in zip(made.units, units, strict=True):
         if describe.text(old.graph) != describe.text(new.graph):
+            shutil.rmtree(copy.parent)
             raise UserError(
                 f"{file}: its copy {copy} makes another graph; "
                 "a config that is swept may not depend on where it stands"

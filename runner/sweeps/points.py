@@ -88,7 +88,7 @@ def text(key: str, value: Any) -> str:
 
 
 def said(point: Mapping[str, Any], names: Mapping[str, str] | None = None) -> str:
-    """`peak_value=0.003 z_loss.weight=0.0001`; `names` are shorter ones for the keys."""
+    """`peak_value=0.003 z_loss.weight=0.0001`; `names` are shorter than the keys."""
     shorter = names or {}
     return " ".join(f"{shorter.get(key, key)}={value}" for key, value in point.items())
 

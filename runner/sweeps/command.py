@@ -1,0 +1,53 @@
+"""What `runner` does where the command or the work directory is of a sweep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.errors import UserError
+from runner.flags import Command
+from runner.sweeps.frozen import SWEEP
+
+
+def concerns(command: Command) -> bool:
+    """Whether a command asks for a sweep, or its work directory holds one."""
+    if command.sweep is not None:
+        return True
+    return command.workdir is not None and (Path(command.workdir) / SWEEP).exists()
+
+
+def obey(command: Command, argv: Sequence[str]) -> None:
+    """Freezes the sweep, or finds it frozen, and runs what is left of it.
+
+    Raises:
+      UserError: see `freeze`; or the command asks what a sweep has no answer to.
+      SystemExit: a unit failed (1), or a signal stopped the sweep.
+    """
+    if command.action and command.sweep is None:
+        raise UserError(
+            f"{command.workdir}: holds a sweep; --{command.action.name} looks at one "
+            f"run: --workdir={command.workdir}/units/NAME"
+        )
+    if command.action:
+        return _list(command)
+    if command.overrides and not command.base:
+        raise UserError(
+            f"{command.workdir}: the graphs of a sweep are frozen; "
+            f"{command.overrides[0]} would need another --workdir"
+        )
+
+    from runner.sweeps import freezing, sequential
+
+    sequential.run(freezing.freeze(command, argv))
+
+
+def _list(command: Command) -> None:
+    """Every unit, and the lines of the graph that it changes."""
+    from runner import bindings
+    from runner.sweeps import plan
+
+    bindings.apply(command.runtime)
+    units = plan.make(command).units
+    for number, unit in enumerate(units, 1):
+        print(f"unit {number}/{len(units)} {unit.label}")
+        for line in unit.changes:
+            print(f"  {line}")

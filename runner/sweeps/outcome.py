@@ -1,0 +1,88 @@
+"""What came of each unit, read from its work directory."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from runner.report import run
+from runner.sweeps import failure
+from runner.sweeps.frozen import Frozen, Unit
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A unit and how far it came.
+
+    state:     `finished`, `failed, exit code 1: ...`, `at step 40 of 60`, `not begun`.
+    losses:    by evaluation, of a finished unit; the first is the one that is compared.
+    untrained: by evaluation, before the first step, as far as it was measured.
+    target:    what has one target: `"token"`, `"image"`.
+    """
+
+    unit: Unit
+    state: str
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    untrained: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    target: str = "token"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it finished or failed: there is no more to come."""
+        return self.unit.finished or self.failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without a result."""
+        return self.state.startswith("failed")
+
+
+def read(frozen: Frozen) -> list[Outcome]:
+    """In the order of the units."""
+    return [_outcome(unit) for unit in frozen.units]
+
+
+def evaluations(outcomes: Sequence[Outcome]) -> list[str]:
+    """Names of the evaluations that any unit has, the one to compare first."""
+    names = [name for outcome in outcomes for name in outcome.losses]
+    names += [name for outcome in outcomes for name in outcome.untrained]
+    return list(dict.fromkeys(names))
+
+
+def finite(value: float | None) -> bool:
+    """Whether there is a number."""
+    return value is not None and math.isfinite(value)
+
+
+def best(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The finished unit with the least loss on the first evaluation."""
+    (name,) = evaluations(outcomes)[:1] or [""]
+    able = [outcome for outcome in outcomes if finite(outcome.losses.get(name))]
+    return min(able, key=lambda outcome: outcome.losses[name], default=None)
+
+
+def _outcome(unit: Unit) -> Outcome:
+    loaded = run.load(unit.path)
+    losses = {}
+    if unit.finished:
+        found = loaded.evaluations.items()
+        losses = {name: x["loss"] for name, x in found if x.get("loss") is not None}
+    return Outcome(unit, _state(unit, loaded), losses, _untrained(loaded), loaded.unit)
+
+
+def _state(unit: Unit, loaded: run.Run) -> str:
+    if unit.finished:
+        return "finished"
+    if said := failure.said(unit):
+        return said
+    if loaded.metrics:
+        wanted = f" of {loaded.num_steps}" if loaded.num_steps else ""
+        return f"at step {loaded.last_step}{wanted}"
+    return "not begun"
+
+
+def _untrained(loaded: run.Run) -> dict[str, float]:
+    return {
+        name.removesuffix("/loss"): series.values[0]
+        for name, series in loaded.metrics.items()
+        if name.endswith("/loss") and series.steps[0] == 0
+    }

@@ -1,0 +1,106 @@
+"""The units of a sweep one after another on this machine, each in its own process."""
+
+import contextlib
+import subprocess
+import sys
+import time
+
+from runner import lock
+from runner.errors import UserError
+from runner.signals import Stop
+from runner.sweeps import failure
+from runner.sweeps.frozen import Frozen, Unit
+
+_INTERRUPTED = 130
+
+
+def run(frozen: Frozen) -> None:
+    """Runs every unit that is not finished; ends in the table and the picture.
+
+    A unit that fails is named, and the others go on. A signal goes to the unit that
+    runs, which saves a checkpoint; then the sweep ends too.
+
+    Raises:
+      UserError: another process runs this sweep.
+      SystemExit: with 1 where units failed; with `Stop.exit_code` after a signal.
+    """
+    failed = []
+    with lock.held(frozen.path / "lock"), Stop() as stop:
+        for number, unit in enumerate(frozen.units, 1):
+            head = f"unit {number}/{len(frozen.units)} {unit.label}".rstrip()
+            if _in_use(unit):
+                _say(f"{head}: runs in another process; waiting for it")
+                while _in_use(unit) and not stop.requested:
+                    time.sleep(0.2)
+            if unit.finished:
+                _say(f"{head}: finished")
+                continue
+            if not stop.requested:
+                _say(head)
+                code = _child(unit, stop)
+            else:
+                code = 0
+            if unit.finished:
+                continue
+            if stop.requested or code in (0, _INTERRUPTED):
+                _say(
+                    f"stopped in unit {number} of {len(frozen.units)}; "
+                    f"go on with: runner --workdir={frozen.path}"
+                )
+                sys.exit(stop.exit_code or code)
+            failed.append(unit)
+            _say(f"{head}: {failure.note(unit, code)}")
+    from runner.sweeps import summary  # Matplotlib: only for those who draw.
+
+    summary.summarise(frozen)
+    if failed:
+        names = ", ".join(unit.name for unit in failed)
+        print(
+            f"runner: {len(failed)} of {len(frozen.units)} units failed: {names}",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _child(unit: Unit, stop: Stop) -> int:
+    """The exit code of a run in a process of its own.
+
+    Its session is its own too, so that Ctrl-C in a terminal reaches it once, from here:
+    a second one would end it without a checkpoint. What it says on stderr goes to a
+    file, which outlives this process as the unit itself does.
+    """
+    failure.forget(unit)
+    command = [sys.executable, "-m", "runner.main", *unit.arguments]
+    with failure.stderr(unit).open("w", encoding="utf-8") as errors:
+        child = subprocess.Popen(
+            [*command, "--gin.loop.quiet=True"],
+            stdin=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+    told = False
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(timeout=0.1)
+            if stop.signal is not None and not told:
+                child.send_signal(stop.signal)
+                told = True
+    except BaseException:
+        # A second Ctrl-C: at once.
+        child.terminate()
+        child.wait()
+        raise
+
+
+def _in_use(unit: Unit) -> bool:
+    """Whether a process holds the unit: one that outlived a sweep that was killed."""
+    try:
+        with lock.held(unit.path / "lock"):
+            return False
+    except UserError:
+        return True
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
