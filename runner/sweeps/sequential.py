@@ -11,6 +11,7 @@ from runner.signals import Stop
 from runner.sweeps import failure
 from runner.sweeps.frozen import Frozen, Unit
 
+PROGRAM = (sys.executable, "-m", "runner.main")
 _INTERRUPTED = 130
 
 
@@ -70,10 +71,9 @@ def _child(unit: Unit, stop: Stop) -> int:
     file, which outlives this process as the unit itself does.
     """
     failure.forget(unit)
-    command = [sys.executable, "-m", "runner.main", *unit.arguments]
     with failure.stderr(unit).open("w", encoding="utf-8") as errors:
         child = subprocess.Popen(
-            [*command, "--gin.loop.quiet=True"],
+            [*PROGRAM, *unit.arguments, "--gin.loop.quiet=True"],
             stdin=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,

@@ -1,0 +1,24 @@
+"""`python -m runner.sweeps DIR`: the state and the table of a sweep, written anew."""
+
+import sys
+
+from runner import sweeps
+from runner.errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 2 when the directory holds no sweep."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("usage: python -m runner.sweeps DIR", file=sys.stderr)
+        return 2
+    try:
+        found = sweeps.open(arguments[0])
+        sweeps.summarise(found)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

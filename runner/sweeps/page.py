@@ -1,0 +1,145 @@
+"""`report.html` of a sweep: the table, the picture, links to the pages of the runs."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from runner import files
+from runner.report import page, plot, swept
+from runner.report.curves import Picture
+from runner.report.results import number
+from runner.sweeps import sensitivity, settings, table
+from runner.sweeps.frozen import Frozen
+from runner.sweeps.outcome import Outcome, best, evaluations
+
+
+def write(frozen: Frozen, outcomes: Sequence[Outcome]) -> Path:
+    """Writes the page and its pictures beside `sweep.json`; returns the page's path."""
+    pictures = [
+        _saved(frozen.path, key, outcomes, frozen, stem=f"sweep-{i}" if i else "sweep")
+        for i, key in enumerate(_axes(outcomes))
+    ]
+    path = frozen.path / "report.html"
+    files.write_atomic(path, _html(frozen, outcomes, pictures))
+    return path
+
+
+def _axes(outcomes: Sequence[Outcome]) -> list[str]:
+    """What is drawn along the foot: one flag of a grid; each, where all were drawn."""
+    key = settings.axis(outcomes)
+    if key is None or not any(outcome.losses for outcome in outcomes):
+        return []
+    if any(len(one.outcomes) > 1 for one in settings.along(outcomes, key, {})):
+        return [key]
+    keys = dict.fromkeys(k for outcome in outcomes for k in outcome.unit.point)
+    numeric = [k for k in keys if settings.is_numeric(outcomes, k)]
+    return numeric or [key]
+
+
+def _saved(
+    path: Path, key: str, outcomes: Sequence[Outcome], frozen: Frozen, *, stem: str
+) -> Picture:
+    name, unit = frozen.names.get(key, key), _unit(outcomes)
+    svg = swept.svg(_lines(key, outcomes, frozen), name=name, unit=unit)
+    names = f"{stem}.svg", f"{stem}-dark.svg"
+    for file, text in zip(names, (svg, plot.dark(svg)), strict=True):
+        files.write_atomic(path / file, text)
+    return Picture("sweep", f"loss against {name}", unit, *names)
+
+
+def _lines(key: str, outcomes: Sequence[Outcome], frozen: Frozen) -> list[swept.Line]:
+    """One for each setting of the other flags; points alone where no two share one."""
+    (evaluation,) = evaluations(outcomes)[:1] or [""]
+    found = settings.along(outcomes, key, frozen.names)
+    if not any(len(one.outcomes) > 1 for one in found):
+        ended = [o for o in outcomes if o.ended and key in o.unit.point]
+        found = [settings.Setting("", [o.unit.point[key]], [o]) for o in ended]
+        return [_line(one, "", evaluation) for one in found]
+    lines = []
+    for one in found:
+        label, told = one.label, None
+        if key == settings.learning_rate(list(frozen.names)):
+            told = sensitivity.of(one)
+        if told is not None:
+            label = f"{label}\nsensitivity {number(told)}".strip()
+        lines.append(_line(one, label, evaluation))
+    return lines
+
+
+def _line(one: settings.Setting, label: str, evaluation: str) -> swept.Line:
+    """Without the units that may still get a loss."""
+    ended = [i for i, outcome in enumerate(one.outcomes) if outcome.ended]
+    losses = settings.losses(one, evaluation)
+    return swept.Line(
+        label=label,
+        values=[one.values[i] for i in ended],
+        losses=[losses[i] for i in ended],
+        untrained=settings.untrained(one.outcomes),
+    )
+
+
+def _html(
+    frozen: Frozen, outcomes: Sequence[Outcome], pictures: Sequence[Picture]
+) -> str:
+    title = f"Sweep {frozen.name}".rstrip()
+    ended = sum(outcome.unit.finished for outcome in outcomes)
+    failed = sum(outcome.failed for outcome in outcomes)
+    state = f"{ended} of {len(outcomes)} units finished"
+    if failed:
+        state += f', <span class="warn">{failed} failed</span>'
+    figures = "".join(page.figure(picture, folder=".") for picture in pictures)
+    grid = ' class="grid"' if len(pictures) > 1 else ""
+    parts = [
+        f"<h1>{escape(title)}</h1>\n"
+        f'<p class="meta">{state} · {escape(str(frozen.path))}</p>\n',
+        f"<h2>Loss</h2>\n<div{grid}>\n{figures}</div>\n" if figures else "",
+        _sensitivities(frozen, outcomes),
+        f"<h2>Units</h2>\n{_table(frozen, outcomes)}",
+        *(f"<p>{escape(line)}</p>\n" for line in table.failures(outcomes)),
+    ]
+    return page.document(title, parts)
+
+
+def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
+    found = table.sensitivities(frozen, outcomes)
+    if not found:
+        return ""
+    lengths = [value for _, value in found]
+    lines = [
+        f"<tr><td>{escape(label) or 'all'}</td><td>{number(value)}</td>"
+        f'<td class="bar">{page.bar(value, among=lengths)}</td></tr>\n'
+        for label, value in found
+    ]
+    note = (
+        "Mean over the learning rates of the loss, or of the loss at initialisation "
+        "where that is less, minus the best (arXiv:2309.14322). Less is better."
+    )
+    if counted := table.counted(frozen, outcomes):
+        note += f" {counted}."
+    return (
+        '<h2>Learning-rate sensitivity</h2>\n<div class="scroll"><table>\n'
+        f'{"".join(lines)}</table></div>\n<p class="meta">{note}</p>\n'
+    )
+
+
+def _table(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
+    winner = best(outcomes)
+    heads = "".join(f"<th>{escape(x)}</th>" for x in table.titles(frozen, outcomes))
+    lines = []
+    for outcome, row in zip(outcomes, table.rows(frozen, outcomes), strict=True):
+        first = escape(row[0])
+        if (outcome.unit.path / "report.html").exists():
+            first = (
+                f'<a href="units/{escape(outcome.unit.name)}/report.html">{first}</a>'
+            )
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        ours = " class=ours" if outcome is winner else ""
+        lines.append(f"<tr{ours}><td>{first}</td>{cells}</tr>\n")
+    body = f"<tr>{heads}</tr>\n{''.join(lines)}"
+    return f'<div class="scroll"><table>\n{body}</table></div>\n'
+
+
+def _unit(outcomes: Sequence[Outcome]) -> str:
+    (evaluation,) = evaluations(outcomes)[:1] or [""]
+    target = next((o.target for o in outcomes if o.losses), "token")
+    return f"{evaluation}, nats per {target}"

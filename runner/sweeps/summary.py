@@ -1,0 +1,26 @@
+"""The end of a sweep: a table, a picture and the page that shows both.
+
+SWEEP/sweep.md  SWEEP/results.json       the table, for a reader and for a program
+SWEEP/report.html  SWEEP/sweep.svg ...   the page and its pictures
+"""
+
+import json
+
+from runner import files
+from runner.sweeps import outcome, table
+from runner.sweeps.frozen import Frozen
+
+
+def summarise(frozen: Frozen) -> None:
+    """Writes table and picture of what there is, and prints the table.
+
+    Works at any time: on a sweep that is not at its end too.
+    """
+    from runner.sweeps import page  # Matplotlib: only for those who draw.
+
+    outcomes = outcome.read(frozen)
+    files.write_atomic(frozen.path / "sweep.md", table.markdown(frozen, outcomes))
+    found = json.dumps(table.results(frozen, outcomes), indent=1) + "\n"
+    files.write_atomic(frozen.path / "results.json", found)
+    written = page.write(frozen, outcomes)
+    print(f"\n{table.text(frozen, outcomes)}\n\n  report:   {written}", flush=True)

@@ -1,0 +1,160 @@
+"""The table that a sweep ends in: one row a unit, in the order of the points."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.report.results import number
+from runner.sweeps import sensitivity, settings
+from runner.sweeps.frozen import Frozen
+from runner.sweeps.outcome import Outcome, best, evaluations
+
+SENSITIVITY = "learning-rate sensitivity, {} (arXiv:2309.14322)"
+
+
+def text(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
+    """For a terminal, the best row marked.
+
+      unit  peak_value  z_loss.weight  nats/token  state
+        00       0.001            0.0       4.812  finished
+    >   01       0.003            0.0       4.440  finished
+        02        0.01            0.0           –  failed, exit code 1
+    """
+    heads, body = titles(frozen, outcomes), rows(frozen, outcomes)
+    widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
+    winner = best(outcomes)
+    lines = [f"  {_aligned(heads, widths)}"]
+    lines += [
+        f"{'>' if outcome is winner else ' '} {_aligned(row, widths)}"
+        for outcome, row in zip(outcomes, body, strict=True)
+    ]
+    parts = ["\n".join(lines), _sensitivities(frozen, outcomes)]
+    parts.append("\n".join(f"  {failure}" for failure in failures(outcomes)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def markdown(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
+    """The same for `sweep.md`."""
+    winner = best(outcomes)
+    bold = [
+        [f"**{cell}**" for cell in row] if outcome is winner else row
+        for outcome, row in zip(outcomes, rows(frozen, outcomes), strict=True)
+    ]
+    parts = [f"# Sweep {frozen.name}".rstrip(), _piped(titles(frozen, outcomes), bold)]
+    if found := sensitivities(frozen, outcomes):
+        told = [[label or "all", number(value)] for label, value in found]
+        parts.append(_piped(["setting", SENSITIVITY.format(_unit(outcomes))], told))
+        parts.append(counted(frozen, outcomes))
+    parts.append("\n".join(f"* {failure}" for failure in failures(outcomes)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def titles(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[str]:
+    """Of the columns."""
+    unit = _unit(outcomes)
+    names = evaluations(outcomes)
+    measured = [f"{name} {unit}" for name in names] if names[1:] else [unit]
+    return ["unit", *frozen.names.values(), *measured, "state"]
+
+
+def rows(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """The cells of every row."""
+    names = evaluations(outcomes) or [""]
+    return [
+        [
+            outcome.unit.name.partition("-")[0],
+            *(_value(outcome.unit.point, key) for key in frozen.names),
+            *(number(outcome.losses.get(name)) for name in names),
+            outcome.state.partition(": ")[0],
+        ]
+        for outcome in outcomes
+    ]
+
+
+def sensitivities(
+    frozen: Frozen, outcomes: Sequence[Outcome]
+) -> list[tuple[str, float]]:
+    """Learning-rate sensitivity by setting of everything else, where it can be told."""
+    found = [(one.label, sensitivity.of(one)) for one in _by_rate(frozen, outcomes)]
+    return [(label, value) for label, value in found if value is not None]
+
+
+def counted(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
+    """Which units count in it with the loss at initialisation; empty if none does."""
+    names = sensitivity.without_loss(_by_rate(frozen, outcomes))
+    numbers = ", ".join(name.partition("-")[0] for name in names)
+    verb = "count" if len(names) > 1 else "counts"
+    return f"{numbers} {verb} with the loss at initialisation" if names else ""
+
+
+def failures(outcomes: Sequence[Outcome]) -> list[str]:
+    """What each failed unit said last."""
+    return [
+        f"{outcome.unit.name.partition('-')[0]}: {outcome.state}"
+        for outcome in outcomes
+        if outcome.failed
+    ]
+
+
+def results(frozen: Frozen, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Everything for a program; what is no finite number is null."""
+    winner = best(outcomes)
+    return {
+        "sweep": frozen.name,
+        "best": winner and winner.unit.name,
+        "units": [
+            {
+                "name": outcome.unit.name,
+                "point": {k: _plain(x) for k, x in outcome.unit.point.items()},
+                "state": outcome.state,
+                "losses": {k: _plain(x) for k, x in outcome.losses.items()},
+                "untrained": {k: _plain(x) for k, x in outcome.untrained.items()},
+            }
+            for outcome in outcomes
+        ],
+        "learning_rate": settings.learning_rate(list(frozen.names)),
+        "sensitivity": dict(sensitivities(frozen, outcomes)),
+    }
+
+
+def _by_rate(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[settings.Setting]:
+    key = settings.learning_rate(list(frozen.names))
+    return settings.along(outcomes, key, frozen.names) if key else []
+
+
+def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
+    """Lines for a terminal."""
+    found = sensitivities(frozen, outcomes)
+    if not found:
+        return ""
+    width = max(len(label) for label, _ in found)
+    lines = [f"  {SENSITIVITY.format(_unit(outcomes))}"]
+    lines += [f"    {label:{width}}  {number(value)}" for label, value in found]
+    lines += [f"    {line}" for line in [counted(frozen, outcomes)] if line]
+    return "\n".join(lines)
+
+
+def _piped(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rule = [*("---:" for _ in heads[:-1]), "---"]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (heads, rule, *body))
+
+
+def _unit(outcomes: Sequence[Outcome]) -> str:
+    target = next((o.target for o in outcomes if o.losses), "token")
+    return f"nats/{target}"
+
+
+def _value(point: Mapping[str, Any], key: str) -> str:
+    return str(point[key]) if key in point else "–"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    known = value is None or isinstance(value, (bool, int, float, str))
+    return value if known else repr(value)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    right = [f"{x:>{width}}" for x, width in zip(cells, widths, strict=True)]
+    return "  ".join([*right[:-1], cells[-1]])
