@@ -8,6 +8,10 @@ class UserError(Exception):
     """Something the user can mend. One to three lines; ends the program with code 2."""
 
 
+class PeerLost(Exception):
+    """Another process of the run has ended, or is out of reach. Ends ours with 1."""
+
+
 class NotFinite(ArithmeticError):
     """A metric of a step is NaN or infinite. Ends the program with code 1."""
 

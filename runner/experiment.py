@@ -80,8 +80,15 @@ class Experiment:
         if self.teacher is None:
             check_teacher(terms, None)
 
+    def join(self) -> int:
+        """Join the processes that train together; the number of this one."""
+        from runner import distributed, runtime
+
+        return distributed.start(runtime.current())
+
     def run(self, workdir: "Workdir") -> None:
         """Train to the last step, from the newest checkpoint if there is one."""
-        from runner import loop
+        from runner import distributed, loop
 
-        loop.train(self, workdir)
+        with distributed.together():
+            loop.train(self, workdir)

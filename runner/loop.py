@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from runner import actions, summary
+from runner import actions, distributed, summary
 from runner.agenda import Agenda
 from runner.checkpoints import Checkpoints
 from runner.prepared import Prepared, prepare
@@ -33,7 +33,10 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
     workdir.record_data(prepared.describe_data())
     workdir.record_vocabulary(prepared.dataset.vocabulary.files())
     keep = prepared.config.loop.keep_checkpoints
-    with Stop() as stop, Checkpoints(workdir.checkpoints, keep=keep) as checkpoints:
+    with (
+        distributed.stop() as stop,
+        Checkpoints(workdir.checkpoints, keep=keep) as checkpoints,
+    ):
         state = prepared.restored(checkpoints)
         for refused in checkpoints.refused:
             terminal.print(f"checkpoint {refused.step} passed over: {refused.reason}")
@@ -75,7 +78,7 @@ def run(
             if unread is not None:
                 agenda.observe(*unread)
             unread = step, metrics, batch["index"]
-            stopping = stop.requested
+            stopping = stop.after(step)
             if stopping or agenda.due(step):
                 agenda.observe(*unread)
                 unread = None

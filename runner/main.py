@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from runner import collector, flags, usage
-from runner.errors import NotFinite, UserError
+from runner.errors import NotFinite, PeerLost, UserError
 
 
 def main(argv: Sequence[str]) -> int:
     """The exit code; all but 0 come with one to three lines on stderr."""
-    codes = {UserError: 2, NotFinite: 1, KeyboardInterrupt: 130}
+    codes = {UserError: 2, NotFinite: 1, PeerLost: 1, KeyboardInterrupt: 130}
     try:
         _obey(flags.parse(argv[1:]), argv)
     except tuple(codes) as error:
@@ -37,12 +37,12 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     if command.action:
         return look.at(cfg, command.action)
 
-    from runner import runtime, workdir
+    from runner import workdir
     from runner.graph import build
 
     job = build.job(cfg)
     assert command.workdir is not None
-    first = runtime.current().recording.process == 0
+    first = not hasattr(job, "join") or job.join() == 0
     collector.release()
     with workdir.open(command.workdir, cfg, argv, writes=first) as opened:
         job.run(opened)
@@ -57,6 +57,8 @@ def run() -> None:
     except BrokenPipeError:  # `runner ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if code and "runner.distributed" in sys.modules:
+        sys.modules["runner.distributed"].leave(code)
     sys.exit(code)
 
 

@@ -1,11 +1,13 @@
 """The device mesh, and where batches and parameters lie on it."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from runner import runtime
+from runner import runtime, topology
 from runner.errors import UserError
 
 AXES = ("data", "fsdp", "tensor", "expert")
@@ -16,13 +18,36 @@ def make(config: runtime.Mesh) -> jax.sharding.Mesh:
     """A mesh over all devices with the axes data, fsdp, tensor and expert.
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices.
+      UserError: the sizes do not multiply to the number of devices, or these are others
+        than the config is meant for.
+    """
+    split_cpu(config)
+    if config.topology:
+        topology.check(config.topology, jax.devices())
+    return over(config, jax.devices())
+
+
+def over(config: runtime.Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:
+    """The same over these devices, which need not exist.
+
+    Raises:
+      UserError: the sizes do not multiply to their number.
+    """
+    return jax.make_mesh(
+        sizes(config, len(devices)),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=devices,
+    )
+
+
+def split_cpu(config: runtime.Mesh) -> None:
+    """Make the CPU as many devices as asked for; later than the first use is an error.
+
+    Of several processes, the CPU of each.
     """
     if config.num_cpu_devices:
         jax.config.update("jax_num_cpu_devices", config.num_cpu_devices)
-    return jax.make_mesh(
-        sizes(config, jax.device_count()), AXES, axis_types=(AxisType.Auto,) * len(AXES)
-    )
 
 
 def sizes(config: runtime.Mesh, devices: int) -> tuple[int, ...]:

@@ -62,6 +62,12 @@ class RecordTeacher:
             )
         self.mode.stored_temperatures(self.temperatures)
 
+    def join(self) -> int:
+        """The number of this process; those that record together need no connection."""
+        from runner import runtime
+
+        return runtime.current().recording.process
+
     def run(self, workdir: "Workdir") -> None:
         """Record what is missing; a kill loses at most the shards under way.
 

@@ -28,6 +28,13 @@ def _positive(section: str, values: Mapping[str, int]) -> None:
             raise ValueError(f"{section}.{name} must be at least 1, got {value}")
 
 
+def _one_of(section: str, process: int, processes: int) -> None:
+    if not 0 <= process < processes:
+        raise ValueError(
+            f"{section}.process must be 0 to {processes - 1}, got {process}"
+        )
+
+
 @_section("loop")
 @dataclasses.dataclass(frozen=True)
 class Loop:
@@ -144,11 +151,7 @@ class Recording:
 
     def __post_init__(self):
         _positive("recording", {"processes": self.processes})
-        if not 0 <= self.process < self.processes:
-            raise ValueError(
-                f"recording.process must be 0 to {self.processes - 1}, "
-                f"got {self.process}"
-            )
+        _one_of("recording", self.process, self.processes)
 
 
 @_section("diagnostics")
@@ -177,6 +180,38 @@ class Compilation:
     cache: str = ""
 
 
+@_section("distributed")
+@dataclasses.dataclass(frozen=True)
+class Distributed:
+    """How processes find each other; see `runner.distributed`.
+
+    coordinator: `host:port` of process 0; empty where Slurm or Open MPI says it.
+    processes:   how many train together.
+    process:     which of them this is.
+    detect:      let JAX look for a TPU pod, or Kubernetes (package `kubernetes`).
+    start_seconds:     how long the first waits for the last.
+    heartbeat_seconds: without a sign of life for so long, a process counts as dead.
+    """
+
+    coordinator: str = ""
+    processes: int = 1
+    process: int = 0
+    detect: bool = False
+    start_seconds: int = 300
+    heartbeat_seconds: int = 20
+
+    def __post_init__(self):
+        _positive(
+            "distributed",
+            {
+                "processes": self.processes,
+                "start_seconds": self.start_seconds,
+                "heartbeat_seconds": self.heartbeat_seconds,
+            },
+        )
+        _one_of("distributed", self.process, self.processes)
+
+
 @dataclasses.dataclass(frozen=True)
 class Runtime:
     """Every section, as bound."""
@@ -189,6 +224,7 @@ class Runtime:
     recording: Recording = dataclasses.field(default_factory=Recording)
     diagnostics: Diagnostics = dataclasses.field(default_factory=Diagnostics)
     compilation: Compilation = dataclasses.field(default_factory=Compilation)
+    distributed: Distributed = dataclasses.field(default_factory=Distributed)
 
 
 def current() -> Runtime:

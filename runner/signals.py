@@ -2,17 +2,16 @@
 
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
-from typing import Any, Self
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from typing import Any, ClassVar, Self
 
 
 class Stop:
     """While open, the first SIGTERM or SIGINT asks the loop to stop.
 
         with Stop() as stop:
-            while step < num_steps and not stop.requested:
+            while step < num_steps and not stop.after(step):
                 ...
         sys.exit(stop.exit_code)
 
@@ -23,10 +22,9 @@ class Stop:
     exit_code: 0, also after SIGTERM: what a scheduler asked for was done, nothing is
       lost. Whether the run is at its end is told by `result.json`, which only a
       finished one has. 130 after Ctrl-C, so that `&&` in a shell does not go on.
-
-    Of several processes each sees only its own signal; a scheduler that preempts a job
-    sends it to all, but nothing here makes them stop after the same step.
     """
+
+    signals: ClassVar[Sequence[signal.Signals]] = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -37,6 +35,11 @@ class Stop:
         """Whether a signal has come."""
         return self.signal is not None
 
+    def after(self, step: int) -> bool:
+        """Whether to stop after `step`, the one under way; asked once a step."""
+        del step
+        return self.requested
+
     @property
     def exit_code(self) -> int:
         """For `sys.exit`, once the checkpoint is saved."""
@@ -45,7 +48,7 @@ class Stop:
     def __enter__(self) -> Self:
         # Only the main thread may set handlers; elsewhere there is nothing to do.
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in self.signals:
                 self._before[number] = signal.signal(number, self._ask)
         return self
 

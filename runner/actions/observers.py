@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from runner import progress
+from runner import distributed, progress
 from runner.actions.periodic import Action
 from runner.clu import metric_writers
 from runner.errors import NotFinite
@@ -185,7 +185,7 @@ class StopOnNan(Action):
         if others:
             more = ", ..." if len(others) > 4 else ""
             message += f" (and so are {', '.join(others[:4])}{more})"
-        numbers = [int(row) for row in rows]
+        numbers = distributed.whole(rows).tolist()
         if numbers:
             shown = ", ".join(map(str, numbers[:32]))
             more = f", ... ({len(numbers)} in all)" if len(numbers) > 32 else ""

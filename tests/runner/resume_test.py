@@ -1,126 +1,18 @@
 """Whole runs in processes of their own: killed, stopped, damaged, continued."""
 
-import json
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from runner import manifest
 from runner.checkpoints import Checkpoints
+from tests.runner.runs import ROOT, STEPS, Runner
 from tests.runner.states import flip_a_bit
-
-ROOT = Path(__file__).parents[2]
-STEPS = 60
-RUNTIME = (
-    "--gin.loop.log_every=1",
-    "--gin.loop.checkpoint_every=4",
-    "--gin.loop.evaluate_every=20",
-    "--gin.loop.evaluate_batches=1",
-    "--gin.loop.keep_checkpoints=2",
-)
-
-
-class Runner:
-    """Commands on one config, text and cache, in this test session's directory."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        write_text(directory / "text.txt")
-        self.flags = [
-            f"--fdl_config={ROOT / 'tests' / 'runner' / 'resume_config.py'}",
-            f"--fdl.num_steps={STEPS}",
-            f"--fiddler=reads({str(directory / 'text.txt')!r})",
-            *RUNTIME,
-            f"--gin.input.cache={directory / 'cache'}",
-            f"--gin.compilation.cache={directory / 'compiled'}",
-        ]
-
-    def start(self, workdir, *flags, program=("-m", "runner.main")):
-        return subprocess.Popen(
-            [
-                sys.executable,
-                *program,
-                *self.flags,
-                f"--workdir={self.directory / workdir}",
-                *flags,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-        )
-
-    def run(self, workdir, *flags, code=0, **kwargs):
-        """What a run to its end prints."""
-        process = self.start(workdir, *flags, **kwargs)
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == code, output
-        assert "Traceback" not in output
-        return output
-
-    def killed(self, workdir, *, step, seconds=0.0):
-        """Kill -9 once the metrics of `step` are written, and `seconds` later."""
-        process = self.start(workdir)
-        while process.poll() is None and self.last_step(workdir) < step:
-            time.sleep(0.002)
-        time.sleep(seconds)
-        process.kill()
-        process.communicate()
-
-    def metrics(self, workdir):
-        """The lines of `metrics.jsonl`, less what the clock decides."""
-        path = self.directory / workdir / "metrics.jsonl"
-        if not path.exists():
-            return []
-        lines = path.read_text().splitlines(keepends=True)
-        records = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [
-            {k: v for k, v in record.items() if not k.startswith("speed/")}
-            for record in records
-        ]
-
-    def last_step(self, workdir):
-        return max((record["step"] for record in self.metrics(workdir)), default=-1)
-
-    def checkpoints(self, workdir):
-        return self.directory / workdir / "checkpoints"
-
-    def state(self, workdir, step=STEPS):
-        """Bytes of every leaf of a checkpoint, by path."""
-        with Checkpoints(self.checkpoints(workdir), keep=1) as checkpoints:
-            directory = self.checkpoints(workdir) / f"{step:08d}"
-            leaves = manifest.check(directory, step=step).leaves
-            one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            tree = checkpoints.restore(
-                step,
-                {
-                    path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one)
-                    for path, leaf in leaves.items()
-                },
-            )
-        return {path: np.asarray(leaf) for path, leaf in tree.items()}
-
-    def assert_same_run(self, left, right):
-        one, other = self.state(left), self.state(right)
-        assert one.keys() == other.keys()
-        for path in one:
-            assert one[path].tobytes() == other[path].tobytes(), path
-        assert self.metrics(left) == self.metrics(right)
-
-
-def write_text(path):
-    choose = random.Random(0)
-    words = ["".join(choose.choices("aeioulmnrst", k=4)) for _ in range(60)]
-    path.write_text(
-        "\n".join(" ".join(choose.choices(words, k=12)) for _ in range(300))
-    )
 
 
 @pytest.fixture(scope="module")

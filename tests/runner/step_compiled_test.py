@@ -88,7 +88,7 @@ class Watched:
 def traced(ready, agenda):
     """`loop.run` on a state without values: to read one is an error."""
     watched = dataclasses.replace(ready, step=Watched(ready.step, agenda.events))
-    stop = types.SimpleNamespace(requested=False)
+    stop = types.SimpleNamespace(after=lambda step: False)
 
     def run(leaves):
         state = ready.step.unflatten(leaves)
