@@ -1,0 +1,179 @@
+"""This machine: units one after another or side by side, each as N processes.
+
+Finished units are left out, so that the same command goes on after any end. SIGTERM and
+Ctrl-C are passed on once; the runs save a checkpoint. Linux: the processes do not
+outlive the launcher, even after `kill -9` (see `leash.py`).
+"""
+
+import dataclasses
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from launch import options, shell
+from launch.processes import Group
+from launch.spec import Spec, held
+from runner import lock, sweeps
+from runner.sweeps import Unit
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(options.Options):
+    """How the units share this machine.
+
+    parallel: how many run at once.
+    """
+
+    parallel: int = 1
+
+
+def render(spec: Spec, options: Options) -> str:
+    """The commands, for a reader: `HOST:PORT` is chosen when a unit starts."""
+    lines = ["#!/bin/sh", f"cd {shlex.quote(str(spec.directory))} || exit"]
+    lines += shell.export(spec).splitlines()
+    for unit in spec.units:
+        lines += ["", f"# {unit.name}" + (": finished" if unit.finished else "")]
+        for number in range(spec.processes):
+            command = list(unit.arguments)
+            if spec.processes > 1:
+                command += [
+                    "--gin.distributed.coordinator=HOST:PORT",
+                    f"--gin.distributed.processes={spec.processes}",
+                    f"--gin.distributed.process={number}",
+                ]
+            beside = " &" if number + 1 < spec.processes else ""
+            program = f"{shlex.join(spec.program)} \\\n  "
+            lines.append(program + shell.words(command) + beside)
+        if spec.processes > 1:
+            lines.append("wait")
+    return "\n".join(lines) + "\n"
+
+
+def run(spec: Spec, options: Options) -> int:
+    """Runs every unit that is not finished; ends in the table and the picture.
+
+    Returns 0 at the end and after SIGTERM, 130 after Ctrl-C, 1 if units failed, which
+    are named.
+
+    Raises:
+      UserError: another launcher runs this sweep.
+    """
+    with lock.held(spec.path / "lock"), _Stop() as stop:
+        failed = _Run(spec, options, stop).all()
+    if stop.signal is not None:
+        return _INTERRUPTED if stop.signal == signal.SIGINT else 0
+    sweeps.summarise(sweeps.open(spec.path))
+    if failed:
+        names = ", ".join(unit.name for unit in failed)
+        print(f"launch: failed: {names}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+class _Run:
+    """The units of a spec while they run."""
+
+    def __init__(self, spec: Spec, options: Options, stop: "_Stop") -> None:
+        self._spec, self._stop = spec, stop
+        self._at_once = max(1, options.parallel)
+        self._groups: list[Group] = []
+        self._failed: list[Unit] = []
+        self._awaited: list[Unit] = []
+        self._told = 0
+
+    def all(self) -> list[Unit]:
+        """Those that failed."""
+        waiting = list(self._ready())
+        while self._groups or (waiting and self._stop.signal is None):
+            while waiting and self._free() and not self._held(waiting[0]):
+                self._begin(waiting.pop(0))
+            self._pass_on()
+            self._groups = [group for group in self._groups if self._goes_on(group)]
+            time.sleep(0.05)
+        done = [*self._failed, *(unit for unit in self._spec.units if unit.finished)]
+        if left := len(self._spec.units) - len(done):
+            _say(
+                f"{left} of {len(self._spec.units)} units are left; go on with: "
+                f"python -m launch local -- --workdir={self._spec.path}"
+            )
+        return self._failed
+
+    def _ready(self) -> Iterator[Unit]:
+        for unit in self._spec.units:
+            if unit.finished:
+                _say(f"{self._head(unit)}: finished")
+            else:
+                yield unit
+
+    def _free(self) -> bool:
+        return len(self._groups) < self._at_once and self._stop.signal is None
+
+    def _held(self, unit: Unit) -> bool:
+        """Whether a run that outlived its launcher still saves its checkpoint."""
+        if not held(unit):
+            return False
+        if unit not in self._awaited:
+            self._awaited.append(unit)
+            _say(f"{self._head(unit)}: another process holds it; waiting")
+        return True
+
+    def _begin(self, unit: Unit) -> None:
+        if unit.finished:
+            return
+        _say(self._head(unit))
+        prefix = f"{unit.name}: " if self._at_once > 1 else ""
+        self._groups.append(Group(self._spec, unit, prefix=prefix))
+
+    def _pass_on(self) -> None:
+        """A signal once to every process; a second one again, which ends them."""
+        while self._told < self._stop.count:
+            self._told += 1
+            for group in self._groups:
+                group.send(self._stop.signal or signal.SIGTERM)
+
+    def _goes_on(self, group: Group) -> bool:
+        if group.running:
+            return True
+        unit = group.unit
+        stopped = self._stop.signal is not None
+        if unit.finished:
+            _say(f"{self._head(unit)}: finished")
+        elif group.died is None or stopped:
+            _say(f"{self._head(unit)}: stopped")
+        else:
+            self._failed.append(unit)
+            _say(f"{self._head(unit)}: {group.failed()}")
+        return False
+
+    def _head(self, unit: Unit) -> str:
+        number = self._spec.units.index(unit) + 1
+        return f"unit {number}/{len(self._spec.units)} {unit.label}".rstrip()
+
+
+class _Stop:
+    """While open, SIGTERM and SIGINT are counted instead of obeyed."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.count = 0
+
+    def __enter__(self) -> "_Stop":
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._before = {n: signal.signal(n, self._ask) for n in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or signal.Signals(number)
+        self.count += 1
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,104 @@
+"""Options of a target: fields of a frozen dataclass, given as `--name=value`."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from runner.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every target takes.
+
+    render_only: print the text; run and submit nothing.
+    processes:   of one unit.
+    devices:     accelerators of each process; 0: whatever is there.
+    name:        of the whole; empty: the work directory's.
+    env:         `KEY=VALUE`, for every process; may be given again.
+    """
+
+    render_only: bool = False
+    processes: int = 1
+    devices: int = 0
+    name: str = ""
+    env: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """`env` as a mapping."""
+        return dict(pair.split("=", 1) for pair in self.env)
+
+    def check(self, path: Path) -> None:
+        """That they fit each other and the work directory, before it is written.
+
+        Raises:
+          UserError: names the option that does not.
+        """
+        if self.processes < 1:
+            raise UserError(f"--processes must be at least 1, got {self.processes}")
+        for pair in self.env:
+            if not re.match(r"[A-Za-z_]\w*=", pair):
+                raise UserError(f"--env={pair}: expected KEY=VALUE")
+
+
+_OF_THE_RUN = ("fdl", "fiddler", "gin", "sweep", "workdir")
+Kind = TypeVar("Kind", bound=Options)
+
+
+def read(kind: type[Kind], arguments: Sequence[str], *, target: str) -> Kind:
+    """The options that `arguments` spell.
+
+    Raises:
+      UserError: an unknown option, a missing or wrong value, or a required one left
+        out; names the nearest.
+    """
+    hints = get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    given: dict[str, Any] = {}
+    for argument in arguments:
+        dashed, assigned, text = argument.partition("=")
+        name = dashed.removeprefix("--").replace("-", "_")
+        if name not in fields and name.startswith(_OF_THE_RUN):
+            raise UserError(
+                f"--{name} is of the run, and stands behind --: "
+                f"python -m launch {target} [OPTIONS] -- {argument}"
+            )
+        if not dashed.startswith("--"):
+            raise UserError(f"unexpected '{argument}'; expected --NAME=VALUE")
+        if name not in fields:
+            hint = nearest(name, fields)
+            raise UserError(f"{target} has no option --{name}{hint}")
+        value = _value(name, hints[name], text, bool(assigned))
+        if isinstance(value, tuple):
+            given[name] = given.get(name, ()) + value
+        elif name in given:
+            raise UserError(f"--{name} is given more than once")
+        else:
+            given[name] = value
+    for name, field in fields.items():
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and name not in given:
+            raise UserError(f"{target} needs --{name}={field.metadata['example']}")
+    return kind(**given)
+
+
+def required(example: str) -> Any:
+    """A field without a default; the example goes into the message."""
+    return dataclasses.field(metadata={"example": example})
+
+
+def _value(name: str, hint: Any, text: str, assigned: bool) -> Any:
+    if hint is bool:
+        if assigned:
+            raise UserError(f"--{name} takes no value, got '{text}'")
+        return True
+    if not text:
+        raise UserError(f"--{name} needs a value: --{name}=VALUE")
+    if hint is int:
+        if not text.isascii() or not text.isdigit():
+            raise UserError(f"--{name} must be a whole number, got '{text}'")
+        return int(text)
+    return (text,) if hint == tuple[str, ...] else text

@@ -1,0 +1,157 @@
+"""The processes that run one unit on this machine, from their start to their end."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from launch import leash
+from launch.spec import Spec
+from runner.sweeps import Unit, failure
+
+_PATIENCE = 60.0  # Seconds that the others have, once one has died, to see it.
+_GRACE = 30.0  # Seconds between SIGTERM and SIGKILL.
+
+
+@dataclasses.dataclass
+class Tail:
+    """Lines that are added to a file, shown as they come.
+
+    A file, not a pipe: a run goes on writing when nobody reads any more.
+    """
+
+    path: Path
+    to: TextIO
+    prefix: str = ""
+    _read: int = 0
+
+    def show(self) -> None:
+        """What is new since the last call, but for a line without its end."""
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._read += len(whole + end)
+        if end:
+            for line in whole.decode(errors="replace").split("\n"):
+                print(f"{self.prefix}{line}", file=self.to)
+            self.to.flush()
+
+
+class Group:
+    """The processes of one unit, each with the number that it has among them.
+
+    The first one's output is shown; of the others, what they write to stderr. One that
+    dies gives the others a minute to see it and say why they end; then they are told
+    to, and then killed.
+    """
+
+    def __init__(self, spec: Spec, unit: Unit, *, prefix: str = "") -> None:
+        failure.forget(unit)
+        self.unit = unit
+        self.died: int | None = None
+        self._since: float | None = None
+        self._told = self._killed = False
+        self._tails: list[Tail] = []
+        self._children: list[subprocess.Popen[bytes]] = []
+        coordinator = f"127.0.0.1:{_free_port()}" if spec.processes > 1 else ""
+        for number in range(spec.processes):
+            self._start(spec, number, coordinator, prefix)
+
+    @property
+    def codes(self) -> Sequence[int | None]:
+        """Exit codes, None while a process runs."""
+        return [child.poll() for child in self._children]
+
+    @property
+    def running(self) -> bool:
+        """Whether any process does. Shows what is new, and ends who waits in vain."""
+        codes = self.codes
+        for tail in self._tails:
+            tail.show()
+        if self.died is None and any(codes):
+            self.died = next(number for number, code in enumerate(codes) if code)
+            self._since = time.monotonic()
+        if self._since is not None and None in codes:
+            waited = time.monotonic() - self._since
+            if waited > _PATIENCE and not self._told:
+                self._told = True
+                self.send(signal.SIGTERM)
+            if waited > _PATIENCE + _GRACE and not self._killed:
+                self._killed = True
+                self.send(signal.SIGKILL)
+        return None in codes
+
+    def send(self, number: int) -> None:
+        """A signal to every process that still runs."""
+        for child in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(number)
+
+    def failed(self) -> str:
+        """What became of it, in words, for the table of the sweep too."""
+        assert self.died is not None
+        code = self.codes[self.died]
+        assert code is not None
+        if self.died:  # What the table quotes stands in the file of the first.
+            text = _stderr(self.unit, self.died).read_text(errors="replace")
+            with failure.stderr(self.unit).open("a", encoding="utf-8") as file:
+                file.write(text)
+        said = failure.note(self.unit, code)
+        if len(self._children) == 1:
+            return said
+        return f"process {self.died} of {len(self._children)} {said}"
+
+    def _start(self, spec: Spec, number: int, coordinator: str, prefix: str) -> None:
+        command = [*spec.program, *self.unit.arguments]
+        if coordinator:
+            command += [
+                f"--gin.distributed.coordinator={coordinator}",
+                f"--gin.distributed.processes={spec.processes}",
+                f"--gin.distributed.process={number}",
+            ]
+        errors = _stderr(self.unit, number)
+        output = self.unit.path / "stdout.txt"
+        with (
+            errors.open("wb") as stderr,
+            (Path(os.devnull) if number else output).open("wb") as stdout,
+        ):
+            child = subprocess.Popen(
+                leash.leashed(command),
+                cwd=spec.directory,
+                env={**os.environ, **spec.environment, **_visible(spec, number)},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C comes from here, once.
+            )
+        self._children.append(child)
+        if not number:
+            self._tails.append(Tail(output, sys.stdout, prefix))
+        named = f"{prefix}process {number}: " if number else prefix
+        self._tails.append(Tail(errors, sys.stderr, named))
+
+
+def _stderr(unit: Unit, number: int) -> Path:
+    first = failure.stderr(unit)
+    return first.with_stem(f"{first.stem}-{number}") if number else first
+
+
+def _visible(spec: Spec, number: int) -> dict[str, str]:
+    """Each process its own GPUs, where it is said how many."""
+    if not spec.devices:
+        return {}
+    own = range(number * spec.devices, (number + 1) * spec.devices)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]

@@ -1,0 +1,82 @@
+"""Pieces of shell that more than one target is made of.
+
+A scheduler sees exit codes alone, and `runner` ends with 0 also when it was stopped and
+has saved a checkpoint. So each command is wrapped: 0 means that `result.json` is there.
+"""
+
+import re
+import shlex
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from launch.spec import Spec, result
+from runner.sweeps import Unit
+
+STOPPED = 143  # What a shell says of a program that SIGTERM ended.
+
+
+def words(arguments: Iterable[str], indent: str = "  ") -> str:
+    """Arguments, one a line, quoted for a POSIX shell."""
+    return f" \\\n{indent}".join(map(shlex.quote, arguments))
+
+
+def one_line(script: str) -> str:
+    """The same script in one line, for what cannot hold more."""
+    text = script.strip().replace(" \\\n", " ")
+    open_ended = r"(\b(?:then|do)|&)\n\s*"
+    return re.sub(r"\n\s*", "; ", re.sub(open_ended, r"\1 ", text))
+
+
+def choose(units: Sequence[Unit], variable: str) -> str:
+    """Sets `unit`, `result` and the positional parameters from a unit's number."""
+    cases = []
+    for number, unit in enumerate(units):
+        cases.append(
+            f"{number})\n"
+            f"  unit={shlex.quote(unit.name)}\n"
+            f"  result={shlex.quote(str(result(unit)))}\n"
+            f"  set -- {words(unit.arguments, '    ')}\n"
+            "  ;;"
+        )
+    listed = textwrap.indent("\n".join(cases), "  ")
+    return (
+        f'case "${variable}" in\n{listed}\n'
+        f'  *) echo "no unit ${variable}: there are {len(units)}" >&2; exit 2 ;;\n'
+        "esac\n"
+    )
+
+
+def export(spec: Spec) -> str:
+    """The environment, one variable a line."""
+    return "".join(
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in sorted(spec.environment.items())
+    )
+
+
+def guarded(command: str) -> str:
+    """Runs `command` with the positional parameters, unless `$result` is there.
+
+    SIGTERM is passed on, once, and the command awaited; it ends in 143 if the command
+    saved a checkpoint without having finished.
+    """
+    return f"""\
+if [ -e "$result" ]; then
+  echo "$unit: finished"
+  exit 0
+fi
+child=
+trap '[ -z "$child" ] || kill -TERM "$child"' TERM
+{command} &
+child=$!
+wait "$child"
+code=$?
+while kill -0 "$child" 2>/dev/null; do
+  wait "$child"
+  code=$?
+done
+if [ "$code" -eq 0 ] && [ ! -e "$result" ]; then
+  exit {STOPPED}
+fi
+exit "$code"
+"""

@@ -1,0 +1,106 @@
+"""Slurm: one array job, a task of it for each unit, a node for each process.
+
+`--signal` sends SIGUSR1 to the script two minutes before the time limit: it stops the
+run, which saves a checkpoint, and puts the task back into the queue. A preempted task
+is put back by Slurm itself (`--requeue`), if it has not ended before: a run that stops
+without this script's doing keeps its node until Slurm takes it. A mistake of the user's
+is not tried again.
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch import options, shell
+from launch.spec import Spec
+
+FILE = "slurm.sh"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(options.Options):
+    """What `sbatch` is told beside the units.
+
+    running: how many units run at once; 0: as many as there is room for.
+    sbatch:  any other line, such as `--constraint=h100`; may be given again.
+    """
+
+    partition: str = ""
+    time: str = ""
+    account: str = ""
+    running: int = 0
+    sbatch: tuple[str, ...] = ()
+
+
+def render(spec: Spec, options: Options) -> str:
+    """An sbatch script."""
+    lines = "\n".join(f"#SBATCH {line}" for line in _directives(spec, options))
+    detect = " --gin.distributed.detect=True" if spec.processes > 1 else ""
+    return f"""\
+#!/bin/bash
+{lines}
+set -u
+{shell.export(spec)}{shell.choose(spec.units, "SLURM_ARRAY_TASK_ID")}
+if [ -e "$result" ]; then
+  echo "$unit: finished"
+  exit 0
+fi
+
+step=
+limit=
+trap 'limit=reached; [ -z "$step" ] || kill -TERM "$step"' USR1
+trap '[ -z "$step" ] || kill -TERM "$step"' TERM
+
+srun --kill-on-bad-exit=1 {shlex.join(spec.program)} "$@"{detect} &
+step=$!
+wait "$step"
+code=$?
+while kill -0 "$step" 2>/dev/null; do
+  wait "$step"
+  code=$?
+done
+
+if [ -e "$result" ]; then
+  exit 0
+fi
+if [ -n "$limit" ] && [ "$code" -ne 2 ]; then
+  echo "$unit: out of time; back into the queue"
+  exec scontrol requeue "$SLURM_JOB_ID"
+fi
+if [ "$code" -eq 0 ]; then
+  echo "$unit: stopped; waiting for Slurm"
+  sleep 600
+  exit {shell.STOPPED}
+fi
+exit "$code"
+"""
+
+
+def submissions(spec: Spec, file: Path) -> list[Sequence[str]]:
+    """The commands that hand `file` over."""
+    return [("sbatch", str(file))]
+
+
+def _directives(spec: Spec, options: Options) -> list[str]:
+    at_once = f"%{options.running}" if options.running else ""
+    lines = [
+        f"--job-name={spec.label}",
+        f"--array=0-{len(spec.units) - 1}{at_once}",
+        f"--nodes={spec.processes}",
+        "--ntasks-per-node=1",
+    ]
+    if spec.devices:
+        lines.append(f"--gpus-per-node={spec.devices}")
+    for name in ("partition", "account", "time"):
+        if value := getattr(options, name):
+            lines.append(f"--{name}={value}")
+    lines += [
+        "--requeue",
+        "--signal=B:USR1@120",
+        "--open-mode=append",
+        "--output=" + shlex.quote(f"{spec.path}/slurm-%A_%a.txt"),
+        "--chdir=" + shlex.quote(str(spec.directory)),
+        *options.sbatch,
+    ]
+    return lines
