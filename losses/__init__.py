@@ -7,6 +7,7 @@ from losses.balance import MatchGradient, MatchValue, Uncertainty
 from losses.base import (
     Loss,
     LossTerm,
+    Misfit,
     Outputs,
     PerToken,
     Stored,
@@ -90,6 +91,7 @@ __all__ = [
     "LogitMse",
     "Loss",
     "LossTerm",
+    "Misfit",
     "MatchGradient",
     "MatchValue",
     "NeedsRows",

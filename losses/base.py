@@ -15,6 +15,10 @@ PerToken = jax.Array
 Batch = Mapping[str, jax.Array]
 
 
+class Misfit(ValueError):
+    """A loss and what it is given do not fit each other; found while tracing."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherOutputs:
     """A teacher's distribution over the vocabulary; gradients are stopped.
@@ -41,13 +45,13 @@ class TeacherOutputs:
         """`log Σ_v exp(t_v / T)` over the whole vocabulary, nats, `[*b]`.
 
         Raises:
-          ValueError: the logits are not whole and it was not stored for `temperature`.
+          Misfit: the logits are not whole and it was not stored for `temperature`.
         """
         if self.indices is None and self.logits is not None:
             return jax.nn.logsumexp(self.logits / temperature, axis=-1)
         if temperature not in self.log_normalizers:
             known = ", ".join(map(str, sorted(self.log_normalizers))) or "none"
-            raise ValueError(
+            raise Misfit(
                 f"the teacher's log-normaliser at temperature {temperature} is not "
                 f"stored; stored: {known}"
             )

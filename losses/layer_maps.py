@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from losses.base import Loss, Outputs, PerToken
+from losses.base import Loss, Misfit, Outputs, PerToken
 from losses.routers import intermediate
 
 Pairs = Sequence[tuple[int, int]]
@@ -98,10 +98,10 @@ class OverLayers(Loss):
     def check_alike(
         self, student: jax.Array, teacher: jax.Array, axis: int, what: str, remedy: str
     ) -> None:
-        """ValueError where the two differ in length along an axis."""
+        """Misfit where the two differ in length along an axis."""
         ours, theirs = student.shape[axis], teacher.shape[axis]
         if ours != theirs:
-            raise ValueError(
+            raise Misfit(
                 f"{type(self).__name__}: the student has {ours} {what} and the teacher "
                 f"{theirs}; {remedy}"
             )

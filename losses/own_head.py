@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from losses.base import Loss, Outputs, PerToken, Stored
+from losses.base import Loss, Misfit, Outputs, PerToken, Stored
 from losses.inner import check_inner
 from losses.tiles import NeedsRows, Reduced
 
@@ -95,10 +95,10 @@ class OwnHead(Loss, nnx.Module):
         """Of this head, `[*b d]` to `[*b v]`, float32.
 
         Raises:
-          ValueError: d is not `dim`.
+          Misfit: d is not `dim`.
         """
         if hidden.shape[-1] != self.dim:
-            raise ValueError(
+            raise Misfit(
                 f"OwnHead(dim={self.dim}) reads hidden states of width "
                 f"{hidden.shape[-1]}"
             )

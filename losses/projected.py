@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from losses.base import Loss, Outputs, PerToken, Stored
+from losses.base import Loss, Misfit, Outputs, PerToken, Stored
 from losses.of_means import OfMeans
 
 INIT = jax.nn.initializers.lecun_normal()
@@ -84,7 +84,7 @@ class Projected(Loss, nnx.Module):
     def _project(self, outputs: Outputs, path: str) -> jax.Array:
         x, matrix = outputs.intermediates[path], self.projections[_name(path)][...]
         if x.shape[-1] != matrix.shape[0]:
-            raise ValueError(
+            raise Misfit(
                 f"Projected: the student's {path} is {x.shape[-1]} wide, and "
                 f"student_dim says {matrix.shape[0]}"
             )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from losses.attention_maps import row_kl
-from losses.base import Outputs, PerToken
+from losses.base import Misfit, Outputs, PerToken
 from losses.layer_maps import MeanOverLayers
 
 Related = Literal["queries", "keys", "values", "hidden"]
@@ -72,7 +72,7 @@ class Relations(MeanOverLayers):
         axes = outputs.batch["targets"].shape
         width = math.prod(x.shape[len(axes) :])
         if width % self.heads:
-            raise ValueError(
+            raise Misfit(
                 f"Relations: the {who}'s {self.of} have {width} features, which do not "
                 f"divide into {self.heads} heads"
             )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from losses import routers
-from losses.base import Loss, Outputs, PerToken
+from losses.base import Loss, Misfit, Outputs, PerToken
 from losses.divergence import check_temperature
 from losses.kl import kl
 from losses.layer_maps import check_pairs
@@ -65,7 +65,7 @@ class RouterDistillation(Loss):
         """Of student and teacher, `[*b layer expert]`.
 
         Raises:
-          ValueError: they differ in experts, or in layers where none are paired.
+          Misfit: they differ in experts, or in layers where none are paired.
         """
         if self.layers is None:
             student = routers.intermediate(outputs, LOGITS)
@@ -87,7 +87,7 @@ class RouterDistillation(Loss):
         ):
             ours, theirs = student.shape[axis], teacher.shape[axis]
             if ours != theirs:
-                raise ValueError(
+                raise Misfit(
                     f"RouterDistillation: the student has {ours} {name} and the "
                     f"teacher {theirs}; {remedy}"
                 )

@@ -29,6 +29,7 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
     """
     terminal = Terminal(None if workdir.writes else io.StringIO())
     prepared = prepare(experiment)
+    prepared.step.trace(prepared.abstract_batch())
     workdir.record_start()
     workdir.record_data(prepared.describe_data())
     workdir.record_vocabulary(prepared.dataset.vocabulary.files())

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import optax
 from clu import metrics as clu_metrics
 
+from losses import Misfit
 from models import sharding
 from models.base import Batch
 from runner import expert_bias, experts, runtime
+from runner.errors import UserError
 from runner.head_plan import Plan
 from runner.objective import Gradients, Objective, Taught
 from runner.state import Learnt, TrainState
@@ -73,9 +75,20 @@ class TrainStep:
         fixed = {} if self.teacher is None else self.teacher.abstract
         return jax.tree.leaves(self.state), batch, fixed
 
+    def trace(self, batch: Any) -> None:
+        """Trace the step for a batch of these shapes; the first step need not again.
+
+        Raises:
+          UserError: a loss does not fit what student and teacher offer.
+        """
+        try:
+            jax.eval_shape(self.compiled, *self.abstract_arguments(batch))
+        except Misfit as error:
+            raise UserError(f"losses: {error}") from error
+
     def head_plan(self, batch: Any) -> Plan:
         """How the head of a batch of these shapes is cut."""
-        jax.eval_shape(self.compiled, *self.abstract_arguments(batch))
+        self.trace(batch)
         planned = self.objective.head_pass.planned
         assert planned is not None  # tracing has passed there
         return planned

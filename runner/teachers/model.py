@@ -8,6 +8,7 @@ import jax
 
 import losses
 from models.base import Batch, Model
+from runner.errors import UserError
 from runner.head import Head
 from runner.teachers.base import Lesson, Loaded, LogitTiles
 from runner.vocabulary_cut import VocabularyCut
@@ -59,9 +60,18 @@ def _lesson(
     capture: frozenset[str],
     vocab_size: int | None,
 ) -> Lesson:
-    """The lesson of the model `make(params, variables)`; no logits without a size."""
+    """The lesson of the model `make(params, variables)`; no logits without a size.
+
+    Raises:
+      UserError: the model cannot read such a batch.
+    """
     params, variables = jax.lax.stop_gradient((params, variables))
-    seen = make(params, variables).trunk(batch, capture=capture)
+    model = make(params, variables)
+    try:
+        model.check_batch(batch)
+    except ValueError as error:
+        raise UserError(f"teacher: {error}") from None
+    seen = model.trunk(batch, capture=capture)
     tokens = {"hidden": seen.hidden, "intermediates": dict(seen.intermediates)}
     if vocab_size is None:
         tokens = {"intermediates": tokens["intermediates"]}

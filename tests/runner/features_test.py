@@ -12,12 +12,13 @@ from flax import nnx
 
 import losses
 from losses import LossTerm
-from models import Transformer, sharding
+from models import Transformer, VisionTransformer, sharding
 from runner import mesh as mesh_lib
 from runner import runtime
 from runner.errors import UserError
 from runner.objective import Objective, Taught
 from runner.state import Learnt
+from runner.step import TrainStep
 from runner.teachers.model import LoadedModel
 from tests.heads import in_blocks
 from tests.models.examples import stacked_values
@@ -51,12 +52,14 @@ TERMS = (
 class Fixed(LoadedModel):
     """A teacher whose arrays are given."""
 
-    def __init__(self):
-        self._graph = nnx.graphdef(nnx.eval_shape(lambda: TEACHER(rngs=nnx.Rngs(0))))
-        super().__init__(lambda params, _: nnx.merge(self._graph, params), VOCABULARY)
+    def __init__(self, model=TEACHER):
+        self._module = nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0)))
+        graph, params = nnx.split(self._module)
+        self.abstract = nnx.to_pure_dict(params)
+        super().__init__(lambda params, _: nnx.merge(graph, params), VOCABULARY)
 
     def offers(self):
-        return nnx.eval_shape(lambda: TEACHER(rngs=nnx.Rngs(0))).offers()
+        return self._module.offers()
 
     def arrays(self, fixed, moving):
         return {"params": fixed, "variables": {}}
@@ -210,3 +213,49 @@ def test_a_layer_that_is_not_there_is_named_beside_the_nearest(pairs, message):
     devices = mesh_lib.make(config.mesh)
     with pytest.raises(UserError, match=f"losses.cka: Cka {message}"):
         Objective(learnt(wrong), mesh=devices, config=config, seed=0, teacher=Fixed())
+
+
+OWN = functools.partial(
+    losses.OwnHead, loss=losses.ForwardKl(), dim=8, num_outputs=VOCABULARY
+)
+
+
+def step(batch, *terms, teacher=None):
+    config = runtime.Runtime(mesh=runtime.Mesh(data=1, tensor=8))
+    step = TrainStep(
+        learnt(terms),
+        mesh=mesh_lib.make(config.mesh),
+        config=config,
+        seed=0,
+        teacher=teacher or Fixed(),
+    )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+    return functools.partial(step.trace, shapes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            term(name="maps", loss=losses.FeatureMse(layers=MAP)),
+            "losses: FeatureMse: the student has 16 features in hidden and the teacher 24",
+        ),
+        (
+            term(name="own", loss=OWN),
+            "OwnHead(dim=8) reads hidden states of width 16",
+        ),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_one_line_before_the_first_step(
+    batch, wrong, message
+):
+    with pytest.raises(UserError) as refused:
+        step(batch, wrong)()
+    assert message in str(refused.value)
+    assert str(refused.value).count("\n") == 0
+
+
+def test_a_teacher_that_cannot_read_the_data_is_one_line(batch):
+    sees = functools.partial(VisionTransformer, num_classes=VOCABULARY)
+    with pytest.raises(UserError, match="teacher: VisionTransformer reads images"):
+        step(batch, term(name="kd", loss=losses.ForwardKl()), teacher=Fixed(sees))()
