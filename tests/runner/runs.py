@@ -62,14 +62,19 @@ class Runner:
         assert "Traceback" not in output
         return output
 
-    def killed(self, workdir, *, step, seconds=0.0):
-        """Kill -9 once the metrics of `step` are written, and `seconds` later."""
-        process = self.start(workdir)
+    def killed(self, workdir, *flags, step, seconds=0.0):
+        """Kill -9 once the metrics of `step` are written, and `seconds` later.
+
+        Returns: the step that the run will go on after.
+        """
+        process = self.start(workdir, *flags)
         while process.poll() is None and self.last_step(workdir) < step:
             time.sleep(0.002)
         time.sleep(seconds)
         process.kill()
         process.communicate()
+        with Checkpoints(self.checkpoints(workdir), keep=1) as checkpoints:
+            return checkpoints.latest_verified() or 0
 
     def metrics(self, workdir):
         """The lines of `metrics.jsonl`, less what the clock decides."""
