@@ -238,7 +238,7 @@ def step(batch, *terms, teacher=None):
     [
         (
             term(name="maps", loss=losses.FeatureMse(layers=MAP)),
-            "losses: FeatureMse: the student has 16 features in hidden and the teacher 24",
+            "FeatureMse: the student has 16 features in hidden and the teacher 24",
         ),
         (
             term(name="own", loss=OWN),
