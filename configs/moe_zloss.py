@@ -1,6 +1,7 @@
 """MoE student, with z-loss on the output logits and on the router.
 
     runner --fdl_config=configs/moe_zloss.py --workdir=/tmp/moe_zloss
+    runner --fdl_config=configs/moe_zloss.py --sweep=lr --workdir=/tmp/moe_zloss_lr
 
 2 cores: 4 min. Held-out loss 4.27 nats/token, 1.60 bits/byte (bigram 4.93 and 1.84,
 xz 1.73), after 1,200 steps on the standard library of Python 3.11.
@@ -17,7 +18,7 @@ from fiddle.experimental.auto_config import auto_config
 import losses
 import models
 from losses import LossTerm
-from runner import data, optimizers
+from runner import data, optimizers, sweeps
 from runner.evaluation import Evaluation
 from runner.experiment import Experiment
 
@@ -64,3 +65,11 @@ def steps(cfg: fdl.Config, num_steps: int):
     """--fiddler='steps(300)': another length, schedule included."""
     cfg.num_steps = num_steps
     cfg.optimizer.learning_rate.decay_steps = num_steps
+
+
+def lr() -> list[sweeps.Point]:
+    """--sweep=lr: three learning rates by two weights of the z-loss."""
+    return sweeps.product(
+        sweeps.values("fdl.optimizer.learning_rate.peak_value", 1e-3, 5e-3, 2e-2),
+        sweeps.values("fdl.losses.z_loss.weight", 0.0, 1e-4),
+    )

@@ -15,7 +15,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from runner.report import plot
 
+LEGEND = 2.4  # inches, beside the picture
 _SHOWN_TICKS = 9
+_LONGEST = 12  # characters below the foot
 _STYLES = ("-", (0, (5, 2)), (0, (1, 1.6)))
 
 
@@ -24,7 +26,8 @@ class Line:
     """One setting of everything else.
 
     values: along the foot, in order; numbers, or anything that has a name.
-    losses: None for a run without one, which is marked at `untrained`.
+    losses: None for a run that has none.
+    untrained: the loss at initialisation, if it is known.
     """
 
     label: str
@@ -35,19 +38,17 @@ class Line:
 
 def svg(lines: Sequence[Line], *, name: str, unit: str) -> str:
     """Losses against what is called `name`, a colour a line; for a light page."""
-    labelled = any(line.label for line in lines)
-    width = plot.WIDTH + (2.4 if labelled else 0.0)
+    legend = LEGEND if any(line.label for line in lines) else 0.0
+    width, height = plot.WIDTH + legend, plot.HEIGHT + 0.3
     with mpl.rc_context(plot.STYLE):
-        figure = Figure(figsize=(width, plot.HEIGHT + 0.3))
-        share = (plot.WIDTH - 0.75) / width
-        axes = figure.add_axes((0.6 / width, 0.19, share, 0.69))
+        figure = Figure(figsize=(width, height))
+        axes = figure.add_axes((0.6 / width, 0.19, (plot.WIDTH - 0.75) / width, 0.66))
         places = _places(lines)
         for line, (style, color) in zip(lines, _looks(lines), strict=False):
             _draw(axes, line, places=places, color=color, style=style)
         _foot(axes, lines, places=places, name=name)
-        _level(axes, lines)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=plot.STEPS))
-        if labelled:
+        if legend:
             axes.legend(
                 loc="upper left",
                 bbox_to_anchor=(1.02, 1.02),
@@ -56,7 +57,7 @@ def svg(lines: Sequence[Line], *, name: str, unit: str) -> str:
                 handlelength=1.6,
                 borderaxespad=0.0,
             )
-        figure.text(0, 0.985, unit, color=plot.MUTED, va="top")
+        figure.text(0, 0.985, _said(lines, unit), color=plot.MUTED, va="top")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         return plot.system_font(buffer.getvalue())
@@ -65,64 +66,75 @@ def svg(lines: Sequence[Line], *, name: str, unit: str) -> str:
 def _draw(
     axes: Axes, line: Line, *, places: Mapping[Any, float], color: str, style: Any
 ) -> None:
-    """Runs that ended well are joined, also past one that did not."""
+    """Runs that learnt are joined, where the foot has an order; others are crosses.
+
+    Crosses stand at the upper edge: at their height they would press the rest flat.
+    """
     at = np.array([places[_key(value)] for value in line.values], float)
     losses = np.array([np.nan if x is None else x for x in line.losses], float)
-    good = np.isfinite(losses)
-    look = {"color": color, "ls": style if len(at) > 1 else "", "clip_on": False}
-    axes.plot(
-        at[good], losses[good], marker="o", ms=4, lw=1.6, label=line.label, **look
-    )
-    if line.untrained is not None and not good.all():
-        top = np.full((~good).sum(), line.untrained)
-        axes.plot(at[~good], top, "x", color=color, ms=6, mew=1.6, clip_on=False)
+    learnt = np.array([not _failed(line, x) for x in line.losses], bool)
+    joined = all(map(_is_number, line.values)) and len(at) > 1
+    look = {"color": color, "ls": style if joined else "", "clip_on": False}
+    shown = {"marker": "o", "ms": 4, "lw": 1.6, "label": line.label, **look}
+    axes.plot(at[learnt], losses[learnt], **shown)
+    edge = axes.get_xaxis_transform()  # 1 is the upper edge.
+    crosses = {"color": color, "ms": 6, "mew": 1.6, "clip_on": False}
+    axes.plot(at[~learnt], np.ones((~learnt).sum()), "x", transform=edge, **crosses)
+
+
+def _failed(line: Line, loss: float | None) -> bool:
+    """Whether a run has no loss, or one that is worse than before its first step."""
+    if loss is None or not math.isfinite(loss):
+        return True
+    return line.untrained is not None and loss > line.untrained
+
+
+def _said(lines: Sequence[Line], unit: str) -> str:
+    """The unit, and what a cross is, where there is one."""
+    if not any(_failed(line, loss) for line in lines for loss in line.losses):
+        return unit
+    known = [line.untrained for line in lines if line.untrained is not None]
+    level = f" ({known[0]:.2f})" if known else ""
+    return f"{unit};  × failed, or worse than untrained{level}"
 
 
 def _places(lines: Sequence[Line]) -> dict[Any, float]:
-    """Where each value stands: numbers at themselves, others one after another."""
+    """Where each value stands: numbers at themselves, others one after another.
+
+    So do a few numbers that neither a linear nor a logarithmic axis keeps apart, such
+    as 0, 1e-4 and 1e-2.
+    """
     values = [value for line in lines for value in line.values]
-    if all(_is_number(value) for value in values):
-        return {_key(value): float(value) for value in values}
-    return {key: float(i) for i, key in enumerate(dict.fromkeys(map(_key, values)))}
+    keys = list(dict.fromkeys(map(_key, values)))
+    if all(map(_is_number, values)):
+        keys = sorted(keys)
+        crowded = len(keys) > 1 and min(np.diff(keys)) < 0.08 * (keys[-1] - keys[0])
+        if logarithmic(keys) or not crowded or len(keys) > _SHOWN_TICKS:
+            return {key: key for key in keys}
+    return {key: float(i) for i, key in enumerate(keys)}
 
 
 def _foot(
     axes: Axes, lines: Sequence[Line], *, places: Mapping[Any, float], name: str
 ) -> None:
     axes.set_xlabel(name, color=plot.MUTED, labelpad=4)
-    at = sorted(set(places.values()))
-    if not all(_is_number(value) for line in lines for value in line.values):
-        axes.set_xticks(at, [str(key)[:16] for key in places])
-        axes.margins(x=0.08)
+    axes.margins(x=0.06, y=0.08)
+    values = list(places)
+    if list(places.values()) != values:
+        axes.set_xticks(list(places.values()), [_short(value) for value in values])
         return
-    if logarithmic(at):
+    if logarithmic(values):
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: number(value))
-    if len(at) <= _SHOWN_TICKS:
-        axes.xaxis.set_major_locator(FixedLocator(at))
-    axes.margins(x=0.05)
+    if len(values) <= _SHOWN_TICKS:
+        axes.xaxis.set_major_locator(FixedLocator(values))
 
 
-def _level(axes: Axes, lines: Sequence[Line]) -> None:
-    """The loss at initialisation, where runs are marked at it."""
-    marked = [
-        line.untrained
-        for line in lines
-        if line.untrained is not None and any(loss is None for loss in line.losses)
-    ]
-    if not marked:
-        return
-    axes.axhline(marked[0], color=plot.MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
-    axes.annotate(
-        "untrained; × diverged or failed",
-        (0, marked[0]),
-        xycoords=("axes fraction", "data"),
-        xytext=(2, -4),
-        textcoords="offset points",
-        va="top",
-        color=plot.MUTED,
-    )
+def _short(value: Any) -> str:
+    if _is_number(value):
+        return number(value)
+    return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"
 
 
 def logarithmic(values: Sequence[float]) -> bool:

@@ -35,7 +35,12 @@ def obey(command: Command, argv: Sequence[str]) -> None:
             f"{command.overrides[0]} would need another --workdir"
         )
 
-    from runner.sweeps import freezing, sequential
+    from runner.sweeps import frozen, sequential
+
+    if command.workdir and not command.base and not command.runtime:
+        return sequential.run(frozen.open(command.workdir))
+
+    from runner.sweeps import freezing  # What it imports takes seconds.
 
     sequential.run(freezing.freeze(command, argv))
 

@@ -60,8 +60,8 @@ def _lines(key: str, outcomes: Sequence[Outcome], frozen: Frozen) -> list[swept.
         label, told = one.label, None
         if key == settings.learning_rate(list(frozen.names)):
             told = sensitivity.of(one)
-        if told is not None:
-            label = f"{label}\nsensitivity {number(told)}".strip()
+        if label and told is not None:
+            label = f"{label}\nsensitivity {number(told)}"
         lines.append(_line(one, label, evaluation))
     return lines
 
@@ -88,16 +88,22 @@ def _html(
     if failed:
         state += f', <span class="warn">{failed} failed</span>'
     figures = "".join(page.figure(picture, folder=".") for picture in pictures)
-    grid = ' class="grid"' if len(pictures) > 1 else ""
     parts = [
         f"<h1>{escape(title)}</h1>\n"
         f'<p class="meta">{state} · {escape(str(frozen.path))}</p>\n',
-        f"<h2>Loss</h2>\n<div{grid}>\n{figures}</div>\n" if figures else "",
+        f"<h2>Loss</h2>\n{_placed(figures, frozen)}" if figures else "",
         _sensitivities(frozen, outcomes),
         f"<h2>Units</h2>\n{_table(frozen, outcomes)}",
         *(f"<p>{escape(line)}</p>\n" for line in table.failures(outcomes)),
     ]
     return page.document(title, parts)
+
+
+def _placed(figures: str, frozen: Frozen) -> str:
+    """In the columns of the page; one with a legend takes the room it needs."""
+    if len(frozen.names) > 1 and figures.count("<figure>") == 1:
+        return f'<div style="max-width: 46rem">\n{figures}</div>\n'
+    return f'<div class="grid">\n{figures}</div>\n'
 
 
 def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:

@@ -117,8 +117,13 @@ def _short(segments: tuple[str, ...], places: Iterable[tuple[str, ...]]) -> str:
             sum(place[-length:] == end for place in places) == 1
             and end[0].isidentifier()
         ):
-            return ".".join(end)
-    return ".".join(segments)
+            return _joined(end)
+    return _joined(segments)
+
+
+def _joined(segments: Sequence[str]) -> str:
+    """`losses[0].weight`"""
+    return re.sub(r"\.(\d+)", r"[\1]", ".".join(segments))
 
 
 def _segments(key: str) -> tuple[str, ...]:
