@@ -1,0 +1,179 @@
+"""Devices that are not here: what a run is meant for, and a dry run is laid out on.
+
+v5e:16x16   a grid of TPUs, as libtpu names it; v5p:4x4x4, v6e:8x8
+h100:8      so many GPUs
+cpu:256     so many devices of a CPU
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from runner.errors import UserError, nearest
+
+GB, GIB = 10**9, 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A kind of device.
+
+    kind:   what jax calls it, or what that begins with.
+    memory: bytes of its own; 0 where it has none.
+    pod:    of a TPU, what its accelerator types begin with.
+    """
+
+    kind: str
+    memory: int
+    pod: str = ""
+
+
+CHIPS: Mapping[str, Chip] = {
+    "a100": Chip("NVIDIA A100", 80 * GB),
+    "a100_40": Chip("NVIDIA A100-SXM4-40GB", 40 * GB),
+    "b200": Chip("NVIDIA B200", 180 * GB),
+    "cpu": Chip("cpu", 0),
+    "h100": Chip("NVIDIA H100", 80 * GB),
+    "h200": Chip("NVIDIA H200", 141 * GB),
+    "v5e": Chip("TPU v5 lite", 16 * GIB, "v5litepod"),
+    "v5p": Chip("TPU v5", 95 * GIB, "v5p"),
+    "v6e": Chip("TPU v6 lite", 32 * GIB, "v6e"),
+}
+"""Memory by NVIDIA's data sheets and Google's pages on TPU versions."""
+
+# A CPU multiplies bfloat16 in float32, and would keep a float32 copy of the weights of
+# all layers, made once before the loop over them. No device that it stands for does.
+_AS_ELSEWHERE = {
+    "xla_disable_hlo_passes": "while-loop-invariant-code-motion,"
+    "while-loop-expensive-invariant-code-motion"
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """`count` chips of a kind, as `name` says."""
+
+    name: str
+    chip: Chip
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.chip.kind}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """Devices to compile for.
+
+    devices: in jax's sense, though none of them need exist.
+    chip:    what they stand for, where that is known.
+    said:    how far what the compiler says of them holds.
+    options: the compiler's.
+    """
+
+    devices: Sequence[Any]
+    chip: Chip | None
+    said: str = ""
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def parse(name: str) -> Topology:
+    """The topology of that name.
+
+    Raises:
+      UserError: no chip is called so, or its number is none.
+    """
+    chip, _, size = name.partition(":")
+    if chip not in CHIPS:
+        raise UserError(f"mesh.topology: no chip '{chip}'{nearest(chip, CHIPS)}")
+    form = r"[1-9]\d*(x[1-9]\d*)+" if CHIPS[chip].pod else r"[1-9]\d*"
+    if not re.fullmatch(form, size):
+        example = "16x16" if CHIPS[chip].pod else "8"
+        raise UserError(
+            f"mesh.topology: '{name}' names no number of chips; write {chip}:{example}"
+        )
+    count = math.prod(int(n) for n in size.split("x"))
+    return Topology(name, CHIPS[chip], count)
+
+
+def check(name: str, devices: Sequence[Any]) -> None:
+    """Refuse a run on other devices than it is meant for.
+
+    Raises:
+      UserError: with both.
+    """
+    meant = parse(name)
+    kind = devices[0].device_kind
+    if len(devices) != meant.count or not kind.startswith(meant.chip.kind):
+        raise UserError(
+            f"mesh.topology: {name} is {meant}; here are {len(devices)} x {kind} "
+            "(--dry_run lays the step out without them)"
+        )
+
+
+def chip_of(device: Any) -> Chip | None:
+    """The chip that a device is, if it is known."""
+    found = [c for c in CHIPS.values() if device.device_kind.startswith(c.kind)]
+    return max(found, key=lambda chip: len(chip.kind), default=None)
+
+
+def planned(name: str) -> Planned:
+    """Devices of that name to compile for; those at hand where it is empty.
+
+    TPUs through libtpu, where it is installed; anything else on a CPU that is split
+    into as many devices.
+
+    Raises:
+      UserError: the name is none, or the CPU is split another way already.
+    """
+    if not name:
+        return Planned(jax.devices(), chip_of(jax.devices()[0]))
+    meant = parse(name)
+    with_libtpu = importlib.util.find_spec("libtpu") is not None
+    if meant.chip.pod and with_libtpu:
+        return Planned(
+            _tpus(meant), meant.chip, "not here: compiled by the compiler for them"
+        )
+    said = (
+        f"faked by the CPU: partitioned for {meant.count} devices, memory and types as "
+        "the CPU's compiler plans them"
+    )
+    if meant.chip.pod:
+        said += "; with libtpu, pip install -e '.[tpu]', the TPU's own compiler says"
+    return Planned(_cpus(meant), meant.chip, said, _AS_ELSEWHERE)
+
+
+def _tpus(meant: Topology) -> Sequence[Any]:
+    from jax.experimental import topologies
+
+    # A machine without TPUs is not to look for them, nor to complain that it has none.
+    jax.config.update("jax_platforms", "cpu")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", f"{meant.chip.pod}-{meant.count}")
+    try:
+        found = topologies.get_topology_desc(meant.name, platform="tpu")
+    except Exception as error:  # whatever libtpu throws
+        first = str(error).splitlines()[0]
+        raise UserError(f"mesh.topology: {meant.name}: {first}") from error
+    return found.devices
+
+
+def _cpus(meant: Topology) -> Sequence[Any]:
+    try:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", meant.count)
+    except RuntimeError:  # jax is in use already
+        found = jax.devices("cpu")
+        if len(found) < meant.count:
+            raise UserError(
+                f"mesh.topology: {meant.name} wants {meant.count} devices of the CPU, "
+                f"which is split into {len(found)} already"
+            ) from None
+    return jax.devices("cpu")[: meant.count]
