@@ -67,7 +67,7 @@ def make(command: Command) -> Plan:
                 f"--sweep={command.sweep}, point {label}: {error}"
             ) from None
         changes = describe.changes(_text(began), text)
-        name = _directory(number, len(found), label)
+        name = directory(number, len(found), label)
         units.append(Planned(name, point, label, graph, changes))
     return Plan(names, units)
 
@@ -131,7 +131,7 @@ def _segments(key: str) -> tuple[str, ...]:
     return tuple(map(str, paths.parse(path))) if kind == "fdl" else (path or kind,)
 
 
-def _directory(number: int, among: int, label: str) -> str:
+def directory(number: int, among: int, label: str) -> str:
     """A file name: the number first, so that names sort as points do."""
     width = max(2, len(str(among - 1)))
     safe = re.sub(r"[^\w.=+-]+", "_", label.replace(" ", "-"))

@@ -186,6 +186,31 @@ MISTAKES = [
     ("--gin_file={}/macro.gin", "loop.log_every: expected a plain value, got %steps"),
     ("--gin_file={}/import.gin", "import.gin: a runtime file imports nothing"),
     ("--gin_file={}/include.gin", "did you mean '{}/name.gin'?"),
+    # sweeps
+    ("--sweep", "--sweep needs a value: --sweep=lr"),
+    ("--sweep=a --sweep=b", "--sweep is given 2 times: a, b"),
+    ("! --sweep=lr --workdir={}", "--sweep=lr is a function of a config file; give"),
+    ("--sweep=lr --dry_run", "--dry_run looks at one graph, not at a sweep"),
+    ("--sweep=lr --graph=x.svg", "--print_config lists what a sweep would run"),
+    ("--sweep=rate", "no sweep 'rate'; did you mean 'rates'?"),
+    ("--sweep=rates(", "--sweep=rates(: expected name or name(key=value, ...)"),
+    ("--sweep=rates(1,2)", "rates: too many positional arguments; it takes path"),
+    ("--sweep=fails", "--sweep=fails: fails: missing a required argument: 'cfg'"),
+    ("--sweep=nothing", "--sweep=nothing: made NoneType, not a list of points"),
+    ("--sweep=config", "--sweep=config: made Config, not a list of points"),
+    (
+        "--sweep=rates('gin.step.microbatches')",
+        "gin.step.microbatches: a sweep cannot set gin flags",
+    ),
+    ("--sweep=rates('num_steps')", "'num_steps' is no flag of the graph; did you mean"),
+    (
+        "--sweep=rates('fdl.num_stpes')",
+        "point num_stpes=1: --fdl.num_stpes=1: the graph (sample.py:Job) has no field",
+    ),
+    ("--sweep=rates('fdl.ratio')", "makes the same graph as the point ratio=1"),
+    ("--sweep=rates('fdl.shuffle')", "point shuffle=1: --fdl.shuffle=1: expected bool"),
+    ("--sweep=rates --fdl.num_steps=a", "--fdl.num_steps=a: expected int, got 'a'"),
+    ("--sweep=rates --gin.loop.log_every=0", "log_every must be at least 1, got 0"),
     # work directories
     ("! --workdir={}/no", "{}/no: no such directory; a new run needs --fdl_config"),
     ("! --workdir={}", "holds no run (no config.json)"),
@@ -194,6 +219,10 @@ MISTAKES = [
     (
         "! --fdl_config={s} --workdir={}",
         "holds no run (no config.json) but other files: ",
+    ),
+    (
+        "! --fdl_config={s} --sweep=rates --workdir={}",
+        "holds no sweep (no sweep.json) but other files: ",
     ),
 ]
 

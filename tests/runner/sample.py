@@ -116,3 +116,8 @@ def nothing():
 def required() -> fdl.Config:
     """A graph that lacks fields."""
     return fdl.Config(Job, num_steps=3)
+
+
+def rates(path: str = "fdl.num_steps"):
+    """A sweep, sound or not."""
+    return [{path: 1}, {path: 1.0}, {path: 2}] if path == "fdl.ratio" else [{path: 1}]
