@@ -13,11 +13,12 @@ from jax.interpreters import partial_eval
 
 PEAK: dict[str, float] = {
     "NVIDIA A100": 312e12,
+    "NVIDIA B200": 2250e12,
     "NVIDIA H100": 989e12,
     "NVIDIA H200": 989e12,
     "TPU v4": 275e12,
+    "TPU v5": 459e12,
     "TPU v5 lite": 197e12,
-    "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
 }
 """Dense bfloat16 FLOP/s of one chip, from the vendors' data sheets, by kind."""
@@ -28,7 +29,12 @@ _MANUAL = ("newly_manual_axes", "manual_axes")  # of a `shard_map`, by jax's ver
 
 def peak(device: Any) -> float | None:
     """The chip's dense bfloat16 FLOP/s, or None where it is not known."""
-    kinds = [kind for kind in PEAK if device.device_kind.startswith(kind)]
+    return peak_of_kind(device.device_kind)
+
+
+def peak_of_kind(device_kind: str) -> float | None:
+    """The same by what jax calls the kind; a v5p is `TPU v5`."""
+    kinds = [kind for kind in PEAK if device_kind.startswith(kind)]
     return PEAK[max(kinds, key=len)] if kinds else None
 
 

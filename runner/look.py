@@ -22,7 +22,7 @@ def at(cfg: fdl.Buildable, action: Flag) -> None:
     else:
         from runner.graph import build
 
-        job = build.job(cfg)
+        job = build.job(cfg, dry=True)
 
         from runner import collector, dry_run
 

@@ -21,6 +21,7 @@ from runner.terms import check_tables
 if TYPE_CHECKING:
     from runner.data.pipeline import Rows
     from runner.experiment import Experiment
+    from runner.topology import Planned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +106,15 @@ class Prepared:
 
 
 def prepare(
-    experiment: "Experiment", config: runtime.Runtime | None = None
+    experiment: "Experiment",
+    config: runtime.Runtime | None = None,
+    *,
+    planned: "Planned | None" = None,
 ) -> Prepared:
     """Mesh, data, definitions and step; nothing is compiled yet.
 
-    config: as gin has it bound, unless given.
+    config:  as gin has it bound, unless given.
+    planned: devices of a dry run, which reads no weights.
 
     Raises:
       UserError: they do not fit each other.
@@ -118,7 +123,10 @@ def prepare(
     if config.compilation.cache:
         jax.config.update("jax_compilation_cache_dir", config.compilation.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    mesh = mesh_lib.make(config.mesh)
+    if planned is None:
+        mesh = mesh_lib.make(config.mesh)
+    else:
+        mesh = mesh_lib.over(config.mesh, planned.devices)
     learnt = Learnt(
         experiment.student, experiment.losses, experiment.optimizer, experiment.teacher
     )
@@ -140,6 +148,7 @@ def prepare(
                 rules=config.mesh.rules,
                 learnt=learnt,
                 cache=config.input.cache,
+                dry=planned is not None,
             )
         )
     step = TrainStep(

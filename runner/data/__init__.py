@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         evaluation_batches,
         numbered_batches,
     )
+    from runner.data.planned import PlannedTokens
     from runner.data.python_library import PythonLibrary
     from runner.data.source import DataSource, Part, TokenizedText
     from runner.data.token_records import TokenRecords
@@ -58,6 +59,7 @@ _HOMES = {
     "PackedText": "packed_text",
     "Part": "source",
     "Partition": "digits",
+    "PlannedTokens": "planned",
     "PythonLibrary": "python_library",
     "TextFiles": "documents",
     "TokenRecords": "token_records",
@@ -90,6 +92,7 @@ __all__ = [
     "PackedText",
     "Part",
     "Partition",
+    "PlannedTokens",
     "PythonLibrary",
     "TextFiles",
     "TokenRecords",

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import fiddle as fdl
@@ -14,10 +14,13 @@ from runner.graph import nodes, paths
 from runner.graph.describe import ROOT
 
 
-def job(cfg: fdl.Buildable) -> Any:
+def job(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
     """The root, every node constructed and checked; no data read, no device touched.
 
     Models are made in the abstract, so that one that cannot be made is found here.
+
+    dry: only shapes will be asked for. An object whose files may then be missing has
+         `check_shapes()`, which is called in place of `check()`.
 
     Raises:
       UserError: a field is missing or unknown, a constructor refuses a value
@@ -36,7 +39,7 @@ def job(cfg: fdl.Buildable) -> Any:
         raise _placed(cfg, error) from error
     for node, path in places:
         _construct_model(node, path)
-    _check(built)
+    _check(built, ("check_shapes", "check") if dry else ("check",))
     return built
 
 
@@ -85,12 +88,14 @@ def _placed(cfg: fdl.Buildable, error: Exception) -> UserError:
     return _at(place.value, place.path, said)
 
 
-def _check(built: Any) -> None:
-    """Calls the `check()` of every object that has one: that its files exist, say."""
+def _check(built: Any, names: Sequence[str]) -> None:
+    """Calls the first check that an object has: that its files exist, say."""
     for path, value in _walk(built, ""):
-        if callable(getattr(value, "check", None)):
+        found = [getattr(value, name, None) for name in names]
+        check = next(filter(callable, found), None)
+        if check is not None:
             try:
-                value.check()
+                check()
             except (UserError, ValueError) as error:
                 raise UserError(f"{path or ROOT}: {error}") from error
 

@@ -27,6 +27,7 @@ class Setting:
 
     learnt: the student; None where there is none (recording).
     cache:  directory of what is worth keeping.
+    dry:    only shapes are asked for, and files may be missing.
     """
 
     vocabulary: "Labels"
@@ -34,6 +35,7 @@ class Setting:
     rules: sharding.Rules
     learnt: "Learnt | None" = None
     cache: str = ""
+    dry: bool = False
 
 
 class Teacher(abc.ABC):

@@ -30,6 +30,7 @@ class OnlineTeacher(Teacher):
 
     Its weights are arguments of the compiled step: sharded like any model's, never
     donated, never seen by the optimiser. Its tokenizer must be the data's, id by id.
+    A dry run does not look at the files of a teacher whose `model` is given.
     """
 
     checkpoint: str
@@ -39,11 +40,21 @@ class OnlineTeacher(Teacher):
     def check(self) -> None:
         weights.find(self.checkpoint)
 
+    def check_shapes(self) -> None:
+        """Refuse what has no shapes: neither a model nor files.
+
+        Raises:
+          UserError: no model is given, and the files are missing.
+        """
+        if self.model is None:
+            self.check()
+
     def identity(self) -> str:
         return weights.open(self.checkpoint).digest
 
     def load(self, setting: Setting) -> "LoadedOnline":
-        opened = weights.open(self.checkpoint)
+        planned = setting.dry and self.model is not None
+        opened = (weights.Unseen if planned else weights.open)(self.checkpoint)
         opened.check_vocabulary(setting.vocabulary, cache=setting.cache)
         make = self.model or opened.model
         if self.dtype is not None:

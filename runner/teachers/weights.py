@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Tree = Any
 TOKENIZER = "tokenizer.json"
+UNSEEN = "not looked at"
+"""The digest of files that a dry run leaves closed."""
 
 
 class Weights(abc.ABC):
@@ -141,6 +143,21 @@ class RunWeights(Weights):
         """The leaf in the type it was saved in; what is missing is named on restore."""
         dtype = self._saved[path].dtype if path in self._saved else leaf.dtype
         return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding)
+
+
+class Unseen(Weights):
+    """Files that a dry run does not look at."""
+
+    digest = UNSEEN
+
+    def __init__(self, checkpoint: str):
+        self._checkpoint = checkpoint
+
+    def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
+        del vocabulary, cache
+
+    def read(self, abstract: Tree) -> Tree:
+        raise UserError(f"checkpoint: {self._checkpoint} was not looked at")
 
 
 class PretrainedWeights(Weights):

@@ -9,7 +9,7 @@ import pytest
 
 import losses
 from losses import LossTerm
-from runner import dry_run, flops, runtime
+from runner import flops, runtime
 from runner.errors import UserError
 from runner.graph import saved
 from runner.teachers import EmaTeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
@@ -201,7 +201,7 @@ def test_its_forward_pass_runs_once_a_step(corpus, runs):
 
 def test_the_dry_run_says_what_a_teacher_takes(corpus, runs):
     ready = examples.ready(experiment(corpus, OnlineTeacher(checkpoint=runs[0])))
-    said = "\n".join(dry_run.parameters(ready))
+    said = "\n".join(layout.parameters(ready))
     assert "online teacher: 28,344 parameters, 113kB per device" in said
 
 

@@ -1,0 +1,41 @@
+"""What a run would be: shapes, shardings, FLOPs, memory, traffic; nothing is trained.
+
+The devices may be absent: with `mesh.topology` in gin the step is compiled for what a
+run is meant for. See docs/layouts.md.
+"""
+
+from typing import TYPE_CHECKING
+
+from runner import mesh, runtime, topology
+from runner.dry_run import layout, memory, traffic
+from runner.dry_run.compiling import attempt
+from runner.errors import UserError
+from runner.prepared import prepare
+
+if TYPE_CHECKING:
+    from runner.experiment import Experiment
+
+
+def report(experiment: "Experiment") -> None:
+    """Print what `--dry_run` promises; the step is compiled and not run.
+
+    Raises:
+      UserError: the job is no experiment, or its parts do not fit each other.
+    """
+    from runner.experiment import Experiment
+
+    if not isinstance(experiment, Experiment):
+        raise UserError(
+            f"--dry_run: {type(experiment).__name__} has no step to compile"
+        )
+    config = runtime.current()
+    mesh.split_cpu(config.mesh)
+    planned = topology.planned(config.mesh.topology)
+    prepared = prepare(experiment, config, planned=planned)
+    for section in (layout.batch, layout.parameters):
+        print("\n".join(section(prepared)), end="\n\n")
+    compiled = attempt(prepared, planned)
+    print("\n".join(layout.machine(prepared, planned)))
+    print("\n".join(layout.cost(prepared, planned, compiled)), end="\n\n")
+    print("\n".join(memory.table(prepared, planned, compiled)), end="\n\n")
+    print("\n".join(traffic.table(prepared, compiled)))

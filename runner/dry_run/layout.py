@@ -1,0 +1,107 @@
+"""What is laid out: devices, batch, parameters and where they lie, FLOPs."""
+
+from collections.abc import Iterator
+
+import jax
+
+from runner import flops
+from runner.dry_run.compiling import Attempt
+from runner.dry_run.memory import local, local_bytes, size
+from runner.dry_run.rows import aligned
+from runner.mesh import AXES
+from runner.prepared import Prepared
+from runner.progress import quantity
+from runner.teachers.weights import UNSEEN
+from runner.topology import Planned
+
+
+def machine(prepared: Prepared, planned: Planned) -> Iterator[str]:
+    """Devices and mesh."""
+    shape = " ".join(f"{axis}={prepared.mesh.shape[axis]}" for axis in AXES)
+    kind = planned.devices[0].device_kind
+    if planned.said and planned.chip is not None:
+        kind = planned.chip.kind
+    yield f"devices     {prepared.mesh.size} x {kind}, mesh {shape}"
+    if planned.said:
+        yield f"            {planned.said}"
+
+
+def batch(prepared: Prepared) -> Iterator[str]:
+    """The global batch and how it is cut."""
+    rows, length = prepared.experiment.batch_size, prepared.dataset.targets_per_row
+    step, unit = prepared.config.step, prepared.dataset.unit
+    cut = f"{rows} sequences x {length} = " if length > 1 else ""
+    yield f"batch       {cut}{rows * length:,} {unit}s per step"
+    yield (
+        f"            microbatches {step.microbatches}, remat {step.remat}, "
+        f"head {prepared.step.head_plan(prepared.abstract_batch())}"
+    )
+    for name, x in prepared.abstract_batch().items():
+        yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
+    wanted = [
+        name for name, yes in prepared.step.objective.beforehand.passes.items() if yes
+    ]
+    if wanted:
+        which = "head and trunk" if step.microbatches > 1 else "head"
+        yield (
+            f"            {' and '.join(wanted)} of the global batch are wanted first: "
+            f"a pass of the {which} more each"
+        )
+
+
+def parameters(prepared: Prepared) -> Iterator[str]:
+    """Every trained array and where it lies."""
+    rows = [("parameter", "shape", "dtype", "size", "sharding", "bytes per device")]
+    state = prepared.step.state
+    leaves = jax.tree_util.tree_leaves_with_path(state.params)
+    for path, x in leaves:
+        rows.append(
+            (
+                "/".join(key.key for key in path),
+                _shape(x),
+                str(x.dtype),
+                f"{x.size:,}",
+                ", ".join(_axis(axis) for axis in x.sharding.spec) or "replicated",
+                f"{local_bytes(x):,}",
+            )
+        )
+    yield from aligned(rows, numbers=(3, 5))
+    count = sum(x.size for _, x in leaves)
+    optimizer = size(local(state.opt_state))
+    yield f"{count:,} parameters; optimiser state {optimizer} per device"
+    teacher = prepared.step.teacher
+    if teacher is not None:
+        arrays = jax.tree.leaves(teacher.abstract)
+        count, lies = sum(x.size for x in arrays), size(local(arrays))
+        has = f"{count:,} parameters, {lies} per device" if arrays else "no parameters"
+        said = teacher.describe()
+        unseen = (
+            "; its files were not looked at" if said.get("weights") == UNSEEN else ""
+        )
+        yield f"{said['kind']} teacher: {has} beside the student's{unseen}"
+
+
+def cost(prepared: Prepared, planned: Planned, attempt: Attempt) -> Iterator[str]:
+    """FLOPs from the jaxpr, and how long the compiler took."""
+    count = prepared.flops_per_step()
+    each = f"{count // prepared.targets_per_step:,} per {prepared.dataset.unit}"
+    bound = flops.is_lower_bound(prepared.step.compiled, *prepared.abstract_arguments())
+    least = "at least " if bound else ""
+    yield f"FLOPs       {least}{quantity(count)} in matmuls per step, {each}"
+    kind = planned.chip.kind if planned.chip else planned.devices[0].device_kind
+    peak = flops.peak_of_kind(kind)
+    if peak is not None:
+        every = peak * prepared.mesh.size
+        yield (
+            f"            {quantity(every)} per second at peak: "
+            f"at least {count / every:.2g} s per step"
+        )
+    yield f"compiled    in {attempt.seconds:.0f} s, not run"
+
+
+def _shape(x: jax.ShapeDtypeStruct) -> str:
+    return "[" + " ".join(map(str, x.shape)) + "]"
+
+
+def _axis(axis: str | tuple[str, ...] | None) -> str:
+    return "-" if axis is None else axis if isinstance(axis, str) else "+".join(axis)

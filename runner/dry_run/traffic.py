@@ -1,0 +1,42 @@
+"""What a step's devices send each other."""
+
+from collections.abc import Iterator
+
+from runner.compiled import collectives
+from runner.dry_run.compiling import Attempt
+from runner.dry_run.memory import size
+from runner.dry_run.rows import aligned
+from runner.prepared import Prepared
+
+
+def table(prepared: Prepared, attempt: Attempt) -> Iterator[str]:
+    """Collectives by kind and mesh axes, of one device in one step."""
+    if attempt.program is None:
+        yield "collectives not known: nothing was compiled"
+        return
+    text = attempt.program.as_text()
+    if text is None:  # not every backend tells
+        return
+    found = collectives.of(text, prepared.mesh.shape)
+    if not found:
+        yield "no collectives"
+        return
+    rows = [
+        ("collectives of one device a step", "along", "of", "times", "bytes", "sent")
+    ]
+    for one in found:
+        rows.append(
+            (
+                f"  {one.kind}",
+                "?" if one.axes is None else "+".join(one.axes) or "no axis",
+                f"{one.group:,}",
+                f"{one.count:,}{'+' if one.open else ''}",
+                size(one.bytes),
+                size(one.sent),
+            )
+        )
+    rows.append(("  together", "", "", "", "", size(sum(one.sent for one in found))))
+    yield from aligned(rows, numbers=(2, 3, 4, 5))
+    yield "  bytes: of the whole arrays; sent: by each device of a ring of so many"
+    if any(one.open for one in found):
+        yield "  +: at least; a loop as long as its data decide is counted as one trip"
