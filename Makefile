@@ -8,6 +8,8 @@ PYTHON ?= python3
 DEMO_WORKDIR ?= runs/demo
 DEMO_TEACHER_STEPS ?= 700
 DEMO_STEPS ?= 300
+SWEEP_WORKDIR ?= runs/sweep-demo
+SWEEP_STEPS ?= 200
 ONLY ?= *
 LOCK_FLAGS ?=
 
@@ -16,11 +18,12 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
 
-.PHONY: help venv demo test test-all lint bench bench-peers results parity smollm2 lock clean
+.PHONY: help venv demo sweep-demo test test-all lint bench bench-peers results parity smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      train a teacher, record it, distil a student (10 minutes)'
+	@echo 'make sweep-demo  three learning rates by two z-losses (8 minutes)'
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
 	@echo 'make lint      formatting, lint, types'
@@ -87,6 +90,15 @@ demo: venv
 	@echo '  try next: $(BIN)/runner-records inspect $(DEMO_WORKDIR)/records'
 	@echo '            $(BIN)/runner --fdl_config=configs/distill.py \'
 	@echo '              --diff=configs/moe_zloss.py'
+
+# Stopped or killed at any moment, it goes on when it is made again.
+SWEEP := --fdl_config=configs/moe_zloss.py --fiddler='steps($(SWEEP_STEPS))' --sweep=lr \
+  --workdir=$(SWEEP_WORKDIR) --gin_file=configs/runtime/cpu.gin \
+  --gin.loop.quiet=True --gin.compilation.cache=$(SWEEP_WORKDIR)/compiled
+
+sweep-demo: venv
+	@if [ -x $(BIN)/xmanager ]; then $(BIN)/xmanager launch launch/xm.py -- $(SWEEP); \
+	else $(BIN)/python -m launch local -- $(SWEEP); fi
 
 test: venv
 	@$(PYTEST) -m 'not slow'

@@ -47,7 +47,8 @@ def _obey(arguments: Sequence[str], argv: Sequence[str]) -> int:
 
     name, *before = _before(arguments) or [""]
     if name not in targets.TARGETS:
-        raise UserError(f"no target '{name}'{nearest(name, targets.TARGETS)}")
+        said = f"no target '{name}'" if name else "no target is given"
+        raise UserError(f"{said}{nearest(name, targets.TARGETS)}")
     target = targets.TARGETS[name]
     given = options.read(target.options, before, target=name)
     asked = command.parse(arguments[len(before) + 2 :])

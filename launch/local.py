@@ -11,12 +11,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from launch import options, shell
 from launch.processes import Group
 from launch.spec import Spec, held
 from runner import lock, sweeps
+from runner.errors import UserError
 from runner.sweeps import Unit
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -30,6 +32,11 @@ class Options(options.Options):
     """
 
     parallel: int = 1
+
+    def check(self, path: Path) -> None:
+        super().check(path)
+        if self.parallel < 1:
+            raise UserError(f"--parallel must be at least 1, got {self.parallel}")
 
 
 def render(spec: Spec, options: Options) -> str:
@@ -79,7 +86,7 @@ class _Run:
 
     def __init__(self, spec: Spec, options: Options, stop: "_Stop") -> None:
         self._spec, self._stop = spec, stop
-        self._at_once = max(1, options.parallel)
+        self._at_once = options.parallel
         self._groups: list[Group] = []
         self._failed: list[Unit] = []
         self._awaited: list[Unit] = []

@@ -1,0 +1,102 @@
+"""XManager's launch script: a work unit for each unit of a sweep, on this machine.
+
+    xmanager launch launch/xm.py -- \
+      --fdl_config=configs/moe_zloss.py --sweep=lr --workdir=runs/lr
+
+Takes the flags of `runner`. The graphs are frozen before the experiment is made; each
+work unit is a real process (`xm_local.Local`), no container, no cloud. They run one
+after another, since they share the machine; finished ones are left out. Needs
+`pip install -e '.[xm]'`.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags as absl_flags
+from xmanager import xm, xm_local  # pyright: ignore[reportMissingImports] (the extra)
+
+from launch import command, leash
+from launch.options import Options
+from launch.spec import Spec, held
+from runner import sweeps
+from runner.errors import UserError
+
+_THEIRS = frozenset(absl_flags.FLAGS)
+
+
+def main(argv: Sequence[str]) -> None:
+    """What XManager calls once it has read its own flags."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        spec = command.prepare(command.parse(ours(sys.argv)), sys.argv, Options())
+    except UserError as error:
+        print(f"launch: {error}", file=sys.stderr)
+        sys.exit(2)
+    # XManager says again at the end which processes failed; the table says it too.
+    with contextlib.suppress(RuntimeError):
+        asyncio.run(run(spec))
+    sweeps.summarise(sweeps.open(spec.path))
+    left = [unit.name for unit in spec.units if not unit.finished]
+    if left:
+        print(f"launch: not finished: {', '.join(left)}", file=sys.stderr)
+        sys.exit(1)
+
+
+async def run(spec: Spec) -> None:
+    """One experiment, its work units one after another."""
+    async with xm_local.create_experiment(experiment_title=spec.name) as experiment:
+        [executable] = experiment.package(
+            [
+                xm.Packageable(
+                    executable_spec=xm.Binary(path=sys.executable),
+                    executor_spec=xm_local.Local.Spec(),
+                )
+            ]
+        )
+        for unit in spec.units:
+            if unit.finished:
+                print(f"{unit.name}: finished", flush=True)
+                continue
+            while held(unit):
+                await asyncio.sleep(0.2)
+            _, *arguments = leash.leashed([*spec.program, *unit.arguments])
+            job = xm.Job(
+                executable=executable,
+                executor=xm_local.Local(),
+                name=unit.name,
+                args=xm.SequentialArgs.from_collection(arguments),
+            )
+            work_unit = await experiment.add(job)
+            with contextlib.suppress(xm.ExperimentUnitError):
+                await work_unit.wait_until_complete()
+
+
+def ours(argv: Sequence[str]) -> list[str]:
+    """The arguments that are for the runner: all but those that absl knew before."""
+    after = list(argv[argv.index("--") + 1 :] if "--" in argv else argv[1:])
+    return [argument for argument in after if _name(argument) not in _THEIRS]
+
+
+def _name(argument: str) -> str:
+    return argument.partition("=")[0].removeprefix("--")
+
+
+def _declare(argv: Sequence[str]) -> None:
+    """Tell absl, which refuses what it does not know, of the runner's flags.
+
+    They have no fixed names (`--fdl.losses.z_loss.weight=0`), so these are declared
+    that were given.
+    """
+    for argument in ours(argv):
+        if argument.startswith("--") and _name(argument) not in absl_flags.FLAGS:
+            absl_flags.DEFINE_multi_string(_name(argument), [], "a flag of the runner")
+
+
+_declare(sys.argv)
+
+if __name__ == "__main__":
+    app.run(main)
