@@ -24,6 +24,7 @@ from runner.sweeps.points import Point, product, values, zipped
 
 if TYPE_CHECKING:
     from runner.sweeps.command import concerns, obey
+    from runner.sweeps.failure import forget_failure, note_failure
     from runner.sweeps.freezing import freeze
     from runner.sweeps.frozen import Frozen, Unit, open
     from runner.sweeps.summary import summarise
@@ -32,7 +33,9 @@ _HOMES = {
     "Frozen": "runner.sweeps.frozen",
     "Unit": "runner.sweeps.frozen",
     "concerns": "runner.sweeps.command",
+    "forget_failure": "runner.sweeps.failure",
     "freeze": "runner.sweeps.freezing",
+    "note_failure": "runner.sweeps.failure",
     "obey": "runner.sweeps.command",
     "open": "runner.sweeps.frozen",
     "summarise": "runner.sweeps.summary",
@@ -45,8 +48,10 @@ __all__ = [
     "Unit",
     "choice",
     "concerns",
+    "forget_failure",
     "freeze",
     "log_uniform",
+    "note_failure",
     "obey",
     "open",
     "product",

@@ -10,7 +10,7 @@ from runner.sweeps.frozen import Unit
 _NAME = "failure.json"
 
 
-def note(unit: Unit, code: int) -> str:
+def note_failure(unit: Unit, code: int) -> str:
     """Keeps the exit code of a unit, and what it said last; returns both in words.
 
     `failed, exit code 1: runner: step 12: learning/ce is not finite`
@@ -23,7 +23,7 @@ def note(unit: Unit, code: int) -> str:
 
 
 def said(unit: Unit) -> str:
-    """The words that `note` kept; empty if there are none, or it has finished since."""
+    """What `note_failure` kept in words; empty without, and for a finished unit."""
     path = unit.path / _NAME
     if unit.finished or not path.exists():
         return ""
@@ -33,7 +33,7 @@ def said(unit: Unit) -> str:
         return "failed"
 
 
-def forget(unit: Unit) -> None:
+def forget_failure(unit: Unit) -> None:
     """Before another try."""
     (unit.path / _NAME).unlink(missing_ok=True)
 

@@ -103,6 +103,13 @@ def short_names(keys: Iterable[str], graph: Mapping[str, str]) -> dict[str, str]
     return {key: _short(_segments(key), places) for key in keys}
 
 
+def directory(number: int, among: int, label: str) -> str:
+    """A file name: the number first, so that names sort as points do."""
+    width = max(2, len(str(among - 1)))
+    safe = re.sub(r"[^\w.=+-]+", "_", label.replace(" ", "-"))
+    return f"{number:0{width}}-{safe}"[:_LONGEST]
+
+
 def needs_source(saved: str) -> bool:
     """Whether a saved graph names what only its config file, or its imports, define."""
     return any(
@@ -129,13 +136,6 @@ def _joined(segments: Sequence[str]) -> str:
 def _segments(key: str) -> tuple[str, ...]:
     kind, _, path = key.partition(".")
     return tuple(map(str, paths.parse(path))) if kind == "fdl" else (path or kind,)
-
-
-def directory(number: int, among: int, label: str) -> str:
-    """A file name: the number first, so that names sort as points do."""
-    width = max(2, len(str(among - 1)))
-    safe = re.sub(r"[^\w.=+-]+", "_", label.replace(" ", "-"))
-    return f"{number:0{width}}-{safe}"[:_LONGEST]
 
 
 def _modules(value: Any) -> Iterator[str]:

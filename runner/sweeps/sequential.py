@@ -44,13 +44,14 @@ def run(frozen: Frozen) -> None:
             if unit.finished:
                 continue
             if stop.requested or code in (0, _INTERRUPTED):
+                why = "stopped in" if stop.requested else "ended without a result:"
                 _say(
-                    f"stopped in unit {number} of {len(frozen.units)}; "
+                    f"{why} unit {number} of {len(frozen.units)}; "
                     f"go on with: runner --workdir={frozen.path}"
                 )
                 sys.exit(stop.exit_code or code)
             failed.append(unit)
-            _say(f"{head}: {failure.note(unit, code)}")
+            _say(f"{head}: {failure.note_failure(unit, code)}")
     from runner.sweeps import summary  # Matplotlib: only for those who draw.
 
     summary.summarise(frozen)
@@ -70,7 +71,7 @@ def _child(unit: Unit, stop: Stop) -> int:
     a second one would end it without a checkpoint. What it says on stderr goes to a
     file, which outlives this process as the unit itself does.
     """
-    failure.forget(unit)
+    failure.forget_failure(unit)
     with failure.stderr(unit).open("w", encoding="utf-8") as errors:
         child = subprocess.Popen(
             [*PROGRAM, *unit.arguments, "--gin.loop.quiet=True"],
