@@ -9,7 +9,7 @@ import gin
 import pytest
 from fiddle import daglish
 
-from runner import runtime
+from runner import data, runtime
 from runner.errors import UserError
 from runner.graph import base, build, describe, rebuild, saved
 
@@ -23,6 +23,11 @@ def graph(path):
     return cfg
 
 
+def is_layout(path):
+    """Whether it is there to be laid out, with data that hold shapes alone."""
+    return data.PlannedTokens in callables(graph(path))
+
+
 def callables(cfg):
     return {
         fdl.get_callable(node)
@@ -34,8 +39,12 @@ def callables(cfg):
 @every_config
 def test_it_opens_with_its_command_its_time_and_its_result(path):
     said = ast.get_docstring(ast.parse(path.read_text())) or ""
-    command = f"runner --fdl_config=configs/{path.name} --workdir="
-    assert f"\n    {command}" in said
+    command = f"\n    runner --fdl_config=configs/{path.name} "
+    if is_layout(path):
+        assert re.search(rf"{re.escape(command)}[^\n]*--dry_run\n", said)
+        assert "Compiled, not run" in said
+        return
+    assert f"{command}--workdir=" in said
     if "result are not measured" in said:  # its data are not to be had here
         return
     assert re.search(r"\d+(\.\d+)? (s|min|h)\b", said), "no run time"
@@ -55,9 +64,23 @@ def test_it_builds_without_data_or_devices(path):
     try:
         assert callable(build.job(graph(path)).run)
     except UserError as error:  # its teacher is yet to be trained, recorded, installed
-        assert str(error).startswith(
+        assert is_layout(path) or str(error).startswith(
             ("teacher: ", "train_data: package:", "train_data: no such directory")
         )
+
+
+LAYOUTS = [path for path in PATHS if is_layout(path)]
+
+
+@pytest.mark.parametrize("path", LAYOUTS, ids=lambda path: path.stem)
+def test_a_layout_has_shapes_for_a_dry_run_and_is_refused_as_a_run(path):
+    assert build.job(graph(path), dry=True)
+    with pytest.raises(UserError, match=r"^train_data: PlannedTokens holds no text"):
+        build.job(graph(path))
+
+
+def test_there_is_a_layout():
+    assert [path.stem for path in LAYOUTS] == ["distill_70b"]
 
 
 @every_config

@@ -10,6 +10,7 @@ import pytest
 import losses
 from losses import LossTerm
 from runner import flops, runtime
+from runner.dry_run import layout
 from runner.errors import UserError
 from runner.graph import saved
 from runner.teachers import EmaTeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher

@@ -1,0 +1,72 @@
+"""70B teacher, 8B student: a lay-out to be looked at, not a run.
+
+    runner --fdl_config=configs/distill_70b.py --gin_file=LAYOUT.gin --dry_run
+
+with configs/runtime/v5e_256.gin or h100_node.gin. Compiled, not run: weights and a text
+in their tokens are not here, and a run is refused. docs/layouts.md has the outcome.
+
+Sizes of Llama 3 70B and 8B: Grattafiori et al. 2024 (arXiv:2407.21783), table 3.
+"""
+
+import functools
+
+import optax
+from fiddle.experimental.auto_config import auto_config
+
+import losses
+import models
+from losses import LossTerm
+from runner import data, optimizers
+from runner.experiment import Experiment
+from runner.teachers import OnlineTeacher
+
+VOCABULARY = 128_256
+
+
+@auto_config
+def config() -> Experiment:
+    return Experiment(
+        student=functools.partial(
+            models.Transformer,
+            vocab_size=VOCABULARY,
+            dim=4096,
+            num_layers=32,
+            num_heads=32,
+            num_kv_heads=8,
+            mlp=functools.partial(models.GatedMlp, hidden_dim=14_336),
+            norm_eps=1e-5,
+            rope_base=500_000.0,
+            layers="stacked",
+            dtype="bfloat16",
+        ),
+        teacher=OnlineTeacher(
+            checkpoint="runs/llama_70b",
+            model=functools.partial(
+                models.Transformer,
+                vocab_size=VOCABULARY,
+                dim=8192,
+                num_layers=80,
+                num_heads=64,
+                num_kv_heads=8,
+                mlp=functools.partial(models.GatedMlp, hidden_dim=28_672),
+                norm_eps=1e-5,
+                rope_base=500_000.0,
+                layers="stacked",
+                dtype="bfloat16",
+                param_dtype="bfloat16",
+            ),
+        ),
+        losses=[
+            LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+        ],
+        train_data=data.PlannedTokens(vocab_size=VOCABULARY, sequence_length=4096),
+        optimizer=optimizers.adamw(
+            optax.warmup_cosine_decay_schedule(
+                init_value=0.0, peak_value=3e-4, warmup_steps=500, decay_steps=10_000
+            ),
+        ),
+        num_steps=10_000,
+        batch_size=256,
+    )
