@@ -73,7 +73,7 @@ class Planned:
 
     devices: in jax's sense, though none of them need exist.
     chip:    what they stand for, where that is known.
-    said:    how far what the compiler says of them holds.
+    said:    how far what the compiler says of them holds, in lines.
     options: the compiler's.
     """
 
@@ -141,11 +141,11 @@ def planned(name: str) -> Planned:
             _tpus(meant), meant.chip, "not here: compiled by the compiler for them"
         )
     said = (
-        f"faked by the CPU: partitioned for {meant.count} devices, memory and types as "
-        "the CPU's compiler plans them"
+        f"faked by the CPU: partitioned for {meant.count} devices, memory as the CPU's "
+        "compiler plans it, bfloat16 sent as float32"
     )
     if meant.chip.pod:
-        said += "; with libtpu, pip install -e '.[tpu]', the TPU's own compiler says"
+        said += "\nwith libtpu, pip install -e '.[tpu]', by the TPU's own compiler"
     return Planned(_cpus(meant), meant.chip, said, _AS_ELSEWHERE)
 
 

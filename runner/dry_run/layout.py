@@ -22,8 +22,8 @@ def machine(prepared: Prepared, planned: Planned) -> Iterator[str]:
     if planned.said and planned.chip is not None:
         kind = planned.chip.kind
     yield f"devices     {prepared.mesh.size} x {kind}, mesh {shape}"
-    if planned.said:
-        yield f"            {planned.said}"
+    for line in planned.said.splitlines():
+        yield f"            {line}"
 
 
 def batch(prepared: Prepared) -> Iterator[str]:
