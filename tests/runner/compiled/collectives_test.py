@@ -1,28 +1,47 @@
 """Collectives read from compiled programs, against those that were written."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from runner import topology
 from runner.compiled import collectives
 from runner.compiled.collectives import Collective
 
-SIZE, FLOAT = 64, 4
+ROWS, SIZE, FLOAT = 1024, 1024, 4
+
+no_libtpu = importlib.util.find_spec("libtpu") is None
 
 
-@pytest.fixture
-def mesh():
-    return jax.make_mesh((2, 4), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+@pytest.fixture(
+    params=[
+        "cpu:8",
+        pytest.param(
+            "v5e:2x4", marks=pytest.mark.skipif(no_libtpu, reason="needs libtpu")
+        ),
+    ]
+)
+def mesh(request):
+    return jax.make_mesh(
+        (2, 4),
+        ("data", "fsdp"),
+        axis_types=(AxisType.Auto,) * 2,
+        devices=topology.planned(request.param).devices,
+    )
 
 
 def of(mesh, fn, *specs, out=None):
-    """The collectives of `fn` over arrays `[8, SIZE]` that lie by `specs`."""
+    """The collectives of `fn` over arrays `[ROWS, SIZE]` that lie by `specs`."""
     sharded = jax.shard_map(
         fn, mesh=mesh, in_specs=specs, out_specs=out or PartitionSpec(), check_vma=False
     )
     arrays = [
-        jax.ShapeDtypeStruct((8, SIZE), jnp.float32, sharding=NamedSharding(mesh, spec))
+        jax.ShapeDtypeStruct(
+            (ROWS, SIZE), jnp.float32, sharding=NamedSharding(mesh, spec)
+        )
         for spec in specs
     ]
     return collectives.of(
@@ -35,7 +54,7 @@ def of(mesh, fn, *specs, out=None):
 )
 def test_a_sum_along_axes_is_an_all_reduce_along_them(mesh, axes, devices):
     found = of(mesh, lambda x: jax.lax.psum(x, axes), PartitionSpec())
-    whole = 8 * SIZE * FLOAT
+    whole = ROWS * SIZE * FLOAT
     assert found == [Collective("all-reduce", axes, devices, 1, whole)]
     assert found[0].sent == 2 * whole * (devices - 1) // devices
 
@@ -49,8 +68,8 @@ def test_a_gather_in_a_loop_of_five_is_five_gathers(mesh):
         return jax.lax.scan(body, jnp.zeros(()), jnp.arange(5.0))[0]
 
     found = of(mesh, looped, PartitionSpec("fsdp"))
-    assert found == [Collective("all-gather", ("fsdp",), 4, 5, 5 * 8 * SIZE * FLOAT)]
-    assert found[0].sent == 5 * (3 * 2 * SIZE * FLOAT)
+    assert found == [Collective("all-gather", ("fsdp",), 4, 5, 5 * ROWS * SIZE * FLOAT)]
+    assert found[0].sent == 5 * (3 * ROWS // 4 * SIZE * FLOAT)
 
 
 def test_a_permutation_sends_what_it_gives(mesh):
@@ -61,7 +80,7 @@ def test_a_permutation_sends_what_it_gives(mesh):
         PartitionSpec("data"),
         out=PartitionSpec("data"),
     )
-    shard = 4 * SIZE * FLOAT
+    shard = ROWS // 2 * SIZE * FLOAT
     assert found == [Collective("collective-permute", ("data",), 2, 1, shard)]
     assert found[0].sent == shard
 
@@ -73,7 +92,7 @@ def test_of_a_scattered_sum_the_bytes_are_those_before_it(mesh):
         PartitionSpec(),
         out=PartitionSpec("fsdp"),
     )
-    whole = 8 * SIZE * FLOAT
+    whole = ROWS * SIZE * FLOAT
     assert found == [Collective("reduce-scatter", ("fsdp",), 4, 1, whole)]
     assert found[0].sent == 3 * whole // 4
 
@@ -86,7 +105,7 @@ def test_an_exchange(mesh):
         out=PartitionSpec(None, "fsdp"),
     )
     assert [(one.kind, one.axes) for one in found] == [("all-to-all", ("fsdp",))]
-    assert found[0].bytes == 2 * SIZE * FLOAT
+    assert found[0].bytes == ROWS // 4 * SIZE * FLOAT
 
 
 def test_a_loop_as_long_as_its_data_decide_is_counted_once_and_said_so(mesh):
@@ -107,7 +126,7 @@ def test_a_loop_as_long_as_its_data_decide_is_counted_once_and_said_so(mesh):
 
 
 def test_what_is_gathered_for_fully_sharded_matmuls_are_the_parameters(mesh):
-    layers, dim = 6, 32
+    layers, dim = 6, 1024
     placed = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
     rows = NamedSharding(mesh, PartitionSpec("fsdp"))
     weights = jax.ShapeDtypeStruct((layers, dim, dim), jnp.float32, sharding=placed)
@@ -118,7 +137,8 @@ def test_what_is_gathered_for_fully_sharded_matmuls_are_the_parameters(mesh):
             w = jax.lax.with_sharding_constraint(
                 w, NamedSharding(mesh, PartitionSpec())
             )
-            return jax.lax.with_sharding_constraint(jnp.tanh(x @ w), rows), None
+            y = jnp.tanh(jnp.matmul(x, w, precision="highest"))  # else in bfloat16
+            return jax.lax.with_sharding_constraint(y, rows), None
 
         return jax.lax.scan(layer, x, weights)[0]
 
