@@ -1,13 +1,14 @@
 """The step, compiled; or what the compiler says where it does not fit."""
 
 import dataclasses
-import re
 import time
 
 import jax
 
 from runner.prepared import Prepared
 from runner.topology import Planned
+
+_FULL = "RESOURCE_EXHAUSTED:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +33,7 @@ def attempt(prepared: Prepared, planned: Planned) -> Attempt:
     try:
         program = lowered.compile(compiler_options=dict(planned.options))
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not str(error).startswith(_FULL):
             raise
-        found = re.search(r"Used \S+ of \S+ \w+", str(error))
-        refused = found[0] if found else str(error).splitlines()[0]
+        refused = str(error).removeprefix(_FULL).splitlines()[0].strip()
     return Attempt(program, refused, time.monotonic() - begin)

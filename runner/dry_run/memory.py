@@ -21,7 +21,7 @@ def table(prepared: Prepared, planned: Planned, attempt: Attempt) -> Iterator[st
     rows = [
         ("parameters", params, ""),
         ("optimiser state", optimizer, ""),
-        ("teacher's parameters", taught, ""),
+        *([("teacher's parameters", taught, "")] if taught else []),
     ]
     found = attempt.program and attempt.program.memory_analysis()
     if found is not None:
