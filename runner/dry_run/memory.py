@@ -17,12 +17,14 @@ def table(prepared: Prepared, planned: Planned, attempt: Attempt) -> Iterator[st
     """Arrays by their shardings, the rest as the compiler plans it."""
     state, teacher = prepared.step.state, prepared.step.teacher
     params, optimizer = local(state.params), local(state.opt_state)
-    taught = local(teacher.abstract) if teacher is not None else 0
+    taught = local(state.teacher)
+    taught += local(teacher.abstract) if teacher is not None else 0
     rows = [
         ("parameters", params, ""),
         ("optimiser state", optimizer, ""),
         *([("teacher's parameters", taught, "")] if taught else []),
     ]
+    total = 0
     found = attempt.program and attempt.program.memory_analysis()
     if found is not None:
         arguments = found.argument_size_in_bytes
@@ -34,18 +36,19 @@ def table(prepared: Prepared, planned: Planned, attempt: Attempt) -> Iterator[st
             ("batch, counters, padding", rest, ""),
             ("temporaries", scratch, within),
             ("results beside the state", results, ""),
-            ("together", arguments + results + scratch, ""),
         ]
+        total = arguments + results + scratch
+        rows.append(("together", total, ""))
     yield "memory of each device"
     shown = [(f"  {name}", size(count), said) for name, count, said in rows]
     yield from aligned(shown, numbers=(1,))
-    yield from _verdict(planned, attempt, rows[-1][1])
+    yield from _verdict(planned, attempt, total)
 
 
 def _verdict(planned: Planned, attempt: Attempt, total: int) -> Iterator[str]:
     if attempt.refused:
         yield f"  does not fit, says the compiler: {attempt.refused}"
-    elif attempt.program is not None and planned.chip and planned.chip.memory:
+    elif total and planned.chip and planned.chip.memory:
         has, kind = planned.chip.memory, planned.chip.kind
         if total > has:
             yield f"  does not fit the {size(has)} of one {kind}: {total / has:.0%}"
