@@ -69,6 +69,13 @@ def online(cfg: fdl.Config, checkpoint: str = "runs/teacher"):
     cfg.teacher = fdl.Config(OnlineTeacher, checkpoint=checkpoint)
 
 
+def two_heads(cfg: fdl.Config):
+    """--fiddler=two_heads: the teacher is learnt from on a head of its own."""
+    cfg.losses[1].loss = fdl.Partial(
+        losses.OwnHead, loss=cfg.losses[1].loss, dim=192, num_outputs=4096
+    )
+
+
 def labels_only(cfg: fdl.Config):
     """--fiddler=labels_only: no teacher, the labels at full weight."""
     cfg.teacher = None

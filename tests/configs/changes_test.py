@@ -78,6 +78,14 @@ def test_a_live_teacher_in_place_of_records_is_one_node():
     ]
 
 
+def test_two_heads_only_give_the_teachers_term_a_head_of_its_own():
+    found = changes("distill", "distill", "two_heads")
+    assert "- losses.kd.loss: losses.ForwardKl" in found
+    assert "+ losses.kd.loss: partial(losses.OwnHead)" in found
+    assert "+ losses.kd.loss.loss: losses.ForwardKl" in found
+    assert all(line[2:].startswith("losses.kd.loss") for line in found)
+
+
 def test_labels_alone_are_the_same_experiment_without_the_teacher_and_its_term():
     found = changes("distill", "distill", "labels_only")
     assert found[:2] == [

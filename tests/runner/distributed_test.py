@@ -15,7 +15,7 @@ from runner.checkpoints import Checkpoints
 from runner.errors import UserError
 from tests.runner.runs import Runner
 
-STEPS = 20
+STEPS = 16
 SECONDS = 60  # in which a process that lost the others must have ended
 
 
@@ -57,9 +57,7 @@ class Pair(Runner):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    pair = Pair(tmp_path_factory.mktemp("pair"))
-    pair.flags.append(f"--fdl.num_steps={STEPS}")
-    return pair
+    return Pair(tmp_path_factory.mktemp("pair"), steps=STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,7 @@ def test_two_processes_give_the_losses_of_one(pair, both):
         assert one.keys() == other.keys()
         for name in one:
             if name.startswith(("learning/", "contributions/", "held_out/loss")):
-                # Absolute where the divergence from the student's own average is near 0.
+                # Absolute for the divergence from the student's own average, near 0.
                 np.testing.assert_allclose(
                     one[name], other[name], rtol=1e-6, atol=1e-6, err_msg=name
                 )
@@ -91,7 +89,7 @@ def test_two_processes_give_the_losses_of_one(pair, both):
 def test_one_killed_ends_the_other_and_both_go_on_bit_for_bit(pair, both, victim):
     workdir = f"killed-{victim}"
     processes = pair.start_all(workdir)
-    pair.until(workdir, 9, processes)
+    pair.until(workdir, 7, processes)
     processes[victim].kill()
     survivor = processes[1 - victim]
     output, _ = survivor.communicate(timeout=SECONDS)

@@ -58,6 +58,16 @@ def config() -> runner.Experiment:
                     ),
                 ],
             ),
+            losses.LossTerm(
+                name="features",
+                loss=functools.partial(
+                    losses.Projected,
+                    loss=losses.FeatureMse(layers=((1, 1),)),
+                    student_dim=32,
+                    teacher_dim=32,
+                ),
+                mask=losses.token_mask,
+            ),
         ],
         train_data=text,
         evaluations=[Evaluation(name="held_out", data=text, batch_size=8)],

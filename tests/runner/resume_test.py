@@ -138,7 +138,7 @@ def assert_ten_steps_agree(ours, theirs, *, after):
         for one, other in zip(ours, theirs, strict=True)
         if after < one["step"] <= after + 10
     ]
-    assert len(pairs) == 10
+    assert len({one["step"] for one, _ in pairs}) == 10
     for one, other in pairs:
         assert one["step"] == other["step"]
         for name in one.keys() & other.keys():

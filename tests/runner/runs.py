@@ -27,12 +27,12 @@ RUNTIME = (
 class Runner:
     """Commands on one config, text and cache, in this test session's directory."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, directory, *, steps=STEPS):
+        self.directory, self.steps = directory, steps
         write_text(directory / "text.txt")
         self.flags = [
             f"--fdl_config={ROOT / 'tests' / 'runner' / 'resume_config.py'}",
-            f"--fdl.num_steps={STEPS}",
+            f"--fdl.num_steps={steps}",
             f"--fiddler=reads({str(directory / 'text.txt')!r})",
             *RUNTIME,
             f"--gin.input.cache={directory / 'cache'}",
@@ -94,8 +94,9 @@ class Runner:
     def checkpoints(self, workdir):
         return self.directory / workdir / "checkpoints"
 
-    def state(self, workdir, step=STEPS):
-        """Bytes of every leaf of a checkpoint, by path."""
+    def state(self, workdir):
+        """Bytes of every leaf of the last checkpoint, by path."""
+        step = self.steps
         with Checkpoints(self.checkpoints(workdir), keep=1) as checkpoints:
             directory = self.checkpoints(workdir) / f"{step:08d}"
             leaves = manifest.check(directory, step=step).leaves
