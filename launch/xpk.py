@@ -23,7 +23,7 @@ class Options(options.Options):
     """What `xpk workload create` is told beside the units.
 
     cluster:      its name.
-    image:        from `launch/Dockerfile`, with `EXTRA=tpu`.
+    image:        from `launch/Dockerfile`, with `JAX_EXTRA=tpu`.
     accelerators: the type of a slice.
     slices:       of one unit.
     restarts:     how often a unit may be restarted.

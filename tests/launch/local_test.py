@@ -157,6 +157,7 @@ def test_one_that_does_not_listen_is_killed(sweep, monkeypatch):
     sweep.how({"00.1": 1, "00": "deaf"})
     assert sweep.run(processes=2) == 1
     assert sweep.log.count("00 SIGTERM") == 1
+    assert "00 went on to the end" not in sweep.log
 
 
 def test_each_process_sees_its_own_devices(sweep):

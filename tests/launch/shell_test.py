@@ -14,7 +14,7 @@ from tests.launch.specs import spec, unit
 _RUNNER = """\
 #!/bin/bash
 echo "runner $*" >> "$LOG"
-trap 'echo "runner got TERM" >> "$LOG"; exit 0' TERM
+trap 'echo "runner got TERM" >> "$LOG"; exit "${END:-0}"' TERM
 touch "$LOG.ready"
 case "$BEHAVE" in
   finish) touch "$RESULT" ;;
@@ -144,6 +144,14 @@ def test_a_task_out_of_time_saves_and_goes_back_into_the_queue(node):
     assert child.wait(timeout=20) == 0
     said = node.log.read_text().splitlines()
     assert said[1:] == ["runner got TERM", "scontrol requeue 77"]
+
+
+def test_a_mistake_that_shows_at_the_time_limit_is_not_tried_again(node):
+    child = batch(node, "wait", END="2")
+    node.ready()
+    child.send_signal(signal.SIGUSR1)
+    assert child.wait(timeout=20) == 2
+    assert "scontrol" not in node.log.read_text()
 
 
 def test_a_preempted_task_saves_and_leaves_the_queue_to_slurm(node):

@@ -39,7 +39,7 @@ if process == "0":
 print(me, "says this", flush=True)
 print(me, "warns", file=sys.stderr, flush=True)
 (unit / ("begun" + me[2:])).touch()
-until = time.time() + 60
+until = time.time() + 20
 while how in ("wait", "deaf", "young") and not asked and time.time() < until:
     time.sleep(0.01)
 if asked:
@@ -51,6 +51,8 @@ if how == "finish":
     if process == "0":
         (unit / "result.json").write_text(json.dumps(result))
     sys.exit(0)
+if how == "deaf":
+    log("went on to the end")
 print("runner: the disk is full", file=sys.stderr)
 sys.exit(how if isinstance(how, int) else 1)
 """
