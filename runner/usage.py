@@ -26,7 +26,8 @@ Look, and train nothing:
                        with --sweep, its units and what each of them changes
   --diff=OTHER.py      what changes from OTHER to this graph, nothing else
   --graph=OUT.svg      the graph drawn
-  --dry_run            shapes, parameters, shardings, FLOPs and memory of a step
+  --dry_run            shapes, shardings, FLOPs, memory and traffic of a step, on the
+                       devices here or on those of --gin.mesh.topology=v5e:16x16
 
   --workdir=DIR        where everything of the run goes: metrics.jsonl, checkpoints/,
                        config.json, report.html
