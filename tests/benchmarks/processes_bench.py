@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS, FIRST, ROUNDS = 60, 20, 3
+STEPS, FIRST, ROUNDS = 100, 20, 5
 EXPERIMENT = [
     "--fdl_config=configs/dense.py",
     "--fdl.student.num_layers=2",
