@@ -16,7 +16,7 @@ from types import FrameType
 
 from launch import options, shell
 from launch.processes import Group
-from launch.spec import Spec, held
+from launch.spec import Spec
 from runner import lock, sweeps
 from runner.errors import UserError
 from runner.sweeps import Unit
@@ -103,9 +103,11 @@ class _Run:
             time.sleep(0.05)
         done = [*self._failed, *(unit for unit in self._spec.units if unit.finished)]
         if left := len(self._spec.units) - len(done):
+            number = self._spec.processes
+            options = f"--processes={number} " if number > 1 else ""
             _say(
                 f"{left} of {len(self._spec.units)} units are left; go on with: "
-                f"python -m launch local -- --workdir={self._spec.path}"
+                f"python -m launch local {options}-- --workdir={self._spec.path}"
             )
         return self._failed
 
@@ -121,7 +123,7 @@ class _Run:
 
     def _held(self, unit: Unit) -> bool:
         """Whether a run that outlived its launcher still saves its checkpoint."""
-        if not held(unit):
+        if not unit.in_use:
             return False
         if unit not in self._awaited:
             self._awaited.append(unit)

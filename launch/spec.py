@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner import lock
-from runner.errors import UserError
 from runner.sweeps import Unit
 
 
@@ -48,12 +46,3 @@ class Spec:
 def result(unit: Unit) -> Path:
     """The file that only a finished unit has."""
     return unit.path / "result.json"
-
-
-def held(unit: Unit) -> bool:
-    """Whether a process runs it: it may outlive what started it by a checkpoint."""
-    try:
-        with lock.held(unit.path / "lock"):
-            return False
-    except UserError:
-        return True

@@ -21,7 +21,7 @@ from xmanager import xm, xm_local  # pyright: ignore[reportMissingImports] (the 
 
 from launch import command, leash
 from launch.options import Options
-from launch.spec import Spec, held
+from launch.spec import Spec
 from runner import sweeps
 from runner.errors import UserError
 
@@ -61,7 +61,7 @@ async def run(spec: Spec) -> None:
             if unit.finished:
                 print(f"{unit.name}: finished", flush=True)
                 continue
-            while held(unit):
+            while unit.in_use:
                 await asyncio.sleep(0.2)
             _, *arguments = leash.leashed([*spec.program, *unit.arguments])
             job = xm.Job(

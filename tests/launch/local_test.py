@@ -95,6 +95,13 @@ def test_a_signal_is_passed_on_once_and_the_checkpoint_awaited(sweep, number, co
     assert sweep.began[2:] == ["01", "02"]
 
 
+def test_how_to_go_on_names_the_number_of_processes(sweep, capfd):
+    sweep.how({"00": 0, "00.1": 0})
+    assert sweep.run(processes=2) == 0
+    going_on = f"python -m launch local --processes=2 -- --workdir={sweep.path}\n"
+    assert f"1 of 3 units are left; go on with: {going_on}" in capfd.readouterr().out
+
+
 def test_a_run_that_a_signal_ends_while_it_starts_has_not_failed(sweep):
     sweep.how({"00": "young"})
     process = sweep.start()
