@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runner import lock
 from runner.errors import UserError
 from runner.sweeps import points
 
@@ -45,6 +46,15 @@ class Unit:
     def finished(self) -> bool:
         """Whether it came to its end."""
         return (self.path / "result.json").exists()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process runs it: one may outlive what started it."""
+        try:
+            with lock.held(self.path / "lock"):
+                return False
+        except UserError:
+            return True
 
     @property
     def arguments(self) -> list[str]:

@@ -6,7 +6,6 @@ import sys
 import time
 
 from runner import lock
-from runner.errors import UserError
 from runner.signals import Stop
 from runner.sweeps import failure
 from runner.sweeps.frozen import Frozen, Unit
@@ -29,9 +28,9 @@ def run(frozen: Frozen) -> None:
     with lock.held(frozen.path / "lock"), Stop() as stop:
         for number, unit in enumerate(frozen.units, 1):
             head = f"unit {number}/{len(frozen.units)} {unit.label}".rstrip()
-            if _in_use(unit):
+            if unit.in_use:
                 _say(f"{head}: runs in another process; waiting for it")
-                while _in_use(unit) and not stop.requested:
+                while unit.in_use and not stop.requested:
                     time.sleep(0.2)
             if unit.finished:
                 _say(f"{head}: finished")
@@ -92,15 +91,6 @@ def _child(unit: Unit, stop: Stop) -> int:
         child.terminate()
         child.wait()
         raise
-
-
-def _in_use(unit: Unit) -> bool:
-    """Whether a process holds the unit: one that outlived a sweep that was killed."""
-    try:
-        with lock.held(unit.path / "lock"):
-            return False
-    except UserError:
-        return True
 
 
 def _say(line: str) -> None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_a_loss_that_is_no_number_ends_both_with_its_rows(pair):
         assert "dataset rows" in output
 
 
-def wanted(environment=(), **settings):
+def wanted(environment=(), **settings) -> Any:
     asked = dataclasses.replace(runtime.Distributed(), **settings)
     return distributed.arguments(asked, dict(environment))
 
