@@ -1,6 +1,7 @@
 """Runs of several processes on this machine, over gloo: equal, killed, stopped."""
 
 import dataclasses
+import json
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from runner.checkpoints import Checkpoints
 from runner.errors import UserError
 from tests.runner.runs import Runner
 
+RUNNER = ("-m", "runner.main")
 STEPS = 16
 SECONDS = 60  # in which a process that lost the others must have ended
 
@@ -23,7 +25,7 @@ SECONDS = 60  # in which a process that lost the others must have ended
 class Pair(Runner):
     """Two processes with one device each, on the config of `Runner`."""
 
-    def start_all(self, workdir, *flags):
+    def start_all(self, workdir, *flags, programs=(RUNNER, RUNNER)):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -35,8 +37,9 @@ class Pair(Runner):
                 f"--gin.distributed.process={process}",
                 "--gin.loop.quiet=True",
                 *flags,
+                program=program,
             )
-            for process in range(2)
+            for process, program in enumerate(programs)
         ]
 
     def run_all(self, workdir, *flags, code=0):
@@ -83,6 +86,34 @@ def test_two_processes_give_the_losses_of_one(pair, both):
                 np.testing.assert_allclose(
                     one[name], other[name], rtol=1e-6, atol=1e-6, err_msg=name
                 )
+
+
+# The runner; which rows of the data it reads for each batch goes to a file.
+READS_NOTED = """
+import json, sys
+from runner import main
+from runner.data import pipeline
+read = pipeline._read
+def noted(dataset, numbers):
+    with open({path!r}, "a") as file:
+        file.write(json.dumps(numbers.tolist()) + "\\n")
+    return read(dataset, numbers)
+pipeline._read = noted
+main.run()
+"""
+
+
+@pytest.mark.slow
+def test_each_process_reads_the_rows_of_its_own_devices_alone(pair):
+    paths = [pair.directory / f"rows-{process}.jsonl" for process in range(2)]
+    programs = [("-c", READS_NOTED.format(path=str(path))) for path in paths]
+    pair.ended(pair.start_all("rows", "--fdl.num_steps=2", programs=programs))
+    first, second = (
+        [json.loads(line) for line in path.read_text().splitlines()] for path in paths
+    )
+    assert {len(rows) for rows in (*first, *second)} == {4}  # of batches of 8
+    for ours, theirs in zip(first, second, strict=False):
+        assert not {*ours} & {*theirs} - {-1}
 
 
 @pytest.mark.slow
