@@ -4,8 +4,9 @@ Names are imported when they are first used, so that `runner --help` and mistake
 the command line are answered before jax is imported.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from runner import lazily
 
 if TYPE_CHECKING:
     from runner.evaluation import Evaluation
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "EmaTeacher": "runner.teachers",
-    "EnsembleTeacher": "runner.teachers",
-    "Evaluation": "runner.evaluation",
-    "Experiment": "runner.experiment",
-    "FusedTeacher": "runner.teachers",
-    "OfflineTeacher": "runner.teachers",
-    "OnlineTeacher": "runner.teachers",
-    "RecordTeacher": "runner.recording",
+    "EmaTeacher": "teachers",
+    "EnsembleTeacher": "teachers",
+    "Evaluation": "evaluation",
+    "Experiment": "experiment",
+    "FusedTeacher": "teachers",
+    "OfflineTeacher": "teachers",
+    "OnlineTeacher": "teachers",
+    "RecordTeacher": "recording",
 }
 
 __all__ = [
@@ -41,8 +42,4 @@ __all__ = [
     "RecordTeacher",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'runner' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazily.names(__name__, _HOMES)

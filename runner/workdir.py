@@ -131,7 +131,7 @@ def open(
     texts = _texts(config)
     _refuse_foreign(workdir.path)
     with contextlib.ExitStack() as stack:
-        with _named(workdir.path):
+        with named(workdir.path):
             workdir.path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock.held(workdir.path / "lock"))
             runs = _runs(workdir.path)
@@ -195,7 +195,7 @@ def _begin(path: Path, texts: Mapping[str, str]) -> None:
 
 def _refuse_foreign(path: Path) -> None:
     """A directory with other people's files is not a run, nor room for one."""
-    with _named(path):
+    with named(path):
         if not path.exists() or (path / CONFIG).exists():
             return
         strangers = sorted(
@@ -234,7 +234,8 @@ def _append_command(path: Path, argv: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
+    """An operating system's error within becomes a UserError that names `path`."""
     try:
         yield
     except OSError as error:

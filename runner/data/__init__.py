@@ -13,8 +13,9 @@ Names are imported when they are first used; the nodes of a graph import neither
 grain nor tokenizers, which wait for the first `load`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from runner import lazily
 
 if TYPE_CHECKING:
     from runner.data.baseline import Baseline
@@ -106,8 +107,4 @@ __all__ = [
     "python_library_text",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'runner.data' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"runner.data.{_HOMES[name]}"), name)
+__getattr__ = lazily.names(__name__, _HOMES)

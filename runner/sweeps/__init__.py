@@ -16,9 +16,9 @@ Names are imported when they are first used: a config that has a sweep loads as 
 as one that has none.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from runner import lazily
 from runner.sweeps.draws import Distribution, choice, log_uniform, random, uniform
 from runner.sweeps.points import Point, product, values, zipped
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from runner.sweeps.summary import summarise
 
 _HOMES = {
-    "Frozen": "runner.sweeps.frozen",
-    "Unit": "runner.sweeps.frozen",
-    "concerns": "runner.sweeps.command",
-    "forget_failure": "runner.sweeps.failure",
-    "freeze": "runner.sweeps.freezing",
-    "note_failure": "runner.sweeps.failure",
-    "obey": "runner.sweeps.command",
-    "open": "runner.sweeps.frozen",
-    "summarise": "runner.sweeps.summary",
+    "Frozen": "frozen",
+    "Unit": "frozen",
+    "concerns": "command",
+    "forget_failure": "failure",
+    "freeze": "freezing",
+    "note_failure": "failure",
+    "obey": "command",
+    "open": "frozen",
+    "summarise": "summary",
 }
 
 __all__ = [
@@ -62,8 +62,4 @@ __all__ = [
     "zipped",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'runner.sweeps' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazily.names(__name__, _HOMES)

@@ -1,10 +1,9 @@
 """From a command to work directories whose graphs no later edit can change."""
 
-import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def freeze(command: Command, argv: Sequence[str]) -> Frozen:
     path = Path(command.workdir).absolute()
     bindings.apply(command.runtime)
     planned = None if _is_there(path) else plan.make(command)
-    with _named(path):
+    with workdir.named(path):
         _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
         with lock.held(path / "lock"):
@@ -172,14 +171,6 @@ def _shown(key: str, value: Any) -> str:
         return " ".join(value) or "no overrides"
     name = {"graph": "fdl_config"}.get(key, key)
     return f"--{name}={value}" if value else f"no --{name}"
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--workdir={path}: {error.strerror or error}") from error
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -5,8 +5,9 @@ of it (`Loaded`) is a pure function of arrays, called inside the step. Names are
 imported when they are first used, orbax when the first run's weights are read.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from runner import lazily
 
 if TYPE_CHECKING:
     from runner.teachers.base import Lesson, Loaded, Setting, Teacher
@@ -39,8 +40,4 @@ __all__ = [
     "Teacher",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'runner.teachers' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"runner.teachers.{_HOMES[name]}"), name)
+__getattr__ = lazily.names(__name__, _HOMES)
