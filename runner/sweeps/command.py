@@ -29,6 +29,7 @@ def obey(command: Command, argv: Sequence[str]) -> None:
         )
     if command.action:
         return _list(command)
+    _refuse_processes(command)
     if command.overrides and not command.base:
         raise UserError(
             f"{command.workdir}: the graphs of a sweep are frozen; "
@@ -43,6 +44,15 @@ def obey(command: Command, argv: Sequence[str]) -> None:
     from runner.sweeps import freezing  # What it imports takes seconds.
 
     sequential.run(freezing.freeze(command, argv))
+
+
+def _refuse_processes(command: Command) -> None:
+    for flag in command.runtime:
+        if flag.name.startswith("gin.distributed."):
+            raise UserError(
+                f"{flag}: a sweep runs each unit in one process; in several: "
+                "python -m launch local --processes=N -- ..."
+            )
 
 
 def _list(command: Command) -> None:

@@ -186,6 +186,11 @@ MISTAKES = [
     ("--gin_file={}/macro.gin", "loop.log_every: expected a plain value, got %steps"),
     ("--gin_file={}/import.gin", "import.gin: a runtime file imports nothing"),
     ("--gin_file={}/include.gin", "did you mean '{}/name.gin'?"),
+    # processes
+    (
+        "--gin.distributed.processes=2 --gin.distributed.process=2",
+        "distributed.process must be 0 to 1, got 2",
+    ),
     # sweeps
     ("--sweep", "--sweep needs a value: --sweep=lr"),
     ("--sweep=a --sweep=b", "--sweep is given 2 times: a, b"),
@@ -210,6 +215,10 @@ MISTAKES = [
     ("--sweep=rates('fdl.ratio')", "makes the same graph as the point ratio=1"),
     ("--sweep=rates('fdl.shuffle')", "point shuffle=1: --fdl.shuffle=1: expected bool"),
     ("--sweep=rates --fdl.num_steps=a", "--fdl.num_steps=a: expected int, got 'a'"),
+    (
+        "--sweep=rates --gin.distributed.processes=2",
+        "runs each unit in one process; in several: python -m launch local",
+    ),
     ("--sweep=rates --gin.loop.log_every=0", "log_every must be at least 1, got 0"),
     # work directories
     ("! --workdir={}/no", "{}/no: no such directory; a new run needs --fdl_config"),
