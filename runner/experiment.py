@@ -81,10 +81,17 @@ class Experiment:
             check_teacher(terms, None)
 
     def join(self) -> int:
-        """Join the processes that train together; the number of this one."""
-        from runner import distributed, runtime
+        """Join the processes that train together; the number of this one.
 
-        return distributed.start(runtime.current())
+        Raises:
+          UserError: they do not come, or the mesh does not fit their devices.
+        """
+        from runner import distributed, mesh, runtime
+
+        config = runtime.current()
+        process = distributed.start(config)
+        mesh.make(config.mesh)
+        return process
 
     def run(self, workdir: "Workdir") -> None:
         """Train to the last step, from the newest checkpoint if there is one."""

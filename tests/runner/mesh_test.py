@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import jax
 import pytest
 
-from runner import mesh, runtime
+from runner import main, mesh, runtime
 from runner.errors import UserError
 
 
@@ -35,3 +37,12 @@ def test_every_axis_is_there_on_one_device():
     assert mesh.sizes(runtime.Mesh(), 1) == (1, 1, 1, 1)
     assert set(mesh.AXES) == {"data", "fsdp", "tensor", "expert"}
     assert jax.device_count() == 8
+
+
+def test_a_mesh_that_does_not_fit_leaves_no_work_directory(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    config = Path(__file__).parents[2] / "configs" / "moe.py"
+    argv = ["runner", f"--fdl_config={config}", f"--workdir={workdir}"]
+    assert main.main([*argv, "--gin.mesh.data=3"]) == 2
+    assert "does not multiply to the 8 devices here" in capsys.readouterr().err
+    assert not workdir.exists()
