@@ -32,6 +32,7 @@ _LAUNCHERS: Mapping[str, tuple[str, str, str]] = {
     "slurm": ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID"),
     "ompi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
 }
+_WHERE = "OMPI_MCA_orte_hnp_uri"
 _LOST = ("gloo", "nccl", "coordination", "heartbeat", "barrier", "socket")
 
 
@@ -153,6 +154,11 @@ def arguments(
         raise UserError(
             f"distributed.processes is {asked.processes}; name the first one's host "
             "and a free port: --gin.distributed.coordinator=HOST:PORT"
+        )
+    if launcher == "ompi" and _WHERE not in environment:
+        raise UserError(
+            "Open MPI from 5 on does not say where its first process is; add "
+            "--gin.distributed.coordinator=HOST:PORT"
         )
     if launcher is not None:
         return {"cluster_detection_method": launcher}

@@ -195,7 +195,9 @@ def test_a_process_alone_joins_nobody():
 
 def test_launchers_say_how_many_there_are():
     assert wanted(SLURM) == {"cluster_detection_method": "slurm"}
-    assert wanted(OMPI) == {"cluster_detection_method": "ompi"}
+    assert wanted({**OMPI, "OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:3"}) == {
+        "cluster_detection_method": "ompi"
+    }
     assert wanted(detect=True) == {}
 
 
@@ -209,6 +211,11 @@ def test_flags_win_over_the_launcher():
 def test_a_coordinator_alone_takes_the_rest_from_the_launcher():
     found = wanted(OMPI, coordinator="h:1")
     assert found["num_processes"] == 4 and found["process_id"] == 3
+
+
+def test_an_open_mpi_that_names_no_first_host_wants_a_coordinator():
+    with pytest.raises(UserError, match="Open MPI from 5 on does not say where"):
+        wanted(OMPI)
 
 
 def test_half_a_setting_is_refused_with_the_other_half():
