@@ -43,6 +43,8 @@ class Size(NamedTuple):
 class HeadAlone(Model):
     """Hidden states that are parameters, and a head."""
 
+    reads = frozenset()
+
     def __init__(self, *, size: Size, dim: int, dtype: str = "float32", rngs: nnx.Rngs):
         del rngs
         self.num_outputs = size.vocabulary

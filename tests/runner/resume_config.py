@@ -62,7 +62,7 @@ def config() -> runner.Experiment:
                 name="features",
                 loss=functools.partial(
                     losses.Projected,
-                    loss=losses.FeatureMse(layers=((1, 1),)),
+                    loss=losses.FeatureMse(layers=((0, 0),)),
                     student_dim=32,
                     teacher_dim=32,
                 ),
