@@ -13,6 +13,12 @@ from launch.spec import Spec, result
 from runner.sweeps import Unit
 
 STOPPED = 143  # What a shell says of a program that SIGTERM ended.
+UNLESS_FINISHED = """\
+if [ -e "$result" ]; then
+  echo "$unit: finished"
+  exit 0
+fi
+"""
 
 
 def words(arguments: Iterable[str], indent: str = "  ") -> str:
@@ -54,6 +60,23 @@ def export(spec: Spec) -> str:
     )
 
 
+def awaited(command: str, variable: str) -> str:
+    """Runs `command` with its number in a variable; `code` is what it ends in.
+
+    A shell that a trapped signal wakes has stopped waiting: it waits again.
+    """
+    return f"""\
+{command} &
+{variable}=$!
+wait "${variable}"
+code=$?
+while kill -0 "${variable}" 2>/dev/null; do
+  wait "${variable}"
+  code=$?
+done
+"""
+
+
 def guarded(command: str) -> str:
     """Runs `command` with the positional parameters, unless `$result` is there.
 
@@ -61,21 +84,9 @@ def guarded(command: str) -> str:
     saved a checkpoint without having finished.
     """
     return f"""\
-if [ -e "$result" ]; then
-  echo "$unit: finished"
-  exit 0
-fi
-child=
+{UNLESS_FINISHED}child=
 trap '[ -z "$child" ] || kill -TERM "$child"' TERM
-{command} &
-child=$!
-wait "$child"
-code=$?
-while kill -0 "$child" 2>/dev/null; do
-  wait "$child"
-  code=$?
-done
-if [ "$code" -eq 0 ] && [ ! -e "$result" ]; then
+{awaited(command, "child")}if [ "$code" -eq 0 ] && [ ! -e "$result" ]; then
   exit {STOPPED}
 fi
 exit "$code"

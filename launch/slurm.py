@@ -37,30 +37,19 @@ def render(spec: Spec, options: Options) -> str:
     """An sbatch script."""
     lines = "\n".join(f"#SBATCH {line}" for line in _directives(spec, options))
     detect = " --gin.distributed.detect=True" if spec.processes > 1 else ""
+    srun = f'srun --kill-on-bad-exit=1 {shlex.join(spec.program)} "$@"{detect}'
     return f"""\
 #!/bin/bash
 {lines}
 set -u
 {shell.export(spec)}{shell.choose(spec.units, "SLURM_ARRAY_TASK_ID")}
-if [ -e "$result" ]; then
-  echo "$unit: finished"
-  exit 0
-fi
-
+{shell.UNLESS_FINISHED}
 step=
 limit=
 trap 'limit=reached; [ -z "$step" ] || kill -TERM "$step"' USR1
 trap '[ -z "$step" ] || kill -TERM "$step"' TERM
 
-srun --kill-on-bad-exit=1 {shlex.join(spec.program)} "$@"{detect} &
-step=$!
-wait "$step"
-code=$?
-while kill -0 "$step" 2>/dev/null; do
-  wait "$step"
-  code=$?
-done
-
+{shell.awaited(srun, "step")}
 if [ -e "$result" ]; then
   exit 0
 fi

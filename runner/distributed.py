@@ -1,7 +1,7 @@
 r"""Several processes as one program: JAX's own `jax.distributed`, and its ends.
 
     srun runner ...                               Slurm, as `sbatch` starts it
-    mpirun runner ...                             Open MPI
+    mpirun runner ...                             Open MPI 4
     runner ... --gin.distributed.detect=True      Kubernetes, TPU pods: JAX looks
     runner ... --gin.distributed.coordinator=HOST:PORT \
       --gin.distributed.processes=2 --gin.distributed.process=0
