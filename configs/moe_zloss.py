@@ -19,7 +19,7 @@ import losses
 import models
 from losses import LossTerm
 from runner import data, optimizers, sweeps
-from runner.evaluation import Evaluation
+from runner.evaluation.evaluation import Evaluation
 from runner.experiment import Experiment
 
 

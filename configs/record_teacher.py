@@ -11,8 +11,8 @@ import fiddle as fdl
 from fiddle.experimental.auto_config import auto_config
 
 from runner import data
-from runner.recording import RecordTeacher
-from runner.records.modes import Sampled, TopK
+from runner.recording.job import RecordTeacher
+from runner.recording.modes import Sampled, TopK
 from runner.teachers import OnlineTeacher
 
 

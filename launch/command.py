@@ -6,7 +6,8 @@ from pathlib import Path
 
 from launch.options import Options
 from launch.spec import Spec
-from runner import flags, sweeps
+from runner import sweeps
+from runner.cli import flags
 from runner.errors import UserError
 
 

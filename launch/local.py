@@ -17,9 +17,10 @@ from types import FrameType
 from launch import options, shell
 from launch.processes import Group
 from launch.spec import Spec
-from runner import lock, sweeps
+from runner import sweeps
 from runner.errors import UserError
 from runner.sweeps import Unit
+from runner.workdir import lock
 
 _INTERRUPTED = 128 + signal.SIGINT
 

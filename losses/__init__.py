@@ -1,10 +1,6 @@
-"""Losses: one value per token, divided by nothing. See `losses.base`."""
+"""Losses: one value per token, divided by nothing. See `losses.core.base`."""
 
-from losses.adaptive_kl import AdaptiveKl
-from losses.alignment import OverRecords
-from losses.attention_maps import AttentionKl, AttentionMse
-from losses.balance import MatchGradient, MatchValue, Uncertainty
-from losses.base import (
+from losses.core.base import (
     Loss,
     LossTerm,
     Misfit,
@@ -16,43 +12,9 @@ from losses.base import (
     target_mask,
     token_mask,
 )
-from losses.binary_kl import BinaryKl, BinaryKlNorm
-from losses.cka import Cka
-from losses.correlation import InterClassCorrelation, IntraClassCorrelation
-from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
-from losses.decoupled import DecoupledKd, NormalisedKd
-from losses.divergence import Divergence
-from losses.entropy import ConfidencePenalty
-from losses.features import FeatureCosine, FeatureMse
-from losses.groups import Group
-from losses.kl import (
-    ForwardKl,
-    JensenShannon,
-    ReverseKl,
-    SkewForwardKl,
-    SkewReverseKl,
-    SymmetricKl,
-)
-from losses.layer_maps import uniform_map
-from losses.load_balance import LoadBalance, SequenceLoadBalance
-from losses.logit_mse import LogitMse
-from losses.of_means import OfMeans
-from losses.online import Requests
-from losses.own_head import OwnHead
-from losses.plackett_luce import PlackettLuce
-from losses.power_divergences import AlphaDivergence, RenyiDivergence, TotalVariation
-from losses.projected import Projected
-from losses.relations import Relations
-from losses.reweighting import (
-    LearningProgress,
-    RelativeLoss,
-    Reweighting,
-    RowTable,
-    Span,
-)
-from losses.router_distillation import RouterDistillation
-from losses.standardised import Standardised
-from losses.sums import (
+from losses.core.groups import Group
+from losses.core.of_means import OfMeans
+from losses.core.term_values import (
     TokenValues,
     average,
     evaluate,
@@ -60,10 +22,53 @@ from losses.sums import (
     statistic_sums,
     wants_means,
 )
-from losses.tiles import Distribution, NeedsRows, Reduced, Tile
-from losses.token_weights import Position, TeacherConfidence, TeacherEntropy
-from losses.weights import Balance, balances, weigh, worth
-from losses.z_loss import RouterZLoss, ZLoss
+from losses.core.vocab_sums import Distribution, NeedsRows, Reduced, Tile
+from losses.core.vocab_sums_pass import Requests
+from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
+from losses.distillation.adaptive_kl import AdaptiveKl
+from losses.distillation.alignment import OverRecords
+from losses.distillation.binary_kl import BinaryKl, BinaryKlNorm
+from losses.distillation.correlation import InterClassCorrelation, IntraClassCorrelation
+from losses.distillation.decoupled import DecoupledKd, NormalisedKd
+from losses.distillation.divergence import Divergence
+from losses.distillation.kl import (
+    ForwardKl,
+    JensenShannon,
+    ReverseKl,
+    SkewForwardKl,
+    SkewReverseKl,
+    SymmetricKl,
+)
+from losses.distillation.logit_mse import LogitMse
+from losses.distillation.own_head import OwnHead
+from losses.distillation.plackett_luce import PlackettLuce
+from losses.distillation.power_divergences import (
+    AlphaDivergence,
+    RenyiDivergence,
+    TotalVariation,
+)
+from losses.distillation.standardized import Standardised
+from losses.entropy import ConfidencePenalty
+from losses.features.attention_maps import AttentionKl, AttentionMse
+from losses.features.cka import Cka
+from losses.features.hidden_states import FeatureCosine, FeatureMse
+from losses.features.layer_pairs import uniform_map
+from losses.features.projected import Projected
+from losses.features.relations import Relations
+from losses.moe.load_balance import LoadBalance, SequenceLoadBalance
+from losses.moe.router_distillation import RouterDistillation
+from losses.moe.router_z_loss import RouterZLoss
+from losses.weighting.balance import MatchGradient, MatchValue, Uncertainty
+from losses.weighting.reweighting import (
+    LearningProgress,
+    RelativeLoss,
+    Reweighting,
+    RowTable,
+    Span,
+)
+from losses.weighting.token_weights import Position, TeacherConfidence, TeacherEntropy
+from losses.weighting.weights import Balance, balances, weigh, worth
+from losses.z_loss import ZLoss
 
 __all__ = [
     "AdaptiveKl",

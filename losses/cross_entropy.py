@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from losses.base import Loss, Outputs, PerToken
+from losses.core.base import Loss, Outputs, PerToken
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,9 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from losses.alignment import floored
-from losses.base import Loss, Outputs, PerToken
-from losses.tiles import Reduced
+from losses.core.base import Loss, Outputs, PerToken
+from losses.core.vocab_sums import Reduced
+from losses.distillation.alignment import floored
 
 
 @dataclasses.dataclass(frozen=True)

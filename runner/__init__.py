@@ -6,12 +6,12 @@ the command line are answered before jax is imported.
 
 from typing import TYPE_CHECKING
 
-from runner import lazily
+from runner import lazy_names
 
 if TYPE_CHECKING:
-    from runner.evaluation import Evaluation
+    from runner.evaluation.evaluation import Evaluation
     from runner.experiment import Experiment
-    from runner.recording import RecordTeacher
+    from runner.recording.job import RecordTeacher
     from runner.teachers import (
         EmaTeacher,
         EnsembleTeacher,
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "EmaTeacher": "teachers",
     "EnsembleTeacher": "teachers",
-    "Evaluation": "evaluation",
+    "Evaluation": "evaluation.evaluation",
     "Experiment": "experiment",
     "FusedTeacher": "teachers",
     "OfflineTeacher": "teachers",
     "OnlineTeacher": "teachers",
-    "RecordTeacher": "recording",
+    "RecordTeacher": "recording.job",
 }
 
 __all__ = [
@@ -42,4 +42,4 @@ __all__ = [
     "RecordTeacher",
 ]
 
-__getattr__ = lazily.names(__name__, _HOMES)
+__getattr__ = lazy_names.names(__name__, _HOMES)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import optax
 
-from losses import groups
-from losses.groups import Item
+from losses.core import groups
+from losses.core.groups import Item
 from models.base import Model
 from runner.teachers.base import Teacher
 
 if TYPE_CHECKING:
     from runner.data import DataSource
-    from runner.evaluation import Evaluation
-    from runner.workdir import Workdir
+    from runner.evaluation.evaluation import Evaluation
+    from runner.workdir.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ class Experiment:
         Raises:
           UserError: a term needs what the student does not offer, or a teacher.
         """
-        from runner.state import Learnt
-        from runner.terms import check_balances, check_needs, check_teacher
+        from runner.state.trainable import Learnt
+        from runner.step.requirements import check_balances, check_needs, check_teacher
 
         check_balances(self.losses)
         learnt = Learnt(self.student, self.losses, self.optimizer)
@@ -86,7 +86,8 @@ class Experiment:
         Raises:
           UserError: they do not come, or the mesh does not fit their devices.
         """
-        from runner import distributed, mesh, runtime
+        from runner import runtime
+        from runner.machine import distributed, mesh
 
         config = runtime.current()
         process = distributed.start(config)
@@ -95,7 +96,8 @@ class Experiment:
 
     def run(self, workdir: "Workdir") -> None:
         """Train to the last step, from the newest checkpoint if there is one."""
-        from runner import distributed, loop
+        from runner.machine import distributed
+        from runner.train import loop
 
         with distributed.together():
             loop.train(self, workdir)

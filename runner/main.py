@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runner import collector, flags, usage
+from runner.cli import flags, gc_freeze, help
 from runner.errors import NotFinite, PeerLost, UserError
 
 
@@ -22,33 +22,33 @@ def main(argv: Sequence[str]) -> int:
 def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     match command.action:
         case flags.Flag("help"):
-            return print(usage.HELP, end="")
+            return print(help.HELP, end="")
         case flags.Flag("version"):
-            return print(usage.version())
+            return print(help.version())
 
-    from runner import bindings, look, packages, sweeps
-    from runner.graph import base
+    from runner import sweeps
+    from runner.cli import command_graph, gin_flags, import_check, inspect
 
-    packages.check()
+    import_check.check()
     if sweeps.concerns(command):
         return sweeps.obey(command, argv)
-    cfg = base.resolve(command)
-    bindings.apply(command.runtime)
+    cfg = command_graph.resolve(command)
+    gin_flags.apply(command.runtime)
     if command.action:
-        return look.at(cfg, command.action)
+        return inspect.at(cfg, command.action)
 
-    from runner import workdir
     from runner.graph import build
+    from runner.workdir import workdir
 
     job = build.job(cfg)
     assert command.workdir is not None
     first = not hasattr(job, "join") or job.join() == 0
-    collector.release()
+    gc_freeze.release()
     with workdir.open(command.workdir, cfg, argv, writes=first) as opened:
         job.run(opened)
 
 
-@collector.held()
+@gc_freeze.held()
 def run() -> None:
     """The console entry point."""
     try:
@@ -57,8 +57,8 @@ def run() -> None:
     except BrokenPipeError:  # `runner ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    if code and "runner.distributed" in sys.modules:
-        sys.modules["runner.distributed"].leave(code)
+    if code and "runner.machine.distributed" in sys.modules:
+        sys.modules["runner.machine.distributed"].leave(code)
     sys.exit(code)
 
 

@@ -74,7 +74,7 @@ class Mesh:
     num_cpu_devices: split the CPU into this many devices (0: leave it alone).
     topology: the devices that this is meant for, such as `v5e:16x16` or `h100:8`; empty
               for those at hand. A dry run is laid out on them, a run is refused on
-              others; see `runner.topology`.
+              others; see `runner.machine.topology`.
     """
 
     data: int = -1
@@ -104,7 +104,7 @@ class Step:
 @_section("head")
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What the head and the losses may take at a time; see `runner.head_plan`.
+    """What the head and the losses may take at a time; see `runner.head.plan`.
 
     memory_budget:  bytes on each device for logits and what is as large as they are.
     smallest_block: where fewer tokens than this would fit, the vocabulary is cut
@@ -183,7 +183,7 @@ class Compilation:
 @_section("distributed")
 @dataclasses.dataclass(frozen=True)
 class Distributed:
-    """How processes find each other; see `runner.distributed`.
+    """How processes find each other; see `runner.machine.distributed`.
 
     coordinator: `host:port` of process 0; empty where Slurm or Open MPI says it.
     processes:   how many train together.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import losses
-from runner.graph import base
+from runner.graph import read
 from tests.configs.runs_test import World
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ def test_a_loss_outside_the_tree_is_named_in_a_config_and_trains(tmp_path, monke
 
     world = World(tmp_path)
     world.text.write_text(pydoc_data.topics.topics["assignment"])
-    cfg, _ = base.read(str(tmp_path / "my_config.py"))
+    cfg, _ = read.read(str(tmp_path / "my_config.py"))
     opened = world.run(cfg, "run")
     rows = [json.loads(line) for line in opened.metrics.read_text().splitlines()]
     found = {row["step"]: row for row in rows if "learning/focal" in row}

@@ -1,6 +1,6 @@
 """A head and nothing else, through the runner's own step, beside full logits.
 
-For the gates (`tests/runner/head_gates_test.py`) and the benchmark
+For the gates (`tests/runner/head/gates_test.py`) and the benchmark
 (`tests/benchmarks/head_bench.py`): hidden states are parameters, so that their gradient
 is among those of the student.
 """
@@ -20,10 +20,12 @@ from jax.sharding import AxisType
 import losses
 from models import projection, sharding
 from models.base import Model, Trunk
-from runner import flops, head_plan, runtime
-from runner import mesh as mesh_lib
-from runner.objective import Objective, Taught
-from runner.state import Learnt
+from runner import runtime
+from runner.head import flops
+from runner.head.plan import Plan
+from runner.machine import mesh as mesh_lib
+from runner.state.trainable import Learnt
+from runner.step.objective import Objective, Taught
 from runner.teachers.base import Lesson, Loaded
 from runner.teachers.model import LoadedModel
 
@@ -112,7 +114,7 @@ class Recorded(Loaded):
 
 
 def in_blocks(tokens: int, entries: int, *, planes: int = 1) -> runtime.Head:
-    """Room for so many tokens of `entries` a device; planes as in `head_plan.Terms`."""
+    """Room for so many tokens of `entries` a device; planes as in `Terms`."""
     return runtime.Head(memory_budget=4 * planes * entries * tokens, smallest_block=1)
 
 
@@ -178,9 +180,7 @@ def step(
     return functools.partial(_run, *made)
 
 
-def plan(
-    size: Size, terms: Sequence[losses.LossTerm], *, head: runtime.Head
-) -> head_plan.Plan:
+def plan(size: Size, terms: Sequence[losses.LossTerm], *, head: runtime.Head) -> Plan:
     """How `step` cuts the head."""
     mesh, objective = _objective(size, terms, dtype="float32", head=head)
     given = shapes(size)

@@ -15,63 +15,63 @@ grain nor tokenizers, which wait for the first `load`.
 
 from typing import TYPE_CHECKING
 
-from runner import lazily
+from runner import lazy_names
 
 if TYPE_CHECKING:
     from runner.data.baseline import Baseline
     from runner.data.dataset import Dataset
-    from runner.data.digits import Digits, Partition
-    from runner.data.documents import Document, Documents, JsonLines, TextFiles
-    from runner.data.gguf_tokenizer import GgufTokenizer
-    from runner.data.idx import IdxFolder, IdxImages
-    from runner.data.images import Images
+    from runner.data.images.digits import Digits, Partition
+    from runner.data.images.idx import IdxFolder, IdxImages
+    from runner.data.images.images import Images
     from runner.data.labels import Classes, Labels
-    from runner.data.library_text import python_library_text
-    from runner.data.packed_text import PackedText
     from runner.data.pipeline import (
         Batches,
         batches,
         evaluation_batches,
         numbered_batches,
     )
-    from runner.data.planned import PlannedTokens
-    from runner.data.python_library import PythonLibrary
     from runner.data.source import DataSource, Part, TokenizedText
-    from runner.data.token_records import TokenRecords
-    from runner.data.tokenizer import ByteBpe, TokenizerFile, TokenizerSource
-    from runner.data.vocabulary import Vocabulary
+    from runner.data.text.documents import Document, Documents, JsonLines, TextFiles
+    from runner.data.text.gguf_tokenizer import GgufTokenizer
+    from runner.data.text.library_text import python_library_text
+    from runner.data.text.packed_text import PackedText
+    from runner.data.text.planned import PlannedTokens
+    from runner.data.text.python_library import PythonLibrary
+    from runner.data.text.token_records import TokenRecords
+    from runner.data.text.tokenizer import ByteBpe, TokenizerFile, TokenizerSource
+    from runner.data.text.vocabulary import Vocabulary
 
 _HOMES = {
     "Baseline": "baseline",
     "Batches": "pipeline",
-    "ByteBpe": "tokenizer",
+    "ByteBpe": "text.tokenizer",
     "Classes": "labels",
     "DataSource": "source",
     "Dataset": "dataset",
-    "Digits": "digits",
-    "Document": "documents",
-    "Documents": "documents",
-    "GgufTokenizer": "gguf_tokenizer",
-    "IdxFolder": "idx",
-    "IdxImages": "idx",
-    "Images": "images",
-    "JsonLines": "documents",
+    "Digits": "images.digits",
+    "Document": "text.documents",
+    "Documents": "text.documents",
+    "GgufTokenizer": "text.gguf_tokenizer",
+    "IdxFolder": "images.idx",
+    "IdxImages": "images.idx",
+    "Images": "images.images",
+    "JsonLines": "text.documents",
     "Labels": "labels",
-    "PackedText": "packed_text",
+    "PackedText": "text.packed_text",
     "Part": "source",
-    "Partition": "digits",
-    "PlannedTokens": "planned",
-    "PythonLibrary": "python_library",
-    "TextFiles": "documents",
-    "TokenRecords": "token_records",
+    "Partition": "images.digits",
+    "PlannedTokens": "text.planned",
+    "PythonLibrary": "text.python_library",
+    "TextFiles": "text.documents",
+    "TokenRecords": "text.token_records",
     "TokenizedText": "source",
-    "TokenizerFile": "tokenizer",
-    "TokenizerSource": "tokenizer",
-    "Vocabulary": "vocabulary",
+    "TokenizerFile": "text.tokenizer",
+    "TokenizerSource": "text.tokenizer",
+    "Vocabulary": "text.vocabulary",
     "batches": "pipeline",
     "evaluation_batches": "pipeline",
     "numbered_batches": "pipeline",
-    "python_library_text": "library_text",
+    "python_library_text": "text.library_text",
 }
 
 __all__ = [
@@ -107,4 +107,4 @@ __all__ = [
     "python_library_text",
 ]
 
-__getattr__ = lazily.names(__name__, _HOMES)
+__getattr__ = lazy_names.names(__name__, _HOMES)

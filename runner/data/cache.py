@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from runner import files
+from runner import atomic_files
 from runner.errors import UserError
 
 _DIGEST = hashlib.sha256().digest_size
@@ -79,7 +79,7 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    files.sync(path.parent)
+    atomic_files.sync(path.parent)
 
 
 def _sweep(folder: Path) -> None:

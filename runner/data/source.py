@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runner.data import cache as caching
-from runner.data.documents import Digest, Documents, digest
-from runner.data.tokenizer import TokenizerSource
+from runner.data.text.documents import Digest, Documents, digest
+from runner.data.text.tokenizer import TokenizerSource
 from runner.errors import UserError
 
 if TYPE_CHECKING:
     from runner.data.dataset import Dataset
-    from runner.data.vocabulary import Vocabulary
+    from runner.data.text.vocabulary import Vocabulary
 
 
 class DataSource(abc.ABC):
@@ -57,8 +57,8 @@ class TokenizedText(DataSource):
         self.tokenizer.check()
 
     def load(self, *, cache: str = "") -> "Dataset":
-        from runner.data import tokens
-        from runner.data.packed_text import pack
+        from runner.data.text import tokens
+        from runner.data.text.packed_text import pack
 
         vocabulary = self.tokenizer.load(cache=cache)
         made_of = digest(self.documents)

@@ -6,11 +6,12 @@ run is meant for. See docs/layouts.md.
 
 from typing import TYPE_CHECKING
 
-from runner import mesh, runtime, topology
+from runner import runtime
 from runner.dry_run import layout, memory, traffic
 from runner.dry_run.compiling import attempt
 from runner.errors import UserError
-from runner.prepared import prepare
+from runner.machine import mesh, topology
+from runner.train.trainer import prepare
 
 if TYPE_CHECKING:
     from runner.experiment import Experiment

@@ -5,8 +5,8 @@ import time
 
 import jax
 
-from runner.prepared import Prepared
-from runner.topology import Planned
+from runner.machine.topology import Planned
+from runner.train.trainer import Prepared
 
 _FULL = "RESOURCE_EXHAUSTED:"
 

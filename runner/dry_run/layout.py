@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import jax
 
-from runner import flops
 from runner.dry_run.compiling import Attempt
 from runner.dry_run.memory import local, local_bytes, size
 from runner.dry_run.rows import aligned
-from runner.mesh import AXES
-from runner.prepared import Prepared
-from runner.progress import quantity
+from runner.head import flops
+from runner.machine.mesh import AXES
+from runner.machine.topology import Planned
 from runner.teachers.weights import UNSEEN
-from runner.topology import Planned
+from runner.train.trainer import Prepared
+from runner.writers.quantities import quantity
 
 
 def machine(prepared: Prepared, planned: Planned) -> Iterator[str]:

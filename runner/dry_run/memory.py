@@ -8,9 +8,9 @@ import jax
 
 from runner.dry_run.compiling import Attempt
 from runner.dry_run.rows import aligned
-from runner.prepared import Prepared
-from runner.progress import quantity
-from runner.topology import Planned
+from runner.machine.topology import Planned
+from runner.train.trainer import Prepared
+from runner.writers.quantities import quantity
 
 
 def table(prepared: Prepared, planned: Planned, attempt: Attempt) -> Iterator[str]:

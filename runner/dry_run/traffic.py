@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from runner.compiled import collectives
 from runner.dry_run.compiling import Attempt
+from runner.dry_run.hlo import collectives
 from runner.dry_run.memory import size
 from runner.dry_run.rows import aligned
-from runner.prepared import Prepared
+from runner.train.trainer import Prepared
 
 
 def table(prepared: Prepared, attempt: Attempt) -> Iterator[str]:

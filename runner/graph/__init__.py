@@ -4,6 +4,6 @@ A graph is a `fiddle.Config` of a job (anything with `run(workdir)`). Nothing he
 trains, touches a device or reads data.
 """
 
-from runner.graph.startup import import_fiddle
+from runner.graph.without_libcst import import_fiddle
 
 import_fiddle()

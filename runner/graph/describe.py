@@ -8,6 +8,7 @@ names; a node that is used twice stands at the first path in the sort order.
 import collections.abc
 import enum
 import functools
+import hashlib
 import re
 from typing import Any
 
@@ -120,3 +121,8 @@ def _natural(path: str) -> list[tuple[int, int | str]]:
 def _parse(described: str) -> dict[str, str]:
     pairs = (line.partition(": ") for line in described.splitlines() if line)
     return {path: value for path, _, value in pairs}
+
+
+def digest(cfg: fdl.Buildable) -> str:
+    """16 hex digits, equal exactly when the described lines are (SHA-256)."""
+    return hashlib.sha256(text(cfg).encode()).hexdigest()[:16]

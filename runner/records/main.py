@@ -41,8 +41,8 @@ def _inspect(directory: str) -> None:
 
 
 def _verify(directory: str) -> None:
-    from runner.progress import quantity
     from runner.records.verify import verify
+    from runner.writers.quantities import quantity
 
     manifest = verify(directory)
     size = sum(shard.bytes for shard in manifest.shards)

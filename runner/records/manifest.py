@@ -18,12 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import files, versions
+from runner import atomic_files
 from runner.errors import UserError
+from runner.machine import versions
 from runner.records.layout import FORMAT, Layout
 
 if TYPE_CHECKING:
-    from losses.base import Stored
+    from losses.core.base import Stored
 
 NAME = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -112,7 +113,7 @@ class Manifest:
 
     def stored(self) -> "Stored":
         """What losses may ask of the records."""
-        from losses.base import Stored
+        from losses.core.base import Stored
 
         return Stored(mode=self.layout.mode, temperatures=self.layout.temperatures)
 
@@ -162,7 +163,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write it whole, synced, or not at all."""
     content = _content(manifest)
     text = json.dumps({"manifest": content, "sha256": _digest(content)}, indent=1)
-    files.write_atomic(directory / NAME, text + "\n")
+    atomic_files.write_atomic(directory / NAME, text + "\n")
 
 
 def read_manifest(directory: Path | str) -> Manifest:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runner import files
-from runner.data.record_files import sha256_of
+from runner import atomic_files
+from runner.data.text.record_files import sha256_of
 from runner.errors import UserError
 from runner.records.layout import Layout
 from runner.records.manifest import (
@@ -32,7 +32,7 @@ from runner.records.manifest import (
 from runner.records.record import Malformed, stack
 
 if TYPE_CHECKING:
-    from runner.data.vocabulary import Vocabulary
+    from runner.data.text.vocabulary import Vocabulary
 
 COMPRESSION = "uncompressed"  # records hardly shrink; "zstd:3" for a slow disk
 TEMPORARY = ".tmp"
@@ -84,7 +84,7 @@ def write_shard(
                 count += 1
         finally:
             writer.close()
-        files.sync(temporary)
+        atomic_files.sync(temporary)
         _check_whole(temporary, count)
         shard = Shard(
             name=path.name,
@@ -97,9 +97,9 @@ def write_shard(
         )
         sidecar(path).unlink(missing_ok=True)  # of an earlier file of this name
         temporary.replace(path)
-        files.sync(directory)
+        atomic_files.sync(directory)
         content = dataclasses.asdict(shard) | {"layout": layout.tag.hex()}
-        files.write_atomic(sidecar(path), json.dumps(content, indent=1) + "\n")
+        atomic_files.write_atomic(sidecar(path), json.dumps(content, indent=1) + "\n")
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0].partition(";")[0]
         raise UserError(f"cannot write {path}: {reason}") from error
@@ -181,14 +181,14 @@ def seal(
             raise UserError(f"{directory} holds finished records of something else")
         return known
     text = vocabulary.tokenizer.to_str()
-    files.write_atomic(directory / TOKENIZER, text)
+    atomic_files.write_atomic(directory / TOKENIZER, text)
     write_manifest(directory, manifest)
     return manifest
 
 
 def remove_temporaries(directory: Path) -> None:
     """Delete what killed writers left; only while no other process writes."""
-    files.remove_temporaries(directory)
+    atomic_files.remove_temporaries(directory)
     for path in directory.glob(f"*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from runner.errors import UserError
-from runner.progress import quantity
 from runner.records import codes
 from runner.records.manifest import Manifest
 from runner.records.reader import Records
 from runner.records.record import Record
 from runner.records.verify import next_and_own
 from runner.records.vocabularies import recorded_vocabulary
+from runner.writers.quantities import quantity
 
 TOKENS, GUESSES, CONTEXT = 8, 5, 4
 SAMPLE = 32  # records that hits of neighbouring tokens are counted in

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.data.record_files import sha256_of
+from runner.data.text.record_files import sha256_of
 from runner.errors import UserError
-from runner.progress import Terminal, bar
 from runner.records import checks
 from runner.records.explain import own_binding
 from runner.records.layout import Layout
@@ -16,6 +15,7 @@ from runner.records.reader import Records
 from runner.records.record import decode, entry_ids, stack
 from runner.records.rows import hits
 from runner.records.vocabularies import recorded_vocabulary
+from runner.writers.terminal import Terminal, bar
 
 _MOST = 2**26  # bytes of records held at once
 

@@ -8,7 +8,7 @@ from runner.records.manifest import TOKENIZER, Manifest
 
 if TYPE_CHECKING:
     from runner.data.labels import Labels
-    from runner.data.vocabulary import Vocabulary
+    from runner.data.text.vocabulary import Vocabulary
 
 
 def check_vocabulary(
@@ -21,7 +21,7 @@ def check_vocabulary(
     """
     if vocabulary.digest == manifest.origin.vocabulary:
         return
-    from runner.data.vocabulary import Vocabulary, differences
+    from runner.data.text.vocabulary import Vocabulary, differences
 
     assert isinstance(vocabulary, Vocabulary)  # classes are refused before
     refusal = f"{directory} was recorded with another tokenizer"
@@ -43,7 +43,7 @@ def recorded_vocabulary(manifest: Manifest, directory: Path) -> "Vocabulary":
     """
     from tokenizers import Tokenizer
 
-    from runner.data.vocabulary import vocabulary
+    from runner.data.text.vocabulary import vocabulary
 
     path = directory / TOKENIZER
     try:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.errors import UserError
-from runner.progress import duration
 from runner.records import manifest
 from runner.report import results
 from runner.report.run import Run, load
+from runner.writers.quantities import duration
 
 
 @dataclasses.dataclass(frozen=True)

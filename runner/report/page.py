@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from runner.progress import quantity
 from runner.report import results
 from runner.report.curves import Picture
 from runner.report.run import Run
 from runner.report.style import CSS
+from runner.writers.quantities import quantity
 
 
 def html(run: Run, pictures: Sequence[Picture]) -> str:

@@ -18,7 +18,7 @@ as one that has none.
 
 from typing import TYPE_CHECKING
 
-from runner import lazily
+from runner import lazy_names
 from runner.sweeps.draws import Distribution, choice, log_uniform, random, uniform
 from runner.sweeps.points import Point, product, values, zipped
 
@@ -62,4 +62,4 @@ __all__ = [
     "zipped",
 ]
 
-__getattr__ = lazily.names(__name__, _HOMES)
+__getattr__ = lazy_names.names(__name__, _HOMES)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from runner.cli.flags import Command
 from runner.errors import UserError
-from runner.flags import Command
 from runner.sweeps.frozen import SWEEP
 
 
@@ -57,10 +57,10 @@ def _refuse_processes(command: Command) -> None:
 
 def _list(command: Command) -> None:
     """Every unit, and the lines of the graph that it changes."""
-    from runner import bindings
+    from runner.cli import gin_flags
     from runner.sweeps import plan
 
-    bindings.apply(command.runtime)
+    gin_flags.apply(command.runtime)
     units = plan.make(command).units
     for number, unit in enumerate(units, 1):
         print(f"unit {number}/{len(units)} {unit.label}")

@@ -4,7 +4,7 @@ import json
 import signal
 from pathlib import Path
 
-from runner import files
+from runner import atomic_files
 from runner.sweeps.frozen import Unit
 
 _NAME = "failure.json"
@@ -18,7 +18,9 @@ def note_failure(unit: Unit, code: int) -> str:
     said = f"failed, {_code(code)}"
     if words := _last_words(stderr(unit)):
         said += f": {words}"
-    files.write_atomic(unit.path / _NAME, json.dumps({"code": code, "said": said}))
+    atomic_files.write_atomic(
+        unit.path / _NAME, json.dumps({"code": code, "said": said})
+    )
     return said
 
 

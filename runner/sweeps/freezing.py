@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import bindings, files, lock, workdir
+from runner import atomic_files
+from runner.cli import gin_flags
+from runner.cli.flags import Command, Flag
 from runner.errors import UserError
-from runner.flags import Command, Flag
 from runner.graph import describe, source
 from runner.sweeps import frozen, plan, points
 from runner.sweeps.frozen import POINT, RUNTIME, SWEEP, Frozen
+from runner.workdir import lock, workdir
 
 _OURS = {"lock", "units", "source", RUNTIME}
 _UNBEGUN = {"lock", "config.txt", "config.py", "config.json", POINT}
@@ -34,13 +36,13 @@ def freeze(command: Command, argv: Sequence[str]) -> Frozen:
     """
     assert command.workdir is not None
     path = Path(command.workdir).absolute()
-    bindings.apply(command.runtime)
+    gin_flags.apply(command.runtime)
     planned = None if _is_there(path) else plan.make(command)
     with workdir.named(path):
         _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
         with lock.held(path / "lock"):
-            files.remove_temporaries(path)
+            atomic_files.remove_temporaries(path)
             if not _is_there(path):
                 _write(path, command, planned or plan.make(command), argv)
             elif command.base:
@@ -95,15 +97,15 @@ def _with_source(
 
     Returns also what `--fdl_config` has to be, below `path`; empty without a copy.
     """
-    from runner.graph import saved
+    from runner.graph import to_json
 
-    if not any(plan.needs_source(saved.to_json(unit.graph)) for unit in made.units):
+    if not any(plan.needs_source(to_json.to_json(unit.graph)) for unit in made.units):
         return made, ""
     assert command.config is not None  # What JSON held can be read by itself.
     file, call = source.split(command.config)
     copy = path / "source" / Path(file).name
     copy.parent.mkdir()
-    files.write_atomic(copy, Path(file).read_text(encoding="utf-8"))
+    atomic_files.write_atomic(copy, Path(file).read_text(encoding="utf-8"))
     spec = f"{copy.name}:{call}" if call else copy.name
     moved = dataclasses.replace(command, config=str(copy.parent / spec))
     units = [
@@ -123,7 +125,7 @@ def _with_source(
 def _write_runtime(path: Path) -> None:
     import gin
 
-    files.write_atomic(path / RUNTIME, gin.config_str())
+    atomic_files.write_atomic(path / RUNTIME, gin.config_str())
 
 
 def _remove_unsealed(path: Path) -> None:
@@ -133,7 +135,9 @@ def _remove_unsealed(path: Path) -> None:
       UserError: there are other files among it.
     """
     for file in path.glob("units/*/*"):
-        if file.name not in _UNBEGUN and not file.name.startswith(files.TEMPORARY):
+        if file.name not in _UNBEGUN and not file.name.startswith(
+            atomic_files.TEMPORARY
+        ):
             raise UserError(f"--workdir={path}: holds no sweep, but {file}")
     for folder in ("units", "source"):
         shutil.rmtree(path / folder, ignore_errors=True)
@@ -147,7 +151,7 @@ def _refuse_foreign(path: Path) -> None:
     strangers = sorted(
         file.name
         for file in path.iterdir()
-        if file.name not in _OURS and not file.name.startswith(files.TEMPORARY)
+        if file.name not in _OURS and not file.name.startswith(atomic_files.TEMPORARY)
     )
     if strangers:
         raise UserError(
@@ -174,4 +178,4 @@ def _shown(key: str, value: Any) -> str:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    files.write_atomic(path, json.dumps(content, indent=1) + "\n")
+    atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import lock
 from runner.errors import UserError
 from runner.sweeps import points
+from runner.workdir import lock
 
 SWEEP, POINT, RUNTIME = "sweep.json", "point.json", "runtime.gin"
 VERSION = 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from runner import files
+from runner import atomic_files
 from runner.report import page, plot, swept
 from runner.report.curves import Picture
 from runner.report.results import number
@@ -20,7 +20,7 @@ def write(frozen: Frozen, outcomes: Sequence[Outcome]) -> Path:
         for i, key in enumerate(_axes(outcomes))
     ]
     path = frozen.path / "report.html"
-    files.write_atomic(path, _html(frozen, outcomes, pictures))
+    atomic_files.write_atomic(path, _html(frozen, outcomes, pictures))
     return path
 
 
@@ -43,7 +43,7 @@ def _saved(
     svg = swept.svg(_lines(key, outcomes, frozen), name=name, unit=unit)
     names = f"{stem}.svg", f"{stem}-dark.svg"
     for file, text in zip(names, (svg, plot.dark(svg)), strict=True):
-        files.write_atomic(path / file, text)
+        atomic_files.write_atomic(path / file, text)
     return Picture("sweep", f"loss against {name}", unit, *names)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import fiddle as fdl
 
+from runner.cli import command_graph
+from runner.cli.flags import Command
 from runner.errors import UserError
-from runner.flags import Command
-from runner.graph import base, build, describe, paths, source
+from runner.graph import build, describe, paths, source
 from runner.sweeps import points
 
-# Whose names a saved graph may hold and be read again by itself: `runner.graph.saved`.
+# A saved graph may name these and be read by itself (`runner.graph.to_json`).
 _KNOWN = ("builtins", "fiddle", "flax", "functools", "jax", "losses", "models")
 _KNOWN = (*_KNOWN, "optax", "runner")
 _LONGEST = 120  # characters of a unit's name
@@ -47,11 +48,11 @@ def make(command: Command) -> Plan:
       UserError: the sweep or a point of it is wrong, or two points make one graph.
     """
     if command.sweep is None:
-        graph = base.resolve(command)
+        graph = command_graph.resolve(command)
         build.job(graph)
         return Plan({}, [Planned("00", {}, "", graph, ())])
     found = read(command)
-    began = describe.lines(base.resolve(command))
+    began = describe.lines(command_graph.resolve(command))
     names = short_names({key: None for point in found for key in point}, began)
     units, seen = [], {}
     for number, point in enumerate(found):
@@ -92,7 +93,7 @@ def read(command: Command) -> list[points.Point]:
 def resolve(command: Command, point: points.Point) -> fdl.Buildable:
     """The graph of a command at one point: its own overrides, then the point's."""
     overrides = (*command.overrides, *points.flags(point))
-    return base.resolve(dataclasses.replace(command, overrides=overrides))
+    return command_graph.resolve(dataclasses.replace(command, overrides=overrides))
 
 
 def short_names(keys: Iterable[str], graph: Mapping[str, str]) -> dict[str, str]:

@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runner.cli.flags import Flag
 from runner.errors import UserError
-from runner.flags import Flag
 
 Point = dict[str, Any]
 """A value by the name of its flag: `fdl.PATH`, `fdl_tag.NAME` or `fiddler`."""

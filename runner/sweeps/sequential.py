@@ -5,10 +5,10 @@ import subprocess
 import sys
 import time
 
-from runner import lock
-from runner.signals import Stop
+from runner.machine.stop_signals import Stop
 from runner.sweeps import failure
 from runner.sweeps.frozen import Frozen, Unit
+from runner.workdir import lock
 
 PROGRAM = (sys.executable, "-m", "runner.main")
 _INTERRUPTED = 130

@@ -6,7 +6,7 @@ SWEEP/report.html  SWEEP/sweep.svg ...   the page and its pictures
 
 import json
 
-from runner import files
+from runner import atomic_files
 from runner.sweeps import outcome, table
 from runner.sweeps.frozen import Frozen
 
@@ -19,8 +19,10 @@ def summarise(frozen: Frozen) -> None:
     from runner.sweeps import page  # Matplotlib: only for those who draw.
 
     outcomes = outcome.read(frozen)
-    files.write_atomic(frozen.path / "sweep.md", table.markdown(frozen, outcomes))
+    atomic_files.write_atomic(
+        frozen.path / "sweep.md", table.markdown(frozen, outcomes)
+    )
     found = json.dumps(table.results(frozen, outcomes), indent=1) + "\n"
-    files.write_atomic(frozen.path / "results.json", found)
+    atomic_files.write_atomic(frozen.path / "results.json", found)
     written = page.write(frozen, outcomes)
     print(f"\n{table.text(frozen, outcomes)}\n\n  report:   {written}", flush=True)

@@ -7,7 +7,7 @@ imported when they are first used, orbax when the first run's weights are read.
 
 from typing import TYPE_CHECKING
 
-from runner import lazily
+from runner import lazy_names
 
 if TYPE_CHECKING:
     from runner.teachers.base import Lesson, Loaded, Setting, Teacher
@@ -40,4 +40,4 @@ __all__ = [
     "Teacher",
 ]
 
-__getattr__ = lazily.names(__name__, _HOMES)
+__getattr__ = lazy_names.names(__name__, _HOMES)

@@ -10,13 +10,13 @@ import jax
 import losses
 from models import sharding
 from models.base import Batch
-from runner.vocabulary_cut import VocabularyCut
+from runner.head.vocab_partition import VocabularyCut
 
 if TYPE_CHECKING:
     from runner.data.dataset import Dataset
     from runner.data.labels import Labels
     from runner.data.pipeline import Rows
-    from runner.state import Learnt
+    from runner.state.trainable import Learnt
 
 Tree = Any
 

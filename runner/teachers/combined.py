@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import losses
 from models.base import Batch
 from runner.errors import UserError
+from runner.head.vocab_partition import VocabularyCut
 from runner.teachers.base import Lesson, Loaded, LogitTiles, Setting, Teacher
-from runner.vocabulary_cut import VocabularyCut
 
 Tree = Any
 Combine = Callable[[Sequence[jax.Array]], jax.Array]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from runner.errors import UserError
-from runner.state import Learnt
+from runner.state.trainable import Learnt
 from runner.teachers.base import Setting, Teacher
 from runner.teachers.model import LoadedModel
 

@@ -9,9 +9,9 @@ import jax
 import losses
 from models.base import Batch, Model
 from runner.errors import UserError
-from runner.head import Head
+from runner.head.head import Head
+from runner.head.vocab_partition import VocabularyCut
 from runner.teachers.base import Lesson, Loaded, LogitTiles
-from runner.vocabulary_cut import VocabularyCut
 
 Tree = Any
 

@@ -11,7 +11,7 @@ import numpy as np
 import losses
 from models.base import Batch
 from runner.data.labels import require_tokens
-from runner.data.record_files import sha256_of
+from runner.data.text.record_files import sha256_of
 from runner.records import codes
 from runner.records.manifest import NAME
 from runner.records.reader import Records

@@ -9,9 +9,9 @@ import jax
 from flax import nnx
 
 from models.base import Model
-from runner.definition import Definition
 from runner.errors import UserError
-from runner.state import abstract_key
+from runner.state.split_module import Definition
+from runner.state.trainable import abstract_key
 from runner.teachers import weights
 from runner.teachers.base import Setting, Teacher
 from runner.teachers.model import LoadedModel

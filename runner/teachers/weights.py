@@ -13,13 +13,13 @@ import numpy as np
 
 from models import layers
 from models.base import Model
-from runner import leaves, manifest
+from runner.checkpoint import manifest, tree_paths
 from runner.data.labels import Classes
 from runner.errors import UserError
 
 if TYPE_CHECKING:
     from models.pretrained import Pretrained
-    from runner.checkpoints import Checkpoints
+    from runner.checkpoint.checkpoints import Checkpoints
     from runner.data.labels import Labels
 
 Tree = Any
@@ -104,9 +104,9 @@ class RunWeights(Weights):
         """The student of the saved graph."""
         import fiddle as fdl
 
-        from runner.graph import saved
+        from runner.graph import to_json
 
-        cfg: Any = saved.load(str(self._path / "config.json"))
+        cfg: Any = to_json.load(str(self._path / "config.json"))
         return fdl.build(cfg.student)
 
     def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
@@ -125,7 +125,7 @@ class RunWeights(Weights):
 
     def read(self, abstract: Tree) -> Tree:
         wanted = {part: {"student": arrays} for part, arrays in abstract.items()}
-        paths = leaves.by_path(wanted)
+        paths = tree_paths.by_path(wanted)
         as_saved = [self._as_saved(path, leaf) for path, leaf in paths.items()]
         with self._checkpoints() as checkpoints:
             found = checkpoints.restore_part(
@@ -135,7 +135,7 @@ class RunWeights(Weights):
         return {part: cast[part]["student"] for part in abstract}
 
     def _checkpoints(self) -> "Checkpoints":
-        from runner.checkpoints import Checkpoints
+        from runner.checkpoint.checkpoints import Checkpoints
 
         return Checkpoints(self._path / "checkpoints", keep=1)
 
@@ -198,7 +198,10 @@ class PretrainedWeights(Weights):
             arrays = self._opened.arrays(layers=layers.form_of(abstract["params"]))
         except ValueError as error:
             raise UserError(f"checkpoint: {error}") from error
-        have, wanted = leaves.by_path(arrays), leaves.by_path(abstract["params"])
+        have, wanted = (
+            tree_paths.by_path(arrays),
+            tree_paths.by_path(abstract["params"]),
+        )
         for path, leaf in wanted.items():
             if path not in have or have[path].shape != leaf.shape:
                 found = have[path].shape if path in have else "nothing"
@@ -235,7 +238,7 @@ def _require_same(file: Path, vocabulary: "Labels", *, cache: str) -> None:
 
 
 def _compare(theirs: "Labels", ours: "Labels", where: str) -> None:
-    from runner.data.vocabulary import Vocabulary, differences
+    from runner.data.text.vocabulary import Vocabulary, differences
 
     assert isinstance(theirs, Vocabulary) and isinstance(ours, Vocabulary)
     found = differences(theirs, ours)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import jax
 
-from runner.clu import SummaryWriter, metric_writers
-from runner.progress import Terminal
+from runner.writers.clu import SummaryWriter, metric_writers
 from runner.writers.console import ConsoleWriter
 from runner.writers.json_lines import JsonLinesWriter, read, truncate_after
+from runner.writers.terminal import Terminal
 
 MetricWriter = metric_writers.MetricWriter
 MultiWriter = metric_writers.MultiWriter

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from runner.clu import metric_writers
+from runner.writers.clu import metric_writers
 
 
 class PartialWriter(metric_writers.MetricWriter):

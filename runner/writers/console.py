@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from runner.progress import Terminal
 from runner.writers.base import PartialWriter
+from runner.writers.terminal import Terminal
 
 # The usual ones in short: an evaluation should fit on a line.
 SHORT = {"bits_per_byte": "bits/byte", "calibration_error": "ECE"}

@@ -26,14 +26,15 @@ from flax import nnx
 
 import losses
 from models.base import Batch, Model, Trunk
-from runner import data, loop
-from runner.agenda import Agenda
-from runner.checkpoints import Checkpoints
+from runner import data
+from runner.checkpoint.checkpoints import Checkpoints
 from runner.experiment import Experiment
-from runner.prepared import Prepared, prepare
-from runner.progress import Terminal
-from runner.signals import Stop
-from runner.workdir import Workdir
+from runner.machine.stop_signals import Stop
+from runner.train import loop
+from runner.train.hooks import Agenda
+from runner.train.trainer import Prepared, prepare
+from runner.workdir.workdir import Workdir
+from runner.writers.terminal import Terminal
 
 PARAMETERS, WIDTH, STEPS, ROUNDS, TARGET = 100, 8, 100, 9, 0.3
 TEXT = "A loss answers with one value per token, and divides by nothing at all. " * 99

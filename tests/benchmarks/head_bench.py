@@ -22,7 +22,8 @@ import optax
 
 import losses
 from losses import LossTerm
-from runner import flops, runtime
+from runner import runtime
+from runner.head import flops
 from tests import heads
 
 ROUNDS = 3

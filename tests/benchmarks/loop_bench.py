@@ -15,14 +15,15 @@ from pathlib import Path
 
 import jax
 
-from runner import flags, loop
-from runner.agenda import Agenda
-from runner.checkpoints import Checkpoints
-from runner.graph import base, build
-from runner.prepared import Prepared, prepare
-from runner.progress import Terminal
-from runner.signals import Stop
-from runner.workdir import Workdir
+from runner.checkpoint.checkpoints import Checkpoints
+from runner.cli import command_graph, flags
+from runner.graph import build
+from runner.machine.stop_signals import Stop
+from runner.train import loop
+from runner.train.hooks import Agenda
+from runner.train.trainer import Prepared, prepare
+from runner.workdir.workdir import Workdir
+from runner.writers.terminal import Terminal
 
 STEPS, ROUNDS, TARGET = 40, 9, 1.02
 EXPERIMENT = [
@@ -38,7 +39,7 @@ EXPERIMENT = [
 
 def main() -> None:
     """Times bare and looped steps in turn."""
-    ready = prepare(build.job(base.resolve(flags.parse(EXPERIMENT))))
+    ready = prepare(build.job(command_graph.resolve(flags.parse(EXPERIMENT))))
     with ready.batches(start=0) as stream:
         batches = [next(stream) for _ in range(8)]
     bare(ready, batches)  # compiles

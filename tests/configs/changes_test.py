@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from runner.graph import base, describe
+from runner.graph import describe, read
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def changes(old, new, fiddler="", *, of_old=""):
     """Lines from `configs/old.py` to `configs/new.py`, each after its fiddler."""
-    before, module = base.read(str(CONFIGS / f"{old}.py"))
+    before, module = read.read(str(CONFIGS / f"{old}.py"))
     if of_old:
         getattr(module, of_old)(before)
-    after, module = base.read(str(CONFIGS / f"{new}.py"))
+    after, module = read.read(str(CONFIGS / f"{new}.py"))
     if fiddler:
         getattr(module, fiddler)(after)
     return describe.changes(describe.text(before), describe.text(after))

@@ -11,7 +11,7 @@ from fiddle import daglish
 
 from runner import data, runtime
 from runner.errors import UserError
-from runner.graph import base, build, describe, rebuild, saved
+from runner.graph import build, describe, read, to_json, to_python
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "configs").glob("*.py"))
@@ -19,7 +19,7 @@ every_config = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem
 
 
 def graph(path):
-    cfg, _ = base.read(str(path))
+    cfg, _ = read.read(str(path))
     return cfg
 
 
@@ -54,8 +54,8 @@ def test_it_opens_with_its_command_its_time_and_its_result(path):
 @every_config
 def test_it_is_saved_and_rebuilt_whole(path, tmp_path):
     cfg = graph(path)
-    assert saved.from_json(saved.to_json(cfg), "config.json") == cfg
-    (tmp_path / "config.py").write_text(rebuild.to_python(cfg))
+    assert to_json.from_json(to_json.to_json(cfg), "config.json") == cfg
+    (tmp_path / "config.py").write_text(to_python.to_python(cfg))
     assert describe.text(graph(tmp_path / "config.py")) == describe.text(cfg)
 
 
@@ -100,7 +100,7 @@ def test_gin_would_be_noticed():
     ids=lambda path: path.stem,
 )
 def test_a_runtime_file_is_valid(path):
-    from runner import bindings, flags
+    from runner.cli import flags, gin_flags
 
-    bindings.apply([flags.Flag("gin_file", str(path))])
+    gin_flags.apply([flags.Flag("gin_file", str(path))])
     gin.clear_config()

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from fiddle import selectors
 
-from runner import bindings, data, workdir
+from runner import data
+from runner.cli import gin_flags
+from runner.cli.flags import Flag
 from runner.errors import UserError
-from runner.flags import Flag
-from runner.graph import base, build, overrides
+from runner.graph import build, overrides, read
 from runner.graph.overrides import Set
 from runner.records.reader import Records
+from runner.workdir import workdir
 
 FILE = str(Path(__file__).parents[2] / "configs" / "distill_smollm2.py")
 ROWS, POSITIONS = 8, 16
@@ -31,7 +33,7 @@ installed = pytest.mark.skipif(
 def folder(tmp_path):
     """With a text; caches and the log are set for what runs here."""
     (tmp_path / "text.txt").write_text(pydoc_data.topics.topics["assignment"])
-    bindings.apply(
+    gin_flags.apply(
         [
             Flag("gin.loop.log_every", "1"),
             Flag("gin.input.cache", str(tmp_path / "cache")),
@@ -60,14 +62,14 @@ def run(cfg, path):
 @installed
 @pytest.mark.slow  # compiles thirty layers
 def test_a_student_learns_from_what_smollm2_said(folder):
-    recording, _ = base.read(f"{FILE}:record")
+    recording, _ = read.read(f"{FILE}:record")
     run(small(recording, folder), folder / "records")
     records = Records.open(folder / "records")
     assert len(records) == ROWS
     assert records.manifest.hit_rate > 0.6  # what a model that reads English does
 
     student = overrides.apply(
-        small(base.read(FILE)[0], folder),
+        small(read.read(FILE)[0], folder),
         [
             Set("student.dim", "32"),
             Set("student.num_layers", "1"),
@@ -85,14 +87,14 @@ def test_a_student_learns_from_what_smollm2_said(folder):
 
 @installed
 def test_the_teacher_and_the_tokenizer_are_there():
-    build.job(base.read(f"{FILE}:record")[0])
+    build.job(read.read(f"{FILE}:record")[0])
 
 
 @pytest.mark.parametrize(
     ("name", "place"), [("record", "teacher: checkpoint"), ("config", "train_data")]
 )
 def test_without_the_package_one_line_says_how_to_get_it(name, place, monkeypatch):
-    cfg, _ = base.read(f"{FILE}:{name}")
+    cfg, _ = read.read(f"{FILE}:{name}")
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
     with pytest.raises(UserError) as refused:
         build.job(cfg)
@@ -102,5 +104,5 @@ def test_without_the_package_one_line_says_how_to_get_it(name, place, monkeypatc
 
 
 def test_what_is_recorded_is_what_the_student_reads():
-    recording, student = (base.read(f"{FILE}{name}")[0] for name in (":record", ""))
+    recording, student = (read.read(f"{FILE}{name}")[0] for name in (":record", ""))
     assert recording.data == student.train_data

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.graph import base, describe
+from runner.graph import describe, read
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -36,7 +36,7 @@ def rewrite(request):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_its_golden(name, rewrite):
-    cfg, _ = base.read(str(ROOT / "configs" / f"{name}.py"))
+    cfg, _ = read.read(str(ROOT / "configs" / f"{name}.py"))
     compare(GOLDEN / f"{name}.txt", describe.text(cfg), rewrite=rewrite)
 
 

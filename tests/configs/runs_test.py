@@ -12,12 +12,15 @@ import pytest
 from fiddle import selectors
 
 import losses
-from runner import bindings, data, workdir
-from runner.flags import Flag
-from runner.graph import base, build, overrides
+from runner import data
+from runner.cli import gin_flags
+from runner.cli.flags import Flag
+from runner.graph import build, overrides
+from runner.graph import read as graph_read
 from runner.graph.overrides import Set
 from runner.records.reader import Records
 from runner.teachers import OfflineTeacher, OnlineTeacher
+from runner.workdir import workdir
 
 ROOT = Path(__file__).parents[2]
 # Images have other sizes: see vision_test.py.
@@ -74,7 +77,7 @@ class World:
 
     def run(self, cfg, name):
         """The work directory of a whole run."""
-        bindings.apply(
+        gin_flags.apply(
             [
                 Flag("gin.loop.log_every", "1"),
                 Flag("gin.loop.evaluate_batches", "1"),
@@ -101,7 +104,7 @@ def _make_tiny_layout(cfg, documents, tokenizer):
 
 
 def read(name, fiddler=""):
-    module = base.read(str(ROOT / "configs" / f"{name}.py"))
+    module = graph_read.read(str(ROOT / "configs" / f"{name}.py"))
     cfg = module[0]
     return getattr(module[1], fiddler)(cfg) or cfg if fiddler else cfg
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import flags
-from runner.graph import base, describe
+from runner.cli import flags
+from runner.graph import describe, read
 from runner.sweeps import plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -17,7 +17,7 @@ def planned(config, sweep):
     command = flags.parse(
         [f"--fdl_config={path}", f"--sweep={sweep}", "--print_config"]
     )
-    return describe.lines(base.read(path)[0]), plan.make(command).units
+    return describe.lines(read.read(path)[0]), plan.make(command).units
 
 
 @pytest.mark.parametrize(("config", "sweep"), SWEEPS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner import main
-from tests.runner.data.images_test import write
+from tests.runner.data.images.images_test import write
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--fdl.batch_size=16", "--fdl.evaluations.held_out.batch_size=16"]
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_a_line(tmp_path, capsys, flags, said):
 
 
 def test_a_run_that_goes_on_is_the_run_that_was_not_stopped(tmp_path, monkeypatch):
-    from runner.agenda import Agenda
+    from runner.train.hooks import Agenda
 
     flags = ["--fdl.num_steps=6", "--gin.loop.checkpoint_every=2"]
     assert run("vision_digits", tmp_path / "whole", *flags) == 0

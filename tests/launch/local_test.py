@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from launch import processes
-from runner import lock
 from runner.errors import UserError
+from runner.workdir import lock
 from tests.launch.stand_ins import ROOT, Sweep, wait
 
 TINY = "tests/runner/sweeps/tiny_config.py"

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import losses
-from losses.weights import scheduled
+from losses.weighting.weights import scheduled
 
 
 def outputs(logits, targets=None, **intermediates):

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 from models import MoE, Transformer, sharding
 from models.base import REMAT
 from models.layers import form_of, is_stacked
-from runner import flops
+from runner.head import flops
 from tests.models.examples import (
     SMALL,
     batch,

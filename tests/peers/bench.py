@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from runner import flops
+from runner.head import flops
 from tests.peers import stand_ins
 from tests.peers.exact import Result, errors, exact
 from tests.peers.row import Problem, Row

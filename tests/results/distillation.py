@@ -24,15 +24,16 @@ import optax
 
 import losses
 from losses import LossTerm
-from runner import optimizers, workdir
+from runner import optimizers
 from runner.data import Part
 from runner.experiment import Experiment
-from runner.graph import base, build, overrides
+from runner.graph import build, overrides, read
 from runner.graph.overrides import Set
-from runner.prepared import prepare
-from runner.recording import RecordTeacher
-from runner.records.modes import Mode, Sampled, TopK
+from runner.recording.job import RecordTeacher
+from runner.recording.modes import Mode, Sampled, TopK
 from runner.teachers import OfflineTeacher, OnlineTeacher
+from runner.train.trainer import prepare
+from runner.workdir import workdir
 
 ROOT = Path(__file__).parents[2]
 STEPS, BATCH, SEEDS = 240, 8, (0, 1, 2)
@@ -141,7 +142,7 @@ class Results:
     def _teacher(self) -> str:
         path = self.path / "teacher"
         if not (path / "result.json").exists():
-            cfg, _ = base.read(f"{ROOT / 'configs' / 'dense.py'}")
+            cfg, _ = read.read(f"{ROOT / 'configs' / 'dense.py'}")
             cfg.num_steps = TEACHER_STEPS
             cfg.optimizer.learning_rate.decay_steps = TEACHER_STEPS
             with workdir.open(path, cfg, ["make results"]) as opened:
@@ -154,7 +155,7 @@ class Results:
             cfg = fdl.Config(
                 RecordTeacher,
                 teacher=fdl.Config(OnlineTeacher, checkpoint=teacher),
-                data=base.read(f"{ROOT / 'configs' / 'dense.py'}")[0].train_data,
+                data=read.read(f"{ROOT / 'configs' / 'dense.py'}")[0].train_data,
                 mode=fdl.Config(type(mode), **vars(mode)),
             )
             cfg.data = fdl.Config(Part, data=cfg.data, num_rows=STEPS * BATCH)
@@ -164,7 +165,7 @@ class Results:
 
     def _experiment(self, variant: Variant, teacher: str, seed: int) -> Experiment:
         cfg = overrides.apply(
-            base.read(f"{ROOT / 'configs' / 'dense.py'}")[0],
+            read.read(f"{ROOT / 'configs' / 'dense.py'}")[0],
             [
                 Set("student.dim", "96"),
                 Set("student.num_layers", "2"),

@@ -41,8 +41,8 @@ def test_a_number_below_one_is_refused(field):
 
 def test_a_job_is_built_and_checked_without_a_device():
     program = (
-        "from runner.graph import base, build\n"
-        "build.job(base.read('configs/moe_zloss.py')[0])"
+        "from runner.graph import build, read\n"
+        "build.job(read.read('configs/moe_zloss.py')[0])"
     )
     root = Path(__file__).parents[2]
     environment = os.environ | {"JAX_PLATFORMS": "nonsense"}

@@ -9,7 +9,7 @@ import gin
 import pytest
 
 from runner import main, runtime
-from runner.graph import saved
+from runner.graph import to_json
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = f"--fdl_config={Path(__file__).parent / 'sample.py'}"
@@ -103,11 +103,11 @@ def test_graph_is_drawn(capsys, tmp_path):
 
 
 def test_a_saved_graph_is_a_base_and_can_be_overridden(capsys, tmp_path):
-    from runner.graph import base
+    from runner.graph import read
 
-    cfg, _ = base.read(SAMPLE.removeprefix("--fdl_config="))
+    cfg, _ = read.read(SAMPLE.removeprefix("--fdl_config="))
     path = tmp_path / "graph.json"
-    path.write_text(saved.to_json(cfg))
+    path.write_text(to_json.to_json(cfg))
     flag = f"--fdl_config_file={path}"
     assert answer(capsys, flag, SAMPLE.replace("fdl_config", "diff")) == ""
     said = answer(capsys, flag, "--fdl.losses[0].weight=2", "--print_config")
@@ -142,7 +142,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("runner.flags.parse", interrupted)
+    monkeypatch.setattr("runner.cli.flags.parse", interrupted)
     assert main.main(["runner"]) == 130
     assert capsys.readouterr().err == "runner: interrupted\n"
 

@@ -13,7 +13,7 @@ import losses
 import models
 import runner
 from runner import data
-from runner.evaluation import Evaluation
+from runner.evaluation.evaluation import Evaluation
 
 
 @auto_config

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from runner import manifest
-from runner.checkpoints import Checkpoints
+from runner.checkpoint import manifest
+from runner.checkpoint.checkpoints import Checkpoints
 from tests.runner.runs import ROOT, STEPS, Runner
 from tests.runner.states import flip_a_bit
 
@@ -53,13 +53,14 @@ def test_ten_kills_change_nothing(runner, whole):
 # The runner, sent SIGTERM as it reads the metrics of step 7: step 8 is under way then.
 ASKED_IN_STEP_8 = """
 import os, signal, sys
-from runner import agenda, main
-observe = agenda.Agenda.observe
+from runner import main
+from runner.train import hooks
+observe = hooks.Agenda.observe
 def observe_and_ask(self, step, *rest):
     observe(self, step, *rest)
     if step == 7:
         os.kill(os.getpid(), signal.SIGTERM)
-agenda.Agenda.observe = observe_and_ask
+hooks.Agenda.observe = observe_and_ask
 main.run()
 """
 

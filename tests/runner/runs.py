@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from runner import manifest
-from runner.checkpoints import Checkpoints
+from runner.checkpoint import manifest
+from runner.checkpoint.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 STEPS = 60

@@ -13,7 +13,7 @@ from ml_dtypes import bfloat16
 from safetensors.numpy import load_file, save_file
 
 from models import pretrained, rope_scaling
-from runner.state import Definition
+from runner.state.trainable import Definition
 from tests.models.pretrained.examples import FIXTURES
 
 

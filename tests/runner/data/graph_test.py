@@ -7,7 +7,7 @@ from fiddle.experimental.auto_config import auto_config
 
 from runner import data
 from runner.errors import UserError
-from runner.graph import saved
+from runner.graph import to_json
 
 
 @auto_config
@@ -50,7 +50,7 @@ def test_a_graph_of_data_is_saved_and_read_back():
             **files,
         ),
     ):
-        assert saved.from_json(saved.to_json(source), "test") == source
+        assert to_json.from_json(to_json.to_json(source), "test") == source
 
 
 def test_a_mistake_in_a_node_stays_a_user_error_when_built():

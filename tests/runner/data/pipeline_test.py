@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from runner.data import batches, evaluation_batches
-from runner.data.packing import Packing
+from runner.data.text.packing import Packing
 from runner.errors import UserError
 from runner.runtime import Input
 

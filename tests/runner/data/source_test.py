@@ -12,7 +12,7 @@ from runner.data import (
     TextFiles,
     TokenizedText,
 )
-from runner.data.vocabulary import Vocabulary
+from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
 
 

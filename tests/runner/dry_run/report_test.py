@@ -6,7 +6,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from runner import main, runtime, topology
+from runner import main, runtime
+from runner.machine import topology
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from flax import nnx
 
 import losses
 from runner.errors import UserError
-from runner.graph import base, build
+from runner.graph import build, read
 
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
 
@@ -29,7 +29,7 @@ class Checked:
 
 
 def test_the_sample_is_built():
-    cfg, module = base.read(SAMPLE)
+    cfg, module = read.read(SAMPLE)
     job = build.job(cfg)
     assert isinstance(job, module.Job)
     assert isinstance(job.losses[1].loss, losses.ZLoss)

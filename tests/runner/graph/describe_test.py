@@ -9,14 +9,14 @@ import optax
 
 import losses
 import models
-from runner.graph import base, describe, fingerprint, overrides
+from runner.graph import describe, overrides, read
 from runner.graph.overrides import Set
 
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
 
 
 def sample(*steps):
-    return overrides.apply(base.read(SAMPLE)[0], steps)
+    return overrides.apply(read.read(SAMPLE)[0], steps)
 
 
 def term(**fields):
@@ -83,7 +83,7 @@ def test_items_without_names_are_numbered_in_natural_order():
 def test_defaults_are_written_so_giving_one_changes_nothing():
     a, b = term(name="a"), term(name="a", weight=1.0)
     assert describe.text(a) == describe.text(b)
-    assert fingerprint.digest(a) == fingerprint.digest(b)
+    assert describe.digest(a) == describe.digest(b)
 
 
 def test_a_finished_object_and_its_config_are_the_same_lines():
@@ -128,7 +128,7 @@ def test_changes_hold_what_differs_and_nothing_else():
 
 def test_the_fingerprint_follows_every_line():
     digests = {
-        fingerprint.digest(sample(*steps))
+        describe.digest(sample(*steps))
         for steps in (
             [],
             [Set("num_steps", "11")],

@@ -7,7 +7,7 @@ import fiddle as fdl
 import pytest
 
 import losses
-from runner.graph import base, drawing
+from runner.graph import drawing, read
 
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -27,7 +27,7 @@ def boxes(root):
 
 @pytest.fixture
 def sample():
-    return xml.fromstring(drawing.svg(base.read(SAMPLE)[0]))
+    return xml.fromstring(drawing.svg(read.read(SAMPLE)[0]))
 
 
 def test_every_node_and_value_is_there(sample):

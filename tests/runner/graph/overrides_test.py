@@ -8,7 +8,7 @@ import pytest
 import losses
 import models
 from runner.errors import UserError
-from runner.graph import base, describe, nodes, overrides, paths
+from runner.graph import describe, nodes, overrides, paths, read
 from runner.graph.overrides import Fiddle, Set, SetTag
 
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
@@ -16,7 +16,7 @@ SAMPLE = str(Path(__file__).parents[1] / "sample.py")
 
 @pytest.fixture
 def sample():
-    return base.read(SAMPLE)
+    return read.read(SAMPLE)
 
 
 def changed(sample, *steps):
@@ -34,7 +34,7 @@ def test_a_field_takes_a_literal(sample):
 
 def test_the_graph_given_is_left_alone(sample):
     changed(sample, Set("num_steps", "7"), Set("losses.ce.weight", "3"))
-    assert describe.text(sample[0]) == describe.text(base.read(SAMPLE)[0])
+    assert describe.text(sample[0]) == describe.text(read.read(SAMPLE)[0])
 
 
 @pytest.mark.parametrize("path", ["losses[1]", "losses[-1]", "losses.z_loss"])
@@ -145,7 +145,7 @@ def test_items_without_names_of_their_own_are_numbered():
     assert nodes.item_names(twins) == ["ce", "other"]
 
 
-@pytest.mark.parametrize("path", sorted(describe.lines(base.read(SAMPLE)[0]))[1:])
+@pytest.mark.parametrize("path", sorted(describe.lines(read.read(SAMPLE)[0]))[1:])
 def test_every_path_that_is_printed_can_be_typed(sample, path):
     cfg, _ = sample
     before = describe.lines(cfg)

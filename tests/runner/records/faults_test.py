@@ -313,7 +313,7 @@ def rewrite(folder, made, records):
 
 def reseal(folder, made, manifest):
     """A manifest that agrees with the sizes and digests of the files there are."""
-    from runner.data.record_files import sha256_of
+    from runner.data.text.record_files import sha256_of
     from runner.records.manifest import write_manifest
 
     there = []

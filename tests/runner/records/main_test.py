@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from runner.progress import Terminal
 from runner.records import shards
 from runner.records.format import Layout, encode_batch
 from runner.records.main import main
 from runner.records.manifest import code_version
 from runner.records.verify import verify
+from runner.writers.terminal import Terminal
 from tests.runner.records import sets
 
 TOP = Layout(mode="top_k", entries=5, vocab_size=257, sequence_length=16)

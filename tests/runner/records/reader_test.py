@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from losses.base import Stored
+from losses.core.base import Stored
 from runner.errors import UserError
 from runner.records import manifest
 from runner.records.codes import join_ids

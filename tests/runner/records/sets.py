@@ -6,7 +6,7 @@ import functools
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from runner.data.vocabulary import Vocabulary, vocabulary
+from runner.data.text.vocabulary import Vocabulary, vocabulary
 from runner.records.format import Layout, encode_batch
 from runner.records.manifest import Manifest, Origin
 from runner.records.rows import foretold_positions

@@ -10,10 +10,12 @@ from pathlib import Path
 import fiddle as fdl
 import pytest
 
-from runner import flags, lock, main, sweeps
+from runner import main, sweeps
+from runner.cli import command_graph, flags
 from runner.errors import UserError
-from runner.graph import base, describe
+from runner.graph import describe, read
 from runner.sweeps import plan
+from runner.workdir import lock
 from tests.runner.runs import write_text
 
 ROOT = Path(__file__).parents[3]
@@ -67,7 +69,7 @@ def place(tmp_path):
 
 def graph(unit):
     """What `runner` would run, as its lines."""
-    cfg = base.resolve(flags.parse(unit.arguments))
+    cfg = command_graph.resolve(flags.parse(unit.arguments))
     return describe.lines(cfg)
 
 
@@ -257,7 +259,7 @@ def test_a_damaged_sweep_is_named(place, text):
 
 
 def test_a_short_name_means_one_place_of_the_graph():
-    lines = describe.lines(base.read(f"{TINY}")[0])
+    lines = describe.lines(read.read(f"{TINY}")[0])
     keys = [RATE, Z_LOSS, "fdl.losses[0].weight", "fdl_tag.DType", "fiddler"]
     assert plan.short_names(keys, lines) == {
         RATE: "peak_value",
@@ -282,4 +284,6 @@ def test_values_come_back_as_they_were(tmp_path):
         {"fdl.source.order": "shuffled"},
     ]
     assert [unit.name for unit in units] == ["00-shape=_1_-2_", "01-order=shuffled"]
-    assert isinstance(base.resolve(flags.parse(units[0].arguments)), fdl.Buildable)
+    assert isinstance(
+        command_graph.resolve(flags.parse(units[0].arguments)), fdl.Buildable
+    )

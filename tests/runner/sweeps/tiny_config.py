@@ -13,7 +13,7 @@ import losses
 import models
 import runner
 from runner import data, sweeps
-from runner.evaluation import Evaluation
+from runner.evaluation.evaluation import Evaluation
 
 RATE = "fdl.optimizer.learning_rate.peak_value"
 Z_LOSS = "fdl.losses.z_loss.weight"

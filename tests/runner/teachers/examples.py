@@ -10,13 +10,13 @@ import losses
 import models
 import runner
 from losses import LossTerm
-from runner import data, files, runtime
-from runner import mesh as mesh_lib
-from runner.checkpoints import Checkpoints
-from runner.graph import saved
-from runner.prepared import prepare
-from runner.state import Learnt
+from runner import atomic_files, data, runtime
+from runner.checkpoint.checkpoints import Checkpoints
+from runner.graph import to_json
+from runner.machine import mesh as mesh_lib
+from runner.state.trainable import Learnt
 from runner.teachers import Setting
+from runner.train.trainer import prepare
 
 VOCABULARY = 300
 TEXT = "A teacher says how probable every token is; a student listens, and not to one. "
@@ -58,10 +58,12 @@ def write_run(path, dataset, *, student=TEACHER, seed=1, scale=3.0):
     with Checkpoints(path / "checkpoints", keep=1) as checkpoints:
         checkpoints.save(1, state)
     described = {"train_data": dataset.describe()}
-    files.write_atomic(path / "data.json", json.dumps(described))
-    files.write_atomic(path / "tokenizer.json", dataset.vocabulary.tokenizer.to_str())
+    atomic_files.write_atomic(path / "data.json", json.dumps(described))
+    atomic_files.write_atomic(
+        path / "tokenizer.json", dataset.vocabulary.tokenizer.to_str()
+    )
     cfg = fdl.Config(runner.Experiment, student=student)
-    files.write_atomic(path / "config.json", saved.to_json(cfg))
+    atomic_files.write_atomic(path / "config.json", to_json.to_json(cfg))
     return path
 
 

@@ -9,10 +9,11 @@ import pytest
 
 import losses
 from losses import LossTerm
-from runner import flops, runtime
+from runner import runtime
 from runner.dry_run import layout
 from runner.errors import UserError
-from runner.graph import saved
+from runner.graph import to_json
+from runner.head import flops
 from runner.teachers import EmaTeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
 from runner.teachers.model import LoadedModel
 from tests.heads import in_blocks, in_tiles, largest_array
@@ -355,4 +356,4 @@ def test_every_teacher_can_be_saved_in_a_graph(corpus):
         fdl.Config(EmaTeacher),
         fdl.Config(EnsembleTeacher, teachers=[fdl.Config(EmaTeacher)]),
     ]:
-        assert saved.from_json(saved.to_json(node), "x") == node
+        assert to_json.from_json(to_json.to_json(node), "x") == node

@@ -1,0 +1,1 @@
+"""The loss interface, loss terms and vocabulary sums."""

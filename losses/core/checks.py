@@ -1,0 +1,25 @@
+"""What a loss that shows another one changed outputs asks of it."""
+
+from losses.core.base import Loss
+from losses.core.term_values import wants_means
+
+
+def check_inner(outer: Loss, loss: Loss) -> None:
+    """Refuse a loss that cannot be inside `outer`.
+
+    Raises:
+      ValueError: it is no loss, reads no logits, or wants means over the batch.
+    """
+    name = type(outer).__name__
+    if not isinstance(loss, Loss):
+        raise ValueError(f"loss of {name} must be a loss that is made, got {loss!r}")
+    kind = type(loss)
+    if "logits" not in loss.needs:
+        raise ValueError(
+            f"loss of {name} must read logits, and {kind.__name__} does not"
+        )
+    if wants_means(loss):
+        raise ValueError(
+            f"loss of {name} must see each token by itself, and {kind.__name__} wants "
+            f"means over the batch"
+        )

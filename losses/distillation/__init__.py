@@ -1,0 +1,1 @@
+"""Losses between student and teacher logits."""

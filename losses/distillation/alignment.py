@@ -1,0 +1,177 @@
+"""Teacher and student over the same entries of the vocabulary.
+
+A divergence compares two lists of log-probabilities. With whole logits the list is the
+vocabulary; with a teacher's k best entries it is these k, and what stands for the rest
+of the vocabulary is a convention that an experiment names.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import Outputs, TeacherOutputs
+
+OverRecords = Literal[
+    "tail_bucket",
+    "renormalise_teacher",
+    "renormalise_both",
+    "truncate",
+    "residual_to_target",
+    "sampled",
+]
+"""What a divergence compares over stored entries. Whole logits need no convention.
+
+tail_bucket:         the k entries and one more, which has the rest of the mass on
+                     either side. Still a divergence (0 only if all k + 1 agree); for
+                     what obeys the data-processing inequality (every f-divergence, and
+                     Rényi's) never above the whole one, and non-decreasing in k.
+renormalise_teacher: p over the k sums to 1, q is as it is.
+renormalise_both:    both sum to 1 over the k: what is outside them is not learnt.
+truncate:            the k terms of the whole sum; may be negative.
+residual_to_target:  the teacher's remaining mass goes to the target token, which is one
+                     of the k or an entry of its own; q is as it is.
+sampled:             draws from p, see `ForwardKl`.
+
+Top-k renormalised or truncated is a biased teacher (Anshumann et al. 2025,
+arXiv:2503.16870), and so is a residual given to the target.
+"""
+
+FLOOR = -1e5
+"""Log-probabilities (whole: scores `x / T`, before they are normalised) are at least
+this, nats: an entry of -inf is impossible, but its products with probabilities and
+their gradients are finite. Below it, no gradient."""
+
+REST_FLOOR = 1e-5
+"""The mass of a rest is at least this, and has no gradient below: with logits of 30, a
+few float32 steps in the log-normaliser move `1 - Σ_k q_k` by 5e-6. With k = V both
+rests are this, and compare as equal."""
+
+
+class Entries(NamedTuple):
+    """The log-probabilities to compare, nats, finite (see `FLOOR`).
+
+    log_p: the teacher's, `[*b n]`.
+    log_q: the student's, `[*b n]`.
+    rest:  whether the last entry stands for all that is not among the others.
+    """
+
+    log_p: jax.Array
+    log_q: jax.Array
+    rest: bool = False
+
+
+def align(
+    outputs: Outputs, *, temperature: float, over_records: OverRecords
+) -> Entries:
+    """`log softmax(t / T)` and `log softmax(s / T)` over the same entries.
+
+    Where both logits are whole but differ in width (a padded vocabulary), only the
+    first `min(V_student, V_teacher)` ids are compared, and both are renormalised there.
+    Over k entries the student costs its log-normaliser and a gather of k logits; an id
+    beyond its vocabulary gives NaN.
+
+    Raises:
+      ValueError: there is no teacher, the convention is not for what it gives, or its
+        log-normaliser was not stored for this temperature.
+    """
+    teacher = teacher_of(outputs)
+    if teacher.logits is None:
+        raise ValueError(f"the teacher gives draws; {over_records!r} wants its logits")
+    if teacher.indices is None:
+        return _whole(outputs, teacher.logits, temperature)
+    logits = teacher.logits.astype(jnp.float32) / temperature
+    log_p = floored(logits - teacher.log_normalizer(temperature)[..., None])
+    log_q = student_log_probabilities(outputs, teacher.indices, temperature)
+    match over_records:
+        case "tail_bucket":
+            return Entries(_with_rest(log_p), _with_rest(log_q), rest=True)
+        case "renormalise_teacher":
+            return Entries(_renormalised(log_p), log_q)
+        case "renormalise_both":
+            return Entries(_renormalised(log_p), _renormalised(log_q))
+        case "truncate":
+            return Entries(log_p, log_q)
+        case "residual_to_target":
+            targets = outputs.batch["targets"][..., None]
+            # What is masked may have any target; out of range it would read NaN.
+            known = jnp.clip(targets, 0, outputs.num_outputs - 1)
+            log_q_target = student_log_probabilities(outputs, known, temperature)
+            return _residual_to_target(
+                log_p, log_q, log_q_target, chosen=teacher.indices == targets
+            )
+        case "sampled":
+            raise ValueError(
+                "the teacher gives its best entries; 'sampled' wants draws"
+            )
+
+
+def teacher_of(outputs: Outputs) -> TeacherOutputs:
+    """`outputs.teacher`.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if outputs.teacher is None:
+        raise ValueError("this loss compares with a teacher, and there is none")
+    return outputs.teacher
+
+
+def student_log_probabilities(
+    outputs: Outputs, indices: jax.Array, temperature: float
+) -> jax.Array:
+    """`log q_i` at `indices` `[*b k]`, nats, `[*b k]`, without `[*b v]` in between."""
+    chosen = outputs.logits_at(indices)
+    log_normalizer = outputs.log_normalizer(temperature)
+    return floored(chosen / temperature - log_normalizer[..., None])
+
+
+def _whole(outputs: Outputs, teacher_logits: jax.Array, temperature: float) -> Entries:
+    width = min(outputs.logits.shape[-1], teacher_logits.shape[-1])
+    t = teacher_logits[..., :width].astype(jnp.float32) / temperature
+    s = outputs.logits[..., :width] / temperature
+    if width == outputs.logits.shape[-1]:
+        log_z = outputs.log_normalizer(temperature)
+    else:
+        log_z = jax.nn.logsumexp(s, axis=-1)
+    log_p = floored(t) - jax.nn.logsumexp(t, axis=-1, keepdims=True)
+    return Entries(log_p, floored(s) - log_z[..., None])
+
+
+def floored(log_probabilities: jax.Array) -> jax.Array:
+    """These, or scores, at least `FLOOR`."""
+    return jnp.maximum(log_probabilities, FLOOR)
+
+
+def _renormalised(logits: jax.Array) -> jax.Array:
+    return logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+
+def _rest(log_probabilities: jax.Array) -> jax.Array:
+    """`1 - Σ_k exp l_k`, at least `REST_FLOOR`, `[*b 1]`."""
+    mass = jnp.sum(jnp.exp(log_probabilities), axis=-1, keepdims=True)
+    return jnp.maximum(1.0 - mass, REST_FLOOR)
+
+
+def _with_rest(log_probabilities: jax.Array) -> jax.Array:
+    log_rest = jnp.log(_rest(log_probabilities))
+    return jnp.concatenate([log_probabilities, log_rest], axis=-1)
+
+
+def _residual_to_target(
+    log_p: jax.Array, log_q: jax.Array, log_q_target: jax.Array, *, chosen: jax.Array
+) -> Entries:
+    """`chosen` `[*b k]`: which of the k is the target.
+
+    There is always one entry more; where the target is among the k it is impossible on
+    both sides, and so compares as equal.
+    """
+    rest = _rest(log_p)
+    log_rest = jnp.log(rest)
+    added = jnp.where(chosen & (rest > REST_FLOOR), log_rest, FLOOR)
+    merged = jnp.where(chosen, jnp.logaddexp(log_p, added), log_p)
+    among = jnp.any(chosen, axis=-1, keepdims=True)
+    return Entries(
+        jnp.concatenate([merged, jnp.where(among, FLOOR, log_rest)], axis=-1),
+        jnp.concatenate([log_q, jnp.where(among, FLOOR, log_q_target)], axis=-1),
+    )

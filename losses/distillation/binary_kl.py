@@ -1,0 +1,44 @@
+"""Distillation of every logit as a yes or no of its own."""
+
+import dataclasses
+import math
+
+import jax
+
+from losses.distillation.logit_distance import LogitDistance
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BinaryKl(LogitDistance):
+    """`Σ_v KL(Bern σ(t_v / T) ‖ Bern σ(s_v / T))`, nats.
+
+    Computed as `σ(t)(t - s) + softplus(s) - softplus(t)`, finite for any logits; the
+    gradient in `s_v / T` is `σ(s_v / T) - σ(t_v / T)`. Unlike under a softmax, the
+    level of the logits is learnt. Both forms here grow with V: a weight that fits 100
+    entries does not fit 1,000.
+
+    Source: DHKD (arXiv:2411.08937), T = 2 with `scale_by_temperature_squared`, there on
+    a head of its own, see `OwnHead`.
+    """
+
+    def between(self, s: jax.Array, t: jax.Array) -> jax.Array:
+        gap = jax.nn.softplus(s) - jax.nn.softplus(t)
+        return jax.nn.sigmoid(t) * (t - s) + gap
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BinaryKlNorm(LogitDistance):
+    """`Σ_v KL(Bern 1/2 ‖ Bern σ((s_v - t_v) / T)) = Σ_v log cosh((s_v - t_v) / 2T)`.
+
+    Nats. The gradient in a logit is `tanh((s_v - t_v) / 2T) / 2T`: at most `1/2T`
+    (times T² if `scale_by_temperature_squared`), however far the two are apart. With
+    that scale it tends to `1/8 Σ_v (s_v - t_v)²` as T grows.
+
+    Source: DHKD (arXiv:2411.08937), the form its training script uses, T = 2 with
+    `scale_by_temperature_squared`; there of probabilities clamped to 1e-8, which
+    float32 rounds to none, so that log 0 is met at gaps beyond 33.
+    """
+
+    def between(self, s: jax.Array, t: jax.Array) -> jax.Array:
+        gap = s - t
+        return jax.nn.softplus(gap) - 0.5 * gap - math.log(2.0)

@@ -1,0 +1,218 @@
+"""Kullback-Leibler divergences between teacher and student, and their mixtures.
+
+`p` is the teacher's distribution, `q` the student's, both at the loss's temperature;
+`KL(a‖b) = Σ_v a_v log(a_v / b_v)`.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import Outputs, PerToken
+from losses.core.vocab_sums import Distribution, Reduced, Tile
+from losses.distillation.alignment import (
+    Entries,
+    floored,
+    student_log_probabilities,
+    teacher_of,
+)
+from losses.distillation.divergence import OVER_ENTRIES, Divergence
+
+
+def kl(log_a: jax.Array, log_b: jax.Array) -> PerToken:
+    """`Σ_i a_i (log a_i - log b_i)`, nats, `[*b]`, of finite log-probabilities."""
+    return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
+
+
+def kl_of_sums(outputs: Reduced, a: Distribution, b: Distribution) -> PerToken:
+    """`E_a[x_a - x_b] - log Z_a + log Z_b`, nats, `[*b]`; x are scores."""
+
+    def gap(tile: Tile) -> jax.Array:
+        return floored(a.scores(tile)) - floored(b.scores(tile))
+
+    log_ratio = outputs.normalizer_of(b) - outputs.normalizer_of(a)
+    return outputs.expected(a, gap) + log_ratio
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForwardKl(Divergence):
+    """`KL(p‖q)`, nats: the student covers all that the teacher finds likely.
+
+    The teacher's entropy is in it, so it is 0 at p = q; the gradient in `s / T` is
+    `q - p`, that of the cross-entropy with soft targets.
+
+    With `over_records="sampled"`, from n ids drawn from p and the stored `H(p)`, both
+    at T: `-1/n Σ_i log q_{x_i} - H(p)`. Its expectation is the whole divergence and
+    that of its gradient `q - p`; one value may be negative.
+
+    Source: Hinton et al. 2015 (arXiv:1503.02531), section 2. Draws: Anshumann et al.
+    2025 (arXiv:2503.16870).
+    """
+
+    conventions = (*OVER_ENTRIES, "sampled")
+
+    def between(self, entries: Entries) -> PerToken:
+        return kl(entries.log_p, entries.log_q)
+
+    def between_sums(
+        self, outputs: Reduced, p: Distribution, q: Distribution
+    ) -> PerToken:
+        return kl_of_sums(outputs, p, q)
+
+    def over_draws(self, outputs: Outputs) -> PerToken:
+        teacher = teacher_of(outputs)
+        if teacher.indices is None or self.temperature not in teacher.entropies:
+            known = ", ".join(map(str, sorted(teacher.entropies))) or "none"
+            raise ValueError(
+                f"the teacher gives no draws with their entropy at temperature "
+                f"{self.temperature}; stored: {known}"
+            )
+        log_q = student_log_probabilities(outputs, teacher.indices, self.temperature)
+        return -jnp.mean(log_q, axis=-1) - teacher.entropies[self.temperature]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReverseKl(Divergence):
+    """`KL(q‖p)`, nats: the student avoids all that the teacher finds unlikely.
+
+    Exact over the vocabulary at each token, given the prefix; not the sequence-level
+    objective of the source, which samples whole answers.
+
+    Source: Gu et al. 2023, MiniLLM (arXiv:2306.08543), section 2.
+    """
+
+    def between(self, entries: Entries) -> PerToken:
+        return kl(entries.log_q, entries.log_p)
+
+    def between_sums(
+        self, outputs: Reduced, p: Distribution, q: Distribution
+    ) -> PerToken:
+        return kl_of_sums(outputs, q, p)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SymmetricKl(Divergence):
+    """`(1 - w) KL(p‖q) + w KL(q‖p)`, nats, `w` being `reverse_weight`.
+
+    At the default 1/2 it is half of Jeffreys' `KL(p‖q) + KL(q‖p)`.
+
+    Source: Ko et al. 2024, DistiLLM (arXiv:2402.03898), whose code has w = 0.9.
+
+    Raises:
+      ValueError: reverse_weight is outside [0, 1].
+    """
+
+    reverse_weight: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0.0 <= self.reverse_weight <= 1.0:
+            raise ValueError(
+                f"reverse_weight must be in [0, 1], got {self.reverse_weight}"
+            )
+
+    def between(self, entries: Entries) -> PerToken:
+        log_p, log_q, _ = entries
+        return self._mixed(kl(log_p, log_q), kl(log_q, log_p))
+
+    def between_sums(
+        self, outputs: Reduced, p: Distribution, q: Distribution
+    ) -> PerToken:
+        return self._mixed(kl_of_sums(outputs, p, q), kl_of_sums(outputs, q, p))
+
+    def _mixed(self, forward: PerToken, reverse: PerToken) -> PerToken:
+        return (1.0 - self.reverse_weight) * forward + self.reverse_weight * reverse
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JensenShannon(Divergence):
+    """`β KL(p‖m) + (1 - β) KL(q‖m)` with `m = β p + (1 - β) q`, nats.
+
+    β is the teacher's share, as in the source. At most `-β log β - (1-β) log(1-β)`,
+    `log 2` at 1/2. It tends to 0 as β tends to 0 or 1; divided by β it tends to
+    `KL(p‖q)` at 0, divided by `1 - β` to `KL(q‖p)` at 1. TRL's `generalized_jsd_loss`
+    jumps there: at exactly 0 it is the whole forward KL, at exactly 1 the reverse. So 0
+    and 1 are refused: `ForwardKl` and `ReverseKl` say which is meant.
+
+    Source: Agarwal et al. 2023, GKD (arXiv:2306.13649), section 2.
+
+    Raises:
+      ValueError: beta is outside (0, 1).
+    """
+
+    beta: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0.0 < self.beta < 1.0:
+            raise ValueError(
+                f"beta must be in (0, 1), got {self.beta}: at 0 and 1 this divergence "
+                f"is 0; for what it is proportional to near them, take ForwardKl (0) "
+                f"or ReverseKl (1)"
+            )
+
+    def between(self, entries: Entries) -> PerToken:
+        log_p, log_q, _ = entries
+        log_m = _log_mixture(log_p, log_q, share=self.beta)
+        return self.beta * kl(log_p, log_m) + (1.0 - self.beta) * kl(log_q, log_m)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SkewForwardKl(Divergence):
+    """`KL(p ‖ α p + (1 - α) q)`, nats, `α` being `skew`; 0 is the forward KL.
+
+    At most `-log α`, and so are its gradients bounded.
+
+    Source: Ko et al. 2024, DistiLLM (arXiv:2402.03898), section 3, α = 0.1; its code
+    leaves the teacher's entropy out, which shifts the value alone.
+
+    Raises:
+      ValueError: skew is outside [0, 1).
+    """
+
+    skew: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_skew(self.skew)
+
+    def between(self, entries: Entries) -> PerToken:
+        log_p, log_q, _ = entries
+        return kl(log_p, _log_mixture(log_p, log_q, share=self.skew))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SkewReverseKl(Divergence):
+    """`KL(q ‖ (1 - α) p + α q)`, nats, `α` being `skew`; 0 is the reverse KL.
+
+    At most `-log α`: what the teacher finds impossible costs a bounded amount.
+
+    Source: Ko et al. 2024, DistiLLM (arXiv:2402.03898), section 3, α = 0.1.
+
+    Raises:
+      ValueError: skew is outside [0, 1).
+    """
+
+    skew: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_skew(self.skew)
+
+    def between(self, entries: Entries) -> PerToken:
+        log_p, log_q, _ = entries
+        return kl(log_q, _log_mixture(log_q, log_p, share=self.skew))
+
+
+def _check_skew(skew: float) -> None:
+    if not 0.0 <= skew < 1.0:
+        raise ValueError(f"skew must be in [0, 1), got {skew}")
+
+
+def _log_mixture(log_a: jax.Array, log_b: jax.Array, *, share: float) -> jax.Array:
+    """`log(share a + (1 - share) b)`, of finite log-probabilities; share < 1."""
+    if share == 0.0:
+        return log_b
+    return jnp.logaddexp(math.log(share) + log_a, math.log1p(-share) + log_b)

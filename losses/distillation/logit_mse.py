@@ -1,0 +1,25 @@
+"""Squared distance between the logits of teacher and student."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import PerToken
+from losses.distillation.logit_distance import LogitDistance
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogitMse(LogitDistance):
+    """`1/V Σ_v ((s_v - t_v) / T)²`, times T² if `scale_by_temperature_squared`.
+
+    Entries that are -inf on either side are left out of V too.
+
+    Source: Ba and Caruana 2013 (arXiv:1312.6184), there half the sum over v.
+    """
+
+    def between(self, s: jax.Array, t: jax.Array) -> jax.Array:
+        return jnp.square(s - t)
+
+    def reduced(self, total: jax.Array, count: jax.Array) -> PerToken:
+        return total / jnp.maximum(count, 1.0)

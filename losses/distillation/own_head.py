@@ -1,0 +1,137 @@
+"""A loss on logits of a second head, over the trunk that the student's head reads."""
+
+import dataclasses
+import typing
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from losses.core.base import Loss, Misfit, Outputs, PerToken, Stored
+from losses.core.checks import check_inner
+from losses.core.vocab_sums import NeedsRows, Reduced
+
+_INITIAL = jax.nn.initializers.lecun_normal()
+
+
+class OwnHead(Loss, nnx.Module):
+    """`loss` of the logits `W h + b`, `h` being what the student's own head reads.
+
+    One trunk, two heads: the cross-entropy on the student's, distillation on this one,
+    where each would spoil the other on a single head. Neither head has a gradient from
+    the other's terms; the trunk has both. The head is trained and checkpointed with the
+    student, and left out of what is exported and evaluated.
+
+        LossTerm(
+            name="kd",
+            loss=functools.partial(
+                losses.OwnHead,
+                loss=losses.BinaryKlNorm(
+                    temperature=2.0, scale_by_temperature_squared=True
+                ),
+                dim=256,
+                num_outputs=4096,
+            ),
+        )
+
+    A block of tokens holds whole rows of these logits too. So every term runs by rows
+    beside it.
+
+    Args:
+      loss: reads `logits` as of any other term; no means over the batch.
+      dim: the width of h.
+      num_outputs: V.
+      hidden_dim: of one layer before the last, `W relu(U h + a) + b`; None for none.
+      dtype: that products are multiplied in; they are accumulated in float32.
+
+    Source: DHKD (arXiv:2411.08937). Its "nonlinear" head has 200 hidden units, dropout
+    of 0.1 and a batch norm; here neither of the two. Its alignment of the gradients of
+    both terms is no loss, and is not offered.
+
+    Raises:
+      ValueError: a size is not positive, or `loss` reads no logits or wants means.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: Loss,
+        dim: int,
+        num_outputs: int,
+        hidden_dim: int | None = None,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        check_inner(self, loss)
+        sizes = {"dim": dim, "num_outputs": num_outputs, "hidden_dim": hidden_dim}
+        for name, size in sizes.items():
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be positive, got {size}")
+        self.loss, self.dim, self.dtype = loss, dim, dtype
+        self.first = (
+            None
+            if hidden_dim is None
+            else _Affine(dim, hidden_dim, axes=("embed", None), rngs=rngs)
+        )
+        self.last = _Affine(
+            hidden_dim or dim,
+            num_outputs,
+            axes=("embed" if hidden_dim is None else None, "vocab"),
+            rngs=rngs,
+        )
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
+        return self.loss.needs - {"logits"} | {"trunk"}
+
+    @property
+    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return self.loss.scope
+
+    def check_records(self, stored: Stored) -> None:
+        self.loss.check_records(stored)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Of this head, `[*b d]` to `[*b v]`, float32.
+
+        Raises:
+          Misfit: d is not `dim`.
+        """
+        if hidden.shape[-1] != self.dim:
+            raise Misfit(
+                f"OwnHead(dim={self.dim}) reads hidden states of width "
+                f"{hidden.shape[-1]}"
+            )
+        if self.first is not None:
+            hidden = jax.nn.relu(self.first(hidden, self.dtype))
+        return self.last(hidden, self.dtype)
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        own = self.logits(outputs.intermediates["trunk"])
+        seen = dataclasses.replace(outputs, logits=own, _log_normalizers={})
+        return self.loss(seen)
+
+    def over_tiles(self, outputs: Reduced) -> typing.NoReturn:
+        del outputs
+        raise NeedsRows
+
+
+class _Affine(nnx.Module):
+    """`W h + b`."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, axes: tuple[str | None, ...], rngs: nnx.Rngs
+    ):
+        kernel = _INITIAL(rngs.params(), (inputs, outputs), jnp.float32)
+        self.kernel = nnx.Param(kernel, axes=axes)
+        self.bias = nnx.Param(jnp.zeros(outputs), axes=axes[1:])
+
+    def __call__(self, hidden: jax.Array, dtype: str) -> jax.Array:
+        product = jnp.einsum(
+            "...d,dv->...v",
+            hidden.astype(dtype),
+            self.kernel[...].astype(dtype),
+            preferred_element_type=jnp.float32,
+        )
+        bias = self.bias[...]
+        return product + bias.reshape((1,) * (product.ndim - 1) + bias.shape)

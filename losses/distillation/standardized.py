@@ -1,0 +1,104 @@
+"""Logits of both sides with mean 0 and variance 1 over the vocabulary, for any loss."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import Loss, Outputs, PerToken, Stored
+from losses.core.checks import check_inner
+from losses.distillation.alignment import teacher_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Standardised(Loss):
+    """`loss` of `(x - mean_v x) / sqrt(var_v x + ε)` for the logits x of either side.
+
+    So it sees their shape alone: `a x + c` gives the same value for any `a > 0`, and
+    the gradient is orthogonal to the student's logits and to a constant (but for ε).
+    The temperature is that of `loss`; the scale of the student's logits is left to
+    other terms.
+
+    ddof: what V is less by in the variance. 0, the population's, as the paper has it;
+        1, Bessel's, as its code has it: at a temperature T that is the paper at
+        `T sqrt(V / (V - 1))`, but for a factor of T².
+    epsilon: under the root, so that equal logits have a finite gradient (a head that
+        starts from zeros has them); the code adds 1e-7 to the root instead.
+
+    Entries of -inf stay, and are left out of mean and variance; where the widths
+    differ, both are cut to `min(V_student, V_teacher)`. Wants whole rows: of records
+    it reads whole ones alone.
+
+    Source: Sun et al. 2024 (arXiv:2403.01427), with `ForwardKl(temperature=2.0,
+    scale_by_temperature_squared=True)`; weights 9, and 0.1 on the cross-entropy.
+
+    Raises:
+      ValueError: ddof is neither 0 nor 1, epsilon is not positive, or `loss` reads no
+        logits or wants means over the batch.
+    """
+
+    loss: Loss
+    ddof: Literal[0, 1] = 0
+    epsilon: float = 1e-7
+
+    def __post_init__(self):
+        if self.ddof not in (0, 1):
+            raise ValueError(f"ddof must be 0 or 1, got {self.ddof}")
+        if not 0.0 < self.epsilon < math.inf:
+            raise ValueError(f"epsilon must be positive, got {self.epsilon}")
+        check_inner(self, self.loss)
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
+        return self.loss.needs
+
+    @property
+    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return self.loss.scope
+
+    def check_records(self, stored: Stored) -> None:
+        if self._reads_teacher and stored.mode != "full":
+            held = "draws" if stored.mode == "sampled" else "the best entries"
+            raise ValueError(
+                f"Standardised wants the mean and variance of the teacher's whole "
+                f"logits, and the records hold {held}"
+            )
+        self.loss.check_records(stored)
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        student, teacher = outputs.logits, outputs.teacher
+        if self._reads_teacher:
+            teacher = teacher_of(outputs)
+            if teacher.logits is None or teacher.indices is not None:
+                raise ValueError("Standardised wants the teacher's whole logits")
+            width = min(student.shape[-1], teacher.logits.shape[-1])
+            student = student[..., :width]
+            teacher = dataclasses.replace(
+                teacher, logits=self._shape(teacher.logits[..., :width])
+            )
+        seen = dataclasses.replace(
+            outputs,
+            logits=self._shape(student),
+            teacher=teacher,
+            _log_normalizers={},
+        )
+        return self.loss(seen)
+
+    @property
+    def _reads_teacher(self) -> bool:
+        return "teacher/logits" in self.loss.needs
+
+    def _shape(self, x: jax.Array) -> jax.Array:
+        """`(x - mean) / sqrt(var + ε)`, over what is finite."""
+        possible = x > -jnp.inf
+        finite = jnp.where(possible, x.astype(jnp.float32), 0.0)
+        count = jnp.sum(possible, axis=-1, keepdims=True, dtype=jnp.float32)
+        mean = jnp.sum(finite, axis=-1, keepdims=True) / jnp.maximum(count, 1.0)
+        centred = jnp.where(possible, finite - mean, 0.0)
+        squares = jnp.sum(jnp.square(centred), axis=-1, keepdims=True)
+        variance = squares / jnp.maximum(count - self.ddof, 1.0)
+        return jnp.where(
+            possible, centred / jnp.sqrt(variance + self.epsilon), -jnp.inf
+        )

@@ -1,0 +1,1 @@
+"""Losses between hidden states and attention maps."""

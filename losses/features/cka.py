@@ -1,0 +1,119 @@
+"""Similarity of representations whatever their widths and rotations."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import Outputs, PerToken
+from losses.core.of_means import Means, OfMeans
+from losses.features.layer_pairs import OverLayers
+from losses.moe.routers import intermediate
+
+SMALLEST = 1e-24
+"""Squared norm of a covariance below which nothing varies: the similarity is 0."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cka(OfMeans, OverLayers):
+    """`1/L Σ_i (1 - CKA(S_i, T_f(i)))`, 0 to 1, of the tokens of the global batch.
+
+        CKA(X, Y) = |C_xy|² / (|C_xx| |C_yy|)
+
+    with `C_xy [d d']` the covariance over all counted tokens and Frobenius norms: the
+    linear, centred kernel alignment. Orthogonal maps, offsets and one scale on either
+    side leave it as it is; the widths may differ, and nothing is learnt beside the
+    student. Since covariances are functions of means, it is exact under accumulation
+    and any mesh (`losses.OfMeans`). It costs about six matmuls of `d` by `d'` a token.
+
+    It is biased upwards when tokens are few beside the width: of independent features
+    it is about `(d d')^½ / N` and more, near 1 where N is below d (Nguyen et al. 2020,
+    arXiv:2010.15327, section 3). Let the global batch have many times d tokens.
+
+    of: what is compared, `[*b d]`: `"hidden"`, or another intermediate by layer.
+
+    Source: Kornblith et al. 2019 (arXiv:1905.00414), eq. 4 and section 3; in
+    distillation Saha et al. 2022 (arXiv:2206.13530).
+    """
+
+    of: str = "hidden"
+
+    @property
+    def path(self) -> str:
+        return self.of
+
+    def statistic_sums(self, outputs: Outputs, tokens: jax.Array) -> Means:
+        weights = tokens.reshape(-1, 1)
+        flat = {path: _flat(intermediate(outputs, path)) for path in self.needs}
+        weighted = {path: x * weights for path, x in flat.items()}
+        sums = {_mean(path): jnp.sum(x, axis=0) for path, x in weighted.items()}
+        products = {
+            *((path, path) for path in self.needs),
+            *self.paths,
+        }
+        for x, y in sorted(products):
+            sums[_product(x, y)] = _contracted("nd,ne->de", weighted[x], flat[y])
+        return sums
+
+    def of_means(self, means: Means) -> jax.Array:
+        found = [
+            _alignment(
+                _covariance(means, x, y),
+                _covariance(means, x, x),
+                _covariance(means, y, y),
+            )
+            for x, y in self.paths
+        ]
+        return 1.0 - jnp.mean(jnp.stack(found))
+
+    def deviation(self, outputs: Outputs, slopes: Means) -> PerToken:
+        """`(x - μ_x)ᵀ G_xy (y - μ_y) + (x - μ_x)ᵀ G_xx (x - μ_x)`, less their means.
+
+        G is the slope in a covariance; what comes through the means is in it. The
+        teacher's own covariance is left out: its mean is zero and it has no gradient.
+        """
+        means = outputs.statistics
+        centred = {path: _centred(outputs, path) for path in self.needs}
+        products = {(x, x) for x, _ in self.paths} | set(self.paths)
+        total = jnp.zeros(outputs.batch["targets"].shape, jnp.float32)
+        for x, y in sorted(products):
+            slope = slopes[_product(x, y)]
+            value = jnp.sum(centred[x] * (centred[y] @ slope.T), axis=-1)
+            total = total + value - jnp.sum(slope * _covariance(means, x, y))
+        return total
+
+
+def _alignment(xy: jax.Array, xx: jax.Array, yy: jax.Array) -> jax.Array:
+    x, y = (jnp.sum(jnp.square(covariance)) for covariance in (xx, yy))
+    varies = (x > SMALLEST) & (y > SMALLEST)
+    x, y = (jnp.where(varies, square, 1.0) for square in (x, y))
+    found = jnp.sum(jnp.square(xy)) * jax.lax.rsqrt(x) * jax.lax.rsqrt(y)
+    return jnp.where(varies, found, 0.0)
+
+
+def _covariance(means: Mapping[str, jax.Array], x: str, y: str) -> jax.Array:
+    outer = jnp.outer(means[_mean(x)], means[_mean(y)])
+    return means[_product(x, y)] - outer
+
+
+def _contracted(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """In full float32: a covariance is what two large numbers differ by."""
+    return jnp.einsum(equation, x, y, precision=jax.lax.Precision.HIGHEST)
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32).reshape(-1, x.shape[-1])
+
+
+def _centred(outputs: Outputs, path: str) -> jax.Array:
+    x = intermediate(outputs, path).astype(jnp.float32)
+    return x - jnp.broadcast_to(outputs.statistics[_mean(path)], x.shape)
+
+
+def _mean(path: str) -> str:
+    return f"mean of {path}"
+
+
+def _product(x: str, y: str) -> str:
+    return f"{x} by {y}"

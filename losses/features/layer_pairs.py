@@ -1,0 +1,122 @@
+"""Which layer of the student learns from which of the teacher."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import Loss, Misfit, Outputs, PerToken
+from losses.moe.routers import intermediate
+
+Pairs = Sequence[tuple[int, int]]
+
+
+def uniform_map(
+    *, student_layers: int, teacher_layers: int
+) -> tuple[tuple[int, int], ...]:
+    """`(i, ⌊(i + 1) teacher / student⌋ - 1)` for all i: the last learns from the last.
+
+    Source: Jiao et al. 2019, TinyBERT (arXiv:1909.10351), section 4.1, there
+    `g(m) = 3m`, counted from 1.
+
+    Raises:
+      ValueError: the student has more layers, or none.
+    """
+    if not 1 <= student_layers <= teacher_layers:
+        raise ValueError(
+            "student_layers must be from 1 to teacher_layers "
+            f"({teacher_layers}), got {student_layers}"
+        )
+    last = [(i + 1) * teacher_layers // student_layers for i in range(student_layers)]
+    return tuple((i, end - 1) for i, end in enumerate(last))
+
+
+def check_pairs(layers: Pairs) -> None:
+    """Refuses what is no map of layers.
+
+    Raises:
+      ValueError: layers are no pairs of numbers, or one of the student's comes twice.
+    """
+    whole = [
+        len(pair) == 2 and all(type(x) is int and x >= 0 for x in pair)
+        for pair in layers
+    ]
+    if not whole or not all(whole):
+        raise ValueError(
+            "layers must be pairs (student's layer, teacher's layer) from 0, such as "
+            f"((0, 1), (1, 3)), got {layers!r}"
+        )
+    ours = [i for i, _ in layers]
+    if len(set(ours)) < len(ours):
+        raise ValueError(f"layers names a student's layer twice, got {layers!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OverLayers(Loss):
+    """A loss between an intermediate of the student's layer i and the teacher's f(i).
+
+    layers: the pairs `(i, f(i))`, counted from 0; see `uniform_map`.
+
+    Raises:
+      ValueError: layers are no pairs, or one of the student's comes twice.
+    """
+
+    layers: Pairs
+
+    def __post_init__(self):
+        check_pairs(self.layers)
+        # A list, as a command line gives one, has no hash.
+        pairs = tuple((i, j) for i, j in self.layers)
+        object.__setattr__(self, "layers", pairs)
+
+    @property
+    def path(self) -> str:
+        """Of the intermediate, without its layer."""
+        raise NotImplementedError(f"{type(self).__name__} does not define path")
+
+    @property
+    def paths(self) -> list[tuple[str, str]]:
+        """Of the student's intermediate and the teacher's, for every pair."""
+        return [
+            (f"{self.path}/{i}", f"teacher/{self.path}/{j}") for i, j in self.layers
+        ]
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
+        return frozenset(path for pair in self.paths for path in pair)
+
+    def pairs(self, outputs: Outputs) -> Iterator[tuple[jax.Array, jax.Array]]:
+        """Student's and teacher's, float32 `[*b ...]`, for every pair of layers."""
+        for ours, theirs in self.paths:
+            student, teacher = (
+                intermediate(outputs, ours),
+                intermediate(outputs, theirs),
+            )
+            yield student.astype(jnp.float32), teacher.astype(jnp.float32)
+
+    def check_alike(
+        self, student: jax.Array, teacher: jax.Array, axis: int, what: str, remedy: str
+    ) -> None:
+        """Misfit where the two differ in length along an axis."""
+        ours, theirs = student.shape[axis], teacher.shape[axis]
+        if ours != theirs:
+            raise Misfit(
+                f"{type(self).__name__}: the student has {ours} {what} and the teacher "
+                f"{theirs}; {remedy}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeanOverLayers(OverLayers):
+    """`1/L Σ_i D(student i, teacher f(i))`; a concrete loss defines `between`."""
+
+    def between(
+        self, student: jax.Array, teacher: jax.Array, outputs: Outputs
+    ) -> PerToken:
+        """`D`, `[*b]`, of one pair."""
+        raise NotImplementedError(f"{type(self).__name__} does not define between")
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        found = [self.between(s, t, outputs) for s, t in self.pairs(outputs)]
+        return jnp.mean(jnp.stack(found), axis=0)

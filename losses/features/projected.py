@@ -1,0 +1,103 @@
+"""A projection between widths, learnt beside the student and owned by the loss."""
+
+import dataclasses
+import inspect
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from losses.core.base import Loss, Misfit, Outputs, PerToken, Stored
+from losses.core.of_means import OfMeans
+
+INIT = jax.nn.initializers.lecun_normal()
+
+
+class Projected(Loss, nnx.Module):
+    """`loss`, of `W_i s_i` in place of every intermediate `s_i` that it needs.
+
+    A matrix `[student_dim teacher_dim]` a layer, without an offset, that starts by
+    keeping the size of what it maps. It is trained and checkpointed with the student
+    and is no part of it: what is exported has none.
+
+        functools.partial(
+            losses.Projected,
+            loss=losses.FeatureMse(layers=((0, 0), (1, 3))),
+            student_dim=192,
+            teacher_dim=256,
+        )
+
+    Source: Romero et al. 2014, FitNets (arXiv:1412.6550), section 2.2, the regressor;
+    Jiao et al. 2019, TinyBERT (arXiv:1909.10351), eq. 8, there one for all layers.
+
+    Raises:
+      ValueError: a width is below 1, or the loss compares any widths as it is.
+    """
+
+    def __init__(
+        self, *, loss: Loss, student_dim: int, teacher_dim: int, rngs: nnx.Rngs
+    ):
+        for name, value in (
+            ("student_dim", student_dim),
+            ("teacher_dim", teacher_dim),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if isinstance(loss, OfMeans):
+            raise ValueError(
+                f"{type(loss).__name__} compares any widths, and wants no projection"
+            )
+        self.loss = loss
+        shape = (student_dim, teacher_dim)
+        self.projections = nnx.Dict(
+            {_name(path): nnx.Param(INIT(rngs.params(), shape)) for path in self._own}
+        )
+
+    @property
+    def _own(self) -> list[str]:
+        """Paths of what is projected."""
+        return sorted(
+            path
+            for path in self.loss.needs
+            if not path.startswith("teacher/") and path != "logits"
+        )
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
+        return self.loss.needs
+
+    @property
+    def scope(self) -> Literal["token", "sequence", "batch"]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
+        return self.loss.scope
+
+    def check_records(self, stored: Stored) -> None:
+        self.loss.check_records(stored)
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        projected = {path: self._project(outputs, path) for path in self._own}
+        seen = dataclasses.replace(
+            outputs, intermediates={**outputs.intermediates, **projected}
+        )
+        return seen.values(self.loss)
+
+    def _project(self, outputs: Outputs, path: str) -> jax.Array:
+        x, matrix = outputs.intermediates[path], self.projections[_name(path)][...]
+        if x.shape[-1] != matrix.shape[0]:
+            raise Misfit(
+                f"Projected: the student's {path} is {x.shape[-1]} wide, and "
+                f"student_dim says {matrix.shape[0]}"
+            )
+        return x.astype(jnp.float32) @ matrix
+
+
+# The metaclass of `nnx.Module` hides what a graph reads of `__init__`.
+Projected.__signature__ = inspect.signature(
+    Projected.__init__
+).replace(  # pyright: ignore[reportAttributeAccessIssue] - read by `inspect`
+    parameters=list(inspect.signature(Projected.__init__).parameters.values())[1:]
+)
+
+
+def _name(path: str) -> str:
+    return path.replace("/", "_")

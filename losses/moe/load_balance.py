@@ -1,0 +1,133 @@
+"""Load balance over the experts of a mixture."""
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import Loss, Outputs, PerToken
+from losses.moe import routers
+
+Layers = Literal["mean", "sum", "pooled"]
+Scale = Literal["experts_over_k", "experts"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RouterBalance(Loss):
+    """What the balances share: `scale · Σ_e f_{l,e} p_{l,e}`, over the layers l.
+
+    A concrete balance says over which tokens the share `f_{l,e}` is taken.
+
+    source: the router, by the path of its `_logits` and `_assignments`: `"router"` is
+        the student's, `"teacher/router"` the teacher's, a constant to log at weight 0.
+        Where the model offers no such path, a dense student say, the run is refused.
+    layers: `"mean"` or `"sum"` of the layers, or `"pooled"`: `f` and `p` are averaged
+        over the layers before their product, so that one layer may make up for another.
+    scale: `"experts_over_k"`, 1 when balanced whatever k, or `"experts"`, k then.
+
+    Raises:
+      ValueError: the source is no name, or one of the others no choice.
+    """
+
+    source: str = "router"
+    layers: Layers = "mean"
+    scale: Scale = "experts_over_k"
+
+    def __post_init__(self):
+        routers.check_source(self.source)
+        routers.check_choice("layers", self.layers, get_args(Layers))
+        routers.check_choice("scale", self.scale, get_args(Scale))
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
+        return frozenset({f"{self.source}_logits", f"{self.source}_assignments"})
+
+    def probabilities(self, outputs: Outputs) -> jax.Array:
+        """`p`, the router's softmax, `[*b layer expert]`."""
+        logits = routers.intermediate(outputs, f"{self.source}_logits")
+        return jax.nn.softmax(logits, axis=-1)
+
+    def chosen(self, outputs: Outputs) -> jax.Array:
+        """1 where the token chose the expert, float32 `[*b layer expert]`."""
+        logits = routers.intermediate(outputs, f"{self.source}_logits")
+        ids = routers.intermediate(outputs, f"{self.source}_assignments")
+        hits = jax.nn.one_hot(ids, logits.shape[-1], dtype=jnp.float32)
+        return jnp.sum(hits, axis=-2)
+
+    def balanced(self, outputs: Outputs, share: jax.Array) -> PerToken:
+        """The values, with `share` `[*b layer expert]`, its gradient stopped."""
+        p, share = self.probabilities(outputs), jax.lax.stop_gradient(share)
+        if self.layers == "pooled":
+            p, share = (jnp.mean(x, axis=-2, keepdims=True) for x in (p, share))
+        by_layer = jnp.sum(share * p, axis=-1)
+        k = routers.intermediate(outputs, f"{self.source}_assignments").shape[-1]
+        scale = p.shape[-1] / (k if self.scale == "experts_over_k" else 1)
+        return routers.over_layers(
+            by_layer, "sum" if self.layers == "sum" else "mean"
+        ) * jnp.float32(scale)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadBalance(RouterBalance):
+    """`1/L Σ_l E/k Σ_e f_{l,e} p_{l,e}`: 1 when balanced, `E/k` when all go to k.
+
+    `p` `[*b layer expert]` is the router's softmax for this token, `f_{l,e}` the share
+    of all counted tokens of the *global* batch that chose expert e among their k, so
+    that `Σ_e f_{l,e} = k`. The mean over tokens is the product form of the sources;
+    because `f` carries no gradient and is known for the whole batch, it is exact under
+    accumulation, token blocks and any mesh.
+
+    Count with `mask=token_mask`: every token that is not padding passes through the
+    experts, whether or not it has a target (`target_mask` leaves out prompts, and
+    disagrees with the logged load).
+
+    Source: Qiu et al. 2025 (arXiv:2501.11873): `f` over the global batch, not over one
+    device's, lets experts specialise; weight 1e-2 to 1e-3. The options, by peer:
+
+        Switch Transformer (arXiv:2101.03961, eq. 4-6; k = 1)   layers="sum"
+        Qwen, Megatron-LM global load balance                   layers="sum"
+        Mixtral in transformers                 layers="pooled", scale="experts"
+
+    MaxText and DeepSeek balance sequences: `SequenceLoadBalance`.
+    """
+
+    def statistics(self, outputs: Outputs) -> dict[str, jax.Array]:
+        """`share` `[*b layer expert]`: 1 where the token chose the expert."""
+        return {"share": self.chosen(outputs)}
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        share = outputs.statistics["share"]
+        wide = self.probabilities(outputs).shape
+        return self.balanced(outputs, jnp.broadcast_to(share, wide))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceLoadBalance(RouterBalance):
+    """As `LoadBalance`, with `f_{l,e}` the share of the token's own sequence.
+
+    A sequence is a row of the batch, its documents together; padding is in no share.
+    Stricter: a sequence of one kind of text may not prefer the experts of that kind.
+    Sequences weigh by their counted tokens, which is the published mean over sequences
+    where all are full.
+
+    Source, by peer:
+
+        DeepSeek-V2 (arXiv:2405.04434, eq. 23-25), V3 (arXiv:2412.19437, eq. 17-20; p is
+            sigmoid scores over their sum there)         layers="sum"
+        MaxText `load_balance_loss`                      scale="experts"
+    """
+
+    scope = "sequence"
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        chosen = self.chosen(outputs)
+        axes = tuple(range(1, chosen.ndim - 2))
+        tokens = jnp.ones(chosen.shape[:-2], jnp.float32)
+        if outputs.mask is not None:
+            tokens = outputs.mask.astype(jnp.float32)
+        tokens = tokens[..., None, None]
+        hits = jnp.sum(chosen * tokens, axis=axes, keepdims=True)
+        counts = jnp.sum(tokens, axis=axes, keepdims=True)
+        share = hits / jnp.maximum(counts, 1.0)
+        return self.balanced(outputs, jnp.broadcast_to(share, chosen.shape))

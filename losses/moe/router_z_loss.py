@@ -1,0 +1,38 @@
+"""Penalty on the log-normaliser of the routers."""
+
+import dataclasses
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import Loss, Outputs, PerToken
+from losses.moe import routers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RouterZLoss(Loss):
+    """`1/L Σ_l (log Σ_e exp r_{l,e})²`, nats², over the MoE layers l.
+
+    `r` `[*b layer expert]` are router logits. Keeps them small, so that the float32
+    softmax of the router is not saturated. Count with `mask=token_mask`, as in
+    `LoadBalance`.
+
+    layers: `"mean"` of the layers, or their `"sum"` (ST-MoE, Megatron-LM).
+
+    Source: Zoph et al. 2022, ST-MoE (arXiv:2202.08906), eq. 5, weight 1e-3.
+
+    Raises:
+      ValueError: `layers` is no choice.
+    """
+
+    layers: routers.Layers = "mean"
+
+    needs = frozenset({"router_logits"})
+
+    def __post_init__(self):
+        routers.check_choice("layers", self.layers, get_args(routers.Layers))
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        log_z = jax.nn.logsumexp(outputs.intermediates["router_logits"], axis=-1)
+        return routers.over_layers(jnp.square(log_z), self.layers)

@@ -1,0 +1,1 @@
+"""Weights of terms and tokens."""

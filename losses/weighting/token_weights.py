@@ -1,0 +1,120 @@
+"""Weights of tokens by what the teacher says of them, or by where they stand."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import Outputs, PerToken, TeacherOutputs, TokenWeight
+from losses.core.vocab_sums import NeedsRows, Reduced, Tile
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherConfidence(TokenWeight):
+    """`max_v p_v ^ power`, p being the teacher's distribution at temperature 1.
+
+    Where the teacher is unsure, its distribution counts less; a negative power has it
+    count more. Over stored entries the largest is among them; draws have none.
+
+    Raises:
+      ValueError: from a call, the teacher is stored as draws.
+    """
+
+    power: float = 1.0
+    needs = frozenset({"teacher/logits"})
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        teacher = _teacher(outputs)
+        if teacher.logits is None:
+            raise ValueError("TeacherConfidence needs entries, and records hold draws")
+        top = jnp.max(teacher.logits, axis=-1) - teacher.log_normalizer()
+        return jnp.exp(self.power * top)
+
+    def over_tiles(self, outputs: Reduced) -> PerToken:
+        if outputs.teacher_width is not None:
+            raise NeedsRows
+        return self(outputs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherEntropy(TokenWeight):
+    """`exp(-H / scale)`, `H = -Σ_v p_v log p_v` in nats, p at temperature 1.
+
+    1 where the teacher is certain; a negative `scale` weights its doubt up instead.
+    Over stored entries, what is left of the mass counts as one entry, so that H is a
+    lower bound; of draws, the entropy is stored.
+
+    Raises:
+      ValueError: scale is 0.
+    """
+
+    scale: float = 1.0
+    needs = frozenset({"teacher/logits"})
+
+    def __post_init__(self):
+        if not self.scale:
+            raise ValueError("scale must not be 0")
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        return jnp.exp(-teacher_entropy(_teacher(outputs)) / self.scale)
+
+    def over_tiles(self, outputs: Reduced) -> PerToken:
+        if outputs.teacher_width is None:
+            return self(outputs)
+        teacher, _ = outputs.both(1.0)
+
+        def score(tile: Tile) -> jax.Array:
+            x = teacher.scores(tile)
+            return jnp.where(x == -jnp.inf, 0.0, x)
+
+        entropy = outputs.normalizer_of(teacher) - outputs.expected(teacher, score)
+        return jnp.exp(-entropy / self.scale)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Position(TokenWeight):
+    """`inside` at positions `first <= t < last` of a document, else `outside`.
+
+    last: None for no end.
+
+    Raises:
+      ValueError: the range holds no position.
+    """
+
+    first: int = 0
+    last: int | None = None
+    inside: float = 1.0
+    outside: float = 0.0
+
+    def __post_init__(self):
+        if self.first < 0 or (self.last is not None and self.last <= self.first):
+            raise ValueError(
+                f"first <= t < last must hold a position, got {self.first} and "
+                f"{self.last}"
+            )
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        at: Any = outputs.batch["positions"]
+        within = at >= self.first
+        if self.last is not None:
+            within &= at < self.last
+        return jnp.where(within, jnp.float32(self.inside), jnp.float32(self.outside))
+
+
+def _teacher(outputs: Outputs) -> TeacherOutputs:
+    assert outputs.teacher is not None  # "teacher/logits" is needed
+    return outputs.teacher
+
+
+def teacher_entropy(teacher: TeacherOutputs) -> jax.Array:
+    """H of `TeacherEntropy`, nats, `[*b]`."""
+    if teacher.logits is None:
+        return teacher.entropies[1.0]
+    log_p = teacher.logits - teacher.log_normalizer()[..., None]
+    p = jnp.exp(log_p)
+    entropy = -jnp.sum(p * jnp.where(log_p == -jnp.inf, 0.0, log_p), axis=-1)
+    if teacher.indices is None:
+        return entropy
+    rest = jnp.maximum(1.0 - jnp.sum(p, axis=-1), 0.0)
+    return entropy - rest * jnp.log(jnp.where(rest > 0.0, rest, 1.0))

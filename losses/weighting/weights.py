@@ -1,0 +1,220 @@
+"""What every term and group is multiplied by at a step.
+
+A weight is a number, a function of the optimiser step, or a `Balance`: a function of
+what the terms are worth on the whole global batch, gradients stopped. A balance sees
+values, never other weights; that of a group comes after those in it. So the order of
+the list means nothing, and neither do microbatches, blocks and devices.
+"""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from losses.core.base import LossTerm
+from losses.core.groups import Item, every
+
+Tree = Any
+Combination = Mapping[str, jax.Array]
+"""`Σ_i c_i L_i`, as the c by the names of the terms."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What balances are made from; no gradient flows into it.
+
+    step:  of the optimiser, from 0.
+    means: by term, `L_i`: the sum of its values times its token weights, over the count
+           of its tokens in the global batch.
+    inner: `[term term]` inner products of the gradients of the `L_i` in what the trunk
+           gives to the terms, in the order of `means`.
+
+    `means` and `inner` are None where no balance wants them.
+    """
+
+    step: jax.Array
+    means: Mapping[str, jax.Array] | None = None
+    inner: jax.Array | None = None
+    names: tuple[str, ...] = ()
+
+    def value(self, of: Combination) -> jax.Array:
+        """`Σ_i c_i L_i`."""
+        assert self.means is not None  # a balance that reads it wants it
+        return sum((c * self.means[name] for name, c in of.items()), jnp.float32(0.0))
+
+    def gradient_norm(self, of: Combination) -> jax.Array:
+        """`‖∂ Σ_i c_i L_i‖` in what the trunk gives to the terms."""
+        assert self.inner is not None
+        zero = jnp.float32(0.0)
+        c = jnp.stack([jnp.asarray(of.get(name, zero)) for name in self.names])
+        return jnp.sqrt(jnp.maximum(c @ self.inner @ c, 0.0))
+
+
+jax.tree_util.register_dataclass(
+    Seen, data_fields=["step", "means", "inner"], meta_fields=["names"]
+)
+
+
+class Balance(abc.ABC):
+    """A weight that follows what the terms are worth.
+
+    wants: `"values"` costs one pass of head and terms more, `"gradients"` one of them
+           with a gradient a term; under accumulation, each one of the trunk besides.
+    """
+
+    wants: ClassVar[Literal["nothing", "values", "gradients"]]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the terms that it looks at, besides what it weighs."""
+        return ()
+
+    def params(self) -> Tree:
+        """What it learns, before the first step; trained beside the student."""
+        return {}
+
+    def initial(self) -> Tree:
+        """What it remembers, before the first step; part of every checkpoint."""
+        return {}
+
+    @abc.abstractmethod
+    def __call__(
+        self, own: Combination, seen: Seen, params: Tree, memory: Tree
+    ) -> tuple[jax.Array, Tree]:
+        """The weight, a float32 scalar, and what it remembers from now on.
+
+        own: what is weighed, before this weight.
+        """
+
+    def penalty(self, params: Tree) -> jax.Array:
+        """What the objective has besides, a float32 scalar."""
+        del params
+        return jnp.float32(0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighed:
+    """Every weight at a step.
+
+    weights:   by term and group, its own.
+    effective: by term, times those of the groups around it.
+    penalty:   what the objective has besides the terms.
+    memory:    by term and group, what its balance remembers.
+    """
+
+    weights: Mapping[str, jax.Array]
+    effective: Mapping[str, jax.Array]
+    penalty: jax.Array
+    memory: Tree
+
+
+jax.tree_util.register_dataclass(
+    Weighed,
+    data_fields=["weights", "effective", "penalty", "memory"],
+    meta_fields=[],
+)
+
+
+def balances(items: Sequence[Item]) -> dict[str, Balance]:
+    """By term and group, the weights that are balances."""
+    return {
+        item.name: item.weight
+        for item in every(items)
+        if isinstance(item.weight, Balance)
+    }
+
+
+def weigh(items: Sequence[Item], seen: Seen, params: Tree, memory: Tree) -> Weighed:
+    """The weights of all terms and groups.
+
+    params, memory: by the names of `balances`.
+    """
+    seen = jax.lax.stop_gradient(seen)
+    weights: dict[str, jax.Array] = {}
+    remembered: Tree = {}
+    penalties = [jnp.float32(0.0)]
+
+    def weighed(item: Item) -> dict[str, jax.Array]:
+        """By term, what it is multiplied by, this weight included."""
+        own = {item.name: jnp.float32(1.0)}
+        if not isinstance(item, LossTerm):
+            own = {n: c for inner in item.terms for n, c in weighed(inner).items()}
+        name, weight = item.name, item.weight
+        if isinstance(weight, Balance):
+            weights[name], remembered[name] = weight(
+                jax.lax.stop_gradient(own), seen, params[name], memory[name]
+            )
+            penalties.append(weight.penalty(params[name]))
+        else:
+            weights[name] = scheduled(weight, seen.step)
+        return {term: c * weights[name] for term, c in own.items()}
+
+    effective = {n: c for item in items for n, c in weighed(item).items()}
+    return Weighed(
+        weights={item.name: weights[item.name] for item in every(items)},
+        effective=effective,
+        penalty=functools.reduce(jnp.add, penalties),
+        memory=remembered,
+    )
+
+
+def scheduled(weight: Any, step: jax.Array) -> jax.Array:
+    """A number, or a schedule at an optimiser step, as a float32 scalar."""
+    if not callable(weight):
+        return jnp.float32(weight)
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix dtypes
+        return jnp.asarray(weight(step), jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Worth:
+    """Of a term or group at a step.
+
+    value:        before its own weight.
+    contribution: to the objective, every weight included.
+    share:        of the contributions at the top, by magnitude; signed.
+    """
+
+    value: jax.Array
+    contribution: jax.Array
+    share: jax.Array
+
+
+def worth(
+    items: Sequence[Item], weighed: Weighed, means: Mapping[str, jax.Array]
+) -> dict[str, Worth]:
+    """By term and group; `means` as in `Seen`."""
+    values: dict[str, jax.Array] = {}
+    contributions: dict[str, jax.Array] = {}
+
+    def add(item: Item) -> None:
+        if isinstance(item, LossTerm):
+            values[item.name] = means[item.name]
+            contributions[item.name] = weighed.effective[item.name] * means[item.name]
+            return
+        for inner in item.terms:
+            add(inner)
+        values[item.name] = sum(
+            (weighed.weights[x.name] * values[x.name] for x in item.terms),
+            jnp.float32(0.0),
+        )
+        contributions[item.name] = sum(
+            (contributions[x.name] for x in item.terms), jnp.float32(0.0)
+        )
+
+    for item in items:
+        add(item)
+    top = sum((jnp.abs(contributions[item.name]) for item in items), jnp.float32(0.0))
+    whole = jnp.where(top > 0.0, top, 1.0)
+    return {
+        item.name: Worth(
+            values[item.name],
+            contributions[item.name],
+            contributions[item.name] / whole,
+        )
+        for item in every(items)
+    }

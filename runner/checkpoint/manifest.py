@@ -1,0 +1,138 @@
+"""What makes a checkpoint directory count: a manifest, written last, of every file.
+
+The array files carry no checksum that is read on restore, a wrong dtype casts without a
+word, and a directory may exist before its bytes do. So the manifest holds the size and
+sha256 of every file and the shape and dtype of every leaf; it is written once the files
+are synced, and checked before anything is read. It carries a digest of itself too.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner import atomic_files
+
+NAME = "manifest.json"
+FORMAT = 1
+
+
+class Damaged(Exception):
+    """Why a directory does not count as a checkpoint, in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """Shape and dtype of one array."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """Size in bytes and content digest of one file."""
+
+    size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """One checkpoint: leaves by path in the tree, files by path in the directory."""
+
+    step: int
+    leaves: Mapping[str, Leaf]
+    files: Mapping[str, File]
+    format: int = FORMAT
+
+
+def seal(directory: Path, *, step: int, leaves: Mapping[str, Leaf]) -> Manifest:
+    """Sync and digest every file under `directory`, then write its manifest.
+
+    Raises:
+      OSError: a file could not be read or synced, or the manifest not written.
+    """
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        atomic_files.sync(path)
+        if path.is_file():
+            found[path.relative_to(directory).as_posix()] = _digest(path)
+    atomic_files.sync(directory)
+    atomic_files.sync(directory.parent)
+    manifest = Manifest(step=step, leaves=dict(leaves), files=found)
+    content = dataclasses.asdict(manifest)
+    text = json.dumps({"manifest": content, "sha256": _digest_of(content)}, indent=1)
+    atomic_files.write_atomic(directory / NAME, text + "\n")
+    return manifest
+
+
+def read(directory: Path, *, step: int) -> Manifest:
+    """The manifest of a directory, itself checked; the files are not.
+
+    Raises:
+      Damaged: it is absent, altered, of another format or of another step.
+    """
+    try:
+        text = (directory / NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Damaged(f"no {NAME}: the save was cut short") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Damaged(f"{NAME} cannot be read: {error}") from error
+    try:
+        record = json.loads(text)
+        content, digest = record["manifest"], record["sha256"]
+        intact = _digest_of(content) == digest
+        version = content["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{NAME} is damaged: {error}") from error
+    if not intact:
+        raise Damaged(f"{NAME} is damaged: its own digest does not agree")
+    if version != FORMAT:
+        raise Damaged(f"{NAME} has format {version}, this program reads {FORMAT}")
+    if content["step"] != step:
+        raise Damaged(f"{NAME} is that of step {content['step']}")
+    return Manifest(
+        step=step,
+        leaves={
+            path: Leaf(shape=tuple(leaf["shape"]), dtype=leaf["dtype"])
+            for path, leaf in content["leaves"].items()
+        },
+        files={path: File(**file) for path, file in content["files"].items()},
+    )
+
+
+def check(directory: Path, *, step: int) -> Manifest:
+    """The manifest of a directory whose every file is as it was sealed.
+
+    Raises:
+      Damaged: naming the first file that is missing, cut short or altered.
+    """
+    manifest = read(directory, step=step)
+    for name, file in manifest.files.items():
+        path = directory / name
+        try:
+            size = path.stat().st_size
+            if size != file.size:
+                raise Damaged(f"{name} has {size} bytes, {file.size} were saved")
+            if _digest(path) != file:
+                raise Damaged(f"{name} is altered: its sha256 does not agree")
+        except FileNotFoundError:
+            raise Damaged(f"{name} is missing") from None
+        except OSError as error:
+            raise Damaged(f"{name} cannot be read: {error}") from error
+    return manifest
+
+
+def _digest(path: Path) -> File:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return File(size=file.tell(), sha256=digest)
+
+
+def _digest_of(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

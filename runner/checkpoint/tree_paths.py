@@ -1,0 +1,68 @@
+"""The leaves of a tree by path: what a checkpoint names, compares and places."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from runner.checkpoint.manifest import Leaf
+from runner.errors import UserError, nearest
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Leaves by path, in tree order: `{"params/student/head": array}`.
+
+    Raises:
+      ValueError: two leaves share a path (a key holds a `/`).
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in paths
+    }
+    if len(named) != len(paths):
+        raise ValueError("two leaves share one path; a key must not hold '/'")
+    return named
+
+
+def described(leaves: Mapping[str, Any]) -> dict[str, Leaf]:
+    """Shape and dtype of every leaf."""
+    return {
+        path: Leaf(shape=tuple(leaf.shape), dtype=str(leaf.dtype))
+        for path, leaf in leaves.items()
+    }
+
+
+def not_empty(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of them with elements; orbax refuses arrays of size zero."""
+    return {path: leaf for path, leaf in leaves.items() if leaf.size}
+
+
+def placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    """With no sharding, on the first device, never as it lay when it was saved."""
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def empty(leaf: Any) -> jax.Array:
+    """The one array of a shape of size zero."""
+    return jnp.zeros(leaf.shape, leaf.dtype, device=placed(leaf).sharding)
+
+
+def compare(
+    saved: Mapping[str, Leaf], wanted: Mapping[str, Leaf], *, where: str, whole: bool
+) -> None:
+    """Refuse a tree other than the saved one, or than a part of it.
+
+    Raises:
+      UserError: `where`, and the first leaf that is absent, unknown or another.
+    """
+    for path, leaf in wanted.items():
+        if path not in saved:
+            raise UserError(f"{where} has no '{path}'{nearest(path, saved)}")
+        if leaf != saved[path]:
+            raise UserError(f"{where}: '{path}' is {saved[path]}, wanted {leaf}")
+    unknown = sorted(saved.keys() - wanted.keys())
+    if whole and unknown:
+        raise UserError(f"{where} holds '{unknown[0]}', which was not asked for")

@@ -1,1 +1,0 @@
-"""What a compiled program says of itself: loops and collectives, from its text."""

@@ -1,0 +1,1 @@
+"""Text data: documents, tokenizers, packed rows."""

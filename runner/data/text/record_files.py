@@ -1,0 +1,151 @@
+"""Files of documents that are tokens already: ArrayRecord, and a manifest beside each.
+
+A record is one document: its ids, little-endian uint32, without an end. `FILE.json` may
+stand beside `FILE` and say what must be true of it. ArrayRecord files carry no checksum
+of their own index, and one cut short can report no records and no error.
+"""
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runner import atomic_files as disk
+from runner.errors import UserError
+
+if TYPE_CHECKING:
+    from runner.data.text.vocabulary import Vocabulary
+
+_ID = np.dtype("<u4")
+_READ = 1024  # records read at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a file of token records holds, and whose tokens they are.
+
+    vocabulary: digest of the vocabulary that the ids belong to.
+    sha256:     of the whole file.
+    """
+
+    records: int
+    tokens: int
+    vocabulary: str
+    sha256: str
+    format: int = 1
+
+
+def read(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
+    """Ids of each document of a file, uint32.
+
+    Raises:
+      UserError: the file is damaged or empty; a record does not fit `vocabulary`.
+    """
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    try:
+        reader = ArrayRecordReader(str(path))
+        count = reader.num_records()
+        if not count or not reader.ok():
+            raise UserError(f"{path} holds no records: it is empty or cut short")
+        for start in range(0, count, _READ):
+            records = reader.read(start, min(start + _READ, count))
+            for number, record in enumerate(records, start=start):
+                yield _ids(record, vocabulary, f"{path}, record {number}")
+        reader.close()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0].partition(";")[0]
+        raise UserError(f"{path} is not a whole ArrayRecord file:\n{reason}") from error
+
+
+def write_token_records(
+    path: Path, documents: Iterable[np.ndarray], *, vocabulary: "Vocabulary"
+) -> Manifest:
+    """Write documents of ids as token records, whole or not at all; then the manifest.
+
+    Raises:
+      UserError: a document is empty, or does not belong to `vocabulary`.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    writer = ArrayRecordWriter(str(temporary), "group_size:64")
+    records = tokens = 0
+    try:
+        try:
+            for ids in documents:
+                record = np.asarray(ids).astype(_ID).tobytes()
+                _ids(record, vocabulary, f"document {records}")
+                writer.write(record)
+                records, tokens = records + 1, tokens + len(ids)
+        finally:
+            writer.close()
+        disk.sync(temporary)
+        manifest = Manifest(records, tokens, vocabulary.digest, sha256_of(temporary))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    disk.write_atomic(
+        manifest_path(path), json.dumps(dataclasses.asdict(manifest)) + "\n"
+    )
+    return manifest
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of a file stands."""
+    return path.with_name(path.name + ".json")
+
+
+def sha256_of(path: Path) -> str:
+    """Of a whole file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_manifest(path: Path, sha256: str, vocabulary: "Vocabulary") -> None:
+    """Refuse a file that is not what the manifest beside it says, if there is one.
+
+    Raises:
+      UserError: it is another file, or its ids belong to another vocabulary.
+    """
+    sidecar = manifest_path(path)
+    if not sidecar.is_file():
+        return
+    try:
+        manifest = Manifest(**json.loads(sidecar.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{sidecar} is not a manifest of token records") from error
+    if manifest.sha256 != sha256:
+        raise UserError(
+            f"{path} is not the file that {sidecar.name} describes:\n"
+            f"sha256 is {sha256[:16]}..., expected {manifest.sha256[:16]}..."
+        )
+    if manifest.vocabulary != vocabulary.digest:
+        raise UserError(
+            f"{path} holds tokens of another vocabulary:\n"
+            f"{manifest.vocabulary}, the tokenizer has {vocabulary.digest}"
+        )
+
+
+def _ids(record: bytes, vocabulary: "Vocabulary", place: str) -> np.ndarray:
+    if not record or len(record) % _ID.itemsize:
+        raise UserError(
+            f"{place}: {len(record)} bytes are not a document of uint32 token ids"
+        )
+    ids = np.frombuffer(record, _ID)
+    if (largest := int(ids.max())) >= vocabulary.size:
+        raise UserError(
+            f"{place}: token id {largest} is outside of a vocabulary of "
+            f"{vocabulary.size} tokens"
+        )
+    if vocabulary.end in ids:
+        raise UserError(
+            f"{place}: holds the end-of-document id {vocabulary.end}; "
+            "a record is one document, without its end"
+        )
+    return ids

@@ -1,0 +1,1 @@
+"""Loops and collectives of a compiled program, from its HLO text."""

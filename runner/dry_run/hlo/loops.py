@@ -1,0 +1,72 @@
+"""How often the body of a compiled loop runs."""
+
+import re
+
+from runner.dry_run.hlo.parse import Computation, Instruction, Module, parts
+
+_KNOWN = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_ALIKE = ("copy", "bitcast", "convert", "reshape")
+
+
+def trips(module: Module, caller: Computation, loop: Instruction) -> int | None:
+    """Trips of the `while` in `caller`, or None where its data decide.
+
+    The compiler of CPUs and GPUs notes the number. That of TPUs does not: there it is
+    `(limit - start) / step` of a condition `i < limit` with constants, where `i` is one
+    element of what the loop carries.
+    """
+    known = _KNOWN.search(loop.attributes)
+    if known:
+        return int(known[1])
+    condition = module.computations[loop.attribute("condition") or ""]
+    body = module.computations[loop.attribute("body") or ""]
+    test = condition.instructions[condition.root]
+    if test.opcode != "compare" or test.attribute("direction") != "LT":
+        return None
+    index, limit = (condition.instructions[name] for name in test.inputs)
+    position = index.attribute("index")
+    if index.opcode != "get-tuple-element" or position is None:
+        return None
+    end = _constant(condition, limit.name)
+    start = _constant(caller, _element(caller, loop.inputs[0], int(position)))
+    step = _increment(body, int(position))
+    if end is None or start is None or not step:
+        return None
+    return max(-(-(end - start) // step), 0)
+
+
+def _element(computation: Computation, name: str, position: int) -> str:
+    """The name of an element of a tuple, or of the tuple where it is no plain one."""
+    made = computation.instructions[name]
+    whole = made.opcode == "tuple" and len(made.inputs) == len(parts(made.shape))
+    return made.inputs[position] if whole else name
+
+
+def _constant(computation: Computation, name: str) -> int | None:
+    made = _uncopied(computation, name)
+    if made.opcode == "constant" and re.fullmatch(r"-?\d+", made.operands):
+        return int(made.operands)
+    return None
+
+
+def _increment(body: Computation, position: int) -> int | None:
+    """What is added to an element in one trip."""
+    last = _uncopied(body, _element(body, body.root, position))
+    if last.opcode != "add":
+        return None
+    read, added = None, None
+    for name in last.inputs:
+        made = _uncopied(body, name)
+        if made.opcode == "get-tuple-element":
+            read = made.attribute("index")
+        else:
+            added = _constant(body, name)
+    return added if read == str(position) else None
+
+
+def _uncopied(computation: Computation, name: str) -> Instruction:
+    """The instruction whose value an element is, through copies of it."""
+    made = computation.instructions[name]
+    while made.opcode in _ALIKE:
+        made = computation.instructions[made.inputs[0]]
+    return made

@@ -1,0 +1,134 @@
+"""What a student is measured by on data it does not learn from."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import losses
+from models import sharding
+from models.base import Batch
+from runner import runtime
+from runner.evaluation import prediction_metrics
+from runner.head import plan
+from runner.head.head import Head
+from runner.head.token_blocks import Blocks
+from runner.machine import mesh as mesh_lib
+from runner.state.trainable import Learnt, TrainState
+
+if TYPE_CHECKING:
+    from runner.data import DataSource
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The student's predictions on some data: of next tokens, of the classes of images.
+
+    loss:              nats per target, `-log q(y)`.
+    perplexity:        its exponential.
+    bits_per_byte:     of the text that the targets stand for, where they do.
+    accuracy:          share of targets that are the most probable output.
+    calibration_error: `Σ_b n_b/N |accuracy_b - confidence_b|` over 15 equal bins of the
+                       top probability (Guo et al. 2017, arXiv:1706.04599, eq. 3).
+
+    Raises:
+      ValueError: batch_size is below 1.
+    """
+
+    name: str
+    data: "DataSource"
+    batch_size: int
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+class Evaluator:
+    """An evaluation, compiled for a student on a mesh."""
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        learnt: Learnt,
+        *,
+        mesh: jax.sharding.Mesh,
+        config: runtime.Runtime,
+    ):
+        from runner import data
+
+        self.dataset = evaluation.data.load(cache=config.input.cache)
+        self._batches = functools.partial(
+            data.evaluation_batches,
+            self.dataset,
+            batch_size=evaluation.batch_size,
+            sharding=mesh_lib.batch_sharding(mesh),
+        )
+        self._learnt, self._mesh, self._config = learnt, mesh, config
+        self._token_bytes = np.asarray(self.dataset.vocabulary.token_bytes, np.int32)
+        self._sums = jax.jit(self._batch_sums)
+
+    def __call__(
+        self, state: TrainState, *, limit: int | None = None
+    ) -> dict[str, float]:
+        """The metrics over `limit` batches of rows spread evenly (None: over all)."""
+        total: dict[str, np.ndarray] = {}
+        for batch in self._batches(limit=limit):
+            sums = self._sums(
+                state.params["student"], state.variables["student"], batch
+            )
+            for name, value in jax.device_get(sums).items():
+                total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
+        return metrics(total)
+
+    def _batch_sums(self, params: Tree, variables: Tree, batch: Batch) -> Tree:
+        with sharding.use(self._mesh, self._config.mesh.rules):
+            hidden = self._learnt.student(params, variables).trunk(batch).hidden
+            head = Head(self._learnt.student, params, variables, hidden)
+            tokens = {name: batch[name] for name in ("targets", "mask")}
+            tokens["hidden"] = hidden
+            tokens["bytes"] = jnp.asarray(self._token_bytes)[batch["targets"]]
+            blocks = Blocks(
+                mesh=self._mesh,
+                token_axes=batch["targets"].shape,
+                size=plan.block(self._config.head, entries=head.num_outputs),
+            )
+            shared = (head.leaves(params), variables)
+            return blocks.sums(functools.partial(_block_sums, head), shared, tokens)
+
+
+def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
+    mask = block["mask"]
+    leaves, variables = shared
+    logits = head(leaves, variables, block["hidden"])
+    outputs = losses.Outputs(batch=block, logits=logits)
+    outputs = outputs.where(mask)
+    values = losses.CrossEntropy()(outputs)
+    return {
+        "count": jnp.sum(mask, dtype=jnp.float32),
+        "nats": jnp.sum(jnp.where(mask, values, 0.0)),
+        "bytes": jnp.sum(jnp.where(mask, block["bytes"], 0), dtype=jnp.float32),
+        **prediction_metrics.of_predictions(outputs),
+    }
+
+
+def metrics(sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The numbers of `Evaluation`, from sums over tokens."""
+    count = max(float(sums["count"]), 1.0)
+    loss = float(sums["nats"]) / count
+    found = {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "accuracy": float(np.sum(sums["correct"])) / count,
+        "calibration_error": prediction_metrics.calibration_error(sums, count),
+    }
+    if sums["bytes"] > 0:
+        found["bits_per_byte"] = float(sums["nats"] / sums["bytes"]) / math.log(2)
+    return found

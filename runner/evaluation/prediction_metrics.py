@@ -1,0 +1,87 @@
+"""What a block of tokens says of a student, and of its teacher beside it: sums."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import losses
+from losses.weighting.token_weights import teacher_entropy
+
+Sums = dict[str, jax.Array]
+BINS = 15
+
+
+def of_predictions(outputs: losses.Outputs) -> Sums:
+    """Of the most probable outputs, by 15 equal bins of their probability.
+
+    correct, confidence: `[bins]`: how often they are the target, and the sum of their
+    probabilities. The tokens are those of `outputs.mask`.
+    """
+    mask = _mask(outputs)
+    confidence = jnp.exp(jnp.max(outputs.logits, axis=-1) - outputs.log_normalizer())
+    correct = jnp.argmax(outputs.logits, axis=-1) == outputs.batch["targets"]
+    bins = jnp.minimum((confidence * BINS).astype(jnp.int32), BINS - 1)
+    in_bin = jax.nn.one_hot(bins, BINS) * mask[..., None]
+    return {
+        "correct": jnp.tensordot(correct.astype(jnp.float32), in_bin, axes=mask.ndim),
+        "confidence": jnp.tensordot(confidence, in_bin, axes=mask.ndim),
+    }
+
+
+def calibration_error(sums: Mapping[str, np.ndarray], count: float) -> float:
+    """`Σ_b n_b/N |accuracy_b - confidence_b|` (Guo et al. 2017, arXiv:1706.04599)."""
+    return float(np.sum(np.abs(sums["correct"] - sums["confidence"])) / count)
+
+
+def of_student(outputs: losses.Outputs) -> Sums:
+    """`student_entropy`: `-Σ_v q_v log q_v`, nats."""
+    log_q = outputs.logits - outputs.log_normalizer()[..., None]
+    finite = jnp.where(log_q == -jnp.inf, 0.0, log_q)
+    return {"student_entropy": _sum(-jnp.sum(jnp.exp(log_q) * finite, -1), outputs)}
+
+
+def of_both(outputs: losses.Outputs, *, best: int) -> Sums:
+    """What the student makes of its teacher, at temperature 1.
+
+    kl:              `KL(p‖q)`, nats; over stored entries with one for the rest, over
+                     draws an estimate.
+    teacher_entropy: nats.
+    agreement:       tokens whose most probable entry is the same.
+    mass_on_best:    the student's probability of the teacher's `best` most probable
+                     entries (of those that are stored). Draws have neither.
+    """
+    teacher = outputs.teacher
+    assert teacher is not None
+    drawn = teacher.logits is None
+    over = "sampled" if drawn else "tail_bucket"
+    found = {
+        "kl": losses.ForwardKl(over_records=over)(outputs),
+        "teacher_entropy": teacher_entropy(teacher),
+    }
+    if not drawn:
+        ids = _best(teacher, outputs.num_outputs, best)
+        log_q = outputs.logits_at(ids) - outputs.log_normalizer()[..., None]
+        found["mass_on_best"] = jnp.sum(jnp.exp(log_q), axis=-1)
+        same = jnp.argmax(outputs.logits, axis=-1) == ids[..., 0]
+        found["agreement"] = same.astype(jnp.float32)
+    return {name: _sum(value, outputs) for name, value in found.items()}
+
+
+def _best(teacher: losses.TeacherOutputs, size: int, count: int) -> jax.Array:
+    assert teacher.logits is not None
+    if teacher.indices is not None:
+        return teacher.indices[..., :count]
+    shared = teacher.logits[..., :size]
+    return jax.lax.top_k(shared, min(count, shared.shape[-1]))[1]
+
+
+def _mask(outputs: losses.Outputs) -> jax.Array:
+    assert outputs.mask is not None
+    return outputs.mask.astype(jnp.float32)
+
+
+def _sum(values: jax.Array, outputs: losses.Outputs) -> jax.Array:
+    assert outputs.mask is not None
+    return jnp.sum(jnp.where(outputs.mask, values, 0.0))

@@ -1,0 +1,1 @@
+"""The output layer in pieces; knows no loss term."""

@@ -1,0 +1,178 @@
+r"""Several processes as one program: JAX's own `jax.distributed`, and its ends.
+
+    srun runner ...                               Slurm, as `sbatch` starts it
+    mpirun runner ...                             Open MPI 4
+    runner ... --gin.distributed.detect=True      Kubernetes, TPU pods: JAX looks
+    runner ... --gin.distributed.coordinator=HOST:PORT \
+      --gin.distributed.processes=2 --gin.distributed.process=0
+
+Every process runs the same command. They make one mesh of all their devices, read the
+rows that their own devices hold, and save their own part of a checkpoint; the first
+alone writes the rest of the work directory.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from runner import runtime
+from runner.errors import PeerLost, UserError
+from runner.machine import mesh
+from runner.machine.stop_signals import Stop
+
+_LAUNCHERS: Mapping[str, tuple[str, str, str]] = {
+    "slurm": ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID"),
+    "ompi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+}
+_WHERE = "OMPI_MCA_orte_hnp_uri"
+_LOST = ("gloo", "nccl", "coordination", "heartbeat", "barrier", "socket")
+
+
+def start(config: runtime.Runtime) -> int:
+    """The number of this process among those that train together; joins them.
+
+    Raises:
+      UserError: the settings contradict each other, or the others do not come.
+    """
+    asked = config.distributed
+    found = arguments(asked, os.environ)
+    if found is None:
+        return 0
+    try:
+        jax.distributed.initialize(
+            **found,
+            initialization_timeout=asked.start_seconds,
+            heartbeat_timeout_seconds=asked.heartbeat_seconds,
+            shutdown_timeout_seconds=asked.start_seconds,
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"distributed: {_first_line(error)}") from error
+    sys.excepthook = _show_and_leave
+    mesh.split_cpu(config.mesh)
+    return jax.process_index()
+
+
+def stop() -> Stop:
+    """What tells a loop to stop: a signal to this process, or to one of the others."""
+    return SharedStop() if jax.distributed.is_initialized() else Stop()
+
+
+class SharedStop(Stop):
+    """A signal to one of several processes stops all of them after the same step.
+
+    JAX's preemption service has SIGTERM: it tells the others, and all agree on a step
+    that none has passed. Ctrl-C is passed on to it. A second SIGTERM does nothing more.
+    """
+
+    signals = (signal.SIGINT,)
+
+    def after(self, step: int) -> bool:
+        return multihost_utils.reached_preemption_sync_point(step)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        super()._ask(number, frame)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """The part of a program that cannot go on without the others.
+
+    Raises:
+      PeerLost: one of them ended, or cannot be reached. (Where JAX's own watch sees
+        that first, it aborts this process, with a page that says the same.)
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        reason = _first_line(error)
+        if not any(word in reason.lower() for word in _LOST):
+            raise
+        raise PeerLost(
+            f"process {jax.process_index()}: another process of this run has ended or "
+            f"is out of reach ({reason})\n"
+            "Start all of them again: the run goes on from its last checkpoint."
+        ) from error
+
+
+def whole(x: Any) -> np.ndarray:
+    """An array with parts in every process, all of it in each; all have to ask."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+
+def leave(code: int) -> None:
+    """End this process now if others train with it: they must not wait for it.
+
+    An ordinary end waits for the others, who wait for this one in mid-step.
+    """
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _show_and_leave(kind: Any, error: BaseException, trace: Any) -> NoReturn:
+    traceback.print_exception(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def arguments(
+    asked: runtime.Distributed, environment: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """What `jax.distributed.initialize` is to be told; None for a process alone.
+
+    Flags win over what a launcher says, and what it says over JAX's own search.
+    """
+    launcher = _launcher(environment)
+    if asked.coordinator:
+        processes, process = asked.processes, asked.process
+        if launcher is not None and processes == 1:
+            processes, process = (int(environment[x]) for x in _LAUNCHERS[launcher][1:])
+        if processes == 1:
+            raise UserError(
+                f"distributed.coordinator is {asked.coordinator}, but "
+                "distributed.processes is 1; say how many there are, and which this is"
+            )
+        return {
+            "coordinator_address": asked.coordinator,
+            "num_processes": processes,
+            "process_id": process,
+            "cluster_detection_method": "deactivate",
+        }
+    if asked.processes > 1:
+        raise UserError(
+            f"distributed.processes is {asked.processes}; name the first one's host "
+            "and a free port: --gin.distributed.coordinator=HOST:PORT"
+        )
+    if launcher == "ompi" and _WHERE not in environment:
+        raise UserError(
+            "Open MPI from 5 on does not say where its first process is; add "
+            "--gin.distributed.coordinator=HOST:PORT"
+        )
+    if launcher is not None:
+        return {"cluster_detection_method": launcher}
+    return {} if asked.detect else None
+
+
+def _launcher(environment: Mapping[str, str]) -> str | None:
+    """Who started more than one of us, if anybody did."""
+    for name, (present, count, _) in _LAUNCHERS.items():
+        if present in environment and int(environment.get(count, "1")) > 1:
+            return name
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,83 @@
+"""The device mesh, and where batches and parameters lie on it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from runner import runtime
+from runner.errors import UserError
+from runner.machine import topology
+
+AXES = ("data", "fsdp", "tensor", "expert")
+BATCH_AXES = ("data", "fsdp", "expert")
+
+
+def make(config: runtime.Mesh) -> jax.sharding.Mesh:
+    """A mesh over all devices with the axes data, fsdp, tensor and expert.
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices, or these are others
+        than the config is meant for.
+    """
+    split_cpu(config)
+    if config.topology:
+        topology.check(config.topology, jax.devices())
+    return over(config, jax.devices())
+
+
+def over(config: runtime.Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:
+    """The same over these devices, which need not exist.
+
+    Raises:
+      UserError: the sizes do not multiply to their number.
+    """
+    return jax.make_mesh(
+        sizes(config, len(devices)),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=devices,
+    )
+
+
+def split_cpu(config: runtime.Mesh) -> None:
+    """Make the CPU as many devices as asked for; later than the first use is an error.
+
+    Of several processes, the CPU of each.
+    """
+    if config.num_cpu_devices:
+        jax.config.update("jax_num_cpu_devices", config.num_cpu_devices)
+
+
+def sizes(config: runtime.Mesh, devices: int) -> tuple[int, ...]:
+    """Devices along each of `AXES`, with the one -1 filled in.
+
+    Raises:
+      UserError: the sizes do not multiply to `devices`.
+    """
+    asked = [config.data, config.fsdp, config.tensor, config.expert]
+    named = ", ".join(f"mesh.{a}={n}" for a, n in zip(AXES, asked, strict=True))
+    if asked.count(-1) > 1 or any(n < 1 and n != -1 for n in asked):
+        raise UserError(f"{named}: each must be at least 1, and at most one -1")
+    known = math.prod(n for n in asked if n != -1)
+    filled = [devices // known if n == -1 else n for n in asked]
+    if math.prod(filled) != devices:
+        raise UserError(f"{named}: does not multiply to the {devices} devices here")
+    return tuple(filled)
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """The first axis of a batch, over the data, fsdp and expert axes."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_shards(mesh: jax.sharding.Mesh) -> int:
+    """Into how many parts the batch is cut."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)

@@ -1,0 +1,173 @@
+"""The job that runs a teacher over data and writes down what it says."""
+
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import UserError
+from runner.recording.modes import Mode, TopK
+from runner.teachers.base import Teacher
+
+if TYPE_CHECKING:
+    from runner.data import DataSource
+    from runner.recording.recorder import Recorder
+    from runner.workdir.workdir import Workdir
+
+
+_PATIENCE = 300.0  # seconds
+_COMPRESSIONS = r"uncompressed|snappy|(?:zstd|brotli)(?::-?\d+)?"  # of ArrayRecord
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordTeacher:
+    """Run `teacher` over `data` and store its outputs, a record a row.
+
+    temperatures: those that losses will ask for; a log-normaliser is stored for each.
+                  `Sampled` draws at one. `Full` needs none.
+    shard_size:   rows in a file, as equal as can be; what a kill can lose.
+    compression:  of the files: `"uncompressed"`, or `"zstd:3"` for remote storage.
+    seed:         of the draws.
+
+    Raises:
+      ValueError: a number is below 1, a temperature not positive or not what the mode
+        takes, or the compression unknown.
+    """
+
+    teacher: Teacher
+    data: "DataSource"
+    mode: Mode = dataclasses.field(default_factory=TopK)
+    temperatures: Sequence[float] = (1.0,)
+    batch_size: int = 32
+    shard_size: int = 1024
+    compression: str = "uncompressed"
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in ("batch_size", "shard_size"):
+            if getattr(self, field) < 1:
+                raise ValueError(
+                    f"{field} must be at least 1, got {getattr(self, field)}"
+                )
+        if not all(t > 0 for t in self.temperatures):
+            raise ValueError(f"temperatures must be positive, got {self.temperatures}")
+        if not re.fullmatch(_COMPRESSIONS, self.compression):
+            raise ValueError(
+                "compression must be 'uncompressed', 'snappy', 'zstd:3' or 'brotli:6', "
+                f"got {self.compression!r}"
+            )
+        self.mode.stored_temperatures(self.temperatures)
+
+    def join(self) -> int:
+        """The number of this process; those that record together need no connection."""
+        from runner import runtime
+
+        return runtime.current().recording.process
+
+    def run(self, workdir: "Workdir") -> None:
+        """Record what is missing; a kill loses at most the shards under way.
+
+        Raises:
+          UserError: the teacher does not fit the data, or says what is no number.
+          SystemExit: a signal stopped it.
+        """
+        from runner.machine.stop_signals import Stop
+        from runner.recording.recorder import Recorder
+        from runner.records import shards
+        from runner.writers.terminal import Terminal
+
+        terminal = Terminal()
+        _wait_for_first(workdir)
+        recorder = Recorder(self)
+        workdir.record_start()
+        workdir.record_data(recorder.describe())
+        directory = workdir.path / "records"
+        if workdir.writes and directory.is_dir() and recorder.alone:
+            shards.remove_temporaries(directory)
+        begin = time.monotonic()
+        with Stop() as stop:
+            written = self._write(recorder, directory, terminal, lambda: stop.requested)
+        terminal.close()
+        if stop.requested:
+            terminal.print(f"stopped; go on with: runner --workdir={workdir.path}")
+            sys.exit(stop.exit_code)
+        manifest = recorder.seal(directory)
+        if manifest is None:
+            return terminal.print("this process's shards are written; others are not")
+        seconds = time.monotonic() - begin
+        _note(workdir, {"rows": written, "seconds": seconds})
+        size = sum(shard.bytes for shard in manifest.shards)
+        tokens = manifest.records * manifest.layout.sequence_length
+        terminal.print(
+            f"{directory}: {manifest.records:,} records of "
+            f"{manifest.layout.sequence_length} tokens, {size / 1e6:,.1f} MB, "
+            f"{size / tokens:.1f} bytes a token; the next token is among the entries "
+            f"in {100 * manifest.hit_rate:.1f} % of places\n"
+            f"look: runner-records inspect {workdir.path}"
+        )
+
+    def _write(
+        self, recorder: "Recorder", directory: Path, terminal: Any, stopped: Any
+    ) -> int:
+        """Write the missing shards of this process; how many rows that was."""
+        from runner.records import shards
+
+        written = 0
+        for number in recorder.missing(directory):
+            rows = shards.shard_rows(
+                number, of=recorder.num_shards, rows=len(recorder.dataset)
+            )
+            records = recorder.records(rows)
+            try:
+                shards.write_shard(
+                    directory,
+                    number,
+                    recorder.num_shards,
+                    _until(records, stopped),
+                    recorder.layout,
+                    first=rows[0],
+                    compression=self.compression,
+                )
+            except _Stopped:
+                break
+            written += len(rows)
+            terminal.show(
+                f"recording: {rows[-1] + 1:,} of {len(recorder.dataset):,} rows"
+            )
+        return written
+
+
+def _wait_for_first(workdir: "Workdir") -> None:
+    """Wait until process 0 has made the work directory."""
+    config = workdir.path / "config.json"
+    until = time.monotonic() + _PATIENCE
+    while not workdir.writes and not config.exists():
+        if time.monotonic() > until:
+            raise UserError(
+                f"process 0 has not begun in {workdir.path}: no {config.name}"
+            )
+        time.sleep(0.1)
+
+
+class _Stopped(Exception):
+    """A signal came in the middle of a shard."""
+
+
+def _until(records: Iterator[bytes], stopped: Any) -> Iterator[bytes]:
+    for record in records:
+        if stopped():
+            raise _Stopped
+        yield record
+
+
+def _note(workdir: "Workdir", content: dict[str, Any]) -> None:
+    """How long it took, for the tables that set a teacher's cost beside its use."""
+    from runner import atomic_files
+
+    path = workdir.path / "recording.json"
+    if workdir.writes and content["rows"]:
+        atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,172 @@
+"""A teacher's outputs as records: computed on the mesh, encoded on the host."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models import sharding
+from models.base import Batch
+from runner import data, runtime
+from runner.data.labels import require_tokens
+from runner.errors import UserError
+from runner.head import plan
+from runner.head.token_blocks import Blocks
+from runner.machine import mesh as mesh_lib
+from runner.records import format as record_format
+from runner.records import manifest, shards
+from runner.records.layout import Layout
+from runner.teachers.base import Lesson, Setting
+
+if TYPE_CHECKING:
+    from runner.recording.job import RecordTeacher
+
+Tree = Any
+
+
+class Recorder:
+    """A recording made ready on the devices at hand; its parts are pure functions.
+
+    alone: whether no other process writes.
+    """
+
+    def __init__(self, job: "RecordTeacher"):
+        from runner.train.trainer import check_batch
+
+        config = runtime.current()
+        self._job, self._config = job, config
+        self._mesh = mesh_lib.make(config.mesh)
+        check_batch("batch_size", job.batch_size, self._mesh)
+        self.dataset = job.data.load(cache=config.input.cache)
+        require_tokens(self.dataset.vocabulary)
+        assert isinstance(self.dataset, data.PackedText)
+        self._vocabulary = self.dataset.vocabulary
+        self._teacher = job.teacher.load(
+            Setting(
+                vocabulary=self._vocabulary,
+                mesh=self._mesh,
+                rules=config.mesh.rules,
+                cache=config.input.cache,
+            )
+        )
+        if self._teacher.stored is not None:
+            raise UserError("teacher: records cannot be recorded again; copy them")
+        self._origin = self._made_from()
+        self.layout = Layout(
+            mode=job.mode.name,
+            entries=job.mode.entries(self._vocabulary.size),
+            vocab_size=self._vocabulary.size,
+            sequence_length=self.dataset.sequence_length,
+            temperatures=job.mode.stored_temperatures(job.temperatures),
+            origin=self._origin.digest,
+        )
+        self.num_shards = math.ceil(len(self.dataset) / job.shard_size)
+        self.alone = config.recording.processes == 1
+        self._compiled = jax.jit(self._entries)
+        self._fixed: Tree = None
+
+    def describe(self) -> dict[str, Any]:
+        """What must be the same when the recording goes on."""
+        return {"data": self.dataset.describe(), "teacher": self._teacher.describe()}
+
+    def missing(self, directory: Path) -> Iterator[int]:
+        """Numbers of this process's shards that are not written yet."""
+        share = self._config.recording
+        done = shards.finished_shards(directory, self.num_shards, self.layout)
+        for number in range(share.process, self.num_shards, share.processes):
+            if number not in done:
+                yield number
+
+    def records(self, rows: range) -> Iterator[bytes]:
+        """Encoded records of some rows; a batch is computed while one is encoded."""
+        if self._fixed is None:
+            self._fixed = self._teacher.read()
+        numbers = np.arange(rows.start, rows.stop)
+        batches = data.numbered_batches(
+            self.dataset,
+            numbers,
+            batch_size=self._job.batch_size,
+            sharding=mesh_lib.batch_sharding(self._mesh),
+        )
+        unread = None
+        for batch in batches:
+            found = self._compiled(self._fixed, batch)
+            if unread is not None:
+                yield from self._encoded(*unread)
+            unread = batch["index"], found
+        if unread is not None:
+            yield from self._encoded(*unread)
+
+    def seal(self, directory: Path) -> manifest.Manifest | None:
+        """Write the manifest, if every process's shards are there."""
+        return shards.seal(
+            directory,
+            of=self.num_shards,
+            layout=self.layout,
+            origin=self._origin,
+            records=len(self.dataset),
+            vocabulary=self._vocabulary,
+        )
+
+    def _made_from(self) -> manifest.Origin:
+        job = self._job
+        arrays = jax.tree.leaves(self._teacher.abstract)
+        drawn = job.mode.uniforms > 0
+        return manifest.Origin(
+            teacher=self._teacher.describe()["kind"],
+            weights=job.teacher.identity(),
+            dtype=str(arrays[0].dtype) if arrays else "",
+            vocabulary=self._vocabulary.digest,
+            end=self._vocabulary.end,
+            data=self.dataset.fingerprint,
+            sampling=(float(job.temperatures[0]), job.seed) if drawn else None,
+        )
+
+    def _encoded(self, index: jax.Array, found: Mapping[str, jax.Array]) -> list[bytes]:
+        numbers = np.asarray(index)
+        real = numbers >= 0
+        return record_format.encode_batch(
+            self.layout,
+            indices=numbers[real],
+            rows=self.dataset.rows(numbers[real]),
+            stored={name: np.asarray(x)[real] for name, x in found.items()},
+        )
+
+    def _entries(self, fixed: Tree, batch: Batch) -> dict[str, jax.Array]:
+        """What is stored for a batch, `[B T ...]`."""
+        with sharding.use(self._mesh, self._config.mesh.rules):
+            lesson = self._teacher.lesson(
+                fixed, {}, batch, capture=frozenset(), logits=True
+            )
+            blocks = Blocks(
+                mesh=self._mesh,
+                token_axes=batch["tokens"].shape,
+                size=plan.block(self._config.head, entries=self._vocabulary.size),
+            )
+            tokens = {"lesson": lesson.tokens, "uniform": self._uniform(batch)}
+
+            def block(shared: Tree, block: Tree) -> dict[str, jax.Array]:
+                return self._block(lesson, shared, block)
+
+            return blocks.each(block, lesson.shared, tokens)
+
+    def _block(self, lesson: Lesson, shared: Tree, block: Tree) -> dict[str, jax.Array]:
+        logits = lesson.outputs(shared, block["lesson"], {}).logits
+        assert logits is not None  # records are refused
+        logits = logits.astype(jnp.float32)
+        logits = logits - jnp.max(logits, axis=-1, keepdims=True)
+        return self._job.mode.keep(logits, block["uniform"], self.layout.temperatures)
+
+    def _uniform(self, batch: Batch) -> jax.Array:
+        """`[B T uniforms]` in [0, 1), a function of the seed and the row alone."""
+        key = jax.random.key(self._job.seed)
+        shape = (batch["tokens"].shape[1], self._job.mode.uniforms)
+
+        def row(index: jax.Array) -> jax.Array:
+            return jax.random.uniform(jax.random.fold_in(key, index), shape)
+
+        return jax.vmap(row)(batch["index"])

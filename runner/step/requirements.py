@@ -1,0 +1,155 @@
+"""What a list of loss terms asks of the model and of the way a batch is cut."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import jax
+
+import losses
+from losses import LossTerm, Reweighting
+from losses.core import groups
+from losses.core.groups import Item
+from losses.weighting import weights
+from runner.errors import UserError, nearest
+from runner.machine.mesh import batch_shards
+
+if TYPE_CHECKING:
+    from runner.teachers.base import Loaded
+
+
+TEACHER = "teacher/"
+TRUNK = "trunk"
+"""What the student's head reads, `[*b d]`; a loss may need it of any model."""
+
+
+def capture(terms: Sequence[LossTerm]) -> frozenset[str]:
+    """The student's intermediates that any term needs."""
+    return frozenset(p for p in _needs(terms) if not p.startswith(TEACHER)) - {"logits"}
+
+
+def capture_of_teacher(terms: Sequence[LossTerm]) -> frozenset[str]:
+    """The teacher's intermediates that any term needs, by the teacher's own paths."""
+    paths = (p.removeprefix(TEACHER) for p in _needs(terms) if p.startswith(TEACHER))
+    return frozenset(paths) - {"logits"}
+
+
+def wants_teacher_logits(terms: Sequence[LossTerm]) -> bool:
+    """Whether any term reads the teacher's distribution."""
+    return f"{TEACHER}logits" in _needs(terms)
+
+
+def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
+    """The terms that want means over the global batch before their values."""
+    return [
+        term
+        for term in terms
+        if isinstance(term.loss, losses.Loss) and losses.wants_means(term.loss)
+    ]
+
+
+def scopes(terms: Sequence[LossTerm]) -> set[str]:
+    """How much the terms see at a time: tokens, sequences, the batch."""
+    return {term.loss.scope for term in terms}
+
+
+def check_needs(terms: Sequence[LossTerm], offered: frozenset[str]) -> None:
+    """Refuse terms that need what the student does not offer.
+
+    Raises:
+      UserError: naming the term, the path and the nearest one.
+    """
+    for term in terms:
+        own = {path for path in term.needs if not path.startswith(TEACHER)}
+        _refuse_missing(term, own, offered | {"logits", TRUNK}, "student")
+
+
+def check_teacher(terms: Sequence[LossTerm], teacher: "Loaded | None") -> None:
+    """Refuse terms that need what the teacher does not offer, or has not stored.
+
+    Raises:
+      UserError: naming the term, what it needs and what there is.
+    """
+    for term in terms:
+        paths = {p for p in term.needs if p.startswith(TEACHER)}
+        if not paths:
+            continue
+        if teacher is None:
+            raise _no_teacher(term)
+        offered = {f"{TEACHER}{path}" for path in teacher.offers() | {"logits"}}
+        _refuse_missing(term, paths, offered, "teacher")
+        if teacher.stored is not None:
+            try:
+                term.loss.check_records(teacher.stored)
+            except ValueError as error:
+                raise UserError(f"losses.{term.name}: {error}") from None
+
+
+def _no_teacher(term: LossTerm) -> UserError:
+    return UserError(
+        f"losses.{term.name}: {type(term.loss).__name__} needs a teacher, and the "
+        "experiment has none (teacher=runner.OnlineTeacher(...) or OfflineTeacher(...))"
+    )
+
+
+def _refuse_missing(
+    term: LossTerm, needed: Iterable[str], offered: Iterable[str], who: str
+) -> None:
+    for path in sorted(set(needed) - set(offered)):
+        raise UserError(
+            f"losses.{term.name}: {type(term.loss).__name__} needs '{path}', which "
+            f"the {who} does not offer{nearest(path, offered)}"
+        )
+
+
+def _needs(terms: Sequence[LossTerm]) -> frozenset[str]:
+    return frozenset().union(*(term.needs for term in terms))
+
+
+def check_balances(items: Sequence[Item]) -> None:
+    """Refuse weights that follow a term which is not there.
+
+    Raises:
+      UserError: naming the weight, the term and the nearest one.
+    """
+    names = {term.name for term in groups.leaves(items)}
+    for name, balance in weights.balances(items).items():
+        for read in balance.reads:
+            if read not in names:
+                raise UserError(
+                    f"losses.{name}.weight: {type(balance).__name__} follows the term "
+                    f"{read!r}, and there is none{nearest(read, names)}"
+                )
+
+
+def check_tables(terms: Sequence[LossTerm], num_rows: int) -> None:
+    """Refuse tables of rows that are not as long as the data.
+
+    Raises:
+      UserError: naming the term and the number it should have.
+    """
+    for term in terms:
+        weight = term.token_weight
+        size = weight.num_rows if isinstance(weight, Reweighting) else None
+        if size not in (None, num_rows):
+            raise UserError(
+                f"losses.{term.name}.token_weight: num_rows={size}, and the data has "
+                f"{num_rows} rows"
+            )
+
+
+def check_scope(
+    terms: Sequence[LossTerm], *, mesh: jax.sharding.Mesh, microbatches: int
+) -> None:
+    """Refuse terms that see the whole batch, where the batch is cut.
+
+    Raises:
+      UserError: naming the term and the number of parts.
+    """
+    parts = microbatches * batch_shards(mesh)
+    for term in terms:
+        if term.loss.scope == "batch" and parts > 1:
+            raise UserError(
+                f"losses.{term.name}: {type(term.loss).__name__} is no sum over "
+                "tokens, so the batch cannot be cut for it, and here it is cut in "
+                f"{parts} (step.microbatches; data, fsdp and expert of the mesh)"
+            )

@@ -1,0 +1,75 @@
+"""The end of a run: final numbers beside baselines, a report, what to do next."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax
+
+from runner import atomic_files, report, writers
+from runner.state.trainable import TrainState
+from runner.train.hooks import Agenda
+from runner.train.sampling import Sampler
+from runner.train.trainer import Prepared
+from runner.workdir.workdir import Workdir
+from runner.writers.terminal import Terminal
+
+
+def finish(
+    prepared: Prepared,
+    workdir: Workdir,
+    state: TrainState,
+    agenda: Agenda,
+    terminal: Terminal,
+) -> None:
+    """Write `result.json` and `report.html`; print the table, unless quiet.
+
+    A run that is read again after its end keeps the numbers it has.
+    """
+    path = workdir.path / "result.json"
+    if agenda.evaluate.results or not path.exists():
+        found = result(prepared, workdir, state, agenda)
+        if workdir.writes:
+            atomic_files.write_atomic(path, json.dumps(found, indent=1) + "\n")
+    if jax.process_index() == 0:
+        report.write(workdir.path)
+        if not prepared.config.loop.quiet:
+            terminal.print("\n" + report.table(workdir.path))
+
+
+def result(
+    prepared: Prepared, workdir: Workdir, state: TrainState, agenda: Agenda
+) -> dict[str, Any]:
+    """Final metrics by evaluation, baselines on the same data, samples."""
+    evaluations = agenda.evaluate.results or {
+        name: prepared.evaluate(name, state) for name in prepared.evaluators
+    }
+    baselines = [
+        row
+        for name, evaluator in list(prepared.evaluators.items())[:1]
+        for row in [
+            *untrained(workdir, name),
+            *map(dataclasses.asdict, prepared.dataset.baselines(evaluator.dataset)),
+        ]
+    ]
+    samples = agenda.samples.latest or Sampler(prepared)(state)
+    return {
+        "evaluations": evaluations,
+        "baselines": baselines,
+        "samples": [dataclasses.asdict(sample) for sample in samples],
+    }
+
+
+def untrained(workdir: Workdir, evaluation: str) -> list[dict[str, Any]]:
+    """The student before its first step, if the run has measured it."""
+    first = next(iter(writers.read(workdir.metrics)), {})
+    if first.get("step") != 0 or f"{evaluation}/loss" not in first:
+        return []
+    return [
+        {
+            "name": "untrained",
+            "nats_per_token": first[f"{evaluation}/loss"],
+            "bits_per_byte": first.get(f"{evaluation}/bits_per_byte"),
+            "accuracy": first.get(f"{evaluation}/accuracy"),
+        }
+    ]

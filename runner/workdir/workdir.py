@@ -1,0 +1,273 @@
+"""The work directory of a run: what it holds, who may write it, and what it was for.
+
+    config.txt  config.json  config.py     the graph: to read, to load, to rebuild
+    command.txt                            every start: time, place and command line
+    versions.json  operative.gin           what it last ran with
+    data.json                              fingerprints of the data
+    tokenizer.json                         whose ids the student speaks
+    metrics.jsonl  events/  report.html    what came out
+    checkpoints/                           where it goes on from
+    lock                                   held while a run writes here
+
+`config.json` is written last: a directory that has one is a run. A run goes on only
+under the graph and on the data that it began with; the gin settings may change. Until
+it has loaded its data it has not begun, and may be given another graph.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import shlex
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fiddle as fdl
+
+from runner import atomic_files
+from runner.errors import UserError
+from runner.machine import versions
+from runner.workdir import lock
+
+CONFIG = "config.json"
+_BEFORE_CONFIG = {"lock", "config.txt", "config.py", "command.txt", "versions.json"}
+_SHOWN_CHANGES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """An open work directory; `Path(workdir)` is its path.
+
+    writes: false on all but the first of several processes.
+    """
+
+    path: Path
+    writes: bool = True
+
+    @property
+    def checkpoints(self) -> Path:
+        """The directory for `Checkpoints`."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of the JSON-lines writer."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """The directory of TensorBoard's events."""
+        return self.path / "events"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def record_start(self) -> None:
+        """Write what this start runs on, once devices and runtime are known."""
+        import gin
+
+        if self.writes:
+            content = {**versions.software(), "devices": versions.devices()}
+            _write_json(self.path / "versions.json", content)
+            operative = gin.operative_config_str()
+            atomic_files.write_atomic(self.path / "operative.gin", operative)
+
+    def record_data(self, description: Mapping[str, Any]) -> None:
+        """Write the fingerprints of the data, or compare them with those written.
+
+        Args:
+          description: nested mappings of JSON values, such as
+            `{"train": {"fingerprint": "5be1", "sequences": 812}}`.
+
+        Raises:
+          UserError: the run began on other data; names what differs.
+        """
+        from runner.graph import describe
+
+        if not self.writes:
+            return
+        path = self.path / "data.json"
+        if not path.exists():
+            return _write_json(path, description)
+        changes = describe.changes(_lines(_read_json(path)), _lines(description))
+        if changes:
+            raise UserError(
+                f"the data changed since {self.path} began:\n{_shown(changes)}\n"
+                "Give the new data another --workdir, or bring the old data back."
+            )
+
+    def record_vocabulary(self, contents: Mapping[str, str]) -> None:
+        """Write its `tokenizer.json`, if it has one: a student may teach later."""
+        for name, definition in contents.items():
+            path = self.path / name
+            if self.writes and not path.exists():
+                atomic_files.write_atomic(path, definition)
+
+
+@contextlib.contextmanager
+def open(
+    path: str | Path,
+    config: fdl.Buildable,
+    argv: Sequence[str],
+    *,
+    writes: bool = True,
+) -> Iterator[Workdir]:
+    """Hold a work directory for a run of `config`: a new one, or the one to go on with.
+
+    Args:
+      path: made if absent, with its parents; else empty, or a run of this graph.
+      argv: the command line, for `command.txt`.
+      writes: false for all but the first of several processes, which share the
+        directory: they neither lock nor write it.
+
+    Raises:
+      UserError: it is held by another run, holds something else, holds a run of another
+        graph (the difference is shown), or cannot be written. Nothing is written then.
+    """
+    workdir = Workdir(Path(path).absolute(), writes=writes)
+    if not writes:
+        yield workdir
+        return
+    texts = _texts(config)
+    _refuse_foreign(workdir.path)
+    with contextlib.ExitStack() as stack:
+        with named(workdir.path):
+            workdir.path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.held(workdir.path / "lock"))
+            runs = _runs(workdir.path)
+            if runs:
+                _refuse_changed(workdir.path, texts["config.txt"])
+            atomic_files.remove_temporaries(workdir.path)
+            _append_command(workdir.path / "command.txt", argv)
+            if not runs:
+                _begin(workdir.path, texts)
+        yield workdir
+
+
+def saved_config(path: str | Path) -> Path:
+    """The saved graph of the run in `path`.
+
+    Raises:
+      UserError: there is no run; names the runs in directories below, if any.
+    """
+    path = Path(path)
+    if (path / CONFIG).is_file():
+        return path / CONFIG
+    if not path.is_dir():
+        raise UserError(
+            f"--workdir={path}: no such directory; "
+            "a new run needs --fdl_config=configs/NAME.py too"
+        )
+    below = sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))
+    hint = "start one with --fdl_config=configs/NAME.py"
+    if below:
+        hint = f"there are runs in {', '.join(below[:5])}"
+    raise UserError(f"--workdir={path}: holds no run (no {CONFIG}); {hint}")
+
+
+def _texts(config: fdl.Buildable) -> dict[str, str]:
+    """Content by file name, `config.json` last."""
+    from runner.graph import describe, to_json, to_python
+
+    return {
+        "config.txt": describe.text(config),
+        "config.py": to_python.to_python(config),
+        CONFIG: to_json.to_json(config),
+    }
+
+
+def _runs(path: Path) -> bool:
+    """Whether a run got as far as its data: before that, its graph may still change.
+
+    A mistake that shows late (a vocabulary smaller than the tokenizer's) can then be
+    mended in the same directory.
+    """
+    if not (path / CONFIG).exists():
+        return False
+    return any(file.name not in {*_BEFORE_CONFIG, CONFIG} for file in path.iterdir())
+
+
+def _begin(path: Path, texts: Mapping[str, str]) -> None:
+    _write_json(path / "versions.json", versions.software())
+    for name, text in texts.items():
+        atomic_files.write_atomic(path / name, text)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A directory with other people's files is not a run, nor room for one."""
+    with named(path):
+        if not path.exists() or (path / CONFIG).exists():
+            return
+        strangers = sorted(
+            file.name
+            for file in path.iterdir()
+            if file.name not in _BEFORE_CONFIG
+            and not file.name.startswith(atomic_files.TEMPORARY)
+        )
+    if strangers:
+        raise UserError(
+            f"--workdir={path}: holds no run (no {CONFIG}) but other files: "
+            f"{', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}"
+        )
+
+
+def _refuse_changed(path: Path, described: str) -> None:
+    from runner.graph import describe
+
+    try:
+        began = (path / "config.txt").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: config.txt is missing, {CONFIG} is there") from None
+    changes = describe.changes(began, described)
+    if changes:
+        raise UserError(
+            f"the graph changed since {path} began:\n{_shown(changes)}\n"
+            "Give the new graph another --workdir; --gin flags may change, a graph not."
+        )
+
+
+def _append_command(path: Path, argv: Sequence[str]) -> None:
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"# {now} on {socket.gethostname()}, in {Path.cwd()}\n")
+        file.write(f"{shlex.join(argv)}\n")
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An operating system's error within becomes a UserError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--workdir={path}: {error.strerror or error}") from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    atomic_files.write_atomic(
+        path, json.dumps(content, indent=1, sort_keys=True) + "\n"
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _lines(tree: Any, path: str = "") -> str:
+    """Nested mappings in the form of a described graph, one `path: value` a line."""
+    if not isinstance(tree, Mapping):
+        return f"{path}: {json.dumps(tree, sort_keys=True)}\n"
+    dot = "." if path else ""
+    return "".join(_lines(inner, f"{path}{dot}{name}") for name, inner in tree.items())
+
+
+def _shown(changes: Sequence[str]) -> str:
+    more = len(changes) - _SHOWN_CHANGES
+    shown = [line if len(line) <= 160 else line[:157] + "..." for line in changes]
+    return "\n".join(
+        shown[:_SHOWN_CHANGES] + ([f"(and {more} more)"] if more > 0 else [])
+    )

@@ -1,0 +1,456 @@
+"""Divergences over a teacher's best entries and draws: conventions, bounds, cost."""
+
+import dataclasses
+import functools
+import math
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+import losses
+from losses.distillation.divergence import OVER_ENTRIES
+
+TOKENS, VOCABULARY = 4, 8
+BY_NAME = {
+    "forward_kl": losses.ForwardKl(),
+    "reverse_kl": losses.ReverseKl(),
+    "symmetric_kl": losses.SymmetricKl(),
+    "jensen_shannon": losses.JensenShannon(beta=0.3),
+    "skew_forward_kl": losses.SkewForwardKl(),
+    "skew_reverse_kl": losses.SkewReverseKl(),
+    "total_variation": losses.TotalVariation(),
+    "alpha_divergence": losses.AlphaDivergence(order=0.3),
+    "renyi_divergence": losses.RenyiDivergence(order=2.0),
+    "adaptive_kl": losses.AdaptiveKl(),
+}
+every_convention = pytest.mark.parametrize("convention", OVER_ENTRIES)
+
+logits = st.builds(
+    lambda seed, scale: np.random.default_rng(seed).normal(
+        size=(2, TOKENS, VOCABULARY), scale=scale
+    ),
+    seed=st.integers(0, 2**32 - 1),
+    scale=st.floats(0.1, 2.0),
+)
+examples = hypothesis.settings(max_examples=15)
+
+
+def softmax64(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def best(t, k, *, temperature=1.0):
+    """What records of the k best entries hold: logits up to a constant a token."""
+    t = np.asarray(t)
+    shifted = t - t.mean(-1, keepdims=True, where=np.isfinite(t)) + 5.0
+    indices = np.argsort(-shifted, axis=-1, kind="stable")[..., :k]
+    log_z = np.log(np.sum(np.exp(shifted / temperature), -1))
+    return losses.TeacherOutputs(
+        indices=jnp.asarray(indices, jnp.int32),
+        logits=jnp.asarray(np.take_along_axis(shifted, indices, -1), jnp.float32),
+        log_normalizers={temperature: jnp.asarray(log_z, jnp.float32)},
+    )
+
+
+def outputs(s, teacher, targets=None):
+    s = jnp.asarray(s, jnp.float32)
+    if targets is None:
+        targets = np.zeros(s.shape[:-1])
+    batch = {"targets": jnp.asarray(targets, jnp.int32)}
+    return losses.Outputs(batch=batch, logits=s, teacher=teacher)
+
+
+@functools.cache
+def compiled(these):
+    """Values and gradients in the student's logits, of several losses at once."""
+
+    def both(loss, s, teacher, y):
+        def total(s):
+            values = loss(outputs(s, teacher, y))
+            return jnp.sum(values), values
+
+        gradient, values = jax.grad(total, has_aux=True)(s)
+        return values, gradient
+
+    return jax.jit(
+        lambda *given: [both(loss, *given) for loss in these],
+        compiler_options={"xla_backend_optimization_level": 0},  # half the time
+    )
+
+
+def values_and_gradients(these, s, teacher, targets=None):
+    targets = np.zeros(np.shape(s)[:-1]) if targets is None else targets
+    s, y = jnp.asarray(s, jnp.float32), jnp.asarray(targets, jnp.int32)
+    found = compiled(tuple(these))(s, teacher, y)
+    return [tuple(np.asarray(x, np.float64) for x in pair) for pair in found]
+
+
+def value(loss, s, teacher, targets=None):
+    return values_and_gradients([loss], s, teacher, targets)[0][0]
+
+
+def gradient(loss, s, teacher, targets=None):
+    return values_and_gradients([loss], s, teacher, targets)[0][1]
+
+
+def whole(t):
+    return losses.TeacherOutputs(logits=jnp.asarray(t, jnp.float32))
+
+
+def over(convention, these=None):
+    these = BY_NAME.values() if these is None else these
+    return [dataclasses.replace(loss, over_records=convention) for loss in these]
+
+
+def entries64(p, q, k, target, convention):
+    """One token's two lists, as each convention is defined."""
+    chosen = np.argsort(-p)[:k]
+    a, b = p[chosen], q[chosen]
+    match convention:
+        case "tail_bucket":
+            return np.append(a, 1 - a.sum()), np.append(b, 1 - b.sum())
+        case "renormalise_teacher":
+            return a / a.sum(), b
+        case "renormalise_both":
+            return a / a.sum(), b / b.sum()
+        case "residual_to_target":
+            given = np.where(np.isin(np.arange(len(p)), chosen), p, 0.0)
+            given[target] += 1 - a.sum()
+            return given[given > 0], q[given > 0]
+    return a, b
+
+
+@every_convention
+@examples
+@hypothesis.given(logits)
+def test_conventions_are_those_of_float64(convention, logits):
+    t, s = logits
+    targets = np.arange(TOKENS)
+    p, q = softmax64(t), softmax64(s)
+    pairs = [
+        entries64(*row, k=3, target=y, convention=convention)
+        for *row, y in zip(p, q, targets, strict=True)
+    ]
+    references = {
+        losses.ForwardKl(): lambda a, b: np.sum(a * np.log(a / b)),
+        losses.ReverseKl(): lambda a, b: np.sum(b * np.log(b / a)),
+        losses.TotalVariation(): lambda a, b: np.sum(np.abs(a - b)) / 2,
+    }
+    named = over(convention, references)
+    every = values_and_gradients(named, s, best(t, 3), targets)
+    for (found, _), reference in zip(every, references.values(), strict=True):
+        expected = [reference(a, b) for a, b in pairs]
+        np.testing.assert_allclose(found, expected, rtol=5e-4, atol=3e-5)
+
+
+def by_hand(loss, target=0):
+    """p = 1/2, 1/4, 1/8, 1/8, of which two are stored; q is uniform."""
+    t = np.log([[1 / 2, 1 / 4, 1 / 8, 1 / 8]])
+    return float(value(loss, np.zeros((1, 4)), best(t, 2), [target])[0])
+
+
+def test_conventions_by_hand():
+    log = math.log
+    k2 = 1 / 2 * log(2) + 1 / 4 * log(1)
+    tail = 1 / 4 * log(1 / 2)
+    renormalised = 2 / 3 * log(2 / 3) + 1 / 3 * log(1 / 3)
+    expected = {
+        "truncate": k2,
+        "tail_bucket": k2 + tail,
+        "renormalise_teacher": renormalised + log(4),
+        "renormalise_both": renormalised + log(2),
+    }
+    for convention, value_by_hand in expected.items():
+        found = by_hand(losses.ForwardKl(over_records=convention))
+        np.testing.assert_allclose(found, value_by_hand, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (0, 3 / 4 * math.log(3) + 1 / 4 * math.log(1)),
+        (1, 1 / 2 * math.log(2) + 1 / 2 * math.log(2)),
+        (3, 1 / 2 * math.log(2) + 1 / 4 * math.log(1) + 1 / 4 * math.log(1)),
+    ],
+)
+def test_the_residual_goes_to_the_target_stored_or_not(target, expected):
+    found = by_hand(losses.ForwardKl(over_records="residual_to_target"), target)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@every_convention
+def test_all_entries_stored_is_the_whole_loss(convention):
+    t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY), scale=2.0)
+    targets = np.arange(TOKENS)
+    found = values_and_gradients(over(convention), s, best(t, VOCABULARY), targets)
+    expected = values_and_gradients(BY_NAME.values(), s, whole(t))
+    for name, stored, full in zip(BY_NAME, found, expected, strict=True):
+        near = functools.partial(np.testing.assert_allclose, err_msg=name)
+        near(stored[0], full[0], rtol=2e-5, atol=2e-6)
+        near(stored[1], full[1], rtol=2e-4, atol=3e-6)
+
+
+@examples
+@hypothesis.given(logits)
+def test_a_tail_bucket_grows_with_k_up_to_the_whole(logits):
+    """Up to float32: an error of 1e-7 in the mass of a small rest shows in its log."""
+    t, s = logits
+    these = [x for x in BY_NAME.values() if not isinstance(x, losses.AdaptiveKl)]
+    teachers = [*(best(t, k) for k in (1, 5)), whole(t)]
+    found = np.array(
+        [
+            [values for values, _ in values_and_gradients(these, s, teacher)]
+            for teacher in teachers
+        ]
+    )
+    assert np.all(found > -3e-6)
+    assert np.all(np.diff(found, axis=0) > -1e-4 - 1e-3 * found[-1])
+
+
+def test_the_tail_bucket_is_never_in_the_head():
+    """Two are stored, and the rest has 0.55: a head of 0.2 + 0.1, a tail of 0.1."""
+    t = np.log([[0.25, 0.2, 0.19, 0.18, 0.18]])
+    s = np.log([[0.45, 0.1, 0.15, 0.15, 0.15]])
+    p, q = np.array([0.25, 0.2, 0.55]), np.array([0.45, 0.1, 0.45])
+    expected = 3 / 4 * np.sum(p * np.log(p / q)) + 1 / 4 * np.sum(q * np.log(q / p))
+    found = value(losses.AdaptiveKl(), s, best(t, 2))
+    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_records_are_read_at_the_temperature_of_the_loss(temperature):
+    t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
+    np.testing.assert_allclose(
+        value(
+            losses.ReverseKl(temperature=temperature),
+            s,
+            best(t, 3, temperature=temperature),
+        ),
+        value(losses.ReverseKl(), s / temperature, best(t / temperature, 3)),
+        rtol=1e-5,
+    )
+
+
+def draws(p, n, *, seed, temperature=1.0):
+    """n ids drawn from each row of p, and its entropy."""
+    rng = np.random.default_rng(seed)
+    thresholds = rng.random((len(p), n, 1))
+    indices = np.sum(np.cumsum(p, -1)[:, None, :-1] < thresholds, -1)
+    entropy = -np.sum(p * np.log(p), -1)
+    return losses.TeacherOutputs(
+        indices=jnp.asarray(indices, jnp.int32),
+        entropies={temperature: jnp.asarray(entropy, jnp.float32)},
+    )
+
+
+def test_draws_estimate_forward_kl_without_bias():
+    """Mean error within four standard errors; its size falls as N^-1/2."""
+    t, s = np.random.default_rng(0).normal(size=(2, VOCABULARY), scale=1.5)
+    p, q = softmax64(t), softmax64(s)
+    tokens = 2000
+    deviation = np.sqrt(np.sum(p * np.log(q) ** 2) - np.sum(p * np.log(q)) ** 2)
+    sizes = {}
+    for n in (4, 64):
+        teacher = draws(np.tile(p, (tokens, 1)), n, seed=n)
+        found = value(
+            losses.ForwardKl(over_records="sampled"), np.tile(s, (tokens, 1)), teacher
+        )
+        error = found - np.sum(p * np.log(p / q))
+        assert abs(error.mean()) < 4 * deviation / math.sqrt(n * tokens)
+        sizes[n] = np.sqrt(np.mean(error**2))
+        np.testing.assert_allclose(sizes[n], deviation / math.sqrt(n), rtol=0.1)
+    np.testing.assert_allclose(sizes[4] / sizes[64], 4.0, rtol=0.1)
+
+
+def test_the_gradient_of_draws_is_the_student_minus_their_frequencies():
+    s = np.random.default_rng(0).normal(size=(1, VOCABULARY))
+    teacher = losses.TeacherOutputs(
+        indices=jnp.array([[2, 2, 5, 0]], jnp.int32),
+        entropies={2.0: jnp.zeros((1,))},
+    )
+    found = gradient(
+        losses.ForwardKl(over_records="sampled", temperature=2.0), s, teacher
+    )
+    frequencies = np.bincount([2, 2, 5, 0], minlength=VOCABULARY) / 4
+    np.testing.assert_allclose(found[0], (softmax64(s / 2)[0] - frequencies) / 2, 1e-5)
+
+
+@every_convention
+def test_impossible_entries_and_extreme_logits_stay_finite(convention):
+    t, s = np.random.default_rng(0).normal(size=(2, 6, VOCABULARY), scale=2.0)
+    t[0, 1:] = -np.inf  # fewer possible entries than are stored
+    s[1, np.argmax(t[1])] = -np.inf
+    s[2, np.argsort(-t[2])[:3]] = -np.inf  # all that is stored
+    t[3], s[3] = np.sign(t[3]) * 1e4, -np.sign(t[3]) * 1e4
+    with np.errstate(over="ignore"):
+        teacher = best(t, 3)
+    extreme = jax.nn.logsumexp(jnp.asarray(t[3] - t[3].mean() + 5.0, jnp.float32))
+    log_z = teacher.log_normalizers[1.0].at[3].set(extreme)
+    teacher = dataclasses.replace(teacher, log_normalizers={1.0: log_z})
+    for targets in (np.arange(6), np.full(6, -100)):
+        found = values_and_gradients(over(convention), s, teacher, targets)
+        for name, (values, slopes) in zip(BY_NAME, found, strict=True):
+            assert np.all(np.isfinite(values)), name
+            assert np.all(np.isfinite(slopes)), name
+
+
+@pytest.mark.parametrize("convention", ["tail_bucket", "residual_to_target"])
+def test_masked_tokens_without_a_record_give_nothing(convention):
+    t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
+    mask = jnp.arange(TOKENS) % 2 == 0
+    s, targets = np.where(mask[:, None], s, np.nan), np.where(mask, 1, -100)
+    teacher = jax.tree.map(
+        lambda x: x if x.dtype == jnp.int32 else x.at[1::2].set(jnp.nan), best(t, 3)
+    )
+    names = ("forward_kl", "reverse_kl", "jensen_shannon", "renyi_divergence")
+    chosen = over(convention, [BY_NAME[name] for name in names])
+    terms = [
+        losses.LossTerm(name=name, loss=loss, mask=lambda batch: mask)
+        for name, loss in zip(names, chosen, strict=True)
+    ]
+
+    @jax.jit
+    @jax.jacrev
+    def slopes(s):
+        found = losses.evaluate(terms, outputs(s, teacher, targets))
+        return {name: average.total for name, average in found.items()}
+
+    for name, slope in slopes(jnp.asarray(s, jnp.float32)).items():
+        assert not np.any(slope[1::2]), name
+        assert np.all(np.isfinite(slope)) and np.any(slope[::2]), name
+
+
+def shapes_in(jaxpr):
+    """The shapes of all that a jaxpr computes, nested ones too."""
+    for equation in jaxpr.eqns:
+        yield from (x.aval.shape for x in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from shapes_in(inner)
+
+
+@every_convention
+def test_beyond_the_log_normaliser_a_block_costs_its_entries(convention):
+    width, k = 1000, 3
+    teacher = losses.TeacherOutputs(
+        indices=jnp.zeros((5, k), jnp.int32),
+        logits=jnp.zeros((5, k)),
+        log_normalizers={1.0: jnp.zeros(5)},
+    )
+
+    def forward(s, log_z):
+        seen = outputs(s, teacher)
+        seen._log_normalizers[1.0] = log_z
+        return [loss(seen) for loss in over(convention)]
+
+    s = jnp.zeros((5, width))
+    jaxpr = jax.make_jaxpr(forward)(s, jnp.zeros(5)).jaxpr
+    assert max(map(math.prod, shapes_in(jaxpr))) <= 5 * 2 * (k + 1)
+    wide = jax.make_jaxpr(lambda s: losses.ForwardKl()(outputs(s, whole(s))))(s).jaxpr
+    assert (5, width) in set(shapes_in(wide))
+
+
+def test_losses_of_one_temperature_share_the_log_normaliser():
+    t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
+    seen = outputs(s, best(t, 3))
+    losses.ForwardKl()(seen)
+    shared = seen.log_normalizer()
+    losses.ReverseKl()(seen)
+    losses.ForwardKl()(dataclasses.replace(seen, teacher=whole(t)))
+    assert seen._log_normalizers == {1.0: shared}
+
+
+def stored(mode, *temperatures):
+    return losses.Stored(mode=mode, temperatures=temperatures)
+
+
+@pytest.mark.parametrize("loss", BY_NAME.values(), ids=BY_NAME)
+def test_records_that_fit_are_read(loss):
+    loss.check_records(stored("top_k", 1.0, 2.0))
+    loss.check_records(stored("full"))
+
+
+def test_draws_are_read_by_forward_kl_alone():
+    sampled = losses.ForwardKl(over_records="sampled")
+    sampled.check_records(stored("sampled", 1.0))
+    sampled.check_records(stored("full"))
+    for loss in BY_NAME.values():
+        with pytest.raises(ValueError, match="draws"):
+            loss.check_records(stored("sampled", 1.0))
+        if not isinstance(loss, losses.ForwardKl):
+            with pytest.raises(ValueError, match="only ForwardKl"):
+                over("sampled", [loss])
+
+
+@pytest.mark.parametrize(
+    ("loss", "records", "message"),
+    [
+        (
+            losses.ReverseKl(temperature=3.0),
+            stored("top_k", 1.0, 2.0),
+            r"ReverseKl wants temperature 3.0, .* stored: 1.0, 2.0$",
+        ),
+        (
+            losses.ForwardKl(over_records="sampled", temperature=2.0),
+            stored("sampled", 1.0),
+            r"temperature 2.0, .* stored: 1.0$",
+        ),
+        (
+            losses.ForwardKl(over_records="sampled"),
+            stored("top_k", 1.0),
+            r"over_records='sampled'\) reads draws, and the records hold the best",
+        ),
+        (
+            losses.ForwardKl(),
+            stored("sampled", 1.0),
+            r"over_records='tail_bucket'\) reads the best .* the records hold draws",
+        ),
+        (losses.LogitMse(), stored("full"), "up to a constant"),
+        (losses.LogitMse(), stored("top_k", 1.0), "up to a constant"),
+    ],
+)
+def test_records_that_do_not_fit_are_refused_in_one_line(loss, records, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        loss.check_records(records)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_misspelt_convention_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="got 'tail_buckets'; nearest: 'tail_bucket'"):
+        losses.ForwardKl(over_records="tail_buckets")
+
+
+@pytest.mark.parametrize(
+    ("loss", "teacher", "message"),
+    [
+        (losses.ForwardKl(), "draws", "the teacher gives draws"),
+        (losses.ForwardKl(over_records="sampled"), "best", "'sampled' wants draws"),
+        (losses.ForwardKl(temperature=2.0), "best", "not stored; stored: 1.0"),
+        (
+            losses.ForwardKl(over_records="sampled", temperature=2.0),
+            "draws",
+            "entropy at temperature 2.0; stored: 1.0",
+        ),
+        (losses.LogitMse(), "best", "whole logits"),
+        (losses.LogitMse(), "draws", "whole logits"),
+    ],
+)
+def test_a_teacher_of_another_kind_is_refused(loss, teacher, message):
+    t = np.random.default_rng(0).normal(size=(TOKENS, VOCABULARY))
+    given = best(t, 3) if teacher == "best" else draws(softmax64(t), 3, seed=0)
+    with pytest.raises(ValueError, match=message):
+        loss(outputs(t, given))
+
+
+def test_an_id_beyond_the_student_is_not_hidden():
+    teacher = losses.TeacherOutputs(
+        indices=jnp.array([[VOCABULARY]], jnp.int32),
+        logits=jnp.zeros((1, 1)),
+        log_normalizers={1.0: jnp.ones(1)},
+    )
+    assert np.isnan(value(losses.ForwardKl(), np.zeros((1, VOCABULARY)), teacher))

@@ -1,0 +1,217 @@
+"""Groups and balances: their formulas, and the faults of the published one."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import losses
+from losses import Group, LossTerm, MatchGradient, MatchValue, Uncertainty
+from losses.weighting.weights import Seen, scheduled
+
+positive = st.floats(1e-3, 1e3)
+
+
+def term(name, weight=1.0):
+    return LossTerm(name=name, loss=losses.CrossEntropy(), weight=weight)
+
+
+def published(alpha, eps=1e-6):
+    """The two-step balance of MaxText, as a list of terms."""
+    feature = term("feature", MatchValue(to="soft", eps=eps))
+    return [
+        term("hard"),
+        Group(
+            name="kd",
+            terms=[term("soft"), feature],
+            weight=MatchValue(to="hard", scale=alpha, eps=eps),
+        ),
+    ]
+
+
+def weigh(items, means, *, step=0, memory=None, params=None, inner=None):
+    found = losses.balances(items)
+    memory = memory or {name: b.initial() for name, b in found.items()}
+    params = params or {name: b.params() for name, b in found.items()}
+    means = {name: jnp.float32(x) for name, x in means.items()}
+    seen = Seen(step=jnp.int32(step), means=means, inner=inner, names=tuple(means))
+    return losses.weigh(items, seen, params, memory)
+
+
+def objective(items, means):
+    """Its value, weights held fixed."""
+    effective = jax.lax.stop_gradient(weigh(items, means).effective)
+    return sum(effective[name] * means[name] for name in means)
+
+
+@given(hard=positive, soft=positive, feature=positive, alpha=st.floats(0.1, 10))
+def test_the_published_balance_is_its_formula_in_value_and_gradient(
+    hard, soft, feature, alpha
+):
+    names = ("hard", "soft", "feature")
+    means = dict(zip(names, map(jnp.float32, (hard, soft, feature)), strict=True))
+    value, gradient = jax.value_and_grad(lambda m: objective(published(alpha), m))(
+        means
+    )
+    with jax.enable_x64(True):
+        sg, eps = jax.lax.stop_gradient, 1e-6
+
+        def formula(h, s, f):
+            scaled = f * sg(s / jnp.maximum(f, eps))
+            kd = s + scaled
+            return h + alpha * kd * sg(h / jnp.maximum(kd, eps))
+
+        wide = [np.float64(means[name]) for name in names]
+        expected = formula(*wide)
+        slopes = jax.grad(formula, argnums=(0, 1, 2))(*wide)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for name, slope in zip(names, slopes, strict=True):
+        np.testing.assert_allclose(gradient[name], slope, rtol=1e-6)
+
+
+def test_the_value_of_the_published_balance_is_that_of_the_hard_loss_alone():
+    for soft, feature in [(1.0, 1.0), (100.0, 0.01), (1e-3, 5.0)]:
+        means = {"hard": 2.0, "soft": soft, "feature": feature}
+        np.testing.assert_allclose(objective(published(0.5), means), 3.0, rtol=1e-6)
+
+
+def test_its_feature_gradient_grows_as_the_features_align():
+    weights = [
+        weigh(published(1.0), {"hard": 2.0, "soft": 1.0, "feature": f}).effective[
+            "feature"
+        ]
+        for f in (1.0, 1e-2, 1e-4)
+    ]
+    np.testing.assert_allclose(weights, [1.0, 1e2, 1e4], rtol=1e-5)
+
+
+def test_a_cap_bounds_it():
+    capped = [term("hard"), term("kd", MatchValue(to="hard", cap=10.0))]
+    found = weigh(capped, {"hard": 2.0, "kd": 1e-5})
+    assert found.weights["kd"] == 10.0
+
+
+def test_a_constant_factor_on_a_matched_loss_cancels():
+    for factor in (0.1, 1.0, 10.0):
+        found = weigh(
+            published(1.0), {"hard": 2.0, "soft": 1.0, "feature": factor * 0.5}
+        )
+        np.testing.assert_allclose(found.effective["feature"] * factor, 2.0, rtol=1e-6)
+
+
+def test_ratios_of_microbatches_would_be_another_objective():
+    halves = [
+        {"hard": 1.0, "soft": 1.0, "feature": 1.0},
+        {"hard": 3.0, "soft": 1.0, "feature": 0.1},
+    ]
+    whole = {name: (halves[0][name] + halves[1][name]) / 2 for name in halves[0]}
+    each = [weigh(published(1.0), half).effective["feature"] for half in halves]
+    exact = weigh(published(1.0), whole).effective["feature"]
+    assert abs(np.mean(each) - exact) > 5.0
+
+
+def test_an_average_over_steps_has_no_bias_from_its_start():
+    items = [term("hard"), term("kd", MatchValue(to="hard", decay=0.9))]
+    memory, ratios = None, [2.0, 4.0, 1.0]
+    for step, ratio in enumerate(ratios):
+        found = weigh(items, {"hard": ratio, "kd": 1.0}, step=step, memory=memory)
+        memory = found.memory
+    ages = 0.9 ** np.arange(len(ratios))[::-1]
+    expected = np.sum(ages * ratios) / np.sum(ages)
+    np.testing.assert_allclose(found.weights["kd"], expected, rtol=1e-6)
+
+
+def test_gradients_are_matched_in_norm_and_groups_by_their_sum():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(3, 50))
+    inner = jnp.asarray(vectors @ vectors.T, jnp.float32)
+    items = [
+        term("hard"),
+        Group(
+            name="kd",
+            terms=[term("soft", 0.5), term("feature", MatchGradient(to="soft"))],
+            weight=MatchGradient(to="hard", scale=2.0),
+        ),
+    ]
+    found = weigh(items, {"hard": 1.0, "soft": 1.0, "feature": 1.0}, inner=inner)
+    hard, soft, feature = vectors
+    ratio = np.linalg.norm(soft) / np.linalg.norm(feature)
+    np.testing.assert_allclose(found.weights["feature"], ratio, rtol=1e-5)
+    group = 0.5 * soft + ratio * feature
+    expected = 2.0 * np.linalg.norm(hard) / np.linalg.norm(group)
+    np.testing.assert_allclose(found.weights["kd"], expected, rtol=1e-5)
+
+
+def test_a_learned_variance_settles_where_its_term_contributes_a_half():
+    items = [term("ce", Uncertainty())]
+    value, optimizer = 3.0, optax.sgd(0.1)
+    params: Any = {"ce": {"log_variance": jnp.float32(0.0)}}
+    state = optimizer.init(params)
+
+    def total(params):
+        found = weigh(items, {"ce": value}, params=params)
+        return found.effective["ce"] * value + found.penalty
+
+    gradient = jax.grad(total)(params)["ce"]["log_variance"]
+    np.testing.assert_allclose(gradient, 0.5 - value, rtol=1e-6)
+    for _ in range(400):
+        updates, state = optimizer.update(jax.grad(total)(params), state)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(
+        params["ce"]["log_variance"], math.log(2 * value), atol=1e-3
+    )
+
+
+def test_groups_scale_their_terms_and_say_what_each_is_worth():
+    items = [
+        term("ce", 2.0),
+        Group(
+            name="kd",
+            weight=optax.linear_schedule(0.0, 1.0, 10),
+            terms=[
+                term("kl", 3.0),
+                Group(name="features", terms=[term("mse", 4.0)], weight=0.5),
+            ],
+        ),
+    ]
+    means = {"ce": jnp.float32(1.0), "kl": jnp.float32(2.0), "mse": jnp.float32(3.0)}
+    found = weigh(items, means, step=5)
+    assert found.effective == {"ce": 2.0, "kl": 1.5, "mse": 1.0}
+    worth = losses.worth(items, found, means)
+    assert worth["kd"].value == 12.0
+    assert worth["features"].value == 12.0
+    assert worth["kd"].contribution == 6.0
+    assert worth["mse"].contribution == 3.0
+    np.testing.assert_allclose(worth["kd"].share, 6 / 8)
+    np.testing.assert_allclose(worth["ce"].share, 2 / 8)
+
+
+def test_a_number_stands_for_itself_and_a_schedule_for_its_step():
+    assert scheduled(2, jnp.int32(7)) == 2.0
+    schedule = optax.linear_schedule(0.0, 1.0, 10)
+    np.testing.assert_allclose(scheduled(schedule, jnp.int32(5)), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MatchValue(to="a", decay=1.0), r"decay must be in \[0, 1\), got 1.0"),
+        (lambda: MatchValue(to="a", cap=0.0), "cap must be positive, got 0.0"),
+        (lambda: Uncertainty(scale=-1.0), "scale must be positive, got -1.0"),
+        (lambda: Group(name="a-b", terms=[]), "a group's name must be an identifier"),
+        (lambda: Group(name="kd", terms=[]), "group 'kd' must hold at least one term"),
+        (
+            lambda: Group(name="kd", terms=[term("a")], weight=True),
+            "weight of 'kd' must be a number or a function",
+        ),
+    ],
+)
+def test_nonsense_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,258 @@
+"""What the head may cost, by counting: matmuls, memory, arrays; and how exact it is."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import losses
+from losses import LossTerm
+from runner import runtime
+from runner.head import flops, plan
+from tests import heads
+from tests.benchmarks import head_bench
+from tests.benchmarks.head_bench import CASES
+
+cases = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+
+def arguments(size, **options):
+    given = heads.shapes(size, **options)
+    return given["student"], given["teacher"], given["batch"]
+
+
+@cases
+def test_matmuls_memory_and_arrays_at_full_size(case):
+    """Compiled, not run; the targets are those of the benchmark."""
+    size, given = case.size, arguments(case.size)
+    step = heads.step(size, case.terms, head=case.head)
+    least = 2 * size.tokens * size.vocabulary * (3 * size.dim + size.teacher_dim)
+    assert flops.matmul_flops(step, *given) <= case.most_flops * least
+    lean = case.head == head_bench.LEAN
+    assert (flops.matmul_flops(step, *given) == least) == (not lean)
+
+    largest = heads.largest_array(flops.live(jax.make_jaxpr(step)(*given).jaxpr))
+    weights = size.vocabulary * max(size.dim, size.teacher_dim)
+    assert largest == weights < size.tokens * size.vocabulary
+
+    ours, full = (
+        jax.jit(way).lower(*given).compile().memory_analysis().temp_size_in_bytes
+        for way in (step, heads.full(case.full))
+    )
+    assert ours <= case.most_memory * full
+    if not lean:
+        assert ours <= 1.25 * case.head.memory_budget
+
+
+SMALL = heads.Size(tokens=250, dim=256, vocabulary=8191, teacher_dim=384)
+CUTS = {
+    "whole": runtime.Head(),
+    "fast": heads.in_blocks(7, SMALL.vocabulary, planes=2),
+    "lean": heads.in_tiles(500),
+}
+KINDS = {
+    "labels": (head_bench.LABELS, head_bench.labels),
+    "kl": (head_bench.KL, head_bench.forward_kl),
+    "five": (head_bench.FIVE, head_bench.five),
+}
+cuts = pytest.mark.parametrize("head", CUTS.values(), ids=CUTS)
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+@functools.cache
+def exact(kind, dtype="float32"):
+    """Value and gradients in float64, by hand, on the host."""
+    given = jax.tree.map(
+        lambda x: np.asarray(x.astype(jnp.float32), np.float64),
+        (lambda c: (c["student"], c["teacher"]))(heads.content(SMALL, dtype=dtype)),
+    )
+    student, teacher = given
+    targets = np.asarray(heads.content(SMALL)["batch"]["targets"])[0]
+    s = student["hidden"][0] @ student["table"].T
+    t = teacher["hidden"][0] @ teacher["table"].T
+    log_q, log_z = log_softmax(s)
+    log_p, _ = log_softmax(t)
+    p, q = np.exp(log_p), np.exp(log_q)
+    onehot = np.eye(s.shape[-1])[targets]
+    tokens = np.arange(len(targets))
+    ce = -log_q[tokens, targets] + 1e-4 * log_z[:, 0] ** 2
+    d_ce = q - onehot + 2e-4 * log_z * q
+    forward = np.sum(p * (log_p - log_q), -1)
+    reverse = np.sum(q * (log_q - log_p), -1, keepdims=True)
+    entropy = np.sum(q * log_q, -1, keepdims=True)
+    value, d_s = {
+        "labels": (ce, d_ce),
+        "kl": (forward, q - p),
+        "five": (
+            ce + forward + 0.5 * reverse[:, 0] + 0.1 * entropy[:, 0],
+            d_ce
+            + (q - p)
+            + 0.5 * q * (log_q - log_p - reverse)
+            + 0.1 * q * (log_q - entropy),
+        ),
+    }[kind]
+    d_s = d_s / len(targets)
+    return value.mean(), {
+        "hidden": (d_s @ student["table"])[None],
+        "table": d_s.T @ student["hidden"][0],
+    }
+
+
+def log_softmax(x):
+    top = x.max(-1, keepdims=True)
+    log_z = top + np.log(np.sum(np.exp(x - top), -1, keepdims=True))
+    return x - log_z, log_z
+
+
+class Errors(NamedTuple):
+    """Relative, of the value and (in norm) of each gradient."""
+
+    value: float
+    gradients: dict[str, float]
+
+
+def errors(found, wanted):
+    value, gradients = wanted
+    return Errors(
+        value=abs(float(found[0]) - value) / abs(value),
+        gradients={
+            name: float(
+                np.linalg.norm(np.asarray(x.astype(jnp.float32)) - gradients[name])
+                / np.linalg.norm(gradients[name])
+            )
+            for name, x in found[1].items()
+        },
+    )
+
+
+def both(kind, head, dtype="float32"):
+    """Errors of the runner's step, and of full logits by autodiff."""
+    terms, full = KINDS[kind]
+    given = heads.content(SMALL, dtype=dtype)
+    given = given["student"], given["teacher"], given["batch"]
+    step = heads.step(SMALL, terms, head=head, dtype=dtype)
+    wanted = exact(kind, dtype)
+    return tuple(
+        errors(jax.jit(way)(*given), wanted) for way in (step, heads.full(full))
+    )
+
+
+@cuts
+@kinds
+def test_float32_is_as_exact_as_full_logits(kind, head):
+    ours, full = both(kind, head)
+    assert ours.value <= 1e-6
+    for name, error in ours.gradients.items():
+        assert error <= 1.1 * full.gradients[name], name
+
+
+@cuts
+@kinds
+def test_bfloat16_is_as_exact_as_full_logits(kind, head):
+    ours, full = both(kind, head, "bfloat16")
+    assert ours.value <= 1e-6
+    for name, error in ours.gradients.items():
+        assert error <= 1.01 * full.gradients[name], name
+
+
+def test_bfloat16_multiplies_in_bfloat16_both_ways():
+    """Cotangents too: a float32 operand would make the whole matmul float32."""
+    step = heads.step(
+        SMALL._replace(teacher_dim=0), head_bench.LABELS, head=CUTS["fast"],
+        dtype="bfloat16",
+    )  # fmt: skip
+    given = arguments(SMALL._replace(teacher_dim=0), dtype="bfloat16")
+    operands = set(dot_operands(flops.live(jax.make_jaxpr(step)(*given).jaxpr)))
+    assert operands == {("bfloat16", "bfloat16", "float32")}
+
+
+def dot_operands(jaxpr):
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            arrays = (*equation.invars, *equation.outvars)
+            yield tuple(str(x.aval.dtype) for x in arrays)
+        for inner in flops.inner_jaxprs(equation.params):
+            yield from dot_operands(inner)
+
+
+@cuts
+def test_a_batch_that_counts_nothing_moves_nothing(head):
+    given = heads.content(SMALL)
+    batch = given["batch"] | {"mask": jnp.zeros((1, SMALL.tokens), bool)}
+    poisoned = jax.tree.map(lambda x: x.at[:, 3].set(jnp.nan), given["student"])
+    student = given["student"] | {"hidden": poisoned["hidden"]}
+    step = heads.step(SMALL, head_bench.FIVE, head=head)
+    total, gradients = jax.jit(step)(student, given["teacher"], batch)
+    assert total == 0.0
+    assert not any(np.any(x) for x in jax.tree.leaves(gradients))
+
+
+@cuts
+def test_a_masked_token_of_nan_leaves_the_others_alone(head):
+    given = heads.content(SMALL)
+    mask = jnp.ones((1, SMALL.tokens), bool).at[0, 3].set(False)
+    batch = given["batch"] | {"mask": mask}
+    step = jax.jit(heads.step(SMALL, head_bench.FIVE, head=head))
+    clean = step(given["student"], given["teacher"], batch)
+    poison = jax.tree.map(
+        lambda side: {**side, "hidden": side["hidden"].at[0, 3].set(jnp.nan)},
+        (given["student"], given["teacher"]),
+        is_leaf=lambda x: "hidden" in x,
+    )
+    found = step(*poison, batch)
+    jax.tree.map(np.testing.assert_array_equal, found, clean)
+
+
+class Longest(losses.Loss):
+    """Reads rows."""
+
+    needs = frozenset({"logits"})
+
+    def __call__(self, outputs):
+        return jnp.max(outputs.logits, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("terms", "head", "wanted"),
+    [
+        (head_bench.FIVE, runtime.Head(), "whole"),
+        (head_bench.FIVE, CUTS["fast"], "fast, blocks of 7 tokens"),
+        (
+            head_bench.FIVE,
+            CUTS["lean"],
+            "lean, 500 of the vocabulary at a time, made twice",
+        ),
+        # The default threshold, and a budget of 100 tokens: 1.33 matmuls are cheaper
+        # than to read the head for a handful.
+        (
+            head_bench.LABELS,
+            runtime.Head(memory_budget=8191 * 4 * 60),
+            "lean, 982 of the vocabulary at a time, made twice",
+        ),
+        # What wants rows has them, however few.
+        (
+            (LossTerm(name="max", loss=Longest()),),
+            runtime.Head(memory_budget=1),
+            "fast, blocks of 1 tokens",
+        ),
+    ],
+)
+def test_the_budget_decides(terms, head, wanted):
+    size = SMALL if len(terms) == 5 else SMALL._replace(teacher_dim=0)
+    assert str(heads.plan(size, terms, head=head)) == wanted
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+@pytest.mark.parametrize("tileable", [True, False])
+@pytest.mark.parametrize("budget", [10**4, 10**6, 10**8])
+def test_a_plan_keeps_to_its_budget(sides, tileable, budget):
+    terms = plan.Terms(sides=sides, tileable=tileable, linear=True)
+    config = runtime.Head(memory_budget=budget, smallest_block=1)
+    found = plan.choose(config, terms, tokens=4096, entries=5003)
+    assert found.tokens * 5003 * 4 * terms.planes <= max(budget, 5003 * 4 * 6)
+    assert 1 <= found.tokens <= 4096
+    assert math.ceil(4096 / found.tokens) >= 1

@@ -1,0 +1,57 @@
+"""Tiles cover a vocabulary exactly, whatever its size and wherever it lies."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.head.vocab_partition import VocabularyCut
+
+
+def tiles(cut):
+    starts = [(i * cut.width, cut.width) for i in range(cut.whole_tiles)]
+    return [*starts, (cut.whole_tiles * cut.width, cut.rest)][
+        : None if cut.rest else -1
+    ]
+
+
+@settings(max_examples=25)
+@given(
+    piece=st.integers(1, 60),
+    shards=st.sampled_from([1, 2, 4]),
+    entries=st.integers(1, 99),
+)
+def test_every_entry_is_in_one_tile(piece, shards, entries):
+    cut = VocabularyCut.of(piece * shards, shards=shards, entries=entries)
+    found = np.concatenate([np.ravel(cut.ids(*tile)) for tile in tiles(cut)])
+    assert sorted(found.tolist()) == list(range(piece * shards))
+    assert cut.width * shards <= max(entries, shards)
+
+
+@settings(max_examples=25)
+@given(
+    piece=st.integers(1, 30), shards=st.sampled_from([1, 2]), entries=st.integers(1, 40)
+)
+def test_what_is_taken_and_added_is_that_of_its_ids(piece, shards, entries):
+    cut = VocabularyCut.of(piece * shards, shards=shards, entries=entries)
+    x = jnp.arange(2 * piece * shards, dtype=jnp.float32).reshape(2, -1)
+    total = jnp.zeros_like(x)
+    for start, width in tiles(cut):
+        taken = cut.taken(x, 1, start, width)
+        np.testing.assert_array_equal(taken, x[:, np.ravel(cut.ids(start, width))])
+        total = cut.added(total, taken, 1, start)
+    np.testing.assert_array_equal(total, x)
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [(151_936, 2374), (131_072, 4096), (128_256, 4008), (8191, 4096)]
+)
+def test_tiles_are_equal_where_a_near_width_divides(size, width):
+    cut = VocabularyCut.of(size, shards=1, entries=4096)
+    assert cut.width == width
+    assert (cut.rest == 0) == (size % width == 0)
+
+
+def test_a_size_that_shards_do_not_divide_is_whole():
+    assert VocabularyCut.of(37, shards=2, entries=8).shards == 1

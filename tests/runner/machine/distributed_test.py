@@ -1,0 +1,251 @@
+"""Runs of several processes on this machine, over gloo: equal, killed, stopped."""
+
+import dataclasses
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runner import runtime
+from runner.checkpoint.checkpoints import Checkpoints
+from runner.errors import UserError
+from runner.machine import distributed
+from tests.runner.runs import Runner
+
+RUNNER = ("-m", "runner.main")
+STEPS = 16
+SECONDS = 60  # in which a process that lost the others must have ended
+
+
+class Pair(Runner):
+    """Two processes with one device each, on the config of `Runner`."""
+
+    def start_all(self, workdir, *flags, programs=(RUNNER, RUNNER)):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        return [
+            self.start(
+                workdir,
+                f"--gin.distributed.coordinator=localhost:{port}",
+                "--gin.distributed.processes=2",
+                f"--gin.distributed.process={process}",
+                "--gin.loop.quiet=True",
+                *flags,
+                program=program,
+            )
+            for process, program in enumerate(programs)
+        ]
+
+    def run_all(self, workdir, *flags, code=0):
+        """What each process prints."""
+        return self.ended(self.start_all(workdir, *flags), code=code)
+
+    def ended(self, processes, *, code=0, within=300):
+        outputs = [process.communicate(timeout=within)[0] for process in processes]
+        assert [process.returncode for process in processes] == [code, code], outputs
+        return outputs
+
+    def until(self, workdir, step, processes):
+        while self.last_step(workdir) < step:
+            assert all(process.poll() is None for process in processes), [
+                process.communicate()[0] for process in processes
+            ]
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return Pair(tmp_path_factory.mktemp("pair"), steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def both(pair):
+    """The work directory of two processes that nothing interrupted."""
+    first, second = pair.run_all("both")
+    assert "held_out" in first
+    assert "held_out" not in second and "step" not in second
+    return "both"
+
+
+def test_two_processes_give_the_losses_of_one(pair, both):
+    pair.run("one")
+    ours, theirs = pair.metrics(both), pair.metrics("one")
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    assert len(ours) > 10
+    for one, other in zip(ours[:11], theirs[:11], strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            if name.startswith(("learning/", "contributions/", "held_out/loss")):
+                # Absolute for the divergence from the student's own average, near 0.
+                np.testing.assert_allclose(
+                    one[name], other[name], rtol=1e-6, atol=1e-6, err_msg=name
+                )
+
+
+# The runner; which rows of the data it reads for each batch goes to a file.
+READS_NOTED = """
+import json, sys
+from runner import main
+from runner.data import pipeline
+read = pipeline._read
+def noted(dataset, numbers):
+    with open({path!r}, "a") as file:
+        file.write(json.dumps(numbers.tolist()) + "\\n")
+    return read(dataset, numbers)
+pipeline._read = noted
+main.run()
+"""
+
+
+@pytest.mark.slow
+def test_each_process_reads_the_rows_of_its_own_devices_alone(pair):
+    paths = [pair.directory / f"rows-{process}.jsonl" for process in range(2)]
+    programs = [("-c", READS_NOTED.format(path=str(path))) for path in paths]
+    pair.ended(pair.start_all("rows", "--fdl.num_steps=2", programs=programs))
+    first, second = (
+        [json.loads(line) for line in path.read_text().splitlines()] for path in paths
+    )
+    assert {len(rows) for rows in (*first, *second)} == {4}  # of batches of 8
+    for ours, theirs in zip(first, second, strict=False):
+        assert not {*ours} & {*theirs} - {-1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_killed_ends_the_other_and_both_go_on_bit_for_bit(pair, both, victim):
+    workdir = f"killed-{victim}"
+    processes = pair.start_all(workdir)
+    pair.until(workdir, 7, processes)
+    processes[victim].kill()
+    survivor = processes[1 - victim]
+    output, _ = survivor.communicate(timeout=SECONDS)
+    processes[victim].communicate()
+    assert survivor.returncode not in (0, -signal.SIGKILL)
+    assert "another process of this run has ended" in output or (
+        "indicates that another task died" in output
+    ), output
+    pair.run_all(workdir)
+    pair.assert_same_run(workdir, both)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_stops_both_after_the_same_step(pair, both, asked, number):
+    workdir = f"{number.name}-{asked}"
+    processes = pair.start_all(workdir)
+    pair.until(workdir, 5, processes)
+    processes[asked].send_signal(number)
+    outputs = [process.communicate(timeout=SECONDS)[0] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert codes[1 - asked] == 0, outputs
+    assert codes[asked] == (130 if number == signal.SIGINT else 0), outputs
+    with Checkpoints(pair.checkpoints(workdir), keep=1) as checkpoints:
+        step = checkpoints.latest_verified()
+        assert not checkpoints.refused
+    assert f"stopped after step {step} of {STEPS}" in outputs[0]
+    assert step == pair.last_step(workdir) < STEPS
+    pair.run_all(workdir)
+    pair.assert_same_run(workdir, both)
+
+
+@pytest.mark.slow
+def test_a_mistake_seen_by_the_first_alone_ends_both(pair, both):
+    first, second = pair.start_all(both, "--fdl.seed=1")
+    output, _ = first.communicate(timeout=SECONDS)
+    second.communicate(timeout=SECONDS)
+    assert first.returncode == 2
+    assert "the graph changed since" in output
+    assert second.returncode != 0
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_ends_both_with_its_rows(pair):
+    outputs = pair.run_all("nan", "--fdl.losses.z_loss.weight=1e38", code=1)
+    for output in outputs:
+        assert "Traceback" not in output
+        assert "dataset rows" in output
+
+
+def wanted(environment=(), **settings) -> Any:
+    asked = dataclasses.replace(runtime.Distributed(), **settings)
+    return distributed.arguments(asked, dict(environment))
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+}
+OMPI = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}
+
+
+def test_a_process_alone_joins_nobody():
+    assert wanted() is None
+    assert wanted({**SLURM, "SLURM_NTASKS": "1"}) is None
+
+
+def test_launchers_say_how_many_there_are():
+    assert wanted(SLURM) == {"cluster_detection_method": "slurm"}
+    assert wanted({**OMPI, "OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:3"}) == {
+        "cluster_detection_method": "ompi"
+    }
+    assert wanted(detect=True) == {}
+
+
+def test_flags_win_over_the_launcher():
+    found = wanted(SLURM, coordinator="h:1", processes=3, process=2)
+    assert found["num_processes"] == 3 and found["process_id"] == 2
+    assert found["coordinator_address"] == "h:1"
+    assert found["cluster_detection_method"] == "deactivate"
+
+
+def test_a_coordinator_alone_takes_the_rest_from_the_launcher():
+    found = wanted(OMPI, coordinator="h:1")
+    assert found["num_processes"] == 4 and found["process_id"] == 3
+
+
+def test_an_open_mpi_that_names_no_first_host_wants_a_coordinator():
+    with pytest.raises(UserError, match="Open MPI from 5 on does not say where"):
+        wanted(OMPI)
+
+
+def test_half_a_setting_is_refused_with_the_other_half():
+    with pytest.raises(UserError, match=r"processes is 1; say how many"):
+        wanted(coordinator="h:1")
+    with pytest.raises(UserError, match=r"distributed\.coordinator=HOST:PORT"):
+        wanted(processes=2)
+
+
+def test_a_process_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"process must be 0 to 1, got 2"):
+        runtime.Distributed(processes=2, process=2)
+
+
+@pytest.mark.slow
+def test_others_that_do_not_come_are_one_line(pair):
+    command = [*pair.flags, f"--workdir={pair.directory / 'alone'}"]
+    alone = subprocess.run(
+        [
+            *(sys.executable, "-m", "runner.main"),
+            *command,
+            "--gin.distributed.coordinator=localhost:1",
+            "--gin.distributed.processes=2",
+            "--gin.distributed.process=1",
+            "--gin.distributed.start_seconds=3",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert alone.returncode != 0
+    assert not (pair.directory / "alone").exists()

@@ -1,0 +1,98 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from runner.machine.stop_signals import Stop
+
+ROOT = Path(__file__).parents[3]
+
+# Counts until asked to stop, then says so; `tail` is what it does afterwards.
+COUNTER = """
+import sys, time
+from runner.machine.stop_signals import Stop
+with Stop() as stop:
+    print("open", flush=True)
+    while not stop.requested:
+        time.sleep(0.01)
+    print("saved", stop.signal.name, flush=True)
+    {tail}
+sys.exit(stop.exit_code)
+"""
+
+
+def start(tail="pass"):
+    return subprocess.Popen(
+        [sys.executable, "-c", COUNTER.format(tail=tail)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def said(process):
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
+)
+def test_a_signal_is_a_clean_exit_with_its_code(number, code):
+    with start() as counter:
+        assert said(counter) == "open\n"
+        counter.send_signal(number)
+        out, err = counter.communicate(timeout=20)
+    assert (out, err) == (f"saved {number.name}\n", "")
+    assert counter.returncode == code
+
+
+def test_a_second_signal_ends_it_at_once():
+    with start("time.sleep(60)") as counter:
+        said(counter)
+        counter.send_signal(signal.SIGTERM)
+        assert said(counter) == "saved SIGTERM\n"
+        counter.send_signal(signal.SIGTERM)
+        assert counter.wait(timeout=20) == -signal.SIGTERM
+
+
+def test_a_second_interrupt_raises():
+    with start("time.sleep(60)") as counter:
+        said(counter)
+        counter.send_signal(signal.SIGINT)
+        assert said(counter) == "saved SIGINT\n"
+        counter.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in counter.communicate(timeout=20)[1]
+
+
+def test_without_a_signal_the_code_is_zero_and_the_handlers_are_as_before():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with Stop() as stop:
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert (stop.requested, stop.exit_code) == (False, 0)
+    after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert after == before
+
+
+def test_a_signal_in_this_process_is_seen_at_the_next_look():
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested and stop.exit_code == 0
+
+
+def test_in_another_thread_it_asks_nothing():
+    seen = []
+
+    def look():
+        with Stop() as stop:
+            seen.append(stop.requested)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [False]

@@ -1,0 +1,234 @@
+"""What a user sees while a run goes on."""
+
+import io
+import os
+import pty
+import re
+
+import pytest
+
+from runner.train import actions
+from runner.writers import quantities
+from runner.writers.stopwatch import Stopwatch
+from runner.writers.terminal import Terminal, bar, progress_line
+
+
+class Tty(io.StringIO):
+    """A terminal that keeps what it is sent."""
+
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def eighty_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def screen(text):
+    """The lines a terminal shows after `text`: just enough of one to check ours."""
+    lines = [""]
+    for piece in re.split(r"(\r\x1b\[2K|\n|\x1b\[[0-9;]*m)", text):
+        if piece == "\n":
+            lines.append("")
+        elif piece == "\r\x1b[2K":
+            lines[-1] = ""
+        elif not piece.startswith("\x1b"):
+            assert "\x1b" not in piece and "\r" not in piece
+            lines[-1] += piece
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0:00"),
+        (7, "0:07"),
+        (59.6, "1:00"),
+        (83, "1:23"),
+        (7425, "2:03:45"),
+        (273600, "3d 4h"),
+    ],
+)
+def test_durations_are_read_like_a_clock(seconds, text):
+    assert quantities.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (7.4, "7"),
+        (812, "812"),
+        (999.4, "999"),
+        (999.6, "1.00k"),
+        (26140, "26.1k"),
+        (99950, "100k"),
+        (1.2e6, "1.20M"),
+        (4.56e13, "45.6T"),
+    ],
+)
+def test_quantities_have_three_digits(value, text):
+    assert quantities.quantity(value) == text
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.24, 0.5, 0.51, 0.999, 1.0, 1.5])
+@pytest.mark.parametrize("width", [6, 7, 30])
+def test_a_bar_is_exactly_as_wide_as_asked(fraction, width):
+    (drawn,) = screen(bar(fraction, width, Terminal(Tty())))
+    assert len(drawn) == width and set(drawn) <= set("━╸")
+
+
+@pytest.mark.parametrize("columns", [20, 30, 40, 60, 80, 200])
+def test_the_line_never_wraps(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal = Terminal(Tty())
+    line = progress_line(
+        180,
+        12000,
+        values={"loss": 4.51234, "ce": 4.4},
+        speed="26.1k tokens/s",
+        time_left="1:23 left",
+        terminal=terminal,
+    )
+    (shown,) = screen(line)
+    assert len(shown) < columns
+    assert shown.startswith("  180/12000")
+    assert columns < 80 or shown.endswith(
+        "1%  loss 4.512  ce 4.400  26.1k tokens/s  1:23 left"
+    )
+
+
+def observed(terminal, *, num_steps, clock, seconds=1.0):
+    stopwatch = Stopwatch(now=clock, announce=terminal.status)
+    act = actions.Progress(
+        terminal,
+        last=num_steps,
+        stopwatch=stopwatch,
+        unit="token",
+        units_per_step=1000,
+        values={"loss": "learning/total"},
+        now=clock,
+    )
+    for step in range(1, num_steps + 1):
+        clock.seconds += seconds
+        act(step, metrics={"learning/total": 8.0 / step})
+    return stopwatch
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def test_a_terminal_shows_one_live_line():
+    stream = Tty()
+    terminal = Terminal(stream)
+    observed(terminal, num_steps=4, clock=Clock())
+    terminal.close()
+    live, after = screen(stream.getvalue())
+    assert live == f"4/4 {'━' * 30} 100%  loss 2.000  1.00k tokens/s  in 0:04"
+    assert after == ""
+
+
+def test_the_live_line_is_drawn_at_most_ten_times_a_second():
+    stream = Tty()
+    observed(Terminal(stream), num_steps=1000, clock=Clock(), seconds=0.001)
+    assert 9 <= stream.getvalue().count("\r") <= 12
+
+
+def test_a_pipe_gets_plain_lines_now_and_then():
+    stream = io.StringIO()
+    observed(Terminal(stream), num_steps=25, clock=Clock())
+    assert stream.getvalue().splitlines() == [
+        "step  1/25    4%  loss 8.000",
+        "step 11/25   44%  loss 0.7273  1.00k tokens/s  0:14 left",
+        "step 21/25   84%  loss 0.3810  1.00k tokens/s  0:04 left",
+        "step 25/25  100%  loss 0.3200  1.00k tokens/s  in 0:25",
+    ]
+
+
+def test_the_time_left_counts_pauses_and_the_speed_does_not():
+    stream, clock = Tty(), Clock()
+    terminal = Terminal(stream)
+    stopwatch = Stopwatch(now=clock)
+    act = actions.Progress(
+        terminal,
+        last=5,
+        stopwatch=stopwatch,
+        unit="token",
+        units_per_step=1000,
+        now=clock,
+    )
+    for step in (1, 2, 3):
+        clock.seconds += 1.0
+        act(step, metrics={"learning/total": 1.0})
+        if step < 3:
+            with stopwatch.paused("evaluating"):
+                clock.seconds += 2.0
+    assert screen(stream.getvalue())[0].endswith("1.00k tokens/s  0:06 left")
+
+
+def test_lines_are_printed_above_the_live_line():
+    stream = Tty()
+    terminal = Terminal(stream)
+    terminal.show("1/2")
+    terminal.print("held out: loss 4.5")
+    terminal.show("2/2")
+    terminal.close()
+    assert screen(stream.getvalue()) == ["held out: loss 4.5", "2/2", ""]
+
+
+def test_a_pause_is_announced_in_the_live_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "37")
+    stream = Tty()
+    terminal = Terminal(stream)
+    stopwatch = Stopwatch(announce=terminal.status)
+    line = "\x1b[36m1/2 ━━━━━━\x1b[0m  loss 4.512  0:12 left"
+    terminal.show(line)
+    with stopwatch.paused("evaluating"):
+        assert screen(stream.getvalue()) == ["1/2 ━━━━━━  evaluating…"]
+    assert screen(stream.getvalue()) == screen(line)
+
+
+def test_a_pause_before_the_first_step_is_announced_too():
+    stream = Tty()
+    terminal = Terminal(stream)
+    with Stopwatch(announce=terminal.status).paused("compiling"):
+        assert screen(stream.getvalue()) == ["compiling…"]
+    assert screen(stream.getvalue()) == [""]
+    terminal.status("compiling")
+    terminal.show("1/2")
+    assert screen(stream.getvalue()) == ["1/2"]
+
+
+def test_nothing_fancy_where_it_cannot_be_shown(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Tty()
+    stream.encoding = "ascii"
+    terminal = Terminal(stream)
+    observed(terminal, num_steps=2, clock=Clock())
+    assert stream.getvalue().isascii()
+    assert "\x1b[3" not in stream.getvalue()
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Terminal(stream).live
+
+
+def test_a_real_pseudo_terminal_is_live():
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "w", encoding="utf-8") as stream:
+        terminal = Terminal(stream)
+        observed(terminal, num_steps=2, clock=Clock())
+        terminal.close()
+        sent = b""
+        while b"\n" not in sent:
+            sent += os.read(reader, 65536)
+    os.close(reader)
+    assert terminal.live
+    assert screen(sent.decode().replace("\r\n", "\n"))[0].startswith("2/2 ━━━")
