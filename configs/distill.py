@@ -47,7 +47,7 @@ def config() -> Experiment:
         teacher=OfflineTeacher(records="runs/records"),
         losses=[
             LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-            LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+            LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
             LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
             LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
             LossTerm(name="load_balance", loss=losses.LoadBalance(), weight=1e-2),

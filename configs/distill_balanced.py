@@ -51,7 +51,7 @@ def config() -> Experiment:
                 name="teacher",
                 weight=MatchValue(to="ce", decay=0.99, cap=10.0),
                 terms=[
-                    LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+                    LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
                     LossTerm(
                         name="features",
                         loss=functools.partial(

@@ -45,7 +45,7 @@ def config() -> Experiment:
         teacher=OnlineTeacher(checkpoint="runs/teacher"),
         losses=[
             LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-            LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+            LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
             LossTerm(
                 name="features",
                 loss=functools.partial(

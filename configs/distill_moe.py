@@ -46,7 +46,7 @@ def config() -> Experiment:
         teacher=OnlineTeacher(checkpoint="runs/moe_teacher"),
         losses=[
             LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-            LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+            LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
             LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
             LossTerm(
                 name="router_z",

@@ -34,7 +34,7 @@ def rows(*, split: str, num_rows: int) -> data.Part:
     return data.Part(
         data=data.TokenizedText(
             documents=data.PythonLibrary(split=split),
-            tokenizer=data.GgufTokenizer(file=SMOLLM2),
+            tokenizer=data.GGUFTokenizer(file=SMOLLM2),
             sequence_length=128,
         ),
         num_rows=num_rows,
@@ -69,7 +69,7 @@ def config() -> Experiment:
         teacher=OfflineTeacher(records="runs/smollm2"),
         losses=[
             LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-            LossTerm(name="kd", loss=losses.ForwardKl(), weight=1.0),
+            LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
             LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
         ],
         train_data=rows(split="train", num_rows=1024),

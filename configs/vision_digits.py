@@ -69,7 +69,7 @@ def online(cfg: fdl.Config, checkpoint: str = "runs/digits_teacher"):
         fdl.Config(
             LossTerm,
             name="kd",
-            loss=fdl.Config(losses.ForwardKl, temperature=4.0),
+            loss=fdl.Config(losses.ForwardKL, temperature=4.0),
             weight=0.5,
         )
     )

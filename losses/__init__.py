@@ -1,19 +1,14 @@
-"""Losses: one value per token, divided by nothing. See `losses.core.base`."""
+"""Losses: one value per token, divided by nothing. See `losses.core`."""
 
-from losses.core.base import (
-    Loss,
-    LossTerm,
-    Misfit,
+from losses.core.loss import Loss, TokenWeight
+from losses.core.of_means import OfMeans
+from losses.core.outputs import (
+    IncompatibleLoss,
     Outputs,
     PerToken,
-    Stored,
+    RecordSpec,
     TeacherOutputs,
-    TokenWeight,
-    target_mask,
-    token_mask,
 )
-from losses.core.groups import Group
-from losses.core.of_means import OfMeans
 from losses.core.term_values import (
     TokenValues,
     average,
@@ -22,24 +17,25 @@ from losses.core.term_values import (
     statistic_sums,
     wants_means,
 )
-from losses.core.vocab_sums import Distribution, NeedsRows, Reduced, Tile
-from losses.core.vocab_sums_pass import Requests
+from losses.core.terms import Group, LossTerm, target_mask, token_mask
+from losses.core.vocab_sums import Distribution, NeedsFullLogits, Tile, TiledOutputs
+from losses.core.vocab_sums_pass import SumRequests
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
-from losses.distillation.adaptive_kl import AdaptiveKl
-from losses.distillation.alignment import OverRecords
-from losses.distillation.binary_kl import BinaryKl, BinaryKlNorm
+from losses.distillation.adaptive_kl import AdaptiveKL
+from losses.distillation.alignment import Sparse
+from losses.distillation.binary_kl import BinaryKL, BinaryKLNorm
 from losses.distillation.correlation import InterClassCorrelation, IntraClassCorrelation
-from losses.distillation.decoupled import DecoupledKd, NormalisedKd
+from losses.distillation.decoupled import DecoupledKD, NormalizedKD
 from losses.distillation.divergence import Divergence
 from losses.distillation.kl import (
-    ForwardKl,
+    ForwardKL,
     JensenShannon,
-    ReverseKl,
-    SkewForwardKl,
-    SkewReverseKl,
-    SymmetricKl,
+    ReverseKL,
+    SkewForwardKL,
+    SkewReverseKL,
+    SymmetricKL,
 )
-from losses.distillation.logit_mse import LogitMse
+from losses.distillation.logit_mse import LogitMSE
 from losses.distillation.own_head import OwnHead
 from losses.distillation.plackett_luce import PlackettLuce
 from losses.distillation.power_divergences import (
@@ -47,11 +43,11 @@ from losses.distillation.power_divergences import (
     RenyiDivergence,
     TotalVariation,
 )
-from losses.distillation.standardized import Standardised
+from losses.distillation.standardized import Standardized
 from losses.entropy import ConfidencePenalty
-from losses.features.attention_maps import AttentionKl, AttentionMse
-from losses.features.cka import Cka
-from losses.features.hidden_states import FeatureCosine, FeatureMse
+from losses.features.attention_maps import AttentionKL, AttentionMSE
+from losses.features.cka import CKA
+from losses.features.hidden_states import FeatureCosine, FeatureMSE
 from losses.features.layer_pairs import uniform_map
 from losses.features.projected import Projected
 from losses.features.relations import Relations
@@ -67,70 +63,70 @@ from losses.weighting.reweighting import (
     Span,
 )
 from losses.weighting.token_weights import Position, TeacherConfidence, TeacherEntropy
-from losses.weighting.weights import Balance, balances, weigh, worth
+from losses.weighting.weights import Balance, balances, term_reports, term_weights
 from losses.z_loss import ZLoss
 
 __all__ = [
-    "AdaptiveKl",
+    "CKA",
+    "AdaptiveKL",
     "AlphaDivergence",
-    "AttentionKl",
-    "AttentionMse",
+    "AttentionKL",
+    "AttentionMSE",
     "Balance",
-    "BinaryKl",
-    "BinaryKlNorm",
-    "Cka",
+    "BinaryKL",
+    "BinaryKLNorm",
     "ConfidencePenalty",
     "CrossEntropy",
-    "DecoupledKd",
+    "DecoupledKD",
     "Distribution",
     "Divergence",
     "FeatureCosine",
-    "FeatureMse",
-    "ForwardKl",
+    "FeatureMSE",
+    "ForwardKL",
     "Group",
+    "IncompatibleLoss",
     "InterClassCorrelation",
     "IntraClassCorrelation",
     "JensenShannon",
     "LearningProgress",
     "LoadBalance",
-    "LogitMse",
+    "LogitMSE",
     "Loss",
     "LossTerm",
     "MatchGradient",
     "MatchValue",
-    "Misfit",
-    "NeedsRows",
-    "NormalisedKd",
+    "NeedsFullLogits",
+    "NormalizedKD",
     "OfMeans",
     "Outputs",
-    "OverRecords",
     "OwnHead",
     "PerToken",
     "PlackettLuce",
     "Position",
     "Projected",
-    "Reduced",
+    "RecordSpec",
     "Relations",
     "RelativeLoss",
     "RenyiDivergence",
-    "Requests",
-    "ReverseKl",
+    "ReverseKL",
     "Reweighting",
     "RouterDistillation",
     "RouterZLoss",
     "RowTable",
     "SequenceLoadBalance",
-    "SkewForwardKl",
-    "SkewReverseKl",
+    "SkewForwardKL",
+    "SkewReverseKL",
     "SmoothedCrossEntropy",
     "Span",
-    "Standardised",
-    "Stored",
-    "SymmetricKl",
+    "Sparse",
+    "Standardized",
+    "SumRequests",
+    "SymmetricKL",
     "TeacherConfidence",
     "TeacherEntropy",
     "TeacherOutputs",
     "Tile",
+    "TiledOutputs",
     "TokenValues",
     "TokenWeight",
     "TotalVariation",
@@ -142,9 +138,9 @@ __all__ = [
     "per_token",
     "statistic_sums",
     "target_mask",
+    "term_reports",
+    "term_weights",
     "token_mask",
     "uniform_map",
     "wants_means",
-    "weigh",
-    "worth",
 ]

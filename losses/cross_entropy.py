@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from losses.core.base import Loss, Outputs, PerToken
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken
 
 
 @dataclasses.dataclass(frozen=True)

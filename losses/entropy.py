@@ -4,8 +4,9 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Outputs, PerToken
-from losses.core.vocab_sums import Reduced
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken
+from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import floored
 
 
@@ -27,7 +28,7 @@ class ConfidencePenalty(Loss):
         log_q = finite - outputs.log_normalizer()[..., None]
         return jnp.sum(jnp.where(possible, jnp.exp(log_q) * log_q, 0.0), axis=-1)
 
-    def over_tiles(self, outputs: Reduced) -> PerToken:
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         q = outputs.student(1.0)
         mean = outputs.expected(q, lambda tile: floored(q.scores(tile)))
         return mean - outputs.normalizer_of(q)

@@ -4,7 +4,8 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Outputs, PerToken
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Models: a trunk, a head, and named intermediates (see `models.base`)."""
 
-from models.base import Model, Trunk
+from models.base import Model, TrunkOutput
 from models.initializers import FanIn, Normal
-from models.mlp import GatedMlp
+from models.mlp import GatedMLP
 from models.moe import MoE
 from models.transformer import Transformer
 from models.vision import ConvNet, VisionTransformer
@@ -10,11 +10,11 @@ from models.vision import ConvNet, VisionTransformer
 __all__ = [
     "ConvNet",
     "FanIn",
-    "GatedMlp",
+    "GatedMLP",
     "MoE",
     "Model",
     "Normal",
     "Transformer",
-    "Trunk",
+    "TrunkOutput",
     "VisionTransformer",
 ]

@@ -9,7 +9,7 @@ from flax import nnx
 
 from models import rope, sharding
 from models.initializers import Initializer, Scaled
-from models.norms import RmsNorm
+from models.norms import RMSNorm
 
 Projections = tuple[jax.Array, jax.Array, jax.Array]
 Rotation = tuple[jax.Array, jax.Array]
@@ -73,10 +73,10 @@ class Attention(nnx.Module):
                 return None
             return sharding.parameter(zeros, rngs, shape, axes=axes, dtype=param_dtype)
 
-        def norm() -> RmsNorm | None:
+        def norm() -> RMSNorm | None:
             if not qk_norm:
                 return None
-            return RmsNorm(
+            return RMSNorm(
                 dim=head_dim,
                 eps=norm_eps,
                 offset=norm_offset,

@@ -35,7 +35,7 @@ def check_remat(remat: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trunk:
+class TrunkOutput:
     """Everything a model computes before its head.
 
     hidden:        `[*b d]`, what `Model.head` reads.
@@ -48,7 +48,7 @@ class Trunk:
 
 
 jax.tree_util.register_dataclass(
-    Trunk, data_fields=["hidden", "intermediates"], meta_fields=[]
+    TrunkOutput, data_fields=["hidden", "intermediates"], meta_fields=[]
 )
 
 
@@ -86,7 +86,7 @@ class Model(Configurable):
         *,
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
-    ) -> Trunk:
+    ) -> TrunkOutput:
         """Hidden states `[*b d]` and the intermediates named in `capture`.
 
         remat: which activations of a block are recomputed in the backward pass, a name

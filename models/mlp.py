@@ -18,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-class GatedMlp(Configurable):
+class GatedMLP(Configurable):
     """`(activation(x W_gate) * x W_up) W_down`; SwiGLU with silu, GeGLU with gelu.
 
     hidden_dim: inner width; None is `8/3 dim` rounded up to a multiple of 32, as many

@@ -14,7 +14,7 @@ from models.base import Configurable
 from models.expert_bias import ExpertBias
 from models.grouped import Activation, Weights
 from models.initializers import FAN_IN, SMALL, Initializer, Scaled
-from models.mlp import ACTIVATIONS, GatedMlp, check_activation, gated_width
+from models.mlp import ACTIVATIONS, GatedMLP, check_activation, gated_width
 
 BLOCK = 128
 """Rows of one expert that the loop over blocks multiplies at a time (CPU)."""
@@ -27,10 +27,10 @@ class MoE(Configurable):
     token's result does not depend on its neighbours. Equal logits go to the expert with
     the lower number.
 
-    hidden_dim: inner width of one expert; None is that of a dense `GatedMlp`.
+    hidden_dim: inner width of one expert; None is that of a dense `GatedMLP`.
     renormalise: divide the gates of a token by their sum (Mixtral, Qwen3), so that the
         router learns from comparing the chosen experts only.
-    num_shared_experts: experts that see every token, with gate 1, run as one `GatedMlp`
+    num_shared_experts: experts that see every token, with gate 1, run as one `GatedMLP`
         of that many times the width (DeepSeekMoE, arXiv:2401.06066, equation 9).
     bias_rate: experts are chosen by `p + b`, and after each step b moves by so much
         towards those that got too few tokens (`ExpertBias`), which balances the load
@@ -113,7 +113,7 @@ class MoE(Configurable):
             Scaled(init, output_scale), hidden_dim, dim, ("mlp", "embed")
         )
         self.shared = (
-            GatedMlp(
+            GatedMLP(
                 dim=dim,
                 hidden_dim=num_shared_experts * hidden_dim,
                 activation=activation,

@@ -7,7 +7,7 @@ from flax import nnx
 from models import sharding
 
 
-class RmsNorm(nnx.Module):
+class RMSNorm(nnx.Module):
     """`x / sqrt(mean(x²) + eps) * (scale + offset)` over the last axis, in float32.
 
     offset: 0 with a scale that starts at one (Llama, Qwen), 1 with a scale that starts

@@ -15,21 +15,21 @@ from models.base import (
     REMAT,
     Batch,
     Model,
-    Trunk,
+    TrunkOutput,
     check_capture,
     check_remat,
     stack_captured,
 )
 from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
-from models.mlp import GatedMlp
-from models.norms import RmsNorm
+from models.mlp import GatedMLP
+from models.norms import RMSNorm
 from models.tags import DType, ParamDType, check_dtype
 
 
 class Block(nnx.Module):
     """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
 
-    def __init__(self, *, attention, mlp, norms: tuple[RmsNorm, RmsNorm]):
+    def __init__(self, *, attention, mlp, norms: tuple[RMSNorm, RMSNorm]):
         self.attention_norm, self.mlp_norm = norms
         self.attention = attention
         self.mlp = mlp
@@ -64,7 +64,7 @@ class Transformer(Model):
     num_kv_heads: None is `num_heads` (multi-head), 1 is multi-query.
     head_dim: None is `dim / num_heads`.
     mlp: called once a layer with `dim`, `init`, `output_scale`, `dtype`, `param_dtype`
-        and `rngs`: `GatedMlp`, `MoE`, or a `functools.partial` of one.
+        and `rngs`: `GatedMLP`, `MoE`, or a `functools.partial` of one.
     norm_offset: 1.0 for Gemma's `1 + scale`.
     rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
     rope_scaling: what stretches the context, of `models.rope_scaling`; None is nothing.
@@ -102,7 +102,7 @@ class Transformer(Model):
         num_heads: int = 4,
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
-        mlp: Callable[..., nnx.Module] = GatedMlp,
+        mlp: Callable[..., nnx.Module] = GatedMLP,
         norm_eps: float = 1e-6,
         norm_offset: float = 0.0,
         rope_base: float = 10_000.0,
@@ -168,8 +168,8 @@ class Transformer(Model):
         self.dtype = dtype
         output_scale = 1 / math.sqrt(2 * num_layers)
 
-        def norm(rngs: nnx.Rngs) -> RmsNorm:
-            return RmsNorm(
+        def norm(rngs: nnx.Rngs) -> RMSNorm:
+            return RMSNorm(
                 dim=dim,
                 eps=norm_eps,
                 offset=norm_offset,
@@ -227,7 +227,7 @@ class Transformer(Model):
         *,
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
-    ) -> Trunk:
+    ) -> TrunkOutput:
         """Reads `tokens`, `segment_ids` and `positions`, each `[b t]`."""
         check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
@@ -243,7 +243,7 @@ class Transformer(Model):
 
         x, layers = self.blocks.run(step, x)
         captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)
-        return Trunk(hidden=self.norm(x), intermediates=captured)
+        return TrunkOutput(hidden=self.norm(x), intermediates=captured)
 
     def head(self, hidden: jax.Array) -> jax.Array:
         """`[*b d]` -> logits `[*b vocab]`; accumulated and returned in float32."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runner.experiment import Experiment
     from runner.recording.job import RecordTeacher
     from runner.teachers import (
-        EmaTeacher,
+        EMATeacher,
         EnsembleTeacher,
         FusedTeacher,
         OfflineTeacher,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "EmaTeacher": "teachers",
+    "EMATeacher": "teachers",
     "EnsembleTeacher": "teachers",
     "Evaluation": "evaluation.evaluation",
     "Experiment": "experiment",
@@ -32,7 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "EmaTeacher",
+    "EMATeacher",
     "EnsembleTeacher",
     "Evaluation",
     "Experiment",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import optax
 
-from losses.core import groups
-from losses.core.groups import Item
+from losses.core import terms
+from losses.core.terms import Item
 from models.base import Model
 from runner.teachers.base import Teacher
 
@@ -53,7 +53,7 @@ class Experiment:
     def __post_init__(self):
         if not self.losses:
             raise ValueError("losses must hold at least one term")
-        groups.check_names(self.losses)
+        terms.check_names(self.losses)
         for field in ("num_steps", "batch_size"):
             if getattr(self, field) < 1:
                 raise ValueError(
@@ -70,13 +70,13 @@ class Experiment:
         Raises:
           UserError: a term needs what the student does not offer, or a teacher.
         """
-        from runner.state.trainable import Learnt
+        from runner.state.trainable import TrainModules
         from runner.step.requirements import check_balances, check_needs, check_teacher
 
         check_balances(self.losses)
-        learnt = Learnt(self.student, self.losses, self.optimizer)
-        terms = learnt.abstract_terms()
-        check_needs(terms, learnt.abstract_student().offers())
+        modules = TrainModules(self.student, self.losses, self.optimizer)
+        terms = modules.abstract_terms()
+        check_needs(terms, modules.abstract_student().offers())
         if self.teacher is None:
             check_teacher(terms, None)
 

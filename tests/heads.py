@@ -19,14 +19,14 @@ from jax.sharding import AxisType
 
 import losses
 from models import projection, sharding
-from models.base import Model, Trunk
+from models.base import Model, TrunkOutput
 from runner import runtime
 from runner.head import flops
-from runner.head.plan import Plan
+from runner.head.plan import HeadPlan
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
-from runner.step.objective import Objective, Taught
-from runner.teachers.base import Lesson, Loaded
+from runner.state.trainable import TrainModules
+from runner.step.objective import Objective, TeacherState
+from runner.teachers.base import LoadedTeacher, TeacherTrunk
 from runner.teachers.model import LoadedModel
 
 Tree = Any
@@ -56,9 +56,9 @@ class HeadAlone(Model):
             jnp.zeros((size.vocabulary, dim), dtype), axes=("vocab", "embed")
         )
 
-    def trunk(self, batch, *, capture=frozenset(), remat="none") -> Trunk:
+    def trunk(self, batch, *, capture=frozenset(), remat="none") -> TrunkOutput:
         del batch, capture, remat
-        return Trunk(hidden=self.hidden[...], intermediates={})
+        return TrunkOutput(hidden=self.hidden[...], intermediates={})
 
     def head(self, hidden: jax.Array) -> jax.Array:
         return projection.logits(hidden, self.table[...], self.dtype)
@@ -93,10 +93,10 @@ class Fixed(LoadedModel):
         return {}
 
 
-class Recorded(Loaded):
+class Recorded(LoadedTeacher):
     """The best entries of a teacher, as they lie in the batch."""
 
-    def lesson(self, fixed, moving, batch, *, capture, logits) -> Lesson:
+    def teacher_trunk(self, fixed, moving, batch, *, capture, logits) -> TeacherTrunk:
         del fixed, moving, batch, capture, logits
 
         def outputs(shared: Tree, tokens: Tree, batch: Tree) -> losses.TeacherOutputs:
@@ -107,7 +107,7 @@ class Recorded(Loaded):
                 log_normalizers={1.0: batch["teacher/log_normalizer"]},
             )
 
-        return Lesson(tokens={}, shared={}, outputs=outputs)
+        return TeacherTrunk(tokens={}, shared={}, outputs=outputs)
 
     def describe(self) -> Mapping[str, Any]:
         return {}
@@ -180,7 +180,9 @@ def step(
     return functools.partial(_run, *made)
 
 
-def plan(size: Size, terms: Sequence[losses.LossTerm], *, head: runtime.Head) -> Plan:
+def plan(
+    size: Size, terms: Sequence[losses.LossTerm], *, head: runtime.Head
+) -> HeadPlan:
     """How `step` cuts the head."""
     mesh, objective = _objective(size, terms, dtype="float32", head=head)
     given = shapes(size)
@@ -207,7 +209,7 @@ def _run(
             {"student": {}, "losses": {}},
             batch,
             jnp.int32(0),
-            teacher=Taught(fixed=teacher),
+            teacher=TeacherState(fixed=teacher),
         )
     return found.total, found.params["student"]
 
@@ -228,7 +230,7 @@ def _objective(
     )
     config = runtime.Runtime(head=head)
     objective = Objective(
-        Learnt(
+        TrainModules(
             lambda rngs: HeadAlone(size=size, dim=size.dim, dtype=dtype, rngs=rngs),
             terms,
             optax.identity(),

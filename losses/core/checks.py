@@ -1,6 +1,6 @@
 """What a loss that shows another one changed outputs asks of it."""
 
-from losses.core.base import Loss
+from losses.core.loss import Loss
 from losses.core.term_values import wants_means
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Outputs, PerToken
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken
 
 Means = Mapping[str, jax.Array]
 

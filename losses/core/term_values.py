@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from clu.metrics import Average
 
-from losses.core.base import Loss, LossTerm, Outputs, PerToken
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken
+from losses.core.terms import LossTerm
 from losses.weighting.reweighting import Reweighting
 
 

@@ -11,10 +11,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Outputs, PerToken, TokenWeight, kept
+from losses.core.loss import Loss, TokenWeight
+from losses.core.outputs import Outputs, PerToken, kept
 
 
-class NeedsRows(Exception):
+class NeedsFullLogits(Exception):
     """A loss asks for whole rows of logits, and there are none."""
 
 
@@ -70,7 +71,7 @@ class Distribution:
         return jnp.where(inside, logits / self.temperature, -jnp.inf)
 
 
-class Sums(Protocol):
+class VocabSums(Protocol):
     """What answers a loss that asks for sums over the vocabulary, each `[*b ...]`."""
 
     def log_normalizer(self, of: Distribution) -> jax.Array:
@@ -87,7 +88,7 @@ class Sums(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reduced(Outputs):
+class TiledOutputs(Outputs):
     """`Outputs` of which no row of logits exists.
 
     sums:          where sums over the vocabulary come from.
@@ -96,13 +97,13 @@ class Reduced(Outputs):
     """
 
     logits: jax.Array = dataclasses.field(init=False, repr=False, compare=False)
-    sums: Sums
+    sums: VocabSums
     vocabulary: int
     teacher_width: int | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "logits":
-            raise NeedsRows
+            raise NeedsFullLogits
         raise AttributeError(name)
 
     @property
@@ -110,11 +111,11 @@ class Reduced(Outputs):
         return self.vocabulary
 
     def values(self, loss: Loss) -> PerToken:
-        return loss.over_tiles(self)
+        return loss.call_tiled(self)
 
     def token_weights(self, weight: Callable[..., Any]) -> PerToken:
         if isinstance(weight, TokenWeight):
-            return weight.over_tiles(self)
+            return weight.call_tiled(self)
         return weight(self)
 
     def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
@@ -143,7 +144,7 @@ class Reduced(Outputs):
         total = self.total(lambda tile: jnp.sum(tile.student, axis=-1))
         return total / self.vocabulary
 
-    def where(self, mask: jax.Array) -> "Reduced":
+    def where(self, mask: jax.Array) -> "TiledOutputs":
         return dataclasses.replace(
             self,
             intermediates=kept(dict(self.intermediates), mask),
@@ -162,7 +163,7 @@ class Reduced(Outputs):
           NeedsRows: the teacher's logits are not made by tiles.
         """
         if self.teacher_width is None:
-            raise NeedsRows
+            raise NeedsFullLogits
         width = min(self.vocabulary, self.teacher_width)
         return (
             Distribution("teacher", temperature, width),

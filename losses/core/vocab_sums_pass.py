@@ -13,11 +13,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import kept
+from losses.core.outputs import kept
 from losses.core.vocab_sums import Distribution, Entrywise, Tile
 
 
-class Found(NamedTuple):
+class SumValues(NamedTuple):
     """The sums, in the order in which they were asked for.
 
     normalizers: one a distribution, `[*b]`.
@@ -30,8 +30,8 @@ class Found(NamedTuple):
     totals: list[jax.Array]
 
 
-class State(NamedTuple):
-    """`Found` under way: largest score so far, and sums of `exp(x - largest)`."""
+class SumState(NamedTuple):
+    """`SumValues` under way: largest score so far, and sums of `exp(x - largest)`."""
 
     largest: list[jax.Array]
     mass: list[jax.Array]
@@ -39,7 +39,7 @@ class State(NamedTuple):
     totals: list[jax.Array]
 
 
-class Requests:
+class SumRequests:
     """The sums that some losses ask for; to ask, they are run once over zeros.
 
     axes: `*b`.
@@ -65,19 +65,19 @@ class Requests:
         self._totals.append((of, shape))
         return jnp.zeros((*self._axes, *shape))
 
-    def start(self) -> State:
+    def start(self) -> SumState:
         """Before the first tile."""
         zeros = jnp.zeros(self._axes)
-        return State(
+        return SumState(
             largest=[zeros - jnp.inf for _ in self._moments],
             mass=[zeros for _ in self._moments],
             moments=[[zeros for _ in ys] for ys in self._moments.values()],
             totals=[jnp.zeros((*self._axes, *shape)) for _, shape in self._totals],
         )
 
-    def updated(self, state: State, tile: Tile) -> State:
+    def updated(self, state: SumState, tile: Tile) -> SumState:
         """After one more tile."""
-        following = State([], [], [], [])
+        following = SumState([], [], [], [])
         for (distribution, ys), largest, mass, moments in zip(
             self._moments.items(), state.largest, state.mass, state.moments, strict=True
         ):
@@ -100,9 +100,9 @@ class Requests:
         )
         return following
 
-    def found(self, state: State) -> Found:
+    def found(self, state: SumState) -> SumValues:
         """After the last tile."""
-        return Found(
+        return SumValues(
             normalizers=[
                 jnp.log(mass) + jnp.where(top == -jnp.inf, 0.0, top)
                 for top, mass in zip(state.largest, state.mass, strict=True)
@@ -114,12 +114,12 @@ class Requests:
             totals=state.totals,
         )
 
-    def answers(self, found: Found) -> "Answers":
+    def answers(self, found: SumValues) -> "SumResults":
         """What gives the same losses, asking in the same order, what was found."""
-        return Answers(list(self._moments), found)
+        return SumResults(list(self._moments), found)
 
     def tangent(
-        self, tile: Tile, state: State, found: Found, cotangents: Found
+        self, tile: Tile, state: SumState, found: SumValues, cotangents: SumValues
     ) -> jax.Array:
         """A scalar whose gradient in the tile's logits is that of the sums.
 
@@ -149,7 +149,7 @@ class Requests:
             parts.append(jnp.sum(d_total * of(tile)))
         return sum(parts, jnp.float32(0.0))
 
-    def _shown(self, tile: Tile, cotangents: Found) -> Tile:
+    def _shown(self, tile: Tile, cotangents: SumValues) -> Tile:
         """The tile, zero for tokens that nothing asks about."""
         axes = len(self._axes)
         asked = [
@@ -161,10 +161,10 @@ class Requests:
         return tile._replace(student=kept(tile.student, used), teacher=teacher)
 
 
-class Answers:
+class SumResults:
     """Sums that were found, handed out in the order in which they were asked for."""
 
-    def __init__(self, distributions: Sequence[Distribution], found: Found):
+    def __init__(self, distributions: Sequence[Distribution], found: SumValues):
         self._normalizers: Mapping[Distribution, jax.Array] = dict(
             zip(distributions, found.normalizers, strict=True)
         )

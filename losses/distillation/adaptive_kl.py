@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import PerToken
+from losses.core.outputs import PerToken
 from losses.distillation.alignment import Entries
 from losses.distillation.divergence import Divergence
 from losses.distillation.kl import kl
@@ -14,7 +14,7 @@ _TINY = 1e-30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdaptiveKl(Divergence):
+class AdaptiveKL(Divergence):
     """`w KL(p‖q) + (1 - w) KL(q‖p)`, nats, with `w = gap_head / (gap_head + gap_tail)`.
 
     By descending p (the teacher), the head is the entries whose cumulative mass is at

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs, TeacherOutputs
+from losses.core.outputs import Outputs, TeacherOutputs
 
-OverRecords = Literal[
+Sparse = Literal[
     "tail_bucket",
     "renormalise_teacher",
     "renormalise_both",
@@ -31,7 +31,7 @@ renormalise_both:    both sum to 1 over the k: what is outside them is not learn
 truncate:            the k terms of the whole sum; may be negative.
 residual_to_target:  the teacher's remaining mass goes to the target token, which is one
                      of the k or an entry of its own; q is as it is.
-sampled:             draws from p, see `ForwardKl`.
+sampled:             draws from p, see `ForwardKL`.
 
 Top-k renormalised or truncated is a biased teacher (Anshumann et al. 2025,
 arXiv:2503.16870), and so is a residual given to the target.
@@ -61,9 +61,7 @@ class Entries(NamedTuple):
     rest: bool = False
 
 
-def align(
-    outputs: Outputs, *, temperature: float, over_records: OverRecords
-) -> Entries:
+def align(outputs: Outputs, *, temperature: float, sparse: Sparse) -> Entries:
     """`log softmax(t / T)` and `log softmax(s / T)` over the same entries.
 
     Where both logits are whole but differ in width (a padded vocabulary), only the
@@ -77,13 +75,13 @@ def align(
     """
     teacher = teacher_of(outputs)
     if teacher.logits is None:
-        raise ValueError(f"the teacher gives draws; {over_records!r} wants its logits")
+        raise ValueError(f"the teacher gives draws; {sparse!r} wants its logits")
     if teacher.indices is None:
         return _whole(outputs, teacher.logits, temperature)
     logits = teacher.logits.astype(jnp.float32) / temperature
     log_p = floored(logits - teacher.log_normalizer(temperature)[..., None])
     log_q = student_log_probabilities(outputs, teacher.indices, temperature)
-    match over_records:
+    match sparse:
         case "tail_bucket":
             return Entries(_with_rest(log_p), _with_rest(log_q), rest=True)
         case "renormalise_teacher":

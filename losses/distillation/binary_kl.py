@@ -9,7 +9,7 @@ from losses.distillation.logit_distance import LogitDistance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BinaryKl(LogitDistance):
+class BinaryKL(LogitDistance):
     """`Σ_v KL(Bern σ(t_v / T) ‖ Bern σ(s_v / T))`, nats.
 
     Computed as `σ(t)(t - s) + softplus(s) - softplus(t)`, finite for any logits; the
@@ -27,7 +27,7 @@ class BinaryKl(LogitDistance):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BinaryKlNorm(LogitDistance):
+class BinaryKLNorm(LogitDistance):
     """`Σ_v KL(Bern 1/2 ‖ Bern σ((s_v - t_v) / T)) = Σ_v log cosh((s_v - t_v) / 2T)`.
 
     Nats. The gradient in a logit is `tanh((s_v - t_v) / 2T) / 2T`: at most `1/2T`

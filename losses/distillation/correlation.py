@@ -11,9 +11,10 @@ from typing import NoReturn
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Outputs, PerToken, Stored
+from losses.core.loss import Loss
 from losses.core.of_means import Means, OfMeans
-from losses.core.vocab_sums import NeedsRows, Reduced
+from losses.core.outputs import Outputs, PerToken, RecordSpec
+from losses.core.vocab_sums import NeedsFullLogits, TiledOutputs
 from losses.distillation.alignment import align, teacher_of
 from losses.distillation.divergence import check_temperature
 
@@ -42,7 +43,7 @@ class _Correlation(Loss):
         if not 0.0 < self.epsilon < math.inf:
             raise ValueError(f"epsilon must be positive, got {self.epsilon}")
 
-    def check_records(self, stored: Stored) -> None:
+    def check_records(self, stored: RecordSpec) -> None:
         if stored.mode != "full":
             held = "draws" if stored.mode == "sampled" else "the best entries"
             raise ValueError(
@@ -50,9 +51,9 @@ class _Correlation(Loss):
                 f"records hold {held}"
             )
 
-    def over_tiles(self, outputs: Reduced) -> NoReturn:
+    def call_tiled(self, outputs: TiledOutputs) -> NoReturn:
         del outputs
-        raise NeedsRows
+        raise NeedsFullLogits
 
     def _probabilities(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
         """The teacher's and the student's, `[*b v]`."""
@@ -60,7 +61,7 @@ class _Correlation(Loss):
         if teacher.logits is None or teacher.indices is not None:
             raise ValueError(f"{type(self).__name__} wants the teacher's whole logits")
         log_p, log_q, _ = align(
-            outputs, temperature=self.temperature, over_records="renormalise_both"
+            outputs, temperature=self.temperature, sparse="renormalise_both"
         )
         return jnp.exp(log_p), jnp.exp(log_q)
 

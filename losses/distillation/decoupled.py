@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs, PerToken, Stored
+from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import Entries, align, teacher_of
 from losses.distillation.divergence import Divergence
 from losses.distillation.kl import kl
@@ -68,7 +68,7 @@ class Targeted(Divergence):
         """Those that the teacher's log-normaliser is wanted at."""
         return (self.temperature,)
 
-    def check_records(self, stored: Stored) -> None:
+    def check_records(self, stored: RecordSpec) -> None:
         if self.target == "label" and stored.mode == "top_k":
             raise ValueError(
                 f"{type(self).__name__}(target='label') wants the teacher's "
@@ -90,7 +90,7 @@ class Targeted(Divergence):
                 f"{type(self).__name__}(target='label') wants the teacher's whole "
                 f"logits"
             )
-        return align(outputs, temperature=temperature, over_records=self.over_records)
+        return align(outputs, temperature=temperature, sparse=self.sparse)
 
     def chosen(self, outputs: Outputs, entries: Entries) -> jax.Array:
         """Which of the entries is the target, bool `[*b n]`."""
@@ -110,7 +110,7 @@ class Targeted(Divergence):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoupledKd(Targeted):
+class DecoupledKD(Targeted):
     """`α KL(b_p‖b_q) + β KL(p̂‖q̂)`, nats, y being the target.
 
     `b = (p_y, 1 - p_y)`; `p̂_i = p_i / (1 - p_y)` over the entries other than y. The
@@ -141,7 +141,7 @@ class DecoupledKd(Targeted):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NormalisedKd(Targeted):
+class NormalizedKD(Targeted):
     """`-p_y log q_y + γ c Σ_{i≠y} -p̂_i log q̂_i`, nats, y being the target.
 
     The first part is at temperature 1 whatever T is. `p̂` and `q̂` are softmaxes at T

@@ -5,12 +5,13 @@ import difflib
 import math
 from typing import ClassVar, get_args
 
-from losses.core.base import Loss, Outputs, PerToken, Stored
-from losses.core.vocab_sums import Distribution, NeedsRows, Reduced
-from losses.distillation.alignment import Entries, OverRecords, align, teacher_of
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken, RecordSpec
+from losses.core.vocab_sums import Distribution, NeedsFullLogits, TiledOutputs
+from losses.distillation.alignment import Entries, Sparse, align, teacher_of
 
 OVER_ENTRIES: tuple[str, ...] = tuple(
-    name for name in get_args(OverRecords) if name != "sampled"
+    name for name in get_args(Sparse) if name != "sampled"
 )
 
 
@@ -34,31 +35,31 @@ class Divergence(Loss):
     scale_by_temperature_squared: whether values are times `T²`, so that gradients keep
         their size as T grows (Hinton et al. 2015, arXiv:1503.02531, section 2). Off,
         so that a value is the divergence.
-    over_records: `losses.OverRecords`, what to compare over stored entries;
+    sparse: `losses.Sparse`, what to compare over stored entries;
         whole logits are compared whole.
 
     Raises:
-      ValueError: the temperature is not positive, or `over_records` is no convention of
+      ValueError: the temperature is not positive, or `sparse` is no convention of
         this divergence.
     """
 
     temperature: float = 1.0
     scale_by_temperature_squared: bool = False
-    over_records: OverRecords = "tail_bucket"
+    sparse: Sparse = "tail_bucket"
 
     needs = frozenset({"logits", "teacher/logits"})
     conventions: ClassVar[tuple[str, ...]] = OVER_ENTRIES
 
     def __post_init__(self):
         check_temperature(self.temperature)
-        if self.over_records not in self.conventions:
+        if self.sparse not in self.conventions:
             raise ValueError(self._not_a_convention())
 
     def between(self, entries: Entries) -> PerToken:
         """`D` over aligned entries, `[*b]`, before any scale."""
         raise NotImplementedError(f"{type(self).__name__} does not define between")
 
-    def over_draws(self, outputs: Outputs) -> PerToken:
+    def divergence_from_samples(self, outputs: Outputs) -> PerToken:
         """An unbiased estimate of `D` from draws, `[*b]`, before any scale.
 
         Raises:
@@ -66,20 +67,20 @@ class Divergence(Loss):
         """
         raise ValueError(f"{type(self).__name__} cannot be estimated from draws")
 
-    def check_records(self, stored: Stored) -> None:
+    def check_records(self, stored: RecordSpec) -> None:
         name = type(self).__name__
         if stored.mode == "full":
             return
         if stored.mode == "sampled" and "sampled" not in self.conventions:
             raise ValueError(
                 f"{name} cannot be estimated from draws, and the records hold draws; "
-                f"ForwardKl(over_records='sampled') can"
+                f"ForwardKL(sparse='sampled') can"
             )
-        if (stored.mode == "sampled") != (self.over_records == "sampled"):
+        if (stored.mode == "sampled") != (self.sparse == "sampled"):
             held = "draws" if stored.mode == "sampled" else "the best entries"
-            wanted = "draws" if self.over_records == "sampled" else "the best entries"
+            wanted = "draws" if self.sparse == "sampled" else "the best entries"
             raise ValueError(
-                f"{name}(over_records={self.over_records!r}) reads {wanted}, and the "
+                f"{name}(sparse={self.sparse!r}) reads {wanted}, and the "
                 f"records hold {held}"
             )
         if self.temperature not in stored.temperatures:
@@ -90,32 +91,34 @@ class Divergence(Loss):
             )
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        if teacher_of(outputs).logits is None and self.over_records == "sampled":
-            value = self.over_draws(outputs)
+        if teacher_of(outputs).logits is None and self.sparse == "sampled":
+            value = self.divergence_from_samples(outputs)
         else:
             value = self.between(
                 align(
                     outputs,
                     temperature=self.temperature,
-                    over_records=self.over_records,
+                    sparse=self.sparse,
                 )
             )
         return self._scaled(value)
 
-    def over_tiles(self, outputs: Reduced) -> PerToken:
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         if teacher_of(outputs).indices is not None:
             return self(outputs)
-        return self._scaled(self.between_sums(outputs, *outputs.both(self.temperature)))
+        return self._scaled(
+            self.divergence_from_sums(outputs, *outputs.both(self.temperature))
+        )
 
-    def between_sums(
-        self, outputs: Reduced, p: Distribution, q: Distribution
+    def divergence_from_sums(
+        self, outputs: TiledOutputs, p: Distribution, q: Distribution
     ) -> PerToken:
         """`D` of whole distributions, `[*b]`, before any scale.
 
         Raises:
           NeedsRows: it is no function of sums found in one pass.
         """
-        raise NeedsRows
+        raise NeedsFullLogits
 
     def _scaled(self, value: PerToken) -> PerToken:
         if self.scale_by_temperature_squared:
@@ -125,9 +128,9 @@ class Divergence(Loss):
     def _not_a_convention(self) -> str:
         name = type(self).__name__
         valid = ", ".join(map(repr, self.conventions))
-        message = f"over_records of {name} must be one of {valid}, "
-        message += f"got {self.over_records!r}"
-        if self.over_records == "sampled":
-            return f"{message}: only ForwardKl can be estimated from draws"
-        near = difflib.get_close_matches(str(self.over_records), self.conventions, n=1)
+        message = f"sparse of {name} must be one of {valid}, "
+        message += f"got {self.sparse!r}"
+        if self.sparse == "sampled":
+            return f"{message}: only ForwardKL can be estimated from draws"
+        near = difflib.get_close_matches(str(self.sparse), self.conventions, n=1)
         return f"{message}; nearest: {near[0]!r}" if near else message

@@ -10,8 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs, PerToken
-from losses.core.vocab_sums import Distribution, Reduced, Tile
+from losses.core.outputs import Outputs, PerToken
+from losses.core.vocab_sums import Distribution, Tile, TiledOutputs
 from losses.distillation.alignment import (
     Entries,
     floored,
@@ -26,7 +26,7 @@ def kl(log_a: jax.Array, log_b: jax.Array) -> PerToken:
     return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
 
 
-def kl_of_sums(outputs: Reduced, a: Distribution, b: Distribution) -> PerToken:
+def kl_of_sums(outputs: TiledOutputs, a: Distribution, b: Distribution) -> PerToken:
     """`E_a[x_a - x_b] - log Z_a + log Z_b`, nats, `[*b]`; x are scores."""
 
     def gap(tile: Tile) -> jax.Array:
@@ -37,13 +37,13 @@ def kl_of_sums(outputs: Reduced, a: Distribution, b: Distribution) -> PerToken:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ForwardKl(Divergence):
+class ForwardKL(Divergence):
     """`KL(p‖q)`, nats: the student covers all that the teacher finds likely.
 
     The teacher's entropy is in it, so it is 0 at p = q; the gradient in `s / T` is
     `q - p`, that of the cross-entropy with soft targets.
 
-    With `over_records="sampled"`, from n ids drawn from p and the stored `H(p)`, both
+    With `sparse="sampled"`, from n ids drawn from p and the stored `H(p)`, both
     at T: `-1/n Σ_i log q_{x_i} - H(p)`. Its expectation is the whole divergence and
     that of its gradient `q - p`; one value may be negative.
 
@@ -56,12 +56,12 @@ class ForwardKl(Divergence):
     def between(self, entries: Entries) -> PerToken:
         return kl(entries.log_p, entries.log_q)
 
-    def between_sums(
-        self, outputs: Reduced, p: Distribution, q: Distribution
+    def divergence_from_sums(
+        self, outputs: TiledOutputs, p: Distribution, q: Distribution
     ) -> PerToken:
         return kl_of_sums(outputs, p, q)
 
-    def over_draws(self, outputs: Outputs) -> PerToken:
+    def divergence_from_samples(self, outputs: Outputs) -> PerToken:
         teacher = teacher_of(outputs)
         if teacher.indices is None or self.temperature not in teacher.entropies:
             known = ", ".join(map(str, sorted(teacher.entropies))) or "none"
@@ -74,7 +74,7 @@ class ForwardKl(Divergence):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReverseKl(Divergence):
+class ReverseKL(Divergence):
     """`KL(q‖p)`, nats: the student avoids all that the teacher finds unlikely.
 
     Exact over the vocabulary at each token, given the prefix; not the sequence-level
@@ -86,14 +86,14 @@ class ReverseKl(Divergence):
     def between(self, entries: Entries) -> PerToken:
         return kl(entries.log_q, entries.log_p)
 
-    def between_sums(
-        self, outputs: Reduced, p: Distribution, q: Distribution
+    def divergence_from_sums(
+        self, outputs: TiledOutputs, p: Distribution, q: Distribution
     ) -> PerToken:
         return kl_of_sums(outputs, q, p)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SymmetricKl(Divergence):
+class SymmetricKL(Divergence):
     """`(1 - w) KL(p‖q) + w KL(q‖p)`, nats, `w` being `reverse_weight`.
 
     At the default 1/2 it is half of Jeffreys' `KL(p‖q) + KL(q‖p)`.
@@ -117,8 +117,8 @@ class SymmetricKl(Divergence):
         log_p, log_q, _ = entries
         return self._mixed(kl(log_p, log_q), kl(log_q, log_p))
 
-    def between_sums(
-        self, outputs: Reduced, p: Distribution, q: Distribution
+    def divergence_from_sums(
+        self, outputs: TiledOutputs, p: Distribution, q: Distribution
     ) -> PerToken:
         return self._mixed(kl_of_sums(outputs, p, q), kl_of_sums(outputs, q, p))
 
@@ -134,7 +134,7 @@ class JensenShannon(Divergence):
     `log 2` at 1/2. It tends to 0 as β tends to 0 or 1; divided by β it tends to
     `KL(p‖q)` at 0, divided by `1 - β` to `KL(q‖p)` at 1. TRL's `generalized_jsd_loss`
     jumps there: at exactly 0 it is the whole forward KL, at exactly 1 the reverse. So 0
-    and 1 are refused: `ForwardKl` and `ReverseKl` say which is meant.
+    and 1 are refused: `ForwardKL` and `ReverseKL` say which is meant.
 
     Source: Agarwal et al. 2023, GKD (arXiv:2306.13649), section 2.
 
@@ -149,8 +149,8 @@ class JensenShannon(Divergence):
         if not 0.0 < self.beta < 1.0:
             raise ValueError(
                 f"beta must be in (0, 1), got {self.beta}: at 0 and 1 this divergence "
-                f"is 0; for what it is proportional to near them, take ForwardKl (0) "
-                f"or ReverseKl (1)"
+                f"is 0; for what it is proportional to near them, take ForwardKL (0) "
+                f"or ReverseKL (1)"
             )
 
     def between(self, entries: Entries) -> PerToken:
@@ -160,7 +160,7 @@ class JensenShannon(Divergence):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SkewForwardKl(Divergence):
+class SkewForwardKL(Divergence):
     """`KL(p ‖ α p + (1 - α) q)`, nats, `α` being `skew`; 0 is the forward KL.
 
     At most `-log α`, and so are its gradients bounded.
@@ -184,7 +184,7 @@ class SkewForwardKl(Divergence):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SkewReverseKl(Divergence):
+class SkewReverseKL(Divergence):
     """`KL(q ‖ (1 - α) p + α q)`, nats, `α` being `skew`; 0 is the reverse KL.
 
     At most `-log α`: what the teacher finds impossible costs a bounded amount.

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Outputs, PerToken, Stored
-from losses.core.vocab_sums import Reduced, Tile
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken, RecordSpec
+from losses.core.vocab_sums import Tile, TiledOutputs
 from losses.distillation.alignment import teacher_of
 from losses.distillation.divergence import check_temperature
 
@@ -43,7 +44,7 @@ class LogitDistance(Loss):
         del count
         return total
 
-    def check_records(self, stored: Stored) -> None:
+    def check_records(self, stored: RecordSpec) -> None:
         raise ValueError(
             f"{type(self).__name__} compares logits themselves, and records (here "
             f"{stored.mode!r}) hold them up to a constant a token; it wants an online "
@@ -60,7 +61,7 @@ class LogitDistance(Loss):
         distance, possible = self._at(s, t)
         return self._value(jnp.sum(distance, axis=-1), jnp.sum(possible, axis=-1))
 
-    def over_tiles(self, outputs: Reduced) -> PerToken:
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         p, q = outputs.both(self.temperature)
 
         def sums(tile: Tile) -> jax.Array:

@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import PerToken
+from losses.core.outputs import PerToken
 from losses.distillation.logit_distance import LogitDistance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LogitMse(LogitDistance):
+class LogitMSE(LogitDistance):
     """`1/V Σ_v ((s_v - t_v) / T)²`, times T² if `scale_by_temperature_squared`.
 
     Entries that are -inf on either side are left out of V too.

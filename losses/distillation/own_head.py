@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from losses.core.base import Loss, Misfit, Outputs, PerToken, Stored
 from losses.core.checks import check_inner
-from losses.core.vocab_sums import NeedsRows, Reduced
+from losses.core.loss import Loss
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
+from losses.core.vocab_sums import NeedsFullLogits, TiledOutputs
 
 _INITIAL = jax.nn.initializers.lecun_normal()
 
@@ -26,7 +27,7 @@ class OwnHead(Loss, nnx.Module):
             name="kd",
             loss=functools.partial(
                 losses.OwnHead,
-                loss=losses.BinaryKlNorm(
+                loss=losses.BinaryKLNorm(
                     temperature=2.0, scale_by_temperature_squared=True
                 ),
                 dim=256,
@@ -88,7 +89,7 @@ class OwnHead(Loss, nnx.Module):
     def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.scope
 
-    def check_records(self, stored: Stored) -> None:
+    def check_records(self, stored: RecordSpec) -> None:
         self.loss.check_records(stored)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
@@ -98,7 +99,7 @@ class OwnHead(Loss, nnx.Module):
           Misfit: d is not `dim`.
         """
         if hidden.shape[-1] != self.dim:
-            raise Misfit(
+            raise IncompatibleLoss(
                 f"OwnHead(dim={self.dim}) reads hidden states of width "
                 f"{hidden.shape[-1]}"
             )
@@ -111,9 +112,9 @@ class OwnHead(Loss, nnx.Module):
         seen = dataclasses.replace(outputs, logits=own, _log_normalizers={})
         return self.loss(seen)
 
-    def over_tiles(self, outputs: Reduced) -> typing.NoReturn:
+    def call_tiled(self, outputs: TiledOutputs) -> typing.NoReturn:
         del outputs
-        raise NeedsRows
+        raise NeedsFullLogits
 
 
 class _Affine(nnx.Module):

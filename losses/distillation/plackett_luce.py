@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs, PerToken
+from losses.core.outputs import Outputs, PerToken
 from losses.distillation.decoupled import Targeted
 
 

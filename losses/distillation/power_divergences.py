@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import PerToken
+from losses.core.outputs import PerToken
 from losses.distillation.alignment import Entries
 from losses.distillation.divergence import Divergence
 from losses.distillation.kl import kl

@@ -7,13 +7,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Outputs, PerToken, Stored
 from losses.core.checks import check_inner
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import teacher_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Standardised(Loss):
+class Standardized(Loss):
     """`loss` of `(x - mean_v x) / sqrt(var_v x + ε)` for the logits x of either side.
 
     So it sees their shape alone: `a x + c` gives the same value for any `a > 0`, and
@@ -31,7 +32,7 @@ class Standardised(Loss):
     differ, both are cut to `min(V_student, V_teacher)`. Wants whole rows: of records
     it reads whole ones alone.
 
-    Source: Sun et al. 2024 (arXiv:2403.01427), with `ForwardKl(temperature=2.0,
+    Source: Sun et al. 2024 (arXiv:2403.01427), with `ForwardKL(temperature=2.0,
     scale_by_temperature_squared=True)`; weights 9, and 0.1 on the cross-entropy.
 
     Raises:
@@ -58,11 +59,11 @@ class Standardised(Loss):
     def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.scope
 
-    def check_records(self, stored: Stored) -> None:
+    def check_records(self, stored: RecordSpec) -> None:
         if self._reads_teacher and stored.mode != "full":
             held = "draws" if stored.mode == "sampled" else "the best entries"
             raise ValueError(
-                f"Standardised wants the mean and variance of the teacher's whole "
+                f"Standardized wants the mean and variance of the teacher's whole "
                 f"logits, and the records hold {held}"
             )
         self.loss.check_records(stored)
@@ -72,7 +73,7 @@ class Standardised(Loss):
         if self._reads_teacher:
             teacher = teacher_of(outputs)
             if teacher.logits is None or teacher.indices is not None:
-                raise ValueError("Standardised wants the teacher's whole logits")
+                raise ValueError("Standardized wants the teacher's whole logits")
             width = min(student.shape[-1], teacher.logits.shape[-1])
             student = student[..., :width]
             teacher = dataclasses.replace(

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs, PerToken
+from losses.core.outputs import Outputs, PerToken
 from losses.distillation.kl import kl
 from losses.features.layer_pairs import MeanOverLayers
 
@@ -57,7 +57,7 @@ class AttentionLoss(MeanOverLayers):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionKl(AttentionLoss):
+class AttentionKL(AttentionLoss):
     """`1/L Σ_i 1/H Σ_h KL(P_h ‖ S_h)`, nats, of the attention that a token pays.
 
     P and S are the teacher's and the student's softmax over the keys.
@@ -72,7 +72,7 @@ class AttentionKl(AttentionLoss):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionMse(AttentionLoss):
+class AttentionMSE(AttentionLoss):
     """`1/L Σ_i 1/H Σ_h 1/n Σ_k (s_hk - t_hk)²`, of scores before the softmax.
 
     n is the number of keys that the token sees. A constant added to all scores of a

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs, PerToken
 from losses.core.of_means import Means, OfMeans
+from losses.core.outputs import Outputs, PerToken
 from losses.features.layer_pairs import OverLayers
 from losses.moe.routers import intermediate
 
@@ -16,7 +16,7 @@ SMALLEST = 1e-24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cka(OfMeans, OverLayers):
+class CKA(OfMeans, OverLayers):
     """`1/L Σ_i (1 - CKA(S_i, T_f(i)))`, 0 to 1, of the tokens of the global batch.
 
         CKA(X, Y) = |C_xy|² / (|C_xx| |C_yy|)

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs, PerToken
+from losses.core.outputs import Outputs, PerToken
 from losses.features.layer_pairs import MeanOverLayers
 
 SMALLEST = 1e-12
@@ -44,7 +44,7 @@ class FeatureDistance(MeanOverLayers):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureMse(FeatureDistance):
+class FeatureMSE(FeatureDistance):
     """`1/L Σ_i 1/d Σ_j (s_ij - t_f(i)j)²`, the mean over layers and over the width.
 
     It holds the student to the size of the teacher's states too; in a residual stream

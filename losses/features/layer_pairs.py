@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Misfit, Outputs, PerToken
+from losses.core.loss import Loss
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.moe.routers import intermediate
 
 Pairs = Sequence[tuple[int, int]]
@@ -101,7 +102,7 @@ class OverLayers(Loss):
         """Misfit where the two differ in length along an axis."""
         ours, theirs = student.shape[axis], teacher.shape[axis]
         if ours != theirs:
-            raise Misfit(
+            raise IncompatibleLoss(
                 f"{type(self).__name__}: the student has {ours} {what} and the teacher "
                 f"{theirs}; {remedy}"
             )

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from losses.core.base import Loss, Misfit, Outputs, PerToken, Stored
+from losses.core.loss import Loss
 from losses.core.of_means import OfMeans
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
 
 INIT = jax.nn.initializers.lecun_normal()
 
@@ -23,7 +24,7 @@ class Projected(Loss, nnx.Module):
 
         functools.partial(
             losses.Projected,
-            loss=losses.FeatureMse(layers=((0, 0), (1, 3))),
+            loss=losses.FeatureMSE(layers=((0, 0), (1, 3))),
             student_dim=192,
             teacher_dim=256,
         )
@@ -71,7 +72,7 @@ class Projected(Loss, nnx.Module):
     def scope(self) -> Literal["token", "sequence", "batch"]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
         return self.loss.scope
 
-    def check_records(self, stored: Stored) -> None:
+    def check_records(self, stored: RecordSpec) -> None:
         self.loss.check_records(stored)
 
     def __call__(self, outputs: Outputs) -> PerToken:
@@ -84,7 +85,7 @@ class Projected(Loss, nnx.Module):
     def _project(self, outputs: Outputs, path: str) -> jax.Array:
         x, matrix = outputs.intermediates[path], self.projections[_name(path)][...]
         if x.shape[-1] != matrix.shape[0]:
-            raise Misfit(
+            raise IncompatibleLoss(
                 f"Projected: the student's {path} is {x.shape[-1]} wide, and "
                 f"student_dim says {matrix.shape[0]}"
             )

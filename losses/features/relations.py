@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Misfit, Outputs, PerToken
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.features.attention_maps import row_kl
 from losses.features.layer_pairs import MeanOverLayers
 
@@ -72,7 +72,7 @@ class Relations(MeanOverLayers):
         axes = outputs.batch["targets"].shape
         width = math.prod(x.shape[len(axes) :])
         if width % self.heads:
-            raise Misfit(
+            raise IncompatibleLoss(
                 f"Relations: the {who}'s {self.of} have {width} features, which do not "
                 f"divide into {self.heads} heads"
             )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Misfit, Outputs, PerToken
+from losses.core.loss import Loss
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.distillation.divergence import check_temperature
 from losses.distillation.kl import kl
 from losses.features.layer_pairs import check_pairs
@@ -87,7 +88,7 @@ class RouterDistillation(Loss):
         ):
             ours, theirs = student.shape[axis], teacher.shape[axis]
             if ours != theirs:
-                raise Misfit(
+                raise IncompatibleLoss(
                     f"RouterDistillation: the student has {ours} {name} and the "
                     f"teacher {theirs}; {remedy}"
                 )

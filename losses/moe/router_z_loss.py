@@ -6,7 +6,8 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Loss, Outputs, PerToken
+from losses.core.loss import Loss
+from losses.core.outputs import Outputs, PerToken
 from losses.moe import routers
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs
+from losses.core.outputs import Outputs
 
 Layers = Literal["mean", "sum"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from losses.weighting.weights import Balance, Combination, Seen
+from losses.weighting.weights import Balance, BalanceInputs, Combination
 
 Tree = Any
 
@@ -49,11 +49,11 @@ class Ratio(Balance):
         return {"sum": jnp.zeros((), jnp.float32)} if self.decay else {}
 
     @abc.abstractmethod
-    def measure(self, of: Combination, seen: Seen) -> jax.Array:
+    def measure(self, of: Combination, seen: BalanceInputs) -> jax.Array:
         """m, a float32 scalar."""
 
     def __call__(
-        self, own: Combination, seen: Seen, params: Tree, memory: Tree
+        self, own: Combination, seen: BalanceInputs, params: Tree, memory: Tree
     ) -> tuple[jax.Array, Tree]:
         del params
         to = self.measure({self.to: jnp.float32(1.0)}, seen)
@@ -92,7 +92,7 @@ class MatchValue(Ratio):
 
     wants = "values"
 
-    def measure(self, of: Combination, seen: Seen) -> jax.Array:
+    def measure(self, of: Combination, seen: BalanceInputs) -> jax.Array:
         return seen.value(of)
 
 
@@ -110,7 +110,7 @@ class MatchGradient(Ratio):
 
     wants = "gradients"
 
-    def measure(self, of: Combination, seen: Seen) -> jax.Array:
+    def measure(self, of: Combination, seen: BalanceInputs) -> jax.Array:
         return seen.gradient_norm(of)
 
 
@@ -143,7 +143,7 @@ class Uncertainty(Balance):
         return {"log_variance": jnp.float32(self.initial_log_variance)}
 
     def __call__(
-        self, own: Combination, seen: Seen, params: Tree, memory: Tree
+        self, own: Combination, seen: BalanceInputs, params: Tree, memory: Tree
     ) -> tuple[jax.Array, Tree]:
         del own, seen
         return self.scale * jnp.exp(-params["log_variance"]), memory

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from losses.core.base import Batch
+from losses.core.outputs import Batch
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spread:
+class BatchValues:
     """What a term is on a global batch; no gradient flows into it.
 
     values: of the term, `[b ...]` float32, zero where masked; None where they are not
@@ -59,7 +59,7 @@ class Reweighting(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def __call__(self, spread: Spread, memory: Tree) -> tuple[jax.Array, Tree]:
+    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
         """Weights `[b ...]`, and what it remembers from now on."""
 
 
@@ -99,7 +99,7 @@ class RelativeLoss(Reweighting):
         if self.after < 0:
             raise ValueError(f"after must not be negative, got {self.after}")
 
-    def __call__(self, spread: Spread, memory: Tree) -> tuple[jax.Array, Tree]:
+    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
         of_row, counted = spread.of_rows()
         most = jnp.max(jnp.where(counted, of_row, -jnp.inf))
         least = jnp.min(jnp.where(counted, of_row, jnp.inf))
@@ -157,7 +157,7 @@ class LearningProgress(Reweighting):
             "seen": jnp.zeros(self.num_rows, bool),
         }
 
-    def __call__(self, spread: Spread, memory: Tree) -> tuple[jax.Array, Tree]:
+    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
         now, counted = spread.of_rows()
         index = spread.batch["index"]
         gain = self.sharpness * (memory["loss"][index] - now)
@@ -197,7 +197,7 @@ class RowTable(Reweighting):
             )
         return {"table": jnp.asarray(table, jnp.float32)}
 
-    def __call__(self, spread: Spread, memory: Tree) -> tuple[jax.Array, Tree]:
+    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
         return spread.to_tokens(memory["table"][spread.batch["index"]]), memory
 
 
@@ -219,7 +219,7 @@ class Span(Reweighting):
     outside: float = 0.0
     wants_values = False
 
-    def __call__(self, spread: Spread, memory: Tree) -> tuple[jax.Array, Tree]:
+    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
         tokens = spread.batch["tokens"]
         at = jax.lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
 

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import Outputs, PerToken, TeacherOutputs, TokenWeight
-from losses.core.vocab_sums import NeedsRows, Reduced, Tile
+from losses.core.loss import TokenWeight
+from losses.core.outputs import Outputs, PerToken, TeacherOutputs
+from losses.core.vocab_sums import NeedsFullLogits, Tile, TiledOutputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,9 +32,9 @@ class TeacherConfidence(TokenWeight):
         top = jnp.max(teacher.logits, axis=-1) - teacher.log_normalizer()
         return jnp.exp(self.power * top)
 
-    def over_tiles(self, outputs: Reduced) -> PerToken:
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         if outputs.teacher_width is not None:
-            raise NeedsRows
+            raise NeedsFullLogits
         return self(outputs)
 
 
@@ -59,7 +60,7 @@ class TeacherEntropy(TokenWeight):
     def __call__(self, outputs: Outputs) -> PerToken:
         return jnp.exp(-teacher_entropy(_teacher(outputs)) / self.scale)
 
-    def over_tiles(self, outputs: Reduced) -> PerToken:
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         if outputs.teacher_width is None:
             return self(outputs)
         teacher, _ = outputs.both(1.0)

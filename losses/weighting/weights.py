@@ -15,8 +15,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from losses.core.base import LossTerm
-from losses.core.groups import Item, every
+from losses.core.terms import Item, LossTerm, all_items
 
 Tree = Any
 Combination = Mapping[str, jax.Array]
@@ -24,7 +23,7 @@ Combination = Mapping[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Seen:
+class BalanceInputs:
     """What balances are made from; no gradient flows into it.
 
     step:  of the optimiser, from 0.
@@ -55,7 +54,7 @@ class Seen:
 
 
 jax.tree_util.register_dataclass(
-    Seen, data_fields=["step", "means", "inner"], meta_fields=["names"]
+    BalanceInputs, data_fields=["step", "means", "inner"], meta_fields=["names"]
 )
 
 
@@ -83,7 +82,7 @@ class Balance(abc.ABC):
 
     @abc.abstractmethod
     def __call__(
-        self, own: Combination, seen: Seen, params: Tree, memory: Tree
+        self, own: Combination, seen: BalanceInputs, params: Tree, memory: Tree
     ) -> tuple[jax.Array, Tree]:
         """The weight, a float32 scalar, and what it remembers from now on.
 
@@ -97,7 +96,7 @@ class Balance(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Weighed:
+class TermWeights:
     """Every weight at a step.
 
     weights:   by term and group, its own.
@@ -113,7 +112,7 @@ class Weighed:
 
 
 jax.tree_util.register_dataclass(
-    Weighed,
+    TermWeights,
     data_fields=["weights", "effective", "penalty", "memory"],
     meta_fields=[],
 )
@@ -123,12 +122,14 @@ def balances(items: Sequence[Item]) -> dict[str, Balance]:
     """By term and group, the weights that are balances."""
     return {
         item.name: item.weight
-        for item in every(items)
+        for item in all_items(items)
         if isinstance(item.weight, Balance)
     }
 
 
-def weigh(items: Sequence[Item], seen: Seen, params: Tree, memory: Tree) -> Weighed:
+def term_weights(
+    items: Sequence[Item], seen: BalanceInputs, params: Tree, memory: Tree
+) -> TermWeights:
     """The weights of all terms and groups.
 
     params, memory: by the names of `balances`.
@@ -154,8 +155,8 @@ def weigh(items: Sequence[Item], seen: Seen, params: Tree, memory: Tree) -> Weig
         return {term: c * weights[name] for term, c in own.items()}
 
     effective = {n: c for item in items for n, c in weighed(item).items()}
-    return Weighed(
-        weights={item.name: weights[item.name] for item in every(items)},
+    return TermWeights(
+        weights={item.name: weights[item.name] for item in all_items(items)},
         effective=effective,
         penalty=functools.reduce(jnp.add, penalties),
         memory=remembered,
@@ -171,7 +172,7 @@ def scheduled(weight: Any, step: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Worth:
+class TermReport:
     """Of a term or group at a step.
 
     value:        before its own weight.
@@ -184,10 +185,10 @@ class Worth:
     share: jax.Array
 
 
-def worth(
-    items: Sequence[Item], weighed: Weighed, means: Mapping[str, jax.Array]
-) -> dict[str, Worth]:
-    """By term and group; `means` as in `Seen`."""
+def term_reports(
+    items: Sequence[Item], weighed: TermWeights, means: Mapping[str, jax.Array]
+) -> dict[str, TermReport]:
+    """By term and group; `means` as in `BalanceInputs`."""
     values: dict[str, jax.Array] = {}
     contributions: dict[str, jax.Array] = {}
 
@@ -211,10 +212,10 @@ def worth(
     top = sum((jnp.abs(contributions[item.name]) for item in items), jnp.float32(0.0))
     whole = jnp.where(top > 0.0, top, 1.0)
     return {
-        item.name: Worth(
+        item.name: TermReport(
             values[item.name],
             contributions[item.name],
             contributions[item.name] / whole,
         )
-        for item in every(items)
+        for item in all_items(items)
     }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models import rope_scaling
-from models.mlp import GatedMlp
+from models.mlp import GatedMLP
 from models.moe import MoE
 from models.pretrained import names
 from models.pretrained.settings import Settings
@@ -159,7 +159,7 @@ def _head_dim(settings: Settings) -> Fields:
 def _dense(settings: Settings) -> Fields:
     width = settings.take("intermediate_size")
     mlp = functools.partial(
-        GatedMlp, hidden_dim=width, activation=_activation(settings)
+        GatedMLP, hidden_dim=width, activation=_activation(settings)
     )
     return {"mlp": mlp}
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from models import rope_scaling
-from models.mlp import GatedMlp
+from models.mlp import GatedMLP
 from models.moe import MoE
 from models.pretrained import names
 from models.pretrained.settings import Settings
@@ -78,7 +78,7 @@ def _scaling(settings: Settings, divided: np.ndarray | None) -> Any:
 
 
 def _dense(settings: Settings) -> functools.partial:
-    return functools.partial(GatedMlp, hidden_dim=settings.take("feed_forward_length"))
+    return functools.partial(GatedMLP, hidden_dim=settings.take("feed_forward_length"))
 
 
 def _experts(settings: Settings, num_experts: int) -> functools.partial:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.pretrained import gguf_families
-from models.pretrained.gguf_reader import GgufReader
+from models.pretrained.gguf_reader import GGUFReader
 from models.pretrained.settings import Settings
 from models.pretrained.source import Source, nearest
 
@@ -23,7 +23,7 @@ def read(file: Path) -> Source:
 
     Raises: ValueError for a file that is not GGUF, or of a family not supported.
     """
-    reader = GgufReader(file)
+    reader = GGUFReader(file)
     family = reader.value("general.architecture", "")
     if family not in gguf_families.FAMILIES:
         near = nearest(family, gguf_families.FAMILIES)

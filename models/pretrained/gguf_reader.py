@@ -12,7 +12,7 @@ from models.pretrained import gguf_header
 from models.pretrained.gguf_header import Stored
 
 
-class GgufReader:
+class GGUFReader:
     """Metadata and tensors of a file; a tensor is decoded when it is asked for.
 
     Raises: ValueError when the file is not GGUF.

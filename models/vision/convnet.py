@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models import sharding
-from models.base import REMAT, Batch, Trunk, check_capture, check_remat
+from models.base import REMAT, Batch, TrunkOutput, check_capture, check_remat
 from models.initializers import SMALL, FanIn, Initializer
-from models.norms import GroupNorm, RmsNorm
+from models.norms import GroupNorm, RMSNorm
 from models.tags import DType, ParamDType
 from models.vision.images import Classifier, check_fields, standardised
 
@@ -136,7 +136,7 @@ class ConvNet(Classifier):
                 zip((channels, *widths), widths, strict=False)
             )
         )
-        self.norm = RmsNorm(dim=widths[-1], param_dtype=param_dtype, rngs=rngs)
+        self.norm = RMSNorm(dim=widths[-1], param_dtype=param_dtype, rngs=rngs)
         self.output = sharding.parameter(
             head_init,
             rngs,
@@ -151,7 +151,7 @@ class ConvNet(Classifier):
         *,
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
-    ) -> Trunk:
+    ) -> TrunkOutput:
         """Reads `images` `[b h w c]`, float in [0, 1] or unsigned bytes."""
         check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
@@ -166,7 +166,7 @@ class ConvNet(Classifier):
             x = wrap(_run)(stage, x)
             pooled.append(jnp.mean(x, axis=(1, 2)))
         captured = {path: pooled[int(path.split("/")[1])] for path in sorted(capture)}
-        return Trunk(hidden=self.norm(pooled[-1]), intermediates=captured)
+        return TrunkOutput(hidden=self.norm(pooled[-1]), intermediates=captured)
 
     def offers(self) -> frozenset[str]:
         """`hidden/0` and on: a stage each, every one of its own width."""

@@ -15,14 +15,14 @@ from models.attention import Attention
 from models.base import (
     REMAT,
     Batch,
-    Trunk,
+    TrunkOutput,
     check_capture,
     check_remat,
     stack_captured,
 )
 from models.initializers import FAN_IN, SMALL, Initializer
-from models.mlp import GatedMlp
-from models.norms import RmsNorm
+from models.mlp import GatedMLP
+from models.norms import RMSNorm
 from models.tags import DType, ParamDType
 from models.transformer import Block
 from models.vision.images import Classifier, check_fields, standardised
@@ -61,7 +61,7 @@ class VisionTransformer(Classifier):
         dim: int = 64,
         num_layers: int = 4,
         num_heads: int = 4,
-        mlp: Callable[..., nnx.Module] = GatedMlp,
+        mlp: Callable[..., nnx.Module] = GatedMLP,
         positions: Literal["learned", "sincos"] = "learned",
         pool: Literal["mean", "token"] = "mean",
         pixel_mean: float = 0.5,
@@ -110,8 +110,8 @@ class VisionTransformer(Classifier):
         def parameter(init: Initializer, shape: tuple, axes: tuple) -> nnx.Param:
             return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
 
-        def norm(rngs: nnx.Rngs) -> RmsNorm:
-            return RmsNorm(dim=dim, eps=EPS, param_dtype=param_dtype, rngs=rngs)
+        def norm(rngs: nnx.Rngs) -> RMSNorm:
+            return RMSNorm(dim=dim, eps=EPS, param_dtype=param_dtype, rngs=rngs)
 
         def block(rngs: nnx.Rngs) -> Block:
             shared = {
@@ -165,7 +165,7 @@ class VisionTransformer(Classifier):
         *,
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
-    ) -> Trunk:
+    ) -> TrunkOutput:
         """Reads `images` `[b h w c]`, float in [0, 1] or unsigned bytes."""
         check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
@@ -176,7 +176,7 @@ class VisionTransformer(Classifier):
 
         x, layers = self.blocks.run(step, self.embed(batch["images"]))
         captured = stack_captured(capture, layers, axis=1)
-        return Trunk(hidden=self._pooled(self.norm(x)), intermediates=captured)
+        return TrunkOutput(hidden=self._pooled(self.norm(x)), intermediates=captured)
 
     def offers(self) -> frozenset[str]:
         """`hidden`, and `hidden/i` of every block."""

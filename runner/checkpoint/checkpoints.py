@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Refused:
+class RejectedCheckpoint:
     """A checkpoint that does not count, and why."""
 
     step: int
@@ -53,7 +53,7 @@ class Checkpoints:
         """
         if keep < 1:
             raise UserError(f"checkpoints to keep must be positive, got {keep}")
-        self.refused: list[Refused] = []
+        self.refused: list[RejectedCheckpoint] = []
         self._directory = Path(directory).absolute()
         self._keep = keep
         self._verified: dict[int, manifest.Manifest] = {}
@@ -226,8 +226,8 @@ class Checkpoints:
         for step in reversed(self._steps()):
             try:
                 self._verified[step] = manifest.check(self._at(step), step=step)
-            except manifest.Damaged as damage:
-                self.refused.append(Refused(step=step, reason=str(damage)))
+            except manifest.CorruptCheckpoint as damage:
+                self.refused.append(RejectedCheckpoint(step=step, reason=str(damage)))
                 log.warning("checkpoint %s refused: %s", self._at(step), damage)
             else:
                 return step
@@ -239,7 +239,7 @@ class Checkpoints:
         verify = manifest.check if jax.process_index() == 0 else manifest.read
         try:
             return verify(self._at(step), step=step)
-        except manifest.Damaged as damage:
+        except manifest.CorruptCheckpoint as damage:
             raise UserError(
                 f"checkpoint {self._at(step)} refused: {damage}"
             ) from damage

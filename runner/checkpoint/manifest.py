@@ -18,7 +18,7 @@ NAME = "manifest.json"
 FORMAT = 1
 
 
-class Damaged(Exception):
+class CorruptCheckpoint(Exception):
     """Why a directory does not count as a checkpoint, in one line."""
 
 
@@ -80,22 +80,24 @@ def read(directory: Path, *, step: int) -> Manifest:
     try:
         text = (directory / NAME).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise Damaged(f"no {NAME}: the save was cut short") from None
+        raise CorruptCheckpoint(f"no {NAME}: the save was cut short") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"{NAME} cannot be read: {error}") from error
+        raise CorruptCheckpoint(f"{NAME} cannot be read: {error}") from error
     try:
         record = json.loads(text)
         content, digest = record["manifest"], record["sha256"]
         intact = _digest_of(content) == digest
         version = content["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{NAME} is damaged: {error}") from error
+        raise CorruptCheckpoint(f"{NAME} is damaged: {error}") from error
     if not intact:
-        raise Damaged(f"{NAME} is damaged: its own digest does not agree")
+        raise CorruptCheckpoint(f"{NAME} is damaged: its own digest does not agree")
     if version != FORMAT:
-        raise Damaged(f"{NAME} has format {version}, this program reads {FORMAT}")
+        raise CorruptCheckpoint(
+            f"{NAME} has format {version}, this program reads {FORMAT}"
+        )
     if content["step"] != step:
-        raise Damaged(f"{NAME} is that of step {content['step']}")
+        raise CorruptCheckpoint(f"{NAME} is that of step {content['step']}")
     return Manifest(
         step=step,
         leaves={
@@ -118,13 +120,15 @@ def check(directory: Path, *, step: int) -> Manifest:
         try:
             size = path.stat().st_size
             if size != file.size:
-                raise Damaged(f"{name} has {size} bytes, {file.size} were saved")
+                raise CorruptCheckpoint(
+                    f"{name} has {size} bytes, {file.size} were saved"
+                )
             if _digest(path) != file:
-                raise Damaged(f"{name} is altered: its sha256 does not agree")
+                raise CorruptCheckpoint(f"{name} is altered: its sha256 does not agree")
         except FileNotFoundError:
-            raise Damaged(f"{name} is missing") from None
+            raise CorruptCheckpoint(f"{name} is missing") from None
         except OSError as error:
-            raise Damaged(f"{name} cannot be read: {error}") from error
+            raise CorruptCheckpoint(f"{name} cannot be read: {error}") from error
     return manifest
 
 

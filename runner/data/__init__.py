@@ -2,7 +2,7 @@
 
     source = TokenizedText(
         documents=PythonLibrary(split="train"),
-        tokenizer=ByteBpe(documents=PythonLibrary(split="train"), vocab_size=4096),
+        tokenizer=ByteBPE(documents=PythonLibrary(split="train"), vocab_size=4096),
         sequence_length=256,
     )
     dataset = source.load()
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
     )
     from runner.data.source import DataSource, Part, TokenizedText
     from runner.data.text.documents import Document, Documents, JsonLines, TextFiles
-    from runner.data.text.gguf_tokenizer import GgufTokenizer
+    from runner.data.text.gguf_tokenizer import GGUFTokenizer
     from runner.data.text.library_text import python_library_text
     from runner.data.text.packed_text import PackedText
     from runner.data.text.planned import PlannedTokens
     from runner.data.text.python_library import PythonLibrary
     from runner.data.text.token_records import TokenRecords
-    from runner.data.text.tokenizer import ByteBpe, TokenizerFile, TokenizerSource
+    from runner.data.text.tokenizer import ByteBPE, TokenizerFile, TokenizerSource
     from runner.data.text.vocabulary import Vocabulary
 
 _HOMES = {
     "Baseline": "baseline",
     "Batches": "pipeline",
-    "ByteBpe": "text.tokenizer",
+    "ByteBPE": "text.tokenizer",
     "Classes": "labels",
     "DataSource": "source",
     "Dataset": "dataset",
     "Digits": "images.digits",
     "Document": "text.documents",
     "Documents": "text.documents",
-    "GgufTokenizer": "text.gguf_tokenizer",
+    "GGUFTokenizer": "text.gguf_tokenizer",
     "IdxFolder": "images.idx",
     "IdxImages": "images.idx",
     "Images": "images.images",
@@ -77,14 +77,14 @@ _HOMES = {
 __all__ = [
     "Baseline",
     "Batches",
-    "ByteBpe",
+    "ByteBPE",
     "Classes",
     "DataSource",
     "Dataset",
     "Digits",
     "Document",
     "Documents",
-    "GgufTokenizer",
+    "GGUFTokenizer",
     "IdxFolder",
     "IdxImages",
     "Images",

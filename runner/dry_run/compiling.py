@@ -6,7 +6,7 @@ import time
 import jax
 
 from runner.machine.topology import Planned
-from runner.train.trainer import Prepared
+from runner.train.trainer import Trainer
 
 _FULL = "RESOURCE_EXHAUSTED:"
 
@@ -25,9 +25,9 @@ class Attempt:
     seconds: float
 
 
-def attempt(prepared: Prepared, planned: Planned) -> Attempt:
+def attempt(trainer: Trainer, planned: Planned) -> Attempt:
     """Compile the step for the devices of the mesh; nothing runs there."""
-    lowered = prepared.step.compiled.lower(*prepared.abstract_arguments())
+    lowered = trainer.step.compiled.lower(*trainer.abstract_arguments())
     begin = time.monotonic()
     program, refused = None, ""
     try:

@@ -11,35 +11,35 @@ from runner.head import flops
 from runner.machine.mesh import AXES
 from runner.machine.topology import Planned
 from runner.teachers.weights import UNSEEN
-from runner.train.trainer import Prepared
+from runner.train.trainer import Trainer
 from runner.writers.quantities import quantity
 
 
-def machine(prepared: Prepared, planned: Planned) -> Iterator[str]:
+def machine(trainer: Trainer, planned: Planned) -> Iterator[str]:
     """Devices and mesh."""
-    shape = " ".join(f"{axis}={prepared.mesh.shape[axis]}" for axis in AXES)
+    shape = " ".join(f"{axis}={trainer.mesh.shape[axis]}" for axis in AXES)
     kind = planned.devices[0].device_kind
     if planned.said and planned.chip is not None:
         kind = planned.chip.kind
-    yield f"devices     {prepared.mesh.size} x {kind}, mesh {shape}"
+    yield f"devices     {trainer.mesh.size} x {kind}, mesh {shape}"
     for line in planned.said.splitlines():
         yield f"            {line}"
 
 
-def batch(prepared: Prepared) -> Iterator[str]:
+def batch(trainer: Trainer) -> Iterator[str]:
     """The global batch and how it is cut."""
-    rows, length = prepared.experiment.batch_size, prepared.dataset.targets_per_row
-    step, unit = prepared.config.step, prepared.dataset.unit
+    rows, length = trainer.experiment.batch_size, trainer.dataset.targets_per_row
+    step, unit = trainer.config.step, trainer.dataset.unit
     cut = f"{rows} sequences x {length} = " if length > 1 else ""
     yield f"batch       {cut}{rows * length:,} {unit}s per step"
     yield (
         f"            microbatches {step.microbatches}, remat {step.remat}, "
-        f"head {prepared.step.head_plan(prepared.abstract_batch())}"
+        f"head {trainer.step.head_plan(trainer.abstract_batch())}"
     )
-    for name, x in prepared.abstract_batch().items():
+    for name, x in trainer.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
     wanted = [
-        name for name, yes in prepared.step.objective.beforehand.passes.items() if yes
+        name for name, yes in trainer.step.objective.beforehand.passes.items() if yes
     ]
     if wanted:
         which = "head and trunk" if step.microbatches > 1 else "head"
@@ -49,10 +49,10 @@ def batch(prepared: Prepared) -> Iterator[str]:
         )
 
 
-def parameters(prepared: Prepared) -> Iterator[str]:
+def parameters(trainer: Trainer) -> Iterator[str]:
     """Every trained array and where it lies."""
     rows = [("parameter", "shape", "dtype", "size", "sharding", "bytes per device")]
-    state = prepared.step.state
+    state = trainer.step.state
     leaves = jax.tree_util.tree_leaves_with_path(state.params)
     for path, x in leaves:
         rows.append(
@@ -69,7 +69,7 @@ def parameters(prepared: Prepared) -> Iterator[str]:
     count = sum(x.size for _, x in leaves)
     optimizer = size(local(state.opt_state))
     yield f"{count:,} parameters; optimiser state {optimizer} per device"
-    teacher = prepared.step.teacher
+    teacher = trainer.step.teacher
     if teacher is not None:
         arrays = jax.tree.leaves(teacher.abstract)
         count, lies = sum(x.size for x in arrays), size(local(arrays))
@@ -81,17 +81,17 @@ def parameters(prepared: Prepared) -> Iterator[str]:
         yield f"{said['kind']} teacher: {has} beside the student's{unseen}"
 
 
-def cost(prepared: Prepared, planned: Planned, attempt: Attempt) -> Iterator[str]:
+def cost(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]:
     """FLOPs from the jaxpr, and how long the compiler took."""
-    count = prepared.flops_per_step()
-    each = f"{count // prepared.targets_per_step:,} per {prepared.dataset.unit}"
-    bound = flops.is_lower_bound(prepared.step.compiled, *prepared.abstract_arguments())
+    count = trainer.flops_per_step()
+    each = f"{count // trainer.targets_per_step:,} per {trainer.dataset.unit}"
+    bound = flops.is_lower_bound(trainer.step.compiled, *trainer.abstract_arguments())
     least = "at least " if bound else ""
     yield f"FLOPs       {least}{quantity(count)} in matmuls per step, {each}"
     kind = planned.chip.kind if planned.chip else planned.devices[0].device_kind
     peak = flops.peak_of_kind(kind)
     if peak is not None:
-        every = peak * prepared.mesh.size
+        every = peak * trainer.mesh.size
         yield (
             f"            {quantity(every)} per second at peak: "
             f"at least {count / every:.2g} s per step"

@@ -9,13 +9,13 @@ import jax
 from runner.dry_run.compiling import Attempt
 from runner.dry_run.rows import aligned
 from runner.machine.topology import Planned
-from runner.train.trainer import Prepared
+from runner.train.trainer import Trainer
 from runner.writers.quantities import quantity
 
 
-def table(prepared: Prepared, planned: Planned, attempt: Attempt) -> Iterator[str]:
+def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]:
     """Arrays by their shardings, the rest as the compiler plans it."""
-    state, teacher = prepared.step.state, prepared.step.teacher
+    state, teacher = trainer.step.state, trainer.step.teacher
     params, optimizer = local(state.params), local(state.opt_state)
     taught = local(state.teacher)
     taught += local(teacher.abstract) if teacher is not None else 0

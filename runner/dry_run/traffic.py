@@ -6,10 +6,10 @@ from runner.dry_run.compiling import Attempt
 from runner.dry_run.hlo import collectives
 from runner.dry_run.memory import size
 from runner.dry_run.rows import aligned
-from runner.train.trainer import Prepared
+from runner.train.trainer import Trainer
 
 
-def table(prepared: Prepared, attempt: Attempt) -> Iterator[str]:
+def table(trainer: Trainer, attempt: Attempt) -> Iterator[str]:
     """Collectives by kind and mesh axes, of one device in one step."""
     if attempt.program is None:
         yield "collectives not known: nothing was compiled"
@@ -17,7 +17,7 @@ def table(prepared: Prepared, attempt: Attempt) -> Iterator[str]:
     text = attempt.program.as_text()
     if text is None:  # not every backend tells
         return
-    found = collectives.of(text, prepared.mesh.shape)
+    found = collectives.of(text, trainer.mesh.shape)
     if not found:
         yield "no collectives"
         return

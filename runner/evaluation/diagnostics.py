@@ -14,13 +14,13 @@ from models import sharding
 from models.base import Batch
 from runner.evaluation import prediction_metrics
 from runner.head.head import Head
-from runner.state.trainable import TrainState
+from runner.state.train_state import TrainState
 from runner.step import expert_load
-from runner.step.objective import Taught
-from runner.step.prepass import Known
+from runner.step.objective import TeacherState
+from runner.step.prepass import PrePassResult
 from runner.step.requirements import wants_teacher_logits
 from runner.step.train_step import TrainStep
-from runner.step.trunk_pass import Trunk
+from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
 
@@ -120,11 +120,11 @@ class Diagnostics:
             state.variables,
             batch,
             state.step,
-            Taught(fixed=fixed, moving=state.teacher),
+            TeacherState(fixed=fixed, moving=state.teacher),
             state.memory,
         )
-        weighed = losses.weigh(
-            objective.learnt.items,
+        weighed = losses.term_weights(
+            objective.modules.items,
             known.seen,
             state.params["weights"],
             state.memory["weights"],
@@ -140,7 +140,7 @@ class Diagnostics:
 
         gradients = jax.lax.map(of_one, jnp.eye(len(names)))
 
-        def read(trunk: Trunk) -> Tree:
+        def read(trunk: StudentTrunk) -> Tree:
             sums = {"measures": self._measures(known, trunk)}
             return sums | (_of_experts(trunk) if objective.has_experts else {})
 
@@ -151,12 +151,12 @@ class Diagnostics:
 
     def _inner(self, state: TrainState, batch: Batch, gradients: Tree) -> Tree:
         """By part, the inner products; gradients are `[term ...]`."""
-        learnt = self._step.learnt
+        modules = self._step.modules
         params, variables = state.params["student"], state.variables["student"]
         hidden = jax.eval_shape(
-            lambda: learnt.student(params, variables).trunk(batch).hidden
+            lambda: modules.student(params, variables).trunk(batch).hidden
         )
-        reads = Head(learnt.student, params, variables, hidden).reads
+        reads = Head(modules.student, params, variables, hidden).reads
         parts: dict[str, list[jax.Array]] = {"trunk": [], "head": []}
         for x, read in zip(jax.tree.leaves(gradients), reads, strict=True):
             axes = tuple(range(1, x.ndim))
@@ -169,8 +169,8 @@ class Diagnostics:
             if products
         }
 
-    def _measures(self, known: Known, trunk: Trunk) -> Tree:
-        taught = trunk.lesson is not None and wants_teacher_logits(
+    def _measures(self, known: PrePassResult, trunk: StudentTrunk) -> Tree:
+        taught = trunk.teacher_trunk is not None and wants_teacher_logits(
             self._step.objective.terms
         )
 
@@ -190,7 +190,7 @@ class Diagnostics:
         return head_pass.measured(known.params, known.given, trunk, measure)
 
 
-def _of_experts(trunk: Trunk) -> Tree:
+def _of_experts(trunk: StudentTrunk) -> Tree:
     seen = trunk.intermediates, trunk.constants["batch"]
     entropy, tokens = expert_load.router_entropy(*seen)
     return {

@@ -17,9 +17,10 @@ from runner import runtime
 from runner.evaluation import prediction_metrics
 from runner.head import plan
 from runner.head.head import Head
-from runner.head.token_blocks import Blocks
+from runner.head.token_blocks import TokenBlocks
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt, TrainState
+from runner.state.train_state import TrainState
+from runner.state.trainable import TrainModules
 
 if TYPE_CHECKING:
     from runner.data import DataSource
@@ -57,7 +58,7 @@ class Evaluator:
     def __init__(
         self,
         evaluation: Evaluation,
-        learnt: Learnt,
+        modules: TrainModules,
         *,
         mesh: jax.sharding.Mesh,
         config: runtime.Runtime,
@@ -71,7 +72,7 @@ class Evaluator:
             batch_size=evaluation.batch_size,
             sharding=mesh_lib.batch_sharding(mesh),
         )
-        self._learnt, self._mesh, self._config = learnt, mesh, config
+        self._modules, self._mesh, self._config = modules, mesh, config
         self._token_bytes = np.asarray(self.dataset.vocabulary.token_bytes, np.int32)
         self._sums = jax.jit(self._batch_sums)
 
@@ -90,12 +91,12 @@ class Evaluator:
 
     def _batch_sums(self, params: Tree, variables: Tree, batch: Batch) -> Tree:
         with sharding.use(self._mesh, self._config.mesh.rules):
-            hidden = self._learnt.student(params, variables).trunk(batch).hidden
-            head = Head(self._learnt.student, params, variables, hidden)
+            hidden = self._modules.student(params, variables).trunk(batch).hidden
+            head = Head(self._modules.student, params, variables, hidden)
             tokens = {name: batch[name] for name in ("targets", "mask")}
             tokens["hidden"] = hidden
             tokens["bytes"] = jnp.asarray(self._token_bytes)[batch["targets"]]
-            blocks = Blocks(
+            blocks = TokenBlocks(
                 mesh=self._mesh,
                 token_axes=batch["targets"].shape,
                 size=plan.block(self._config.head, entries=head.num_outputs),

@@ -57,7 +57,7 @@ def of_both(outputs: losses.Outputs, *, best: int) -> Sums:
     drawn = teacher.logits is None
     over = "sampled" if drawn else "tail_bucket"
     found = {
-        "kl": losses.ForwardKl(over_records=over)(outputs),
+        "kl": losses.ForwardKL(sparse=over)(outputs),
         "teacher_entropy": teacher_entropy(teacher),
     }
     if not drawn:

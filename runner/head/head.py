@@ -11,7 +11,7 @@ from flax import nnx
 from models import sharding
 from models.base import Model
 from runner.head import flops
-from runner.head.vocab_partition import VocabularyCut
+from runner.head.vocab_partition import VocabPartition
 from runner.machine.mesh import BATCH_AXES
 from runner.state.split_module import string_keys
 
@@ -95,7 +95,7 @@ class Head:
         return self._picked(jax.tree.leaves(params))
 
     def tile(
-        self, leaves: list[jax.Array], cut: VocabularyCut, start: Any, width: int
+        self, leaves: list[jax.Array], cut: VocabPartition, start: Any, width: int
     ) -> list[jax.Array]:
         """What the head reads for one tile; called on it, it gives the tile's logits.
 
@@ -111,7 +111,7 @@ class Head:
         self,
         leaves: list[jax.Array],
         tile: list[jax.Array],
-        cut: VocabularyCut,
+        cut: VocabPartition,
         start: Any,
     ) -> list[jax.Array]:
         """`leaves` with those of a tile added in their places."""

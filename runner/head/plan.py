@@ -10,7 +10,7 @@ TILES_IN_PLANE = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Terms:
+class HeadCost:
     """What the plan asks of the terms and the heads.
 
     sides:    heads whose whole logits are read: the student's, the teacher's.
@@ -35,7 +35,7 @@ class Terms:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class HeadPlan:
     """What exists at a time of the `[tokens, V]` of one device.
 
     mode:    `whole`: all. `fast`: blocks of tokens. In both nothing is computed twice.
@@ -59,7 +59,9 @@ class Plan:
         return f"fast, blocks of {self.tokens:,} tokens"
 
 
-def choose(config: runtime.Head, terms: Terms, *, tokens: int, entries: int) -> Plan:
+def choose(
+    config: runtime.Head, terms: HeadCost, *, tokens: int, entries: int
+) -> HeadPlan:
     """The fastest plan within `config.memory_budget`, or else the smallest one.
 
     tokens:  of a microbatch, on one device.
@@ -70,8 +72,8 @@ def choose(config: runtime.Head, terms: Terms, *, tokens: int, entries: int) -> 
     if terms.tileable and size < min(tokens, config.smallest_block):
         column = 2 * terms.sides * FLOAT * tokens
         tile = max(config.memory_budget // column, config.smallest_tile)
-        return Plan("lean", True, tokens, min(entries, tile))
-    return Plan(
+        return HeadPlan("lean", True, tokens, min(entries, tile))
+    return HeadPlan(
         mode="whole" if size >= tokens else "fast",
         by_sums=terms.tileable and terms.linear,
         tokens=size,

@@ -21,7 +21,7 @@ Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Blocks:
+class TokenBlocks:
     """How the token axes `*b` of a batch are cut.
 
     size:  tokens in a block.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
-class VocabularyCut:
+class VocabPartition:
     """Tiles of a vocabulary of `size` that lies on `shards` devices, piece by piece.
 
     A tile takes `width` entries of every shard, so that making it moves nothing between
@@ -20,7 +20,7 @@ class VocabularyCut:
     width: int
 
     @classmethod
-    def of(cls, size: int, *, shards: int, entries: int) -> "VocabularyCut":
+    def of(cls, size: int, *, shards: int, entries: int) -> "VocabPartition":
         """With about `entries` in a tile; equal tiles, where a near width divides."""
         shards = shards if size % shards == 0 else 1
         piece = size // shards

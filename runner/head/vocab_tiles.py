@@ -19,7 +19,7 @@ import losses
 from runner.head.gradient_filter import large
 from runner.head.head import Head
 from runner.head.token_blocks import wide
-from runner.head.vocab_partition import VocabularyCut
+from runner.head.vocab_partition import VocabPartition
 
 Tree = Any
 
@@ -33,8 +33,8 @@ class Tiles:
 
     head: Head
     variables: Tree
-    cut: VocabularyCut
-    teacher: Callable[[VocabularyCut, Any, int], jax.Array] | None
+    cut: VocabPartition
+    teacher: Callable[[VocabPartition, Any, int], jax.Array] | None
 
     def over(
         self, body: Callable[..., tuple[Tree, Tree]], carry: Tree, *, given: Tree = None
@@ -94,7 +94,7 @@ def gradients(
     Returns:
       (d_leaves, d hidden in float32, d seen, what is to be known).
     """
-    requests = losses.Requests(hidden.shape[:-1])
+    requests = losses.SumRequests(hidden.shape[:-1])
     value(requests, seen)
 
     def collect(

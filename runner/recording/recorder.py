@@ -15,12 +15,12 @@ from runner import data, runtime
 from runner.data.labels import require_tokens
 from runner.errors import UserError
 from runner.head import plan
-from runner.head.token_blocks import Blocks
+from runner.head.token_blocks import TokenBlocks
 from runner.machine import mesh as mesh_lib
 from runner.records import format as record_format
 from runner.records import manifest, shards
 from runner.records.layout import Layout
-from runner.teachers.base import Lesson, Setting
+from runner.teachers.base import TeacherContext, TeacherTrunk
 
 if TYPE_CHECKING:
     from runner.recording.job import RecordTeacher
@@ -46,7 +46,7 @@ class Recorder:
         assert isinstance(self.dataset, data.PackedText)
         self._vocabulary = self.dataset.vocabulary
         self._teacher = job.teacher.load(
-            Setting(
+            TeacherContext(
                 vocabulary=self._vocabulary,
                 mesh=self._mesh,
                 rules=config.mesh.rules,
@@ -139,23 +139,25 @@ class Recorder:
     def _entries(self, fixed: Tree, batch: Batch) -> dict[str, jax.Array]:
         """What is stored for a batch, `[B T ...]`."""
         with sharding.use(self._mesh, self._config.mesh.rules):
-            lesson = self._teacher.lesson(
+            teacher_trunk = self._teacher.teacher_trunk(
                 fixed, {}, batch, capture=frozenset(), logits=True
             )
-            blocks = Blocks(
+            blocks = TokenBlocks(
                 mesh=self._mesh,
                 token_axes=batch["tokens"].shape,
                 size=plan.block(self._config.head, entries=self._vocabulary.size),
             )
-            tokens = {"lesson": lesson.tokens, "uniform": self._uniform(batch)}
+            tokens = {"lesson": teacher_trunk.tokens, "uniform": self._uniform(batch)}
 
             def block(shared: Tree, block: Tree) -> dict[str, jax.Array]:
-                return self._block(lesson, shared, block)
+                return self._block(teacher_trunk, shared, block)
 
-            return blocks.each(block, lesson.shared, tokens)
+            return blocks.each(block, teacher_trunk.shared, tokens)
 
-    def _block(self, lesson: Lesson, shared: Tree, block: Tree) -> dict[str, jax.Array]:
-        logits = lesson.outputs(shared, block["lesson"], {}).logits
+    def _block(
+        self, teacher_trunk: TeacherTrunk, shared: Tree, block: Tree
+    ) -> dict[str, jax.Array]:
+        logits = teacher_trunk.outputs(shared, block["lesson"], {}).logits
         assert logits is not None  # records are refused
         logits = logits.astype(jnp.float32)
         logits = logits - jnp.max(logits, axis=-1, keepdims=True)

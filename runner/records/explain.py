@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runner.errors import UserError
-from runner.records.record import Malformed, Record, decode
+from runner.records.record import CorruptRecord, Record, decode
 from runner.records.rows import binding
 
 if TYPE_CHECKING:
@@ -69,5 +69,5 @@ def _index(records: "Records", number: int) -> int | None:
     try:
         raw = records.read_bytes(np.array([number]))[0]
         return decode(records.layout, raw).index
-    except (UserError, Malformed):
+    except (UserError, CorruptRecord):
         return None

@@ -20,13 +20,13 @@ from runner.errors import UserError
 from runner.records import codes
 from runner.records.codes import NotRecordable
 from runner.records.layout import CHECKED, FORMAT, MAGIC, MODES, RUNS, Layout
-from runner.records.record import Malformed, Record, checksum, decode, stack
+from runner.records.record import CorruptRecord, Record, checksum, decode, stack
 from runner.records.row_fields import check_ids, fields_by_row, planes
 from runner.records.rows import binding, hits
 
 __all__ = [
+    "CorruptRecord",
     "Layout",
-    "Malformed",
     "Record",
     "binding",
     "decode",

@@ -24,7 +24,7 @@ from runner.machine import versions
 from runner.records.layout import FORMAT, Layout
 
 if TYPE_CHECKING:
-    from losses.core.base import Stored
+    from losses.core.outputs import RecordSpec
 
 NAME = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -111,11 +111,11 @@ class Manifest:
         """Share of the targets that are among the stored entries."""
         return self.hits / max(self.targets, 1)
 
-    def stored(self) -> "Stored":
+    def stored(self) -> "RecordSpec":
         """What losses may ask of the records."""
-        from losses.core.base import Stored
+        from losses.core.outputs import RecordSpec
 
-        return Stored(mode=self.layout.mode, temperatures=self.layout.temperatures)
+        return RecordSpec(mode=self.layout.mode, temperatures=self.layout.temperatures)
 
     def check_teacher(self, weights: str, *, directory: Path | str) -> None:
         """Refuse records of another teacher than that with this digest of weights.

@@ -11,7 +11,7 @@ from runner.errors import UserError
 from runner.records import checks
 from runner.records.explain import misplaced, other_row
 from runner.records.manifest import Manifest, locate, read_manifest
-from runner.records.record import Malformed, Record, decode, nats, stack
+from runner.records.record import CorruptRecord, Record, decode, nats, stack
 from runner.records.rows import binding
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Records:
         """
         try:
             table = stack(self.layout, raw)
-        except Malformed as error:
+        except CorruptRecord as error:
             reason, place = error.args
             self.refuse(int(numbers[place]), reason)
         wrong = table["index"] != numbers

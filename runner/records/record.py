@@ -12,7 +12,7 @@ from runner.records.layout import CHECKED, FORMAT, MAGIC, RUNS, Layout
 from runner.records.rows import foretold_positions, next_tokens
 
 
-class Malformed(ValueError):
+class CorruptRecord(ValueError):
     """Why some bytes are not a record of a layout, in one line."""
 
 
@@ -36,8 +36,8 @@ def stack(layout: Layout, records: Sequence[bytes]) -> np.ndarray:
     for place, record in enumerate(records):
         try:
             _check(layout, record)
-        except Malformed as error:
-            raise Malformed(str(error), place) from None
+        except CorruptRecord as error:
+            raise CorruptRecord(str(error), place) from None
     size = layout.dtype.itemsize
     views = [memoryview(record)[:size] for record in records]
     return np.frombuffer(b"".join(views), layout.dtype)
@@ -160,17 +160,23 @@ def checksum(*parts: bytes | memoryview) -> bytes:
 def _check(layout: Layout, record: bytes) -> None:
     view, dtype = memoryview(record), layout.dtype
     if len(record) < CHECKED or view[: len(MAGIC)] != MAGIC:
-        raise Malformed("it is not a teacher record")
+        raise CorruptRecord("it is not a teacher record")
     if view[len(MAGIC) : CHECKED] != checksum(view[CHECKED:]):
-        raise Malformed("its checksum does not agree: it is damaged or cut short")
+        raise CorruptRecord("its checksum does not agree: it is damaged or cut short")
     if record[CHECKED] != FORMAT:
-        raise Malformed(f"it has format {record[CHECKED]}, this program reads {FORMAT}")
+        raise CorruptRecord(
+            f"it has format {record[CHECKED]}, this program reads {FORMAT}"
+        )
     at = dtype.fields["tag"][1] if dtype.fields else 0
     if view[at : at + 8] != layout.tag:
-        raise Malformed("it belongs to other records: another teacher, data or layout")
+        raise CorruptRecord(
+            "it belongs to other records: another teacher, data or layout"
+        )
     if len(record) >= dtype.itemsize:
         at = dtype.fields["runs"][1] if dtype.fields else 0
         counts = np.frombuffer(record, layout.place, len(RUNS), at)
         if len(record) == dtype.itemsize + int(counts.sum()) * layout.run.itemsize:
             return
-    raise Malformed(f"it has {len(record)} bytes, which its header does not explain")
+    raise CorruptRecord(
+        f"it has {len(record)} bytes, which its header does not explain"
+    )

@@ -29,7 +29,7 @@ from runner.records.manifest import (
     read_manifest,
     write_manifest,
 )
-from runner.records.record import Malformed, stack
+from runner.records.record import CorruptRecord, stack
 
 if TYPE_CHECKING:
     from runner.data.text.vocabulary import Vocabulary
@@ -214,7 +214,7 @@ def _firsts(shards: Iterable[Shard]) -> Iterator[int]:
 def _expected(record: bytes, layout: Layout, index: int) -> np.void:
     try:
         fields = stack(layout, [record])[0]
-    except Malformed as error:
+    except CorruptRecord as error:
         raise ValueError(f"record of row {index}: {error}") from error
     if fields["index"] != index:
         raise ValueError(f"record of row {index} is that of row {fields['index']}")

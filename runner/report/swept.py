@@ -72,14 +72,14 @@ def _draw(
     """
     at = np.array([places[_key(value)] for value in line.values], float)
     losses = np.array([np.nan if x is None else x for x in line.losses], float)
-    learnt = np.array([not _failed(line, x) for x in line.losses], bool)
+    modules = np.array([not _failed(line, x) for x in line.losses], bool)
     joined = all(map(_is_number, line.values)) and len(at) > 1
     look = {"color": color, "ls": style if joined else "", "clip_on": False}
     shown = {"marker": "o", "ms": 4, "lw": 1.6, "label": line.label, **look}
-    axes.plot(at[learnt], losses[learnt], **shown)
+    axes.plot(at[modules], losses[modules], **shown)
     edge = axes.get_xaxis_transform()  # 1 is the upper edge.
     crosses = {"color": color, "ms": 6, "mew": 1.6, "clip_on": False}
-    axes.plot(at[~learnt], np.ones((~learnt).sum()), "x", transform=edge, **crosses)
+    axes.plot(at[~modules], np.ones((~modules).sum()), "x", transform=edge, **crosses)
 
 
 def _failed(line: Line, loss: float | None) -> bool:

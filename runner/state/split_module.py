@@ -13,7 +13,7 @@ Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Definition:
+class SplitModule:
     """An `nnx.Module` without its arrays."""
 
     graph: Any
@@ -21,7 +21,7 @@ class Definition:
     variables: nnx.State
 
     @classmethod
-    def of(cls, module: nnx.Module) -> "Definition":
+    def of(cls, module: nnx.Module) -> "SplitModule":
         """Of a real or an abstract module."""
         return cls(*nnx.split(module, nnx.Param, ...))
 

@@ -1,4 +1,4 @@
-"""The train state: definitions outside, arrays inside, each in its sharding."""
+"""Trainable modules without their arrays, and the `TrainState` that holds these."""
 
 import dataclasses
 import functools
@@ -11,14 +11,15 @@ import optax
 from flax import nnx
 
 from losses import Loss, LossTerm, Reweighting
-from losses.core import groups
-from losses.core.groups import Item
+from losses.core import terms
+from losses.core.terms import Item
 from losses.weighting import weights
 from models import sharding
 from models.base import Model
 from runner import optimizers
 from runner.machine import mesh as mesh_lib
-from runner.state.split_module import Definition
+from runner.state.split_module import SplitModule
+from runner.state.train_state import TrainState
 
 if TYPE_CHECKING:
     from runner.teachers.base import Teacher
@@ -26,35 +27,7 @@ if TYPE_CHECKING:
 Tree = Any
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """Everything a step reads and writes; what a checkpoint holds.
-
-    params:    {"student": ..., "losses": {term: ...}, "weights": {term: ...}}, trained.
-    variables: the same layout without "weights", not trained.
-    teacher:   what moves with the student, such as its average; `{}` for most.
-    memory:    {"weights": {term: ...}, "tokens": {term: ...}}: what balances and
-               reweightings remember.
-
-    There is no key and no data position: both are functions of the seed and the step.
-    """
-
-    step: jax.Array
-    params: Tree
-    variables: Tree
-    opt_state: Tree
-    teacher: Tree
-    memory: Tree
-
-
-jax.tree_util.register_dataclass(
-    TrainState,
-    data_fields=["step", "params", "variables", "opt_state", "teacher", "memory"],
-    meta_fields=[],
-)
-
-
-class Learnt:
+class TrainModules:
     """The student and the loss terms, as definitions over a `TrainState`'s arrays.
 
     teacher: says what state of its own moves with the student.
@@ -69,12 +42,12 @@ class Learnt:
     ):
         self._make_student = student
         self.items = tuple(items)
-        self._given_terms = tuple(groups.leaves(items))
+        self._given_terms = tuple(terms.flat_terms(items))
         self.optimizer = optimizers.relaxed(optimizer)
         self.teacher = teacher
         modules = nnx.eval_shape(self._modules, abstract_key())
         self._definitions = {
-            name: Definition.of(module) for name, module in modules.items()
+            name: SplitModule.of(module) for name, module in modules.items()
         }
 
     def _modules(self, key: jax.Array) -> dict[str, nnx.Module]:
@@ -115,7 +88,7 @@ class Learnt:
 
     def initial(self, key: jax.Array) -> TrainState:
         """A fresh state; to be called under `jit` with `shardings`."""
-        arrays = {n: Definition.of(m).arrays() for n, m in self._modules(key).items()}
+        arrays = {n: SplitModule.of(m).arrays() for n, m in self._modules(key).items()}
         params, variables = _laid_out(arrays)
         params["weights"] = {n: b.params() for n, b in self._balances.items()}
         return TrainState(
@@ -150,7 +123,7 @@ class Learnt:
         return (
             {}
             if self.teacher is None
-            else self.teacher.moving(_student(params, variables))
+            else self.teacher.init_state(_student(params, variables))
         )
 
     def advanced(self, state: TrainState) -> Tree:
@@ -158,7 +131,7 @@ class Learnt:
         if self.teacher is None:
             return state.teacher
         student = _student(state.params, state.variables)
-        return self.teacher.advance(state.teacher, student, state.step)
+        return self.teacher.update_state(state.teacher, student, state.step)
 
     def shardings(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> TrainState:
         """A `NamedSharding` for every array of the state, optimiser's included."""

@@ -10,40 +10,43 @@ import jax.numpy as jnp
 
 import losses
 from runner.head.gradient_filter import filtered
-from runner.head.vocab_partition import VocabularyCut
-from runner.state.trainable import Learnt
-from runner.step.trunk_pass import Trunk
+from runner.head.vocab_partition import VocabPartition
+from runner.state.trainable import TrainModules
+from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
 Value = Callable[[Any, Tree], tuple[jax.Array, Tree]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class BlockEvaluator:
     """The terms over one block.
 
     In every method, `shared` is what all blocks read and are differentiated in, `given`
     what they read besides, `tokens` and `constants` are those of the block.
     """
 
-    learnt: Learnt
+    modules: TrainModules
     seed: int
     gradient_filter: float
 
-    def value(self, trunk: Trunk, given: Tree, constants: Tree) -> Value:
+    def value(self, trunk: StudentTrunk, given: Tree, constants: Tree) -> Value:
         """The terms over sums, and over what the losses own and read besides."""
 
         def value(sums: Any, seen: Tree) -> tuple[jax.Array, Tree]:
             owned, intermediates = seen
-            lesson, teacher, width = trunk.lesson, None, None
-            if lesson is not None:
-                outputs = lesson.outputs
-                if lesson.tiles is not None:
-                    outputs, width = lesson.tiles.outputs, lesson.tiles.width
+            teacher_trunk, teacher, width = trunk.teacher_trunk, None, None
+            if teacher_trunk is not None:
+                outputs = teacher_trunk.outputs
+                if teacher_trunk.tiles is not None:
+                    outputs, width = (
+                        teacher_trunk.tiles.outputs,
+                        teacher_trunk.tiles.width,
+                    )
                 teacher = outputs(
                     given["lesson"], constants["teacher"], constants["batch"]
                 )
-            reduced = losses.Reduced(
+            reduced = losses.TiledOutputs(
                 sums=sums,
                 vocabulary=trunk.head.num_outputs,
                 teacher_width=width,
@@ -80,7 +83,7 @@ class Shown:
 
     def rows(
         self,
-        trunk: Trunk,
+        trunk: StudentTrunk,
         shared: Tree,
         given: Tree,
         tokens: Tree,
@@ -98,8 +101,8 @@ class Shown:
             least = self.least(given)
             made = made if least is None else filtered(made, least)
         teacher = None
-        if trunk.lesson is not None:
-            teacher = trunk.lesson.outputs(
+        if trunk.teacher_trunk is not None:
+            teacher = trunk.teacher_trunk.outputs(
                 given["lesson"], constants["teacher"], constants["batch"]
             )
         return losses.Outputs(
@@ -132,7 +135,7 @@ class Shown:
 
     def terms(self, shared: Tree, given: Tree) -> list[losses.LossTerm]:
         """All terms, with the arrays that they own."""
-        return self.learnt.terms(shared["losses"], given["variables"]["losses"])
+        return self.modules.terms(shared["losses"], given["variables"]["losses"])
 
 
 def counted_by_any(constants: Tree) -> jax.Array:
@@ -141,15 +144,15 @@ def counted_by_any(constants: Tree) -> jax.Array:
 
 
 def teacher_tiles(
-    trunk: Trunk, given: Tree, constants: Tree
-) -> Callable[[VocabularyCut, Any, int], jax.Array] | None:
+    trunk: StudentTrunk, given: Tree, constants: Tree
+) -> Callable[[VocabPartition, Any, int], jax.Array] | None:
     """The teacher's logits of a block, by tiles, if it is a model that can."""
-    lesson = trunk.lesson
-    if lesson is None or lesson.tiles is None:
+    teacher_trunk = trunk.teacher_trunk
+    if teacher_trunk is None or teacher_trunk.tiles is None:
         return None
-    make, counted = lesson.tiles.logits, counted_by_any(constants)
+    make, counted = teacher_trunk.tiles.logits, counted_by_any(constants)
 
-    def tile(cut: VocabularyCut, start: Any, width: int) -> jax.Array:
+    def tile(cut: VocabPartition, start: Any, width: int) -> jax.Array:
         logits = make(given["lesson"], constants["teacher"], cut, start, width)
         return jax.lax.stop_gradient(jnp.where(counted, logits, 0.0))
 

@@ -9,19 +9,19 @@ from flax import nnx
 from models import expert_bias
 from models.base import Model
 from models.expert_bias import ExpertBias
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 
 Tree = Any
 
 
-def advanced(learnt: Learnt, variables: Tree, load: jax.Array | None) -> Tree:
+def advanced(modules: TrainModules, variables: Tree, load: jax.Array | None) -> Tree:
     """`TrainState.variables` after a step whose batch loaded the experts so.
 
     load: `[layer expert]` tokens over the global batch, so that the outcome depends on
         neither microbatches nor mesh; None where there are no experts.
     """
     student, first = variables["student"], 0
-    for path, rate in _places(learnt.abstract_student()):
+    for path, rate in _places(modules.abstract_student()):
         bias = _at(student, path)
         layers = 1 if bias.ndim == 1 else bias.shape[0]
         assert load is not None  # what has a bias has routers

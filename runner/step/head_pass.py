@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import losses
 from runner import runtime
 from runner.head import plan, vocab_tiles
-from runner.head.token_blocks import Blocks, added_trees
-from runner.head.vocab_partition import VocabularyCut
+from runner.head.token_blocks import TokenBlocks, added_trees
+from runner.head.vocab_partition import VocabPartition
 from runner.machine.mesh import batch_shards
-from runner.state.trainable import Learnt
-from runner.step.block_outputs import Shown, counted_by_any, teacher_tiles
+from runner.state.trainable import TrainModules
+from runner.step.block_outputs import BlockEvaluator, counted_by_any, teacher_tiles
 from runner.step.requirements import scopes, statistical
-from runner.step.trunk_pass import Trunk
+from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
 
@@ -34,11 +34,11 @@ class HeadPass:
     planned: how the head was cut when gradients were traced last, for a dry run.
     """
 
-    planned: plan.Plan | None = None
+    planned: plan.HeadPlan | None = None
 
     def __init__(
         self,
-        learnt: Learnt,
+        modules: TrainModules,
         terms: Sequence[losses.LossTerm],
         *,
         mesh: jax.sharding.Mesh,
@@ -49,9 +49,9 @@ class HeadPass:
         self.terms, self.statistical = terms, statistical(terms)
         self._mesh, self._config = mesh, config
         self._logits = any("logits" in term.needs for term in terms)
-        self._shown = Shown(learnt, seed, gradient_filter)
+        self._shown = BlockEvaluator(modules, seed, gradient_filter)
 
-    def statistics(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
+    def statistics(self, params: Tree, given: Tree, trunk: StudentTrunk) -> Tree:
         """By term, the masked sums of what its `Loss.statistics` gives."""
         if not self.statistical:
             return {}
@@ -75,7 +75,7 @@ class HeadPass:
         self,
         params: Tree,
         given: Tree,
-        trunk: Trunk,
+        trunk: StudentTrunk,
         measure: Callable[[losses.Outputs], Tree],
     ) -> Tree:
         """`Σ_blocks measure(outputs)`; nothing is learnt."""
@@ -92,7 +92,7 @@ class HeadPass:
             found, *_fixed(params, given, trunk)
         )
 
-    def values(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
+    def values(self, params: Tree, given: Tree, trunk: StudentTrunk) -> Tree:
         """By term, `losses.TokenValues` of all tokens, `[*b]`; nothing is learnt."""
 
         def found(shared: Tree, block: Tree) -> Tree:
@@ -103,7 +103,9 @@ class HeadPass:
             found, *_fixed(params, given, trunk)
         )
 
-    def inner_products(self, params: Tree, given: Tree, trunk: Trunk) -> jax.Array:
+    def inner_products(
+        self, params: Tree, given: Tree, trunk: StudentTrunk
+    ) -> jax.Array:
         """`Σ_tokens ∂L_i · ∂L_j`, `[term term]`, L being means over the global batch.
 
         The gradients are those in `trunk.tokens`, one term at a time.
@@ -136,7 +138,11 @@ class HeadPass:
         return blocks.sums(products, *_fixed(params, given, trunk))
 
     def _values(
-        self, trunk: Trunk, shared: tuple[Tree, Tree], tokens: Tree, constants: Tree
+        self,
+        trunk: StudentTrunk,
+        shared: tuple[Tree, Tree],
+        tokens: Tree,
+        constants: Tree,
     ) -> dict[str, losses.TokenValues]:
         read, fixed = shared
         outputs = self._shown.rows(
@@ -145,7 +151,7 @@ class HeadPass:
         return self._shown.values(read, fixed, constants, outputs)
 
     def gradients(
-        self, params: Tree, given: Tree, trunk: Trunk
+        self, params: Tree, given: Tree, trunk: StudentTrunk
     ) -> tuple[dict[str, Any], Tree, Tree]:
         """Sums (`terms` and `weighted`, by name), d shared and d tokens.
 
@@ -160,15 +166,15 @@ class HeadPass:
         return sums, d_shared, d_tokens
 
     def plan(
-        self, params: Tree, given: Tree, trunk: Trunk, *, by_rows: bool = False
-    ) -> plan.Plan:
+        self, params: Tree, given: Tree, trunk: StudentTrunk, *, by_rows: bool = False
+    ) -> plan.HeadPlan:
         """How the head of this trunk is cut; by_rows: whole rows are wanted."""
         axes = trunk.constants["batch"]["targets"].shape
         tokens = math.ceil(math.prod(axes) / batch_shards(self._mesh))
         together = {"token": 1, "sequence": math.prod(axes[1:]), "batch": tokens}
-        terms = plan.Terms(
+        terms = plan.HeadCost(
             sides=1
-            + (trunk.lesson is not None and trunk.lesson.whole)
+            + (trunk.teacher_trunk is not None and trunk.teacher_trunk.whole)
             + sum(isinstance(term.loss, losses.OwnHead) for term in self.terms),
             tileable=not by_rows and self._tileable(params, given, trunk),
             linear=trunk.head.is_linear,
@@ -177,19 +183,21 @@ class HeadPass:
         entries = trunk.head.num_outputs // trunk.head.shards
         return plan.choose(self._config, terms, tokens=tokens, entries=entries)
 
-    def _blocks(self, trunk: Trunk, plan: plan.Plan) -> Blocks:
-        return Blocks(
+    def _blocks(self, trunk: StudentTrunk, plan: plan.HeadPlan) -> TokenBlocks:
+        return TokenBlocks(
             mesh=self._mesh,
             token_axes=trunk.constants["batch"]["targets"].shape,
             size=plan.tokens,
             whole=scopes(self.terms) != {"token"},
         )
 
-    def _blocks_of_rows(self, params: Tree, given: Tree, trunk: Trunk) -> Blocks:
+    def _blocks_of_rows(
+        self, params: Tree, given: Tree, trunk: StudentTrunk
+    ) -> TokenBlocks:
         return self._blocks(trunk, self.plan(params, given, trunk, by_rows=True))
 
     def _by_rows(
-        self, plan: plan.Plan, trunk: Trunk, shared: Tree, given: Tree
+        self, plan: plan.HeadPlan, trunk: StudentTrunk, shared: Tree, given: Tree
     ) -> tuple[tuple[Tree, Tree], Tree]:
         def block(
             shared: Tree, tokens: Tree, given: Tree, constants: Tree
@@ -204,9 +212,9 @@ class HeadPass:
         )
 
     def _by_sums(
-        self, plan: plan.Plan, trunk: Trunk, shared: Tree, given: Tree
+        self, plan: plan.HeadPlan, trunk: StudentTrunk, shared: Tree, given: Tree
     ) -> tuple[tuple[Tree, Tree], Tree]:
-        cut = VocabularyCut.of(
+        cut = VocabPartition.of(
             trunk.head.num_outputs,
             shards=trunk.head.shards,
             entries=plan.entries * trunk.head.shards,
@@ -249,22 +257,24 @@ class HeadPass:
             value = self._shown.value(trunk, fixed, constants)
             axes = constants["batch"]["targets"].shape
             seen = (shared["losses"], tokens["intermediates"])
-            return value(losses.Requests(axes), seen)[1], shared
+            return value(losses.SumRequests(axes), seen)[1], shared
 
         return blocks.accumulated(
             block, like, (shared, given), (trunk.tokens, trunk.constants)
         )
 
-    def _tileable(self, params: Tree, given: Tree, trunk: Trunk) -> bool:
+    def _tileable(self, params: Tree, given: Tree, trunk: StudentTrunk) -> bool:
         """Whether every term can be had from sums, and every head by tiles."""
-        lesson = trunk.lesson
+        teacher_trunk = trunk.teacher_trunk
         if (
             not self._logits
             or not trunk.head.tileable
             or (
-                lesson is not None
-                and lesson.tiles is not None
-                and not lesson.tiles.fit(trunk.head.num_outputs, trunk.head.shards)
+                teacher_trunk is not None
+                and teacher_trunk.tiles is not None
+                and not teacher_trunk.tiles.fit(
+                    trunk.head.num_outputs, trunk.head.shards
+                )
             )
         ):
             return False
@@ -273,7 +283,7 @@ class HeadPass:
             value = self._shown.value(trunk, given, constants)
             axes = constants["batch"]["targets"].shape
             seen = (shared["losses"], tokens["intermediates"])
-            return value(losses.Requests(axes), seen)
+            return value(losses.SumRequests(axes), seen)
 
         try:
             jax.eval_shape(
@@ -283,22 +293,24 @@ class HeadPass:
                 trunk.tokens,
                 trunk.constants,
             )
-        except losses.NeedsRows:
+        except losses.NeedsFullLogits:
             return False
         return True
 
 
-def _read(params: Tree, trunk: Trunk) -> Tree:
+def _read(params: Tree, trunk: StudentTrunk) -> Tree:
     """What every block reads, and is differentiated in."""
     return {"head": trunk.head.leaves(params["student"]), "losses": params["losses"]}
 
 
-def _fixed(params: Tree, given: Tree, trunk: Trunk) -> tuple[Tree, Tree]:
+def _fixed(params: Tree, given: Tree, trunk: StudentTrunk) -> tuple[Tree, Tree]:
     """What blocks share, and what is cut into them, where nothing is learnt."""
     shared = (_read(params, trunk), _with_lesson(given, trunk))
     return shared, (jax.lax.stop_gradient(trunk.tokens), trunk.constants)
 
 
-def _with_lesson(given: Tree, trunk: Trunk) -> Tree:
+def _with_lesson(given: Tree, trunk: StudentTrunk) -> Tree:
     """With what the blocks read of the teacher's head."""
-    return given | {"lesson": {} if trunk.lesson is None else trunk.lesson.shared}
+    return given | {
+        "lesson": {} if trunk.teacher_trunk is None else trunk.teacher_trunk.shared
+    }

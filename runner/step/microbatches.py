@@ -15,11 +15,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from runner.head.token_blocks import accumulate
 from runner.machine.mesh import batch_sharding
-from runner.step.trunk_pass import Trunk
+from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
-Reading = Callable[[Trunk], Tree]
-Forward = Callable[[Tree], Trunk]
+Reading = Callable[[StudentTrunk], Tree]
+Forward = Callable[[Tree], StudentTrunk]
 
 
 class Microbatches(abc.ABC):
@@ -27,7 +27,7 @@ class Microbatches(abc.ABC):
 
     @abc.abstractmethod
     def sums(self, read: Reading, reweighted: Tree = ()) -> Tree:
-        """`Σ_i read(trunk_i)`; `reweighted` as in `Trunk.reweighted`, or empty."""
+        """`Σ_i read(trunk_i)`; `reweighted` as in `StudentTrunk`, or empty."""
 
     @abc.abstractmethod
     def each(self, read: Reading) -> Tree:
@@ -82,5 +82,5 @@ class Strided(Microbatches):
         return rows.reshape((-1, *rows.shape[2:]))
 
 
-def _with(trunk: Trunk, reweighted: Tree) -> Trunk:
+def _with(trunk: StudentTrunk, reweighted: Tree) -> StudentTrunk:
     return trunk.reweighted(reweighted) if reweighted else trunk

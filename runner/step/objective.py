@@ -20,14 +20,14 @@ import jax.numpy as jnp
 from clu.metrics import Average
 
 import losses
-from losses.weighting.weights import Weighed, Worth
+from losses.weighting.weights import TermReport, TermWeights
 from models.base import Batch
 from runner import runtime
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step import expert_load
 from runner.step.head_pass import HeadPass
 from runner.step.microbatches import Microbatches, Strided, Whole
-from runner.step.prepass import Beforehand, Known, over
+from runner.step.prepass import PrePass, PrePassResult, over
 from runner.step.requirements import (
     capture,
     capture_of_teacher,
@@ -37,14 +37,14 @@ from runner.step.requirements import (
     check_teacher,
     wants_teacher_logits,
 )
-from runner.step.trunk_pass import Trunk, forward
-from runner.teachers.base import Loaded
+from runner.step.trunk_pass import StudentTrunk, forward
+from runner.teachers.base import LoadedTeacher
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Gradients:
+class StepGradients:
     """What one global batch says.
 
     params:        as `TrainState.params`.
@@ -62,7 +62,7 @@ class Gradients:
     total: jax.Array
     terms: Mapping[str, Average]
     weights: Mapping[str, jax.Array]
-    worth: Mapping[str, Worth]
+    worth: Mapping[str, TermReport]
     token_weights: Mapping[str, jax.Array]
     memory: Tree
     expert_load: jax.Array | None
@@ -70,14 +70,14 @@ class Gradients:
 
 
 @dataclasses.dataclass(frozen=True)
-class Taught:
+class TeacherState:
     """The teacher's arrays: those that stay, and those that move with the student."""
 
     fixed: Tree = dataclasses.field(default_factory=dict)
     moving: Tree = dataclasses.field(default_factory=dict)
 
 
-NOTHING_TAUGHT = Taught()
+NOTHING_TAUGHT = TeacherState()
 NOTHING_REMEMBERED: Mapping[str, Tree] = {"weights": {}, "tokens": {}}
 
 
@@ -90,19 +90,19 @@ class Objective:
 
     def __init__(
         self,
-        learnt: Learnt,
+        modules: TrainModules,
         *,
         mesh: jax.sharding.Mesh,
         config: runtime.Runtime,
         seed: int,
-        teacher: Loaded | None = None,
+        teacher: LoadedTeacher | None = None,
         gradient_filter: float = 0.0,
     ):
-        self.learnt, self.mesh, self.config = learnt, mesh, config.step
+        self.modules, self.mesh, self.config = modules, mesh, config.step
         self.teacher = teacher
-        self.terms = learnt.abstract_terms()
-        offered = learnt.abstract_student().offers()
-        check_balances(learnt.items)
+        self.terms = modules.abstract_terms()
+        offered = modules.abstract_student().offers()
+        check_balances(modules.items)
         check_needs(self.terms, offered)
         check_teacher(self.terms, teacher)
         check_scope(self.terms, mesh=mesh, microbatches=config.step.microbatches)
@@ -113,14 +113,14 @@ class Objective:
         )
         self.capture = capture(self.terms) | (expert_load.NEEDS & offered)
         self.head_pass = HeadPass(
-            learnt,
+            modules,
             self.terms,
             mesh=mesh,
             config=config.head,
             seed=seed,
             gradient_filter=gradient_filter,
         )
-        self.beforehand = Beforehand(learnt.items, self.terms, self.head_pass)
+        self.beforehand = PrePass(modules.items, self.terms, self.head_pass)
 
     def __call__(
         self,
@@ -129,15 +129,15 @@ class Objective:
         batch: Batch,
         step: jax.Array,
         *,
-        teacher: Taught = NOTHING_TAUGHT,
+        teacher: TeacherState = NOTHING_TAUGHT,
         memory: Tree = NOTHING_REMEMBERED,
-    ) -> Gradients:
+    ) -> StepGradients:
         """Gradients over the global batch, summed over its microbatches."""
         known = self.known(params, variables, batch, step, teacher, memory)
 
-        def weigh(learned: Tree) -> tuple[tuple[Tree, jax.Array], Weighed]:
-            weighed = losses.weigh(
-                self.learnt.items, known.seen, learned, memory["weights"]
+        def weigh(learned: Tree) -> tuple[tuple[Tree, jax.Array], TermWeights]:
+            weighed = losses.term_weights(
+                self.modules.items, known.seen, learned, memory["weights"]
             )
             return (weighed.effective, weighed.penalty), weighed
 
@@ -145,10 +145,10 @@ class Objective:
         summed = self.gradients(known, weighed.effective)
         counts = known.given["counts"]
         means = over(counts, summed["weighted"])
-        worth = losses.worth(self.learnt.items, weighed, means)
+        worth = losses.term_reports(self.modules.items, weighed, means)
         (d_weights,) = pullback((means, jnp.float32(1.0)))
-        top = [worth[item.name].contribution for item in self.learnt.items]
-        return Gradients(
+        top = [worth[item.name].contribution for item in self.modules.items]
+        return StepGradients(
             params=summed["params"] | {"weights": d_weights},
             total=sum(top, weighed.penalty),
             terms={
@@ -171,9 +171,9 @@ class Objective:
         variables: Tree,
         batch: Batch,
         step: jax.Array,
-        teacher: Taught,
+        teacher: TeacherState,
         memory: Tree,
-    ) -> Known:
+    ) -> PrePassResult:
         """What must be known of the global batch before its gradients."""
         masks = {term.name: term.mask(batch) for term in self.terms}
         given = {
@@ -186,20 +186,25 @@ class Objective:
             microbatches, params, given, batch, masks, memory["tokens"]
         )
 
-    def gradients(self, known: Known, effective: Tree) -> Tree:
-        """The gradient of `Σ_i c_i L_i`, and sums by the names of `Gradients`."""
+    def gradients(self, known: PrePassResult, effective: Tree) -> Tree:
+        """The gradient of `Σ_i c_i L_i`, and sums by the names of `StepGradients`."""
         counts = known.given["counts"]
         given = known.given | {"scales": over(counts, effective)}
 
-        def read(trunk: Trunk) -> Tree:
+        def read(trunk: StudentTrunk) -> Tree:
             return self._gradients(known.params, given, trunk)
 
         return known.microbatches.sums(read, known.reweighted)
 
     def _microbatches(
-        self, params: Tree, given: Tree, batch: Batch, masks: Tree, teacher: Taught
+        self,
+        params: Tree,
+        given: Tree,
+        batch: Batch,
+        masks: Tree,
+        teacher: TeacherState,
     ) -> Microbatches:
-        def run(part: tuple[Batch, Tree]) -> Trunk:
+        def run(part: tuple[Batch, Tree]) -> StudentTrunk:
             return self._trunk(params, given, *part, teacher)
 
         whole = (batch, masks)
@@ -209,11 +214,16 @@ class Objective:
         )
 
     def _trunk(
-        self, params: Tree, given: Tree, batch: Batch, masks: Tree, teacher: Taught
-    ) -> Trunk:
-        lesson = None
+        self,
+        params: Tree,
+        given: Tree,
+        batch: Batch,
+        masks: Tree,
+        teacher: TeacherState,
+    ) -> StudentTrunk:
+        teacher_trunk = None
         if self.teacher is not None:
-            lesson = self.teacher.lesson(
+            teacher_trunk = self.teacher.teacher_trunk(
                 teacher.fixed,
                 teacher.moving,
                 batch,
@@ -221,18 +231,18 @@ class Objective:
                 logits=wants_teacher_logits(self.terms),
             )
         return forward(
-            self.learnt,
+            self.modules,
             params["student"],
             given["variables"]["student"],
             batch,
             masks,
             capture=self.capture,
             remat=self.config.remat,
-            lesson=lesson,
+            teacher_trunk=teacher_trunk,
         )
 
-    def _gradients(self, params: Tree, given: Tree, trunk: Trunk) -> Tree:
-        """Phases 2 and 3; sums, by the names of `Gradients`."""
+    def _gradients(self, params: Tree, given: Tree, trunk: StudentTrunk) -> Tree:
+        """Phases 2 and 3; sums, by the names of `StepGradients`."""
         sums, d_shared, d_tokens = self.head_pass.gradients(params, given, trunk)
         (d_student,) = trunk.pullback(d_tokens)
         sums["params"] = {

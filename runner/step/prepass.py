@@ -13,19 +13,19 @@ import jax
 import jax.numpy as jnp
 
 import losses
-from losses.core.groups import Item
-from losses.weighting.reweighting import Spread
-from losses.weighting.weights import Seen
+from losses.core.terms import Item
+from losses.weighting.reweighting import BatchValues
+from losses.weighting.weights import BalanceInputs
 from models.base import Batch
 from runner.step.head_pass import HeadPass
 from runner.step.microbatches import Microbatches
-from runner.step.trunk_pass import Trunk
+from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class PrePassResult:
     """What is known of a global batch before its gradients.
 
     given:      what every block reads besides parameters, but for the scales.
@@ -39,10 +39,10 @@ class Known:
     given: Tree
     reweighted: Tree
     tokens: Tree
-    seen: Seen
+    seen: BalanceInputs
 
 
-class Beforehand:
+class PrePass:
     """The passes that a list of terms asks for."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Beforehand:
         batch: Batch,
         masks: Tree,
         memory: Tree,
-    ) -> Known:
+    ) -> PrePassResult:
         """Statistics, values and token weights of the global batch.
 
         given: `variables`, `step` and `counts`; memory: what reweightings remember.
@@ -85,7 +85,7 @@ class Beforehand:
         passes, counts = self.passes, given["counts"]
         sums: Tree = {}
 
-        def reading(read: Callable[[Tree, Tree, Trunk], Tree]) -> Callable:
+        def reading(read: Callable[[Tree, Tree, StudentTrunk], Tree]) -> Callable:
             return lambda trunk: read(params, known_so_far, trunk)
 
         known_so_far = given
@@ -107,13 +107,15 @@ class Beforehand:
             read = reading(self._head_pass.inner_products)
             inner = microbatches.sums(read, reweighted)
         names = tuple(term.name for term in self._terms)
-        return Known(
+        return PrePassResult(
             microbatches=microbatches,
             params=params,
             given=known_so_far,
             reweighted=reweighted,
             tokens=tokens,
-            seen=Seen(step=given["step"], means=means, inner=inner, names=names),
+            seen=BalanceInputs(
+                step=given["step"], means=means, inner=inner, names=names
+            ),
         )
 
     def _reweighted(
@@ -122,7 +124,7 @@ class Beforehand:
         """By term, token weights `[*b]`, and what the reweightings remember."""
         reweighted, tokens = {}, {}
         for name, reweighting in self._reweightings.items():
-            spread = Spread(
+            spread = BatchValues(
                 values=values[name].values if values else None,
                 mask=masks[name],
                 batch=batch,

@@ -7,14 +7,14 @@ import jax
 
 import losses
 from losses import LossTerm, Reweighting
-from losses.core import groups
-from losses.core.groups import Item
+from losses.core import terms
+from losses.core.terms import Item
 from losses.weighting import weights
 from runner.errors import UserError, nearest
 from runner.machine.mesh import batch_shards
 
 if TYPE_CHECKING:
-    from runner.teachers.base import Loaded
+    from runner.teachers.base import LoadedTeacher
 
 
 TEACHER = "teacher/"
@@ -63,7 +63,7 @@ def check_needs(terms: Sequence[LossTerm], offered: frozenset[str]) -> None:
         _refuse_missing(term, own, offered | {"logits", TRUNK}, "student")
 
 
-def check_teacher(terms: Sequence[LossTerm], teacher: "Loaded | None") -> None:
+def check_teacher(terms: Sequence[LossTerm], teacher: "LoadedTeacher | None") -> None:
     """Refuse terms that need what the teacher does not offer, or has not stored.
 
     Raises:
@@ -111,7 +111,7 @@ def check_balances(items: Sequence[Item]) -> None:
     Raises:
       UserError: naming the weight, the term and the nearest one.
     """
-    names = {term.name for term in groups.leaves(items)}
+    names = {term.name for term in terms.flat_terms(items)}
     for name, balance in weights.balances(items).items():
         for read in balance.reads:
             if read not in names:

@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import optax
 from clu import metrics as clu_metrics
 
-from losses import Misfit
+from losses import IncompatibleLoss
 from models import sharding
 from models.base import Batch
 from runner import runtime
 from runner.errors import UserError
-from runner.head.plan import Plan
-from runner.state.trainable import Learnt, TrainState
+from runner.head.plan import HeadPlan
+from runner.state.train_state import TrainState
+from runner.state.trainable import TrainModules
 from runner.step import expert_bias, expert_load
-from runner.step.objective import Gradients, Objective, Taught
-from runner.teachers.base import Loaded
+from runner.step.objective import Objective, StepGradients, TeacherState
+from runner.teachers.base import LoadedTeacher
 
 Metrics = Mapping[str, clu_metrics.Metric]
 Tree = Any
@@ -33,26 +34,26 @@ class TrainStep:
 
     def __init__(
         self,
-        learnt: Learnt,
+        modules: TrainModules,
         *,
         mesh: jax.sharding.Mesh,
         config: runtime.Runtime,
         seed: int,
-        teacher: Loaded | None = None,
+        teacher: LoadedTeacher | None = None,
         gradient_filter: float = 0.0,
     ):
-        self.learnt, self.teacher = learnt, teacher
+        self.modules, self.teacher = modules, teacher
         self.mesh, self.rules = mesh, config.mesh.rules
-        self.optimizer = learnt.optimizer
+        self.optimizer = modules.optimizer
         self.objective = Objective(
-            learnt,
+            modules,
             mesh=mesh,
             config=config,
             seed=seed,
             teacher=teacher,
             gradient_filter=gradient_filter,
         )
-        self.state = learnt.abstract(mesh, self.rules)
+        self.state = modules.abstract(mesh, self.rules)
         leaves, self._structure = jax.tree.flatten(self.state)
         self.compiled = jax.jit(
             self._on_leaves,
@@ -84,10 +85,10 @@ class TrainStep:
         """
         try:
             jax.eval_shape(self.compiled, *self.abstract_arguments(batch))
-        except Misfit as error:
+        except IncompatibleLoss as error:
             raise UserError(f"losses: {error}") from error
 
-    def head_plan(self, batch: Any) -> Plan:
+    def head_plan(self, batch: Any) -> HeadPlan:
         """How the head of a batch of these shapes is cut."""
         self.trace(batch)
         planned = self.objective.head_pass.planned
@@ -102,7 +103,7 @@ class TrainStep:
         state, metrics = self.update(self.unflatten(leaves), batch, fixed)
         return jax.tree.leaves(state), metrics
 
-    def gradients(self, state: TrainState, batch: Batch, fixed: Tree) -> Gradients:
+    def gradients(self, state: TrainState, batch: Batch, fixed: Tree) -> StepGradients:
         """What the batch says at `state`; `fixed` is the teacher's."""
         with sharding.use(self.mesh, self.rules):
             return self.objective(
@@ -110,7 +111,7 @@ class TrainStep:
                 state.variables,
                 batch,
                 state.step,
-                teacher=Taught(fixed=fixed, moving=state.teacher),
+                teacher=TeacherState(fixed=fixed, moving=state.teacher),
                 memory=state.memory,
             )
 
@@ -126,19 +127,19 @@ class TrainStep:
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             variables=expert_bias.advanced(
-                self.learnt, state.variables, found.expert_load
+                self.modules, state.variables, found.expert_load
             ),
             opt_state=opt_state,
             teacher=state.teacher,
             memory=found.memory,
         )
         following = dataclasses.replace(
-            following, teacher=self.learnt.advanced(following)
+            following, teacher=self.modules.advanced(following)
         )
         return following, self._metrics(found, state, updates, opt_state)
 
     def _metrics(
-        self, found: Gradients, state: TrainState, updates: Any, opt_state: Any
+        self, found: StepGradients, state: TrainState, updates: Any, opt_state: Any
     ) -> dict[str, clu_metrics.Metric]:
         parameter_norm = optax.tree.norm(state.params)
         scalars = {

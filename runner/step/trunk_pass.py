@@ -9,15 +9,15 @@ import jax.numpy as jnp
 
 from models.base import Batch
 from runner.head.head import Head
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step.requirements import TRUNK
-from runner.teachers.base import Lesson
+from runner.teachers.base import TeacherTrunk
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Trunk:
+class StudentTrunk:
     """A microbatch after its trunk, every array `[*b ...]`.
 
     tokens:    what is differentiated: hidden, and the intermediates that can be.
@@ -31,9 +31,9 @@ class Trunk:
     constants: Tree
     pullback: Callable[[Tree], tuple[Tree]]
     head: Head
-    lesson: Lesson | None
+    teacher_trunk: TeacherTrunk | None
 
-    def reweighted(self, weights: Tree) -> "Trunk":
+    def reweighted(self, weights: Tree) -> "StudentTrunk":
         """With token weights `[*b]` by term."""
         constants = {**self.constants, "reweighted": weights}
         return dataclasses.replace(self, constants=constants)
@@ -45,7 +45,7 @@ class Trunk:
 
 
 def forward(
-    learnt: Learnt,
+    modules: TrainModules,
     params: Tree,
     variables: Tree,
     batch: Batch,
@@ -53,12 +53,12 @@ def forward(
     *,
     capture: frozenset[str],
     remat: str,
-    lesson: Lesson | None = None,
-) -> Trunk:
+    teacher_trunk: TeacherTrunk | None = None,
+) -> StudentTrunk:
     """Run the student's trunk, keeping its vjp; `lesson` is of the same microbatch."""
 
     def trunk(params: Tree) -> tuple[Tree, Tree]:
-        seen = learnt.student(params, variables).trunk(
+        seen = modules.student(params, variables).trunk(
             batch, capture=capture - {TRUNK}, remat=remat
         )
         floats, integers = _by_kind(seen.intermediates)
@@ -67,18 +67,18 @@ def forward(
         return {"hidden": seen.hidden, "intermediates": floats}, integers
 
     tokens, pullback, integers = jax.vjp(trunk, params, has_aux=True)
-    return Trunk(
+    return StudentTrunk(
         tokens=tokens,
         constants={
             "batch": _tokenwise(batch),
             "masks": masks,
             "reweighted": {},
             "intermediates": integers,
-            "teacher": {} if lesson is None else lesson.tokens,
+            "teacher": {} if teacher_trunk is None else teacher_trunk.tokens,
         },
         pullback=pullback,
-        head=Head(learnt.student, params, variables, tokens["hidden"]),
-        lesson=lesson,
+        head=Head(modules.student, params, variables, tokens["hidden"]),
+        teacher_trunk=teacher_trunk,
     )
 
 

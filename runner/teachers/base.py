@@ -10,19 +10,19 @@ import jax
 import losses
 from models import sharding
 from models.base import Batch
-from runner.head.vocab_partition import VocabularyCut
+from runner.head.vocab_partition import VocabPartition
 
 if TYPE_CHECKING:
     from runner.data.dataset import Dataset
     from runner.data.labels import Labels
     from runner.data.pipeline import Rows
-    from runner.state.trainable import Learnt
+    from runner.state.trainable import TrainModules
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
+class TeacherContext:
     """Where a teacher is to teach.
 
     learnt: the student; None where there is none (recording).
@@ -33,7 +33,7 @@ class Setting:
     vocabulary: "Labels"
     mesh: jax.sharding.Mesh
     rules: sharding.Rules
-    learnt: "Learnt | None" = None
+    modules: "TrainModules | None" = None
     cache: str = ""
     dry: bool = False
 
@@ -56,7 +56,7 @@ class Teacher(abc.ABC):
         return
 
     @abc.abstractmethod
-    def load(self, setting: Setting) -> "Loaded":
+    def load(self, setting: TeacherContext) -> "LoadedTeacher":
         """The teacher, checked against the setting; no array is read yet.
 
         Raises:
@@ -73,12 +73,12 @@ class Teacher(abc.ABC):
 
         raise UserError(f"a {type(self).__name__} has no weights of its own")
 
-    def moving(self, student: Tree) -> Tree:
+    def init_state(self, student: Tree) -> Tree:
         """Its state before the first step, a tree of leaves of `student`."""
         del student
         return {}
 
-    def advance(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+    def update_state(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
         """Its state after `step` (int32, from 1), given the student's then."""
         del student, step
         return moving
@@ -90,14 +90,14 @@ class LogitTiles:
 
     entries: outputs of its head.
     width:   those that count; beyond the tokenizer's ids is padding.
-    outputs: as `Lesson.outputs`, without the logits.
+    outputs: as `TeacherTrunk.outputs`, without the logits.
     logits:  `(shared, tokens, cut, start, width) -> [*b n]`, of one tile.
     """
 
     entries: int
     width: int
     outputs: Callable[[Tree, Tree, Batch], losses.TeacherOutputs]
-    logits: Callable[[Tree, Tree, VocabularyCut, Any, int], jax.Array]
+    logits: Callable[[Tree, Tree, VocabPartition, Any, int], jax.Array]
 
     def fit(self, size: int, shards: int) -> bool:
         """Whether tiles of a student's vocabulary can be cut from this one."""
@@ -105,7 +105,7 @@ class LogitTiles:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class TeacherTrunk:
     """What a teacher makes of one microbatch, before any head.
 
     tokens:  arrays `[*b ...]`, cut into blocks beside the student's.
@@ -122,7 +122,7 @@ class Lesson:
     tiles: LogitTiles | None = None
 
 
-class Loaded(abc.ABC):
+class LoadedTeacher(abc.ABC):
     """A teacher made ready for a mesh and a vocabulary.
 
     abstract: shapes and shardings of the arrays that stay as they are: arguments of the
@@ -131,14 +131,14 @@ class Loaded(abc.ABC):
     """
 
     abstract: Tree = {}  # noqa: RUF012 - an empty tree, read and never written
-    stored: losses.Stored | None = None
+    stored: losses.RecordSpec | None = None
 
     def read(self) -> Tree:
         """The arrays of `abstract`, on the devices."""
         return {}
 
     @abc.abstractmethod
-    def lesson(
+    def teacher_trunk(
         self,
         fixed: Tree,
         moving: Tree,
@@ -146,12 +146,12 @@ class Loaded(abc.ABC):
         *,
         capture: frozenset[str],
         logits: bool,
-    ) -> Lesson:
+    ) -> TeacherTrunk:
         """Its forward pass over a microbatch, under `jit`.
 
         Args:
           fixed: the arrays of `read`.
-          moving: those of `Teacher.moving`.
+          moving: those of `Teacher.init_state`.
           batch: the student's, packing and positions included.
           capture: intermediates wanted, from `offers`.
           logits: whether the distribution is wanted too.

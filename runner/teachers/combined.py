@@ -12,8 +12,14 @@ import jax.numpy as jnp
 import losses
 from models.base import Batch
 from runner.errors import UserError
-from runner.head.vocab_partition import VocabularyCut
-from runner.teachers.base import Lesson, Loaded, LogitTiles, Setting, Teacher
+from runner.head.vocab_partition import VocabPartition
+from runner.teachers.base import (
+    LoadedTeacher,
+    LogitTiles,
+    Teacher,
+    TeacherContext,
+    TeacherTrunk,
+)
 
 Tree = Any
 Combine = Callable[[Sequence[jax.Array]], jax.Array]
@@ -56,7 +62,7 @@ class Combined(Teacher):
     def describe(self) -> Mapping[str, Any]:
         """What the combination is, less the members."""
 
-    def load(self, setting: Setting) -> "LoadedCombined":
+    def load(self, setting: TeacherContext) -> "LoadedCombined":
         loaded = {}
         for name, member in self.members().items():
             loaded[name] = member.load(setting)
@@ -68,13 +74,13 @@ class Combined(Teacher):
             loaded, self.combine, self.describe(), entrywise=self.entrywise
         )
 
-    def moving(self, student: Tree) -> Tree:
-        found = {name: m.moving(student) for name, m in self.members().items()}
+    def init_state(self, student: Tree) -> Tree:
+        found = {name: m.init_state(student) for name, m in self.members().items()}
         return found if jax.tree.leaves(found) else {}
 
-    def advance(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+    def update_state(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
         return {
-            name: self.members()[name].advance(state, student, step)
+            name: self.members()[name].update_state(state, student, step)
             for name, state in moving.items()
         }
 
@@ -180,12 +186,12 @@ class FusedTeacher(Combined):
         return {"kind": "fused", "scale": self.scale}
 
 
-class LoadedCombined(Loaded):
+class LoadedCombined(LoadedTeacher):
     """The members loaded; only their logits are offered."""
 
     def __init__(
         self,
-        members: Mapping[str, Loaded],
+        members: Mapping[str, LoadedTeacher],
         combine: Combine,
         said: Mapping[str, Any],
         *,
@@ -202,7 +208,7 @@ class LoadedCombined(Loaded):
         members = {name: member.describe() for name, member in self._members.items()}
         return {**self._said, **members}
 
-    def lesson(
+    def teacher_trunk(
         self,
         fixed: Tree,
         moving: Tree,
@@ -210,9 +216,9 @@ class LoadedCombined(Loaded):
         *,
         capture: frozenset[str],
         logits: bool,
-    ) -> Lesson:
+    ) -> TeacherTrunk:
         lessons = {
-            name: member.lesson(
+            name: member.teacher_trunk(
                 fixed[name], moving.get(name, {}), batch, capture=capture, logits=logits
             )
             for name, member in self._members.items()
@@ -222,28 +228,32 @@ class LoadedCombined(Loaded):
             if not logits:
                 return losses.TeacherOutputs()
             found = []
-            for name, lesson in lessons.items():
-                one = lesson.outputs(shared[name], tokens[name], batch).logits
+            for name, teacher_trunk in lessons.items():
+                one = teacher_trunk.outputs(shared[name], tokens[name], batch).logits
                 assert one is not None  # records are refused by `load`
                 found.append(one)
             return losses.TeacherOutputs(logits=self._combine(found))
 
-        return Lesson(
-            tokens={name: lesson.tokens for name, lesson in lessons.items()},
-            shared={name: lesson.shared for name, lesson in lessons.items()},
+        return TeacherTrunk(
+            tokens={
+                name: teacher_trunk.tokens for name, teacher_trunk in lessons.items()
+            },
+            shared={
+                name: teacher_trunk.shared for name, teacher_trunk in lessons.items()
+            },
             outputs=outputs,
             whole=logits,
             tiles=self._tiles(lessons) if self._entrywise else None,
         )
 
-    def _tiles(self, lessons: Mapping[str, Lesson]) -> LogitTiles | None:
+    def _tiles(self, lessons: Mapping[str, TeacherTrunk]) -> LogitTiles | None:
         """The combination of the members' tiles, if all have them."""
         members = {name: x.tiles for name, x in lessons.items() if x.tiles is not None}
         if len(members) < len(lessons):
             return None
 
         def logits(
-            shared: Tree, tokens: Tree, cut: VocabularyCut, start: Any, width: int
+            shared: Tree, tokens: Tree, cut: VocabPartition, start: Any, width: int
         ) -> jax.Array:
             return self._combine(
                 [

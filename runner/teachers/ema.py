@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from runner.errors import UserError
-from runner.state.trainable import Learnt
-from runner.teachers.base import Setting, Teacher
+from runner.state.trainable import TrainModules
+from runner.teachers.base import Teacher, TeacherContext
 from runner.teachers.model import LoadedModel
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EmaTeacher(Teacher):
+class EMATeacher(Teacher):
     """`θ' ← d θ' + (1 - d) θ` after every optimiser step, from `θ' = θ`.
 
     `d = min(decay, (1 + step) / (10 + step))`: a short memory first, so that the random
@@ -38,17 +38,17 @@ class EmaTeacher(Teacher):
         if not 0.0 <= self.decay < 1.0:
             raise ValueError(f"decay must be in [0, 1), got {self.decay}")
 
-    def load(self, setting: Setting) -> "LoadedEma":
-        if setting.learnt is None:
+    def load(self, setting: TeacherContext) -> "LoadedEMA":
+        if setting.modules is None:
             raise UserError(
-                "an EmaTeacher is its student's average: it needs a student"
+                "an EMATeacher is its student's average: it needs a student"
             )
-        return LoadedEma(setting.learnt, self.decay, setting.vocabulary.size)
+        return LoadedEMA(setting.modules, self.decay, setting.vocabulary.size)
 
-    def moving(self, student: Tree) -> Tree:
+    def init_state(self, student: Tree) -> Tree:
         return student
 
-    def advance(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+    def update_state(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
         count = step.astype(jnp.float32)
         decay = jnp.minimum(jnp.float32(self.decay), (1.0 + count) / (10.0 + count))
 
@@ -62,19 +62,19 @@ class EmaTeacher(Teacher):
         return jax.tree.map(mix, moving, student)
 
 
-class LoadedEma(LoadedModel):
+class LoadedEMA(LoadedModel):
     """The student's definition over the averaged arrays."""
 
-    def __init__(self, learnt: Learnt, decay: float, vocab_size: int):
-        super().__init__(learnt.student, vocab_size)
-        self._learnt, self._decay = learnt, decay
+    def __init__(self, modules: TrainModules, decay: float, vocab_size: int):
+        super().__init__(modules.student, vocab_size)
+        self._modules, self._decay = modules, decay
 
     def arrays(self, fixed: Tree, moving: Tree) -> Tree:
         del fixed
         return moving
 
     def offers(self) -> frozenset[str]:
-        return self._learnt.abstract_student().offers()
+        return self._modules.abstract_student().offers()
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "ema", "decay": self._decay}

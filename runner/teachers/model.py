@@ -10,13 +10,13 @@ import losses
 from models.base import Batch, Model
 from runner.errors import UserError
 from runner.head.head import Head
-from runner.head.vocab_partition import VocabularyCut
-from runner.teachers.base import Lesson, Loaded, LogitTiles
+from runner.head.vocab_partition import VocabPartition
+from runner.teachers.base import LoadedTeacher, LogitTiles, TeacherTrunk
 
 Tree = Any
 
 
-class LoadedModel(Loaded):
+class LoadedModel(LoadedTeacher):
     """A definition over arrays that stay, or that move with the student.
 
     make:       `(params, variables) -> Model`.
@@ -31,7 +31,7 @@ class LoadedModel(Loaded):
     def arrays(self, fixed: Tree, moving: Tree) -> Tree:
         """Its `{"params": ..., "variables": ...}` among those of the step."""
 
-    def lesson(
+    def teacher_trunk(
         self,
         fixed: Tree,
         moving: Tree,
@@ -39,9 +39,9 @@ class LoadedModel(Loaded):
         *,
         capture: frozenset[str],
         logits: bool,
-    ) -> Lesson:
+    ) -> TeacherTrunk:
         arrays = self.arrays(fixed, moving)
-        return _lesson(
+        return _teacher_trunk(
             self.make,
             arrays["params"],
             arrays["variables"],
@@ -51,7 +51,7 @@ class LoadedModel(Loaded):
         )
 
 
-def _lesson(
+def _teacher_trunk(
     make: Callable[[Tree, Tree], Model],
     params: Tree,
     variables: Tree,
@@ -59,7 +59,7 @@ def _lesson(
     *,
     capture: frozenset[str],
     vocab_size: int | None,
-) -> Lesson:
+) -> TeacherTrunk:
     """The lesson of the model `make(params, variables)`; no logits without a size.
 
     Raises:
@@ -75,7 +75,7 @@ def _lesson(
     tokens = {"hidden": seen.hidden, "intermediates": dict(seen.intermediates)}
     if vocab_size is None:
         tokens = {"intermediates": tokens["intermediates"]}
-        return Lesson(tokens=tokens, shared={}, outputs=_intermediates)
+        return TeacherTrunk(tokens=tokens, shared={}, outputs=_intermediates)
     head = Head(make, params, variables, seen.hidden)
 
     def outputs(shared: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:
@@ -86,7 +86,7 @@ def _lesson(
         )
 
     def logits(
-        shared: Tree, tokens: Tree, cut: VocabularyCut, start: Any, width: int
+        shared: Tree, tokens: Tree, cut: VocabPartition, start: Any, width: int
     ) -> jax.Array:
         leaves = head.tile(shared["head"], cut, start, width)
         return head(leaves, shared["variables"], tokens["hidden"])
@@ -97,7 +97,7 @@ def _lesson(
         outputs=_intermediates,
         logits=logits,
     )
-    return Lesson(
+    return TeacherTrunk(
         tokens=tokens,
         shared={"head": head.leaves(params), "variables": variables},
         outputs=outputs,

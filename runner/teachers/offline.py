@@ -15,7 +15,7 @@ from runner.data.text.record_files import sha256_of
 from runner.records import codes
 from runner.records.manifest import NAME
 from runner.records.reader import Records
-from runner.teachers.base import Lesson, Loaded, Setting, Teacher
+from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
 
 if TYPE_CHECKING:
     from runner.data.dataset import Dataset
@@ -41,7 +41,7 @@ class OfflineTeacher(Teacher):
     def check(self) -> None:
         Records.open(self.records)
 
-    def load(self, setting: Setting) -> "LoadedRecords":
+    def load(self, setting: TeacherContext) -> "LoadedRecords":
         require_tokens(setting.vocabulary)
         records = Records.open(self.records)
         records.check_vocabulary(setting.vocabulary)
@@ -50,7 +50,7 @@ class OfflineTeacher(Teacher):
         return LoadedRecords(records)
 
 
-class LoadedRecords(Loaded):
+class LoadedRecords(LoadedTeacher):
     """Records as a teacher: no arrays of its own, all comes with the batch."""
 
     def __init__(self, records: Records):
@@ -65,7 +65,7 @@ class LoadedRecords(Loaded):
         self._records.check_data(dataset.fingerprint)
         return Joined(dataset, self._records)
 
-    def lesson(
+    def teacher_trunk(
         self,
         fixed: Tree,
         moving: Tree,
@@ -73,11 +73,11 @@ class LoadedRecords(Loaded):
         *,
         capture: frozenset[str],
         logits: bool,
-    ) -> Lesson:
+    ) -> TeacherTrunk:
         del fixed, moving, batch, capture, logits  # all of it lies in the block's batch
         assert self.stored is not None
         whole = self.stored.mode == "full"
-        return Lesson(tokens={}, shared={}, outputs=self._outputs, whole=whole)
+        return TeacherTrunk(tokens={}, shared={}, outputs=self._outputs, whole=whole)
 
     def _outputs(
         self, shared: Tree, tokens: Tree, batch: Batch
@@ -107,7 +107,7 @@ class Joined:
         return {**rows, **self.records.join(numbers, rows)}
 
 
-def unpacked(batch: Batch, stored: losses.Stored) -> losses.TeacherOutputs:
+def unpacked(batch: Batch, stored: losses.RecordSpec) -> losses.TeacherOutputs:
     """The stored planes of a block, `[*b ...]`, as distributions.
 
     Only here do ids become int32 and codes float32: on the device, a block at a time.
@@ -128,7 +128,7 @@ def unpacked(batch: Batch, stored: losses.Stored) -> losses.TeacherOutputs:
 
 
 def _by_temperature(
-    batch: Batch, key: str, stored: losses.Stored
+    batch: Batch, key: str, stored: losses.RecordSpec
 ) -> dict[float, jax.Array]:
     if key not in batch:
         return {}

@@ -10,10 +10,10 @@ from flax import nnx
 
 from models.base import Model
 from runner.errors import UserError
-from runner.state.split_module import Definition
+from runner.state.split_module import SplitModule
 from runner.state.trainable import abstract_key
 from runner.teachers import weights
-from runner.teachers.base import Setting, Teacher
+from runner.teachers.base import Teacher, TeacherContext
 from runner.teachers.model import LoadedModel
 
 Tree = Any
@@ -52,7 +52,7 @@ class OnlineTeacher(Teacher):
     def identity(self) -> str:
         return weights.open(self.checkpoint).digest
 
-    def load(self, setting: Setting) -> "LoadedOnline":
+    def load(self, setting: TeacherContext) -> "LoadedOnline":
         planned = setting.dry and self.model is not None
         opened = (weights.Unseen if planned else weights.open)(self.checkpoint)
         opened.check_vocabulary(setting.vocabulary, cache=setting.cache)
@@ -69,14 +69,14 @@ class LoadedOnline(LoadedModel):
         self,
         make: Callable[..., Model],
         opened: weights.Weights,
-        setting: Setting,
+        setting: TeacherContext,
         *,
         name: str,
     ):
         module = nnx.eval_shape(
             lambda key: make(rngs=nnx.Rngs(params=key)), abstract_key()
         )
-        self._definition, self._weights = Definition.of(module), opened
+        self._definition, self._weights = SplitModule.of(module), opened
         size = setting.vocabulary.size
         super().__init__(self._definition.module, size)
         if module.num_outputs < size:

@@ -187,9 +187,9 @@ class PretrainedWeights(Weights):
             )
         path = pretrained.locate(self._name)
         if path.is_file():
-            from runner.data import GgufTokenizer
+            from runner.data import GGUFTokenizer
 
-            theirs = GgufTokenizer(file=self._name).load(cache=cache)
+            theirs = GGUFTokenizer(file=self._name).load(cache=cache)
             return _compare(theirs, vocabulary, str(path))
         _require_same(path / TOKENIZER, vocabulary, cache=cache)
 

@@ -7,19 +7,19 @@ from typing import Any
 import jax
 
 from runner import atomic_files, report, writers
-from runner.state.trainable import TrainState
-from runner.train.hooks import Agenda
+from runner.state.train_state import TrainState
+from runner.train.hooks import Hooks
 from runner.train.sampling import Sampler
-from runner.train.trainer import Prepared
+from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
 
 def finish(
-    prepared: Prepared,
+    trainer: Trainer,
     workdir: Workdir,
     state: TrainState,
-    agenda: Agenda,
+    hooks: Hooks,
     terminal: Terminal,
 ) -> None:
     """Write `result.json` and `report.html`; print the table, unless quiet.
@@ -27,32 +27,32 @@ def finish(
     A run that is read again after its end keeps the numbers it has.
     """
     path = workdir.path / "result.json"
-    if agenda.evaluate.results or not path.exists():
-        found = result(prepared, workdir, state, agenda)
+    if hooks.evaluate.results or not path.exists():
+        found = result(trainer, workdir, state, hooks)
         if workdir.writes:
             atomic_files.write_atomic(path, json.dumps(found, indent=1) + "\n")
     if jax.process_index() == 0:
         report.write(workdir.path)
-        if not prepared.config.loop.quiet:
+        if not trainer.config.loop.quiet:
             terminal.print("\n" + report.table(workdir.path))
 
 
 def result(
-    prepared: Prepared, workdir: Workdir, state: TrainState, agenda: Agenda
+    trainer: Trainer, workdir: Workdir, state: TrainState, hooks: Hooks
 ) -> dict[str, Any]:
     """Final metrics by evaluation, baselines on the same data, samples."""
-    evaluations = agenda.evaluate.results or {
-        name: prepared.evaluate(name, state) for name in prepared.evaluators
+    evaluations = hooks.evaluate.results or {
+        name: trainer.evaluate(name, state) for name in trainer.evaluators
     }
     baselines = [
         row
-        for name, evaluator in list(prepared.evaluators.items())[:1]
+        for name, evaluator in list(trainer.evaluators.items())[:1]
         for row in [
             *untrained(workdir, name),
-            *map(dataclasses.asdict, prepared.dataset.baselines(evaluator.dataset)),
+            *map(dataclasses.asdict, trainer.dataset.baselines(evaluator.dataset)),
         ]
     ]
-    samples = agenda.samples.latest or Sampler(prepared)(state)
+    samples = hooks.samples.latest or Sampler(trainer)(state)
     return {
         "evaluations": evaluations,
         "baselines": baselines,

@@ -8,33 +8,33 @@ from typing import Any
 import jax
 import numpy as np
 
-from losses.core import groups
+from losses.core.terms import flat_terms
 from runner import writers
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.head import flops
-from runner.state.trainable import TrainState
+from runner.state.train_state import TrainState
 from runner.step.train_step import fetched
 from runner.train import actions
 from runner.train.sampling import Sampler
-from runner.train.trainer import Prepared
+from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.stopwatch import Stopwatch
 from runner.writers.terminal import Terminal
 
 
-class Agenda:
+class Hooks:
     """The observers, which are handed every step's metrics, and the state's actions."""
 
     def __init__(
         self,
-        prepared: Prepared,
+        trainer: Trainer,
         workdir: Workdir,
         checkpoints: Checkpoints,
         terminal: Terminal,
         *,
         start: int,
     ):
-        config, last = prepared.config.loop, prepared.experiment.num_steps
+        config, last = trainer.config.loop, trainer.experiment.num_steps
         self._stopwatch = Stopwatch(announce=terminal.status)
         self._terminal = terminal
         self._checkpoints = checkpoints
@@ -52,16 +52,16 @@ class Agenda:
             "last": last,
         }
         pace: dict[str, Any] = {
-            "unit": prepared.dataset.unit,
-            "units_per_step": prepared.targets_per_step,
+            "unit": trainer.dataset.unit,
+            "units_per_step": trainer.targets_per_step,
         }
-        terms = [term.name for term in groups.leaves(prepared.experiment.losses)]
+        terms = [term.name for term in flat_terms(trainer.experiment.losses)]
         self._observers = [
             actions.StopOnNan(terms=terms, writer=self._writer, start=start),
             actions.Log(
                 self._writer,
                 every=config.log_every,
-                **_utilisation(prepared),
+                **_utilisation(trainer),
                 **clock,
                 **pace,
             ),
@@ -70,22 +70,22 @@ class Agenda:
 
         self.evaluate = actions.Evaluate(
             {
-                name: functools.partial(prepared.evaluate, name)
-                for name in prepared.evaluators
+                name: functools.partial(trainer.evaluate, name)
+                for name in trainer.evaluators
             },
             writer=self._writer,
             every=config.evaluate_every,
             **{**clock, "start": start or -1},
         )
         self.samples = actions.Samples(
-            Sampler(prepared),
+            Sampler(trainer),
             writer=self._writer,
             every=config.sample_every,
             **clock,
         )
-        every = prepared.config.diagnostics.every
+        every = trainer.config.diagnostics.every
         self.diagnose = actions.Diagnose(
-            prepared.diagnose,
+            trainer.diagnose,
             writer=self._writer,
             draw=_drawn,
             say=terminal.print,
@@ -147,12 +147,12 @@ def _drawn(terms: Sequence[str], cosines: np.ndarray) -> np.ndarray:
     return heat_map.pixels(terms, cosines)
 
 
-def _utilisation(prepared: Prepared) -> dict[str, Any]:
+def _utilisation(trainer: Trainer) -> dict[str, Any]:
     """FLOPs of a step and of the devices, where the devices' peak is known."""
     peak = flops.peak(jax.devices()[0])
     if peak is None:
         return {}
     return {
-        "flops_per_step": prepared.flops_per_step(),
+        "flops_per_step": trainer.flops_per_step(),
         "peak_flops": peak * jax.device_count(),
     }

@@ -9,10 +9,10 @@ import jax
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.machine import distributed
 from runner.machine.stop_signals import Stop
-from runner.state.trainable import TrainState
+from runner.state.train_state import TrainState
 from runner.train import actions, final_report
-from runner.train.hooks import Agenda
-from runner.train.trainer import Prepared, prepare
+from runner.train.hooks import Hooks
+from runner.train.trainer import Trainer, prepare
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
@@ -29,33 +29,33 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
       SystemExit: a signal stopped it, with `Stop.exit_code`.
     """
     terminal = Terminal(None if workdir.writes else io.StringIO())
-    prepared = prepare(experiment)
-    prepared.step.trace(prepared.abstract_batch())
+    trainer = prepare(experiment)
+    trainer.step.trace(trainer.abstract_batch())
     workdir.record_start()
-    workdir.record_data(prepared.describe_data())
-    workdir.record_vocabulary(prepared.dataset.vocabulary.files())
-    keep = prepared.config.loop.keep_checkpoints
+    workdir.record_data(trainer.describe_data())
+    workdir.record_vocabulary(trainer.dataset.vocabulary.files())
+    keep = trainer.config.loop.keep_checkpoints
     with (
         distributed.stop() as stop,
         Checkpoints(workdir.checkpoints, keep=keep) as checkpoints,
     ):
-        state = prepared.restored(checkpoints)
+        state = trainer.restored(checkpoints)
         for refused in checkpoints.refused:
             terminal.print(f"checkpoint {refused.step} passed over: {refused.reason}")
         if state is None:
-            state = prepared.initial()
+            state = trainer.initial()
         else:
             terminal.print(f"continuing after step {int(state.step)}")
         actions.write_parameters(
             state.params["student"], workdir.path / "parameters.txt"
         )
-        agenda = Agenda(prepared, workdir, checkpoints, terminal, start=int(state.step))
+        hooks = Hooks(trainer, workdir, checkpoints, terminal, start=int(state.step))
         try:
-            state = run(prepared, state, agenda, stop)
+            state = run(trainer, state, hooks, stop)
         finally:
-            agenda.close()
+            hooks.close()
     if int(state.step) == experiment.num_steps:
-        final_report.finish(prepared, workdir, state, agenda, terminal)
+        final_report.finish(trainer, workdir, state, hooks, terminal)
     else:
         terminal.print(
             f"stopped after step {int(state.step)} of {experiment.num_steps}; "
@@ -64,28 +64,26 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
         sys.exit(stop.exit_code)
 
 
-def run(
-    prepared: Prepared, state: TrainState, agenda: Agenda, stop: Stop
-) -> TrainState:
+def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState:
     """Every step that is left; the metrics of one are read while the next runs."""
-    start, last = int(state.step), prepared.experiment.num_steps
-    agenda.on_state(start, state)
-    agenda.announce("compiling")
+    start, last = int(state.step), trainer.experiment.num_steps
+    hooks.on_state(start, state)
+    hooks.announce("compiling")
     leaves, unread = jax.tree.leaves(state), None
-    with prepared.batches(start=start) as batches:
+    with trainer.batches(start=start) as batches:
         for step in range(start + 1, last + 1):
-            with agenda.waiting_for_data():
+            with hooks.waiting_for_data():
                 batch = next(batches)
-            leaves, metrics = prepared.step(leaves, batch)
+            leaves, metrics = trainer.step(leaves, batch)
             if unread is not None:
-                agenda.observe(*unread)
+                hooks.observe(*unread)
             unread = step, metrics, batch["index"]
             stopping = stop.after(step)
-            if stopping or agenda.due(step):
-                agenda.observe(*unread)
+            if stopping or hooks.due(step):
+                hooks.observe(*unread)
                 unread = None
-                agenda.on_state(step, prepared.step.unflatten(leaves))
+                hooks.on_state(step, trainer.step.unflatten(leaves))
             if stopping:
-                agenda.checkpoint.force(step, state=prepared.step.unflatten(leaves))
+                hooks.checkpoint.force(step, state=trainer.step.unflatten(leaves))
                 break
-    return prepared.step.unflatten(leaves)
+    return trainer.step.unflatten(leaves)

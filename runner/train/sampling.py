@@ -9,9 +9,9 @@ import numpy as np
 from models import Transformer
 from models.generate import generate
 from runner import data
-from runner.state.trainable import TrainState
+from runner.state.train_state import TrainState
 from runner.train.actions import Sample
-from runner.train.trainer import Prepared
+from runner.train.trainer import Trainer
 
 PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 2, 24, 64
 TEMPERATURE = 0.7
@@ -27,17 +27,17 @@ class Sampler:
     that is no `Transformer` does not write, and none writes of images.
     """
 
-    def __init__(self, prepared: Prepared):
-        self._learnt = prepared.learnt
-        evaluators = list(prepared.evaluators.values())
-        dataset = evaluators[0].dataset if evaluators else prepared.dataset
+    def __init__(self, trainer: Trainer):
+        self._modules = trainer.modules
+        evaluators = list(trainer.evaluators.values())
+        dataset = evaluators[0].dataset if evaluators else trainer.dataset
         self._text = dataset if isinstance(dataset, data.PackedText) else None
         rows = range(min(PROMPTS, len(dataset)) if self._text else 0)
         self._prompts = [dataset[row]["tokens"][:PROMPT_TOKENS] for row in rows]
 
     def __call__(self, state: TrainState) -> Sequence[Sample]:
         """Texts that the state's student makes of the prompts."""
-        student: Any = self._learnt.student(
+        student: Any = self._modules.student(
             state.params["student"], state.variables["student"]
         )
         if self._text is None or not isinstance(student, Transformer):

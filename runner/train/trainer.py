@@ -14,10 +14,11 @@ from runner.evaluation.diagnostics import Diagnosis, Diagnostics
 from runner.evaluation.evaluation import Evaluator
 from runner.head import flops
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt, TrainState
+from runner.state.train_state import TrainState
+from runner.state.trainable import TrainModules
 from runner.step.requirements import check_tables
 from runner.step.train_step import TrainStep
-from runner.teachers.base import Setting
+from runner.teachers.base import TeacherContext
 
 if TYPE_CHECKING:
     from runner.data.pipeline import Rows
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class Trainer:
     """What stays the same from the first step to the last."""
 
     experiment: "Experiment"
@@ -34,7 +35,7 @@ class Prepared:
     mesh: jax.sharding.Mesh
     dataset: data.Dataset
     rows: "Rows"
-    learnt: Learnt
+    modules: TrainModules
     step: TrainStep
     evaluators: dict[str, Evaluator]
 
@@ -98,7 +99,7 @@ class Prepared:
     def initial(self) -> TrainState:
         """A fresh state, made straight into its shardings."""
         rules = self.config.mesh.rules
-        return self.learnt.create(self.experiment.seed, self.mesh, rules)
+        return self.modules.create(self.experiment.seed, self.mesh, rules)
 
     def restored(self, checkpoints: Checkpoints) -> TrainState | None:
         """The newest state whose checkpoint is whole, if any."""
@@ -111,7 +112,7 @@ def prepare(
     config: runtime.Runtime | None = None,
     *,
     planned: "Planned | None" = None,
-) -> Prepared:
+) -> Trainer:
     """Mesh, data, definitions and step; nothing is compiled yet.
 
     config:  as gin has it bound, unless given.
@@ -128,7 +129,7 @@ def prepare(
         mesh = mesh_lib.make(config.mesh)
     else:
         mesh = mesh_lib.over(config.mesh, planned.devices)
-    learnt = Learnt(
+    modules = TrainModules(
         experiment.student, experiment.losses, experiment.optimizer, experiment.teacher
     )
     check_batch(
@@ -138,22 +139,22 @@ def prepare(
         name = f"evaluations.{evaluation.name}.batch_size"
         check_batch(name, evaluation.batch_size, mesh)
     dataset = experiment.train_data.load(cache=config.input.cache)
-    check_data(learnt, dataset)
-    check_tables(learnt.abstract_terms(), len(dataset))
+    check_data(modules, dataset)
+    check_tables(modules.abstract_terms(), len(dataset))
     teacher = None
     if experiment.teacher is not None:
         teacher = experiment.teacher.load(
-            Setting(
+            TeacherContext(
                 vocabulary=dataset.vocabulary,
                 mesh=mesh,
                 rules=config.mesh.rules,
-                learnt=learnt,
+                modules=modules,
                 cache=config.input.cache,
                 dry=planned is not None,
             )
         )
     step = TrainStep(
-        learnt,
+        modules,
         mesh=mesh,
         config=config,
         seed=experiment.seed,
@@ -161,16 +162,16 @@ def prepare(
         gradient_filter=experiment.gradient_filter,
     )
     evaluators = {
-        evaluation.name: Evaluator(evaluation, learnt, mesh=mesh, config=config)
+        evaluation.name: Evaluator(evaluation, modules, mesh=mesh, config=config)
         for evaluation in experiment.evaluations
     }
-    return Prepared(
+    return Trainer(
         experiment=experiment,
         config=config,
         mesh=mesh,
         dataset=dataset,
         rows=dataset if teacher is None else teacher.join(dataset),
-        learnt=learnt,
+        modules=modules,
         step=step,
         evaluators=evaluators,
     )
@@ -193,13 +194,13 @@ def check_batch(
         )
 
 
-def check_data(learnt: Learnt, dataset: data.Dataset) -> None:
+def check_data(modules: TrainModules, dataset: data.Dataset) -> None:
     """Refuse data that the student cannot read, or has too few outputs for.
 
     Raises:
       UserError: with the shapes, or both numbers.
     """
-    student, labels = learnt.abstract_student(), dataset.vocabulary
+    student, labels = modules.abstract_student(), dataset.vocabulary
     try:
         student.check_batch(dataset.rows(np.zeros(1, np.int64)))
     except ValueError as error:

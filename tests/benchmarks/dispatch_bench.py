@@ -25,14 +25,14 @@ import optax
 from flax import nnx
 
 import losses
-from models.base import Batch, Model, Trunk
+from models.base import Batch, Model, TrunkOutput
 from runner import data
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.experiment import Experiment
 from runner.machine.stop_signals import Stop
 from runner.train import loop
-from runner.train.hooks import Agenda
-from runner.train.trainer import Prepared, prepare
+from runner.train.hooks import Hooks
+from runner.train.trainer import Trainer, prepare
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
@@ -53,12 +53,12 @@ class Many(Model):
 
     def trunk(
         self, batch: Batch, *, capture: frozenset[str] = frozenset(), remat="none"
-    ) -> Trunk:
+    ) -> TrunkOutput:
         """The sum of the vectors, everywhere."""
         del capture, remat
         hidden = functools.reduce(jnp.add, [v.get_value() for v in self.vectors])
         shape = (*batch["targets"].shape, WIDTH)
-        return Trunk(hidden=jnp.broadcast_to(hidden, shape), intermediates={})
+        return TrunkOutput(hidden=jnp.broadcast_to(hidden, shape), intermediates={})
 
     def head(self, hidden: jax.Array) -> jax.Array:
         """A product."""
@@ -116,7 +116,7 @@ def experiment(folder: Path) -> Experiment:
         losses=[losses.LossTerm(name="ce", loss=losses.CrossEntropy())],
         train_data=data.TokenizedText(
             documents=documents,
-            tokenizer=data.ByteBpe(documents=documents, vocab_size=300),
+            tokenizer=data.ByteBPE(documents=documents, vocab_size=300),
             sequence_length=8,
         ),
         optimizer=optax.adamw(1e-3),
@@ -137,7 +137,7 @@ def timed(call: Callable[[], Any]) -> Milliseconds:
     return Milliseconds(1e3 * statistics.median(thread), 1e3 * statistics.median(wall))
 
 
-def step(ready: Prepared, batch: Batch) -> Callable[[], Milliseconds]:
+def step(ready: Trainer, batch: Batch) -> Callable[[], Milliseconds]:
     """The compiled step, as the loop calls it."""
     leaves = jax.tree.leaves(ready.initial())
 
@@ -149,7 +149,7 @@ def step(ready: Prepared, batch: Batch) -> Callable[[], Milliseconds]:
     return functools.partial(timed, call)
 
 
-def floor(ready: Prepared) -> Callable[[], Milliseconds]:
+def floor(ready: Trainer) -> Callable[[], Milliseconds]:
     """As many leaves in and out, donated, with one addition each."""
     leaves = jax.tree.leaves(ready.initial())
     add = jax.jit(lambda leaves: [x + 1 for x in leaves], donate_argnums=0)
@@ -162,7 +162,7 @@ def floor(ready: Prepared) -> Callable[[], Milliseconds]:
     return functools.partial(timed, call)
 
 
-def through_nnx(ready: Prepared, batch: Batch) -> Callable[[], Milliseconds]:
+def through_nnx(ready: Trainer, batch: Batch) -> Callable[[], Milliseconds]:
     """The same model, loss and optimiser as modules."""
     model = ready.experiment.student(rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, ready.experiment.optimizer, wrt=nnx.Param)
@@ -182,17 +182,17 @@ def through_nnx(ready: Prepared, batch: Batch) -> Callable[[], Milliseconds]:
     return functools.partial(timed, lambda: update(model, optimizer, batch))
 
 
-def looped(ready: Prepared, folder: Path) -> Milliseconds:
+def looped(ready: Trainer, folder: Path) -> Milliseconds:
     """All of `loop.run`, nothing saved or evaluated at the end."""
     state = jax.block_until_ready(ready.initial())
     with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
         workdir, terminal = Workdir(folder), Terminal(io.StringIO())
-        agenda = Agenda(ready, workdir, checkpoints, terminal, start=0)
-        agenda.actions_on_state = []
+        hooks = Hooks(ready, workdir, checkpoints, terminal, start=0)
+        hooks.actions_on_state = []
         begin, since = time.thread_time(), time.perf_counter()
-        loop.run(ready, state, agenda, Stop())
+        loop.run(ready, state, hooks, Stop())
         thread, wall = time.thread_time() - begin, time.perf_counter() - since
-        agenda.close()
+        hooks.close()
     return Milliseconds(1e3 * thread / STEPS, 1e3 * wall / STEPS)
 
 

@@ -80,12 +80,12 @@ LABELS = (
     LossTerm(name="ce", loss=losses.CrossEntropy()),
     LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
 )
-KL = (LossTerm(name="kl", loss=losses.ForwardKl()),)
-BEST = (LossTerm(name="kl", loss=losses.ForwardKl(over_records="renormalise_teacher")),)
+KL = (LossTerm(name="kl", loss=losses.ForwardKL()),)
+BEST = (LossTerm(name="kl", loss=losses.ForwardKL(sparse="renormalise_teacher")),)
 FIVE = (
     *LABELS,
     *KL,
-    LossTerm(name="reverse", loss=losses.ReverseKl(), weight=0.5),
+    LossTerm(name="reverse", loss=losses.ReverseKL(), weight=0.5),
     LossTerm(name="entropy", loss=losses.ConfidencePenalty(), weight=0.1),
 )
 

@@ -20,8 +20,8 @@ from runner.cli import command_graph, flags
 from runner.graph import build
 from runner.machine.stop_signals import Stop
 from runner.train import loop
-from runner.train.hooks import Agenda
-from runner.train.trainer import Prepared, prepare
+from runner.train.hooks import Hooks
+from runner.train.trainer import Trainer, prepare
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
@@ -53,7 +53,7 @@ def main() -> None:
     print(f"target: a ratio of {TARGET} or less")
 
 
-def bare(ready: Prepared, batches: list) -> float:
+def bare(ready: Trainer, batches: list) -> float:
     """Seconds of the steps alone."""
     leaves = jax.block_until_ready(jax.tree.leaves(ready.initial()))
     begin = time.perf_counter()
@@ -63,7 +63,7 @@ def bare(ready: Prepared, batches: list) -> float:
     return time.perf_counter() - begin
 
 
-def looped(ready: Prepared) -> float:
+def looped(ready: Trainer) -> float:
     """Seconds of the same steps in the runner's loop, nothing saved at the end."""
     state = jax.block_until_ready(ready.initial())
     with (
@@ -71,13 +71,13 @@ def looped(ready: Prepared) -> float:
         Checkpoints(Path(folder) / "checkpoints", keep=1) as checkpoints,
     ):
         workdir, terminal = Workdir(Path(folder)), Terminal(io.StringIO())
-        agenda = Agenda(ready, workdir, checkpoints, terminal, start=0)
-        agenda.actions_on_state = []
+        hooks = Hooks(ready, workdir, checkpoints, terminal, start=0)
+        hooks.actions_on_state = []
         begin = time.perf_counter()
-        state = loop.run(ready, state, agenda, Stop())
+        state = loop.run(ready, state, hooks, Stop())
         jax.block_until_ready(jax.tree.leaves(state))
         seconds = time.perf_counter() - begin
-        agenda.close()
+        hooks.close()
     return seconds
 
 

@@ -80,9 +80,9 @@ def test_a_live_teacher_in_place_of_records_is_one_node():
 
 def test_two_heads_only_give_the_teachers_term_a_head_of_its_own():
     found = changes("distill", "distill", "two_heads")
-    assert "- losses.kd.loss: losses.ForwardKl" in found
+    assert "- losses.kd.loss: losses.ForwardKL" in found
     assert "+ losses.kd.loss: partial(losses.OwnHead)" in found
-    assert "+ losses.kd.loss.loss: losses.ForwardKl" in found
+    assert "+ losses.kd.loss.loss: losses.ForwardKL" in found
     assert all(line[2:].startswith("losses.kd.loss") for line in found)
 
 

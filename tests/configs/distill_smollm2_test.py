@@ -80,8 +80,8 @@ def test_a_student_learns_from_what_smollm2_said(folder):
     )
     opened = run(student, folder / "student")
     rows = [json.loads(line) for line in opened.metrics.read_text().splitlines()]
-    learnt = [row["learning/kd"] for row in rows if "learning/kd" in row]
-    assert len(learnt) == 2 and np.isfinite(learnt).all()
+    modules = [row["learning/kd"] for row in rows if "learning/kd" in row]
+    assert len(modules) == 2 and np.isfinite(modules).all()
     assert json.loads((folder / "student" / "result.json").read_text())
 
 

@@ -57,10 +57,10 @@ class World:
             cfg = overrides.apply(cfg, SIZES)
         cfg.batch_size = 8
         documents = fdl.Config(data.TextFiles, files=(str(self.text),))
-        tokenizer = fdl.Config(data.ByteBpe, documents, vocab_size=VOCABULARY)
+        tokenizer = fdl.Config(data.ByteBPE, documents, vocab_size=VOCABULARY)
         selectors.select(cfg, data.PythonLibrary).replace(documents)
-        selectors.select(cfg, data.ByteBpe).set(vocab_size=VOCABULARY)
-        selectors.select(cfg, data.GgufTokenizer).replace(tokenizer)
+        selectors.select(cfg, data.ByteBPE).set(vocab_size=VOCABULARY)
+        selectors.select(cfg, data.GGUFTokenizer).replace(tokenizer)
         selectors.select(cfg, data.TokenizedText).set(sequence_length=16)
         selectors.select(cfg, data.Part).set(num_rows=16)
         _make_tiny_layout(cfg, documents, tokenizer)

@@ -76,11 +76,11 @@ def test_what_does_not_fit_is_a_line(tmp_path, capsys, flags, said):
 
 
 def test_a_run_that_goes_on_is_the_run_that_was_not_stopped(tmp_path, monkeypatch):
-    from runner.train.hooks import Agenda
+    from runner.train.hooks import Hooks
 
     flags = ["--fdl.num_steps=6", "--gin.loop.checkpoint_every=2"]
     assert run("vision_digits", tmp_path / "whole", *flags) == 0
-    observe = Agenda.observe
+    observe = Hooks.observe
 
     def fails(self, step, *rest):
         if step == 4:
@@ -88,7 +88,7 @@ def test_a_run_that_goes_on_is_the_run_that_was_not_stopped(tmp_path, monkeypatc
         observe(self, step, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Agenda, "observe", fails)
+        patched.setattr(Hooks, "observe", fails)
         assert run("vision_digits", tmp_path / "cut", *flags) == 130
     assert run("vision_digits", tmp_path / "cut", *flags) == 0
     assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")

@@ -44,75 +44,73 @@ LOSSES = {
     "load_balance_pooled": Row(losses.LoadBalance(layers="pooled")),
     "sequence_load_balance": Row(losses.SequenceLoadBalance(layers="sum")),
     "router_distillation": Row(losses.RouterDistillation(temperature=2.0)),
-    "feature_mse": Row(losses.FeatureMse(layers=PAIRS)),
+    "feature_mse": Row(losses.FeatureMSE(layers=PAIRS)),
     "feature_cosine": Row(losses.FeatureCosine(layers=PAIRS)),
     "projected": Row(
         losses.Projected(
-            loss=losses.FeatureMse(layers=PAIRS),
+            loss=losses.FeatureMSE(layers=PAIRS),
             student_dim=4,
             teacher_dim=4,
             rngs=nnx.Rngs(0),
         )
     ),
-    "cka": Row(losses.Cka(layers=PAIRS)),
-    "attention_kl": Row(losses.AttentionKl(layers=PAIRS)),
-    "attention_mse": Row(losses.AttentionMse(layers=PAIRS)),
+    "cka": Row(losses.CKA(layers=PAIRS)),
+    "attention_kl": Row(losses.AttentionKL(layers=PAIRS)),
+    "attention_mse": Row(losses.AttentionMSE(layers=PAIRS)),
     "relations": Row(losses.Relations(layers=PAIRS, of="queries", heads=3)),
     "confidence_penalty": Row(losses.ConfidencePenalty()),
-    "logit_mse": Row(losses.LogitMse()),
-    "forward_kl": Row(losses.ForwardKl(temperature=2.0)),
-    "forward_kl_best": Row(losses.ForwardKl(temperature=2.0), "best"),
-    "forward_kl_draws": Row(losses.ForwardKl(over_records="sampled"), "draws"),
-    "reverse_kl": Row(losses.ReverseKl()),
-    "reverse_kl_best": Row(losses.ReverseKl(over_records="residual_to_target"), "best"),
-    "symmetric_kl": Row(losses.SymmetricKl(reverse_weight=0.3)),
-    "symmetric_kl_best": Row(
-        losses.SymmetricKl(over_records="renormalise_teacher"), "best"
-    ),
+    "logit_mse": Row(losses.LogitMSE()),
+    "forward_kl": Row(losses.ForwardKL(temperature=2.0)),
+    "forward_kl_best": Row(losses.ForwardKL(temperature=2.0), "best"),
+    "forward_kl_draws": Row(losses.ForwardKL(sparse="sampled"), "draws"),
+    "reverse_kl": Row(losses.ReverseKL()),
+    "reverse_kl_best": Row(losses.ReverseKL(sparse="residual_to_target"), "best"),
+    "symmetric_kl": Row(losses.SymmetricKL(reverse_weight=0.3)),
+    "symmetric_kl_best": Row(losses.SymmetricKL(sparse="renormalise_teacher"), "best"),
     "jensen_shannon": Row(losses.JensenShannon(beta=0.3)),
     "jensen_shannon_best": Row(losses.JensenShannon(), "best"),
-    "skew_forward_kl": Row(losses.SkewForwardKl()),
-    "skew_forward_kl_best": Row(losses.SkewForwardKl(over_records="truncate"), "best"),
-    "skew_reverse_kl": Row(losses.SkewReverseKl()),
-    "skew_reverse_kl_best": Row(losses.SkewReverseKl(), "best"),
+    "skew_forward_kl": Row(losses.SkewForwardKL()),
+    "skew_forward_kl_best": Row(losses.SkewForwardKL(sparse="truncate"), "best"),
+    "skew_reverse_kl": Row(losses.SkewReverseKL()),
+    "skew_reverse_kl_best": Row(losses.SkewReverseKL(), "best"),
     "total_variation": Row(losses.TotalVariation()),
     "total_variation_best": Row(losses.TotalVariation(), "best"),
     "alpha_divergence": Row(losses.AlphaDivergence(order=0.3)),
     "alpha_divergence_best": Row(losses.AlphaDivergence(), "best"),
     "renyi_divergence": Row(losses.RenyiDivergence(order=2.0)),
     "renyi_divergence_best": Row(
-        losses.RenyiDivergence(over_records="renormalise_both"), "best"
+        losses.RenyiDivergence(sparse="renormalise_both"), "best"
     ),
-    "decoupled_kd": Row(losses.DecoupledKd(non_target_weight=8.0)),
-    "decoupled_kd_best": Row(losses.DecoupledKd(target="teacher"), "best"),
-    "normalised_kd": Row(losses.NormalisedKd(temperature=2.0, non_target_weight=1.5)),
+    "decoupled_kd": Row(losses.DecoupledKD(non_target_weight=8.0)),
+    "decoupled_kd_best": Row(losses.DecoupledKD(target="teacher"), "best"),
+    "normalised_kd": Row(losses.NormalizedKD(temperature=2.0, non_target_weight=1.5)),
     "normalised_kd_best": Row(
-        losses.NormalisedKd(temperature=2.0, target="teacher"), "best"
+        losses.NormalizedKD(temperature=2.0, target="teacher"), "best"
     ),
     "plackett_luce": Row(losses.PlackettLuce(temperature=2.0)),
     "plackett_luce_best": Row(losses.PlackettLuce(target="teacher"), "best"),
-    "binary_kl": Row(losses.BinaryKl(temperature=2.0)),
-    "binary_kl_norm": Row(losses.BinaryKlNorm(temperature=2.0)),
-    "standardised": Row(losses.Standardised(loss=losses.ForwardKl(temperature=2.0))),
+    "binary_kl": Row(losses.BinaryKL(temperature=2.0)),
+    "binary_kl_norm": Row(losses.BinaryKLNorm(temperature=2.0)),
+    "standardised": Row(losses.Standardized(loss=losses.ForwardKL(temperature=2.0))),
     "inter_class_correlation": Row(losses.InterClassCorrelation(temperature=2.0)),
     "intra_class_correlation": Row(losses.IntraClassCorrelation()),
     "own_head": Row(
         losses.OwnHead(
-            loss=losses.ForwardKl(),
+            loss=losses.ForwardKL(),
             dim=WIDTH,
             num_outputs=VOCABULARY,
             hidden_dim=6,
             rngs=nnx.Rngs(0),
         )
     ),
-    "adaptive_kl": Row(losses.AdaptiveKl()),
-    "adaptive_kl_best": Row(losses.AdaptiveKl(temperature=2.0), "best"),
+    "adaptive_kl": Row(losses.AdaptiveKL()),
+    "adaptive_kl_best": Row(losses.AdaptiveKL(temperature=2.0), "best"),
 }
 # What treats a part of its value as constant has not the gradient of its value.
 DIFFERENTIABLE = {
     name: row
     for name, row in LOSSES.items()
-    if not isinstance(row.loss, losses.AdaptiveKl)
+    if not isinstance(row.loss, losses.AdaptiveKL)
 }
 
 every_loss = pytest.mark.parametrize("row", LOSSES.values(), ids=LOSSES)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import GatedMlp
+from models import GatedMLP
 from models.mlp import gated_width
 
 ERF = np.vectorize(math.erf)
@@ -19,7 +19,7 @@ REFERENCES = {
 
 @pytest.mark.parametrize("activation", REFERENCES)
 def test_it_is_the_formula(activation):
-    layer = GatedMlp(dim=4, hidden_dim=6, activation=activation, rngs=nnx.Rngs(0))
+    layer = GatedMLP(dim=4, hidden_dim=6, activation=activation, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 3, 4))
     gate, up, down = (
         np.asarray(w[...], np.float64) for w in (layer.gate, layer.up, layer.down)
@@ -46,12 +46,12 @@ def test_the_default_width_costs_as_much_as_a_plain_block():
 )
 def test_a_wrong_field_is_named_with_its_value(fields, message):
     with pytest.raises(ValueError, match=message):
-        GatedMlp(dim=4, **fields, rngs=nnx.Rngs(0))
+        GatedMLP(dim=4, **fields, rngs=nnx.Rngs(0))
 
 
 def test_outputs_start_smaller_by_their_scale():
     def size(**fields):
-        layer = GatedMlp(dim=64, **fields, rngs=nnx.Rngs(0))
+        layer = GatedMLP(dim=64, **fields, rngs=nnx.Rngs(0))
         return float(jnp.std(layer.down[...]))
 
     assert size(output_scale=0.5) == pytest.approx(0.5 * size(), rel=1e-5)

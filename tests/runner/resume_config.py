@@ -19,7 +19,7 @@ from runner.evaluation.evaluation import Evaluation
 @auto_config
 def config() -> runner.Experiment:
     documents = data.TextFiles(files=("text.txt",))
-    tokenizer = data.ByteBpe(documents=documents, vocab_size=300)
+    tokenizer = data.ByteBPE(documents=documents, vocab_size=300)
     text = data.TokenizedText(
         documents=documents, tokenizer=tokenizer, sequence_length=32
     )
@@ -48,12 +48,12 @@ def config() -> runner.Experiment:
                 terms=[
                     losses.LossTerm(
                         name="kd",
-                        loss=losses.ForwardKl(),
+                        loss=losses.ForwardKL(),
                         weight=optax.linear_schedule(1.0, 0.5, 60),
                     ),
                     losses.LossTerm(
                         name="reverse",
-                        loss=losses.ReverseKl(),
+                        loss=losses.ReverseKL(),
                         weight=losses.Uncertainty(),
                     ),
                 ],
@@ -62,7 +62,7 @@ def config() -> runner.Experiment:
                 name="features",
                 loss=functools.partial(
                     losses.Projected,
-                    loss=losses.FeatureMse(layers=((0, 0),)),
+                    loss=losses.FeatureMSE(layers=((0, 0),)),
                     student_dim=32,
                     teacher_dim=32,
                 ),
@@ -77,7 +77,7 @@ def config() -> runner.Experiment:
         ),
         num_steps=60,
         batch_size=8,
-        teacher=runner.EmaTeacher(decay=0.9),
+        teacher=runner.EMATeacher(decay=0.9),
     )
 
 

@@ -90,7 +90,7 @@ def half(cfg: fdl.Config):
 
 def misspelt(cfg: fdl.Config):
     """A fiddler that makes a node with a field that is none."""
-    cfg.student.mlp = fdl.Partial(models.GatedMlp)
+    cfg.student.mlp = fdl.Partial(models.GatedMLP)
     cfg.student.mlp.hiden = 3
 
 

@@ -31,7 +31,7 @@ _CONTROL, _USER_DEFINED = 3, 4  # of `tokenizer.ggml.token_type`
 
 
 @dataclasses.dataclass(frozen=True)
-class GgufTokenizer(TokenizerSource):
+class GGUFTokenizer(TokenizerSource):
     """The byte-level tokenizer of a `.gguf` file, with its own end of a text.
 
     file: a path, or `package:NAME/FILE` for a file of an installed Python package.
@@ -48,12 +48,12 @@ class GgufTokenizer(TokenizerSource):
         self._path()
 
     def load(self, *, cache: str = "") -> "Vocabulary":
-        from models.pretrained.gguf_reader import GgufReader
+        from models.pretrained.gguf_reader import GGUFReader
         from runner.data.text.vocabulary import special_tokens, vocabulary
 
         path = self._path()
         try:
-            reader = GgufReader(path)
+            reader = GGUFReader(path)
         except ValueError as error:
             raise UserError(str(error)) from error
         entries = reader.values("tokenizer.ggml.")

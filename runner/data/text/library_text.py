@@ -4,7 +4,7 @@ from fiddle.experimental.auto_config import auto_config
 
 from runner.data.source import TokenizedText
 from runner.data.text.python_library import PythonLibrary
-from runner.data.text.tokenizer import ByteBpe
+from runner.data.text.tokenizer import ByteBPE
 
 
 @auto_config
@@ -17,7 +17,7 @@ def python_library_text(
     its nodes, so that every field can be overridden; `--fdl.train_data.tokenizer...`
     reaches both, for the tokenizer is one node.
     """
-    tokenizer = ByteBpe(documents=PythonLibrary(split="train"), vocab_size=vocab_size)
+    tokenizer = ByteBPE(documents=PythonLibrary(split="train"), vocab_size=vocab_size)
     return (
         TokenizedText(
             documents=PythonLibrary(split="train"),

@@ -82,7 +82,7 @@ class TokenizerFile(TokenizerSource):
 
 
 @dataclasses.dataclass(frozen=True)
-class ByteBpe(TokenizerSource):
+class ByteBPE(TokenizerSource):
     """Byte-level byte-pair encoding trained on `documents`, then cached.
 
     Every byte is a token, so any text can be written; id 0 ends a document. Training is

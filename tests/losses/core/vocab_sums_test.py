@@ -42,7 +42,7 @@ def reduced(row, seen, sums, *, vocabulary, teacher_width):
     teacher = seen.teacher
     if whole:
         teacher = dataclasses.replace(teacher, logits=None)
-    return losses.Reduced(
+    return losses.TiledOutputs(
         batch=seen.batch,
         intermediates=seen.intermediates,
         teacher=teacher,
@@ -79,7 +79,7 @@ def by_tiles(row, floats, fixed, *, width, means=None):
             there = teacher[..., jnp.where(beyond, 0, ids)]
             yield losses.Tile(ids=ids[None], student=logits[..., ids], teacher=there)
 
-    requests = losses.Requests(fixed["targets"].shape)
+    requests = losses.SumRequests(fixed["targets"].shape)
     value(requests)
     state = requests.start()
     for tile in tiles():
@@ -124,7 +124,7 @@ def test_values_and_gradients_are_those_of_whole_rows(row, width):
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_the_others_say_that_they_want_rows(name):
-    with pytest.raises(losses.NeedsRows):
+    with pytest.raises(losses.NeedsFullLogits):
         by_tiles(LOSSES[name], *laws_test.arrays(), width=3)
 
 
@@ -213,20 +213,20 @@ class Reader(losses.Loss):
 
 def test_a_loss_of_the_users_has_the_form_by_itself():
     assert_same(Row(OwnLoss()), *laws_test.arrays(), width=3)
-    with pytest.raises(losses.NeedsRows):
+    with pytest.raises(losses.NeedsFullLogits):
         by_tiles(Row(Reader()), *laws_test.arrays(), width=3)
 
 
 def test_terms_share_what_they_ask_for():
-    requests = losses.Requests((4,))
+    requests = losses.SumRequests((4,))
     seen = functools.partial(
-        losses.Reduced,
+        losses.TiledOutputs,
         batch={"targets": jnp.zeros(4, jnp.int32)},
         sums=requests,
         vocabulary=7,
     )
-    losses.CrossEntropy().over_tiles(seen())
-    losses.ZLoss().over_tiles(seen())
+    losses.CrossEntropy().call_tiled(seen())
+    losses.ZLoss().call_tiled(seen())
     assert len(requests.start().largest) == 1
 
 

@@ -17,16 +17,16 @@ from losses.distillation.divergence import OVER_ENTRIES
 
 TOKENS, VOCABULARY = 4, 8
 BY_NAME = {
-    "forward_kl": losses.ForwardKl(),
-    "reverse_kl": losses.ReverseKl(),
-    "symmetric_kl": losses.SymmetricKl(),
+    "forward_kl": losses.ForwardKL(),
+    "reverse_kl": losses.ReverseKL(),
+    "symmetric_kl": losses.SymmetricKL(),
     "jensen_shannon": losses.JensenShannon(beta=0.3),
-    "skew_forward_kl": losses.SkewForwardKl(),
-    "skew_reverse_kl": losses.SkewReverseKl(),
+    "skew_forward_kl": losses.SkewForwardKL(),
+    "skew_reverse_kl": losses.SkewReverseKL(),
     "total_variation": losses.TotalVariation(),
     "alpha_divergence": losses.AlphaDivergence(order=0.3),
     "renyi_divergence": losses.RenyiDivergence(order=2.0),
-    "adaptive_kl": losses.AdaptiveKl(),
+    "adaptive_kl": losses.AdaptiveKL(),
 }
 every_convention = pytest.mark.parametrize("convention", OVER_ENTRIES)
 
@@ -105,7 +105,7 @@ def whole(t):
 
 def over(convention, these=None):
     these = BY_NAME.values() if these is None else these
-    return [dataclasses.replace(loss, over_records=convention) for loss in these]
+    return [dataclasses.replace(loss, sparse=convention) for loss in these]
 
 
 def entries64(p, q, k, target, convention):
@@ -138,8 +138,8 @@ def test_conventions_are_those_of_float64(convention, logits):
         for *row, y in zip(p, q, targets, strict=True)
     ]
     references = {
-        losses.ForwardKl(): lambda a, b: np.sum(a * np.log(a / b)),
-        losses.ReverseKl(): lambda a, b: np.sum(b * np.log(b / a)),
+        losses.ForwardKL(): lambda a, b: np.sum(a * np.log(a / b)),
+        losses.ReverseKL(): lambda a, b: np.sum(b * np.log(b / a)),
         losses.TotalVariation(): lambda a, b: np.sum(np.abs(a - b)) / 2,
     }
     named = over(convention, references)
@@ -167,7 +167,7 @@ def test_conventions_by_hand():
         "renormalise_both": renormalised + log(2),
     }
     for convention, value_by_hand in expected.items():
-        found = by_hand(losses.ForwardKl(over_records=convention))
+        found = by_hand(losses.ForwardKL(sparse=convention))
         np.testing.assert_allclose(found, value_by_hand, rtol=1e-5)
 
 
@@ -180,7 +180,7 @@ def test_conventions_by_hand():
     ],
 )
 def test_the_residual_goes_to_the_target_stored_or_not(target, expected):
-    found = by_hand(losses.ForwardKl(over_records="residual_to_target"), target)
+    found = by_hand(losses.ForwardKL(sparse="residual_to_target"), target)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -201,7 +201,7 @@ def test_all_entries_stored_is_the_whole_loss(convention):
 def test_a_tail_bucket_grows_with_k_up_to_the_whole(logits):
     """Up to float32: an error of 1e-7 in the mass of a small rest shows in its log."""
     t, s = logits
-    these = [x for x in BY_NAME.values() if not isinstance(x, losses.AdaptiveKl)]
+    these = [x for x in BY_NAME.values() if not isinstance(x, losses.AdaptiveKL)]
     teachers = [*(best(t, k) for k in (1, 5)), whole(t)]
     found = np.array(
         [
@@ -219,7 +219,7 @@ def test_the_tail_bucket_is_never_in_the_head():
     s = np.log([[0.45, 0.1, 0.15, 0.15, 0.15]])
     p, q = np.array([0.25, 0.2, 0.55]), np.array([0.45, 0.1, 0.45])
     expected = 3 / 4 * np.sum(p * np.log(p / q)) + 1 / 4 * np.sum(q * np.log(q / p))
-    found = value(losses.AdaptiveKl(), s, best(t, 2))
+    found = value(losses.AdaptiveKL(), s, best(t, 2))
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
@@ -228,11 +228,11 @@ def test_records_are_read_at_the_temperature_of_the_loss(temperature):
     t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
     np.testing.assert_allclose(
         value(
-            losses.ReverseKl(temperature=temperature),
+            losses.ReverseKL(temperature=temperature),
             s,
             best(t, 3, temperature=temperature),
         ),
-        value(losses.ReverseKl(), s / temperature, best(t / temperature, 3)),
+        value(losses.ReverseKL(), s / temperature, best(t / temperature, 3)),
         rtol=1e-5,
     )
 
@@ -259,7 +259,7 @@ def test_draws_estimate_forward_kl_without_bias():
     for n in (4, 64):
         teacher = draws(np.tile(p, (tokens, 1)), n, seed=n)
         found = value(
-            losses.ForwardKl(over_records="sampled"), np.tile(s, (tokens, 1)), teacher
+            losses.ForwardKL(sparse="sampled"), np.tile(s, (tokens, 1)), teacher
         )
         error = found - np.sum(p * np.log(p / q))
         assert abs(error.mean()) < 4 * deviation / math.sqrt(n * tokens)
@@ -274,9 +274,7 @@ def test_the_gradient_of_draws_is_the_student_minus_their_frequencies():
         indices=jnp.array([[2, 2, 5, 0]], jnp.int32),
         entropies={2.0: jnp.zeros((1,))},
     )
-    found = gradient(
-        losses.ForwardKl(over_records="sampled", temperature=2.0), s, teacher
-    )
+    found = gradient(losses.ForwardKL(sparse="sampled", temperature=2.0), s, teacher)
     frequencies = np.bincount([2, 2, 5, 0], minlength=VOCABULARY) / 4
     np.testing.assert_allclose(found[0], (softmax64(s / 2)[0] - frequencies) / 2, 1e-5)
 
@@ -351,22 +349,22 @@ def test_beyond_the_log_normaliser_a_block_costs_its_entries(convention):
     s = jnp.zeros((5, width))
     jaxpr = jax.make_jaxpr(forward)(s, jnp.zeros(5)).jaxpr
     assert max(map(math.prod, shapes_in(jaxpr))) <= 5 * 2 * (k + 1)
-    wide = jax.make_jaxpr(lambda s: losses.ForwardKl()(outputs(s, whole(s))))(s).jaxpr
+    wide = jax.make_jaxpr(lambda s: losses.ForwardKL()(outputs(s, whole(s))))(s).jaxpr
     assert (5, width) in set(shapes_in(wide))
 
 
 def test_losses_of_one_temperature_share_the_log_normaliser():
     t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
     seen = outputs(s, best(t, 3))
-    losses.ForwardKl()(seen)
+    losses.ForwardKL()(seen)
     shared = seen.log_normalizer()
-    losses.ReverseKl()(seen)
-    losses.ForwardKl()(dataclasses.replace(seen, teacher=whole(t)))
+    losses.ReverseKL()(seen)
+    losses.ForwardKL()(dataclasses.replace(seen, teacher=whole(t)))
     assert seen._log_normalizers == {1.0: shared}
 
 
 def stored(mode, *temperatures):
-    return losses.Stored(mode=mode, temperatures=temperatures)
+    return losses.RecordSpec(mode=mode, temperatures=temperatures)
 
 
 @pytest.mark.parametrize("loss", BY_NAME.values(), ids=BY_NAME)
@@ -376,14 +374,14 @@ def test_records_that_fit_are_read(loss):
 
 
 def test_draws_are_read_by_forward_kl_alone():
-    sampled = losses.ForwardKl(over_records="sampled")
+    sampled = losses.ForwardKL(sparse="sampled")
     sampled.check_records(stored("sampled", 1.0))
     sampled.check_records(stored("full"))
     for loss in BY_NAME.values():
         with pytest.raises(ValueError, match="draws"):
             loss.check_records(stored("sampled", 1.0))
-        if not isinstance(loss, losses.ForwardKl):
-            with pytest.raises(ValueError, match="only ForwardKl"):
+        if not isinstance(loss, losses.ForwardKL):
+            with pytest.raises(ValueError, match="only ForwardKL"):
                 over("sampled", [loss])
 
 
@@ -391,27 +389,27 @@ def test_draws_are_read_by_forward_kl_alone():
     ("loss", "records", "message"),
     [
         (
-            losses.ReverseKl(temperature=3.0),
+            losses.ReverseKL(temperature=3.0),
             stored("top_k", 1.0, 2.0),
-            r"ReverseKl wants temperature 3.0, .* stored: 1.0, 2.0$",
+            r"ReverseKL wants temperature 3.0, .* stored: 1.0, 2.0$",
         ),
         (
-            losses.ForwardKl(over_records="sampled", temperature=2.0),
+            losses.ForwardKL(sparse="sampled", temperature=2.0),
             stored("sampled", 1.0),
             r"temperature 2.0, .* stored: 1.0$",
         ),
         (
-            losses.ForwardKl(over_records="sampled"),
+            losses.ForwardKL(sparse="sampled"),
             stored("top_k", 1.0),
-            r"over_records='sampled'\) reads draws, and the records hold the best",
+            r"sparse='sampled'\) reads draws, and the records hold the best",
         ),
         (
-            losses.ForwardKl(),
+            losses.ForwardKL(),
             stored("sampled", 1.0),
-            r"over_records='tail_bucket'\) reads the best .* the records hold draws",
+            r"sparse='tail_bucket'\) reads the best .* the records hold draws",
         ),
-        (losses.LogitMse(), stored("full"), "up to a constant"),
-        (losses.LogitMse(), stored("top_k", 1.0), "up to a constant"),
+        (losses.LogitMSE(), stored("full"), "up to a constant"),
+        (losses.LogitMSE(), stored("top_k", 1.0), "up to a constant"),
     ],
 )
 def test_records_that_do_not_fit_are_refused_in_one_line(loss, records, message):
@@ -422,22 +420,22 @@ def test_records_that_do_not_fit_are_refused_in_one_line(loss, records, message)
 
 def test_a_misspelt_convention_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="got 'tail_buckets'; nearest: 'tail_bucket'"):
-        losses.ForwardKl(over_records="tail_buckets")
+        losses.ForwardKL(sparse="tail_buckets")
 
 
 @pytest.mark.parametrize(
     ("loss", "teacher", "message"),
     [
-        (losses.ForwardKl(), "draws", "the teacher gives draws"),
-        (losses.ForwardKl(over_records="sampled"), "best", "'sampled' wants draws"),
-        (losses.ForwardKl(temperature=2.0), "best", "not stored; stored: 1.0"),
+        (losses.ForwardKL(), "draws", "the teacher gives draws"),
+        (losses.ForwardKL(sparse="sampled"), "best", "'sampled' wants draws"),
+        (losses.ForwardKL(temperature=2.0), "best", "not stored; stored: 1.0"),
         (
-            losses.ForwardKl(over_records="sampled", temperature=2.0),
+            losses.ForwardKL(sparse="sampled", temperature=2.0),
             "draws",
             "entropy at temperature 2.0; stored: 1.0",
         ),
-        (losses.LogitMse(), "best", "whole logits"),
-        (losses.LogitMse(), "draws", "whole logits"),
+        (losses.LogitMSE(), "best", "whole logits"),
+        (losses.LogitMSE(), "draws", "whole logits"),
     ],
 )
 def test_a_teacher_of_another_kind_is_refused(loss, teacher, message):
@@ -453,4 +451,4 @@ def test_an_id_beyond_the_student_is_not_hidden():
         logits=jnp.zeros((1, 1)),
         log_normalizers={1.0: jnp.ones(1)},
     )
-    assert np.isnan(value(losses.ForwardKl(), np.zeros((1, VOCABULARY)), teacher))
+    assert np.isnan(value(losses.ForwardKL(), np.zeros((1, VOCABULARY)), teacher))

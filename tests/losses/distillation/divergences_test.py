@@ -44,15 +44,15 @@ def adaptive64(p, q):
 
 
 REFERENCES = {
-    losses.ForwardKl(): kl64,
-    losses.ReverseKl(): lambda p, q: kl64(q, p),
-    losses.SymmetricKl(reverse_weight=0.9): lambda p, q: (
+    losses.ForwardKL(): kl64,
+    losses.ReverseKL(): lambda p, q: kl64(q, p),
+    losses.SymmetricKL(reverse_weight=0.9): lambda p, q: (
         0.1 * kl64(p, q) + 0.9 * kl64(q, p)
     ),
     losses.JensenShannon(): lambda p, q: jensen_shannon64(p, q, 0.5),
     losses.JensenShannon(beta=0.1): lambda p, q: jensen_shannon64(p, q, 0.1),
-    losses.SkewForwardKl(skew=0.1): lambda p, q: kl64(p, 0.1 * p + 0.9 * q),
-    losses.SkewReverseKl(skew=0.1): lambda p, q: kl64(q, 0.9 * p + 0.1 * q),
+    losses.SkewForwardKL(skew=0.1): lambda p, q: kl64(p, 0.1 * p + 0.9 * q),
+    losses.SkewReverseKL(skew=0.1): lambda p, q: kl64(q, 0.9 * p + 0.1 * q),
     losses.TotalVariation(): lambda p, q: np.maximum(p - q, 0).sum(-1),
     losses.AlphaDivergence(order=0.3): lambda p, q: (
         (1 - np.sum(p**0.3 * q**0.7, -1)) / 0.21
@@ -64,17 +64,17 @@ REFERENCES = {
         np.log(np.sum(p**0.3 * q**0.7, -1)) / -0.7
     ),
     losses.RenyiDivergence(order=2.0): lambda p, q: np.log(np.sum(p**2 / q, -1)),
-    losses.AdaptiveKl(): adaptive64,
+    losses.AdaptiveKL(): adaptive64,
 }
 
 # `g(u) = f(u) - u f'(u)` where `D = Σ_v q_v f(u_v)`, `u = p / q`.
 GENERATORS = {
-    losses.ForwardKl(): lambda u: -u,
-    losses.ReverseKl(): lambda u: 1 - np.log(u),
-    losses.SymmetricKl(reverse_weight=0.9): lambda u: -0.1 * u + 0.9 * (1 - np.log(u)),
+    losses.ForwardKL(): lambda u: -u,
+    losses.ReverseKL(): lambda u: 1 - np.log(u),
+    losses.SymmetricKL(reverse_weight=0.9): lambda u: -0.1 * u + 0.9 * (1 - np.log(u)),
     losses.JensenShannon(beta=0.3): lambda u: -0.7 * np.log(0.3 * u + 0.7),
-    losses.SkewForwardKl(skew=0.1): lambda u: -0.9 * u / (0.1 * u + 0.9),
-    losses.SkewReverseKl(skew=0.1): lambda u: (
+    losses.SkewForwardKL(skew=0.1): lambda u: -0.9 * u / (0.1 * u + 0.9),
+    losses.SkewReverseKL(skew=0.1): lambda u: (
         -np.log(0.9 * u + 0.1) + 0.9 * u / (0.9 * u + 0.1)
     ),
     losses.TotalVariation(): lambda u: -0.5 * np.sign(u - 1),
@@ -154,15 +154,15 @@ def test_the_value_is_that_of_float64(loss, logits):
 def test_scipy_and_optax_agree(logits):
     p, q = softmax64(logits)
     near = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=3e-6)
-    near(value(losses.ForwardKl(), *logits), rel_entr(p, q).sum(-1))
-    near(value(losses.ReverseKl(), *logits), rel_entr(q, p).sum(-1))
+    near(value(losses.ForwardKL(), *logits), rel_entr(p, q).sum(-1))
+    near(value(losses.ReverseKL(), *logits), rel_entr(q, p).sum(-1))
     near(
         value(losses.JensenShannon(), *logits),
         [jensenshannon(a, b) ** 2 for a, b in zip(p, q, strict=True)],
     )
     log_q = jnp.asarray(np.log(q), jnp.float32)
     near(
-        value(losses.ForwardKl(), *logits),
+        value(losses.ForwardKL(), *logits),
         optax.losses.kl_divergence(log_q, jnp.asarray(p, jnp.float32)),
     )
 
@@ -220,7 +220,7 @@ def test_jensen_shannon_swaps_with_its_share(logits, beta):
 @examples
 @hypothesis.given(logits)
 def test_pinsker_bounds_the_total_variation(logits):
-    bound = np.sqrt(np.maximum(value(losses.ForwardKl(), *logits), 0.0) / 2)
+    bound = np.sqrt(np.maximum(value(losses.ForwardKL(), *logits), 0.0) / 2)
     assert np.all(value(losses.TotalVariation(), *logits) <= bound + 1e-3)
 
 
@@ -235,17 +235,17 @@ def test_renyi_does_not_decrease_with_its_order(logits):
 @pytest.mark.parametrize(
     ("near", "limit"),
     [
-        (losses.AlphaDivergence(order=0.999), losses.ForwardKl()),
-        (losses.AlphaDivergence(order=1.0), losses.ForwardKl()),
-        (losses.AlphaDivergence(order=0.001), losses.ReverseKl()),
-        (losses.AlphaDivergence(order=0.0), losses.ReverseKl()),
-        (losses.RenyiDivergence(order=0.999), losses.ForwardKl()),
-        (losses.RenyiDivergence(order=1.0), losses.ForwardKl()),
-        (losses.SkewForwardKl(skew=1e-4), losses.ForwardKl()),
-        (losses.SkewForwardKl(skew=0.0), losses.ForwardKl()),
-        (losses.SkewReverseKl(skew=0.0), losses.ReverseKl()),
-        (losses.SymmetricKl(reverse_weight=0.0), losses.ForwardKl()),
-        (losses.SymmetricKl(reverse_weight=1.0), losses.ReverseKl()),
+        (losses.AlphaDivergence(order=0.999), losses.ForwardKL()),
+        (losses.AlphaDivergence(order=1.0), losses.ForwardKL()),
+        (losses.AlphaDivergence(order=0.001), losses.ReverseKL()),
+        (losses.AlphaDivergence(order=0.0), losses.ReverseKL()),
+        (losses.RenyiDivergence(order=0.999), losses.ForwardKL()),
+        (losses.RenyiDivergence(order=1.0), losses.ForwardKL()),
+        (losses.SkewForwardKL(skew=1e-4), losses.ForwardKL()),
+        (losses.SkewForwardKL(skew=0.0), losses.ForwardKL()),
+        (losses.SkewReverseKL(skew=0.0), losses.ReverseKL()),
+        (losses.SymmetricKL(reverse_weight=0.0), losses.ForwardKL()),
+        (losses.SymmetricKL(reverse_weight=1.0), losses.ReverseKL()),
     ],
     ids=label,
 )
@@ -257,14 +257,14 @@ def test_a_family_ends_in_its_limits(near, limit):
 def test_jensen_shannon_is_proportional_to_forward_kl_near_zero_and_zero_at_it():
     t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
     found = value(losses.JensenShannon(beta=1e-3), t, s)
-    np.testing.assert_allclose(found / 1e-3, value(losses.ForwardKl(), t, s), rtol=0.02)
+    np.testing.assert_allclose(found / 1e-3, value(losses.ForwardKL(), t, s), rtol=0.02)
 
 
 def test_values_by_hand():
     p, q, log = [1 / 2, 1 / 2], [1 / 4, 3 / 4], math.log
     expected = {
-        losses.ForwardKl(): 1 / 2 * log(2) + 1 / 2 * log(2 / 3),
-        losses.ReverseKl(): 1 / 4 * log(1 / 2) + 3 / 4 * log(3 / 2),
+        losses.ForwardKL(): 1 / 2 * log(2) + 1 / 2 * log(2 / 3),
+        losses.ReverseKL(): 1 / 4 * log(1 / 2) + 3 / 4 * log(3 / 2),
         losses.TotalVariation(): 1 / 4,
         losses.RenyiDivergence(order=2.0): log(1 + 1 / 3),
         losses.AlphaDivergence(): 4 - math.sqrt(2) - math.sqrt(6),
@@ -277,7 +277,7 @@ def test_disjoint_distributions_are_as_far_as_can_be():
     p, q = [1.0, 0.0], [0.0, 1.0]
     assert of(losses.TotalVariation(), p, q) == 1.0
     np.testing.assert_allclose(of(losses.JensenShannon(), p, q), math.log(2), rtol=1e-6)
-    for loss in (losses.SkewForwardKl(skew=0.1), losses.SkewReverseKl(skew=0.1)):
+    for loss in (losses.SkewForwardKL(skew=0.1), losses.SkewReverseKL(skew=0.1)):
         np.testing.assert_allclose(of(loss, p, q), math.log(10), rtol=1e-6)
 
 
@@ -285,18 +285,18 @@ def test_the_adaptive_weight_by_hand():
     """Head: 0.4 alone, for 0.4 + 0.3 > 0.5. Gaps: 0.1 there, 0.1 + 0.2 in the tail."""
     p, q = np.array([0.3, 0.4, 0.3]), np.array([0.4, 0.5, 0.1])
     expected = 1 / 4 * kl64(p, q) + 3 / 4 * kl64(q, p)
-    np.testing.assert_allclose(of(losses.AdaptiveKl(), p, q), expected, rtol=1e-5)
+    np.testing.assert_allclose(of(losses.AdaptiveKL(), p, q), expected, rtol=1e-5)
 
 
 def test_the_adaptive_weight_has_no_gradient():
     t, s = np.random.default_rng(0).normal(size=(2, 1, VOCABULARY))
-    forward, reverse = (value(x(), t, s) for x in (losses.ForwardKl, losses.ReverseKl))
-    weight = (value(losses.AdaptiveKl(), t, s) - reverse) / (forward - reverse)
-    expected = weight * gradient(losses.ForwardKl(), t, s) + (1 - weight) * gradient(
-        losses.ReverseKl(), t, s
+    forward, reverse = (value(x(), t, s) for x in (losses.ForwardKL, losses.ReverseKL))
+    weight = (value(losses.AdaptiveKL(), t, s) - reverse) / (forward - reverse)
+    expected = weight * gradient(losses.ForwardKL(), t, s) + (1 - weight) * gradient(
+        losses.ReverseKL(), t, s
     )
     np.testing.assert_allclose(
-        gradient(losses.AdaptiveKl(), t, s), expected, rtol=1e-3, atol=1e-6
+        gradient(losses.AdaptiveKL(), t, s), expected, rtol=1e-3, atol=1e-6
     )
 
 
@@ -352,19 +352,19 @@ def test_of_unlike_widths_the_shared_ids_are_compared(loss, wider):
 
 def test_what_is_nan_is_not_hidden():
     whole, broken = [[0.0, 0.0, 0.0]], [[0.0, np.nan, 0.0]]
-    assert np.isnan(value(losses.ForwardKl(), whole, broken))
-    assert np.isnan(value(losses.ForwardKl(), broken, whole))
+    assert np.isnan(value(losses.ForwardKL(), whole, broken))
+    assert np.isnan(value(losses.ForwardKL(), broken, whole))
 
 
 def test_logit_mse_by_hand():
     t, s = [[1.0, 2.0, 3.0, -np.inf]], [[2.0, 0.0, 3.0, 7.0]]
-    np.testing.assert_allclose(value(losses.LogitMse(), t, s), [5 / 3], rtol=1e-6)
-    hot = losses.LogitMse(temperature=2.0)
+    np.testing.assert_allclose(value(losses.LogitMSE(), t, s), [5 / 3], rtol=1e-6)
+    hot = losses.LogitMSE(temperature=2.0)
     np.testing.assert_allclose(value(hot, t, s), [5 / 12], rtol=1e-6)
-    scaled = losses.LogitMse(temperature=2.0, scale_by_temperature_squared=True)
+    scaled = losses.LogitMSE(temperature=2.0, scale_by_temperature_squared=True)
     np.testing.assert_allclose(value(scaled, t, s), [5 / 3], rtol=1e-6)
-    assert np.all(np.isfinite(gradient(losses.LogitMse(), t, s)))
-    assert gradient(losses.LogitMse(), t, s)[0, 3] == 0.0
+    assert np.all(np.isfinite(gradient(losses.LogitMSE(), t, s)))
+    assert gradient(losses.LogitMSE(), t, s)[0, 3] == 0.0
 
 
 def test_logit_mse_is_that_of_optax():
@@ -373,7 +373,7 @@ def test_logit_mse_is_that_of_optax():
         jnp.asarray(s, jnp.float32), jnp.asarray(t, jnp.float32)
     )
     np.testing.assert_allclose(
-        value(losses.LogitMse(), t, s), np.mean(expected, -1), rtol=1e-6
+        value(losses.LogitMSE(), t, s), np.mean(expected, -1), rtol=1e-6
     )
 
 
@@ -381,25 +381,25 @@ def test_forward_kl_of_hot_logits_is_half_their_centred_squared_distance():
     """`T² KL -> 1/(2V) Σ (s - t)²` of centred logits: Hinton et al., section 2.1."""
     t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
     t, s = (x - x.mean(-1, keepdims=True) for x in (t, s))
-    hot = losses.ForwardKl(temperature=30.0, scale_by_temperature_squared=True)
+    hot = losses.ForwardKL(temperature=30.0, scale_by_temperature_squared=True)
     np.testing.assert_allclose(
-        value(hot, t, s), value(losses.LogitMse(), t, s) / 2, rtol=0.1
+        value(hot, t, s), value(losses.LogitMSE(), t, s) / 2, rtol=0.1
     )
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: losses.ForwardKl(temperature=0.0), "temperature must be positive"),
-        (lambda: losses.LogitMse(temperature=-1.0), "positive, got -1.0"),
+        (lambda: losses.ForwardKL(temperature=0.0), "temperature must be positive"),
+        (lambda: losses.LogitMSE(temperature=-1.0), "positive, got -1.0"),
         (lambda: losses.JensenShannon(beta=0.0), r"beta must be in \(0, 1\), got 0.0"),
-        (lambda: losses.JensenShannon(beta=1.0), "ForwardKl"),
-        (lambda: losses.SkewForwardKl(skew=1.0), r"skew must be in \[0, 1\), got 1.0"),
-        (lambda: losses.SkewReverseKl(skew=-0.1), "got -0.1"),
+        (lambda: losses.JensenShannon(beta=1.0), "ForwardKL"),
+        (lambda: losses.SkewForwardKL(skew=1.0), r"skew must be in \[0, 1\), got 1.0"),
+        (lambda: losses.SkewReverseKL(skew=-0.1), "got -0.1"),
         (lambda: losses.AlphaDivergence(order=2.0), "RenyiDivergence"),
         (lambda: losses.RenyiDivergence(order=0.0), "order must be positive"),
-        (lambda: losses.SymmetricKl(reverse_weight=2.0), "reverse_weight must be in"),
-        (lambda: losses.AdaptiveKl(head_mass=1.0), "head_mass must be in"),
+        (lambda: losses.SymmetricKL(reverse_weight=2.0), "reverse_weight must be in"),
+        (lambda: losses.AdaptiveKL(head_mass=1.0), "head_mass must be in"),
         (lambda: losses.TotalVariation(temperature=math.nan), "positive, got nan"),
     ],
 )
@@ -408,7 +408,7 @@ def test_what_is_out_of_range_is_refused(make, message):
         make()
 
 
-@pytest.mark.parametrize("loss", [losses.ForwardKl(), losses.LogitMse()], ids=label)
+@pytest.mark.parametrize("loss", [losses.ForwardKL(), losses.LogitMSE()], ids=label)
 def test_without_a_teacher_it_says_so(loss):
     seen = losses.Outputs(batch={}, logits=jnp.zeros((1, 3)))
     with pytest.raises(ValueError, match="there is none"):

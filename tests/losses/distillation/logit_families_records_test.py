@@ -9,9 +9,9 @@ from flax import nnx
 import losses
 
 TOKENS, VOCABULARY = 5, 8
-FULL = losses.Stored(mode="full", temperatures=())
-BEST = losses.Stored(mode="top_k", temperatures=(1.0, 2.0))
-DRAWS = losses.Stored(mode="sampled", temperatures=(1.0, 2.0))
+FULL = losses.RecordSpec(mode="full", temperatures=())
+BEST = losses.RecordSpec(mode="top_k", temperatures=(1.0, 2.0))
+DRAWS = losses.RecordSpec(mode="sampled", temperatures=(1.0, 2.0))
 
 
 def outputs(k=None, *, seed=0):
@@ -32,8 +32,8 @@ def outputs(k=None, *, seed=0):
 
 
 LABEL_FREE = {
-    "decoupled": losses.DecoupledKd(temperature=2.0, target="teacher"),
-    "normalised": losses.NormalisedKd(temperature=2.0, target="teacher"),
+    "decoupled": losses.DecoupledKD(temperature=2.0, target="teacher"),
+    "normalised": losses.NormalizedKD(temperature=2.0, target="teacher"),
     "plackett_luce": losses.PlackettLuce(temperature=2.0, target="teacher"),
 }
 label_free = pytest.mark.parametrize("loss", LABEL_FREE.values(), ids=LABEL_FREE)
@@ -64,7 +64,7 @@ def test_stored_entries_never_say_more_than_the_row(loss):
     before = np.full(TOKENS, -np.inf)
     for k in (2, 4, 6):
         found = np.asarray(loss(outputs(k)))
-        if not isinstance(loss, losses.NormalisedKd):  # its entropies move as well
+        if not isinstance(loss, losses.NormalizedKD):  # its entropies move as well
             assert np.all(found <= whole + 1e-5)
             assert np.all(found >= before - 1e-5)
         before = found
@@ -72,8 +72,8 @@ def test_stored_entries_never_say_more_than_the_row(loss):
 
 def test_the_target_part_of_stored_entries_is_exact():
     for loss in (
-        losses.DecoupledKd(non_target_weight=0.0, target="teacher"),
-        losses.NormalisedKd(non_target_weight=0.0, target="teacher"),
+        losses.DecoupledKD(non_target_weight=0.0, target="teacher"),
+        losses.NormalizedKD(non_target_weight=0.0, target="teacher"),
     ):
         np.testing.assert_allclose(loss(outputs(2)), loss(outputs()), rtol=1e-5)
 
@@ -107,17 +107,17 @@ def test_labels_want_whole_rows(loss):
         kind(target="teacher").check_records(DRAWS)
 
 
-@pytest.mark.parametrize("kind", [losses.NormalisedKd, losses.PlackettLuce])
+@pytest.mark.parametrize("kind", [losses.NormalizedKD, losses.PlackettLuce])
 def test_both_temperatures_must_be_stored(kind):
-    hot = losses.Stored(mode="top_k", temperatures=(2.0,))
+    hot = losses.RecordSpec(mode="top_k", temperatures=(2.0,))
     with pytest.raises(ValueError, match=r"wants temperature 1\.0, .* stored: 2\.0"):
         kind(temperature=2.0, target="teacher").check_records(hot)
-    losses.DecoupledKd(temperature=2.0, target="teacher").check_records(hot)
+    losses.DecoupledKD(temperature=2.0, target="teacher").check_records(hot)
 
 
-STANDARDISED = losses.Standardised(loss=losses.ForwardKl())
+STANDARDISED = losses.Standardized(loss=losses.ForwardKL())
 WHOLE_ONLY = {
-    STANDARDISED: "Standardised wants the mean and variance",
+    STANDARDISED: "Standardized wants the mean and variance",
     losses.InterClassCorrelation(): "InterClassCorrelation correlates whole",
     losses.IntraClassCorrelation(): "IntraClassCorrelation correlates whole",
 }
@@ -134,7 +134,7 @@ def test_what_wants_whole_rows_reads_whole_records_alone(loss, message):
         read(outputs(3))
 
 
-@pytest.mark.parametrize("kind", [losses.BinaryKl, losses.BinaryKlNorm])
+@pytest.mark.parametrize("kind", [losses.BinaryKL, losses.BinaryKLNorm])
 @pytest.mark.parametrize("stored", [FULL, BEST, DRAWS], ids=lambda s: s.mode)
 def test_yes_or_no_wants_an_online_teacher(kind, stored):
     with pytest.raises(ValueError, match=f"^{kind.__name__} compares logits themsel"):
@@ -150,7 +150,7 @@ def test_a_level_that_records_leave_open_changes_nothing_standardised():
 
 
 def own(**fields):
-    given = {"loss": losses.ForwardKl(), "dim": 4, "num_outputs": 8} | fields
+    given = {"loss": losses.ForwardKL(), "dim": 4, "num_outputs": 8} | fields
     return losses.OwnHead(**given, rngs=nnx.Rngs(0))
 
 
@@ -158,37 +158,37 @@ def own(**fields):
     ("make", "message"),
     [
         (
-            lambda: losses.DecoupledKd(target="labels"),
+            lambda: losses.DecoupledKD(target="labels"),
             "target must be one of 'label', 'teacher', got 'labels'; nearest: 'label'",
         ),
         (
-            lambda: losses.DecoupledKd(target_weight=-1.0),
+            lambda: losses.DecoupledKD(target_weight=-1.0),
             "target_weight must be at least 0, got -1.0",
         ),
         (
-            lambda: losses.NormalisedKd(non_target_weight=float("nan")),
+            lambda: losses.NormalizedKD(non_target_weight=float("nan")),
             "non_target_weight must be at least 0, got nan",
         ),
         (
-            lambda: losses.PlackettLuce(over_records="truncate"),
-            "over_records of PlackettLuce must be one of 'tail_bucket', "
+            lambda: losses.PlackettLuce(sparse="truncate"),
+            "sparse of PlackettLuce must be one of 'tail_bucket', "
             "'renormalise_both', got 'truncate'",
         ),
         (
-            lambda: losses.BinaryKl(temperature=0.0),
+            lambda: losses.BinaryKL(temperature=0.0),
             "temperature must be positive, got 0.0",
         ),
         (
-            lambda: losses.Standardised(loss=losses.ForwardKl(), ddof=2),
+            lambda: losses.Standardized(loss=losses.ForwardKL(), ddof=2),
             "ddof must be 0 or 1, got 2",
         ),
         (
-            lambda: losses.Standardised(loss=losses.ForwardKl(), epsilon=0.0),
+            lambda: losses.Standardized(loss=losses.ForwardKL(), epsilon=0.0),
             "epsilon must be positive, got 0.0",
         ),
         (
-            lambda: losses.Standardised(loss=losses.RouterZLoss()),
-            "loss of Standardised must read logits, and RouterZLoss does not",
+            lambda: losses.Standardized(loss=losses.RouterZLoss()),
+            "loss of Standardized must read logits, and RouterZLoss does not",
         ),
         (
             lambda: losses.InterClassCorrelation(epsilon=-1.0),
@@ -200,7 +200,7 @@ def own(**fields):
             "wants means over the batch",
         ),
         (
-            lambda: own(loss=losses.ForwardKl),
+            lambda: own(loss=losses.ForwardKL),
             "loss of OwnHead must be a loss that is made, got",
         ),
         (lambda: own(dim=0), "dim must be positive, got 0"),

@@ -72,7 +72,7 @@ def inter_class64(t, s, y, *, temperature):
 SQUARED = {"scale_by_temperature_squared": True}
 REFERENCES = {
     "decoupled": (
-        losses.DecoupledKd(
+        losses.DecoupledKD(
             temperature=4.0, target_weight=1.0, non_target_weight=8.0, **SQUARED
         ),
         functools.partial(
@@ -80,17 +80,17 @@ REFERENCES = {
         ),
     ),
     "decoupled, plain": (
-        losses.DecoupledKd(target_weight=0.3),
+        losses.DecoupledKD(target_weight=0.3),
         functools.partial(
             decoupled64, temperature=1.0, target_weight=0.3, non_target_weight=1.0
         ),
     ),
     "normalised, ImageNet": (
-        losses.NormalisedKd(non_target_weight=1.5, **SQUARED),
+        losses.NormalizedKD(non_target_weight=1.5, **SQUARED),
         functools.partial(normalised64, temperature=1.0, gamma=1.5),
     ),
     "normalised, CIFAR": (
-        losses.NormalisedKd(temperature=3.0, non_target_weight=3.5, **SQUARED),
+        losses.NormalizedKD(temperature=3.0, non_target_weight=3.5, **SQUARED),
         functools.partial(normalised64, temperature=3.0, gamma=3.5),
     ),
     "plackett_luce": (
@@ -102,19 +102,19 @@ REFERENCES = {
         functools.partial(plackett_luce64, temperature=4.0),
     ),
     "standardised": (
-        losses.Standardised(loss=losses.ForwardKl(temperature=2.0, **SQUARED)),
+        losses.Standardized(loss=losses.ForwardKL(temperature=2.0, **SQUARED)),
         functools.partial(standardised64, temperature=2.0, ddof=0),
     ),
     "standardised, Bessel": (
-        losses.Standardised(loss=losses.ForwardKl(temperature=2.0, **SQUARED), ddof=1),
+        losses.Standardized(loss=losses.ForwardKL(temperature=2.0, **SQUARED), ddof=1),
         functools.partial(standardised64, temperature=2.0, ddof=1),
     ),
     "binary": (
-        losses.BinaryKl(temperature=2.0, **SQUARED),
+        losses.BinaryKL(temperature=2.0, **SQUARED),
         functools.partial(binary64, temperature=2.0),
     ),
     "binary_norm": (
-        losses.BinaryKlNorm(temperature=2.0, **SQUARED),
+        losses.BinaryKLNorm(temperature=2.0, **SQUARED),
         functools.partial(binary_norm64, temperature=2.0),
     ),
     "inter_class": (
@@ -184,12 +184,12 @@ def test_values_by_hand():
     of_target = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
     of_others = 0.5 * math.log(3 / 2) + 0.5 * math.log(3 / 4)
     np.testing.assert_allclose(
-        of(losses.DecoupledKd(non_target_weight=8.0)),
+        of(losses.DecoupledKD(non_target_weight=8.0)),
         of_target + 8 * of_others,
         rtol=1e-5,
     )
     np.testing.assert_allclose(
-        of(losses.NormalisedKd()),
+        of(losses.NormalizedKD()),
         0.5 * math.log(4) + 0.5 * math.log(3) + 0.5 * math.log(3 / 2),
         rtol=1e-5,
     )
@@ -201,24 +201,24 @@ def test_values_by_hand():
     )
     gap = math.log(2) / 2
     np.testing.assert_allclose(
-        of(losses.BinaryKlNorm()), 2 * math.log(math.cosh(gap)), rtol=1e-5
+        of(losses.BinaryKLNorm()), 2 * math.log(math.cosh(gap)), rtol=1e-5
     )
     np.testing.assert_allclose(
-        of(losses.Standardised(loss=losses.LogitMse())), 2 * (1 + 1 / 2), rtol=1e-4
+        of(losses.Standardized(loss=losses.LogitMSE())), 2 * (1 + 1 / 2), rtol=1e-4
     )
 
 
 def test_decoupled_weighed_as_kl_has_it_is_kl():
     """`KL(p‖q) = TCKD + (1 - p_y) NCKD`, the identity that DKD starts from."""
     t, s, targets = drawn()
-    only = losses.DecoupledKd(temperature=2.0, non_target_weight=0.0)
-    both = losses.DecoupledKd(temperature=2.0)
+    only = losses.DecoupledKD(temperature=2.0, non_target_weight=0.0)
+    both = losses.DecoupledKD(temperature=2.0)
     of_target = value(only, t, s, targets)
     of_others = value(both, t, s, targets) - of_target
     p_y = np.take_along_axis(softmax(t / 2, axis=-1), targets[..., None], -1)[..., 0]
     np.testing.assert_allclose(
         of_target + (1 - p_y) * of_others,
-        value(losses.ForwardKl(temperature=2.0), t, s, targets),
+        value(losses.ForwardKL(temperature=2.0), t, s, targets),
         rtol=1e-5,
         atol=1e-6,
     )
@@ -228,7 +228,7 @@ def test_a_teacher_sure_beyond_float32_still_teaches_the_others():
     """`1 - p_y` is 0 in float32; the renormalised others are not."""
     t, s = np.array([[60.0, 1.0, 2.0, 0.0, 0.0, 0.0]]), np.zeros((1, 6))
     s[0, 0] = 50.0
-    loss = losses.DecoupledKd(target_weight=0.0)
+    loss = losses.DecoupledKD(target_weight=0.0)
     expected = np.sum(softmax(t[0, 1:]) * log_softmax(t[0, 1:])) + math.log(5)
     np.testing.assert_allclose(value(loss, t, s, [0]), [expected], rtol=1e-5)
     found = gradient(loss, t, s, [0])[0, 1:]
@@ -242,7 +242,7 @@ def sure_of(targets):
 
 @pytest.mark.parametrize(
     "loss",
-    [losses.NormalisedKd(non_target_weight=0.0), losses.PlackettLuce()],
+    [losses.NormalizedKD(non_target_weight=0.0), losses.PlackettLuce()],
     ids=["normalised", "plackett_luce"],
 )
 def test_a_teacher_sure_of_the_label_gives_cross_entropy(loss):
@@ -262,10 +262,10 @@ def test_parts_of_the_normalised_loss_have_gradients_apart():
     t, s, targets = drawn()
     onehot = np.eye(VOCABULARY)[targets]
     p_y = np.sum(softmax(t, axis=-1) * onehot, axis=-1, keepdims=True)
-    of_target = gradient(losses.NormalisedKd(non_target_weight=0.0), t, s, targets)
+    of_target = gradient(losses.NormalizedKD(non_target_weight=0.0), t, s, targets)
     expected = p_y * (softmax(s, axis=-1) - onehot)
     np.testing.assert_allclose(of_target, expected, rtol=1e-4, atol=1e-6)
-    both = gradient(losses.NormalisedKd(temperature=3.0), t, s, targets)
+    both = gradient(losses.NormalizedKD(temperature=3.0), t, s, targets)
     at_target = np.sum((both - of_target) * onehot, axis=-1)
     np.testing.assert_allclose(at_target, 0.0, atol=1e-6)
 
@@ -273,9 +273,9 @@ def test_parts_of_the_normalised_loss_have_gradients_apart():
 def test_two_entries_leave_nothing_among_the_others():
     t, s, _ = drawn()
     t, s, targets = t[..., :2], s[..., :2], np.zeros((2, 4), int)
-    of_target = losses.NormalisedKd(non_target_weight=0.0)
+    of_target = losses.NormalizedKD(non_target_weight=0.0)
     np.testing.assert_allclose(
-        value(losses.NormalisedKd(), t, s, targets),
+        value(losses.NormalizedKD(), t, s, targets),
         value(of_target, t, s, targets),
         rtol=1e-6,
     )
@@ -299,12 +299,12 @@ def test_the_gradient_of_a_ranking_is_the_closed_form():
     np.testing.assert_allclose(found.sum(-1), 0.0, atol=1e-6)
 
 
-INNER = losses.ForwardKl(temperature=2.0)
+INNER = losses.ForwardKL(temperature=2.0)
 
 
 @pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
 def test_standardised_logits_have_neither_scale_nor_level(scale):
-    loss, (t, s, targets) = losses.Standardised(loss=INNER), drawn()
+    loss, (t, s, targets) = losses.Standardized(loss=INNER), drawn()
     expected = value(loss, t, s, targets)
     for seen in ((scale * t + 3.0, s), (t, scale * s - 2.0)):
         np.testing.assert_allclose(value(loss, *seen, targets), expected, rtol=2e-4)
@@ -312,7 +312,7 @@ def test_standardised_logits_have_neither_scale_nor_level(scale):
 
 def test_the_gradient_of_standardised_logits_moves_neither_scale_nor_level():
     t, s, targets = drawn()
-    found = gradient(losses.Standardised(loss=INNER), t, s, targets)
+    found = gradient(losses.Standardized(loss=INNER), t, s, targets)
     np.testing.assert_allclose(np.sum(found, -1), 0.0, atol=1e-6)
     np.testing.assert_allclose(np.sum(found * s, -1), 0.0, atol=1e-5)
 
@@ -320,8 +320,8 @@ def test_the_gradient_of_standardised_logits_moves_neither_scale_nor_level():
 def test_the_two_deviations_differ_by_the_temperature():
     t, s, targets = drawn()
     hotter = 2.0 * math.sqrt(VOCABULARY / (VOCABULARY - 1))
-    as_paper = losses.Standardised(loss=losses.ForwardKl(temperature=hotter))
-    as_code = losses.Standardised(loss=INNER, ddof=1)
+    as_paper = losses.Standardized(loss=losses.ForwardKL(temperature=hotter))
+    as_code = losses.Standardized(loss=INNER, ddof=1)
     np.testing.assert_allclose(
         value(as_code, t, s, targets), value(as_paper, t, s, targets), rtol=1e-5
     )
@@ -329,7 +329,7 @@ def test_the_two_deviations_differ_by_the_temperature():
 
 def test_equal_logits_have_a_finite_gradient():
     t, _, targets = drawn()
-    found = gradient(losses.Standardised(loss=INNER), t, np.zeros(t.shape), targets)
+    found = gradient(losses.Standardized(loss=INNER), t, np.zeros(t.shape), targets)
     assert np.all(np.isfinite(found))
     assert np.any(found)
 
@@ -337,7 +337,7 @@ def test_equal_logits_have_a_finite_gradient():
 def test_the_squared_distance_of_standardised_logits_is_their_correlation():
     """`1/V Σ (z_s - z_t)² = 2 (1 - r)`."""
     t, s, targets = drawn()
-    found = value(losses.Standardised(loss=losses.LogitMse()), t, s, targets)
+    found = value(losses.Standardized(loss=losses.LogitMSE()), t, s, targets)
     for at in np.ndindex(targets.shape):
         r = np.corrcoef(t[at], s[at])[0, 1]
         np.testing.assert_allclose(found[at], 2 * (1 - r), rtol=1e-4)
@@ -346,9 +346,9 @@ def test_the_squared_distance_of_standardised_logits_is_their_correlation():
 def test_any_loss_may_see_standardised_logits():
     t, s, targets = drawn()
     z = [(x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True) for x in (t, s)]
-    inner = losses.DecoupledKd(temperature=2.0, non_target_weight=8.0)
+    inner = losses.DecoupledKD(temperature=2.0, non_target_weight=8.0)
     np.testing.assert_allclose(
-        value(losses.Standardised(loss=inner), t, s, targets),
+        value(losses.Standardized(loss=inner), t, s, targets),
         value(inner, z[0], z[1], targets),
         rtol=1e-4,
     )
@@ -357,7 +357,7 @@ def test_any_loss_may_see_standardised_logits():
 def test_impossible_entries_are_no_part_of_mean_and_variance():
     t, s, targets = drawn()
     wider = [np.concatenate([x, np.full((2, 4, 2), -np.inf)], axis=-1) for x in (t, s)]
-    loss = losses.Standardised(loss=INNER)
+    loss = losses.Standardized(loss=INNER)
     np.testing.assert_allclose(
         value(loss, wider[0], wider[1], targets), value(loss, t, s, targets), rtol=1e-5
     )
@@ -373,7 +373,7 @@ def test_impossible_entries_are_no_part_of_mean_and_variance():
 def test_yes_or_no_of_the_gap_is_log_cosh_with_a_bounded_gradient(gap):
     """Where the clamped probabilities of the source are infinite in float32, too."""
     t, s = np.zeros((1, VOCABULARY)), np.full((1, VOCABULARY), gap)
-    loss = losses.BinaryKlNorm(temperature=2.0, **SQUARED)
+    loss = losses.BinaryKLNorm(temperature=2.0, **SQUARED)
     x = gap / 4.0
     log_cosh = x + np.log1p(np.exp(-2 * x)) - math.log(2)
     np.testing.assert_allclose(
@@ -385,12 +385,12 @@ def test_yes_or_no_of_the_gap_is_log_cosh_with_a_bounded_gradient(gap):
 
 def test_the_gradient_of_a_yes_or_no_is_the_difference_of_sigmoids():
     t, s, targets = drawn(scale=30.0)
-    found = gradient(losses.BinaryKl(temperature=2.0, **SQUARED), t, s, targets)
+    found = gradient(losses.BinaryKL(temperature=2.0, **SQUARED), t, s, targets)
     p, q = (1 / (1 + np.exp(-x / 2)) for x in (t, s))
     np.testing.assert_allclose(found, 2 * (q - p), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [losses.BinaryKl, losses.BinaryKlNorm])
+@pytest.mark.parametrize("kind", [losses.BinaryKL, losses.BinaryKLNorm])
 def test_hot_yes_or_no_is_an_eighth_of_the_squared_distance(kind):
     t, s, targets = drawn()
     found = gradient(kind(temperature=100.0, **SQUARED), t, s, targets)
@@ -399,7 +399,7 @@ def test_hot_yes_or_no_is_an_eighth_of_the_squared_distance(kind):
 
 def test_a_level_is_seen_by_yes_or_no_and_by_no_softmax():
     t, s, targets = drawn()
-    for kind, both in ((losses.BinaryKl, False), (losses.BinaryKlNorm, True)):
+    for kind, both in ((losses.BinaryKL, False), (losses.BinaryKLNorm, True)):
         at = value(kind(), t, s, targets)
         assert np.all(value(kind(), t, s + 3.0, targets) != at)
         same = np.allclose(value(kind(), t + 3.0, s + 3.0, targets), at, rtol=1e-4)

@@ -39,7 +39,7 @@ def drawn(*shape, seed=0):
 
 
 def test_the_square_is_the_mean_over_the_width_and_over_the_layers():
-    found = losses.FeatureMse(layers=PAIRS)(seen([[1.0, 2.0, 3.0]], [[1.0, 0.0, 0.0]]))
+    found = losses.FeatureMSE(layers=PAIRS)(seen([[1.0, 2.0, 3.0]], [[1.0, 0.0, 0.0]]))
     np.testing.assert_allclose(found, [(4 + 9) / 3], rtol=1e-6)
     outputs = losses.Outputs(
         batch={"targets": jnp.zeros(1, jnp.int32)},
@@ -52,7 +52,7 @@ def test_the_square_is_the_mean_over_the_width_and_over_the_layers():
             }
         ),
     )
-    loss = losses.FeatureMse(layers=((0, 5), (2, 1)))
+    loss = losses.FeatureMSE(layers=((0, 5), (2, 1)))
     np.testing.assert_allclose(loss(outputs), [(1 + 4) / 2])
 
 
@@ -103,7 +103,7 @@ def test_cka_is_that_of_gram_matrices_in_float64():
     x, y = drawn(20, 5) + 2.0, drawn(20, 3, seed=1)
     y = y + x[:, :3]
     mask = drawn(20, seed=2) > -0.5
-    found = mean(losses.Cka(layers=PAIRS), seen(x, y, mask=mask))
+    found = mean(losses.CKA(layers=PAIRS), seen(x, y, mask=mask))
     np.testing.assert_allclose(found, 1 - cka(x[mask], y[mask]), rtol=1e-5)
     assert 0.1 < found < 0.9
 
@@ -111,7 +111,7 @@ def test_cka_is_that_of_gram_matrices_in_float64():
 def test_the_gradient_of_cka_is_that_of_finite_differences_of_gram_matrices():
     x, y = drawn(8, 3) + 1.0, drawn(8, 4, seed=1)
     mask = np.arange(8) != 3
-    found = jax.grad(lambda x: mean(losses.Cka(layers=PAIRS), seen(x, y, mask=mask)))(
+    found = jax.grad(lambda x: mean(losses.CKA(layers=PAIRS), seen(x, y, mask=mask)))(
         jnp.asarray(x, jnp.float32)
     )
     expected = np.zeros_like(x)
@@ -126,7 +126,7 @@ def test_the_gradient_of_cka_is_that_of_finite_differences_of_gram_matrices():
 def test_cka_sees_no_rotation_offset_or_scale():
     x = drawn(30, 4)
     rotation = np.linalg.qr(drawn(4, 4, seed=3))[0]
-    loss = losses.Cka(layers=PAIRS)
+    loss = losses.CKA(layers=PAIRS)
     np.testing.assert_allclose(mean(loss, seen(x, x)), 0.0, atol=1e-6)
     np.testing.assert_allclose(
         mean(loss, seen(x, -3.0 * x @ rotation + 5.0)), 0.0, atol=1e-5
@@ -140,7 +140,7 @@ def test_cka_of_orthogonal_features_is_zero_and_of_half_of_them_known():
     signs = np.array(
         [[(-1) ** (i & j).bit_count() for j in range(8)] for i in range(8)]
     )
-    loss = losses.Cka(layers=PAIRS)
+    loss = losses.CKA(layers=PAIRS)
     x = signs[:, 1:3]
     np.testing.assert_allclose(mean(loss, seen(x, signs[:, 3:6])), 1.0, atol=1e-6)
     found = mean(loss, seen(x, signs[:, 2:5]))
@@ -149,7 +149,7 @@ def test_cka_of_orthogonal_features_is_zero_and_of_half_of_them_known():
 
 def test_a_student_that_says_the_same_of_every_token_is_not_similar():
     def value(x):
-        return mean(losses.Cka(layers=PAIRS), seen(x, drawn(6, 2)))
+        return mean(losses.CKA(layers=PAIRS), seen(x, drawn(6, 2)))
 
     found, gradient = jax.value_and_grad(value)(jnp.ones((6, 3)))
     assert found == 1.0 and np.all(np.isfinite(gradient))
@@ -158,7 +158,7 @@ def test_a_student_that_says_the_same_of_every_token_is_not_similar():
 def projected(**fields):
     fields = {"student_dim": 2, "teacher_dim": 3} | fields
     return losses.Projected(
-        loss=losses.FeatureMse(layers=((0, 1), (2, 1))), rngs=nnx.Rngs(0), **fields
+        loss=losses.FeatureMSE(layers=((0, 1), (2, 1))), rngs=nnx.Rngs(0), **fields
     )
 
 
@@ -180,11 +180,11 @@ def test_a_projection_maps_every_layer_of_the_student_by_a_matrix_of_its_own():
 
 REFUSED = {
     "no pairs": (
-        lambda: losses.FeatureMse(layers=()),
+        lambda: losses.FeatureMSE(layers=()),
         r"layers must be pairs .*, got \(\)",
     ),
     "twice": (
-        lambda: losses.Cka(layers=((0, 1), (0, 2))),
+        lambda: losses.CKA(layers=((0, 1), (0, 2))),
         "layers names a student's layer twice",
     ),
     "deeper": (
@@ -192,8 +192,8 @@ REFUSED = {
         r"student_layers must be from 1 to teacher_layers \(2\), got 4",
     ),
     "widths": (
-        lambda: losses.FeatureMse(layers=PAIRS)(seen(drawn(2, 3), drawn(2, 4))),
-        "FeatureMse: the student has 3 features in hidden and the teacher 4; "
+        lambda: losses.FeatureMSE(layers=PAIRS)(seen(drawn(2, 3), drawn(2, 4))),
+        "FeatureMSE: the student has 3 features in hidden and the teacher 4; "
         "losses.Projected",
     ),
     "width": (lambda: projected(student_dim=0), "student_dim must be at least 1, got"),
@@ -203,18 +203,18 @@ REFUSED = {
     ),
     "any width": (
         lambda: losses.Projected(
-            loss=losses.Cka(layers=PAIRS),
+            loss=losses.CKA(layers=PAIRS),
             student_dim=2,
             teacher_dim=2,
             rngs=nnx.Rngs(0),
         ),
-        "Cka compares any widths",
+        "CKA compares any widths",
     ),
     "heads": (
-        lambda: losses.AttentionKl(layers=PAIRS)(
+        lambda: losses.AttentionKL(layers=PAIRS)(
             seen(drawn(2, 3, 2), drawn(2, 4, 2), of="attention")
         ),
-        "AttentionKl: the student has 3 attention heads and the teacher 4",
+        "AttentionKL: the student has 3 attention heads and the teacher 4",
     ),
     "no relation": (
         lambda: losses.Relations(layers=PAIRS, of="logits", heads=2),
@@ -234,9 +234,9 @@ def test_what_cannot_be_compared_is_named(make, message):
 
 
 def test_a_list_of_pairs_is_as_good_as_a_tuple():
-    listed = losses.FeatureMse(layers=[[0, 1]])  # pyright: ignore[reportArgumentType] - as a command line gives it
-    assert listed == losses.FeatureMse(layers=PAIRS)
-    assert hash(listed) == hash(losses.FeatureMse(layers=PAIRS))
+    listed = losses.FeatureMSE(layers=[[0, 1]])  # pyright: ignore[reportArgumentType] - as a command line gives it
+    assert listed == losses.FeatureMSE(layers=PAIRS)
+    assert hash(listed) == hash(losses.FeatureMSE(layers=PAIRS))
 
 
 # What follows is of tokens that see each other.
@@ -285,7 +285,7 @@ def masked(scores, seen=SEEN):
 def test_attention_kl_in_float64():
     s, t = (drawn(2, 6, 3, 6, seed=i) * 2 for i in (0, 1))
     found = values(
-        losses.AttentionKl(layers=((0, 0),)), rows(attention=(masked(s), masked(t)))
+        losses.AttentionKL(layers=((0, 0),)), rows(attention=(masked(s), masked(t)))
     )
     expected = row_kl(softmax(masked(t)), softmax(masked(s))).mean(-1)
     np.testing.assert_allclose(found, expected * (DOCUMENTS > 0), rtol=1e-4, atol=1e-6)
@@ -296,7 +296,7 @@ def test_attention_kl_over_a_window_is_over_what_both_see():
     s, t = (drawn(2, 6, 1, 6, seed=i) for i in (0, 1))
     near = SEEN & ~np.tri(6, k=-2, dtype=bool)
     found = values(
-        losses.AttentionKl(layers=((0, 0),)),
+        losses.AttentionKL(layers=((0, 0),)),
         rows(attention=(masked(s, near), masked(t))),
     )
     both = softmax(masked(t, near)), softmax(masked(s, near))
@@ -308,7 +308,7 @@ def test_attention_kl_over_a_window_is_over_what_both_see():
 def test_attention_mse_is_the_mean_over_the_keys_that_are_seen():
     s, t = (drawn(2, 6, 3, 6, seed=i) for i in (0, 1))
     found = values(
-        losses.AttentionMse(layers=((0, 0),)), rows(attention=(masked(s), masked(t)))
+        losses.AttentionMSE(layers=((0, 0),)), rows(attention=(masked(s), masked(t)))
     )
     square = np.where(SEEN[:, :, None], (s - t) ** 2, 0.0).sum(-1)
     expected = (square / SEEN.sum(-1)[..., None]).mean(-1)

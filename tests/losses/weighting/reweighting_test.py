@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from losses import LearningProgress, RelativeLoss, RowTable, Span
-from losses.weighting.reweighting import Spread
+from losses.weighting.reweighting import BatchValues
 
 
 def spread(of_rows, *, step=0, index=None, mask=None):
@@ -15,7 +15,7 @@ def spread(of_rows, *, step=0, index=None, mask=None):
     values = np.repeat(np.asarray(of_rows, np.float32)[:, None], 2, axis=1)
     mask = np.ones(values.shape, bool) if mask is None else np.asarray(mask)
     index = np.arange(len(values)) if index is None else index
-    return Spread(
+    return BatchValues(
         values=jnp.asarray(np.where(mask, values, 0.0)),
         mask=jnp.asarray(mask),
         batch={"index": jnp.asarray(index, jnp.int32)},
@@ -113,7 +113,7 @@ def test_a_table_is_read_once_and_weighs_rows(tmp_path):
 def test_a_span_ends_with_its_marker_or_its_document():
     tokens = np.array([[5, 7, 5, 5, 8, 5, 7, 5, 5, 5]])
     positions = np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 1]])
-    seen = Spread(
+    seen = BatchValues(
         values=None,
         mask=jnp.ones((1, 10), bool),
         batch={"tokens": jnp.asarray(tokens), "positions": jnp.asarray(positions)},

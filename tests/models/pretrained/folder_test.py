@@ -13,7 +13,7 @@ from ml_dtypes import bfloat16
 from safetensors.numpy import load_file, save_file
 
 from models import pretrained, rope_scaling
-from runner.state.trainable import Definition
+from runner.state.trainable import SplitModule
 from tests.models.pretrained.examples import FIXTURES
 
 
@@ -41,7 +41,7 @@ def retensored(folder: Path, family: str, change, **entries) -> Path:
 def test_arrays_are_laid_out_as_a_train_state_has_them(family: str):
     opened = pretrained.open(FIXTURES / family)
     module = nnx.eval_shape(lambda: opened.model(rngs=nnx.Rngs(0)))
-    expected, _ = Definition.of(module).arrays()
+    expected, _ = SplitModule.of(module).arrays()
     arrays = opened.arrays()
     assert jax.tree.structure(arrays) == jax.tree.structure(expected)
     assert jax.tree.map(np.shape, arrays) == jax.tree.map(lambda x: x.shape, expected)

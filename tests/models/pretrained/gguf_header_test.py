@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
-from models.pretrained.gguf_reader import GgufReader
+from models.pretrained.gguf_reader import GGUFReader
 
 
 def written(folder: Path, *, align: int | None = None) -> Path:
@@ -47,7 +47,7 @@ def written(folder: Path, *, align: int | None = None) -> Path:
 @pytest.mark.parametrize("align", [None, 64])
 def test_entries_and_tensors_are_those_that_the_library_reads(align, tmp_path: Path):
     file = written(tmp_path, align=align)
-    reader, theirs = GgufReader(file), gguf.GGUFReader(file)
+    reader, theirs = GGUFReader(file), gguf.GGUFReader(file)
     expected = {
         name: field.contents()
         for name, field in theirs.fields.items()
@@ -68,7 +68,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path):
     for size in range(len(whole)):
         cut.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=r"cut\.gguf is not a whole GGUF file: "):
-            GgufReader(cut).tensors()
+            GGUFReader(cut).tensors()
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_what_is_wrong_is_said(at: int, content: bytes, said: str, tmp_path: Pat
     whole = file.read_bytes()
     file.write_bytes(whole[:at] + content + whole[at + len(content) :])
     with pytest.raises(ValueError, match=said):
-        GgufReader(file)
+        GGUFReader(file)
 
 
 def test_a_header_is_read_without_the_library(tmp_path: Path, monkeypatch):
     file = written(tmp_path)
     monkeypatch.setitem(sys.modules, "gguf", None)
-    reader = GgufReader(file)
+    reader = GGUFReader(file)
     assert reader.value("text") == "déjà vu"
     with pytest.raises(ValueError, match="needs the library gguf: pip install gguf"):
         reader.tensors()

@@ -101,7 +101,7 @@ def test_a_single_flipped_bit_anywhere_is_seen(saved):
             flipped = bytearray(whole)
             flipped[choose.randrange(len(whole))] ^= 1 << choose.randrange(8)
             path.write_bytes(flipped)
-            with pytest.raises(manifest.Damaged):
+            with pytest.raises(manifest.CorruptCheckpoint):
                 manifest.check(saved / "00000020", step=20)
         path.write_bytes(whole)
     manifest.check(saved / "00000020", step=20)

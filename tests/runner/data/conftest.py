@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.data import ByteBpe, TextFiles, TokenizedText
+from runner.data import ByteBPE, TextFiles, TokenizedText
 
 TEXTS = {
     "a.txt": "the cat sat on the mat, the dog sat on the log\n" * 8,
@@ -27,7 +27,7 @@ def folder(tmp_path):
 def source(folder):
     """Those files, with a tokenizer trained on them."""
     documents = TextFiles(files=[str(folder)])
-    tokenizer = ByteBpe(documents=documents, vocab_size=300)
+    tokenizer = ByteBPE(documents=documents, vocab_size=300)
     return TokenizedText(documents=documents, tokenizer=tokenizer, sequence_length=16)
 
 

@@ -64,7 +64,7 @@ def test_nodes_are_imported_without_jax_grain_and_tokenizers():
     script = (
         "import sys\n"
         "from runner import data\n"
-        "data.TokenizedText, data.ByteBpe, data.PythonLibrary, data.TokenRecords\n"
+        "data.TokenizedText, data.ByteBPE, data.PythonLibrary, data.TokenRecords\n"
         "heavy = {'jax', 'grain', 'tokenizers', 'array_record', 'tensorflow'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )

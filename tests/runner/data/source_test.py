@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from runner.data import (
-    ByteBpe,
+    ByteBPE,
     Document,
     Documents,
     Part,
@@ -77,7 +77,7 @@ def test_the_fingerprint_follows_everything_that_changes_a_row(
 
     reference = fingerprint()
     documents = TextFiles(files=[str(folder)])
-    larger = ByteBpe(documents=documents, vocab_size=301)
+    larger = ByteBPE(documents=documents, vocab_size=301)
     fewer = TextFiles(files=[str(folder / "[abc].txt")])
     found = [
         reference,
@@ -142,7 +142,7 @@ def test_a_length_below_one_is_refused(source):
 
 def test_check_reaches_documents_and_tokenizer(source, tmp_path):
     missing = TextFiles(files=[str(tmp_path / "none")])
-    tokenizer = ByteBpe(documents=missing)
+    tokenizer = ByteBPE(documents=missing)
     for broken in (
         TokenizedText(documents=missing, tokenizer=source.tokenizer),
         TokenizedText(documents=source.documents, tokenizer=tokenizer),

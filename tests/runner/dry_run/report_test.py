@@ -36,7 +36,7 @@ def flags(tmp_path):
         "            LossTerm(name='balance', loss=losses.LoadBalance())],\n"
         "        train_data=data.TokenizedText(\n"
         "            documents=documents, sequence_length=8,\n"
-        "            tokenizer=data.ByteBpe(documents=documents, vocab_size=300)),\n"
+        "            tokenizer=data.ByteBPE(documents=documents, vocab_size=300)),\n"
         "        optimizer=optax.adamw(1e-3), num_steps=10, batch_size=16)\n"
     )
     return [

@@ -48,12 +48,12 @@ def world(tmp_path_factory):
 
 
 def diagnosed(world, **cuts):
-    prepared = examples.ready(world, **cuts)
-    state = prepared.initial()
-    with prepared.batches(start=0) as batches:
+    trainer = examples.ready(world, **cuts)
+    state = trainer.initial()
+    with trainer.batches(start=0) as batches:
         batch = next(batches)
-    found = Diagnostics(prepared.step, best=5)(state, batch)
-    return found, prepared, state, batch
+    found = Diagnostics(trainer.step, best=5)(state, batch)
+    return found, trainer, state, batch
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,13 @@ def whole(world):
 @pytest.fixture(scope="module")
 def plain(whole):
     """Logits of student and teacher, and a mask, of all tokens."""
-    _, prepared, state, batch = whole
+    _, trainer, state, batch = whole
     batch = jax.device_get(batch)
-    student = prepared.learnt.student(
+    student = trainer.modules.student(
         state.params["student"], state.variables["student"]
     )
-    teacher = prepared.step.teacher
-    arrays = teacher.arrays(prepared.step.fixed, {})
+    teacher = trainer.step.teacher
+    arrays = teacher.arrays(trainer.step.fixed, {})
     taught = teacher.make(arrays["params"], arrays["variables"])
     s = student.head(student.trunk(batch).hidden)
     t = taught.head(taught.trunk(batch).hidden)
@@ -80,15 +80,15 @@ def plain(whole):
 
 
 def test_inner_products_are_those_of_plain_gradients(whole):
-    found, prepared, state, batch = whole
+    found, trainer, state, batch = whole
     batch = jax.device_get(batch)
-    teacher = prepared.step.teacher
-    arrays = teacher.arrays(prepared.step.fixed, {})
+    teacher = trainer.step.teacher
+    arrays = teacher.arrays(trainer.step.fixed, {})
     taught = teacher.make(arrays["params"], arrays["variables"])
     t = jax.nn.log_softmax(taught.head(taught.trunk(batch).hidden))
 
     def terms(params):
-        student = prepared.learnt.student(params, state.variables["student"])
+        student = trainer.modules.student(params, state.variables["student"])
         s = student.head(student.trunk(batch).hidden)
         ce = optax.softmax_cross_entropy_with_integer_labels(s, batch["targets"])
         kl = optax.losses.kl_divergence_with_log_targets(jax.nn.log_softmax(s), t)
@@ -169,9 +169,9 @@ def test_a_mixture_shows_its_load_and_how_sure_its_router_is(world):
     mixture = fdl.Partial(models.MoE, num_experts=4, hidden_dim=16)
     student = fdl.copy_with(examples.STUDENT, mlp=mixture)
     made = dataclasses.replace(world, student=fdl.build(student))
-    found, prepared, state, batch = diagnosed(made, microbatches=1)
+    found, trainer, state, batch = diagnosed(made, microbatches=1)
     batch = jax.device_get(batch)
-    model = prepared.learnt.student(state.params["student"], state.variables["student"])
+    model = trainer.modules.student(state.params["student"], state.variables["student"])
     capture = frozenset({"router_logits", "router_assignments"})
     seen = model.trunk(batch, capture=capture).intermediates
     real = batch["segment_ids"] > 0

@@ -16,7 +16,7 @@ from runner.evaluation import evaluation
 from runner.evaluation.evaluation import Evaluation, Evaluator
 from runner.evaluation.prediction_metrics import BINS
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from tests.heads import in_blocks
 
 TEXT = "A loss answers with one value per token, and divides by nothing at all. " * 9
@@ -28,7 +28,7 @@ def made(tmp_path_factory):
     (folder / "a.txt").write_text(TEXT)
     (folder / "b.txt").write_text(TEXT[::-1])
     documents = data.TextFiles(files=[str(folder / "*.txt")])
-    tokenizer = data.ByteBpe(documents=documents, vocab_size=300)
+    tokenizer = data.ByteBPE(documents=documents, vocab_size=300)
     source = data.TokenizedText(
         documents=documents, tokenizer=tokenizer, sequence_length=24
     )
@@ -36,7 +36,7 @@ def made(tmp_path_factory):
         Transformer, vocab_size=300, dim=16, num_layers=1, num_heads=2
     )
     terms = [LossTerm(name="ce", loss=losses.CrossEntropy())]
-    learnt = Learnt(student, terms, optax.sgd(1.0))
+    modules = TrainModules(student, terms, optax.sgd(1.0))
     config = runtime.Runtime(
         mesh=runtime.Mesh(data=4, tensor=2),
         head=in_blocks(10, 300, planes=2),
@@ -45,17 +45,17 @@ def made(tmp_path_factory):
     mesh = mesh_lib.make(config.mesh)
     evaluator = Evaluator(
         Evaluation(name="held_out", data=source, batch_size=8),
-        learnt,
+        modules,
         mesh=mesh,
         config=config,
     )
-    state = learnt.create(0, mesh, config.mesh.rules)
+    state = modules.create(0, mesh, config.mesh.rules)
     scaled = jax.tree.map(lambda x: 8.0 * x, state.params["student"]["output"])
     state.params["student"]["output"] = scaled
-    return evaluator, learnt, state
+    return evaluator, modules, state
 
 
-def reference(evaluator, learnt, state):
+def reference(evaluator, modules, state):
     """Over every row at once, from the same logits."""
     dataset = evaluator.dataset
     rows = [dataset[i] for i in range(len(dataset))]
@@ -63,7 +63,7 @@ def reference(evaluator, learnt, state):
     params, variables = jax.device_get(
         (state.params["student"], state.variables["student"])
     )
-    student = learnt.student(params, variables)
+    student = modules.student(params, variables)
     logits = np.asarray(student.head(student.trunk(batch).hidden), np.float64)
     logits, mask = logits.reshape(-1, 300), batch["mask"].reshape(-1)
     logits, targets = logits[mask], batch["targets"].reshape(-1)[mask]
@@ -87,8 +87,8 @@ def reference(evaluator, learnt, state):
 
 
 def test_metrics_are_those_of_numpy_over_the_whole_split(made):
-    evaluator, learnt, state = made
-    found, expected = evaluator(state), reference(evaluator, learnt, state)
+    evaluator, modules, state = made
+    found, expected = evaluator(state), reference(evaluator, modules, state)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name

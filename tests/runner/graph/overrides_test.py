@@ -72,7 +72,7 @@ def test_a_field_of_a_default_object_is_set_on_a_copy(sample):
 
 def test_a_field_of_a_class_that_is_called_later_is_set(sample):
     cfg = changed(sample, Set("student.mlp.hidden_dim", "96"))
-    assert fdl.get_callable(cfg.student.mlp) is models.GatedMlp
+    assert fdl.get_callable(cfg.student.mlp) is models.GatedMLP
     assert fdl.build(cfg.student.mlp).keywords == {"hidden_dim": 96}
 
 

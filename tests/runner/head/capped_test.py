@@ -13,7 +13,7 @@ from losses import LossTerm
 from models import Transformer, sharding
 from runner import runtime
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
 from tests.heads import in_blocks, in_tiles
 
@@ -34,8 +34,8 @@ STUDENT = functools.partial(
 
 
 @functools.cache
-def learnt():
-    return Learnt(STUDENT, TERMS, optax.identity())
+def modules():
+    return TrainModules(STUDENT, TERMS, optax.identity())
 
 
 @functools.cache
@@ -54,8 +54,8 @@ def batch():
 def gradients(head):
     config = runtime.Runtime(mesh=runtime.Mesh(data=2, tensor=4), head=head)
     mesh = mesh_lib.make(config.mesh)
-    objective = Objective(learnt(), mesh=mesh, config=config, seed=0)
-    state = learnt().create(0, mesh, config.mesh.rules)
+    objective = Objective(modules(), mesh=mesh, config=config, seed=0)
+    state = modules().create(0, mesh, config.mesh.rules)
 
     @jax.jit
     def run(state, batch):
@@ -70,11 +70,11 @@ def gradients(head):
 @functools.cache
 def expected():
     """By plain autodiff of the whole."""
-    state = jax.jit(learnt().initial)(jax.random.key(0))
+    state = jax.jit(modules().initial)(jax.random.key(0))
     mask = batch()["mask"].astype(np.float32)
 
     def total(params):
-        student = learnt().student(params, state.variables["student"])
+        student = modules().student(params, state.variables["student"])
         logits = student.head(student.trunk(batch()).hidden)
         log_q = jax.nn.log_softmax(logits)
         targets = batch()["targets"]

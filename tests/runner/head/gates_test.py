@@ -250,7 +250,7 @@ def test_the_budget_decides(terms, head, wanted):
 @pytest.mark.parametrize("tileable", [True, False])
 @pytest.mark.parametrize("budget", [10**4, 10**6, 10**8])
 def test_a_plan_keeps_to_its_budget(sides, tileable, budget):
-    terms = plan.Terms(sides=sides, tileable=tileable, linear=True)
+    terms = plan.HeadCost(sides=sides, tileable=tileable, linear=True)
     config = runtime.Head(memory_budget=budget, smallest_block=1)
     found = plan.choose(config, terms, tokens=4096, entries=5003)
     assert found.tokens * 5003 * 4 * terms.planes <= max(budget, 5003 * 4 * 6)

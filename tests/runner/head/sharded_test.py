@@ -15,7 +15,7 @@ from losses import LossTerm
 from models import Transformer, sharding
 from runner import runtime
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
 from tests import heads
 
@@ -38,8 +38,8 @@ def test_only_maxima_and_sums_of_tokens_cross_devices(head):
     student = functools.partial(
         Transformer, vocab_size=VOCABULARY, dim=DIM, num_layers=1, num_heads=2
     )
-    learnt = Learnt(student, TERMS, optax.identity())
-    objective = Objective(learnt, mesh=mesh, config=config, seed=0)
+    modules = TrainModules(student, TERMS, optax.identity())
+    objective = Objective(modules, mesh=mesh, config=config, seed=0)
 
     def gradients(state, batch):
         with sharding.use(mesh, config.mesh.rules):
@@ -53,7 +53,7 @@ def test_only_maxima_and_sums_of_tokens_cross_devices(head):
         name: jax.ShapeDtypeStruct((ROWS, LENGTH), dtype, sharding=placed)
         for name, dtype in names.items()
     }
-    state = learnt.abstract(mesh, config.mesh.rules)
+    state = modules.abstract(mesh, config.mesh.rules)
     text = jax.jit(gradients).lower(state, batch).compile().as_text()
     planned = objective.head_pass.planned
     assert planned is not None

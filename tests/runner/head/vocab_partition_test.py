@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.head.vocab_partition import VocabularyCut
+from runner.head.vocab_partition import VocabPartition
 
 
 def tiles(cut):
@@ -23,7 +23,7 @@ def tiles(cut):
     entries=st.integers(1, 99),
 )
 def test_every_entry_is_in_one_tile(piece, shards, entries):
-    cut = VocabularyCut.of(piece * shards, shards=shards, entries=entries)
+    cut = VocabPartition.of(piece * shards, shards=shards, entries=entries)
     found = np.concatenate([np.ravel(cut.ids(*tile)) for tile in tiles(cut)])
     assert sorted(found.tolist()) == list(range(piece * shards))
     assert cut.width * shards <= max(entries, shards)
@@ -34,7 +34,7 @@ def test_every_entry_is_in_one_tile(piece, shards, entries):
     piece=st.integers(1, 30), shards=st.sampled_from([1, 2]), entries=st.integers(1, 40)
 )
 def test_what_is_taken_and_added_is_that_of_its_ids(piece, shards, entries):
-    cut = VocabularyCut.of(piece * shards, shards=shards, entries=entries)
+    cut = VocabPartition.of(piece * shards, shards=shards, entries=entries)
     x = jnp.arange(2 * piece * shards, dtype=jnp.float32).reshape(2, -1)
     total = jnp.zeros_like(x)
     for start, width in tiles(cut):
@@ -48,10 +48,10 @@ def test_what_is_taken_and_added_is_that_of_its_ids(piece, shards, entries):
     ("size", "width"), [(151_936, 2374), (131_072, 4096), (128_256, 4008), (8191, 4096)]
 )
 def test_tiles_are_equal_where_a_near_width_divides(size, width):
-    cut = VocabularyCut.of(size, shards=1, entries=4096)
+    cut = VocabPartition.of(size, shards=1, entries=4096)
     assert cut.width == width
     assert (cut.rest == 0) == (size % width == 0)
 
 
 def test_a_size_that_shards_do_not_divide_is_whole():
-    assert VocabularyCut.of(37, shards=2, entries=8).shards == 1
+    assert VocabPartition.of(37, shards=2, entries=8).shards == 1

@@ -21,7 +21,7 @@ from runner.recording.modes import Full, Sampled, TopK
 from runner.recording.recorder import Recorder
 from runner.records.reader import Records
 from runner.teachers import (
-    EmaTeacher,
+    EMATeacher,
     EnsembleTeacher,
     OfflineTeacher,
     OnlineTeacher,
@@ -340,7 +340,7 @@ def test_more_entries_than_the_vocabulary_are_refused(corpus, teacher):
 
 def test_an_average_of_no_student_cannot_be_recorded(corpus):
     with pytest.raises(UserError, match="needs a student"):
-        Recorder(job(corpus, EmaTeacher(), mode=TopK(k=2)))
+        Recorder(job(corpus, EMATeacher(), mode=TopK(k=2)))
 
 
 def test_records_are_not_recorded_again(folder, corpus, teacher):

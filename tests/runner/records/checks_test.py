@@ -12,7 +12,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from runner.errors import UserError
 from runner.records import checks, manifest
-from runner.records.format import Layout, Malformed, decode, stack, with_checksum
+from runner.records.format import CorruptRecord, Layout, decode, stack, with_checksum
 from runner.records.layout import CHECKED
 from runner.records.reader import Records
 from runner.records.shards import seal, write_shard
@@ -118,13 +118,13 @@ def test_another_tokenizer_in_its_place_is_refused(top, tmp_path):
 def test_another_format_is_told_by_its_number(top):
     record = bytearray(top.records[3])
     record[CHECKED] = 9
-    with pytest.raises(Malformed, match="has format 9, this program reads 1"):
+    with pytest.raises(CorruptRecord, match="has format 9, this program reads 1"):
         decode(top.layout, with_checksum(record))
 
 
 def test_bytes_after_a_record_are_refused(top):
     record = bytearray(top.records[3] + b"\0\0")
-    with pytest.raises(Malformed, match="bytes, which its header does not explain"):
+    with pytest.raises(CorruptRecord, match="bytes, which its header does not explain"):
         decode(top.layout, with_checksum(record))
 
 

@@ -9,7 +9,14 @@ from hypothesis.extra import numpy as arrays
 
 from runner.errors import UserError
 from runner.records.codes import FARTHEST
-from runner.records.format import Layout, Malformed, decode, encode, encode_batch, stack
+from runner.records.format import (
+    CorruptRecord,
+    Layout,
+    decode,
+    encode,
+    encode_batch,
+    stack,
+)
 from runner.records.record import nats
 from tests.runner.records import sets
 
@@ -198,10 +205,10 @@ def test_every_flipped_bit_is_found():
     for bit in range(8 * len(record)):
         damaged = bytearray(record)
         damaged[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(Malformed):
+        with pytest.raises(CorruptRecord):
             decode(TOP, bytes(damaged))
     for size in range(len(record)):
-        with pytest.raises(Malformed):
+        with pytest.raises(CorruptRecord):
             decode(TOP, record[:size])
 
 
@@ -217,7 +224,7 @@ def test_every_flipped_bit_is_found():
 def test_a_record_of_another_layout_is_malformed(change):
     row = {name: x[0] for name, x in row_of(TOP).items()}
     record = encode(TOP, index=3, row=row, stored=anything(TOP, 0))
-    with pytest.raises(Malformed, match="belongs to other records"):
+    with pytest.raises(CorruptRecord, match="belongs to other records"):
         decode(dataclasses.replace(TOP, **change), record)
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from losses.core.base import Stored
+from losses.core.outputs import RecordSpec
 from runner.errors import UserError
 from runner.records import manifest
 from runner.records.codes import join_ids
@@ -124,7 +124,7 @@ def refused(records, numbers, data, message):
 
 
 def test_a_manifest_says_what_losses_may_ask(top):
-    assert top.manifest.stored() == Stored(mode="top_k", temperatures=(1.0, 2.0))
+    assert top.manifest.stored() == RecordSpec(mode="top_k", temperatures=(1.0, 2.0))
 
 
 def test_another_teacher_or_dataset_is_refused(top, tmp_path):

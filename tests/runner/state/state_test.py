@@ -14,7 +14,7 @@ from models import Transformer
 from runner import optimizers, runtime
 from runner.head.head import Head
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 
 
 class Projection(losses.Loss, nnx.Module):
@@ -34,13 +34,13 @@ def make(**student):
     build = functools.partial(
         Transformer, vocab_size=64, dim=32, num_layers=1, num_heads=2, **student
     )
-    return Learnt(build, TERMS, optimizers.adamw(1e-3))
+    return TrainModules(build, TERMS, optimizers.adamw(1e-3))
 
 
-def create(learnt):
+def create(modules):
     config = runtime.Mesh(data=1, fsdp=4, tensor=2)
     mesh = mesh_lib.make(config)
-    return learnt.create(0, mesh, config.rules), learnt.abstract(mesh, config.rules)
+    return modules.create(0, mesh, config.rules), modules.abstract(mesh, config.rules)
 
 
 def test_parameters_and_moments_are_born_in_their_shardings():
@@ -69,13 +69,13 @@ def test_the_mesh_does_not_change_what_is_drawn():
 
 
 def test_a_loss_that_owns_parameters_is_trained_and_set_apart():
-    learnt = make()
-    state, _ = create(learnt)
+    modules = make()
+    state, _ = create(modules)
     assert set(state.params) == {"student", "losses", "weights"}
     assert state.params["losses"]["projection"]["matrix"].shape == (3, 5)
     moments = optax.tree.get(state.opt_state, "mu")
     assert set(moments) == {"student", "losses", "weights"}
-    terms = learnt.terms(state.params["losses"], state.variables["losses"])
+    terms = modules.terms(state.params["losses"], state.variables["losses"])
     projection = terms[1].loss
     assert isinstance(projection, Projection)
     np.testing.assert_array_equal(
@@ -83,11 +83,11 @@ def test_a_loss_that_owns_parameters_is_trained_and_set_apart():
     )
 
 
-def head_leaves(learnt):
-    state = jax.eval_shape(learnt.initial, jax.random.key(0))
+def head_leaves(modules):
+    state = jax.eval_shape(modules.initial, jax.random.key(0))
     hidden = jax.ShapeDtypeStruct((2, 3, 32), np.float32)
     params = state.params["student"]
-    head = Head(learnt.student, params, state.variables["student"], hidden)
+    head = Head(modules.student, params, state.variables["student"], hidden)
     return {x.shape for x in head.leaves(params)}
 
 

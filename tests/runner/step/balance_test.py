@@ -14,7 +14,7 @@ from models import Transformer
 from runner import runtime
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step.requirements import check_balances, check_tables
 from runner.step.train_step import TrainStep, fetched
 from tests.heads import in_blocks, in_tiles
@@ -54,9 +54,9 @@ def run(batch, *, mesh=None, microbatches=1, head=None, steps=3, state=None):
         head=head or runtime.Head(),
     )
     devices = mesh_lib.make(config.mesh)
-    learnt = Learnt(STUDENT, ITEMS, optax.sgd(0.5))
-    step = TrainStep(learnt, mesh=devices, config=config, seed=0)
-    state = state or learnt.create(3, devices, config.mesh.rules)
+    modules = TrainModules(STUDENT, ITEMS, optax.sgd(0.5))
+    step = TrainStep(modules, mesh=devices, config=config, seed=0)
+    state = state or modules.create(3, devices, config.mesh.rules)
     leaves = jax.tree.leaves(jax.tree.map(jnp.copy, state))
     placed = jax.device_put(batch, mesh_lib.batch_sharding(devices))
     for _ in range(steps):

@@ -86,18 +86,18 @@ class Watched:
         return self._step(leaves, batch)
 
 
-def traced(ready, agenda):
+def traced(ready, hooks):
     """`loop.run` on a state without values: to read one is an error."""
-    watched = dataclasses.replace(ready, step=Watched(ready.step, agenda.events))
+    watched = dataclasses.replace(ready, step=Watched(ready.step, hooks.events))
     stop = types.SimpleNamespace(after=lambda step: False)
 
     def run(leaves):
         state = ready.step.unflatten(leaves)
         begins = dataclasses.replace(state, step=np.int32(0))
-        return loop.run(watched, begins, agenda, stop)
+        return loop.run(watched, begins, hooks, stop)
 
     jax.eval_shape(run, jax.tree.leaves(ready.step.state))
-    return agenda.events
+    return hooks.events
 
 
 def test_metrics_are_read_once_the_next_step_is_dispatched(prepare):

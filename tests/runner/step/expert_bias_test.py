@@ -27,7 +27,7 @@ def corpus(tmp_path_factory):
     return examples.source(tmp_path_factory.mktemp("text"))
 
 
-def prepared(corpus, layers="separate", **cuts):
+def trainer(corpus, layers="separate", **cuts):
     """A mixture that learns from labels alone, balanced by its bias."""
     mlp = fdl.Partial(models.MoE, num_experts=EXPERTS, hidden_dim=16, bias_rate=RATE)
     student = fdl.copy_with(examples.TEACHER, layers=layers, mlp=mlp)
@@ -56,7 +56,7 @@ def biases(state):
 
 @pytest.mark.parametrize("layers", FORMS)
 def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
-    ready = prepared(corpus, layers)
+    ready = trainer(corpus, layers)
     state = ready.initial()
     np.testing.assert_array_equal(biases(state), np.zeros((2, EXPERTS)))
     expected = np.zeros((2, EXPERTS), np.float32)
@@ -76,9 +76,9 @@ def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
 @pytest.mark.parametrize("layers", FORMS)
 @pytest.mark.parametrize("cut", CUTS)
 def test_no_cut_moves_it_otherwise(corpus, layers, cut):
-    whole = prepared(corpus)
+    whole = trainer(corpus)
     state, metrics = trained(whole, whole.initial(), start=0, stop=STEPS)
-    ready = prepared(corpus, layers, **CUTS[cut])
+    ready = trainer(corpus, layers, **CUTS[cut])
     found, said = trained(ready, ready.initial(), start=0, stop=STEPS)
     np.testing.assert_array_equal(biases(found), biases(state))
     for name in ("moe/load_entropy", "moe/load_violation", "learning/ce"):
@@ -87,7 +87,7 @@ def test_no_cut_moves_it_otherwise(corpus, layers, cut):
 
 @pytest.mark.parametrize("layers", FORMS)
 def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, layers):
-    ready = prepared(corpus, layers)
+    ready = trainer(corpus, layers)
     state, _ = trained(ready, ready.initial(), start=0, stop=2)
     assert np.any(biases(state))
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:

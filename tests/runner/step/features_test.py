@@ -16,8 +16,8 @@ from models import Transformer, VisionTransformer, sharding
 from runner import runtime
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
-from runner.step.objective import Objective, Taught
+from runner.state.trainable import TrainModules
+from runner.step.objective import Objective, TeacherState
 from runner.step.train_step import TrainStep
 from runner.teachers.model import LoadedModel
 from tests.heads import in_blocks
@@ -33,18 +33,18 @@ STUDENT = functools.partial(small, dim=16, num_layers=2)
 TEACHER = functools.partial(small, dim=24, num_layers=3)
 term = functools.partial(LossTerm, mask=losses.token_mask)
 TERMS = (
-    term(name="cka", loss=losses.Cka(layers=MAP), weight=2.0),
+    term(name="cka", loss=losses.CKA(layers=MAP), weight=2.0),
     term(
         name="features",
         loss=functools.partial(
             losses.Projected,
-            loss=losses.FeatureMse(layers=MAP),
+            loss=losses.FeatureMSE(layers=MAP),
             student_dim=16,
             teacher_dim=24,
         ),
         weight=0.5,
     ),
-    term(name="attention", loss=losses.AttentionKl(layers=((1, 2),))),
+    term(name="attention", loss=losses.AttentionKL(layers=((1, 2),))),
     term(name="values", loss=losses.Relations(of="values", layers=((1, 2),), heads=4)),
 )
 
@@ -73,8 +73,8 @@ def taught():
     return jax.jit(lambda: nnx.to_pure_dict(nnx.state(TEACHER(rngs=nnx.Rngs(7)))))()
 
 
-def learnt(terms=TERMS, **fields):
-    return Learnt(functools.partial(STUDENT, **fields), terms, optax.sgd(0.1))
+def modules(terms=TERMS, **fields):
+    return TrainModules(functools.partial(STUDENT, **fields), terms, optax.sgd(0.1))
 
 
 def gradients(batch, *, mesh=None, head=None, microbatches=1, **fields):
@@ -84,7 +84,7 @@ def gradients(batch, *, mesh=None, head=None, microbatches=1, **fields):
         head=head or runtime.Head(),
     )
     devices, rules = mesh_lib.make(config.mesh), config.mesh.rules
-    made = learnt(**fields)
+    made = modules(**fields)
     objective = Objective(made, mesh=devices, config=config, seed=0, teacher=Fixed())
     state = made.create(3, devices, rules)
 
@@ -96,7 +96,7 @@ def gradients(batch, *, mesh=None, head=None, microbatches=1, **fields):
                 state.variables,
                 batch,
                 jnp.int32(0),
-                teacher=Taught(fixed=fixed),
+                teacher=TeacherState(fixed=fixed),
             )
         return found.params, found.total
 
@@ -108,7 +108,7 @@ def gradients(batch, *, mesh=None, head=None, microbatches=1, **fields):
 @pytest.fixture(scope="module")
 def expected(batch):
     """By plain autodiff of formulas over the whole batch, on one device."""
-    made = learnt()
+    made = modules()
     state = jax.jit(made.initial)(jax.random.key(3))
     names = ("hidden", "attention", "values")
     capture = frozenset(f"{n}/{i}" for n in names for i in range(3))
@@ -190,7 +190,7 @@ def test_stacked_layers_give_the_same_gradient(batch, expected):
 
 
 def test_a_projection_is_trained_and_is_no_part_of_the_student():
-    state = learnt().abstract(mesh_lib.make(runtime.Mesh()), runtime.Mesh().rules)
+    state = modules().abstract(mesh_lib.make(runtime.Mesh()), runtime.Mesh().rules)
     shapes = jax.tree.map(lambda x: x.shape, state.params["losses"])
     assert shapes == {
         "features": {"projections": {"hidden_0": (16, 24), "hidden_1": (16, 24)}}
@@ -208,22 +208,22 @@ def test_a_projection_is_trained_and_is_no_part_of_the_student():
     ],
 )
 def test_a_layer_that_is_not_there_is_named_beside_the_nearest(pairs, message):
-    wrong = (term(name="cka", loss=losses.Cka(layers=pairs)),)
+    wrong = (term(name="cka", loss=losses.CKA(layers=pairs)),)
     config = runtime.Runtime(mesh=runtime.Mesh())
     devices = mesh_lib.make(config.mesh)
-    with pytest.raises(UserError, match=f"losses.cka: Cka {message}"):
-        Objective(learnt(wrong), mesh=devices, config=config, seed=0, teacher=Fixed())
+    with pytest.raises(UserError, match=f"losses.cka: CKA {message}"):
+        Objective(modules(wrong), mesh=devices, config=config, seed=0, teacher=Fixed())
 
 
 OWN = functools.partial(
-    losses.OwnHead, loss=losses.ForwardKl(), dim=8, num_outputs=VOCABULARY
+    losses.OwnHead, loss=losses.ForwardKL(), dim=8, num_outputs=VOCABULARY
 )
 
 
 def step(batch, *terms, teacher=None):
     config = runtime.Runtime(mesh=runtime.Mesh(data=1, tensor=8))
     step = TrainStep(
-        learnt(terms),
+        modules(terms),
         mesh=mesh_lib.make(config.mesh),
         config=config,
         seed=0,
@@ -237,8 +237,8 @@ def step(batch, *terms, teacher=None):
     ("wrong", "message"),
     [
         (
-            term(name="maps", loss=losses.FeatureMse(layers=MAP)),
-            "FeatureMse: the student has 16 features in hidden and the teacher 24",
+            term(name="maps", loss=losses.FeatureMSE(layers=MAP)),
+            "FeatureMSE: the student has 16 features in hidden and the teacher 24",
         ),
         (
             term(name="own", loss=OWN),
@@ -258,4 +258,4 @@ def test_a_loss_that_does_not_fit_is_one_line_before_the_first_step(
 def test_a_teacher_that_cannot_read_the_data_is_one_line(batch):
     sees = functools.partial(VisionTransformer, num_classes=VOCABULARY)
     with pytest.raises(UserError, match="teacher: VisionTransformer reads images"):
-        step(batch, term(name="kd", loss=losses.ForwardKl()), teacher=Fixed(sees))()
+        step(batch, term(name="kd", loss=losses.ForwardKL()), teacher=Fixed(sees))()

@@ -109,7 +109,7 @@ def expected(corpus, teacher):
         return jnp.sum(values * mask) / jnp.sum(mask)
 
     def objective(params):
-        model = ready.learnt.student(params["student"], state.variables["student"])
+        model = ready.modules.student(params["student"], state.variables["student"])
         seen = routed(model, rows)
         logits = jax.nn.log_softmax(model.head(seen.hidden))
         ce = -jnp.take_along_axis(logits, rows["targets"][..., None], -1)[..., 0]

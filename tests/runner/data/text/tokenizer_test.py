@@ -8,19 +8,19 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from runner.data import ByteBpe, TextFiles, TokenizerFile
+from runner.data import ByteBPE, TextFiles, TokenizerFile
 from runner.errors import UserError
 
 TRAIN = """
 import sys
-from runner.data import ByteBpe, PythonLibrary
+from runner.data import ByteBPE, PythonLibrary
 documents = PythonLibrary(split="held_out")
-print(ByteBpe(documents=documents, vocab_size=2000).load(cache=sys.argv[1]).digest)
+print(ByteBPE(documents=documents, vocab_size=2000).load(cache=sys.argv[1]).digest)
 """
 
 
 def byte_bpe(folder, size=300):
-    return ByteBpe(documents=TextFiles(files=[str(folder)]), vocab_size=size)
+    return ByteBPE(documents=TextFiles(files=[str(folder)]), vocab_size=size)
 
 
 def saved(tmp_path, model, *, special=("<s>", "</s>"), byte_level=True):
@@ -54,7 +54,7 @@ def test_training_is_the_same_in_every_process_and_number_of_threads(tmp_path):
 
 def test_a_trained_tokenizer_is_read_from_the_cache(folder, cache, monkeypatch):
     first = byte_bpe(folder).load(cache=cache)
-    monkeypatch.setattr(ByteBpe, "_train", None)
+    monkeypatch.setattr(ByteBPE, "_train", None)
     assert byte_bpe(folder).load(cache=cache).digest == first.digest
     with pytest.raises(TypeError):  # another size is another tokenizer
         byte_bpe(folder, 301).load(cache=cache)

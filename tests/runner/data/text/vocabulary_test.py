@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
-from runner.data import ByteBpe, Document, Documents
+from runner.data import ByteBPE, Document, Documents
 from runner.data.text.vocabulary import vocabulary
 
 
@@ -23,7 +23,7 @@ class Fixed(Documents):
 @pytest.fixture(scope="module")
 def byte_level(tmp_path_factory):
     cache = str(tmp_path_factory.mktemp("cache"))
-    return ByteBpe(documents=Fixed(), vocab_size=280).load(cache=cache)
+    return ByteBPE(documents=Fixed(), vocab_size=280).load(cache=cache)
 
 
 @pytest.fixture(scope="module")

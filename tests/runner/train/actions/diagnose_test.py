@@ -101,9 +101,9 @@ def test_terms_in_groups_keep_their_order_and_their_names(tmp_path):
     (tmp_path / "config.txt").write_text(
         "losses: [ce, teacher]\nlosses.ce.weight: 0.5\n"
         "losses.teacher.terms: [kd, features]\n"
-        "losses.teacher.terms.kd.loss: losses.ForwardKl\n"
+        "losses.teacher.terms.kd.loss: losses.ForwardKL\n"
     )
     run = load(tmp_path)
     assert run.terms == ["ce", "teacher", "kd", "features"]
-    assert run.of_term("kd", "loss") == "losses.ForwardKl"
+    assert run.of_term("kd", "loss") == "losses.ForwardKL"
     assert run.of_term("ce", "weight") == "0.5"

@@ -1,21 +1,20 @@
-"""What a loss sees, and what it answers with."""
+"""Loss inputs: student and teacher outputs of one block of tokens."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from losses.core.vocab_sums import Reduced
+    from losses.core.loss import Loss
 
 PerToken = jax.Array
 Batch = Mapping[str, jax.Array]
 
 
-class Misfit(ValueError):
+class IncompatibleLoss(ValueError):
     """A loss and what it is given do not fit each other; found while tracing."""
 
 
@@ -51,7 +50,7 @@ class TeacherOutputs:
             return jax.nn.logsumexp(self.logits / temperature, axis=-1)
         if temperature not in self.log_normalizers:
             known = ", ".join(map(str, sorted(self.log_normalizers))) or "none"
-            raise Misfit(
+            raise IncompatibleLoss(
                 f"the teacher's log-normaliser at temperature {temperature} is not "
                 f"stored; stored: {known}"
             )
@@ -72,7 +71,7 @@ jax.tree_util.register_dataclass(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stored:
+class RecordSpec:
     """What records hold of a teacher, for a loss to say whether it can read them.
 
     mode:         `"top_k"`, `"sampled"` or `"full"`.
@@ -173,147 +172,3 @@ def kept(tree: Any, mask: jax.Array) -> Any:
         return jnp.where(wide, x, jnp.zeros((), x.dtype))
 
     return jax.tree.map(keep, tree)
-
-
-class Loss:
-    """One value per token; divides by nothing.
-
-    Masking, normalising, weighting, blocking, accumulating, sharding and logging are
-    the runner's. Frozen dataclasses and `nnx.Module`s inherit from it; the latter own
-    parameters, which are trained and checkpointed but not exported.
-
-    needs: paths among the model's intermediates; `"logits"` is the output;
-           `"teacher/logits"`, `"teacher/hidden/6"` are the teacher's.
-    scope: `"token"` values see one token each. `"sequence"` values see whole
-           sequences. `"batch"` values see the whole batch at once, and cannot be
-           accumulated or sharded.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset()
-    scope: ClassVar[Literal["token", "sequence", "batch"]] = "token"
-
-    def statistics(self, outputs: Outputs) -> Mapping[str, jax.Array]:
-        """Per-token arrays `[*b ...]` whose masked global means the loss wants.
-
-        They come back, with gradients stopped, as `outputs.statistics`.
-        """
-        del outputs
-        return {}
-
-    def statistic_sums(
-        self, outputs: Outputs, tokens: jax.Array
-    ) -> Mapping[str, jax.Array]:
-        """`Σ_b tokens_b a_b` of what `statistics` gives; tokens `[*b]`, 1 = counts.
-
-        For a loss to contract itself where `a` is too large to exist once a token, as
-        an outer product is.
-        """
-        return {
-            name: jnp.tensordot(tokens, value, axes=tokens.ndim)
-            for name, value in self.statistics(outputs).items()
-        }
-
-    def check_records(self, stored: Stored) -> None:
-        """Refuse stored teacher outputs that this loss cannot read.
-
-        Raises:
-          ValueError: and what would be needed.
-        """
-        del stored
-
-    def __call__(self, outputs: Outputs) -> PerToken:
-        """Values `[*b]`, float32."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
-
-    def over_tiles(self, outputs: "Reduced") -> PerToken:
-        """The same values where the logits are made a tile of the vocabulary at a time.
-
-        A loss that reads no more of them than `log_normalizer`, `logits_at`,
-        `target_logits` and `mean_logits` has this form already.
-
-        Raises:
-          NeedsRows: it wants whole rows of logits.
-        """
-        return self(outputs)
-
-
-def target_mask(batch: Batch) -> jax.Array:
-    """Tokens that have a target, bool `[*b]`."""
-    return batch["mask"].astype(bool)
-
-
-def token_mask(batch: Batch) -> jax.Array:
-    """Tokens that are not padding, bool `[*b]`."""
-    return batch["segment_ids"] > 0
-
-
-class TokenWeight:
-    """What values are multiplied by before they are added; never the counts.
-
-    Gradients are stopped. Any function of `Outputs` that gives `[*b]` will do where
-    nothing is needed but the batch.
-
-    needs: as of a `Loss`.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset()
-
-    def __call__(self, outputs: Outputs) -> PerToken:
-        """Weights `[*b]`, float32."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
-
-    def over_tiles(self, outputs: "Reduced") -> PerToken:
-        """The same where the logits are made a tile of the vocabulary at a time.
-
-        Raises:
-          NeedsRows: it wants whole rows of logits.
-        """
-        return self(outputs)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LossTerm:
-    """A loss with a name, a weight and the tokens it counts.
-
-    weight:       a float, a function of the optimiser step (any optax schedule), or a
-                  `losses.Balance`.
-    mask:         batch -> bool `[*b]`.
-    token_weight: outputs -> float `[*b]`, or a `losses.Reweighting`; multiplies values,
-                   never counts; gradients are stopped.
-
-    Raises:
-      ValueError: the name is no identifier, or the weight is of no such kind.
-    """
-
-    name: str
-    loss: Loss | Callable[..., Loss]
-    weight: float | Callable[..., Any] = 1.0
-    mask: Callable[[Batch], jax.Array] = target_mask
-    token_weight: Callable[..., Any] | None = None
-
-    def __post_init__(self):
-        check_name(self.name, "term")
-        check_weight(self.name, self.weight)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Of the loss, and of the weights of its tokens."""
-        assert isinstance(self.loss, Loss)  # made, if it owns parameters
-        return self.loss.needs | getattr(self.token_weight, "needs", frozenset())
-
-
-def check_name(name: str, kind: str) -> None:
-    """ValueError unless `name` is an identifier; `kind` says of what."""
-    if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise ValueError(f"a {kind}'s name must be an identifier, got {name!r}")
-
-
-def check_weight(name: str, weight: object) -> None:
-    """ValueError unless `weight` is a number or something to call."""
-    if isinstance(weight, bool) or not (
-        callable(weight) or isinstance(weight, (int, float))
-    ):
-        raise ValueError(
-            f"weight of {name!r} must be a number or a function of the step, "
-            f"got {weight!r}"
-        )
