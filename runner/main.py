@@ -26,9 +26,10 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
         case flags.Flag("version"):
             return print(help.version())
 
-    from runner import sweeps
+    from runner import graph, sweeps
     from runner.cli import command_graph, gin_flags, import_check, inspect
 
+    graph.import_fiddle()  # before what imports all of it
     import_check.check()
     if sweeps.concerns(command):
         return sweeps.obey(command, argv)

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 import losses
 from runner import runtime
-from runner.head import plan, vocab_tiles
+from runner.head import plan as head_plan
+from runner.head import vocab_tiles
 from runner.head.token_blocks import TokenBlocks, added_trees
 from runner.head.vocab_partition import VocabPartition
 from runner.machine.mesh import batch_shards
@@ -34,7 +35,7 @@ class HeadPass:
     planned: how the head was cut when gradients were traced last, for a dry run.
     """
 
-    planned: plan.HeadPlan | None = None
+    planned: head_plan.HeadPlan | None = None
 
     def __init__(
         self,
@@ -167,12 +168,12 @@ class HeadPass:
 
     def plan(
         self, params: Tree, given: Tree, trunk: StudentTrunk, *, by_rows: bool = False
-    ) -> plan.HeadPlan:
+    ) -> head_plan.HeadPlan:
         """How the head of this trunk is cut; by_rows: whole rows are wanted."""
         axes = trunk.constants["batch"]["targets"].shape
         tokens = math.ceil(math.prod(axes) / batch_shards(self._mesh))
         together = {"token": 1, "sequence": math.prod(axes[1:]), "batch": tokens}
-        terms = plan.HeadCost(
+        terms = head_plan.HeadCost(
             sides=1
             + (trunk.teacher_trunk is not None and trunk.teacher_trunk.whole)
             + sum(isinstance(term.loss, losses.OwnHead) for term in self.terms),
@@ -181,9 +182,9 @@ class HeadPass:
             together=max(together[scope] for scope in scopes(self.terms)),
         )
         entries = trunk.head.num_outputs // trunk.head.shards
-        return plan.choose(self._config, terms, tokens=tokens, entries=entries)
+        return head_plan.choose(self._config, terms, tokens=tokens, entries=entries)
 
-    def _blocks(self, trunk: StudentTrunk, plan: plan.HeadPlan) -> TokenBlocks:
+    def _blocks(self, trunk: StudentTrunk, plan: head_plan.HeadPlan) -> TokenBlocks:
         return TokenBlocks(
             mesh=self._mesh,
             token_axes=trunk.constants["batch"]["targets"].shape,
@@ -197,7 +198,7 @@ class HeadPass:
         return self._blocks(trunk, self.plan(params, given, trunk, by_rows=True))
 
     def _by_rows(
-        self, plan: plan.HeadPlan, trunk: StudentTrunk, shared: Tree, given: Tree
+        self, plan: head_plan.HeadPlan, trunk: StudentTrunk, shared: Tree, given: Tree
     ) -> tuple[tuple[Tree, Tree], Tree]:
         def block(
             shared: Tree, tokens: Tree, given: Tree, constants: Tree
@@ -212,7 +213,7 @@ class HeadPass:
         )
 
     def _by_sums(
-        self, plan: plan.HeadPlan, trunk: StudentTrunk, shared: Tree, given: Tree
+        self, plan: head_plan.HeadPlan, trunk: StudentTrunk, shared: Tree, given: Tree
     ) -> tuple[tuple[Tree, Tree], Tree]:
         cut = VocabPartition.of(
             trunk.head.num_outputs,
