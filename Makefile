@@ -12,13 +12,14 @@ SWEEP_WORKDIR ?= runs/sweep-demo
 SWEEP_STEPS ?= 200
 ONLY ?= *
 LOCK_FLAGS ?=
+ROOMS ?=
 
 BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
 
-.PHONY: help venv demo sweep-demo test test-all lint bench bench-peers results parity smollm2 lock clean
+.PHONY: help venv demo sweep-demo test test-all rooms lint bench bench-peers results parity smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +27,7 @@ help:
 	@echo 'make sweep-demo  three learning rates by two z-losses (8 minutes)'
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
+	@echo 'make rooms     the map of folders by who imports whom: make rooms ROOMS=--write'
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
 	@echo 'make bench-peers  the heads of MaxText, tunix, tokamax and optax, then ours'
@@ -105,6 +107,9 @@ test: venv
 
 test-all: venv
 	@$(PYTEST) -m slow
+
+rooms: venv
+	@$(BIN)/python -m tests.architecture.rooms $(ROOMS)
 
 lint: venv
 	@$(BIN)/ruff format --check --quiet --diff . && $(BIN)/ruff check --quiet .

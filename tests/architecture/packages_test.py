@@ -1,8 +1,5 @@
-"""The shape of the project: who imports whom, what stands where, what stays out."""
+"""What stands where, what stays out, and what start-up leaves unimported."""
 
-import ast
-import importlib
-import inspect
 import re
 import subprocess
 import sys
@@ -10,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.architecture.imports import ROOT, imported_names, modules, sources
 
 MAY_IMPORT = {
     "losses": set(),
@@ -51,29 +48,6 @@ NOT_TO_COMMIT = re.compile(
 )
 
 
-def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
-
-
-def modules(*folders: str) -> list[str]:
-    """The dotted names of the modules in `folders`, packages by their own name."""
-    paths = [path for folder in folders for path in sources(folder)]
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
-    return [name.removesuffix(".__init__") for name in names]
-
-
-def imported(path: Path) -> set[str]:
-    """The top-level packages that a file names in any import, nested ones too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-            assert not node.level, f"{path}: a relative import hides who imports whom"
-    return {name.partition(".")[0] for name in names}
-
-
 def tracked() -> list[str]:
     listing = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -98,25 +72,20 @@ def python(source: str, *, home: Path, **environment: str) -> list[str]:
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_a_folder_imports_only_what_stands_below_it(folder: str):
+def test_a_package_imports_only_what_stands_below_it(folder: str):
     ours = set(MAY_IMPORT) | {"tests"}
     for path in sources(folder):
-        above = (imported(path) & ours) - MAY_IMPORT[folder] - {folder}
+        packages = {name.partition(".")[0] for name in imported_names(path)}
+        above = (packages & ours) - MAY_IMPORT[folder] - {folder}
         assert not above, f"{path.relative_to(ROOT)} imports {sorted(above)}"
 
 
 def test_launch_imports_of_the_runner_only_what_commands_are_made_of():
     for path in sources("launch"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            for name in names:
-                allowed = name.startswith(LAUNCH_MAY_IMPORT)
-                ours = name.partition(".")[0] == "runner"
-                assert allowed or not ours, f"{path.relative_to(ROOT)}: {name}"
+        for name in imported_names(path):
+            allowed = name.startswith(LAUNCH_MAY_IMPORT)
+            ours = name.partition(".")[0] == "runner"
+            assert allowed or not ours, f"{path.relative_to(ROOT)}: {name}"
 
 
 def test_the_root_holds_only_what_belongs_there():
@@ -131,11 +100,11 @@ def test_every_file_with_tests_is_collected():
 
 def test_no_file_names_a_package_index_or_one_persons_machine():
     for name in tracked():
-        if name == "tests/architecture_test.py":
+        if name == "tests/architecture/packages_test.py":
             continue
         text = (ROOT / name).read_text(errors="ignore")
-        found = NOT_TO_COMMIT.search(text)
-        assert not found, f"{name}: {found and found[0]}"
+        match = NOT_TO_COMMIT.search(text)
+        assert not match, f"{name}: {match and match[0]}"
 
 
 def test_the_lock_holds_versions_and_hashes_only():
@@ -146,23 +115,6 @@ def test_the_lock_holds_versions_and_hashes_only():
         if not block.startswith("#"):
             assert re.match(r"[\w.-]+==\S+", block), block
             assert "--hash=sha256:" in block, block
-
-
-@pytest.mark.parametrize("name", modules("losses", "models", "runner"))
-def test_every_public_method_has_a_docstring_or_its_base_has(name: str):
-    module = importlib.import_module(name)
-    classes = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and value.__module__ == name
-        and not value.__name__.startswith("_")
-    ]
-    for defined in classes:
-        for method, function in vars(defined).items():
-            if inspect.isfunction(function) and not method.startswith("_"):
-                documented = inspect.getdoc(getattr(defined, method))
-                assert documented, f"{name}.{defined.__name__}.{method}"
 
 
 def test_importing_the_packages_is_cheap(tmp_path: Path):
@@ -204,7 +156,7 @@ def test_nothing_of_ours_imports_tensorflow(tmp_path: Path):
     (tmp_path / "tensorflow.py").write_text("")
     source = f"""
 import importlib, sys
-for name in {modules("losses", "models", "runner")}:
+for name in {[*modules("losses", "models", "runner")]}:
     importlib.import_module(name)
     if sys.modules.pop("tensorflow", None):
         print(name)

@@ -1,0 +1,152 @@
+"""No import circles, small folders, and the map of rooms in the README."""
+
+import ast
+
+import pytest
+
+from tests.architecture import rooms
+from tests.architecture.imports import (
+    PACKAGES,
+    ROOT,
+    circles,
+    floors,
+    import_graph,
+    imported_names,
+    room_graph,
+    sources,
+)
+
+MOST_FILES_OF_A_FOLDER = 20
+MOST_FILES_OF_RUNNER = 8
+MOST_TYPE_CHECKING_BLOCKS = 33
+# Modules that are still in a circle: none may join them.
+STILL_IN_CIRCLES = {
+    "losses.core.loss",
+    "losses.core.outputs",
+    "losses.core.vocab_sums",
+    "runner.data.text.packed_text",
+    "runner.data.text.text_baselines",
+    "runner.experiment",
+    "runner.recording.job",
+    "runner.recording.recorder",
+    "runner.records.explain",
+    "runner.records.reader",
+    "runner.state.trainable",
+    "runner.teachers.base",
+    "runner.train.final_report",
+    "runner.train.hooks",
+    "runner.train.loop",
+    "runner.train.sampling",
+    "runner.train.trainer",
+}
+ROOMS_STILL_IN_CIRCLES = {
+    "losses.core",
+    "losses.features",
+    "losses.moe",
+    "losses.weighting",
+    "runner.data",
+    "runner.data.text",
+    "runner.experiment",
+    "runner.head",
+    "runner.state",
+    "runner.teachers",
+    "runner.train",
+}
+
+# Blocks that do not say yet why a plain import will not do.
+MOST_WITHOUT_REASON = 33
+# Files that still import from a `*_test.py`: none may join them.
+STILL_IMPORT_TESTS = {
+    "tests/configs/vision_test.py",
+    "tests/contributing_test.py",
+    "tests/losses/core/vocab_sums_test.py",
+    "tests/models/attention_test.py",
+    "tests/models/layers_test.py",
+    "tests/models/moe_test.py",
+    "tests/models/vision/convnet_test.py",
+    "tests/models/vision/transformer_test.py",
+    "tests/parity/check.py",
+    "tests/runner/report/comparison_test.py",
+    "tests/runner/step/balance_test.py",
+    "tests/runner/step/features_test.py",
+    "tests/runner/sweeps/summary_test.py",
+}
+
+
+def test_modules_do_not_import_one_another_in_circles():
+    groups = circles(import_graph(*PACKAGES))
+    assert {name for group in groups for name in group} <= STILL_IN_CIRCLES, groups
+
+
+def test_rooms_do_not_import_one_another_in_circles():
+    groups = circles(room_graph(import_graph(*PACKAGES)))
+    names = {name for group in groups for name in group}
+    assert names <= ROOMS_STILL_IN_CIRCLES, groups
+
+
+@pytest.mark.skipif(bool(ROOMS_STILL_IN_CIRCLES), reason="a circle has no floors")
+def test_the_readme_holds_the_map_of_rooms_that_the_imports_draw():
+    assert rooms.in_readme() == rooms.draw(), "make rooms ROOMS=--write"
+
+
+def test_a_circle_is_seen_and_has_no_floors():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}
+    assert circles(graph) == [["b", "c"]]
+    with pytest.raises(ValueError, match=r"\['b', 'c'\]"):
+        floors(graph)
+    graph["c"] = set()
+    assert circles(graph) == []
+    assert floors(graph) == {"c": 0, "b": 1, "a": 2, "d": 3}
+
+
+def test_imports_inside_functions_and_for_types_alone_count(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "import a.b\n"
+        "if TYPE_CHECKING:\n    from c import d\n"
+        "def f():\n    import e\n"
+    )
+    assert imported_names(path) == {"typing.TYPE_CHECKING", "a.b", "c.d", "e"}
+
+
+def test_folders_stay_small():
+    folders = {path.parent for path in sources(*PACKAGES)}
+    for folder in folders:
+        most = (
+            MOST_FILES_OF_RUNNER
+            if folder == ROOT / "runner"
+            else MOST_FILES_OF_A_FOLDER
+        )
+        files = len(list(folder.glob("*.py")))
+        assert files <= most, f"{folder.relative_to(ROOT)}: {files} files"
+
+
+def type_checking_blocks() -> list[str]:
+    """`path:line` of every `if TYPE_CHECKING:` without a comment on or above it."""
+    blocks = []
+    for path in sources(*PACKAGES):
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                # On the line, above it, or first thing inside.
+                near = lines[max(node.lineno - 2, 0) : node.lineno + 1]
+                reason = any("#" in line for line in near)
+                place = f"{path.relative_to(ROOT)}:{node.lineno}"
+                blocks.append(place if reason else f"{place} (no reason)")
+    return blocks
+
+
+def test_imports_for_types_alone_are_few():
+    blocks = type_checking_blocks()
+    assert len(blocks) <= MOST_TYPE_CHECKING_BLOCKS, blocks
+    unreasoned = [place for place in blocks if "(no reason)" in place]
+    assert len(unreasoned) <= MOST_WITHOUT_REASON, unreasoned
+
+
+def test_no_test_is_a_library():
+    for path in sources("tests"):
+        for name in imported_names(path):
+            inside_a_test_file = any(part.endswith("_test") for part in name.split("."))
+            place = str(path.relative_to(ROOT))
+            assert not inside_a_test_file or place in STILL_IMPORT_TESTS, place
