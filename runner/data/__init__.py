@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 from runner import lazy_names
 
 if TYPE_CHECKING:
-    from runner.data.baseline import Baseline
-    from runner.data.dataset import Dataset
+    from runner.data.dataset import Baseline, Dataset
     from runner.data.images.digits import Digits, Partition
     from runner.data.images.idx import IdxFolder, IdxImages
     from runner.data.images.images import Images
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
         evaluation_batches,
         numbered_batches,
     )
-    from runner.data.source import DataSource, Part, TokenizedText
+    from runner.data.source import DataSource, Part
     from runner.data.text.documents import Document, Documents, JsonLines, TextFiles
     from runner.data.text.gguf_tokenizer import GGUFTokenizer
     from runner.data.text.library_text import python_library_text
@@ -38,11 +37,12 @@ if TYPE_CHECKING:
     from runner.data.text.planned import PlannedTokens
     from runner.data.text.python_library import PythonLibrary
     from runner.data.text.token_records import TokenRecords
+    from runner.data.text.tokenized_text import TokenizedText
     from runner.data.text.tokenizer import ByteBPE, TokenizerFile, TokenizerSource
     from runner.data.text.vocabulary import Vocabulary
 
 _HOMES = {
-    "Baseline": "baseline",
+    "Baseline": "dataset",
     "Batches": "pipeline",
     "ByteBPE": "text.tokenizer",
     "Classes": "labels",
@@ -64,7 +64,7 @@ _HOMES = {
     "PythonLibrary": "text.python_library",
     "TextFiles": "text.documents",
     "TokenRecords": "text.token_records",
-    "TokenizedText": "source",
+    "TokenizedText": "text.tokenized_text",
     "TokenizerFile": "text.tokenizer",
     "TokenizerSource": "text.tokenizer",
     "Vocabulary": "text.vocabulary",

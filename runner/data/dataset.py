@@ -1,16 +1,30 @@
-"""What a data source loads: rows by number, and what they were made from."""
+"""The dataset interface: rows by number, and the vocabulary of their targets."""
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from runner.data.labels import Labels
 from runner.errors import UserError
 
-if TYPE_CHECKING:
-    from runner.data.baseline import Baseline
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """Score of a simple predictor on held-out data, to compare a trained model with.
+
+    Attributes:
+      name: Of the predictor.
+      nats_per_token: Mean loss per target; None where there are no probabilities.
+      bits_per_byte: Per byte of UTF-8 text; None where there is no text.
+      accuracy: Share of the targets predicted right; None where not measured.
+    """
+
+    name: str
+    nats_per_token: float | None = None
+    bits_per_byte: float | None = None
+    accuracy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,8 +68,8 @@ class Dataset(abc.ABC):
     def describe(self) -> dict[str, Any]:
         """For the work directory: sizes, fingerprint, vocabulary, origin."""
 
-    def baselines(self, held_out: "Dataset") -> "list[Baseline]":
-        """How well something simple that knows these rows predicts `held_out`."""
+    def baselines(self, held_out: "Dataset") -> list[Baseline]:
+        """Scores on `held_out` of simple predictors fitted to these rows."""
         del held_out
         return []
 

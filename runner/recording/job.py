@@ -76,13 +76,12 @@ class RecordTeacher:
           SystemExit: a signal stopped it.
         """
         from runner.machine.stop_signals import Stop
-        from runner.recording.recorder import Recorder
         from runner.records import shards
         from runner.writers.terminal import Terminal
 
         terminal = Terminal()
         _wait_for_first(workdir)
-        recorder = Recorder(self)
+        recorder = self.recorder()
         workdir.record_start()
         workdir.record_data(recorder.describe())
         directory = workdir.path / "records"
@@ -108,6 +107,20 @@ class RecordTeacher:
             f"{size / tokens:.1f} bytes a token; the next token is among the entries "
             f"in {100 * manifest.hit_rate:.1f} % of places\n"
             f"look: runner-records inspect {workdir.path}"
+        )
+
+    def recorder(self) -> "Recorder":
+        """Load teacher and data onto the devices."""
+        from runner.recording.recorder import Recorder
+
+        return Recorder(
+            teacher=self.teacher,
+            data=self.data,
+            mode=self.mode,
+            temperatures=self.temperatures,
+            batch_size=self.batch_size,
+            shard_size=self.shard_size,
+            seed=self.seed,
         )
 
     def _write(

@@ -1,9 +1,9 @@
 """A teacher's outputs as records: computed on the mesh, encoded on the host."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,41 +11,62 @@ import numpy as np
 
 from models import sharding
 from models.base import Batch
-from runner import data, runtime
+from runner import runtime
 from runner.data.labels import require_tokens
+from runner.data.pipeline import numbered_batches
+from runner.data.source import DataSource
+from runner.data.text.packed_text import PackedText
 from runner.errors import UserError
 from runner.head import plan
 from runner.head.token_blocks import TokenBlocks
 from runner.machine import mesh as mesh_lib
+from runner.recording.modes import Mode
 from runner.records import format as record_format
 from runner.records import manifest, shards
 from runner.records.layout import Layout
-from runner.teachers.base import TeacherContext, TeacherTrunk
-
-if TYPE_CHECKING:
-    from runner.recording.job import RecordTeacher
+from runner.teachers.base import Teacher, TeacherContext, TeacherTrunk
 
 Tree = Any
 
 
 class Recorder:
-    """A recording made ready on the devices at hand; its parts are pure functions.
+    """A recording on a mesh: computes, encodes and seals the records of a teacher.
 
-    alone: whether no other process writes.
+    Attributes:
+      dataset: The rows that records are made of.
+      layout: Of the records.
+      num_shards: Files in all, those of other processes included.
+      alone: Whether no other process writes.
     """
 
-    def __init__(self, job: "RecordTeacher"):
+    def __init__(
+        self,
+        *,
+        teacher: Teacher,
+        data: DataSource,
+        mode: Mode,
+        temperatures: Sequence[float],
+        batch_size: int,
+        shard_size: int,
+        seed: int,
+    ) -> None:
+        """Load teacher and data; see `RecordTeacher` for the arguments.
+
+        Raises:
+          UserError: Teacher, data, mode and batch size do not fit together.
+        """
         from runner.train.trainer import check_batch
 
         config = runtime.current()
-        self._job, self._config = job, config
+        self._config, self._mode, self._seed = config, mode, seed
+        self._batch_size = batch_size
         self._mesh = mesh_lib.make(config.mesh)
-        check_batch("batch_size", job.batch_size, self._mesh)
-        self.dataset = job.data.load(cache=config.input.cache)
-        require_tokens(self.dataset.vocabulary)
-        assert isinstance(self.dataset, data.PackedText)
-        self._vocabulary = self.dataset.vocabulary
-        self._teacher = job.teacher.load(
+        check_batch("batch_size", batch_size, self._mesh)
+        dataset = data.load(cache=config.input.cache)
+        require_tokens(dataset.vocabulary)
+        assert isinstance(dataset, PackedText)
+        self.dataset, self._vocabulary = dataset, dataset.vocabulary
+        self._teacher = teacher.load(
             TeacherContext(
                 vocabulary=self._vocabulary,
                 mesh=self._mesh,
@@ -55,26 +76,35 @@ class Recorder:
         )
         if self._teacher.stored is not None:
             raise UserError("teacher: records cannot be recorded again; copy them")
-        self._origin = self._made_from()
+        arrays = jax.tree.leaves(self._teacher.abstract)
+        self._origin = manifest.Origin(
+            teacher=self._teacher.describe()["kind"],
+            weights=teacher.identity(),
+            dtype=str(arrays[0].dtype) if arrays else "",
+            vocabulary=self._vocabulary.digest,
+            end=self._vocabulary.end,
+            data=dataset.fingerprint,
+            sampling=(float(temperatures[0]), seed) if mode.uniforms else None,
+        )
         self.layout = Layout(
-            mode=job.mode.name,
-            entries=job.mode.entries(self._vocabulary.size),
+            mode=mode.name,
+            entries=mode.entries(self._vocabulary.size),
             vocab_size=self._vocabulary.size,
-            sequence_length=self.dataset.sequence_length,
-            temperatures=job.mode.stored_temperatures(job.temperatures),
+            sequence_length=dataset.sequence_length,
+            temperatures=mode.stored_temperatures(temperatures),
             origin=self._origin.digest,
         )
-        self.num_shards = math.ceil(len(self.dataset) / job.shard_size)
+        self.num_shards = math.ceil(len(dataset) / shard_size)
         self.alone = config.recording.processes == 1
         self._compiled = jax.jit(self._entries)
         self._fixed: Tree = None
 
     def describe(self) -> dict[str, Any]:
-        """What must be the same when the recording goes on."""
+        """Describe teacher and data, which must be the same when recording resumes."""
         return {"data": self.dataset.describe(), "teacher": self._teacher.describe()}
 
     def missing(self, directory: Path) -> Iterator[int]:
-        """Numbers of this process's shards that are not written yet."""
+        """Yield the numbers of this process's shards that are not written yet."""
         share = self._config.recording
         done = shards.finished_shards(directory, self.num_shards, self.layout)
         for number in range(share.process, self.num_shards, share.processes):
@@ -82,27 +112,27 @@ class Recorder:
                 yield number
 
     def records(self, rows: range) -> Iterator[bytes]:
-        """Encoded records of some rows; a batch is computed while one is encoded."""
+        """Yield encoded records; a batch is computed while the last one is encoded."""
         if self._fixed is None:
             self._fixed = self._teacher.read()
         numbers = np.arange(rows.start, rows.stop)
-        batches = data.numbered_batches(
+        batches = numbered_batches(
             self.dataset,
             numbers,
-            batch_size=self._job.batch_size,
+            batch_size=self._batch_size,
             sharding=mesh_lib.batch_sharding(self._mesh),
         )
         unread = None
         for batch in batches:
-            found = self._compiled(self._fixed, batch)
+            stored = self._compiled(self._fixed, batch)
             if unread is not None:
                 yield from self._encoded(*unread)
-            unread = batch["index"], found
+            unread = batch["index"], stored
         if unread is not None:
             yield from self._encoded(*unread)
 
     def seal(self, directory: Path) -> manifest.Manifest | None:
-        """Write the manifest, if every process's shards are there."""
+        """Write the manifest, if the shards of all processes are there."""
         return shards.seal(
             directory,
             of=self.num_shards,
@@ -112,32 +142,20 @@ class Recorder:
             vocabulary=self._vocabulary,
         )
 
-    def _made_from(self) -> manifest.Origin:
-        job = self._job
-        arrays = jax.tree.leaves(self._teacher.abstract)
-        drawn = job.mode.uniforms > 0
-        return manifest.Origin(
-            teacher=self._teacher.describe()["kind"],
-            weights=job.teacher.identity(),
-            dtype=str(arrays[0].dtype) if arrays else "",
-            vocabulary=self._vocabulary.digest,
-            end=self._vocabulary.end,
-            data=self.dataset.fingerprint,
-            sampling=(float(job.temperatures[0]), job.seed) if drawn else None,
-        )
-
-    def _encoded(self, index: jax.Array, found: Mapping[str, jax.Array]) -> list[bytes]:
+    def _encoded(
+        self, index: jax.Array, stored: Mapping[str, jax.Array]
+    ) -> list[bytes]:
         numbers = np.asarray(index)
         real = numbers >= 0
         return record_format.encode_batch(
             self.layout,
             indices=numbers[real],
             rows=self.dataset.rows(numbers[real]),
-            stored={name: np.asarray(x)[real] for name, x in found.items()},
+            stored={name: np.asarray(x)[real] for name, x in stored.items()},
         )
 
     def _entries(self, fixed: Tree, batch: Batch) -> dict[str, jax.Array]:
-        """What is stored for a batch, `[B T ...]`."""
+        """Compute the arrays to store for a batch, `[B T ...]`."""
         with sharding.use(self._mesh, self._config.mesh.rules):
             teacher_trunk = self._teacher.teacher_trunk(
                 fixed, {}, batch, capture=frozenset(), logits=True
@@ -161,12 +179,12 @@ class Recorder:
         assert logits is not None  # records are refused
         logits = logits.astype(jnp.float32)
         logits = logits - jnp.max(logits, axis=-1, keepdims=True)
-        return self._job.mode.keep(logits, block["uniform"], self.layout.temperatures)
+        return self._mode.keep(logits, block["uniform"], self.layout.temperatures)
 
     def _uniform(self, batch: Batch) -> jax.Array:
-        """`[B T uniforms]` in [0, 1), a function of the seed and the row alone."""
-        key = jax.random.key(self._job.seed)
-        shape = (batch["tokens"].shape[1], self._job.mode.uniforms)
+        """Draw `[B T uniforms]` in [0, 1), a function of the seed and the row alone."""
+        key = jax.random.key(self._seed)
+        shape = (batch["tokens"].shape[1], self._mode.uniforms)
 
         def row(index: jax.Array) -> jax.Array:
             return jax.random.uniform(jax.random.fold_in(key, index), shape)

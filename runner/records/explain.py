@@ -1,59 +1,63 @@
-"""Why a record is not the one that was wanted, in words."""
+"""Error messages for records that do not belong to their row of data."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from runner.errors import UserError
-from runner.records.record import CorruptRecord, Record, decode
+from runner.records.record import Record
 from runner.records.rows import binding
 
-if TYPE_CHECKING:
-    from runner.records.reader import Records
 
+def misplaced(number: int, index: int, *, index_of: Callable[[int], int | None]) -> str:
+    """Say how a record got out of place: repeated, swapped, shifted.
 
-def misplaced(records: "Records", number: int, found: int) -> str:
-    """Why the record at `number` is that of row `found`: repeated, swapped, shifted."""
-    reason = f"is that of row {found}"
-    if _index(records, found) == found:
+    Args:
+      number: Place of the record, and the row that belongs there.
+      index: Row that the record is of.
+      index_of: From a place to the row that the record there is of; None where there
+        is no readable record.
+    """
+    reason = f"is that of row {index}"
+    if index_of(index) == index:
         return f"{reason}, which is there twice; that of row {number} is missing"
-    if _index(records, found) == number:
+    if index_of(index) == number:
         return f"{reason}: the two are swapped"
-    by = found - number
-    near = [_index(records, number + step) for step in (-1, 1)]
+    by = index - number
+    near = [index_of(number + step) for step in (-1, 1)]
     if by and any(
-        index == number + step + by
-        for index, step in zip(near, (-1, 1), strict=True)
-        if index is not None
+        neighbour == number + step + by
+        for neighbour, step in zip(near, (-1, 1), strict=True)
+        if neighbour is not None
     ):
         return f"{reason}: the records are shifted by {by}"
     return f"{reason}: the records are out of order"
 
 
 def other_row(record: Record, row: Mapping[str, np.ndarray]) -> str:
-    """How the row a record was made from differs from a row of data."""
+    """Say how the row a record was made from differs from a row of data."""
     tokens = record.tokens
     if (tokens != row["tokens"]).any():
         for by in (1, -1):
-            mine, theirs = (tokens[1:], row["tokens"][:-1])
+            recorded, expected = (tokens[1:], row["tokens"][:-1])
             if by < 0:
-                mine, theirs = tokens[:-1], row["tokens"][1:]
-            if len(mine) and (mine == theirs).all():
+                recorded, expected = tokens[:-1], row["tokens"][1:]
+            if len(recorded) and (recorded == expected).all():
                 return "its tokens are those of the row shifted by one"
         at = int((tokens != row["tokens"]).argmax())
         return f"token {tokens[at]} at position {at}, wanted {row['tokens'][at]}"
     for name in ("segment_ids", "positions"):
-        mine, wanted = getattr(record, name), row[name]
-        if (mine != wanted).any():
-            at = int((mine != wanted).argmax())
-            what = name.replace("_", " ")
-            return f"its {what} have {mine[at]} at position {at}, wanted {wanted[at]}"
+        recorded, expected = getattr(record, name), row[name]
+        if (recorded != expected).any():
+            at = int((recorded != expected).argmax())
+            return (
+                f"its {name.replace('_', ' ')} have {recorded[at]} at position {at}, "
+                f"wanted {expected[at]}"
+            )
     return "its binding does not agree with its own tokens"
 
 
 def own_binding(record: Record) -> dict[str, np.ndarray] | str:
-    """The row that a record was made from, or why it does not hold it."""
+    """Return the row that a record was made from, or why it does not hold it."""
     try:
         row = record.row
     except ValueError as error:
@@ -63,11 +67,3 @@ def own_binding(record: Record) -> dict[str, np.ndarray] | str:
     if int(record.fields["targets"]) != int(row["mask"].sum()):
         return f"has {row['mask'].sum()} targets, not {record.fields['targets']}"
     return row
-
-
-def _index(records: "Records", number: int) -> int | None:
-    try:
-        raw = records.read_bytes(np.array([number]))[0]
-        return decode(records.layout, raw).index
-    except (UserError, CorruptRecord):
-        return None

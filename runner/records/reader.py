@@ -181,13 +181,20 @@ class Records:
             self.refuse(int(numbers[place]), reason)
         wrong = table["index"] != numbers
         if wrong.any():
-            number, found = (int(x[wrong.argmax()]) for x in (numbers, table["index"]))
-            self.refuse(number, misplaced(self, number, found))
+            number, index = (int(x[wrong.argmax()]) for x in (numbers, table["index"]))
+            self.refuse(number, misplaced(number, index, index_of=self._index_of))
         return table
 
     def refuse(self, number: int, reason: str) -> NoReturn:
         """Raise the UserError of one record."""
         raise UserError(f"{self.directory}, record {number}: {reason}")
+
+    def _index_of(self, number: int) -> int | None:
+        """Return the row that the record at `number` is of; None if unreadable."""
+        try:
+            return decode(self.layout, self.read_bytes(np.array([number]))[0]).index
+        except (UserError, CorruptRecord):
+            return None
 
     def _reader(self, owner: int) -> Any:
         from array_record.python.array_record_module import ArrayRecordReader

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from runner.data.baseline import Baseline
-from runner.data.dataset import Dataset
+from runner.data.dataset import Baseline, Dataset
 from runner.data.labels import Classes
 from runner.errors import UserError
 

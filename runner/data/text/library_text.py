@@ -2,8 +2,8 @@
 
 from fiddle.experimental.auto_config import auto_config
 
-from runner.data.source import TokenizedText
 from runner.data.text.python_library import PythonLibrary
+from runner.data.text.tokenized_text import TokenizedText
 from runner.data.text.tokenizer import ByteBPE
 
 

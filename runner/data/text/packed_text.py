@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from runner.data.baseline import Baseline
-from runner.data.dataset import Dataset
+from runner.data.dataset import Baseline, Dataset
+from runner.data.text import text_baselines
 from runner.data.text.packing import Packing
 from runner.data.text.tokens import Tokens
 from runner.data.text.vocabulary import Vocabulary
@@ -48,10 +48,14 @@ class PackedText(Dataset):
         return self.sequence_length
 
     def baselines(self, held_out: Dataset) -> list[Baseline]:
-        from runner.data.text import text_baselines
-
         assert isinstance(held_out, PackedText)
-        return text_baselines.baselines(self, held_out)
+        return text_baselines.baselines(
+            self.packing,
+            held_out.packing,
+            vocab_size=self.vocabulary.size,
+            texts=held_out.texts(),
+            num_bytes=held_out.num_bytes,
+        )
 
     @property
     def sequence_length(self) -> int:

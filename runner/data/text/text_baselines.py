@@ -1,32 +1,47 @@
-"""Unigrams, bigrams and compressors, beside which a language model is read."""
+"""Unigram, bigram and compressor baselines of language models."""
 
 import gzip
 import lzma
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
-from runner.data.baseline import Baseline
-from runner.data.text.packed_text import PackedText
+from runner.data.dataset import Baseline
+from runner.data.text.packing import Packing
 
 
-def baselines(train: PackedText, held_out: PackedText) -> list[Baseline]:
-    """Unigram and bigram counted on `train`; gzip and xz, which see no training text.
+def baselines(
+    train: Packing,
+    held_out: Packing,
+    *,
+    vocab_size: int,
+    texts: Iterable[str],
+    num_bytes: int,
+) -> list[Baseline]:
+    """Return the scores on `held_out` of unigram, bigram, gzip and xz.
 
-    The compressors run over all held-out text as one string, at their best levels.
+    Unigram and bigram are counted on `train`; the compressors use no training text.
+    They run over all held-out text as one string, at their best levels.
+
+    Args:
+      train: Training documents.
+      held_out: Documents to predict.
+      vocab_size: Number of ids.
+      texts: The held-out documents as text.
+      num_bytes: UTF-8 bytes that the held-out ids stand for.
     """
-    unigram = Unigram(train)
+    unigram = Unigram(train, vocab_size=vocab_size)
     bigram = Bigram(train, unigram)
     inputs, targets = pairs(held_out)
-    held_out_bytes = held_out.num_bytes
     rows = []
     for name, nats in {
         "unigram": unigram.nats(targets),
         "bigram": bigram.nats(inputs, targets),
     }.items():
         bits = float(nats.sum()) / math.log(2)
-        rows.append(Baseline(name, float(nats.mean()), bits / held_out_bytes))
-    text = "".join(held_out.texts()).encode()
+        rows.append(Baseline(name, float(nats.mean()), bits / num_bytes))
+    text = "".join(texts).encode()
     for name, compressed in {
         "gzip": gzip.compress(text, compresslevel=9),
         "xz": lzma.compress(text, preset=9 | lzma.PRESET_EXTREME),
@@ -35,9 +50,8 @@ def baselines(train: PackedText, held_out: PackedText) -> list[Baseline]:
     return rows
 
 
-def pairs(dataset: PackedText) -> tuple[np.ndarray, np.ndarray]:
-    """(input, target) int64 of every position, as if packed into one row."""
-    packing = dataset.packing
+def pairs(packing: Packing) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and targets, int64, of all positions as one row."""
     documents = packing.offsets[1:-1]
     targets = np.insert(packing.tokens.astype(np.int64), documents, packing.end)
     ids = np.concatenate([[packing.end], targets, [packing.end]])
@@ -47,14 +61,14 @@ def pairs(dataset: PackedText) -> tuple[np.ndarray, np.ndarray]:
 class Unigram:
     """`p(w) = (c(w) + 1) / (N + V)`."""
 
-    def __init__(self, train: PackedText) -> None:
-        """Counted over the targets of `train`."""
+    def __init__(self, train: Packing, *, vocab_size: int) -> None:
+        """Count the targets of `train`."""
         _, targets = pairs(train)
-        counts = np.bincount(targets, minlength=train.vocabulary.size) + 1
+        counts = np.bincount(targets, minlength=vocab_size) + 1
         self.probabilities = counts / counts.sum()
 
     def nats(self, targets: np.ndarray) -> np.ndarray:
-        """`-log p(w)` of each target."""
+        """Return `-log p(w)` of each target."""
         return -np.log(self.probabilities[targets])
 
 
@@ -62,35 +76,37 @@ class Bigram:
     """Absolute discounting, interpolated with the unigram `p(w)`.
 
     `p(w | v) = max(c(v, w) - D, 0) / c(v) + D · n(v) / c(v) · p(w)`, where `n(v)` is
-    the number of distinct successors of `v`; `p(w)` alone after a `v` never seen.
-    `D = n₁ / (n₁ + 2 n₂)`, from the numbers of pairs seen once and twice.
+    the number of distinct successors of `v`; `p(w)` alone after a `v` without any.
+    `D = n₁ / (n₁ + 2 n₂)`, from the numbers of pairs that occur once and twice.
 
     Source: Ney, Essen & Kneser 1994; Chen & Goodman 1999, section 2.7.
     """
 
-    def __init__(self, train: PackedText, unigram: Unigram) -> None:
-        """Counted over the positions of `train`."""
-        self._unigram, self._size = unigram.probabilities, train.vocabulary.size
+    def __init__(self, train: Packing, unigram: Unigram) -> None:
+        """Count the pairs of consecutive ids in `train`."""
+        self._unigram = unigram.probabilities
+        self._size = len(self._unigram)
         inputs, targets = pairs(train)
-        self._seen, self._counts = np.unique(
+        # A pair (v, w) is the one number v · V + w, so that it can be looked up sorted.
+        self._pairs, self._counts = np.unique(
             inputs * self._size + targets, return_counts=True
         )
         once, twice = np.sum(self._counts == 1), np.sum(self._counts == 2)
         self.discount = float(once / (once + 2 * twice)) if once else 0.0
         self._total = np.bincount(inputs, minlength=self._size)
-        self._successors = np.bincount(self._seen // self._size, minlength=self._size)
+        self._successors = np.bincount(self._pairs // self._size, minlength=self._size)
 
     def probability(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """`p(target | input)` of each pair."""
+        """Return `p(target | input)` of each pair."""
         keys = inputs * self._size + targets
-        at = np.minimum(np.searchsorted(self._seen, keys), len(self._seen) - 1)
-        count = np.where(self._seen[at] == keys, self._counts[at], 0)
+        at = np.minimum(np.searchsorted(self._pairs, keys), len(self._pairs) - 1)
+        count = np.where(self._pairs[at] == keys, self._counts[at], 0)
         total = np.maximum(self._total[inputs], 1)
-        kept = np.maximum(count - self.discount, 0) / total
-        left = self.discount * self._successors[inputs] / total
-        left = np.where(self._total[inputs] == 0, 1.0, left)
-        return kept + left * self._unigram[targets]
+        discounted = np.maximum(count - self.discount, 0) / total
+        backoff = self.discount * self._successors[inputs] / total
+        backoff = np.where(self._total[inputs] == 0, 1.0, backoff)
+        return discounted + backoff * self._unigram[targets]
 
     def nats(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """`-log p(target | input)` of each pair."""
+        """Return `-log p(target | input)` of each pair."""
         return -np.log(self.probability(inputs, targets))

@@ -18,7 +18,6 @@ from runner import runtime
 from runner.errors import UserError
 from runner.recording.job import RecordTeacher
 from runner.recording.modes import Full, Sampled, TopK
-from runner.recording.recorder import Recorder
 from runner.records.reader import Records
 from runner.teachers import (
     EMATeacher,
@@ -57,7 +56,7 @@ def job(corpus, teacher, **fields):
 
 def record(job, directory):
     """All of it, sealed."""
-    recorder = Recorder(job)
+    recorder = job.recorder()
     job._write(recorder, directory, Terminal(io.StringIO()), lambda: False)
     assert recorder.seal(directory) is not None
     return Records.open(directory)
@@ -335,18 +334,18 @@ def test_numbers_that_are_none_are_refused(corpus, teacher):
 
 def test_more_entries_than_the_vocabulary_are_refused(corpus, teacher):
     with pytest.raises(UserError, match="k is 301, the vocabulary has 300"):
-        Recorder(job(corpus, teacher, mode=TopK(k=301)))
+        job(corpus, teacher, mode=TopK(k=301)).recorder()
 
 
 def test_an_average_of_no_student_cannot_be_recorded(corpus):
     with pytest.raises(UserError, match="needs a student"):
-        Recorder(job(corpus, EMATeacher(), mode=TopK(k=2)))
+        job(corpus, EMATeacher(), mode=TopK(k=2)).recorder()
 
 
 def test_records_are_not_recorded_again(folder, corpus, teacher):
     record(job(corpus, teacher, mode=TopK(k=2)), folder / "again")
     with pytest.raises(UserError, match="cannot be recorded again"):
-        Recorder(job(corpus, OfflineTeacher(records=str(folder / "again"))))
+        job(corpus, OfflineTeacher(records=str(folder / "again"))).recorder()
 
 
 def test_another_teacher_than_the_graph_asks_for_is_refused(folder, corpus, teacher):

@@ -1,0 +1,76 @@
+"""Text as data: documents, tokenised and packed."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runner.data import cache as caching
+from runner.data.dataset import Dataset
+from runner.data.source import DataSource, require_length
+from runner.data.text import tokens
+from runner.data.text.documents import Digest, Documents, digest
+from runner.data.text.tokenizer import TokenizerSource
+from runner.errors import UserError
+
+if TYPE_CHECKING:
+    from runner.data.text.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedText(DataSource):
+    """Documents, tokenised and packed into rows of `sequence_length` positions.
+
+    Training and held-out data share one `tokenizer` node, so that an override reaches
+    both.
+    """
+
+    documents: Documents
+    tokenizer: TokenizerSource
+    sequence_length: int = 256
+
+    def __post_init__(self) -> None:
+        require_length(self.sequence_length)
+
+    def check(self) -> None:
+        self.documents.check()
+        self.tokenizer.check()
+
+    def load(self, *, cache: str = "") -> Dataset:
+        from runner.data.text.packed_text import pack  # imports tokenizers
+
+        vocabulary = self.tokenizer.load(cache=cache)
+        documents_digest = digest(self.documents)
+        name = (
+            f"text-1-{documents_digest.hexdigest()}-{vocabulary.definition_digest}"
+            ".tokens"
+        )
+        ids = tokens.fetch(
+            caching.directory(cache) / "tokens" / name,
+            self._encoded(vocabulary, documents_digest),
+            vocab_size=vocabulary.size,
+        )
+        return pack(
+            ids,
+            vocabulary=vocabulary,
+            sequence_length=self.sequence_length,
+            documents=documents_digest.hexdigest(),
+            read=lambda: (document.text for document in self.documents),
+            description=self.documents.describe(),
+        )
+
+    def _encoded(
+        self, vocabulary: "Vocabulary", documents_digest: Digest
+    ) -> Iterator[np.ndarray]:
+        """Yield the ids of each document; refuse documents that have changed."""
+        again = Digest()
+
+        def texts() -> Iterator[str]:
+            for document in self.documents:
+                again.update(document)
+                yield document.text
+
+        yield from vocabulary.encode_all(texts())
+        if again.hexdigest() != documents_digest.hexdigest():
+            raise UserError("the documents changed while they were read; start again")
