@@ -22,7 +22,7 @@ from losses.core.vocab_sums import Distribution, NeedsFullLogits, Tile, TiledOut
 from losses.core.vocab_sums_pass import SumRequests
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
 from losses.distillation.adaptive_kl import AdaptiveKL
-from losses.distillation.alignment import Sparse
+from losses.distillation.alignment import SparseMode
 from losses.distillation.binary_kl import BinaryKL, BinaryKLNorm
 from losses.distillation.correlation import InterClassCorrelation, IntraClassCorrelation
 from losses.distillation.decoupled import DecoupledKD, NormalizedKD
@@ -118,7 +118,7 @@ __all__ = [
     "SkewReverseKL",
     "SmoothedCrossEntropy",
     "Span",
-    "Sparse",
+    "SparseMode",
     "Standardized",
     "SumRequests",
     "SymmetricKL",

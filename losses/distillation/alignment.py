@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from losses.core.outputs import Outputs, TeacherOutputs
 
-Sparse = Literal[
+SparseMode = Literal[
     "tail_bucket",
-    "renormalise_teacher",
-    "renormalise_both",
+    "renormalize_teacher",
+    "renormalize_both",
     "truncate",
     "residual_to_target",
     "sampled",
@@ -26,8 +26,8 @@ tail_bucket:         the k entries and one more, which has the rest of the mass 
                      either side. Still a divergence (0 only if all k + 1 agree); for
                      what obeys the data-processing inequality (every f-divergence, and
                      Rényi's) never above the whole one, and non-decreasing in k.
-renormalise_teacher: p over the k sums to 1, q is as it is.
-renormalise_both:    both sum to 1 over the k: what is outside them is not learnt.
+renormalize_teacher: p over the k sums to 1, q is as it is.
+renormalize_both:    both sum to 1 over the k: what is outside them is not learnt.
 truncate:            the k terms of the whole sum; may be negative.
 residual_to_target:  the teacher's remaining mass goes to the target token, which is one
                      of the k or an entry of its own; q is as it is.
@@ -61,7 +61,7 @@ class Entries(NamedTuple):
     rest: bool = False
 
 
-def align(outputs: Outputs, *, temperature: float, sparse: Sparse) -> Entries:
+def align(outputs: Outputs, *, temperature: float, sparse: SparseMode) -> Entries:
     """`log softmax(t / T)` and `log softmax(s / T)` over the same entries.
 
     Where both logits are whole but differ in width (a padded vocabulary), only the
@@ -84,9 +84,9 @@ def align(outputs: Outputs, *, temperature: float, sparse: Sparse) -> Entries:
     match sparse:
         case "tail_bucket":
             return Entries(_with_rest(log_p), _with_rest(log_q), rest=True)
-        case "renormalise_teacher":
+        case "renormalize_teacher":
             return Entries(_renormalised(log_p), log_q)
-        case "renormalise_both":
+        case "renormalize_both":
             return Entries(_renormalised(log_p), _renormalised(log_q))
         case "truncate":
             return Entries(log_p, log_q)

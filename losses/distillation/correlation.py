@@ -61,7 +61,7 @@ class _Correlation(Loss):
         if teacher.logits is None or teacher.indices is not None:
             raise ValueError(f"{type(self).__name__} wants the teacher's whole logits")
         log_p, log_q, _ = align(
-            outputs, temperature=self.temperature, sparse="renormalise_both"
+            outputs, temperature=self.temperature, sparse="renormalize_both"
         )
         return jnp.exp(log_p), jnp.exp(log_q)
 

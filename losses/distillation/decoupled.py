@@ -51,7 +51,7 @@ class Targeted(Divergence):
 
     target: Target = "label"
 
-    conventions: ClassVar[tuple[str, ...]] = ("tail_bucket", "renormalise_both")
+    conventions: ClassVar[tuple[str, ...]] = ("tail_bucket", "renormalize_both")
 
     def __post_init__(self):
         super().__post_init__()

@@ -8,10 +8,10 @@ from typing import ClassVar, get_args
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.core.vocab_sums import Distribution, NeedsFullLogits, TiledOutputs
-from losses.distillation.alignment import Entries, Sparse, align, teacher_of
+from losses.distillation.alignment import Entries, SparseMode, align, teacher_of
 
 OVER_ENTRIES: tuple[str, ...] = tuple(
-    name for name in get_args(Sparse) if name != "sampled"
+    name for name in get_args(SparseMode) if name != "sampled"
 )
 
 
@@ -35,7 +35,7 @@ class Divergence(Loss):
     scale_by_temperature_squared: whether values are times `T²`, so that gradients keep
         their size as T grows (Hinton et al. 2015, arXiv:1503.02531, section 2). Off,
         so that a value is the divergence.
-    sparse: `losses.Sparse`, what to compare over stored entries;
+    sparse: `losses.SparseMode`, what to compare over stored entries;
         whole logits are compared whole.
 
     Raises:
@@ -45,7 +45,7 @@ class Divergence(Loss):
 
     temperature: float = 1.0
     scale_by_temperature_squared: bool = False
-    sparse: Sparse = "tail_bucket"
+    sparse: SparseMode = "tail_bucket"
 
     needs = frozenset({"logits", "teacher/logits"})
     conventions: ClassVar[tuple[str, ...]] = OVER_ENTRIES

@@ -81,7 +81,7 @@ LABELS = (
     LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
 )
 KL = (LossTerm(name="kl", loss=losses.ForwardKL()),)
-BEST = (LossTerm(name="kl", loss=losses.ForwardKL(sparse="renormalise_teacher")),)
+BEST = (LossTerm(name="kl", loss=losses.ForwardKL(sparse="renormalize_teacher")),)
 FIVE = (
     *LABELS,
     *KL,

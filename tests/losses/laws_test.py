@@ -66,7 +66,7 @@ LOSSES = {
     "reverse_kl": Row(losses.ReverseKL()),
     "reverse_kl_best": Row(losses.ReverseKL(sparse="residual_to_target"), "best"),
     "symmetric_kl": Row(losses.SymmetricKL(reverse_weight=0.3)),
-    "symmetric_kl_best": Row(losses.SymmetricKL(sparse="renormalise_teacher"), "best"),
+    "symmetric_kl_best": Row(losses.SymmetricKL(sparse="renormalize_teacher"), "best"),
     "jensen_shannon": Row(losses.JensenShannon(beta=0.3)),
     "jensen_shannon_best": Row(losses.JensenShannon(), "best"),
     "skew_forward_kl": Row(losses.SkewForwardKL()),
@@ -79,7 +79,7 @@ LOSSES = {
     "alpha_divergence_best": Row(losses.AlphaDivergence(), "best"),
     "renyi_divergence": Row(losses.RenyiDivergence(order=2.0)),
     "renyi_divergence_best": Row(
-        losses.RenyiDivergence(sparse="renormalise_both"), "best"
+        losses.RenyiDivergence(sparse="renormalize_both"), "best"
     ),
     "decoupled_kd": Row(losses.DecoupledKD(non_target_weight=8.0)),
     "decoupled_kd_best": Row(losses.DecoupledKD(target="teacher"), "best"),

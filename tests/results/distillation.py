@@ -38,9 +38,9 @@ from runner.workdir import workdir
 ROOT = Path(__file__).parents[2]
 STEPS, BATCH, SEEDS = 240, 8, (0, 1, 2)
 TEACHER_STEPS = 900
-OTHERS: tuple[losses.Sparse, ...] = (
-    "renormalise_teacher",
-    "renormalise_both",
+OTHERS: tuple[losses.SparseMode, ...] = (
+    "renormalize_teacher",
+    "renormalize_both",
     "truncate",
     "residual_to_target",
 )
@@ -85,7 +85,7 @@ def unbiased() -> Iterator[Variant]:
             yield Variant(f"sampled {n}", drawn, Sampled(n=n), with_ce)
 
 
-def best_entries(*conventions: losses.Sparse) -> Iterator[Variant]:
+def best_entries(*conventions: losses.SparseMode) -> Iterator[Variant]:
     """The best entries, by what stands for the rest."""
     for convention in conventions:
         for with_ce in (False, True):

@@ -115,9 +115,9 @@ def entries64(p, q, k, target, convention):
     match convention:
         case "tail_bucket":
             return np.append(a, 1 - a.sum()), np.append(b, 1 - b.sum())
-        case "renormalise_teacher":
+        case "renormalize_teacher":
             return a / a.sum(), b
-        case "renormalise_both":
+        case "renormalize_both":
             return a / a.sum(), b / b.sum()
         case "residual_to_target":
             given = np.where(np.isin(np.arange(len(p)), chosen), p, 0.0)
@@ -163,8 +163,8 @@ def test_conventions_by_hand():
     expected = {
         "truncate": k2,
         "tail_bucket": k2 + tail,
-        "renormalise_teacher": renormalised + log(4),
-        "renormalise_both": renormalised + log(2),
+        "renormalize_teacher": renormalised + log(4),
+        "renormalize_both": renormalised + log(2),
     }
     for convention, value_by_hand in expected.items():
         found = by_hand(losses.ForwardKL(sparse=convention))

@@ -172,7 +172,7 @@ def own(**fields):
         (
             lambda: losses.PlackettLuce(sparse="truncate"),
             "sparse of PlackettLuce must be one of 'tail_bucket', "
-            "'renormalise_both', got 'truncate'",
+            "'renormalize_both', got 'truncate'",
         ),
         (
             lambda: losses.BinaryKL(temperature=0.0),
