@@ -40,7 +40,7 @@ def config() -> Experiment:
                 num_experts=4,
                 experts_per_token=2,
                 hidden_dim=256,
-                renormalise=True,
+                renormalize=True,
             ),
         ),
         teacher=OnlineTeacher(checkpoint="runs/moe_teacher"),

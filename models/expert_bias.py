@@ -8,7 +8,7 @@ from flax import nnx
 class ExpertBias(nnx.Variable):
     """`[expert]` float32, added to scores for the choice of experts and for no gate.
 
-    It is no parameter. `advanced` is what the trainer does with it after each step.
+    It is no parameter. `update` is what the trainer does with it after each step.
     """
 
     @classmethod
@@ -17,7 +17,7 @@ class ExpertBias(nnx.Variable):
         return cls(jnp.zeros((num_experts,), jnp.float32), axes=(None,), rate=rate)
 
 
-def advanced(bias: jax.Array, load: jax.Array, *, rate: float) -> jax.Array:
+def update(bias: jax.Array, load: jax.Array, *, rate: float) -> jax.Array:
     """`b_e + rate · sign(mean load - load_e)`, arrays `[... expert]`.
 
     load: tokens of the last global batch that chose each expert.

@@ -28,7 +28,7 @@ class MoE(Configurable):
     the lower number.
 
     hidden_dim: inner width of one expert; None is that of a dense `GatedMLP`.
-    renormalise: divide the gates of a token by their sum (Mixtral, Qwen3), so that the
+    renormalize: divide the gates of a token by their sum (Mixtral, Qwen3), so that the
         router learns from comparing the chosen experts only.
     num_shared_experts: experts that see every token, with gate 1, run as one `GatedMLP`
         of that many times the width (DeepSeekMoE, arXiv:2401.06066, equation 9).
@@ -54,7 +54,7 @@ class MoE(Configurable):
         experts_per_token: int = 2,
         hidden_dim: int | None = None,
         num_shared_experts: int = 0,
-        renormalise: bool = False,
+        renormalize: bool = False,
         bias_rate: float = 0.0,
         activation: str = "silu",
         init: Initializer = FAN_IN,
@@ -77,15 +77,15 @@ class MoE(Configurable):
             raise ValueError(
                 f"num_shared_experts must not be negative, got {num_shared_experts}"
             )
-        if renormalise and experts_per_token == 1:
+        if renormalize and experts_per_token == 1:
             raise ValueError(
-                "renormalise needs experts_per_token of at least 2, got 1: "
+                "renormalize needs experts_per_token of at least 2, got 1: "
                 "every gate would be 1 and the router would learn nothing"
             )
         if not 0.0 <= bias_rate < math.inf:
             raise ValueError(f"bias_rate must not be negative, got {bias_rate}")
         self.experts_per_token = experts_per_token
-        self.renormalise = renormalise
+        self.renormalize = renormalize
         self.activation = check_activation(activation)
         self.dtype = dtype
 
@@ -151,7 +151,7 @@ class MoE(Configurable):
             biased = scores + jnp.broadcast_to(self.bias[...], scores.shape)
             _, chosen = jax.lax.top_k(biased, self.experts_per_token)
             gates = jnp.take_along_axis(scores, chosen, axis=-1)
-        if self.renormalise:
+        if self.renormalize:
             gates = gates / jnp.sum(gates, axis=-1, keepdims=True)
         return logits, gates, chosen
 

@@ -58,7 +58,7 @@ class Llama3:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Divided:
+class PerFrequency:
     """`f_i / factors_i`: any scaling, as GGUF files store it."""
 
     factors: tuple[float, ...]

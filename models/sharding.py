@@ -11,7 +11,7 @@ most one axis of an array (the first that names it).
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -178,30 +178,6 @@ def parameter_shardings(state: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
 
     placed = jax.tree.map(place, state, is_leaf=lambda x: isinstance(x, nnx.Variable))
     return nnx.to_pure_dict(placed)
-
-
-def initialise(
-    make: Callable[..., nnx.Module],
-    key: jax.Array,
-    *,
-    mesh: Mesh,
-    rules: Rules = RULES,
-) -> tuple[nnx.GraphDef, Any]:
-    """`make(rngs=...)`, every array created on the devices where it is to stay.
-
-    Returns the graph definition and the pure dict of arrays; `nnx.merge` joins them.
-    Values depend on `key` alone, not on the mesh.
-    """
-
-    def create(key: jax.Array) -> nnx.Module:
-        return make(rngs=nnx.Rngs(params=key))
-
-    graph, abstract = nnx.split(nnx.eval_shape(create, key))
-    shardings = parameter_shardings(abstract, mesh, rules)
-    values = jax.jit(
-        lambda key: nnx.to_pure_dict(nnx.state(create(key))), out_shardings=shardings
-    )
-    return graph, values(key)
 
 
 def _frozen(rules: Rules) -> tuple[tuple[str, tuple[str, ...]], ...]:

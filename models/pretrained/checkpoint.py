@@ -61,7 +61,7 @@ class Pretrained:
         return self.source.digest()
 
 
-def open(path: str | Path) -> Pretrained:
+def open_model(path: str | Path) -> Pretrained:
     """A folder (`config.json`, `model*.safetensors`) or a `.gguf` file.
 
     path: also `package:NAME/FILE`, a file that an installed Python package carries.

@@ -117,7 +117,7 @@ def _mixtral(settings: Settings) -> Fields:
         settings,
         num_experts=settings.take("num_local_experts"),
         hidden_dim=settings.take("intermediate_size"),
-        renormalise=True,
+        renormalize=True,
     )
     return _grouped(settings) | _head_dim(settings) | experts | _window(settings)
 
@@ -142,7 +142,7 @@ def _qwen3_moe(settings: Settings) -> Fields:
         settings,
         num_experts=experts,
         hidden_dim=settings.take("moe_intermediate_size"),
-        renormalise=settings.take("norm_topk_prob"),
+        renormalize=settings.take("norm_topk_prob"),
     )
     fields = _grouped(settings) | {"head_dim": settings.take("head_dim")}
     return fields | {"qk_norm": True} | mlp | _qwen_window(settings)

@@ -74,7 +74,7 @@ def _scaling(settings: Settings, divided: np.ndarray | None) -> Any:
         return rope_scaling.Linear(factor=factor)
     if divided is None:
         return None
-    return rope_scaling.Divided(factors=tuple(divided.tolist()))
+    return rope_scaling.PerFrequency(factors=tuple(divided.tolist()))
 
 
 def _dense(settings: Settings) -> functools.partial:
@@ -88,5 +88,5 @@ def _experts(settings: Settings, num_experts: int) -> functools.partial:
         num_experts=num_experts,
         experts_per_token=settings.take("expert_used_count"),
         hidden_dim=length or settings.take("feed_forward_length"),
-        renormalise=True,
+        renormalize=True,
     )

@@ -26,7 +26,7 @@ def advanced(modules: TrainModules, variables: Tree, load: jax.Array | None) -> 
         layers = 1 if bias.ndim == 1 else bias.shape[0]
         assert load is not None  # what has a bias has routers
         here = load[first : first + layers].reshape(bias.shape)
-        student = _with(student, path, expert_bias.advanced(bias, here, rate=rate))
+        student = _with(student, path, expert_bias.update(bias, here, rate=rate))
         first += layers
     return {**variables, "student": student}
 

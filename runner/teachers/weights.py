@@ -168,7 +168,7 @@ class PretrainedWeights(Weights):
 
         self._name = checkpoint
         try:
-            self._opened: Pretrained = pretrained.open(checkpoint)
+            self._opened: Pretrained = pretrained.open_model(checkpoint)
         except ValueError as error:
             raise UserError(f"checkpoint: {error}") from error
         self.model = self._opened.model

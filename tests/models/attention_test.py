@@ -6,8 +6,8 @@ from flax import nnx
 
 from models import rope
 from models.attention import Attention, packed_mask
-from tests.models.examples import created
 from tests.models.rope_test import reference as turned
+from tests.models.states import random_module
 
 DIM, HEADS, HEAD_DIM = 8, 4, 6
 DEFAULTS = {
@@ -32,7 +32,7 @@ POSITIONS = np.array([[0, 1, 2, 0, 1], [0, 0, 1, 2, 0]], np.int32)
 
 
 def attention(**fields):
-    return created(Attention, **(DEFAULTS | fields))
+    return random_module(Attention, **(DEFAULTS | fields))
 
 
 @jax.jit

@@ -5,22 +5,22 @@ import pytest
 from flax import nnx
 
 from models import MoE
-from models.expert_bias import ExpertBias, advanced
-from tests.models.examples import created, in_both_forms
+from models.expert_bias import ExpertBias, update
+from tests.models.states import in_both_forms, random_module
 
 
 def test_a_bias_moves_by_the_rate_towards_the_mean_load():
     """Algorithm 1 of Wang et al. by hand: means 4 and 2; who has the mean stays."""
     bias = jnp.array([[0.5, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.25]])
     load = jnp.array([[9.0, 4.0, 3.0, 0.0], [2.0, 2.0, 2.0, 2.0]])
-    found = advanced(bias, load, rate=0.125)
+    found = update(bias, load, rate=0.125)
     np.testing.assert_array_equal(
         found, [[0.375, 0.0, 0.125, 0.125], [0.0, 0.0, 0.0, 0.25]]
     )
 
 
 def test_the_bias_chooses_and_does_not_weigh():
-    layer = created(MoE, dim=6, num_experts=4, hidden_dim=5, bias_rate=0.1)
+    layer = random_module(MoE, dim=6, num_experts=4, hidden_dim=5, bias_rate=0.1)
     layer.bias[...] = jnp.array([0.0, 0.3, -0.2, 0.1])
     x = jax.random.normal(jax.random.key(0), (7, 6))
     logits, gates, chosen = layer.route(x)
@@ -32,7 +32,7 @@ def test_the_bias_chooses_and_does_not_weigh():
 
 
 def test_without_a_rate_there_is_no_bias():
-    layer = created(MoE, dim=6, num_experts=4, hidden_dim=5)
+    layer = random_module(MoE, dim=6, num_experts=4, hidden_dim=5)
     assert layer.bias is None and not jax.tree.leaves(nnx.state(layer, ExpertBias))
 
 
@@ -45,7 +45,7 @@ def test_a_bias_is_no_parameter_in_either_form():
 
 
 def test_it_balances_a_router_that_favours_two_experts():
-    layer = created(MoE, dim=6, num_experts=4, hidden_dim=5, bias_rate=0.01)
+    layer = random_module(MoE, dim=6, num_experts=4, hidden_dim=5, bias_rate=0.01)
     layer.router[...] = layer.router[...].at[0].set(jnp.array([2.0, 1.0, 0.0, 0.0]))
     x = jax.random.normal(jax.random.key(0), (256, 6)).at[:, 0].set(1.0)
 
@@ -54,7 +54,7 @@ def test_it_balances_a_router_that_favours_two_experts():
 
     assert load().max() > 1.5 * load().mean()
     for _ in range(80):
-        layer.bias[...] = advanced(
+        layer.bias[...] = update(
             layer.bias[...], jnp.asarray(load(), jnp.float32), rate=0.01
         )
     assert load().max() < 1.1 * load().mean()
@@ -67,4 +67,4 @@ def _biased(**fields):
 @pytest.mark.parametrize("rate", [-0.1, float("inf"), float("nan")])
 def test_a_rate_that_is_none_is_refused(rate):
     with pytest.raises(ValueError, match=f"bias_rate must not be negative.*{rate}"):
-        created(MoE, dim=6, bias_rate=rate)
+        random_module(MoE, dim=6, bias_rate=rate)

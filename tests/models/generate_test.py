@@ -7,7 +7,8 @@ import pytest
 
 from models import MoE, rope_scaling
 from models.generate import generate
-from tests.models.examples import VOCAB, transformer
+from tests.models.inputs import VOCAB
+from tests.models.states import transformer
 
 PROMPTS = jnp.asarray([[3, 1, 4, 1], [5, 9, 0, 0], [2, 0, 0, 0]], jnp.int32)
 LENGTHS = jnp.asarray([4, 2, 1], jnp.int32)

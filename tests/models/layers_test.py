@@ -13,14 +13,13 @@ from models import MoE, Transformer, sharding
 from models.base import REMAT
 from models.layers import form_of, is_stacked
 from runner.head import flops
-from tests.models.examples import (
+from tests.models.inputs import batch, mesh_of
+from tests.models.states import (
     SMALL,
-    batch,
     in_both_forms,
-    initialised,
+    initial_module,
     stacked_values,
 )
-from tests.models.sharding_test import mesh_of
 
 mixture = functools.partial(MoE, num_experts=4, hidden_dim=8)
 ROWS = batch([[5, 3], [8], [2, 6], [4]])
@@ -108,7 +107,7 @@ def test_they_compute_the_same_on_a_mesh():
 def test_they_start_alike(mlp):
     fields = SMALL | {"qk_norm": True} | mlp
     separate, stacked = (
-        nnx.to_pure_dict(nnx.state(initialised(Transformer, **fields, layers=form)))
+        nnx.to_pure_dict(nnx.state(initial_module(Transformer, **fields, layers=form)))
         for form in ("separate", "stacked")
     )
     # As on another mesh: compilers may round `erfinv` differently.
@@ -118,8 +117,8 @@ def test_they_start_alike(mlp):
 
 def test_layers_are_created_where_they_stay_and_whole_on_every_device():
     mesh = mesh_of(data=2, fsdp=2, tensor=2)
-    make = functools.partial(Transformer, **(SMALL | {"layers": "stacked"}))
-    graph, values = sharding.initialise(make, jax.random.key(0), mesh=mesh)
+    model = initial_module(Transformer, mesh=mesh, **(SMALL | {"layers": "stacked"}))
+    values = nnx.to_pure_dict(nnx.state(model))
     block = values["blocks"]["stacked"]
     specs = {
         "query": block["attention"]["query"].sharding.spec,
@@ -131,7 +130,6 @@ def test_layers_are_created_where_they_stay_and_whole_on_every_device():
         "down": PartitionSpec(None, "tensor", "fsdp"),
         "norm": PartitionSpec(),
     }
-    assert isinstance(nnx.merge(graph, values), Transformer)
 
 
 def test_a_rule_may_spread_the_layers():

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from models import MoE, grouped, moe, sharding
-from tests.models.examples import batch, created, transformer
-from tests.models.sharding_test import mesh_of
+from tests.models.inputs import batch, mesh_of
+from tests.models.states import random_module, transformer
 
 
 def reference(x, gates, chosen, weights, dy):
@@ -127,7 +127,7 @@ def test_each_block_belongs_to_one_expert():
 
 def block_of(**fields):
     defaults = {"dim": 6, "num_experts": 4, "hidden_dim": 5}
-    return created(MoE, **(defaults | fields))
+    return random_module(MoE, **(defaults | fields))
 
 
 def test_gates_are_the_largest_probabilities():
@@ -143,7 +143,7 @@ def test_gates_are_the_largest_probabilities():
 
 
 def test_renormalised_gates_add_to_one():
-    layer = block_of(renormalise=True)
+    layer = block_of(renormalize=True)
     _, gates, _ = layer.route(jax.random.normal(jax.random.key(0), (3, 6)))
     np.testing.assert_allclose(gates.sum(-1), np.ones(3), rtol=1e-6)
 
@@ -189,7 +189,7 @@ def test_shared_experts_see_every_token():
         ({"num_experts": 0}, "num_experts must be positive, got 0"),
         ({"experts_per_token": 5}, r"from 1 to num_experts \(4\), got 5"),
         ({"num_shared_experts": -1}, "must not be negative, got -1"),
-        ({"renormalise": True, "experts_per_token": 1}, "renormalise needs"),
+        ({"renormalize": True, "experts_per_token": 1}, "renormalize needs"),
         ({"activation": "relu"}, "activation must be one of .* got 'relu'"),
     ],
 )

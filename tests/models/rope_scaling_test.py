@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models import rope
-from models.rope_scaling import Divided, Linear, Llama3
+from models.rope_scaling import Linear, Llama3, PerFrequency
 
 
 def llama3(**fields):
@@ -27,7 +27,7 @@ def test_llama3_spares_fast_rotations_and_slows_the_others():
 
 
 def test_divided_is_one_factor_a_frequency():
-    got = Divided(factors=(1.0, 4.0))(jnp.asarray([1.0, 0.5], jnp.float32))
+    got = PerFrequency(factors=(1.0, 4.0))(jnp.asarray([1.0, 0.5], jnp.float32))
     np.testing.assert_allclose(got, [1.0, 0.125])
 
 
@@ -37,8 +37,11 @@ def test_divided_is_one_factor_a_frequency():
         (lambda: Linear(factor=0.0), "factor must be positive, got 0.0"),
         (lambda: llama3(low_turns=-1.0), "low_turns must be positive, got -1.0"),
         (lambda: llama3(high_turns=1.0), "high_turns must be above low_turns, got 1.0"),
-        (lambda: Divided(factors=(1.0, -2.0)), "factors must be positive"),
-        (lambda: Divided(factors=(1.0,))(jnp.ones(2)), "factors must be 2, half of"),
+        (lambda: PerFrequency(factors=(1.0, -2.0)), "factors must be positive"),
+        (
+            lambda: PerFrequency(factors=(1.0,))(jnp.ones(2)),
+            "factors must be 2, half of",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(make, message):

@@ -5,19 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from models import Transformer, sharding
-from tests.models.examples import batch, transformer
+from tests.models.inputs import batch, mesh_of
+from tests.models.states import initial_module, transformer
 
-AXES = ("data", "fsdp", "tensor", "expert")
+TINY = {"vocab_size": 12, "dim": 16, "num_layers": 1}
 BATCH = ("data", "fsdp", "expert")
-
-
-def mesh_of(data=1, fsdp=1, tensor=1, expert=1):
-    shape = (data, fsdp, tensor, expert)
-    devices = jax.devices()[: int(np.prod(shape))]
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
 
 
 def test_rules_turn_names_into_mesh_axes():
@@ -74,8 +69,8 @@ def test_constrain_leaves_manual_axes_alone():
 
 def test_a_model_is_created_in_its_shardings():
     mesh = mesh_of(fsdp=2, tensor=2, data=2)
-    make = functools.partial(Transformer, vocab_size=12, dim=16, num_layers=1)
-    graph, values = sharding.initialise(make, jax.random.key(0), mesh=mesh)
+    model = initial_module(Transformer, mesh=mesh, **TINY)
+    values = nnx.to_pure_dict(nnx.state(model))
 
     def expect(array, *spec):
         wanted = NamedSharding(mesh, PartitionSpec(*spec))
@@ -87,14 +82,13 @@ def test_a_model_is_created_in_its_shardings():
     expect(block["attention"]["output"], "tensor", None, "fsdp")
     expect(block["mlp"]["down"], "tensor", "fsdp")
     expect(block["mlp_norm"]["scale"])
-    assert isinstance(nnx.merge(graph, values), Transformer)
 
 
 def test_initial_values_do_not_depend_on_the_mesh():
-    make = functools.partial(Transformer, vocab_size=12, dim=16, num_layers=1)
-    key = jax.random.key(0)
-    _, one = sharding.initialise(make, key, mesh=mesh_of())
-    _, many = sharding.initialise(make, key, mesh=mesh_of(fsdp=4, tensor=2))
+    one, many = (
+        nnx.to_pure_dict(nnx.state(initial_module(Transformer, mesh=mesh, **TINY)))
+        for mesh in (mesh_of(), mesh_of(fsdp=4, tensor=2))
+    )
     # Compilers may round `erfinv` differently on shards of another length.
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), one, many)
 

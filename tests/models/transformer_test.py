@@ -11,12 +11,11 @@ from flax import nnx
 from models import MoE, Transformer
 from models.base import REMAT, Model
 from models.tags import DType, ParamDType
-from tests.models.examples import (
+from tests.models.inputs import VOCAB, batch
+from tests.models.states import (
     SMALL,
-    VOCAB,
-    batch,
     in_both_forms,
-    initialised,
+    initial_module,
     transformer,
 )
 
@@ -218,7 +217,7 @@ def test_parameters_counted_by_hand():
 
 
 def test_it_starts_near_the_uniform_distribution():
-    model = initialised(Transformer, **(SMALL | {"dim": 64}))
+    model = initial_module(Transformer, **(SMALL | {"dim": 64}))
     rows = batch([[32]] * 4)
     log_probabilities = jax.nn.log_softmax(logits(model, rows))
     picked = jnp.take_along_axis(log_probabilities, rows["targets"][..., None], 2)
@@ -228,7 +227,7 @@ def test_it_starts_near_the_uniform_distribution():
 def test_what_writes_into_the_residual_stream_starts_smaller_with_depth():
     def sizes(num_layers):
         fields = SMALL | {"dim": 64, "num_layers": num_layers}
-        block = initialised(Transformer, **fields).blocks[0]
+        block = initial_module(Transformer, **fields).blocks[0]
         written = block.attention.output, block.mlp.down
         return np.array([float(jnp.std(kernel[...])) for kernel in written])
 

@@ -7,21 +7,20 @@ import tempfile
 from pathlib import Path
 
 from models import pretrained
-from tests.models.pretrained import examples, gguf_examples
-from tests.models.pretrained.gguf_test import CONVERTED
+from tests.models.pretrained import inputs, tables
 
 
 def main() -> None:
     wrong = 0
     print(f"{'family':24} {'safetensors':>11} {'gguf':>9}   (float32, at most 1e-4)")
-    for family in examples.FAMILIES:
-        paths = [examples.FIXTURES / family]
+    for family in tables.FAMILIES:
+        paths = [tables.FIXTURES / family]
         with tempfile.TemporaryDirectory() as folder:
-            if family in CONVERTED:
-                paths.append(gguf_examples.write(family, Path(folder)))
-            models = [pretrained.open(path).load() for path in paths]
-            apart = [examples.largest_difference(model, family) for model in models]
-        wrong += max(apart) >= examples.TOLERANCE
+            if family in tables.CONVERTED:
+                paths.append(inputs.write(family, Path(folder)))
+            models = [pretrained.open_model(path).load() for path in paths]
+            apart = [tables.largest_difference(model, family) for model in models]
+        wrong += max(apart) >= tables.TOLERANCE
         print(f"{family:24} " + " ".join(f"{value:11.1e}" for value in apart))
     if wrong:
         raise SystemExit(f"{wrong} families differ")

@@ -22,7 +22,7 @@ CONTINUATION = " Paris"
 def continued(prompt: str, *, num_tokens: int) -> str:
     """The most probable continuation of a text."""
     vocabulary = GGUFTokenizer(file=FILE).load()
-    model = pretrained.open(FILE).load()
+    model = pretrained.open_model(FILE).load()
     ids = vocabulary.encode(prompt).astype(np.int32)
     tokens = generate(model, ids[None], num_tokens=num_tokens, end=vocabulary.end)
     return vocabulary.decode(np.asarray(tokens)[0])

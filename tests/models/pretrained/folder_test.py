@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from models import pretrained, rope_scaling
 from runner.state.trainable import SplitModule
-from tests.models.pretrained.examples import FIXTURES
+from tests.models.pretrained.tables import FIXTURES
 
 
 def changed(folder: Path, family: str, drop=(), **entries) -> Path:
@@ -39,7 +39,7 @@ def retensored(folder: Path, family: str, change, **entries) -> Path:
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3_moe", "smollm2"])
 def test_arrays_are_laid_out_as_a_train_state_has_them(family: str):
-    opened = pretrained.open(FIXTURES / family)
+    opened = pretrained.open_model(FIXTURES / family)
     module = nnx.eval_shape(lambda: opened.model(rngs=nnx.Rngs(0)))
     expected, _ = SplitModule.of(module).arrays()
     arrays = opened.arrays()
@@ -48,12 +48,12 @@ def test_arrays_are_laid_out_as_a_train_state_has_them(family: str):
 
 
 def test_arrays_keep_the_type_they_are_stored_in():
-    leaves = jax.tree.leaves(pretrained.open(FIXTURES / "mistral").arrays())
+    leaves = jax.tree.leaves(pretrained.open_model(FIXTURES / "mistral").arrays())
     assert {leaf.dtype for leaf in leaves} == {np.dtype(bfloat16)}
 
 
 def test_the_numerics_are_for_the_caller_to_choose():
-    model = pretrained.open(FIXTURES / "llama").load(
+    model = pretrained.open_model(FIXTURES / "llama").load(
         dtype="bfloat16", param_dtype="bfloat16"
     )
     assert model.dtype == "bfloat16"
@@ -74,7 +74,9 @@ def test_entries_of_older_files_mean_the_same(tmp_path: Path):
         "pretraining_tp": 1,
     }
     drop = ("rope_parameters", "head_dim", "num_key_value_heads")
-    fields = pretrained.open(changed(tmp_path, "llama", drop, **old)).model.keywords
+    fields = pretrained.open_model(
+        changed(tmp_path, "llama", drop, **old)
+    ).model.keywords
     assert fields["rope_base"] == 500.0
     assert fields["rope_scaling"] == rope_scaling.Llama3(
         factor=8.0, low_turns=1.0, high_turns=4.0, original_length=32
@@ -93,29 +95,32 @@ def test_shards_are_put_together(tmp_path: Path):
     for file, held in names.items():
         save_file({name: tensors[name] for name in held}, folder / file)
     with pytest.raises(ValueError, match=r"has 2 shards and no model\.safetensors\.in"):
-        pretrained.open(folder)
+        pretrained.open_model(folder)
     where = {name: file for file, held in names.items() for name in held}
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    whole = pretrained.open(FIXTURES / "llama").arrays()
-    parts = pretrained.open(folder).arrays()
+    whole = pretrained.open_model(FIXTURES / "llama").arrays()
+    parts = pretrained.open_model(folder).arrays()
     jax.tree.map(np.testing.assert_array_equal, parts, whole)
     (folder / "model-00001-of-00002.safetensors").unlink()
     with pytest.raises(ValueError, match=r"lacks model-00001-of-00002\.safetensors"):
-        pretrained.open(folder)
+        pretrained.open_model(folder)
 
 
 def test_the_digest_is_of_weights_and_configuration(tmp_path: Path):
-    first = pretrained.open(FIXTURES / "llama").digest
+    first = pretrained.open_model(FIXTURES / "llama").digest
     assert len(first) == 32
-    assert pretrained.open(FIXTURES / "llama").digest == first
+    assert pretrained.open_model(FIXTURES / "llama").digest == first
     other = changed(tmp_path / "a", "llama", rms_norm_eps=1e-5)
-    assert pretrained.open(other).digest != first
+    assert pretrained.open_model(other).digest != first
 
     def nudge(tensors):
         tensors["model.norm.weight"][0] += 1
 
-    assert pretrained.open(retensored(tmp_path / "b", "llama", nudge)).digest != first
+    assert (
+        pretrained.open_model(retensored(tmp_path / "b", "llama", nudge)).digest
+        != first
+    )
 
 
 def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
@@ -125,12 +130,12 @@ def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
     def store_another(tensors):
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
 
-    assert pretrained.open(retensored(tmp_path / "a", "smollm2", store)).arrays()
+    assert pretrained.open_model(retensored(tmp_path / "a", "smollm2", store)).arrays()
     folder = retensored(tmp_path / "b", "smollm2", store_another)
     with pytest.raises(
         ValueError, match=r"the head is tied .* 'lm_head\.weight' differs"
     ):
-        pretrained.open(folder).arrays()
+        pretrained.open_model(folder).arrays()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
 def test_what_is_not_supported_is_refused(family, entries, message, tmp_path: Path):
     message = message or "layer_types .* must all be 'full_attention', or all 'slid"
     with pytest.raises(ValueError, match=message):
-        pretrained.open(changed(tmp_path, family, **entries))
+        pretrained.open_model(changed(tmp_path, family, **entries))
 
 
 def _drop(tensors):
@@ -191,7 +196,7 @@ def _cut(tensors):
     ],
 )
 def test_tensors_must_be_those_of_the_model(change, message, tmp_path: Path):
-    opened = pretrained.open(retensored(tmp_path, "llama", change))
+    opened = pretrained.open_model(retensored(tmp_path, "llama", change))
     with pytest.raises(ValueError, match=message):
         opened.arrays()
 
@@ -201,30 +206,30 @@ def test_integers_are_no_weights(tmp_path: Path):
         tensors["model.norm.weight"] = np.zeros(16, np.int8)
 
     with pytest.raises(ValueError, match=r"'model\.norm\.weight' is stored as I8"):
-        pretrained.open(retensored(tmp_path, "llama", quantise))
+        pretrained.open_model(retensored(tmp_path, "llama", quantise))
 
 
 def test_a_folder_or_file_that_is_not_a_model_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
-        pretrained.open(tmp_path)
+        pretrained.open_model(tmp_path)
     folder = changed(tmp_path, "llama")
     (folder / "model.safetensors").write_bytes(b"broken" * 10)
     with pytest.raises(ValueError, match="is not a safetensors file"):
-        pretrained.open(folder)
+        pretrained.open_model(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"has no model\*\.safetensors"):
-        pretrained.open(folder)
+        pretrained.open_model(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is not JSON"):
-        pretrained.open(folder)
+        pretrained.open_model(folder)
     with pytest.raises(ValueError, match=r"is neither a folder .* nor a \.gguf file"):
-        pretrained.open(folder / "config.json")
+        pretrained.open_model(folder / "config.json")
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ValueError, match="needs the library safetensors: pip install"):
-        pretrained.open(FIXTURES / "llama")
+        pretrained.open_model(FIXTURES / "llama")
 
 
 def test_files_of_packages_are_found_by_name():

@@ -9,46 +9,41 @@ import numpy as np
 import pytest
 
 from models import pretrained
-from models.rope_scaling import Divided
-from tests.models.pretrained import gguf_examples
-from tests.models.pretrained.examples import (
-    FAMILIES,
+from models.rope_scaling import PerFrequency
+from tests.models.pretrained import inputs
+from tests.models.pretrained.tables import (
+    CONVERTED,
     FIXTURES,
     TOLERANCE,
     largest_difference,
 )
 
-# llama.cpp knows no plain gates of Qwen3-MoE, no GELU and no window of Qwen2.
-CONVERTED = sorted(
-    {*FAMILIES} - {"qwen3_moe_plain_gates", "linear_scaling", "qwen2_sliding"}
-)
-
 
 @pytest.mark.parametrize("family", CONVERTED)
 def test_logits_are_those_of_transformers(family: str, tmp_path: Path):
-    opened = pretrained.open(gguf_examples.write(family, tmp_path))
+    opened = pretrained.open_model(inputs.write(family, tmp_path))
     assert largest_difference(opened.load(), family) < TOLERANCE
     assert opened.end_ids == (2,)
 
 
 def test_arrays_are_those_of_the_folder_it_was_made_of(tmp_path: Path):
-    opened = pretrained.open(gguf_examples.write("smollm2", tmp_path))
-    folder = pretrained.open(FIXTURES / "smollm2")
+    opened = pretrained.open_model(inputs.write("smollm2", tmp_path))
+    folder = pretrained.open_model(FIXTURES / "smollm2")
     jax.tree.map(np.testing.assert_array_equal, opened.arrays(), folder.arrays())
     assert opened.digest != folder.digest
 
 
 def test_llama3_scaling_is_factors(tmp_path: Path):
-    model = pretrained.open(gguf_examples.write("llama3_scaling", tmp_path)).model
+    model = pretrained.open_model(inputs.write("llama3_scaling", tmp_path)).model
     scaling = model.keywords["rope_scaling"]
-    assert isinstance(scaling, Divided)
+    assert isinstance(scaling, PerFrequency)
     assert len(scaling.factors) == 4
     assert 1 < scaling.factors[2] <= 8
 
 
 def test_linear_scaling_is_read(tmp_path: Path):
-    file = gguf_examples.write("linear_scaling", tmp_path)
-    assert pretrained.open(file).model.keywords["rope_scaling"].factor == 4.0
+    file = inputs.write("linear_scaling", tmp_path)
+    assert pretrained.open_model(file).model.keywords["rope_scaling"].factor == 4.0
 
 
 def test_quantised_tensors_become_float32(tmp_path: Path):
@@ -84,7 +79,7 @@ def test_quantised_tensors_become_float32(tmp_path: Path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    arrays = pretrained.open(file).arrays()
+    arrays = pretrained.open_model(file).arrays()
     assert {leaf.dtype for leaf in jax.tree.leaves(arrays)} == {np.dtype(np.float32)}
     np.testing.assert_allclose(arrays["embedding"], written["token_embd"], atol=0.02)
     up = arrays["blocks"]["0"]["mlp"]["up"]
@@ -93,9 +88,9 @@ def test_quantised_tensors_become_float32(tmp_path: Path):
 
 def test_an_entry_that_nobody_knows_is_refused(tmp_path: Path):
     entry = {"llama.attention.causal_twist": 3}
-    file = gguf_examples.write("llama", tmp_path, **entry)
+    file = inputs.write("llama", tmp_path, **entry)
     with pytest.raises(ValueError, match=r"unknown entry 'attention\.causal_twist'"):
-        pretrained.open(file)
+        pretrained.open_model(file)
 
 
 def test_an_unknown_architecture_is_named_beside_the_nearest(tmp_path: Path):
@@ -105,18 +100,18 @@ def test_an_unknown_architecture_is_named_beside_the_nearest(tmp_path: Path):
     writer.write_kv_data_to_file()
     writer.close()
     with pytest.raises(ValueError, match=r"'qwen3vlmoe' .* did you mean 'qwen3moe'"):
-        pretrained.open(file)
+        pretrained.open_model(file)
 
 
 def test_a_file_that_is_not_gguf_is_named(tmp_path: Path):
     file = tmp_path / "text.gguf"
     file.write_text("hello, this is no model at all, but some text")
     with pytest.raises(ValueError, match=r"text\.gguf is not a whole GGUF file"):
-        pretrained.open(file)
+        pretrained.open_model(file)
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch):
-    file = gguf_examples.write("llama", tmp_path)
+    file = inputs.write("llama", tmp_path)
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(ValueError, match="needs the library gguf: pip install gguf"):
-        pretrained.open(file)
+        pretrained.open_model(file)

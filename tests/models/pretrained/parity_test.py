@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models import pretrained
-from tests.models.pretrained.examples import (
+from tests.models.pretrained.tables import (
     FAMILIES,
     FIXTURES,
     TOLERANCE,
@@ -15,7 +15,7 @@ from tests.models.pretrained.examples import (
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_those_of_transformers(family: str):
-    model = pretrained.open(FIXTURES / family).load()
+    model = pretrained.open_model(FIXTURES / family).load()
     difference = largest_difference(model, family)
     print(f"{family}: {difference:.1e}")
     assert difference < TOLERANCE
@@ -24,5 +24,5 @@ def test_logits_are_those_of_transformers(family: str):
 
 @pytest.mark.parametrize("family", ["qwen2", "mixtral"])
 def test_stacked_layers_say_the_same(family: str):
-    model = pretrained.open(FIXTURES / family).load(layers="stacked")
+    model = pretrained.open_model(FIXTURES / family).load(layers="stacked")
     assert largest_difference(model, family) < TOLERANCE

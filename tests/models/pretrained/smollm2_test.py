@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_the_file_is_found_and_described():
-    opened = pretrained.open(smollm2.FILE)
+    opened = pretrained.open_model(smollm2.FILE)
     fields = opened.model.keywords
     assert (fields["vocab_size"], fields["dim"], fields["num_layers"]) == (
         49_152,

@@ -11,8 +11,8 @@ from flax import nnx
 from models import ConvNet, sharding
 from models.base import REMAT
 from models.norms import GroupNorm
-from tests.models.examples import created
-from tests.models.sharding_test import mesh_of
+from tests.models.inputs import mesh_of
+from tests.models.states import random_module
 
 FIELDS = {"num_classes": 5, "channels": 2, "widths": (4, 8), "depth": 2, "groups": 2}
 
@@ -67,7 +67,7 @@ def reference(model, x):
 
 
 def model():
-    made = created(ConvNet, **FIELDS)
+    made = random_module(ConvNet, **FIELDS)
     for stage in made.stages:  # `created` fills vectors with ones
         for convolution in stage:
             convolution.norm.offset[...] = jnp.zeros_like(convolution.norm.offset[...])

@@ -11,8 +11,8 @@ from flax import nnx
 from models import MoE, VisionTransformer, sharding
 from models.base import REMAT
 from models.vision.transformer import patches, sines
-from tests.models.examples import created
-from tests.models.sharding_test import mesh_of
+from tests.models.inputs import mesh_of
+from tests.models.states import random_module
 
 FIELDS = {
     "num_classes": 5,
@@ -86,7 +86,7 @@ def reference(model, x):
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_it_is_the_reference(kind):
-    model, batch = created(VisionTransformer, **FIELDS, **kind), images()
+    model, batch = random_module(VisionTransformer, **FIELDS, **kind), images()
     trunk = jax.jit(lambda m: m.trunk(batch, capture=m.offers()))(model)
     logits, layers = reference(model, batch["images"])
     np.testing.assert_allclose(model.head(trunk.hidden), logits, rtol=1e-4, atol=1e-4)
@@ -118,7 +118,7 @@ def loss(graph, remat, params, batch):
 
 
 def test_no_remat_changes_the_gradient():
-    graph, params = nnx.split(created(VisionTransformer, **FIELDS))
+    graph, params = nnx.split(random_module(VisionTransformer, **FIELDS))
     found = [
         jax.jit(jax.grad(functools.partial(loss, graph, remat)))(params, images())
         for remat in REMAT
@@ -132,7 +132,7 @@ def test_no_remat_changes_the_gradient():
 
 
 def test_eight_devices_give_the_gradients_of_one():
-    graph, state = nnx.split(created(VisionTransformer, **FIELDS))
+    graph, state = nnx.split(random_module(VisionTransformer, **FIELDS))
     params, batch = nnx.to_pure_dict(state), images()
     mesh = mesh_of(data=2, fsdp=2, tensor=2)
     gradient = jax.value_and_grad(functools.partial(loss, graph, "none"))

@@ -21,7 +21,7 @@ from runner.step.objective import Objective, TeacherState
 from runner.step.train_step import TrainStep
 from runner.teachers.model import LoadedModel
 from tests.heads import in_blocks
-from tests.models.examples import stacked_values
+from tests.models.states import stacked_values
 from tests.runner.step.objective_test import assert_same, batch
 
 __all__ = ["batch"]  # the fixture

@@ -19,8 +19,8 @@ from runner.checkpoint.checkpoints import Checkpoints
 from runner.state.trainable import TrainModules
 from runner.step.train_step import fetched
 from runner.teachers import EMATeacher, OnlineTeacher, weights
-from tests.models.examples import stacked_values
-from tests.models.pretrained.examples import FIXTURES
+from tests.models.pretrained.tables import FIXTURES
+from tests.models.states import stacked_values
 from tests.runner.states import assert_bits
 from tests.runner.teachers import examples
 
@@ -60,7 +60,7 @@ def trainer(corpus, layers, *, mesh="2x2x2"):
         examples.TEACHER,
         layers=layers,
         qk_norm=True,
-        mlp=fdl.Partial(models.MoE, num_experts=4, hidden_dim=16, renormalise=True),
+        mlp=fdl.Partial(models.MoE, num_experts=4, hidden_dim=16, renormalize=True),
     )
     experiment = examples.experiment(
         corpus, EMATeacher(decay=0.9), terms=TERMS, student=student
@@ -158,7 +158,7 @@ def test_a_run_with_stacked_layers_teaches_as_one_with_separate_layers(
 
 @pytest.mark.parametrize("family", ["qwen2", "mixtral"])
 def test_published_weights_fill_stacked_layers(corpus, family):
-    opened = pretrained.open(FIXTURES / family)
+    opened = pretrained.open_model(FIXTURES / family)
     setting = examples.setting(fdl.build(corpus).load().vocabulary)
     make = functools.partial(opened.model, layers="stacked")
     modules = TrainModules(make, [], optax.identity())

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import safetensors
 
-from tests.models.pretrained.examples import FIXTURES
+from tests.models.pretrained.tables import FIXTURES
 
 ARCHITECTURES = {
     "llama": "llama",
