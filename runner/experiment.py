@@ -4,17 +4,26 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import jax
+import numpy as np
 import optax
 
 from losses.core import terms
 from losses.core.terms import Item
 from models.base import Model
-from runner.teachers.base import Teacher
+from runner import runtime
+from runner.data.dataset import Dataset
+from runner.data.source import DataSource
+from runner.errors import UserError
+from runner.evaluation.evaluation import Evaluation, Evaluator
+from runner.machine import mesh as mesh_lib
+from runner.machine.topology import Planned
+from runner.state.trainable import TrainModules
+from runner.teachers.base import Teacher, TeacherContext
+from runner.workdir.workdir import Workdir
 
-if TYPE_CHECKING:
-    from runner.data import DataSource
-    from runner.evaluation.evaluation import Evaluation
-    from runner.workdir.workdir import Workdir
+if TYPE_CHECKING:  # imports orbax, which `--print_config` does without
+    from runner.train.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,13 +50,13 @@ class Experiment:
 
     student: Callable[..., Model]
     losses: Sequence[Item]
-    train_data: "DataSource"
+    train_data: DataSource
     optimizer: optax.GradientTransformation
     num_steps: int
     batch_size: int
     seed: int = 0
     teacher: Teacher | None = None
-    evaluations: Sequence["Evaluation"] = ()
+    evaluations: Sequence[Evaluation] = ()
     gradient_filter: float = 0.0
 
     def __post_init__(self):
@@ -94,10 +103,106 @@ class Experiment:
         mesh.make(config.mesh)
         return process
 
-    def run(self, workdir: "Workdir") -> None:
+    def run(self, workdir: Workdir) -> None:
         """Train to the last step, from the newest checkpoint if there is one."""
         from runner.machine import distributed
         from runner.train import loop
 
         with distributed.together():
-            loop.train(self, workdir)
+            loop.train(self.prepare(), workdir)
+
+    def prepare(
+        self, config: runtime.Runtime | None = None, *, planned: Planned | None = None
+    ) -> "Trainer":
+        """Return the experiment on a mesh: data, modules and step; nothing is compiled.
+
+        Args:
+          config: The runtime settings; by default as gin has them bound.
+          planned: Devices of a dry run, which reads no weights.
+
+        Raises:
+          UserError: Data, mesh and experiment do not fit each other.
+        """
+        from runner.step.requirements import check_tables
+        from runner.step.train_step import TrainStep
+        from runner.train.trainer import Trainer
+
+        config = runtime.current() if config is None else config
+        if config.compilation.cache:
+            jax.config.update("jax_compilation_cache_dir", config.compilation.cache)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+        # The mesh, and batches that divide over it.
+        if planned is None:
+            mesh = mesh_lib.make(config.mesh)
+        else:
+            mesh = mesh_lib.over(config.mesh, planned.devices)
+        modules = TrainModules(self.student, self.losses, self.optimizer, self.teacher)
+        mesh_lib.check_batch(
+            "batch_size", self.batch_size, mesh, microbatches=config.step.microbatches
+        )
+        for evaluation in self.evaluations:
+            name = f"evaluations.{evaluation.name}.batch_size"
+            mesh_lib.check_batch(name, evaluation.batch_size, mesh)
+
+        # Data that the student and the terms can read.
+        dataset = self.train_data.load(cache=config.input.cache)
+        _check_data(modules, dataset)
+        check_tables(modules.abstract_terms(), len(dataset))
+
+        # The teacher, the step and the evaluations.
+        teacher = None
+        if self.teacher is not None:
+            teacher = self.teacher.load(
+                TeacherContext(
+                    vocabulary=dataset.vocabulary,
+                    mesh=mesh,
+                    rules=config.mesh.rules,
+                    modules=modules,
+                    cache=config.input.cache,
+                    dry=planned is not None,
+                )
+            )
+        step = TrainStep(
+            modules,
+            mesh=mesh,
+            config=config,
+            seed=self.seed,
+            teacher=teacher,
+            gradient_filter=self.gradient_filter,
+        )
+        evaluators = {
+            evaluation.name: Evaluator(evaluation, modules, mesh=mesh, config=config)
+            for evaluation in self.evaluations
+        }
+        return Trainer(
+            num_steps=self.num_steps,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            terms=tuple(term.name for term in terms.flat_terms(self.losses)),
+            config=config,
+            mesh=mesh,
+            dataset=dataset,
+            rows=dataset if teacher is None else teacher.join(dataset),
+            modules=modules,
+            step=step,
+            evaluators=evaluators,
+        )
+
+
+def _check_data(modules: TrainModules, dataset: Dataset) -> None:
+    """Refuse data that the student cannot read, or has too few outputs for.
+
+    Raises:
+      UserError: With the shapes, or both numbers.
+    """
+    student, labels = modules.abstract_student(), dataset.vocabulary
+    try:
+        student.check_batch(dataset.rows(np.zeros(1, np.int64)))
+    except ValueError as error:
+        raise UserError(f"student: {error}") from None
+    if student.num_outputs < labels.size:
+        raise UserError(
+            f"student: {student.num_outputs} outputs for {labels.said}; "
+            f"give the student {labels.student_field}"
+        )

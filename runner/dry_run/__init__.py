@@ -4,27 +4,20 @@ The devices may be absent: with `mesh.topology` in gin the step is compiled for 
 run is meant for. See docs/layouts.md.
 """
 
-from typing import TYPE_CHECKING
-
 from runner import runtime
 from runner.dry_run import layout, memory, traffic
 from runner.dry_run.compiling import attempt
 from runner.errors import UserError
+from runner.experiment import Experiment
 from runner.machine import mesh, topology
-from runner.train.trainer import prepare
-
-if TYPE_CHECKING:
-    from runner.experiment import Experiment
 
 
-def report(experiment: "Experiment") -> None:
+def report(experiment: Experiment) -> None:
     """Print what `--dry_run` promises; the step is compiled and not run.
 
     Raises:
       UserError: the job is no experiment, or its parts do not fit each other.
     """
-    from runner.experiment import Experiment
-
     if not isinstance(experiment, Experiment):
         raise UserError(
             f"--dry_run: {type(experiment).__name__} has no step to compile"
@@ -32,7 +25,7 @@ def report(experiment: "Experiment") -> None:
     config = runtime.current()
     mesh.split_cpu(config.mesh)
     planned = topology.planned(config.mesh.topology)
-    trainer = prepare(experiment, config, planned=planned)
+    trainer = experiment.prepare(config, planned=planned)
     for section in (layout.batch, layout.parameters):
         print("\n".join(section(trainer)), end="\n\n")
     compiled = attempt(trainer, planned)

@@ -28,7 +28,7 @@ def machine(trainer: Trainer, planned: Planned) -> Iterator[str]:
 
 def batch(trainer: Trainer) -> Iterator[str]:
     """The global batch and how it is cut."""
-    rows, length = trainer.experiment.batch_size, trainer.dataset.targets_per_row
+    rows, length = trainer.batch_size, trainer.dataset.targets_per_row
     step, unit = trainer.config.step, trainer.dataset.unit
     cut = f"{rows} sequences x {length} = " if length > 1 else ""
     yield f"batch       {cut}{rows * length:,} {unit}s per step"

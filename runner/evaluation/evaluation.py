@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ import losses
 from models import sharding
 from models.base import Batch
 from runner import runtime
+from runner.data.pipeline import evaluation_batches
+from runner.data.source import DataSource
 from runner.evaluation import prediction_metrics
 from runner.head import plan
 from runner.head.head import Head
@@ -21,9 +23,6 @@ from runner.head.token_blocks import TokenBlocks
 from runner.machine import mesh as mesh_lib
 from runner.state.train_state import TrainState
 from runner.state.trainable import TrainModules
-
-if TYPE_CHECKING:
-    from runner.data import DataSource
 
 Tree = Any
 
@@ -44,7 +43,7 @@ class Evaluation:
     """
 
     name: str
-    data: "DataSource"
+    data: DataSource
     batch_size: int
 
     def __post_init__(self):
@@ -63,11 +62,9 @@ class Evaluator:
         mesh: jax.sharding.Mesh,
         config: runtime.Runtime,
     ):
-        from runner import data
-
         self.dataset = evaluation.data.load(cache=config.input.cache)
         self._batches = functools.partial(
-            data.evaluation_batches,
+            evaluation_batches,
             self.dataset,
             batch_size=evaluation.batch_size,
             sharding=mesh_lib.batch_sharding(mesh),

@@ -81,3 +81,26 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 def batch_shards(mesh: jax.sharding.Mesh) -> int:
     """Into how many parts the batch is cut."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def check_batch(
+    name: str, size: int, mesh: jax.sharding.Mesh, *, microbatches: int = 1
+) -> None:
+    """Refuse a batch that does not divide over microbatches and devices.
+
+    Args:
+      name: The field that holds `size`, for the message.
+      size: Rows in a global batch.
+      mesh: The devices.
+      microbatches: Parts that each device works off in turn.
+
+    Raises:
+      UserError: With the nearest size that divides.
+    """
+    unit = microbatches * batch_shards(mesh)
+    if size % unit:
+        nearest = max(round(size / unit), 1) * unit
+        raise UserError(
+            f"{name}: {size} does not divide into {microbatches} microbatches over "
+            f"{batch_shards(mesh)} devices; the nearest that does is {nearest}"
+        )

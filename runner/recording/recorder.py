@@ -55,13 +55,11 @@ class Recorder:
         Raises:
           UserError: Teacher, data, mode and batch size do not fit together.
         """
-        from runner.train.trainer import check_batch
-
         config = runtime.current()
         self._config, self._mode, self._seed = config, mode, seed
         self._batch_size = batch_size
         self._mesh = mesh_lib.make(config.mesh)
-        check_batch("batch_size", batch_size, self._mesh)
+        mesh_lib.check_batch("batch_size", batch_size, self._mesh)
         dataset = data.load(cache=config.input.cache)
         require_tokens(dataset.vocabulary)
         assert isinstance(dataset, PackedText)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from losses.core.terms import flat_terms
 from runner import writers
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.head import flops
@@ -34,7 +33,7 @@ class Hooks:
         *,
         start: int,
     ):
-        config, last = trainer.config.loop, trainer.experiment.num_steps
+        config, last = trainer.config.loop, trainer.num_steps
         self._stopwatch = Stopwatch(announce=terminal.status)
         self._terminal = terminal
         self._checkpoints = checkpoints
@@ -55,9 +54,8 @@ class Hooks:
             "unit": trainer.dataset.unit,
             "units_per_step": trainer.targets_per_step,
         }
-        terms = [term.name for term in flat_terms(trainer.experiment.losses)]
         self._observers = [
-            actions.StopOnNan(terms=terms, writer=self._writer, start=start),
+            actions.StopOnNan(terms=trainer.terms, writer=self._writer, start=start),
             actions.Log(
                 self._writer,
                 every=config.log_every,

@@ -2,7 +2,6 @@
 
 import io
 import sys
-from typing import TYPE_CHECKING
 
 import jax
 
@@ -12,24 +11,19 @@ from runner.machine.stop_signals import Stop
 from runner.state.train_state import TrainState
 from runner.train import actions, final_report
 from runner.train.hooks import Hooks
-from runner.train.trainer import Trainer, prepare
+from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
-if TYPE_CHECKING:
-    from runner.experiment import Experiment
 
-
-def train(experiment: "Experiment", workdir: Workdir) -> None:
+def train(trainer: Trainer, workdir: Workdir) -> None:
     """Train to the last step or to a signal, from the newest good checkpoint.
 
     Raises:
-      UserError: data, mesh and experiment do not fit each other.
       NotFinite: a step's metrics are not finite.
       SystemExit: a signal stopped it, with `Stop.exit_code`.
     """
     terminal = Terminal(None if workdir.writes else io.StringIO())
-    trainer = prepare(experiment)
     trainer.step.trace(trainer.abstract_batch())
     workdir.record_start()
     workdir.record_data(trainer.describe_data())
@@ -54,11 +48,11 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
             state = run(trainer, state, hooks, stop)
         finally:
             hooks.close()
-    if int(state.step) == experiment.num_steps:
+    if int(state.step) == trainer.num_steps:
         final_report.finish(trainer, workdir, state, hooks, terminal)
     else:
         terminal.print(
-            f"stopped after step {int(state.step)} of {experiment.num_steps}; "
+            f"stopped after step {int(state.step)} of {trainer.num_steps}; "
             f"go on with: runner --workdir={workdir.path}"
         )
         sys.exit(stop.exit_code)
@@ -66,7 +60,7 @@ def train(experiment: "Experiment", workdir: Workdir) -> None:
 
 def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState:
     """Every step that is left; the metrics of one are read while the next runs."""
-    start, last = int(state.step), trainer.experiment.num_steps
+    start, last = int(state.step), trainer.num_steps
     hooks.on_state(start, state)
     hooks.announce("compiling")
     leaves, unread = jax.tree.leaves(state), None

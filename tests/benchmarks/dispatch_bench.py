@@ -32,7 +32,7 @@ from runner.experiment import Experiment
 from runner.machine.stop_signals import Stop
 from runner.train import loop
 from runner.train.hooks import Hooks
-from runner.train.trainer import Trainer, prepare
+from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
@@ -79,14 +79,15 @@ class Milliseconds(NamedTuple):
 def main() -> None:
     """Times all ways in turn, so that a busy machine is busy for all of them."""
     with tempfile.TemporaryDirectory() as folder:
-        ready = prepare(experiment(Path(folder)))
+        job = experiment(Path(folder))
+        ready = job.prepare()
         with ready.batches(start=0) as stream:
             batch = next(stream)
         leaves = len(jax.tree.leaves(ready.step.state))
         ways = {
             "runner's step": step(ready, batch),
             "floor: jax.jit": floor(ready),
-            "nnx.jit": through_nnx(ready, batch),
+            "nnx.jit": through_nnx(job, batch),
             "runner's loop": functools.partial(looped, ready, Path(folder)),
         }
         for way in ways.values():
@@ -162,10 +163,10 @@ def floor(ready: Trainer) -> Callable[[], Milliseconds]:
     return functools.partial(timed, call)
 
 
-def through_nnx(ready: Trainer, batch: Batch) -> Callable[[], Milliseconds]:
+def through_nnx(job: Experiment, batch: Batch) -> Callable[[], Milliseconds]:
     """The same model, loss and optimiser as modules."""
-    model = ready.experiment.student(rngs=nnx.Rngs(0))
-    optimizer = nnx.Optimizer(model, ready.experiment.optimizer, wrt=nnx.Param)
+    model = job.student(rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, job.optimizer, wrt=nnx.Param)
 
     def loss(model: Model, batch: Batch) -> jax.Array:
         logits = model.head(model.trunk(batch).hidden)

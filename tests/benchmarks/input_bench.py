@@ -21,7 +21,6 @@ import numpy as np
 from runner import main
 from runner.cli import command_graph, flags
 from runner.graph import build
-from runner.train.trainer import prepare
 from runner.writers import json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +83,7 @@ def command(workdir: Path, name: str, *arguments: str) -> None:
 def read_alone(*arguments: str) -> float:
     """Rows a second: read, joined to their records, every one checked; the median."""
     parsed = flags.parse([*arguments, "--print_config"])
-    rows = prepare(build.job(command_graph.resolve(parsed))).rows
+    rows = build.job(command_graph.resolve(parsed)).prepare().rows
     rates = []
     for seed in range(ROUNDS):
         order = np.random.default_rng(seed).permutation(len(rows))

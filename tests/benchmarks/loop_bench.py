@@ -21,7 +21,7 @@ from runner.graph import build
 from runner.machine.stop_signals import Stop
 from runner.train import loop
 from runner.train.hooks import Hooks
-from runner.train.trainer import Trainer, prepare
+from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
@@ -39,7 +39,7 @@ EXPERIMENT = [
 
 def main() -> None:
     """Times bare and looped steps in turn."""
-    ready = prepare(build.job(command_graph.resolve(flags.parse(EXPERIMENT))))
+    ready = build.job(command_graph.resolve(flags.parse(EXPERIMENT))).prepare()
     with ready.batches(start=0) as stream:
         batches = [next(stream) for _ in range(8)]
     bare(ready, batches)  # compiles

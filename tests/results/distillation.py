@@ -32,7 +32,6 @@ from runner.graph.overrides import Set
 from runner.recording.job import RecordTeacher
 from runner.recording.modes import Mode, Sampled, TopK
 from runner.teachers import OfflineTeacher, OnlineTeacher
-from runner.train.trainer import prepare
 from runner.workdir import workdir
 
 ROOT = Path(__file__).parents[2]
@@ -191,7 +190,7 @@ class Results:
 
 def train(experiment: Experiment) -> dict[str, float]:
     """Held-out metrics of the student after its last step."""
-    ready = prepare(experiment)
+    ready = experiment.prepare()
     leaves = jax.tree.leaves(ready.initial())
     with ready.batches(start=0) as batches:
         for _ in range(experiment.num_steps):

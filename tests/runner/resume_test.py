@@ -55,12 +55,12 @@ ASKED_IN_STEP_8 = """
 import os, signal, sys
 from runner import main
 from runner.train import hooks
-observe = hooks.Agenda.observe
+observe = hooks.Hooks.observe
 def observe_and_ask(self, step, *rest):
     observe(self, step, *rest)
     if step == 7:
         os.kill(os.getpid(), signal.SIGTERM)
-hooks.Agenda.observe = observe_and_ask
+hooks.Hooks.observe = observe_and_ask
 main.run()
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runner import runtime
-from runner.train import loop, trainer
+from runner.train import loop
 from runner.workdir.workdir import Workdir
 from runner.writers import json_lines
 from tests.runner import resume_config
@@ -32,8 +32,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def prepare(folder, monkeypatch):
-    """`prepare(num_steps)`, which `loop.train` will then find in its place."""
+def prepare(folder):
+    """`prepare(num_steps)`: a small experiment's `Trainer`."""
 
     def make(num_steps, *, plain=False):
         cfg = resume_config.config.as_buildable()
@@ -46,15 +46,13 @@ def prepare(folder, monkeypatch):
         config = dataclasses.replace(
             CONFIG, input=runtime.Input(cache=str(folder / "cache"))
         )
-        ready = trainer.prepare(fdl.build(cfg), config)
-        monkeypatch.setattr(loop, "prepare", lambda experiment: ready)
-        return ready
+        return fdl.build(cfg).prepare(config)
 
     return make
 
 
 class Asked:
-    """An agenda that notes what the loop does, and in which order."""
+    """Hooks that note what the loop does, and in which order."""
 
     def __init__(self, due=()):
         self.events, self._due = [], due
@@ -135,7 +133,7 @@ def test_a_run_with_evaluations_and_its_continuation_compile_the_step_once_each(
         ready = prepare(num_steps, plain=True)
         caplog.clear()
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            loop.train(ready.experiment, Workdir(tmp_path))
+            loop.train(ready, Workdir(tmp_path))
         found = [r.message for r in caplog.records if "XLA compilation" in r.message]
         assert sum("_on_leaves" in message for message in found) == 1, found
         assert sum("_batch_sums" in message for message in found) <= 2, found

@@ -16,7 +16,6 @@ from runner.graph import to_json
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.teachers import TeacherContext
-from runner.train.trainer import prepare
 
 VOCABULARY = 300
 TEXT = "A teacher says how probable every token is; a student listens, and not to one. "
@@ -96,7 +95,7 @@ def ready(experiment, *, mesh=None, head=None, **step):
         step=runtime.Step(**step),
         head=head or runtime.Head(),
     )
-    return prepare(experiment, config)
+    return experiment.prepare(config)
 
 
 def gradients(experiment, **cuts):
