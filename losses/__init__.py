@@ -1,9 +1,12 @@
 """Losses: one value per token, divided by nothing. See `losses.core`."""
 
+from losses.core.batch_weights import Balance, Reweighting
 from losses.core.loss import Loss, TokenWeight
 from losses.core.of_means import OfMeans
 from losses.core.outputs import (
+    FullOutputs,
     IncompatibleLoss,
+    NeedsFullLogits,
     Outputs,
     PerToken,
     RecordSpec,
@@ -18,7 +21,7 @@ from losses.core.term_values import (
     wants_means,
 )
 from losses.core.terms import Group, LossTerm, target_mask, token_mask
-from losses.core.vocab_sums import Distribution, NeedsFullLogits, Tile, TiledOutputs
+from losses.core.vocab_sums import Distribution, Tile, TiledOutputs
 from losses.core.vocab_sums_pass import SumRequests
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
 from losses.distillation.adaptive_kl import AdaptiveKL
@@ -58,12 +61,11 @@ from losses.weighting.balance import MatchGradient, MatchValue, Uncertainty
 from losses.weighting.reweighting import (
     LearningProgress,
     RelativeLoss,
-    Reweighting,
     RowTable,
     Span,
 )
 from losses.weighting.token_weights import Position, TeacherConfidence, TeacherEntropy
-from losses.weighting.weights import Balance, balances, term_reports, term_weights
+from losses.weighting.weights import balances, term_reports, term_weights
 from losses.z_loss import ZLoss
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "FeatureCosine",
     "FeatureMSE",
     "ForwardKL",
+    "FullOutputs",
     "Group",
     "IncompatibleLoss",
     "InterClassCorrelation",

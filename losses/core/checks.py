@@ -1,4 +1,6 @@
-"""What a loss that shows another one changed outputs asks of it."""
+"""Checks of arguments that several losses share."""
+
+from typing import Any
 
 from losses.core.loss import Loss
 from losses.core.term_values import wants_means
@@ -23,3 +25,13 @@ def check_inner(outer: Loss, loss: Loss) -> None:
             f"loss of {name} must see each token by itself, and {kind.__name__} wants "
             f"means over the batch"
         )
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+      ValueError: it is none; the message lists them.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,15 +1,13 @@
 """The loss interface: inputs (`Outputs`) to per-token values."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from losses.core.outputs import Outputs, PerToken, RecordSpec
-
-if TYPE_CHECKING:
-    from losses.core.vocab_sums import TiledOutputs
+from losses.core.vocab_sums import TiledOutputs
 
 
 class Loss:
@@ -62,14 +60,14 @@ class Loss:
         """Values `[*b]`, float32."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
-    def call_tiled(self, outputs: "TiledOutputs") -> PerToken:
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         """The same values where the logits are made a tile of the vocabulary at a time.
 
         A loss that reads no more of them than `log_normalizer`, `logits_at`,
         `target_logits` and `mean_logits` has this form already.
 
         Raises:
-          NeedsRows: it wants whole rows of logits.
+          NeedsFullLogits: it wants whole rows of logits.
         """
         return self(outputs)
 
@@ -89,10 +87,10 @@ class TokenWeight:
         """Weights `[*b]`, float32."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
-    def call_tiled(self, outputs: "TiledOutputs") -> PerToken:
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         """The same where the logits are made a tile of the vocabulary at a time.
 
         Raises:
-          NeedsRows: it wants whole rows of logits.
+          NeedsFullLogits: it wants whole rows of logits.
         """
         return self(outputs)

@@ -1,37 +1,43 @@
 """Loss inputs: student and teacher outputs of one block of tokens."""
 
+import abc
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-if TYPE_CHECKING:
-    from losses.core.loss import Loss
-
 PerToken = jax.Array
 Batch = Mapping[str, jax.Array]
 
+TEACHER = "teacher/"
+"""Prefix of a teacher's paths in `Loss.needs`."""
+
 
 class IncompatibleLoss(ValueError):
-    """A loss and what it is given do not fit each other; found while tracing."""
+    """A loss does not fit its inputs; raised while tracing."""
+
+
+class NeedsFullLogits(Exception):
+    """A loss reads whole rows of logits where none exist."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherOutputs:
     """A teacher's distribution over the vocabulary; gradients are stopped.
 
-    Whole, as its best entries, or as draws from it:
+    It is whole, or its most probable entries, or draws from it.
 
-    indices:         None for the whole vocabulary, else `[*b k]` int32: entries, the
-                     most probable first, or draws, an id as often as it was drawn.
-    logits:          `[*b v]` or `[*b k]`, up to a constant a token where they were
-                     stored; None for draws.
-    log_normalizers: by temperature T, `log Σ_v exp(t_v / T)` over the whole
-                     vocabulary, `[*b]`; whole logits need none.
-    entropies:       by temperature T, of `softmax(t / T)`, nats, `[*b]`; for draws.
-    intermediates:   as in `Outputs`.
+    Attributes:
+      indices: None for the whole vocabulary, else `[*b k]` int32: entries, the most
+        probable first, or draws, an id as often as it was drawn.
+      logits: `[*b v]` or `[*b k]`, up to a constant a token where they were stored;
+        None for draws.
+      log_normalizers: by temperature T, `log Σ_v exp(t_v / T)` over the whole
+        vocabulary, `[*b]`; whole logits need none.
+      entropies: by temperature T, of `softmax(t / T)`, nats, `[*b]`; for draws.
+      intermediates: as in `Outputs`.
     """
 
     indices: jax.Array | None = None
@@ -41,18 +47,19 @@ class TeacherOutputs:
     intermediates: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
 
     def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
-        """`log Σ_v exp(t_v / T)` over the whole vocabulary, nats, `[*b]`.
+        """Return `log Σ_v exp(t_v / T)` over the whole vocabulary, nats, `[*b]`.
 
         Raises:
-          Misfit: the logits are not whole and it was not stored for `temperature`.
+          IncompatibleLoss: the logits are not whole and it was not stored for
+            `temperature`.
         """
         if self.indices is None and self.logits is not None:
             return jax.nn.logsumexp(self.logits / temperature, axis=-1)
         if temperature not in self.log_normalizers:
-            known = ", ".join(map(str, sorted(self.log_normalizers))) or "none"
+            stored = ", ".join(map(str, sorted(self.log_normalizers))) or "none"
             raise IncompatibleLoss(
                 f"the teacher's log-normaliser at temperature {temperature} is not "
-                f"stored; stored: {known}"
+                f"stored; stored: {stored}"
             )
         return self.log_normalizers[temperature]
 
@@ -72,103 +79,135 @@ jax.tree_util.register_dataclass(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordSpec:
-    """What records hold of a teacher, for a loss to say whether it can read them.
+    """Contents of stored teacher outputs, for `Loss.check_records`.
 
-    mode:         `"top_k"`, `"sampled"` or `"full"`.
-    temperatures: those that log-normalisers (or draws) were stored for.
+    Attributes:
+      mode: `"top_k"`, `"sampled"` or `"full"`.
+      temperatures: those that log-normalisers (or draws) were stored for.
     """
 
     mode: Literal["top_k", "sampled", "full"]
     temperatures: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """One block of tokens as a loss sees it. `*b` are any leading token axes.
+class _Logits(abc.ABC):
+    # Declared outside a dataclass: a field here would be one of `TiledOutputs` too.
+    logits: jax.Array
 
-    batch:         tokens, targets, mask, segment_ids, positions ... each `[*b ...]`.
-    logits:        the student's, float32 `[*b v]`.
-    intermediates: what the loss `needs` by path, `[*b ...]`.
-    teacher:       None without a teacher.
-    mask:          the tokens that count, bool `[*b]`; None where all do.
-    statistics:    masked means over the global batch of what `Loss.statistics` gave.
-    step, key:     the optimiser step (int32) and a key that differs by step.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outputs(_Logits):
+    """Inputs of a loss: one block of tokens. `*b` are any leading token axes.
+
+    Abstract: `FullOutputs` holds whole rows of logits; `TiledOutputs` has reductions
+    over the vocabulary alone, and reading its `logits` raises `NeedsFullLogits`.
+
+    Attributes:
+      batch: tokens, targets, mask, segment_ids, positions ... each `[*b ...]`.
+      logits: the student's, float32 `[*b v]`.
+      intermediates: by path, what the loss `needs`, `[*b ...]`.
+      teacher: None without a teacher.
+      mask: the tokens that count, bool `[*b]`; None where all do.
+      statistics: masked means over the global batch of `Loss.statistics`.
+      step: of the optimiser, int32.
+      key: differs by step.
     """
 
     batch: Batch
-    logits: jax.Array
     intermediates: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     teacher: TeacherOutputs | None = None
     mask: jax.Array | None = None
     statistics: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     step: jax.Array | int = 0
     key: jax.Array | None = None
+
+    @property
+    @abc.abstractmethod
+    def num_outputs(self) -> int:
+        """Entries of the student's vocabulary."""
+
+    @abc.abstractmethod
+    def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
+        """Return `log Σ_v exp(s_v / T)`, nats, `[*b]`; computed once for all terms."""
+
+    @abc.abstractmethod
+    def logits_at(self, ids: jax.Array) -> jax.Array:
+        """Return `s_i` at `ids` `[*b k]`; an id beyond the vocabulary gives NaN."""
+
+    @abc.abstractmethod
+    def target_logits(self) -> jax.Array:
+        """Return `s_y`, `[*b]`: the logit of each target."""
+
+    @abc.abstractmethod
+    def mean_logits(self) -> jax.Array:
+        """Return `1/V Σ_v s_v`, `[*b]`."""
+
+    @abc.abstractmethod
+    def where(self, mask: jax.Array) -> "Outputs":
+        """Return these outputs with everything zero where `mask` `[*b]` is false.
+
+        Masked entries may hold inf or NaN; a select before the loss, not after it,
+        keeps their gradient exactly zero.
+        """
+
+    def intermediate(self, path: str) -> jax.Array:
+        """Return an intermediate by its path; the teacher's paths start `teacher/`."""
+        if not path.startswith(TEACHER):
+            return self.intermediates[path]
+        assert self.teacher is not None  # `needs` has asked for it
+        return self.teacher.intermediates[path.removeprefix(TEACHER)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullOutputs(Outputs):
+    """`Outputs` with whole rows of logits."""
+
+    logits: jax.Array
     _log_normalizers: dict[float, jax.Array] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
 
+    @property
+    def num_outputs(self) -> int:
+        return self.logits.shape[-1]
+
     def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
-        """`log Σ_v exp(s_v / T)`, nats, `[*b]`; computed once for all terms."""
         if temperature not in self._log_normalizers:
             self._log_normalizers[temperature] = jax.nn.logsumexp(
                 self.logits / temperature, axis=-1
             )
         return self._log_normalizers[temperature]
 
-    @property
-    def num_outputs(self) -> int:
-        """Entries of the student's vocabulary."""
-        return self.logits.shape[-1]
-
     def logits_at(self, ids: jax.Array) -> jax.Array:
-        """`s_i` at `ids` `[*b k]`, `[*b k]`; an id beyond the vocabulary gives NaN."""
         return jnp.take_along_axis(self.logits, ids, axis=-1)
 
     def target_logits(self) -> jax.Array:
-        """`s_y`, `[*b]`: the logit of each target.
-
-        Read by a select and a sum, which fuse, where a gather would have a scatter for
-        a gradient.
-        """
+        # A select and a sum fuse; the gradient of a gather would be a scatter.
         vocabulary = jax.lax.broadcasted_iota(
             jnp.int32, self.logits.shape, self.logits.ndim - 1
         )
-        chosen = vocabulary == self.batch["targets"][..., None]
-        return jnp.sum(jnp.where(chosen, self.logits, 0.0), axis=-1)
+        is_target = vocabulary == self.batch["targets"][..., None]
+        return jnp.sum(jnp.where(is_target, self.logits, 0.0), axis=-1)
 
     def mean_logits(self) -> jax.Array:
-        """`1/V Σ_v s_v`, `[*b]`."""
         return jnp.mean(self.logits, axis=-1)
 
-    def values(self, loss: "Loss") -> PerToken:
-        """What `loss` answers, `[*b]`."""
-        return loss(self)
-
-    def token_weights(self, weight: Callable[..., Any]) -> PerToken:
-        """What `weight` answers, `[*b]`."""
-        return weight(self)
-
-    def where(self, mask: jax.Array) -> "Outputs":
-        """These outputs with everything zero where `mask` `[*b]` is false.
-
-        What is masked may hold inf or NaN; a select before the loss, not after it,
-        keeps its gradient exactly zero.
-        """
+    def where(self, mask: jax.Array) -> "FullOutputs":
         return dataclasses.replace(
             self,
-            logits=kept(self.logits, mask),
-            intermediates=kept(dict(self.intermediates), mask),
-            teacher=kept(self.teacher, mask),
+            logits=zero_outside(self.logits, mask),
+            intermediates=zero_outside(dict(self.intermediates), mask),
+            teacher=zero_outside(self.teacher, mask),
             mask=mask,
             _log_normalizers={},
         )
 
 
-def kept(tree: Any, mask: jax.Array) -> Any:
-    """Arrays `[*b ...]`, zero where `mask` `[*b]` is false."""
+def zero_outside(tree: Any, mask: jax.Array) -> Any:
+    """Return arrays `[*b ...]` with zeros where `mask` `[*b]` is false."""
 
-    def keep(x: jax.Array) -> jax.Array:
+    def select(x: jax.Array) -> jax.Array:
         wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
         return jnp.where(wide, x, jnp.zeros((), x.dtype))
 
-    return jax.tree.map(keep, tree)
+    return jax.tree.map(select, tree)

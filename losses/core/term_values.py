@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from clu.metrics import Average
 
-from losses.core.loss import Loss
+from losses.core.batch_weights import Reweighting
+from losses.core.loss import Loss, TokenWeight
 from losses.core.outputs import Outputs, PerToken
 from losses.core.terms import LossTerm
-from losses.weighting.reweighting import Reweighting
+from losses.core.vocab_sums import TiledOutputs
 
 
 class TokenValues(NamedTuple):
@@ -44,15 +45,28 @@ def per_token(
         seen = dataclasses.replace(seen, statistics=statistics.get(term.name, {}))
         mask = masks[term.name]
         assert isinstance(term.loss, Loss)  # made, if it owns parameters
-        values = jnp.where(mask, jnp.asarray(seen.values(term.loss), jnp.float32), 0.0)
+        values = jnp.where(
+            mask, jnp.asarray(_values(term.loss, seen), jnp.float32), 0.0
+        )
         weighted = values
         if term.name in reweighted:
             weighted = values * jnp.where(mask, reweighted[term.name], 0.0)
         elif not isinstance(term.token_weight, Reweighting | None):
-            weight = jax.lax.stop_gradient(seen.token_weights(term.token_weight))
+            weight = jax.lax.stop_gradient(_token_weights(term.token_weight, seen))
             weighted = values * jnp.where(mask, weight, 0.0)
         result[term.name] = TokenValues(values, weighted)
     return result
+
+
+def _values(loss: Loss, outputs: Outputs) -> PerToken:
+    tiled = isinstance(outputs, TiledOutputs)
+    return loss.call_tiled(outputs) if tiled else loss(outputs)
+
+
+def _token_weights(weight: Callable[..., Any], outputs: Outputs) -> PerToken:
+    if isinstance(outputs, TiledOutputs) and isinstance(weight, TokenWeight):
+        return weight.call_tiled(outputs)
+    return weight(outputs)
 
 
 def statistic_sums(

@@ -1,22 +1,17 @@
-"""What a loss sees where the vocabulary is made a tile at a time: sums over it.
+"""Loss inputs for vocabulary-tiled logits: only reductions over it are available.
 
-Rows of logits do not exist then. A loss asks for log-normalisers, expectations under a
-softmax and plain totals instead; `losses.core.vocab_sums_pass` finds them.
+No row of logits exists then. A loss asks for log-normalisers, expectations under a
+softmax and plain totals, which `losses.core.vocab_sums_pass` computes tile by tile.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, NoReturn, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from losses.core.loss import Loss, TokenWeight
-from losses.core.outputs import Outputs, PerToken, kept
-
-
-class NeedsFullLogits(Exception):
-    """A loss asks for whole rows of logits, and there are none."""
+from losses.core.outputs import NeedsFullLogits, Outputs, zero_outside
 
 
 class Tile(NamedTuple):
@@ -89,56 +84,52 @@ class VocabSums(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TiledOutputs(Outputs):
-    """`Outputs` of which no row of logits exists.
+    """`Outputs` without rows of logits.
 
-    sums:          where sums over the vocabulary come from.
-    vocabulary:    the student's, V.
-    teacher_width: the teacher's, where its logits too are made by tiles, else None.
+    Attributes:
+      sums: the source of sums over the vocabulary.
+      vocabulary: the student's entries, V.
+      teacher_width: the teacher's entries where its logits are tiled too, else None.
     """
 
-    logits: jax.Array = dataclasses.field(init=False, repr=False, compare=False)
     sums: VocabSums
     vocabulary: int
     teacher_width: int | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "logits":
-            raise NeedsFullLogits
-        raise AttributeError(name)
+    @property
+    def logits(self) -> NoReturn:  # pyright: ignore[reportIncompatibleVariableOverride] - has none
+        """Refuse to be read.
+
+        Raises:
+          NeedsFullLogits: always.
+        """
+        raise NeedsFullLogits
 
     @property
     def num_outputs(self) -> int:
         return self.vocabulary
 
-    def values(self, loss: Loss) -> PerToken:
-        return loss.call_tiled(self)
-
-    def token_weights(self, weight: Callable[..., Any]) -> PerToken:
-        if isinstance(weight, TokenWeight):
-            return weight.call_tiled(self)
-        return weight(self)
-
     def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
         return self.normalizer_of(self.student(temperature))
 
     def logits_at(self, ids: jax.Array) -> jax.Array:
-        def here(tile: Tile) -> jax.Array:
+        def at_ids(tile: Tile) -> jax.Array:
             place, inside = tile.place(ids)
-            found = jnp.take_along_axis(tile.student, place, axis=-1)
-            return jnp.where(inside, found, 0.0)
+            logits = jnp.take_along_axis(tile.student, place, axis=-1)
+            return jnp.where(inside, logits, 0.0)
 
-        known = ids < self.vocabulary
-        found = self.total(here, shape=ids.shape[-1:])
-        return jnp.where(known, found, jnp.nan)
+        in_vocabulary = ids < self.vocabulary
+        logits = self.total(at_ids, shape=ids.shape[-1:])
+        return jnp.where(in_vocabulary, logits, jnp.nan)
 
     def target_logits(self) -> jax.Array:
         targets = self.batch["targets"][..., None]
 
-        def here(tile: Tile) -> jax.Array:
-            chosen = jnp.broadcast_to(tile.entries, tile.student.shape) == targets
-            return jnp.sum(jnp.where(chosen, tile.student, 0.0), axis=-1)
+        def at_target(tile: Tile) -> jax.Array:
+            is_target = jnp.broadcast_to(tile.entries, tile.student.shape) == targets
+            return jnp.sum(jnp.where(is_target, tile.student, 0.0), axis=-1)
 
-        return self.total(here)
+        return self.total(at_target)
 
     def mean_logits(self) -> jax.Array:
         total = self.total(lambda tile: jnp.sum(tile.student, axis=-1))
@@ -147,8 +138,8 @@ class TiledOutputs(Outputs):
     def where(self, mask: jax.Array) -> "TiledOutputs":
         return dataclasses.replace(
             self,
-            intermediates=kept(dict(self.intermediates), mask),
-            teacher=kept(self.teacher, mask),
+            intermediates=zero_outside(dict(self.intermediates), mask),
+            teacher=zero_outside(self.teacher, mask),
             mask=mask,
         )
 
@@ -160,7 +151,7 @@ class TiledOutputs(Outputs):
         """Teacher and student over the ids that both have.
 
         Raises:
-          NeedsRows: the teacher's logits are not made by tiles.
+          NeedsFullLogits: the teacher's logits are not made by tiles.
         """
         if self.teacher_width is None:
             raise NeedsFullLogits
@@ -183,4 +174,4 @@ class TiledOutputs(Outputs):
         return self._masked(self.sums.total(of, shape=shape))
 
     def _masked(self, x: jax.Array) -> jax.Array:
-        return x if self.mask is None else kept(x, self.mask)
+        return x if self.mask is None else zero_outside(x, self.mask)

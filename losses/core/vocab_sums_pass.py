@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from losses.core.outputs import kept
+from losses.core.outputs import zero_outside
 from losses.core.vocab_sums import Distribution, Entrywise, Tile
 
 
@@ -157,8 +157,8 @@ class SumRequests:
             for x in jax.tree.leaves(cotangents)
         ]
         used = functools.reduce(jnp.logical_or, asked)
-        teacher = None if tile.teacher is None else kept(tile.teacher, used)
-        return tile._replace(student=kept(tile.student, used), teacher=teacher)
+        teacher = None if tile.teacher is None else zero_outside(tile.teacher, used)
+        return tile._replace(student=zero_outside(tile.student, used), teacher=teacher)
 
 
 class SumResults:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from losses.core.loss import Loss
 from losses.core.of_means import Means, OfMeans
-from losses.core.outputs import Outputs, PerToken, RecordSpec
-from losses.core.vocab_sums import NeedsFullLogits, TiledOutputs
+from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, RecordSpec
+from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import align, teacher_of
 from losses.distillation.divergence import check_temperature
 

@@ -6,8 +6,8 @@ import math
 from typing import ClassVar, get_args
 
 from losses.core.loss import Loss
-from losses.core.outputs import Outputs, PerToken, RecordSpec
-from losses.core.vocab_sums import Distribution, NeedsFullLogits, TiledOutputs
+from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, RecordSpec
+from losses.core.vocab_sums import Distribution, TiledOutputs
 from losses.distillation.alignment import Entries, SparseMode, align, teacher_of
 
 OVER_ENTRIES: tuple[str, ...] = tuple(

@@ -9,8 +9,14 @@ from flax import nnx
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
-from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
-from losses.core.vocab_sums import NeedsFullLogits, TiledOutputs
+from losses.core.outputs import (
+    IncompatibleLoss,
+    NeedsFullLogits,
+    Outputs,
+    PerToken,
+    RecordSpec,
+)
+from losses.core.vocab_sums import TiledOutputs
 
 _INITIAL = jax.nn.initializers.lecun_normal()
 

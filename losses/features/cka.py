@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from losses.core.of_means import Means, OfMeans
 from losses.core.outputs import Outputs, PerToken
 from losses.features.layer_pairs import OverLayers
-from losses.moe.routers import intermediate
 
 SMALLEST = 1e-24
 """Squared norm of a covariance below which nothing varies: the similarity is 0."""
@@ -45,7 +44,7 @@ class CKA(OfMeans, OverLayers):
 
     def statistic_sums(self, outputs: Outputs, tokens: jax.Array) -> Means:
         weights = tokens.reshape(-1, 1)
-        flat = {path: _flat(intermediate(outputs, path)) for path in self.needs}
+        flat = {path: _flat(outputs.intermediate(path)) for path in self.needs}
         weighted = {path: x * weights for path, x in flat.items()}
         sums = {_mean(path): jnp.sum(x, axis=0) for path, x in weighted.items()}
         products = {
@@ -107,7 +106,7 @@ def _flat(x: jax.Array) -> jax.Array:
 
 
 def _centred(outputs: Outputs, path: str) -> jax.Array:
-    x = intermediate(outputs, path).astype(jnp.float32)
+    x = outputs.intermediate(path).astype(jnp.float32)
     return x - jnp.broadcast_to(outputs.statistics[_mean(path)], x.shape)
 
 

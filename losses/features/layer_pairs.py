@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from losses.core.loss import Loss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
-from losses.moe.routers import intermediate
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -91,8 +90,8 @@ class OverLayers(Loss):
         """Student's and teacher's, float32 `[*b ...]`, for every pair of layers."""
         for ours, theirs in self.paths:
             student, teacher = (
-                intermediate(outputs, ours),
-                intermediate(outputs, theirs),
+                outputs.intermediate(ours),
+                outputs.intermediate(theirs),
             )
             yield student.astype(jnp.float32), teacher.astype(jnp.float32)
 

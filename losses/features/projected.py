@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from flax import nnx
 from losses.core.loss import Loss
 from losses.core.of_means import OfMeans
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
+from losses.core.vocab_sums import TiledOutputs
+
+AnyOutputs = TypeVar("AnyOutputs", bound=Outputs)
 
 INIT = jax.nn.initializers.lecun_normal()
 
@@ -76,11 +79,16 @@ class Projected(Loss, nnx.Module):
         self.loss.check_records(stored)
 
     def __call__(self, outputs: Outputs) -> PerToken:
+        return self.loss(self._with_projections(outputs))
+
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
+        return self.loss.call_tiled(self._with_projections(outputs))
+
+    def _with_projections(self, outputs: AnyOutputs) -> AnyOutputs:
         projected = {path: self._project(outputs, path) for path in self._own}
-        seen = dataclasses.replace(
+        return dataclasses.replace(
             outputs, intermediates={**outputs.intermediates, **projected}
         )
-        return seen.values(self.loss)
 
     def _project(self, outputs: Outputs, path: str) -> jax.Array:
         x, matrix = outputs.intermediates[path], self.projections[_name(path)][...]

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from losses.core.checks import check_choice
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
 from losses.moe import routers
@@ -37,8 +38,8 @@ class RouterBalance(Loss):
 
     def __post_init__(self):
         routers.check_source(self.source)
-        routers.check_choice("layers", self.layers, get_args(Layers))
-        routers.check_choice("scale", self.scale, get_args(Scale))
+        check_choice("layers", self.layers, get_args(Layers))
+        check_choice("scale", self.scale, get_args(Scale))
 
     @property
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
@@ -46,13 +47,13 @@ class RouterBalance(Loss):
 
     def probabilities(self, outputs: Outputs) -> jax.Array:
         """`p`, the router's softmax, `[*b layer expert]`."""
-        logits = routers.intermediate(outputs, f"{self.source}_logits")
+        logits = outputs.intermediate(f"{self.source}_logits")
         return jax.nn.softmax(logits, axis=-1)
 
     def chosen(self, outputs: Outputs) -> jax.Array:
         """1 where the token chose the expert, float32 `[*b layer expert]`."""
-        logits = routers.intermediate(outputs, f"{self.source}_logits")
-        ids = routers.intermediate(outputs, f"{self.source}_assignments")
+        logits = outputs.intermediate(f"{self.source}_logits")
+        ids = outputs.intermediate(f"{self.source}_assignments")
         hits = jax.nn.one_hot(ids, logits.shape[-1], dtype=jnp.float32)
         return jnp.sum(hits, axis=-2)
 
@@ -62,7 +63,7 @@ class RouterBalance(Loss):
         if self.layers == "pooled":
             p, share = (jnp.mean(x, axis=-2, keepdims=True) for x in (p, share))
         by_layer = jnp.sum(share * p, axis=-1)
-        k = routers.intermediate(outputs, f"{self.source}_assignments").shape[-1]
+        k = outputs.intermediate(f"{self.source}_assignments").shape[-1]
         scale = p.shape[-1] / (k if self.scale == "experts_over_k" else 1)
         return routers.over_layers(
             by_layer, "sum" if self.layers == "sum" else "mean"

@@ -69,11 +69,11 @@ class RouterDistillation(Loss):
           Misfit: they differ in experts, or in layers where none are paired.
         """
         if self.layers is None:
-            student = routers.intermediate(outputs, LOGITS)
-            teacher = routers.intermediate(outputs, f"teacher/{LOGITS}")
+            student = outputs.intermediate(LOGITS)
+            teacher = outputs.intermediate(f"teacher/{LOGITS}")
         else:
             student, teacher = (
-                jnp.stack([routers.intermediate(outputs, path) for path in paths], -2)
+                jnp.stack([outputs.intermediate(path) for path in paths], -2)
                 for paths in zip(
                     *(
                         (f"{LOGITS}/{i}", f"teacher/{LOGITS}/{j}")

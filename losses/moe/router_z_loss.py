@@ -6,6 +6,7 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 
+from losses.core.checks import check_choice
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
 from losses.moe import routers
@@ -32,7 +33,7 @@ class RouterZLoss(Loss):
     needs = frozenset({"router_logits"})
 
     def __post_init__(self):
-        routers.check_choice("layers", self.layers, get_args(routers.Layers))
+        check_choice("layers", self.layers, get_args(routers.Layers))
 
     def __call__(self, outputs: Outputs) -> PerToken:
         log_z = jax.nn.logsumexp(outputs.intermediates["router_logits"], axis=-1)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from losses.weighting.weights import Balance, BalanceInputs, Combination
+from losses.core.batch_weights import Balance, BalanceInputs, Combination
 
 Tree = Any
 

@@ -1,66 +1,15 @@
 """Weights of tokens that are made from the whole global batch, before its gradients."""
 
-import abc
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from losses.core.outputs import Batch
+from losses.core.batch_weights import BatchValues, Reweighting
 
 Tree = Any
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BatchValues:
-    """What a term is on a global batch; no gradient flows into it.
-
-    values: of the term, `[b ...]` float32, zero where masked; None where they are not
-            wanted.
-    mask:   tokens that the term counts, bool, of the same shape.
-    batch:  `batch["index"]` `[b]` are the dataset's rows.
-    step:   of the optimiser, from 0.
-    """
-
-    values: jax.Array | None
-    mask: jax.Array
-    batch: Batch
-    step: jax.Array
-
-    def of_rows(self) -> tuple[jax.Array, jax.Array]:
-        """The mean of the values in each row, and whether there are any, both `[b]`."""
-        assert self.values is not None  # they are wanted
-        axes = tuple(range(1, self.mask.ndim))
-        counts = jnp.sum(self.mask, axis=axes, dtype=jnp.float32)
-        sums = jnp.sum(self.values, axis=axes)
-        return sums / jnp.maximum(counts, 1.0), counts > 0.0
-
-    def to_tokens(self, rows: jax.Array) -> jax.Array:
-        """`[b]`, repeated along each row."""
-        wide = rows.reshape(rows.shape + (1,) * (self.mask.ndim - 1))
-        return jnp.broadcast_to(wide, self.mask.shape)
-
-
-class Reweighting(abc.ABC):
-    """Token weights as a function of the whole batch; a `LossTerm.token_weight`.
-
-    wants_values: whether the term's values are wanted: one pass of head and terms more,
-                  under accumulation one of the trunk besides.
-    num_rows:     rows of the dataset that a table has; None without one.
-    """
-
-    wants_values: ClassVar[bool] = True
-    num_rows: int | None = None
-
-    def initial(self) -> Tree:
-        """What it remembers, before the first step; part of every checkpoint."""
-        return {}
-
-    @abc.abstractmethod
-    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
-        """Weights `[b ...]`, and what it remembers from now on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

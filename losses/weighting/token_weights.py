@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from losses.core.loss import TokenWeight
-from losses.core.outputs import Outputs, PerToken, TeacherOutputs
-from losses.core.vocab_sums import NeedsFullLogits, Tile, TiledOutputs
+from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, TeacherOutputs
+from losses.core.vocab_sums import Tile, TiledOutputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

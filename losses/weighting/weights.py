@@ -6,93 +6,18 @@ values, never other weights; that of a group comes after those in it. So the ord
 the list means nothing, and neither do microbatches, blocks and devices.
 """
 
-import abc
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from losses.core.batch_weights import Balance, BalanceInputs
 from losses.core.terms import Item, LossTerm, all_items
 
 Tree = Any
-Combination = Mapping[str, jax.Array]
-"""`Σ_i c_i L_i`, as the c by the names of the terms."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BalanceInputs:
-    """What balances are made from; no gradient flows into it.
-
-    step:  of the optimiser, from 0.
-    means: by term, `L_i`: the sum of its values times its token weights, over the count
-           of its tokens in the global batch.
-    inner: `[term term]` inner products of the gradients of the `L_i` in what the trunk
-           gives to the terms, in the order of `means`.
-
-    `means` and `inner` are None where no balance wants them.
-    """
-
-    step: jax.Array
-    means: Mapping[str, jax.Array] | None = None
-    inner: jax.Array | None = None
-    names: tuple[str, ...] = ()
-
-    def value(self, of: Combination) -> jax.Array:
-        """`Σ_i c_i L_i`."""
-        assert self.means is not None  # a balance that reads it wants it
-        return sum((c * self.means[name] for name, c in of.items()), jnp.float32(0.0))
-
-    def gradient_norm(self, of: Combination) -> jax.Array:
-        """`‖∂ Σ_i c_i L_i‖` in what the trunk gives to the terms."""
-        assert self.inner is not None
-        zero = jnp.float32(0.0)
-        c = jnp.stack([jnp.asarray(of.get(name, zero)) for name in self.names])
-        return jnp.sqrt(jnp.maximum(c @ self.inner @ c, 0.0))
-
-
-jax.tree_util.register_dataclass(
-    BalanceInputs, data_fields=["step", "means", "inner"], meta_fields=["names"]
-)
-
-
-class Balance(abc.ABC):
-    """A weight that follows what the terms are worth.
-
-    wants: `"values"` costs one pass of head and terms more, `"gradients"` one of them
-           with a gradient a term; under accumulation, each one of the trunk besides.
-    """
-
-    wants: ClassVar[Literal["nothing", "values", "gradients"]]
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Names of the terms that it looks at, besides what it weighs."""
-        return ()
-
-    def params(self) -> Tree:
-        """What it learns, before the first step; trained beside the student."""
-        return {}
-
-    def initial(self) -> Tree:
-        """What it remembers, before the first step; part of every checkpoint."""
-        return {}
-
-    @abc.abstractmethod
-    def __call__(
-        self, own: Combination, seen: BalanceInputs, params: Tree, memory: Tree
-    ) -> tuple[jax.Array, Tree]:
-        """The weight, a float32 scalar, and what it remembers from now on.
-
-        own: what is weighed, before this weight.
-        """
-
-    def penalty(self, params: Tree) -> jax.Array:
-        """What the objective has besides, a float32 scalar."""
-        del params
-        return jnp.float32(0.0)
 
 
 @dataclasses.dataclass(frozen=True)

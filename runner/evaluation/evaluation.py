@@ -106,7 +106,7 @@ def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
     mask = block["mask"]
     leaves, variables = shared
     logits = head(leaves, variables, block["hidden"])
-    outputs = losses.Outputs(batch=block, logits=logits)
+    outputs = losses.FullOutputs(batch=block, logits=logits)
     outputs = outputs.where(mask)
     values = losses.CrossEntropy()(outputs)
     return {

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from losses import Loss, LossTerm, Reweighting
+from losses import Balance, Loss, LossTerm, Reweighting
 from losses.core import terms
 from losses.core.terms import Item
 from losses.weighting import weights
@@ -101,7 +101,7 @@ class TrainModules:
         )
 
     @property
-    def _balances(self) -> dict[str, weights.Balance]:
+    def _balances(self) -> dict[str, Balance]:
         return weights.balances(self.items)
 
     def _memory(self) -> Tree:

@@ -105,7 +105,7 @@ class BlockEvaluator:
             teacher = trunk.teacher_trunk.outputs(
                 given["lesson"], constants["teacher"], constants["batch"]
             )
-        return losses.Outputs(
+        return losses.FullOutputs(
             logits=made,
             **self._common(given, tokens["intermediates"], constants, teacher),
         )

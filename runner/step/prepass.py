@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 
 import losses
+from losses.core.batch_weights import BalanceInputs, BatchValues
 from losses.core.terms import Item
-from losses.weighting.reweighting import BatchValues
-from losses.weighting.weights import BalanceInputs
 from models.base import Batch
 from runner.step.head_pass import HeadPass
 from runner.step.microbatches import Microbatches

@@ -187,7 +187,7 @@ def outputs(row, floats, fixed):
         else:
             ours[path] = x
     logits, teacher_logits = ours.pop("logits"), theirs.pop("logits")
-    return losses.Outputs(
+    return losses.FullOutputs(
         batch={
             "targets": fixed["targets"],
             "mask": fixed["mask"],

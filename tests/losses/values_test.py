@@ -17,7 +17,7 @@ def outputs(logits, targets=None, **intermediates):
     if targets is None:
         targets = jnp.zeros(logits.shape[:-1], jnp.int32)
     batch = {"targets": targets, "mask": jnp.ones(logits.shape[:-1], bool)}
-    return losses.Outputs(batch=batch, logits=logits, intermediates=intermediates)
+    return losses.FullOutputs(batch=batch, logits=logits, intermediates=intermediates)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def balance(router_logits, assignments, mask=None):
     tokens = router_logits.shape[0]
     mask = jnp.ones(tokens, bool) if mask is None else mask
     batch = {"targets": jnp.zeros(tokens, jnp.int32), "mask": mask}
-    seen = losses.Outputs(
+    seen = losses.FullOutputs(
         batch=batch,
         logits=jnp.zeros((tokens, 2)),
         intermediates={

@@ -52,7 +52,7 @@ MASK = np.random.default_rng(1).random(TOKENS) < 0.6
 
 def outputs(hidden):
     batch = {"targets": jnp.zeros(TOKENS, jnp.int32), "mask": jnp.asarray(MASK)}
-    return losses.Outputs(
+    return losses.FullOutputs(
         batch=batch, logits=jnp.zeros((*TOKENS, 0)), intermediates={"hidden": hidden}
     )
 

@@ -63,7 +63,7 @@ def outputs(s, teacher, targets=None):
     if targets is None:
         targets = np.zeros(s.shape[:-1])
     batch = {"targets": jnp.asarray(targets, jnp.int32)}
-    return losses.Outputs(batch=batch, logits=s, teacher=teacher)
+    return losses.FullOutputs(batch=batch, logits=s, teacher=teacher)
 
 
 @functools.cache

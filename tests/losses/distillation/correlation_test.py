@@ -25,7 +25,7 @@ def drawn():
 def outputs(t, s, mask=MASK):
     t, s = jnp.asarray(t, jnp.float32), jnp.asarray(s, jnp.float32)
     targets = jnp.zeros(mask.shape, jnp.int32)
-    return losses.Outputs(
+    return losses.FullOutputs(
         batch={"targets": targets, "mask": jnp.asarray(mask)},
         logits=s,
         teacher=losses.TeacherOutputs(logits=t),

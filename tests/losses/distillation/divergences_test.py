@@ -107,7 +107,7 @@ def softmax64(x):
 def outputs(t, s):
     t, s = jnp.asarray(t, jnp.float32), jnp.asarray(s, jnp.float32)
     batch = {"targets": jnp.zeros(s.shape[:-1], jnp.int32)}
-    return losses.Outputs(
+    return losses.FullOutputs(
         batch=batch, logits=s, teacher=losses.TeacherOutputs(logits=t)
     )
 
@@ -410,6 +410,6 @@ def test_what_is_out_of_range_is_refused(make, message):
 
 @pytest.mark.parametrize("loss", [losses.ForwardKL(), losses.LogitMSE()], ids=label)
 def test_without_a_teacher_it_says_so(loss):
-    seen = losses.Outputs(batch={}, logits=jnp.zeros((1, 3)))
+    seen = losses.FullOutputs(batch={}, logits=jnp.zeros((1, 3)))
     with pytest.raises(ValueError, match="there is none"):
         loss(seen)

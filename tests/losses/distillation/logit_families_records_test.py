@@ -28,7 +28,7 @@ def outputs(k=None, *, seed=0):
             },
         )
     targets = jnp.asarray(draw.integers(0, VOCABULARY, TOKENS), jnp.int32)
-    return losses.Outputs(batch={"targets": targets}, logits=s, teacher=teacher)
+    return losses.FullOutputs(batch={"targets": targets}, logits=s, teacher=teacher)
 
 
 LABEL_FREE = {
@@ -43,7 +43,7 @@ label_free = pytest.mark.parametrize("loss", LABEL_FREE.values(), ids=LABEL_FREE
 def test_the_teachers_choice_stands_for_the_label(loss):
     seen = outputs()
     choice = jnp.argmax(seen.teacher.logits, axis=-1).astype(jnp.int32)
-    labelled = losses.Outputs(
+    labelled = losses.FullOutputs(
         batch={"targets": choice}, logits=seen.logits, teacher=seen.teacher
     )
     fields = {k: v for k, v in vars(loss).items() if k != "target"}
@@ -145,7 +145,7 @@ def test_a_level_that_records_leave_open_changes_nothing_standardised():
     seen = outputs()
     assert seen.teacher is not None and seen.teacher.logits is not None
     teacher = losses.TeacherOutputs(logits=seen.teacher.logits - 7.0)
-    moved = losses.Outputs(batch=seen.batch, logits=seen.logits, teacher=teacher)
+    moved = losses.FullOutputs(batch=seen.batch, logits=seen.logits, teacher=teacher)
     np.testing.assert_allclose(STANDARDISED(moved), STANDARDISED(seen), rtol=1e-4)
 
 

@@ -135,7 +135,7 @@ def drawn(shape=(2, 4), *, seed=0, scale=2.0):
 
 
 def outputs(t, s, targets):
-    return losses.Outputs(
+    return losses.FullOutputs(
         batch={"targets": jnp.asarray(targets, jnp.int32)},
         logits=jnp.asarray(s, jnp.float32),
         teacher=losses.TeacherOutputs(logits=jnp.asarray(t, jnp.float32)),

@@ -20,7 +20,7 @@ def seen(student, teacher, *, mask=None, of="hidden"):
     student, teacher = (jnp.asarray(x, jnp.float32) for x in (student, teacher))
     axes = student.shape[:1]
     mask = np.ones(axes, bool) if mask is None else mask
-    return losses.Outputs(
+    return losses.FullOutputs(
         batch={"targets": jnp.zeros(axes, jnp.int32), "mask": jnp.asarray(mask)},
         logits=jnp.zeros((*axes, 0)),
         intermediates={f"{of}/0": student},
@@ -41,7 +41,7 @@ def drawn(*shape, seed=0):
 def test_the_square_is_the_mean_over_the_width_and_over_the_layers():
     found = losses.FeatureMSE(layers=PAIRS)(seen([[1.0, 2.0, 3.0]], [[1.0, 0.0, 0.0]]))
     np.testing.assert_allclose(found, [(4 + 9) / 3], rtol=1e-6)
-    outputs = losses.Outputs(
+    outputs = losses.FullOutputs(
         batch={"targets": jnp.zeros(1, jnp.int32)},
         logits=jnp.zeros((1, 0)),
         intermediates={"hidden/0": jnp.zeros((1, 2)), "hidden/2": jnp.ones((1, 2))},
@@ -260,7 +260,7 @@ def rows(**intermediates):
         {f"{of}/0": jnp.asarray(x[i], jnp.float32) for of, x in intermediates.items()}
         for i in (0, 1)
     )
-    return losses.Outputs(
+    return losses.FullOutputs(
         batch={
             "targets": jnp.zeros((2, 6), jnp.int32),
             "segment_ids": jnp.asarray(DOCUMENTS),
@@ -339,7 +339,7 @@ def test_a_token_relates_to_its_own_document_and_to_none_that_does_not_count():
     def gradient(place, mask):
         def value(student):
             ours = {"keys/0": student}
-            shown = functools.partial(losses.Outputs, teacher=outputs.teacher)
+            shown = functools.partial(losses.FullOutputs, teacher=outputs.teacher)
             seen = shown(batch=outputs.batch, logits=outputs.logits, intermediates=ours)
             return loss(seen.where(jnp.asarray(mask)))[place]
 

@@ -92,7 +92,7 @@ PEERS = {
 
 def mean(loss, logits, chosen, mask):
     """What is logged of the term, over tokens `mask`."""
-    seen = losses.Outputs(
+    seen = losses.FullOutputs(
         batch={"targets": jnp.zeros(mask.shape, jnp.int32), "mask": jnp.asarray(mask)},
         logits=jnp.zeros((*mask.shape, 2)),
         intermediates={
@@ -167,7 +167,7 @@ def test_the_teachers_router_is_another_source(router):
     )
     loss = losses.LoadBalance(source="teacher/router", layers="sum")
     assert loss.needs == {"teacher/router_logits", "teacher/router_assignments"}
-    seen = losses.Outputs(
+    seen = losses.FullOutputs(
         batch={"targets": jnp.zeros(mask.shape, jnp.int32), "mask": jnp.asarray(mask)},
         logits=jnp.zeros((*mask.shape, 2)),
         teacher=teacher,
@@ -197,7 +197,7 @@ def test_router_z_loss_adds_layers_up_or_takes_their_mean():
     """Zoph et al., eq. 5, in float64, a layer at a time."""
     logits = np.random.default_rng(1).normal(size=(7, LAYERS, EXPERTS))
     by_layer = np.log(np.exp(logits).sum(-1)) ** 2
-    seen = losses.Outputs(
+    seen = losses.FullOutputs(
         batch={"targets": jnp.zeros(7, jnp.int32)},
         logits=jnp.zeros((7, 2)),
         intermediates={"router_logits": jnp.asarray(logits, jnp.float32)},

@@ -12,7 +12,7 @@ import losses
 def outputs(student, teacher):
     """By path, router logits of both."""
     shape = next(iter(student.values())).shape[:1]
-    return losses.Outputs(
+    return losses.FullOutputs(
         batch={"targets": jnp.zeros(shape, jnp.int32), "mask": jnp.ones(shape, bool)},
         logits=jnp.zeros((*shape, 2)),
         intermediates=_float32(student),

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import losses
 from losses import Group, LossTerm, MatchGradient, MatchValue, Uncertainty
-from losses.weighting.weights import BalanceInputs, scheduled
+from losses.core.batch_weights import BalanceInputs
+from losses.weighting.weights import scheduled
 
 positive = st.floats(1e-3, 1e3)
 

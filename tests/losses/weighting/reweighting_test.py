@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from losses import LearningProgress, RelativeLoss, RowTable, Span
-from losses.weighting.reweighting import BatchValues
+from losses.core.batch_weights import BatchValues
 
 
 def spread(of_rows, *, step=0, index=None, mask=None):
