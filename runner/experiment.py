@@ -16,6 +16,7 @@ from runner.data.dataset import Dataset
 from runner.data.source import DataSource
 from runner.errors import UserError
 from runner.evaluation.evaluation import Evaluation, Evaluator
+from runner.graph.job import Job
 from runner.machine import mesh as mesh_lib
 from runner.machine.topology import Planned
 from runner.state.trainable import TrainModules
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # imports orbax, which `--print_config` does without
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(Job):
     """A student, its teacher, the ordered list of weighted terms, and the data.
 
     student:     called with `rngs=`, under `jit`, straight into its shardings.
@@ -89,7 +90,7 @@ class Experiment:
         if self.teacher is None:
             check_teacher(terms, None)
 
-    def join(self) -> int:
+    def init_distributed(self) -> int:
         """Join the processes that train together; the number of this one.
 
         Raises:

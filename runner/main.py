@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from runner.cli import flags, gc_freeze, help
 from runner.errors import NotFinite, PeerLost, UserError
+from runner.machine import early_exit
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,7 +44,7 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
 
     job = build.job(cfg)
     assert command.workdir is not None
-    first = not hasattr(job, "join") or job.join() == 0
+    first = job.init_distributed() == 0
     gc_freeze.release()
     with workdir.open(command.workdir, cfg, argv, writes=first) as opened:
         job.run(opened)
@@ -58,8 +59,7 @@ def run() -> None:
     except BrokenPipeError:  # `runner ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    if code and "runner.machine.distributed" in sys.modules:
-        sys.modules["runner.machine.distributed"].leave(code)
+    early_exit.run(code)
     sys.exit(code)
 
 

@@ -5,6 +5,8 @@ import fiddle as fdl
 from runner.cli.flags import Command, Flag
 from runner.errors import UserError
 from runner.graph import overrides, read
+from runner.graph.job import Job
+from runner.graph.names import public
 from runner.workdir import workdir
 
 
@@ -33,16 +35,18 @@ def _override(flag: Flag) -> overrides.Override:
 
 
 def check_job(cfg: fdl.Buildable, spec: str) -> None:
-    """Refuses a graph whose root cannot be run.
+    """Refuse a graph whose root is no job.
+
+    What a function as root returns is checked where the graph is built.
 
     Raises:
-      UserError: it is a class without `run`.
+      UserError: the root is another class, or lacks arguments (a `Partial`).
     """
-    job = fdl.get_callable(cfg)
+    root = fdl.get_callable(cfg)
     if isinstance(cfg, fdl.Partial) or (
-        isinstance(job, type) and not hasattr(job, "run")
+        isinstance(root, type) and not issubclass(root, Job)
     ):
         raise UserError(
-            f"{spec}: the root is {job.__name__}, which has no run(workdir); "
-            "expected a job such as runner.Experiment"
+            f"{spec}: the root is {public(root)}, which is no runner job; "
+            "expected one such as runner.Experiment"
         )

@@ -5,9 +5,10 @@ import dataclasses
 
 from runner.data.dataset import Dataset
 from runner.errors import UserError
+from runner.graph.job import Checked
 
 
-class DataSource(abc.ABC):
+class DataSource(Checked, abc.ABC):
     """Data, declared without reading it; `load` reads and tokenises."""
 
     @abc.abstractmethod

@@ -1,6 +1,6 @@
 """Graphs as data: read, override, describe, compare, draw, save and build them.
 
-A graph is a `fiddle.Config` of a job (anything with `run(workdir)`). Nothing here
+A graph is a `fiddle.Config` of a `runner.graph.job.Job`. Nothing here
 trains, touches a device or reads data.
 """
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fiddle as fdl
@@ -12,19 +12,41 @@ from flax import nnx
 from runner.errors import UserError, nearest
 from runner.graph import nodes, paths
 from runner.graph.describe import ROOT
+from runner.graph.job import Checked, Job
+from runner.graph.names import public
 
 
-def job(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
-    """The root, every node constructed and checked; no data read, no device touched.
+def job(cfg: fdl.Buildable, *, dry: bool = False) -> Job:
+    """Build a graph whose root is a job.
 
-    Models are made in the abstract, so that one that cannot be made is found here.
+    Args:
+      cfg: the graph.
+      dry: only shapes will be asked for, so files may be missing.
 
-    dry: only shapes will be asked for. An object whose files may then be missing has
-         `check_shapes()`, which is called in place of `check()`.
+    Raises:
+      UserError: see `objects`; or the root is no job.
+    """
+    root = objects(cfg, dry=dry)
+    if not isinstance(root, Job):
+        raise _at(cfg, "", f"makes {public(type(root))}, which is no runner job")
+    return root
+
+
+def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
+    """Construct and check every node; no data is read, no device touched.
+
+    Models are constructed in the abstract, so that one that cannot be is found here.
+
+    Args:
+      cfg: the graph.
+      dry: call `check_shapes()` of the objects in place of `check()`.
+
+    Returns:
+      The object of the root.
 
     Raises:
       UserError: a field is missing or unknown, a constructor refuses a value
-        (`ValueError`), or an object's `check()` does; with the path of the node.
+        (`ValueError`), or an object's check does; with the path of the node.
     """
     places = [
         (node, daglish.path_str(path).removeprefix("."))
@@ -39,7 +61,7 @@ def job(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
         raise _placed(cfg, error) from error
     for node, path in places:
         _construct_model(node, path)
-    _check(built, ("check_shapes", "check") if dry else ("check",))
+    _check(built, dry=dry)
     return built
 
 
@@ -88,14 +110,14 @@ def _placed(cfg: fdl.Buildable, error: Exception) -> UserError:
     return _at(place.value, place.path, said)
 
 
-def _check(built: Any, names: Sequence[str]) -> None:
-    """Calls the first check that an object has: that its files exist, say."""
+def _check(built: Any, *, dry: bool) -> None:
     for path, value in _walk(built, ""):
-        found = [getattr(value, name, None) for name in names]
-        check = next(filter(callable, found), None)
-        if check is not None:
+        if isinstance(value, Checked):
             try:
-                check()
+                if dry:
+                    value.check_shapes()
+                else:
+                    value.check()
             except (UserError, ValueError) as error:
                 raise UserError(f"{path or ROOT}: {error}") from error
 

@@ -26,7 +26,7 @@ from jax.experimental import multihost_utils
 
 from runner import runtime
 from runner.errors import PeerLost, UserError
-from runner.machine import mesh
+from runner.machine import early_exit, mesh
 from runner.machine.stop_signals import Stop
 
 _LAUNCHERS: Mapping[str, tuple[str, str, str]] = {
@@ -57,6 +57,7 @@ def start(config: runtime.Runtime) -> int:
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(f"distributed: {_first_line(error)}") from error
     sys.excepthook = _show_and_leave
+    early_exit.register(leave)
     mesh.split_cpu(config.mesh)
     return jax.process_index()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import UserError
+from runner.graph.job import Job
 from runner.recording.modes import Mode, TopK
 from runner.teachers.base import Teacher
 
@@ -24,7 +25,7 @@ _COMPRESSIONS = r"uncompressed|snappy|(?:zstd|brotli)(?::-?\d+)?"  # of ArrayRec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecordTeacher:
+class RecordTeacher(Job):
     """Run `teacher` over `data` and store its outputs, a record a row.
 
     temperatures: those that losses will ask for; a log-normaliser is stored for each.
@@ -62,7 +63,7 @@ class RecordTeacher:
             )
         self.mode.stored_temperatures(self.temperatures)
 
-    def join(self) -> int:
+    def init_distributed(self) -> int:
         """The number of this process; those that record together need no connection."""
         from runner import runtime
 

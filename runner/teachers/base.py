@@ -10,6 +10,7 @@ import jax
 import losses
 from models import sharding
 from models.base import Batch
+from runner.graph.job import Checked
 from runner.head.vocab_partition import VocabPartition
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class TeacherContext:
     dry: bool = False
 
 
-class Teacher(abc.ABC):
+class Teacher(Checked, abc.ABC):
     """A source of distributions over the vocabulary, as declared in a graph.
 
     A teacher may have state that moves with the student. It is part of the train state,
@@ -46,14 +47,6 @@ class Teacher(abc.ABC):
     and `advance` only rearrange and mix trees of the student's
     `{"params": ..., "variables": ...}`.
     """
-
-    def check(self) -> None:
-        """Cheap checks, made before any device work.
-
-        Raises:
-          UserError: a file is missing.
-        """
-        return
 
     @abc.abstractmethod
     def load(self, setting: TeacherContext) -> "LoadedTeacher":

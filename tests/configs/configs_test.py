@@ -62,7 +62,7 @@ def test_it_is_saved_and_rebuilt_whole(path, tmp_path):
 @every_config
 def test_it_builds_without_data_or_devices(path):
     try:
-        assert callable(build.job(graph(path)).run)
+        build.job(graph(path))
     except UserError as error:  # its teacher is yet to be trained, recorded, installed
         assert is_layout(path) or str(error).startswith(
             ("teacher: ", "train_data: package:", "train_data: no such directory")

@@ -13,10 +13,11 @@ from fiddle.experimental.auto_config import auto_config
 import losses
 import models
 import models.tags
+from runner.graph import job
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(job.Checked):
     """Data that is a path and options of several types."""
 
     path: str | None = None
@@ -29,8 +30,8 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """Something with `run(workdir)`."""
+class Job(job.Job):
+    """A job that is never run."""
 
     student: Callable[..., models.Model]
     losses: Sequence[losses.LossTerm]

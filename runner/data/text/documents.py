@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from runner.data.paths import read_text, resolve
 from runner.errors import UserError, nearest
+from runner.graph.job import Checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Document:
     text: str
 
 
-class Documents(abc.ABC):
+class Documents(Checked, abc.ABC):
     """Documents in a fixed order, read anew by each iteration."""
 
     @abc.abstractmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner.data import cache as caching
 from runner.data.text.documents import Documents, digest
 from runner.errors import UserError, nearest
+from runner.graph.job import Checked
 
 if TYPE_CHECKING:
     from runner.data.text.vocabulary import Vocabulary
@@ -25,7 +26,7 @@ _WORDS = (
 )
 
 
-class TokenizerSource(abc.ABC):
+class TokenizerSource(Checked, abc.ABC):
     """A tokenizer: declared for free, loaded or trained by `load`."""
 
     @abc.abstractmethod

@@ -22,15 +22,15 @@ def ensemble(*models):
 
 
 def test_every_member_of_an_ensemble_may_be_absent():
-    assert build.job(ensemble(MODEL, MODEL), dry=True)
+    assert build.objects(ensemble(MODEL, MODEL), dry=True)
 
 
 def test_but_not_one_whose_model_only_its_files_know():
     with pytest.raises(UserError, match=r"^teachers\[1\]: checkpoint: "):
-        build.job(ensemble(MODEL, None), dry=True)
+        build.objects(ensemble(MODEL, None), dry=True)
 
 
 @pytest.mark.parametrize("model", [MODEL, None])
 def test_a_run_wants_the_files_of_both(model):
     with pytest.raises(UserError, match="checkpoint: "):
-        build.job(teacher(model))
+        build.objects(teacher(model))

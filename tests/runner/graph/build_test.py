@@ -12,13 +12,13 @@ from flax import nnx
 
 import losses
 from runner.errors import UserError
-from runner.graph import build, read
+from runner.graph import build, job, read
 
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
+class Checked(job.Checked):
     inner: Any = None
     items: Sequence[Any] = ()
     fine: bool = True
@@ -30,10 +30,10 @@ class Checked:
 
 def test_the_sample_is_built():
     cfg, module = read.read(SAMPLE)
-    job = build.job(cfg)
-    assert isinstance(job, module.Job)
-    assert isinstance(job.losses[1].loss, losses.ZLoss)
-    assert isinstance(job.optimizer, optax.GradientTransformation)
+    root = build.job(cfg)
+    assert isinstance(root, module.Job)
+    assert isinstance(root.losses[1].loss, losses.ZLoss)
+    assert isinstance(root.optimizer, optax.GradientTransformation)
 
 
 @pytest.mark.parametrize(
@@ -47,17 +47,25 @@ def test_the_sample_is_built():
 )
 def test_every_check_is_called_and_its_place_named(cfg, path):
     with pytest.raises(UserError) as refusal:
-        build.job(cfg)
+        build.objects(cfg)
     assert str(refusal.value) == f"{path}: is not fine"
 
 
+def test_a_root_that_makes_no_job_is_refused():
+    def function():
+        return losses.ZLoss()
+
+    with pytest.raises(UserError, match=r"makes losses\.ZLoss, which is no runner job"):
+        build.job(fdl.Config(function))
+
+
 def test_what_fits_passes():
-    build.job(fdl.Config(Checked, inner=fdl.Config(Checked), items=[1, "a", None]))
+    build.objects(fdl.Config(Checked, inner=fdl.Config(Checked), items=[1, "a", None]))
 
 
 def test_positional_arguments_are_no_unknown_fields():
     chain = fdl.Config(optax.chain, fdl.Config(optax.identity))
-    build.job(fdl.Config(Checked, inner=chain))
+    build.objects(fdl.Config(Checked, inner=chain))
 
 
 def test_a_misspelt_field_of_an_nnx_module_is_found():
@@ -66,7 +74,7 @@ def test_a_misspelt_field_of_an_nnx_module_is_found():
             raise AssertionError("never made")
 
     with pytest.raises(UserError, match="no field 'widht'; did you mean 'width'"):
-        build.job(fdl.Config(Checked, inner=fdl.Partial(Layer, widht=3)))
+        build.objects(fdl.Config(Checked, inner=fdl.Partial(Layer, widht=3)))
 
 
 def test_a_bug_in_a_constructor_is_no_mistake_of_the_user():
@@ -74,4 +82,4 @@ def test_a_bug_in_a_constructor_is_no_mistake_of_the_user():
         return [][0]
 
     with pytest.raises(IndexError):
-        build.job(fdl.Config(buggy))
+        build.objects(fdl.Config(buggy))
