@@ -9,23 +9,22 @@ from runner.dry_run import layout, memory, traffic
 from runner.dry_run.compiling import attempt
 from runner.errors import UserError
 from runner.experiment import Experiment
+from runner.graph.job import Job
 from runner.machine import mesh, topology
 
 
-def report(experiment: Experiment) -> None:
+def report(job: Job) -> None:
     """Print what `--dry_run` promises; the step is compiled and not run.
 
     Raises:
       UserError: the job is no experiment, or its parts do not fit each other.
     """
-    if not isinstance(experiment, Experiment):
-        raise UserError(
-            f"--dry_run: {type(experiment).__name__} has no step to compile"
-        )
+    if not isinstance(job, Experiment):
+        raise UserError(f"--dry_run: {type(job).__name__} has no step to compile")
     config = runtime.current()
     mesh.split_cpu(config.mesh)
     planned = topology.planned(config.mesh.topology)
-    trainer = experiment.prepare(config, planned=planned)
+    trainer = job.prepare(config, planned=planned)
     for section in (layout.batch, layout.parameters):
         print("\n".join(section(trainer)), end="\n\n")
     compiled = attempt(trainer, planned)

@@ -30,7 +30,7 @@ class Checked(job.Checked):
 
 def test_the_sample_is_built():
     cfg, module = read.read(SAMPLE)
-    root = build.job(cfg)
+    root: Any = build.job(cfg)
     assert isinstance(root, module.Job)
     assert isinstance(root.losses[1].loss, losses.ZLoss)
     assert isinstance(root.optimizer, optax.GradientTransformation)
