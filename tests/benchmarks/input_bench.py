@@ -83,7 +83,7 @@ def command(workdir: Path, name: str, *arguments: str) -> None:
 def read_alone(*arguments: str) -> float:
     """Rows a second: read, joined to their records, every one checked; the median."""
     parsed = flags.parse([*arguments, "--print_config"])
-    rows = build.job(command_graph.resolve(parsed)).prepare().rows
+    rows = build.objects(command_graph.resolve(parsed)).prepare().rows
     rates = []
     for seed in range(ROUNDS):
         order = np.random.default_rng(seed).permutation(len(rows))

@@ -39,7 +39,7 @@ EXPERIMENT = [
 
 def main() -> None:
     """Times bare and looped steps in turn."""
-    ready = build.job(command_graph.resolve(flags.parse(EXPERIMENT))).prepare()
+    ready = build.objects(command_graph.resolve(flags.parse(EXPERIMENT))).prepare()
     with ready.batches(start=0) as stream:
         batches = [next(stream) for _ in range(8)]
     bare(ready, batches)  # compiles
