@@ -184,7 +184,7 @@ class Experiment(Job):
             config=config,
             mesh=mesh,
             dataset=dataset,
-            rows=dataset if teacher is None else teacher.join(dataset),
+            rows=dataset if teacher is None else teacher.rows_with_records(dataset),
             modules=modules,
             step=step,
             evaluators=evaluators,
@@ -204,6 +204,6 @@ def _check_data(modules: TrainModules, dataset: Dataset) -> None:
         raise UserError(f"student: {error}") from None
     if student.num_outputs < labels.size:
         raise UserError(
-            f"student: {student.num_outputs} outputs for {labels.said}; "
+            f"student: {student.num_outputs} outputs for {labels.summary}; "
             f"give the student {labels.student_field}"
         )

@@ -32,7 +32,7 @@ class Labels(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def said(self) -> str:
+    def summary(self) -> str:
         """For a message: `a tokenizer of 300 tokens`."""
 
     @property
@@ -71,7 +71,7 @@ class Classes(Labels):
         return np.zeros(self.size, np.int32)
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         shown = ", ".join([*self.names[:3], *(["..."] if self.size > 3 else [])])
         return f"{self.size} classes ({shown})"
 
@@ -91,6 +91,6 @@ def require_tokens(labels: Labels) -> None:
     """
     if isinstance(labels, Classes):
         raise UserError(
-            f"records hold what a teacher says of tokens, the data has {labels.said}; "
-            "let the model itself teach: runner.OnlineTeacher"
+            "records hold what a teacher says of tokens, the data has "
+            f"{labels.summary}; let the model itself teach: runner.OnlineTeacher"
         )

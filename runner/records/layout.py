@@ -161,8 +161,3 @@ class Layout:
             ("runs", self.place, (len(RUNS),)),
         ]
         return np.dtype(header + planes)
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Of a record without its runs, some bytes a document, and without framing."""
-        return self.dtype.itemsize / self.sequence_length

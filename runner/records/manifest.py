@@ -16,15 +16,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner import atomic_files
 from runner.errors import UserError
 from runner.machine import versions
 from runner.records.layout import FORMAT, Layout
-
-if TYPE_CHECKING:
-    from losses.core.outputs import RecordSpec
 
 NAME = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -110,12 +107,6 @@ class Manifest:
     def hit_rate(self) -> float:
         """Share of the targets that are among the stored entries."""
         return self.hits / max(self.targets, 1)
-
-    def stored(self) -> "RecordSpec":
-        """What losses may ask of the records."""
-        from losses.core.outputs import RecordSpec
-
-        return RecordSpec(mode=self.layout.mode, temperatures=self.layout.temperatures)
 
     def check_teacher(self, weights: str, *, directory: Path | str) -> None:
         """Refuse records of another teacher than that with this digest of weights.

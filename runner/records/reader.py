@@ -22,7 +22,7 @@ _RANDOM = "readahead_buffer_size:0,max_parallelism:0"
 
 
 class Records:
-    """A finished directory of records. `Records.open(path)` makes one.
+    """A finished directory of records. `Records.load(path)` makes one.
 
     Threads may share it. Processes open their own: it is pickled as its path.
     """
@@ -36,7 +36,7 @@ class Records:
         self._firsts = np.array([shard.first for shard in manifest.shards])
 
     @classmethod
-    def open(cls, path: Path | str) -> "Records":
+    def load(cls, path: Path | str) -> "Records":
         """The records of a directory, or of the work directory above it.
 
         Raises:
@@ -66,7 +66,7 @@ class Records:
         return self.manifest.records
 
     def __reduce__(self):
-        return Records.open, (str(self.directory),)
+        return Records.load, (str(self.directory),)
 
     def check_teacher(self, weights: str) -> None:
         """Refuse records of another teacher than that with this digest of weights.
@@ -105,7 +105,7 @@ class Records:
         self.table(numbers, raw)
         return [decode(self.layout, record) for record in raw]
 
-    def join(
+    def teacher_arrays(
         self, numbers: Sequence[int] | np.ndarray, rows: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """What the teacher said about some rows, stacked; every record is checked.
@@ -221,7 +221,7 @@ class Records:
 
 
 def arrays(table: np.ndarray) -> dict[str, np.ndarray]:
-    """What `Records.join` gives, of a structured array of records."""
+    """What `Records.teacher_arrays` gives, of a structured array of records."""
     names = table.dtype.names or ()
     planes = [name for name in ("ids16", "ids4", "drops") if name in names]
     words = [w for w in ("log_normalizers", "entropies") if f"{w}_low" in names]

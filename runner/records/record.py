@@ -9,7 +9,7 @@ import numpy as np
 
 from runner.records import codes
 from runner.records.layout import CHECKED, FORMAT, MAGIC, RUNS, Layout
-from runner.records.rows import foretold_positions, next_tokens
+from runner.records.rows import default_positions, next_tokens
 
 
 class CorruptRecord(ValueError):
@@ -73,7 +73,7 @@ class Record:
     @functools.cached_property
     def positions(self) -> np.ndarray:
         """`[T]` int32."""
-        return self._run_values["positions"] + foretold_positions(self.segment_ids)
+        return self._run_values["positions"] + default_positions(self.segment_ids)
 
     @functools.cached_property
     def mask(self) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 from runner.records import codes
 from runner.records.codes import NotRecordable
 from runner.records.layout import RUNS
-from runner.records.rows import binding, foretold_positions, next_tokens
+from runner.records.rows import binding, default_positions, next_tokens
 
 
 def fields_by_row(layout, indices, given) -> tuple[dict[str, np.ndarray], list[bytes]]:
@@ -60,7 +60,7 @@ def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
     segments = rows["segment_ids"]
     differences = {
         "segment_ids": segments,
-        "positions": rows["positions"] - foretold_positions(segments),
+        "positions": rows["positions"] - default_positions(segments),
         "mask": (rows["mask"] != 0).astype(np.int32) - (segments > 0),
         "targets": rows["targets"] - next_tokens(rows["tokens"]),
     }

@@ -40,7 +40,7 @@ def next_tokens(tokens: np.ndarray) -> np.ndarray:
     return np.concatenate([tokens[..., 1:], np.zeros_like(tokens[..., :1])], -1)
 
 
-def foretold_positions(segment_ids: np.ndarray) -> np.ndarray:
+def default_positions(segment_ids: np.ndarray) -> np.ndarray:
     """Places since a segment's first, 0 in segment 0; `[*b T]` int32."""
     place = np.arange(segment_ids.shape[-1], dtype=np.int32)
     place = np.broadcast_to(place, segment_ids.shape)

@@ -25,7 +25,7 @@ def describe(path: Path | str) -> Iterator[str]:
     Raises:
       UserError: there are no finished records, or the first one is damaged.
     """
-    records = Records.open(path)
+    records = Records.load(path)
     manifest = records.manifest
     for name, value in _facts(records, manifest):
         yield f"{name:<12}{value}"

@@ -32,7 +32,7 @@ def verify(path: Path | str, terminal: Terminal | None = None) -> Manifest:
     """
     terminal = terminal or Terminal()
     try:
-        records = Records.open(path)
+        records = Records.load(path)
         _check_files(records, terminal)
         for shard in records.manifest.shards:
             _check_shard(records, shard, terminal)

@@ -154,7 +154,7 @@ class LoadedTeacher(abc.ABC):
         """Every path that `capture` may name."""
         return frozenset()
 
-    def join(self, dataset: "Dataset") -> "Rows":
+    def rows_with_records(self, dataset: "Dataset") -> "Rows":
         """The data's rows with what this teacher has stored for them.
 
         Raises:

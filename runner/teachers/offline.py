@@ -39,11 +39,11 @@ class OfflineTeacher(Teacher):
     teacher: Teacher | None = None
 
     def check(self) -> None:
-        Records.open(self.records)
+        Records.load(self.records)
 
     def load(self, setting: TeacherContext) -> "LoadedRecords":
         require_tokens(setting.vocabulary)
-        records = Records.open(self.records)
+        records = Records.load(self.records)
         records.check_vocabulary(setting.vocabulary)
         if self.teacher is not None:
             records.check_teacher(self.teacher.identity())
@@ -55,15 +55,17 @@ class LoadedRecords(LoadedTeacher):
 
     def __init__(self, records: Records):
         self._records = records
-        self.stored = records.manifest.stored()
+        self.stored = losses.RecordSpec(
+            mode=records.layout.mode, temperatures=records.layout.temperatures
+        )
 
     def describe(self) -> Mapping[str, Any]:
         manifest = self._records.directory / NAME
         return {"kind": "offline", "manifest": sha256_of(manifest)}
 
-    def join(self, dataset: "Dataset") -> "Joined":
+    def rows_with_records(self, dataset: "Dataset") -> "RowsWithRecords":
         self._records.check_data(dataset.fingerprint)
-        return Joined(dataset, self._records)
+        return RowsWithRecords(dataset, self._records)
 
     def teacher_trunk(
         self,
@@ -88,7 +90,7 @@ class LoadedRecords(LoadedTeacher):
 
 
 @dataclasses.dataclass(frozen=True)
-class Joined:
+class RowsWithRecords:
     """The data's rows, each with its record."""
 
     data: "Dataset"
@@ -104,7 +106,7 @@ class Joined:
           UserError: a record is not that of its row, or not what a record should be.
         """
         rows = self.data.rows(numbers)
-        return {**rows, **self.records.join(numbers, rows)}
+        return {**rows, **self.records.teacher_arrays(numbers, rows)}
 
 
 def unpacked(batch: Batch, stored: losses.RecordSpec) -> losses.TeacherOutputs:

@@ -82,7 +82,7 @@ class LoadedOnline(LoadedModel):
         if module.num_outputs < size:
             raise UserError(
                 f"teacher {name}: {module.num_outputs} outputs for "
-                f"{setting.vocabulary.said}"
+                f"{setting.vocabulary.summary}"
             )
         arrays = self._definition.arrays()
         placed = self._definition.shardings(setting.mesh, setting.rules)

@@ -116,10 +116,10 @@ class RunWeights(Weights):
             return
         if "classes" in theirs or isinstance(vocabulary, Classes):
             known = theirs.get("classes", f"{theirs['size']} tokens")
-            said = Classes(known).said if isinstance(known, list) else known
+            said = Classes(known).summary if isinstance(known, list) else known
             raise UserError(
                 f"teacher: {self._path} was trained on {said}, the data has "
-                f"{vocabulary.said}"
+                f"{vocabulary.summary}"
             )
         _require_same(self._path / TOKENIZER, vocabulary, cache=cache)
 
@@ -183,7 +183,8 @@ class PretrainedWeights(Weights):
 
         if isinstance(vocabulary, Classes):
             raise UserError(
-                f"teacher: {self._name} speaks tokens, the data has {vocabulary.said}"
+                f"teacher: {self._name} speaks tokens, the data has "
+                f"{vocabulary.summary}"
             )
         path = pretrained.locate(self._name)
         if path.is_file():

@@ -20,7 +20,7 @@ import numpy as np
 from runner.records.format import Layout, encode_batch
 from runner.records.manifest import Manifest, Origin, Shard
 from runner.records.reader import Records
-from runner.records.rows import foretold_positions
+from runner.records.rows import default_positions
 from runner.records.shards import write_shard
 
 COUNT, BATCH, LENGTH, ROUNDS = 512, 32, 256, 5
@@ -81,7 +81,9 @@ def measured(layout: Layout) -> tuple[dict[str, Rate], float]:
             for numbers in (
                 np.random.default_rng(0).permutation(COUNT).reshape(-1, BATCH)
             ):
-                opened.join(numbers, {key: x[numbers] for key, x in rows.items()})
+                opened.teacher_arrays(
+                    numbers, {key: x[numbers] for key, x in rows.items()}
+                )
 
         def raw_write() -> None:
             with raw.open("wb") as file:
@@ -189,7 +191,7 @@ def content(layout: Layout) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
         "targets": ids[..., 3].astype(np.int32),
         "mask": np.ones(shape, bool),
         "segment_ids": segments,
-        "positions": foretold_positions(segments),
+        "positions": default_positions(segments),
     }
     rows["tokens"][:, 1:] = rows["targets"][:, :-1]
     logits = -np.sort(

@@ -64,7 +64,7 @@ def run(cfg, path):
 def test_a_student_learns_from_what_smollm2_said(folder):
     recording, _ = read.read(f"{FILE}:record")
     run(small(recording, folder), folder / "records")
-    records = Records.open(folder / "records")
+    records = Records.load(folder / "records")
     assert len(records) == ROWS
     assert records.manifest.hit_rate > 0.6  # what a model that reads English does
 

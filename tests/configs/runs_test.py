@@ -151,4 +151,4 @@ def test_the_same_students_learn_from_a_live_teacher_or_from_none(world, fiddler
 
 def test_the_teacher_and_its_records_were_made(world):
     assert (world.folder / "dense" / "result.json").exists()
-    assert len(Records.open(world.folder / "records")) == 16
+    assert len(Records.load(world.folder / "records")) == 16

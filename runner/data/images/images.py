@@ -44,7 +44,7 @@ class Images(Dataset):
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= self.vocabulary.size:
             raise UserError(
-                f"labels reach from {low} to {high}, for {self.vocabulary.said}"
+                f"labels reach from {low} to {high}, for {self.vocabulary.summary}"
             )
 
     @property

@@ -101,7 +101,7 @@ class PlannedIds(Labels):
         return np.zeros(self.count, np.int32)
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         return f"a planned tokenizer of {self.count} tokens"
 
     @property

@@ -62,7 +62,7 @@ class Vocabulary(Labels):
         return hashlib.blake2b(written, digest_size=16).hexdigest()
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         return f"a tokenizer of {self.size} tokens"
 
     @property

@@ -59,7 +59,7 @@ def record(job, directory):
     recorder = job.recorder()
     job._write(recorder, directory, Terminal(io.StringIO()), lambda: False)
     assert recorder.seal(directory) is not None
-    return Records.open(directory)
+    return Records.load(directory)
 
 
 def whole_logits(teacher, dataset):

@@ -142,7 +142,7 @@ def test_a_reader_that_gives_too_few_records_is_refused(top, tmp_path):
         def read(self, within):
             return [b""] * (len(within) - 1)
 
-    records = Records.open(tmp_path)
+    records = Records.load(tmp_path)
     records._readers[0] = Short()
     with pytest.raises(UserError, match="cannot be read: 1 of 2 records"):
         records.read([0, 1])
@@ -195,7 +195,7 @@ def resealed(folder, old, shards):
     """The same files under a manifest with other shards."""
     new = dataclasses.replace(old, shards=tuple(shards))
     manifest.write_manifest(folder / "records", new)
-    return Records.open(folder)
+    return Records.load(folder)
 
 
 def rewrite(folder, made, changed):

@@ -272,9 +272,9 @@ def clean_layout(random, *, wide):
 
 
 def join_all(folder, made):
-    records = Records.open(folder)
+    records = Records.load(folder)
     numbers = np.arange(len(made.data["tokens"]))
-    return records.join(numbers, made.data)
+    return records.teacher_arrays(numbers, made.data)
 
 
 def a_shard(folder, random, number=None):

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 
-from losses.core.outputs import RecordSpec
 from runner.errors import UserError
 from runner.records import manifest
 from runner.records.codes import join_ids
@@ -47,7 +46,7 @@ def rows(made, numbers):
 
 def test_rows_are_joined_to_what_the_teacher_said(made, tmp_path):
     numbers = np.array([7, 0, 11, 3, 7])
-    joined = Records.open(tmp_path).join(numbers, rows(made, numbers))
+    joined = Records.load(tmp_path).teacher_arrays(numbers, rows(made, numbers))
     said = {name: x[numbers] for name, x in made.stored.items()}
     names = {"ids16", "ids4", "drops", "log_normalizers", "entropies"}
     absent = {
@@ -76,14 +75,14 @@ def test_rows_are_joined_to_what_the_teacher_said(made, tmp_path):
 
 
 def test_records_are_read_by_number(made, tmp_path):
-    for record, number in zip(Records.open(tmp_path).read([5, 2]), [5, 2], strict=True):
+    for record, number in zip(Records.load(tmp_path).read([5, 2]), [5, 2], strict=True):
         assert record.index == number
         for name, values in made.data.items():
             np.testing.assert_array_equal(record.row[name], values[number])
 
 
 def test_threads_share_a_reader_and_processes_open_their_own(top, tmp_path):
-    records = Records.open(tmp_path)
+    records = Records.load(tmp_path)
     orders = [np.random.default_rng(i).permutation(12) for i in range(16)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for order, found in zip(
@@ -94,7 +93,7 @@ def test_threads_share_a_reader_and_processes_open_their_own(top, tmp_path):
 
 
 def test_other_data_than_the_recorded_is_refused(top, tmp_path):
-    records, numbers = Records.open(tmp_path), np.array([4, 6])
+    records, numbers = Records.load(tmp_path), np.array([4, 6])
     shifted = rows(top, numbers)
     shifted["tokens"] = np.roll(shifted["tokens"], 1, -1)
     refused(records, numbers, shifted, "record 4: .*shifted by one")
@@ -110,7 +109,7 @@ def test_other_data_than_the_recorded_is_refused(top, tmp_path):
 
 
 def test_targets_of_other_data_are_refused_by_hits(top, tmp_path):
-    records, numbers = Records.open(tmp_path), np.arange(12)
+    records, numbers = Records.load(tmp_path), np.arange(12)
     data = rows(top, numbers)
     data["targets"] = np.roll(data["targets"], 1, -1)
     refused(records, numbers, data, "record 0: its entries hit")
@@ -118,17 +117,17 @@ def test_targets_of_other_data_are_refused_by_hits(top, tmp_path):
 
 def refused(records, numbers, data, message):
     with pytest.raises(UserError, match=message) as error:
-        records.join(numbers, data)
+        records.teacher_arrays(numbers, data)
     assert len(str(error.value).splitlines()) <= 3
     assert str(records.directory) in str(error.value)
 
 
 def test_a_manifest_says_what_losses_may_ask(top):
-    assert top.manifest.stored() == RecordSpec(mode="top_k", temperatures=(1.0, 2.0))
+    assert top.layout.mode == "top_k" and top.layout.temperatures == (1.0, 2.0)
 
 
 def test_another_teacher_or_dataset_is_refused(top, tmp_path):
-    records = Records.open(tmp_path)
+    records = Records.load(tmp_path)
     records.check_teacher(sets.ORIGIN.weights)
     records.check_data(sets.ORIGIN.data)
     with pytest.raises(UserError, match=r"another teacher, Transformer.*\n.*wanted 00"):
@@ -138,7 +137,7 @@ def test_another_teacher_or_dataset_is_refused(top, tmp_path):
 
 
 def test_another_tokenizer_is_refused_by_its_first_tokens(top, tmp_path):
-    records = Records.open(tmp_path)
+    records = Records.load(tmp_path)
     records.check_vocabulary(sets.byte_vocabulary())
     other = sets.byte_vocabulary("more")
     with pytest.raises(
@@ -186,7 +185,7 @@ def test_a_damaged_manifest_is_refused(top, tmp_path, damage, message):
     path = tmp_path / "records" / "manifest.json"
     path.write_text(damage(path.read_text()))
     with pytest.raises(UserError, match=message):
-        Records.open(tmp_path)
+        Records.load(tmp_path)
 
 
 def _with_format(text, version):

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from runner.data.text.vocabulary import Vocabulary, vocabulary
 from runner.records.format import Layout, encode_batch
 from runner.records.manifest import Manifest, Origin
-from runner.records.rows import foretold_positions
+from runner.records.rows import default_positions
 from runner.records.shards import seal, shard_rows, write_shard
 
 
@@ -52,7 +52,7 @@ def rows(random, *, count: int, length: int, vocab: int) -> dict[str, np.ndarray
         "targets": targets,
         "mask": mask,
         "segment_ids": segments,
-        "positions": foretold_positions(segments),
+        "positions": default_positions(segments),
     }
 
 

@@ -146,7 +146,7 @@ def test_compression_is_a_choice_that_the_reader_does_not_see(tmp_path, made):
         vocabulary=sets.VOCABULARY,
     )
     numbers = np.arange(10)
-    assert Records.open(folder).read_bytes(numbers) == made.records
+    assert Records.load(folder).read_bytes(numbers) == made.records
 
 
 def test_a_writer_killed_leaves_nothing_that_counts(tmp_path):
