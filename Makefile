@@ -103,10 +103,10 @@ sweep-demo: venv
 	else $(BIN)/python -m launch local -- $(SWEEP); fi
 
 test: venv
-	@$(PYTEST) -m 'not slow'
+	@$(PYTEST) --dearest=10 -m 'not slow'
 
 test-all: venv
-	@$(PYTEST) -m slow
+	@$(PYTEST) --dearest=10 -m slow
 
 rooms: venv
 	@$(BIN)/python -m tests.architecture.rooms $(ROOMS)

@@ -15,6 +15,8 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import costs  # noqa: E402
+
 # Children inherit the platform and nothing else of this: a test that starts `runner`
 # sees what a user sees.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -33,6 +35,20 @@ hypothesis.settings.register_profile(
     "reproducible", derandomize=True, deadline=None, database=None
 )
 hypothesis.settings.load_profile("reproducible")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--dearest",
+        type=int,
+        default=0,
+        metavar="N",
+        help="print the N tests that took the most processor time, and the total",
+    )
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(costs.Costs(config))
 
 
 @pytest.fixture(autouse=True)
