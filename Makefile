@@ -13,13 +13,14 @@ SWEEP_STEPS ?= 200
 ONLY ?= *
 LOCK_FLAGS ?=
 ROOMS ?=
+FAULTS ?=
 
 BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
 
-.PHONY: help venv demo sweep-demo test test-all rooms lint bench bench-peers results parity smollm2 lock clean
+.PHONY: help venv demo sweep-demo test test-all faults rooms lint bench bench-peers results parity smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +28,7 @@ help:
 	@echo 'make sweep-demo  three learning rates by two z-losses (8 minutes)'
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
+	@echo 'make faults    breaks a copy in each way of tests/faults: the tests must see it'
 	@echo 'make rooms     the map of folders by who imports whom: make rooms ROOMS=--write'
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
@@ -107,6 +109,10 @@ test: venv
 
 test-all: venv
 	@$(PYTEST) --dearest=10 -m slow
+
+# make faults FAULTS='tile_offset lock_shared' for some of them
+faults: venv
+	@$(BIN)/python -m tests.faults.check $(FAULTS)
 
 rooms: venv
 	@$(BIN)/python -m tests.architecture.rooms $(ROOMS)

@@ -1,6 +1,9 @@
 """The machine every test sees: 8 virtual CPU devices, and JAX at its strictest."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 # XLA's cheapest code: tests compile far more than they run. Read once, when the
 # backend starts, below; then taken back, so that children compile as a user's do.
@@ -47,8 +50,33 @@ def pytest_addoption(parser):
     )
 
 
+# Programs that were compiled once are read from here again: many tests run one step on
+# one mesh. Each process has a directory of its own, which ends with it: two that write
+# one file would read each other's halves.
+_COMPILED = tempfile.mkdtemp(prefix="compiled-")
+_SECONDS_WORTH_A_FILE = 0.1
+_MOST_MEMORY = 2.0 * 2**30
+
+
 def pytest_configure(config):
     config.pluginmanager.register(costs.Costs(config))
+    jax.config.update("jax_compilation_cache_dir", _COMPILED)
+    jax.config.update(
+        "jax_persistent_cache_min_compile_time_secs", _SECONDS_WORTH_A_FILE
+    )
+
+
+def pytest_unconfigure():
+    shutil.rmtree(_COMPILED, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs_in_memory():
+    """Compiled programs add up to gigabytes, and the next module has others."""
+    yield
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    if pages * os.sysconf("SC_PAGE_SIZE") > _MOST_MEMORY:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,26 @@
-"""Trees to save, and damage to what was saved, for the tests of checkpoints."""
+"""States to train and to save, and damage to what was saved."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+_FRESH = {}
+
+
+def placed_state(modules, seed, mesh, rules):
+    """A fresh state as `TrainModules.create` gives it, for a fraction of the compiling.
+
+    Its values depend on the seed alone, so that the initializer of equal modules is
+    compiled once, for one device, whatever the mesh; `state_test` shows that it is so.
+    """
+    key = jax.random.key(seed)
+    lowered = jax.jit(modules.initial).lower(key)
+    name = (seed, lowered.as_text())
+    if name not in _FRESH:
+        _FRESH[name] = jax.device_get(lowered.compile()(key))
+    # A copy: a step donates what it is handed.
+    values = jax.tree.map(np.array, _FRESH[name])
+    return jax.device_put(values, modules.shardings(mesh, rules))
 
 
 def abstract(tree):

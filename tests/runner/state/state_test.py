@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import optax
+import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
 
@@ -15,6 +16,9 @@ from runner import optimizers, runtime
 from runner.head.head import Head
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
+from tests.runner.states import placed_state
+
+pytestmark = pytest.mark.own_initializer
 
 
 class Projection(losses.Loss, nnx.Module):
@@ -66,6 +70,18 @@ def test_the_mesh_does_not_change_what_is_drawn():
     alone = make().initial(jax.random.key(0))
     same = functools.partial(np.testing.assert_allclose, rtol=1e-6)
     jax.tree.map(same, sharded.params, alone.params)
+
+
+def test_the_states_of_other_tests_are_those_of_create():
+    modules, config = make(), runtime.Mesh(data=1, fsdp=4, tensor=2)
+    mesh = mesh_lib.make(config)
+    created = modules.create(0, mesh, config.rules)
+    placed = placed_state(modules, 0, mesh, config.rules)
+    for ours, theirs in zip(
+        jax.tree.leaves(placed), jax.tree.leaves(created), strict=True
+    ):
+        assert ours.sharding.is_equivalent_to(theirs.sharding, theirs.ndim)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_a_loss_that_owns_parameters_is_trained_and_set_apart():
