@@ -30,6 +30,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_file_that_cannot_take_its_place_is_an_error(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="Permission denied"):
+        atomic_files.write_atomic(tmp_path / "a.txt", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_a_kill_left_is_removed_and_no_more(tmp_path):
     (tmp_path / f"{atomic_files.TEMPORARY}x").write_text("half")
     (tmp_path / "a.txt").write_text("whole")
