@@ -18,7 +18,6 @@ from runner.state.trainable import TrainModules
 from runner.step.requirements import check_balances, check_tables
 from runner.step.train_step import TrainStep, fetched
 from tests.heads import in_blocks, in_tiles
-from tests.runner.step.objective_test import ragged
 
 STUDENT = functools.partial(
     Transformer, vocab_size=37, dim=16, num_layers=1, num_heads=2
@@ -62,11 +61,6 @@ def run(batch, *, mesh=None, microbatches=1, head=None, steps=3, state=None):
     for _ in range(steps):
         leaves, metrics = step(leaves, placed)
     return step.unflatten(leaves), fetched(metrics)
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return ragged()
 
 
 @pytest.fixture(scope="module")

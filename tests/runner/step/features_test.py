@@ -22,11 +22,8 @@ from runner.step.train_step import TrainStep
 from runner.teachers.model import LoadedModel
 from tests.heads import in_blocks
 from tests.models.states import stacked_values
-from tests.runner.step.objective_test import assert_same, batch
+from tests.runner.step.inputs import VOCABULARY, assert_same
 
-__all__ = ["batch"]  # the fixture
-
-VOCABULARY = 37
 MAP = ((0, 0), (1, 2))
 small = functools.partial(Transformer, vocab_size=VOCABULARY, num_heads=2)
 STUDENT = functools.partial(small, dim=16, num_layers=2)

@@ -17,8 +17,7 @@ from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
 from tests.heads import in_blocks, in_tiles
-
-BATCH, LENGTH, VOCABULARY = 8, 12, 37
+from tests.runner.step.inputs import VOCABULARY, assert_same
 
 
 class Readout(losses.Loss, nnx.Module):
@@ -61,29 +60,6 @@ STUDENT = functools.partial(
 )
 
 
-@pytest.fixture(scope="module")
-def batch():
-    return ragged()
-
-
-def ragged():
-    """Two documents a row, rows of very different length, padded."""
-    rng = np.random.default_rng(0)
-    lengths = np.array([12, 1, 7, 12, 3, 12, 5, 0])
-    place = np.arange(LENGTH)
-    real = place < lengths[:, None]
-    return {
-        "tokens": rng.integers(0, VOCABULARY, (BATCH, LENGTH)).astype(np.int32),
-        "targets": rng.integers(0, VOCABULARY, (BATCH, LENGTH)).astype(np.int32),
-        "mask": real & (rng.random((BATCH, LENGTH)) < 0.8),
-        "segment_ids": np.where(real, 1 + (place >= 4), 0).astype(np.int32),
-        "positions": np.tile(np.where(place < 4, place, place - 4), (BATCH, 1)).astype(
-            np.int32
-        ),
-        "index": np.arange(BATCH, dtype=np.int32),
-    }
-
-
 @functools.cache
 def modules():
     return TrainModules(STUDENT, TERMS, optax.sgd(0.1))
@@ -112,7 +88,10 @@ def gradients(batch, *, mesh=None, head=None, microbatches=1):
 
 @pytest.fixture(scope="module")
 def expected(batch):
-    """By plain autodiff of the whole, on one device, written out."""
+    """By plain autodiff of the whole, on one device, written out.
+
+    Gradient and total; by term, its sum and count; the load of the experts.
+    """
     state = jax.jit(modules().initial)(jax.random.key(3))
 
     def objective(params):
@@ -138,29 +117,31 @@ def expected(batch):
         balance = 4 / 2 * jnp.mean(jnp.sum(share * p, axis=-1))
         line = params["losses"]["readout"]["line"]
         readout = jnp.square(trunk.intermediates["hidden/0"] @ line - 1.0)
-        return (
+        total = (
             mean(ce, mask)
             + 1.5e-2 * mean(z, mask)
             + 1e-2 * mean(router_z, tokens)
             + 0.5 * balance
             + 0.1 * mean(readout, mask)
         )
+        values = {
+            "ce": (ce, mask),
+            "z_loss": (z, mask),
+            "router_z": (router_z, tokens),
+            "balance": (jnp.broadcast_to(balance, mask.shape), mask),
+            "readout": (readout, mask),
+        }
+        sums = {
+            name: (jnp.sum(x * counts), jnp.sum(counts))
+            for name, (x, counts) in values.items()
+        }
+        load = jnp.einsum("bt,btle->le", tokens, chosen)
+        return total, (sums, load)
 
-    total, params = jax.jit(jax.value_and_grad(objective))(state.params)
-    return jax.device_get((params, total))
-
-
-def assert_same(found, expected):
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6),
-        found,
-        expected,
-    )
-
-
-def test_the_gradient_is_that_of_the_textbook(batch, expected):
-    params, total, _, _ = gradients(batch)
-    assert_same((params, total), expected)
+    (total, (sums, load)), params = jax.jit(
+        jax.value_and_grad(objective, has_aux=True)
+    )(state.params)
+    return jax.device_get((params, total, sums, load))
 
 
 MESHES = {
@@ -168,45 +149,56 @@ MESHES = {
     "4x2": runtime.Mesh(data=4, fsdp=2),
     "2x2x2": runtime.Mesh(data=2, fsdp=2, tensor=2),
     "2x2 experts x2": runtime.Mesh(data=2, tensor=2, expert=2),
+    "2x4": runtime.Mesh(data=2, tensor=4),
+    "1, 8 tensors": runtime.Mesh(data=1, tensor=8),
 }
+SIZES = (1, 4, 5, 7, 37, 96)
+HEADS = (
+    {"whole": runtime.Head()}
+    | {f"blocks of {n}": in_blocks(n, VOCABULARY) for n in SIZES}
+    | {f"tiles of {n}": in_tiles(n) for n in SIZES}
+)
+# Every mesh; every way of running the head with every number of microbatches. A batch
+# of 8 rows on 8 devices has but one.
+COVERING = [
+    ("1x8", "whole", 1),
+    ("1x8", "blocks of 5", 1),
+    ("4x2", "tiles of 5", 1),
+    ("2x2x2", "blocks of 5", 2),
+    ("2x2 experts x2", "tiles of 5", 2),
+    ("2x4", "blocks of 7", 4),
+    ("2x4", "whole", 4),
+    ("1, 8 tensors", "tiles of 4", 4),
+    ("1, 8 tensors", "whole", 2),
+]
+REST = [
+    *((mesh, head, 1) for mesh in MESHES for head in ("blocks of 5", "tiles of 5")),
+    *((mesh, "whole", 1) for mesh in MESHES),
+    *(("2x4", "whole", microbatches) for microbatches in (2, 4)),
+    *(("1, 8 tensors", f"blocks of {n}", 1) for n in (1, 7, 96)),
+    *(("1, 8 tensors", f"tiles of {n}", 1) for n in (1, 4, 37)),
+]
 
 
-@pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
-def test_every_mesh_gives_the_same_gradient(batch, expected, mesh):
-    params, total, _, _ = gradients(batch, mesh=mesh, head=in_blocks(5, VOCABULARY))
-    assert_same((params, total), expected)
-
-
-@pytest.mark.parametrize("microbatches", [2, 4])
-def test_accumulation_gives_the_same_gradient_and_the_same_metrics(
-    batch, expected, microbatches
+@pytest.mark.parametrize(
+    ("mesh", "head", "microbatches"),
+    [
+        *COVERING,
+        *(
+            pytest.param(*cut, marks=pytest.mark.slow)
+            for cut in REST
+            if cut not in COVERING
+        ),
+    ],
+)
+def test_however_a_batch_is_cut_gradient_and_metrics_are_those_of_the_textbook(
+    batch, expected, mesh, head, microbatches
 ):
-    mesh = runtime.Mesh(data=2, tensor=4)
-    params, total, terms, load = gradients(batch, mesh=mesh, microbatches=microbatches)
-    assert_same((params, total), expected)
-    _, _, once, load_once = gradients(batch, mesh=mesh)
-    for name, term in once.items():
-        np.testing.assert_allclose(terms[name].total, term.total, rtol=1e-5)
-        assert terms[name].count == term.count
-    np.testing.assert_array_equal(load, load_once)
-
-
-@pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
-def test_every_mesh_gives_the_same_gradient_by_tiles(batch, expected, mesh):
-    params, total, terms, _ = gradients(batch, mesh=mesh, head=in_tiles(5))
-    assert_same((params, total), expected)
-    _, _, whole, _ = gradients(batch, mesh=mesh)
-    for name, term in whole.items():
-        np.testing.assert_allclose(terms[name].total, term.total, rtol=1e-5)
-
-
-CUTS = {f"blocks of {n}": in_blocks(n, VOCABULARY) for n in (1, 7, 96)} | {
-    f"tiles of {n}": in_tiles(n) for n in (1, 4, 37)
-}
-
-
-@pytest.mark.parametrize("head", CUTS.values(), ids=CUTS)
-def test_cuts_of_any_size_give_the_same_gradient(batch, expected, head):
-    mesh = runtime.Mesh(data=1, tensor=8)
-    params, total, _, _ = gradients(batch, mesh=mesh, head=head)
-    assert_same((params, total), expected)
+    params, total, terms, load = gradients(
+        batch, mesh=MESHES[mesh], head=HEADS[head], microbatches=microbatches
+    )
+    assert_same((params, total), expected[:2])
+    for name, (sum_of_values, count) in expected[2].items():
+        np.testing.assert_allclose(terms[name].total, sum_of_values, rtol=1e-5)
+        assert terms[name].count == count
+    np.testing.assert_array_equal(load, expected[3])

@@ -1,0 +1,8 @@
+import pytest
+
+from tests.runner.step.inputs import ragged
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return ragged()
