@@ -41,11 +41,10 @@ class Costs:
         """Start the clock of a test: collection is no test's."""
         self._since = processor_seconds()
 
-    @pytest.hookimpl(hookwrapper=True)
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item):
         """Add to a report the seconds of its phase, and the largest memory so far."""
-        outcome = yield
-        report = outcome.get_result()
+        report = yield
         now = processor_seconds()
         report.processor_seconds, self._since = now - self._since, now
         report.explained = _explained(item)
@@ -53,6 +52,7 @@ class Costs:
             resource.getrusage(who).ru_maxrss / KILOBYTES_OF_A_GIGABYTE
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         )
+        return report
 
     def pytest_sessionfinish(self):
         """Send what the whole process took, imports and collection included."""
@@ -107,5 +107,8 @@ def _explained(item: pytest.Item) -> bool:
     function = getattr(item, "function", None)
     if function is None:
         return False
-    text = (inspect.getcomments(function) or "") + inspect.getsource(function)
+    try:
+        text = (inspect.getcomments(function) or "") + inspect.getsource(function)
+    except OSError:  # the file has changed under the run
+        return False
     return "# dear: " in text
