@@ -18,7 +18,9 @@ FAULTS ?=
 BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/ready-$(VERSION)
-PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
+# A file stays with one worker, which compiles its programs once.
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
+  --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo sweep-demo test test-all faults rooms lint bench bench-peers results parity smollm2 lock clean
 .DEFAULT_GOAL := help

@@ -66,6 +66,27 @@ def pytest_configure(config):
     )
 
 
+# Where tests take longest. They begin first, so that no worker is left with one of
+# these when the others have ended.
+_FIRST = (
+    "tests/runner/step/",
+    "tests/runner/teachers/",
+    "tests/runner/head/",
+    "tests/configs/runs_test.py",
+    "tests/runner/evaluation/",
+    "tests/models/",
+    "tests/losses/",
+)
+
+
+def pytest_collection_modifyitems(items):
+    def rank(item):
+        places = [place for place in _FIRST if item.nodeid.startswith(place)]
+        return _FIRST.index(places[0]) if places else len(_FIRST)
+
+    items.sort(key=rank)
+
+
 def pytest_unconfigure():
     shutil.rmtree(_COMPILED, ignore_errors=True)
 

@@ -194,6 +194,7 @@ REST = [
 def test_however_a_batch_is_cut_gradient_and_metrics_are_those_of_the_textbook(
     batch, expected, mesh, head, microbatches
 ):
+    # dear: the first pays for the textbook's gradient and the initializer besides.
     params, total, terms, load = gradients(
         batch, mesh=MESHES[mesh], head=HEADS[head], microbatches=microbatches
     )
