@@ -1,4 +1,4 @@
-"""Models: a trunk, a head, and named intermediates (see `models.base`)."""
+"""Models: a trunk, a head and named intermediates (see `models.base`)."""
 
 from models.base import Model, TrunkOutput
 from models.initializers import FanIn, Normal

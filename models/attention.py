@@ -18,13 +18,14 @@ Rotation = tuple[jax.Array, jax.Array]
 class Attention(nnx.Module):
     """`softmax(q kᵀ · scale + mask) v`, `num_heads / num_kv_heads` queries a key.
 
-    Split into `project`, `attend` and `merge`, so that generation puts its cache
-    between them and training pays nothing for it.
+    Split into `project`, `attend` and `merge`, so that generation can put its cache
+    between them.
 
-    Intermediates, once a layer: `queries` `[b t heads head_dim]`, `keys` and `values`
-    `[b t kv_heads head_dim]` as they are multiplied, normed and rotated; `attention`
-    `[b t heads t]`, the scores before the softmax (scaled, capped, float32), -inf
-    where a query may not look.
+    Attributes:
+        intermediates: names that `captured` offers, once a layer: `queries`
+            `[b t heads head_dim]`, `keys` and `values` `[b t kv_heads head_dim]` after
+            norm and rotation; `attention` `[b t heads t]`, the scores before the
+            softmax (scaled, capped, float32), -inf where a query may not look.
     """
 
     intermediates: ClassVar[frozenset[str]] = frozenset(
@@ -56,7 +57,7 @@ class Attention(nnx.Module):
         self.soft_cap = soft_cap
         self.dtype = dtype
 
-        def kernel(heads: int, name: str) -> nnx.Param:
+        def head_kernel(heads: int, name: str) -> nnx.Param:
             return sharding.parameter(
                 init,
                 rngs,
@@ -66,14 +67,14 @@ class Attention(nnx.Module):
                 fan=(dim, heads * head_dim),
             )
 
-        def offset(heads: int, name: str) -> nnx.Param | None:
-            zeros = jax.nn.initializers.zeros
-            shape, axes = (heads, head_dim), (name, None)
+        def head_bias(heads: int, name: str) -> nnx.Param | None:
             if not bias:
                 return None
+            zeros = jax.nn.initializers.zeros
+            shape, axes = (heads, head_dim), (name, None)
             return sharding.parameter(zeros, rngs, shape, axes=axes, dtype=param_dtype)
 
-        def norm() -> RMSNorm | None:
+        def head_norm() -> RMSNorm | None:
             if not qk_norm:
                 return None
             return RMSNorm(
@@ -84,13 +85,13 @@ class Attention(nnx.Module):
                 rngs=rngs,
             )
 
-        self.query = kernel(num_heads, "heads")
-        self.key = kernel(num_kv_heads, "kv_heads")
-        self.value = kernel(num_kv_heads, "kv_heads")
-        self.query_bias = offset(num_heads, "heads")
-        self.key_bias = offset(num_kv_heads, "kv_heads")
-        self.value_bias = offset(num_kv_heads, "kv_heads")
-        self.query_norm, self.key_norm = norm(), norm()
+        self.query = head_kernel(num_heads, "heads")
+        self.key = head_kernel(num_kv_heads, "kv_heads")
+        self.value = head_kernel(num_kv_heads, "kv_heads")
+        self.query_bias = head_bias(num_heads, "heads")
+        self.key_bias = head_bias(num_kv_heads, "kv_heads")
+        self.value_bias = head_bias(num_kv_heads, "kv_heads")
+        self.query_norm, self.key_norm = head_norm(), head_norm()
         self.output = sharding.parameter(
             Scaled(init, output_scale),
             rngs,
@@ -103,14 +104,18 @@ class Attention(nnx.Module):
     def __call__(
         self, x: jax.Array, rotation: Rotation | None, mask: jax.Array | None
     ) -> jax.Array:
-        """`x [b t d]`, mask `[b t t]` (query, key; true = may look) -> `[b t d]`.
+        """Return the attention's output, `[b t d]`.
 
-        Without a rotation no place is told from another; without a mask all see all.
+        Args:
+            x: `[b t d]`.
+            rotation: tables of `rope.angles`; without it positions are not encoded.
+            mask: `[b t t]`, query by key, true where the query may look; without it
+                every token sees every other.
         """
         return self.merge(self.attend(*self.project(x, rotation), mask))
 
     def project(self, x: jax.Array, rotation: Rotation | None) -> Projections:
-        """Queries `[b t heads head_dim]`, keys and values `[b t kv_heads head_dim]`."""
+        """Queries `[b t heads head_dim]`, keys, values `[b t kv_heads head_dim]`."""
         query = self._heads(x, self.query, self.query_bias, "heads")
         key = self._heads(x, self.key, self.key_bias, "kv_heads")
         value = self._heads(x, self.value, self.value_bias, "kv_heads")
@@ -129,13 +134,7 @@ class Attention(nnx.Module):
         value: jax.Array,
         mask: jax.Array | None,
     ) -> jax.Array:
-        """Weighted values `[b t heads head_dim]`; scores and softmax in float32.
-
-        Dividing by the sum after the product with the values, `[t head_dim]`, and not
-        before it, `[t t]`, takes 14 ms where `jax.nn.dot_product_attention` takes 18
-        (4 heads of 64, 16 rows of 128 tokens, forward and backward, CPU); that also has
-        no soft cap.
-        """
+        """Return weighted values `[b t heads head_dim]`; softmax in float32."""
         batch, length, heads, head_dim = query.shape
         scores = self._scores(query, key)
         if mask is not None:
@@ -143,6 +142,10 @@ class Attention(nnx.Module):
             scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
         largest = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - jax.lax.stop_gradient(largest))
+        # Divided by the sum after the product with the values, `[t head_dim]`, and not
+        # before it, `[t t]`: 14 ms where `jax.nn.dot_product_attention`, which has no
+        # soft cap either, takes 18 (4 heads of 64, 16 rows of 128 tokens, forward and
+        # backward, CPU).
         total = jnp.sum(weights, axis=-1)
         mixed = jnp.einsum(
             "bkgts,bskd->bkgtd",
@@ -154,28 +157,28 @@ class Attention(nnx.Module):
         return jnp.moveaxis(mixed, 3, 1).reshape(batch, length, heads, head_dim)
 
     def merge(self, mixed: jax.Array) -> jax.Array:
-        """Heads back into the residual stream, `[b t d]`."""
+        """Project heads back into the residual stream, `[b t d]`."""
         return jnp.einsum("bthk,hkd->btd", mixed, self.output[...].astype(self.dtype))
 
     def captured(
         self, names: frozenset[str], projections: Projections, mask: jax.Array | None
     ) -> dict[str, jax.Array]:
-        """Those of `intermediates` that are among `names`.
+        """Return those of `intermediates` that are in `names`.
 
-        The compiler makes the scores of `attend` and these once.
+        The compiler merges the scores computed here with those of `attend`.
         """
         query, key, value = projections
-        found = {"queries": query, "keys": key, "values": value}
+        arrays = {"queries": query, "keys": key, "values": value}
         if "attention" in names:
             scores = jnp.moveaxis(self._scores(query, key), 3, 1)
             scores = scores.reshape(*query.shape[:3], key.shape[1])
             if mask is not None:
                 scores = jnp.where(jnp.expand_dims(mask, 2), scores, -jnp.inf)
-            found["attention"] = scores
-        return {name: x for name, x in found.items() if name in names}
+            arrays["attention"] = scores
+        return {name: x for name, x in arrays.items() if name in names}
 
     def _scores(self, query: jax.Array, key: jax.Array) -> jax.Array:
-        """`[b kv_heads heads/kv_heads t s]`, float32, before any mask."""
+        """Return scores `[b kv_heads heads/kv_heads t s]`, float32, before any mask."""
         batch, length, heads, head_dim = query.shape
         groups = key.shape[2]
         query = query.reshape(batch, length, groups, heads // groups, head_dim)
@@ -199,13 +202,15 @@ class Attention(nnx.Module):
 
 
 def packed_mask(segment_ids: jax.Array, window: int | None = None) -> jax.Array:
-    """`[b t t]`: query t may look at key s when `s <= t` in the same document.
+    """Causal mask within documents, `[b t t]`: query t may look at key s <= t.
 
-    window: and when `t - s < window` (Mistral); None is no limit.
+    Args:
+        segment_ids: `[b t]`, the document of each token.
+        window: also demand `t - s < window` (Mistral); None is no limit.
     """
     length = segment_ids.shape[-1]
-    same = jnp.expand_dims(segment_ids, -1) == jnp.expand_dims(segment_ids, -2)
+    same_document = jnp.expand_dims(segment_ids, -1) == jnp.expand_dims(segment_ids, -2)
     causal = jnp.tril(jnp.ones((length, length), bool))
     if window is not None:
         causal = jnp.triu(causal, 1 - window)
-    return same & jnp.broadcast_to(causal, same.shape)
+    return same_document & jnp.broadcast_to(causal, same_document.shape)

@@ -1,4 +1,4 @@
-"""What the runner asks of a model: a trunk, a head, and named intermediates."""
+"""The model interface: a trunk, a head and named intermediates."""
 
 import abc
 import dataclasses
@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from models import checks
+
 Array = jax.Array
 Batch = Mapping[str, Array]
 
@@ -18,29 +20,28 @@ _POLICIES = jax.checkpoint_policies
 
 REMAT: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "none": lambda block: block,
-    # Products with weights are kept; norms, activations and attention scores are not.
+    # Stores products with weights; recomputes norms, activations, attention scores.
     "dots": functools.partial(
         jax.checkpoint, policy=_POLICIES.dots_with_no_batch_dims_saveable
     ),
-    # Only the input of each block is kept.
+    # Stores the input of each block alone.
     "full": jax.checkpoint,
 }
 
 
 def check_remat(remat: str) -> str:
-    """`remat`, or ValueError with the names there are."""
-    if remat not in REMAT:
-        raise ValueError(f"remat must be one of {sorted(REMAT)}, got {remat!r}")
-    return remat
+    """Return `remat` if it is a name in `REMAT`; ValueError otherwise."""
+    return checks.one_of("remat", remat, REMAT)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrunkOutput:
     """Everything a model computes before its head.
 
-    hidden:        `[*b d]`, what `Model.head` reads.
-    intermediates: by path; a path without a layer is `[*b layer ...]`, with one
-                   (`hidden/3`) `[*b ...]`.
+    Attributes:
+        hidden: `[*b d]`, the input of `Model.head`.
+        intermediates: by path; a path without a layer is `[*b layer ...]`, with one
+            (`hidden/3`) `[*b ...]`.
     """
 
     hidden: Array
@@ -53,10 +54,10 @@ jax.tree_util.register_dataclass(
 
 
 class Configurable(nnx.Module):
-    """A module whose fields a graph can see.
+    """Module whose fields a config graph can read.
 
     The metaclass of `nnx.Module` hides the signature of `__init__`, and with it the
-    names, defaults and tags that Fiddle reads.
+    names, defaults and tags that Fiddle reads; this shows it again.
     """
 
     def __init_subclass__(cls, **options: Any):
@@ -67,13 +68,15 @@ class Configurable(nnx.Module):
 
 
 class Model(Configurable):
-    """A model in two halves, so that `[tokens, vocabulary]` need never exist whole.
+    """Model in two halves, so that logits `[tokens, vocabulary]` can come in blocks.
 
     `trunk` runs over the whole batch; `head` is position-wise and is called on blocks
     of tokens. The axes `*b` are those of `batch["targets"]`: `[b t]` of rows of tokens,
     `[b]` of images.
 
-    reads: the entries of a batch that the trunk takes.
+    Attributes:
+        num_outputs: width of the logits: vocabulary or classes.
+        reads: entries of a batch that the trunk takes.
     """
 
     num_outputs: int
@@ -87,28 +90,39 @@ class Model(Configurable):
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
     ) -> TrunkOutput:
-        """Hidden states `[*b d]` and the intermediates named in `capture`.
+        """Return hidden states `[*b d]` and the intermediates named in `capture`.
 
-        remat: which activations of a block are recomputed in the backward pass, a name
-            in `REMAT`. It moves memory and time, never the result.
+        Args:
+            batch: holds the entries of `reads`.
+            capture: paths, each in `offers()`.
+            remat: which activations of a block are recomputed in the backward pass, a
+                name in `REMAT`. Changes memory and time, never the result.
 
-        Raises: ValueError for a path not in `offers()` or a name not in `REMAT`.
+        Raises:
+            ValueError: for a path not in `offers()` or a name not in `REMAT`.
         """
 
     @abc.abstractmethod
     def head(self, hidden: Array) -> Array:
-        """Logits `[*b num_outputs]`, float32.
+        """Return logits `[*b num_outputs]`, float32.
 
-        Of a parameter whose axes name `vocab`, an output depends on its own entries
-        alone; so the head over some of them gives the logits of these.
+        Position-wise. Of a parameter with an axis `vocab`, an output depends on its own
+        entries alone, so that the head over a slice of them gives a slice of logits.
         """
 
     @abc.abstractmethod
     def offers(self) -> frozenset[str]:
-        """Every path that `capture` may name."""
+        """Return the paths that `capture` may name."""
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        """ValueError unless the trunk can take arrays of these shapes, by name."""
+        """Refuse a batch that the trunk cannot take.
+
+        Args:
+            batch: arrays, or anything with their shapes, by name.
+
+        Raises:
+            ValueError: for an absent entry or one of the wrong shape.
+        """
         missing = sorted(self.reads - batch.keys())
         if missing:
             raise ValueError(
@@ -118,7 +132,7 @@ class Model(Configurable):
 
 
 def check_capture(capture: frozenset[str], offers: frozenset[str]) -> None:
-    """ValueError unless `offers` holds every path of `capture`."""
+    """Refuse a path of `capture` that is not in `offers`, with ValueError."""
     unknown = sorted(capture - offers)
     if unknown:
         names = ", ".join(sorted(offers))
@@ -128,10 +142,12 @@ def check_capture(capture: frozenset[str], offers: frozenset[str]) -> None:
 def stack_captured(
     capture: frozenset[str], layers: Mapping[str, Sequence[Array] | Array], *, axis: int
 ) -> dict[str, Array]:
-    """The captured paths, from one list of arrays a name, or its array `[layer ...]`.
+    """Return the captured paths of all layers.
 
-    `name` has the layers on `axis` (the first one after `*b`), `name/i` picks entry
-    `i`.
+    Args:
+        capture: `name` for all layers, `name/i` for layer `i`.
+        layers: by name, a list of arrays or one array `[layer ...]`.
+        axis: where the layers go in `name`: the first axis after `*b`.
     """
     captured = {}
     for path in sorted(capture):

@@ -1,4 +1,4 @@
-"""Continue prompts with a transformer, a key-value cache in place of recomputation."""
+"""Autoregressive generation with a key-value cache."""
 
 import functools
 
@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import sharding
+from models import checks, sharding
+from models.attention import Rotation
 from models.transformer import Block, Transformer
 
 Cache = tuple[jax.Array, jax.Array]
@@ -22,20 +23,23 @@ def generate(
     key: jax.Array | None = None,
     end: int | None = None,
 ) -> jax.Array:
-    """The `num_tokens` tokens after each prompt, `[b num_tokens]`.
+    """Return the `num_tokens` tokens after each prompt, `[b num_tokens]`.
 
-    prompts: `[b p]`, row i padded on the right beyond `lengths[i]`, at least 1; None
-        is no padding.
-    temperature: 0 takes the most probable token; above, tokens are drawn from
-        `softmax(logits / temperature)` with `key`.
-    end: a row that has produced this token repeats it.
+    Args:
+        model: any `Transformer`.
+        prompts: `[b p]`, row i padded on the right beyond `lengths[i]`.
+        lengths: `[b]`, at least 1; None is no padding.
+        num_tokens: how many tokens follow each prompt.
+        temperature: 0 takes the most probable token; above, tokens are drawn from
+            `softmax(logits / temperature)` with `key`.
+        key: for draws.
+        end: a row that has produced this token repeats it.
 
-    Raises: ValueError for a negative temperature, or a positive one without a key.
+    Raises:
+        ValueError: for a negative temperature, or a positive one without a key.
     """
-    if num_tokens < 1:
-        raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
-    if temperature < 0:
-        raise ValueError(f"temperature must not be negative, got {temperature}")
+    checks.positive(num_tokens=num_tokens)
+    checks.not_negative(temperature=temperature)
     if temperature > 0 and key is None:
         raise ValueError(f"temperature {temperature} needs a key")
     prompts = jnp.asarray(prompts)
@@ -46,23 +50,44 @@ def generate(
             f"lengths must be one a prompt, got {lengths.shape} for {prompts.shape}"
         )
     graph, state = nnx.split(model)
-    key = jax.random.key(0) if key is None else key
-    greedy, context = temperature == 0, sharding.current()
-    static = (graph, num_tokens, greedy, end, context)
-    return _generate(*static, state, prompts, lengths, jnp.float32(temperature), key)
+    return _generate(
+        state,
+        prompts=prompts,
+        lengths=lengths,
+        temperature=jnp.float32(temperature),
+        key=jax.random.key(0) if key is None else key,
+        graph=graph,
+        num_tokens=num_tokens,
+        greedy=temperature == 0,
+        end=end,
+        context=sharding.current(),
+    )
 
 
-# The sharding context is among the static arguments because what is traced depends on
-# it.
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+# `context` is read by `sharding.constrain` while tracing: as a static argument it is
+# part of the cache's key.
+@functools.partial(
+    jax.jit, static_argnames=("graph", "num_tokens", "greedy", "end", "context")
+)
 def _generate(
-    graph, num_tokens, greedy, end, context, state, prompts, lengths, temperature, key
-):
+    state: nnx.State,
+    *,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    temperature: jax.Array,
+    key: jax.Array,
+    graph: nnx.GraphDef,
+    num_tokens: int,
+    greedy: bool,
+    end: int | None,
+    context: sharding.Context | None,
+) -> jax.Array:
     del context
     model = nnx.merge(graph, state)
+    # Prompts: fill the caches, keep the hidden state of each row's last token.
     rows, longest = prompts.shape
     positions = jnp.broadcast_to(jnp.arange(longest), prompts.shape)
-    caches = _empty(model, rows, longest + num_tokens)
+    caches = _empty_caches(model, rows, longest + num_tokens)
     hidden, caches = _forward(model, prompts, positions, caches)
     hidden = hidden[jnp.arange(rows), lengths - 1]
 
@@ -85,6 +110,7 @@ def _generate(
         hidden, caches = _forward(model, tokens[:, None], positions, caches)
         return (hidden[:, 0], caches, done), tokens
 
+    # One token a step, all rows together.
     start = (hidden, caches, jnp.zeros((rows,), bool))
     _, tokens = jax.lax.scan(advance, start, jnp.arange(num_tokens))
     return tokens.T
@@ -93,21 +119,29 @@ def _generate(
 def _forward(
     model: Transformer, tokens: jax.Array, positions: jax.Array, caches: Cache
 ) -> tuple[jax.Array, Cache]:
-    """Hidden states `[b t d]` of tokens at these positions of their rows."""
+    """Return hidden states `[b t d]` of `tokens` at `positions`, and the new caches."""
     x = model.embed(tokens)
     rotation = model.rotation(positions)
 
     def step(block: Block, x: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        return _block(block, x, rotation, positions, cache, model.attention_window)
+        return _run_block(
+            block,
+            x,
+            rotation=rotation,
+            positions=positions,
+            cache=cache,
+            window=model.attention_window,
+        )
 
     x, caches = model.blocks.run(step, x, caches)
     return model.norm(x), caches
 
 
-def _block(
+def _run_block(
     block: Block,
     x: jax.Array,
-    rotation: tuple[jax.Array, jax.Array],
+    *,
+    rotation: Rotation,
     positions: jax.Array,
     cache: Cache,
     window: int | None,
@@ -117,21 +151,21 @@ def _block(
     row = jnp.arange(x.shape[0])[:, None]
     # A row's padding is overwritten before any query comes late enough to see it.
     keys, values = (
-        held.at[row, positions].set(new)
-        for held, new in zip(cache, (key, value), strict=True)
+        old.at[row, positions].set(new)
+        for old, new in zip(cache, (key, value), strict=True)
     )
     slots = jnp.arange(keys.shape[1])
     behind = positions[..., None] - slots[None, None]
-    seen = behind >= 0
+    mask = behind >= 0
     if window is not None:
-        seen &= behind < window
-    x = x + attention.merge(attention.attend(query, keys, values, seen))
+        mask &= behind < window
+    x = x + attention.merge(attention.attend(query, keys, values, mask))
     y, _ = block.mlp(block.mlp_norm(x))
     return x + y, (keys, values)
 
 
-def _empty(model: Transformer, rows: int, length: int) -> Cache:
-    """A cache by layer, see `models.layers`."""
+def _empty_caches(model: Transformer, rows: int, length: int) -> Cache:
+    """Return zeros by layer, see `models.layers`."""
     shape = (rows, length, model.num_kv_heads, model.head_dim)
     zeros = jnp.zeros(shape, model.dtype)
     return model.blocks.repeated((zeros, zeros))

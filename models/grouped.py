@@ -1,4 +1,4 @@
-"""Rows sorted by expert, and the experts run over them: nothing is dropped.
+"""Grouped products: rows sorted by expert, and the experts run over them.
 
 A `Layout` gives every (token, choice) a row; the rows of an expert are neighbours and
 start at a multiple of `block`, so that every block of rows belongs to one expert. The
@@ -21,13 +21,14 @@ Activation = Callable[[jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the choices of `n` tokens, `k` each, lie among the rows.
+    """Assignment of the choices of `n` tokens, `k` each, to rows.
 
-    position: `[n k]`, the row of a choice.
-    source:   `[rows]`, the choice (`token * k + j`) of a row; `n * k` for filler.
-    owner:    `[rows / block]`, the expert of a block.
-    used:     number of leading blocks that hold any choice of an expert.
-    sizes:    `[expert]`, rows of each expert, filler included.
+    Attributes:
+        position: `[n k]`, the row of a choice.
+        source: `[rows]`, the choice (`token * k + j`) of a row; `n * k` for filler.
+        owner: `[rows / block]`, the expert of a block.
+        used: number of leading blocks that hold any choice of an expert.
+        sizes: `[expert]`, rows of each expert, filler included.
     """
 
     position: jax.Array
@@ -38,7 +39,7 @@ class Layout:
 
 
 def arrange(experts: jax.Array, *, num_experts: int, block: int) -> Layout:
-    """The layout of choices `experts [n k]`.
+    """Return the layout of choices `experts [n k]`: a counting sort.
 
     Choices outside `0 .. num_experts - 1` (experts of another device) lie behind all
     others, in blocks that are not used.
@@ -47,14 +48,17 @@ def arrange(experts: jax.Array, *, num_experts: int, block: int) -> Layout:
     count = chosen.shape[0]
     groups = num_experts + 1
     chosen = jnp.where((chosen >= 0) & (chosen < num_experts), chosen, num_experts)
+    # Count the choices of each expert, and round up to whole blocks.
     member = (chosen[:, None] == jnp.arange(groups)[None]).astype(jnp.int32)
     running = jnp.cumsum(member, axis=0)
     sizes = -(-running[-1] // block) * block
     ends = jnp.cumsum(sizes)
+    # A choice's row: the start of its expert, plus the choices before it.
     rank = jnp.sum((running - 1 + (ends - sizes)[None]) * member, axis=1)
     rows = -(-count // block) * block + num_experts * block
     source = jnp.full((rows,), count, jnp.int32)
     source = source.at[rank].set(jnp.arange(count), unique_indices=True)
+    # A block's expert: the first whose rows end behind the block's start.
     starts = jnp.arange(rows // block) * block
     owner = jnp.sum(starts[:, None] >= ends[None, :num_experts], axis=1)
     return Layout(
@@ -67,7 +71,7 @@ def arrange(experts: jax.Array, *, num_experts: int, block: int) -> Layout:
 
 
 def to_rows(x: jax.Array, layout: Layout) -> jax.Array:
-    """`x [n d]` -> `[rows d]`, each token once for each of its choices."""
+    """Return `[rows d]` of tokens `x [n d]`, each once for each of its choices."""
     return _to_rows(x, layout.source, layout.position)
 
 
@@ -118,7 +122,7 @@ _from_rows.defvjp(_from_rows_forward, _from_rows_backward)
 def ragged(
     rows: jax.Array, weights: Weights, layout: Layout, activation: Activation
 ) -> jax.Array:
-    """Gated experts as three grouped products: one call each for all experts."""
+    """Run gated experts as three grouped products of all experts."""
     gate, up, down = weights
     product = functools.partial(jax.lax.ragged_dot, group_sizes=layout.sizes)
     # What `ragged_dot` leaves in rows of no group is up to the backend.
@@ -131,10 +135,10 @@ def ragged(
 def looped(
     rows: jax.Array, weights: Weights, layout: Layout, activation: Activation
 ) -> jax.Array:
-    """Gated experts block by block, in a loop over the blocks in use.
+    """Run gated experts block by block, in a loop over the blocks in use.
 
-    No product is larger than the rows in use ask for. `ragged_dot` on a CPU multiplies
-    all rows with all experts.
+    Cost follows the rows in use; `ragged_dot` on a CPU multiplies all rows with all
+    experts.
     """
     return _looped(rows, weights, layout.owner, layout.used, activation)
 
@@ -148,12 +152,12 @@ def _looped_forward(rows, weights, owner, used, activation):
     blocks = rows.reshape(owner.shape[0], -1, rows.shape[-1])
     inner = (*blocks.shape[:2], weights[0].shape[-1])
 
-    def block(i, filled):
+    def block(i, buffers):
         gate, up, down = (_at(w, owner[i]) for w in weights)
         x = _at(blocks, i)
         a, b = x @ gate, x @ up
         y = (activation(a) * b) @ down
-        return tuple(_put(to, v, i) for to, v in zip(filled, (y, a, b), strict=True))
+        return tuple(_put(to, v, i) for to, v in zip(buffers, (y, a, b), strict=True))
 
     empty = tuple(_zeros(rows, s, rows.dtype) for s in (blocks.shape, inner, inner))
     y, a, b = jax.lax.fori_loop(0, used, block, empty)
@@ -168,8 +172,9 @@ def _looped_backward(activation, residuals, dy):
         dx, dweights = sums
         gate, up, down = (_at(w, owner[i]) for w in weights)
         x, d = _at(blocks, i), _at(dy, i)
-        inner, gated = jax.vjp(lambda a, b: activation(a) * b, _at(a, i), _at(b, i))
-        da, db = gated(d @ down.T)
+        # The activation again, rather than storing `inner` of every block.
+        inner, pullback = jax.vjp(lambda a, b: activation(a) * b, _at(a, i), _at(b, i))
+        da, db = pullback(d @ down.T)
         dx = _put(dx, da @ gate.T + db @ up.T, i)
         products = zip(dweights, (x, x, inner), (da, db, d), strict=True)
         dweights = tuple(
@@ -201,7 +206,7 @@ def _put(array, value, i):
 
 
 def _zeros(like, shape, dtype):
-    """Zeros that vary over the same manual mesh axes as `like`, as a loop demands."""
+    """Return zeros that vary over the manual mesh axes of `like`, as loops demand."""
     return sharding.vary(
         jnp.zeros(shape, dtype), jax.typeof(like).manual_axis_type.varying
     )

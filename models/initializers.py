@@ -1,4 +1,4 @@
-"""Initial values of parameters: small objects that a config can name and print.
+"""Initializers of parameters: small objects that a config can name and print.
 
 Called as `(key, shape, dtype)`, so that anything of `jax.nn.initializers` serves too.
 """
@@ -10,24 +10,25 @@ from typing import Protocol
 
 import jax
 
+from models import checks
+
 
 class Initializer(Protocol):
-    """Anything that fills an array, as `jax.nn.initializers` do."""
+    """Callable that fills an array, as `jax.nn.initializers` do."""
 
     def __call__(self, key: jax.Array, shape: Sequence[int], dtype: str) -> jax.Array:
-        """An array of this shape and type."""
+        """Return an array of this shape and type."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normal:
-    """Gaussian with standard deviation `stddev`, cut at two of them."""
+    """Gaussian of standard deviation `stddev`, truncated at two of them."""
 
     stddev: float = 0.02
 
     def __post_init__(self):
-        if self.stddev < 0:
-            raise ValueError(f"stddev must not be negative, got {self.stddev}")
+        checks.not_negative(stddev=self.stddev)
 
     def __call__(self, key: jax.Array, shape: Sequence[int], dtype: str) -> jax.Array:
         """Draw an array of `shape`."""
@@ -46,8 +47,7 @@ class FanIn:
     scale: float = 1.0
 
     def __post_init__(self):
-        if self.scale < 0:
-            raise ValueError(f"scale must not be negative, got {self.scale}")
+        checks.not_negative(scale=self.scale)
 
     def __call__(self, key: jax.Array, shape: Sequence[int], dtype: str) -> jax.Array:
         """Draw an array of `shape`."""

@@ -1,4 +1,4 @@
-"""Layers that follow each other: a module each, or one module with stacked arrays."""
+"""Sequences of layers: a module each, or one module with stacked arrays."""
 
 import abc
 import itertools
@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from models import checks
+
 STACKED = "stacked"
-"""What stands in a parameter's path in place of its layer's number."""
+"""Entry of a parameter's path in place of its layer's number."""
 
 Tree = Any
 Make = Callable[[nnx.Rngs], nnx.Module]
@@ -26,36 +28,45 @@ class Layers(nnx.Module):
     @classmethod
     @abc.abstractmethod
     def create(cls, make: Make, rngs: nnx.Rngs, *, num_layers: int) -> "Layers":
-        """`make(rngs)` once a layer; all forms draw the same keys in the same order."""
+        """Create the layers, `make(rngs)` each.
+
+        All forms draw the same keys in the same order.
+        """
 
     @property
     @abc.abstractmethod
     def sample(self) -> Any:
-        """A layer, for what depends on no array."""
+        """One layer, for properties that depend on no array."""
 
     @abc.abstractmethod
     def __len__(self) -> int:
-        """Number of layers."""
+        """Return the number of layers."""
 
     @abc.abstractmethod
     def run(
-        self, step: Step, x: jax.Array, given: Tree = None
+        self, step: Step, x: jax.Array, inputs: Tree = None
     ) -> tuple[jax.Array, Tree]:
-        """`x, out = step(layer, x, its part of given)` through all layers.
+        """Run `x, output = step(layer, x, input)` through all layers.
 
-        Returns the last `x`, and every `out` by layer, as `given` is.
+        Args:
+            step: called once a layer.
+            x: the first layer's input.
+            inputs: a tree by layer.
+
+        Returns:
+            The last `x`, and the outputs by layer.
         """
 
     @abc.abstractmethod
     def repeated(self, tree: Tree) -> Tree:
-        """The same for all layers, by layer."""
+        """Return `tree` once for each layer, by layer."""
 
 
-class Separate(nnx.List, Layers):
-    """Parameters of its own for each layer, `3/...`; the compiler sees them all."""
+class SeparateLayers(nnx.List, Layers):
+    """A module a layer, parameters at `3/...`; the compiler sees them all."""
 
     @classmethod
-    def create(cls, make: Make, rngs: nnx.Rngs, *, num_layers: int) -> "Separate":
+    def create(cls, make: Make, rngs: nnx.Rngs, *, num_layers: int) -> "SeparateLayers":
         return cls([make(rngs) for _ in range(num_layers)])
 
     @property
@@ -63,20 +74,20 @@ class Separate(nnx.List, Layers):
         return self[0]
 
     def run(
-        self, step: Step, x: jax.Array, given: Tree = None
+        self, step: Step, x: jax.Array, inputs: Tree = None
     ) -> tuple[jax.Array, Tree]:
-        outs = []
+        outputs = []
         for index, layer in enumerate(self):
-            part = jax.tree.map(lambda leaf, i=index: leaf[i], given, is_leaf=_is_list)
-            x, out = step(layer, x, part)
-            outs.append(out)
-        return x, jax.tree.map(lambda *leaves: list(leaves), *outs)
+            one = jax.tree.map(lambda leaf, i=index: leaf[i], inputs, is_leaf=_is_list)
+            x, output = step(layer, x, one)
+            outputs.append(output)
+        return x, jax.tree.map(lambda *leaves: list(leaves), *outputs)
 
     def repeated(self, tree: Tree) -> Tree:
         return jax.tree.map(lambda leaf: [leaf] * len(self), tree)
 
 
-class Stacked(Layers):
+class StackedLayers(Layers):
     """One module, `stacked/...`, each array with the layers along its first axis.
 
     The compiler sees one layer in a loop, when it creates them and when it runs them.
@@ -87,15 +98,15 @@ class Stacked(Layers):
         self.stacked, self.num_layers = stacked, num_layers
 
     @classmethod
-    def create(cls, make: Make, rngs: nnx.Rngs, *, num_layers: int) -> "Stacked":
-        # `nnx.split_rngs` and `nnx.vmap` would draw other keys than `Separate`: a scan
-        # that carries `rngs` goes through the same counts.
-        def one(rngs: nnx.Rngs, _: None) -> tuple[nnx.Rngs, nnx.Module]:
+    def create(cls, make: Make, rngs: nnx.Rngs, *, num_layers: int) -> "StackedLayers":
+        # `nnx.split_rngs` and `nnx.vmap` would draw other keys than `SeparateLayers`: a
+        # scan that carries `rngs` goes through the same counts.
+        def create_layer(rngs: nnx.Rngs, _: None) -> tuple[nnx.Rngs, nnx.Module]:
             layer = make(rngs)
             return rngs, layer
 
-        following, stacked = jax.lax.scan(one, rngs, length=num_layers)
-        nnx.update(rngs, nnx.state(following))
+        next_rngs, stacked = jax.lax.scan(create_layer, rngs, length=num_layers)
+        nnx.update(rngs, nnx.state(next_rngs))
         for _, variable in nnx.iter_graph(stacked):
             if isinstance(variable, nnx.Variable) and "axes" in variable.get_metadata():
                 variable.set_metadata(axes=("layers", *variable.get_metadata()["axes"]))
@@ -109,35 +120,37 @@ class Stacked(Layers):
         return self.num_layers
 
     def run(
-        self, step: Step, x: jax.Array, given: Tree = None
+        self, step: Step, x: jax.Array, inputs: Tree = None
     ) -> tuple[jax.Array, Tree]:
-        def one(x: jax.Array, parts: tuple[Any, Tree]) -> tuple[jax.Array, Tree]:
-            return step(parts[0], x, parts[1])
+        def run_layer(x: jax.Array, xs: tuple[Any, Tree]) -> tuple[jax.Array, Tree]:
+            layer, one = xs
+            return step(layer, x, one)
 
-        return jax.lax.scan(one, x, (self.stacked, given))
+        return jax.lax.scan(run_layer, x, (self.stacked, inputs))
 
     def repeated(self, tree: Tree) -> Tree:
         count = self.num_layers
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), tree)
 
 
-FORMS: Mapping[str, type[Layers]] = {"separate": Separate, STACKED: Stacked}
+FORMS: Mapping[str, type[Layers]] = {
+    "separate": SeparateLayers,
+    STACKED: StackedLayers,
+}
 
 
-def check_form(name: str) -> str:
-    """`name`, or ValueError with the names there are."""
-    if name not in FORMS:
-        raise ValueError(f"layers must be one of {sorted(FORMS)}, got {name!r}")
-    return name
+def form(name: str) -> type[Layers]:
+    """Return the class of `FORMS`; ValueError for a name it does not have."""
+    return FORMS[checks.one_of("layers", name, FORMS)]
 
 
 def is_stacked(path: Sequence[str]) -> bool:
-    """Whether the parameter of a `Stacked` that is called `blocks` lies at `path`."""
+    """Return true for the path of a parameter of stacked `blocks`."""
     return ("blocks", STACKED) in itertools.pairwise(path)
 
 
 def form_of(params: Mapping[str, Any]) -> str:
-    """Which form a model with these nested parameters has: a name in `FORMS`."""
+    """Return the form, a name in `FORMS`, of a model with these nested parameters."""
     return STACKED if STACKED in params.get("blocks", {}) else "separate"
 
 

@@ -1,4 +1,4 @@
-"""The gated feed-forward block of Llama, Qwen and Gemma."""
+"""Gated feed-forward block of Llama, Qwen and Gemma."""
 
 import functools
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 from flax import nnx
 
-from models import sharding
+from models import checks, sharding
 from models.base import Configurable
 from models.initializers import FAN_IN, Initializer, Scaled
 
@@ -21,8 +21,16 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 class GatedMLP(Configurable):
     """`(activation(x W_gate) * x W_up) W_down`; SwiGLU with silu, GeGLU with gelu.
 
-    hidden_dim: inner width; None is `8/3 dim` rounded up to a multiple of 32, as many
-        parameters as a plain block of width `4 dim`.
+    Args:
+        dim: width of inputs and outputs.
+        hidden_dim: inner width; None is `8/3 dim` rounded up to a multiple of 32, as
+            many parameters as a plain block of width `4 dim`.
+        activation: a name in `ACTIVATIONS`.
+        init: of all kernels.
+        output_scale: factor on the initial values of `W_down`.
+        dtype: type of the products.
+        param_dtype: type of the kernels.
+        rngs: of the initial values.
 
     Source: Shazeer 2020 (arXiv:2002.05202), equation 6.
     """
@@ -42,9 +50,8 @@ class GatedMLP(Configurable):
         rngs: nnx.Rngs,
     ):
         hidden_dim = gated_width(dim) if hidden_dim is None else hidden_dim
-        if hidden_dim <= 0:
-            raise ValueError(f"hidden_dim must be positive, got {hidden_dim}")
-        self.activation = check_activation(activation)
+        checks.positive(hidden_dim=hidden_dim)
+        self.activation = checks.one_of("activation", activation, ACTIVATIONS)
         self.dtype = dtype
         into, out = (dim, hidden_dim), (hidden_dim, dim)
 
@@ -56,7 +63,7 @@ class GatedMLP(Configurable):
         self.down = kernel(Scaled(init, output_scale), out, ("mlp", "embed"))
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """`x [*b d]` -> `[*b d]`, and no intermediates."""
+        """Return `[*b d]` of `x [*b d]`, and no intermediates."""
         activation = ACTIVATIONS[self.activation]
         # With the tokens on one axis the backward matmuls of XLA on CPU take half as
         # long: 13 ms and not 26 for both passes (1,024 tokens, 192 by 512).
@@ -68,14 +75,5 @@ class GatedMLP(Configurable):
 
 
 def gated_width(dim: int) -> int:
-    """`8/3 dim`, rounded up to a multiple of 32."""
+    """Return `8/3 dim`, rounded up to a multiple of 32."""
     return -(-8 * dim // 96) * 32
-
-
-def check_activation(name: str) -> str:
-    """`name`, or ValueError with the names there are."""
-    if name not in ACTIVATIONS:
-        raise ValueError(
-            f"activation must be one of {sorted(ACTIVATIONS)}, got {name!r}"
-        )
-    return name

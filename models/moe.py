@@ -1,7 +1,6 @@
-"""Token-choice mixture of experts: every token gets the experts it asks for."""
+"""Token-choice mixture of experts, dropless."""
 
 import functools
-import math
 from typing import ClassVar
 
 import jax
@@ -9,12 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from models import grouped, sharding
+from models import checks, grouped, sharding
 from models.base import Configurable
 from models.expert_bias import ExpertBias
 from models.grouped import Activation, Weights
 from models.initializers import FAN_IN, SMALL, Initializer, Scaled
-from models.mlp import ACTIVATIONS, GatedMLP, check_activation, gated_width
+from models.mlp import ACTIVATIONS, GatedMLP, gated_width
 
 BLOCK = 128
 """Rows of one expert that the loop over blocks multiplies at a time (CPU)."""
@@ -27,19 +26,34 @@ class MoE(Configurable):
     token's result does not depend on its neighbours. Equal logits go to the expert with
     the lower number.
 
-    hidden_dim: inner width of one expert; None is that of a dense `GatedMLP`.
-    renormalize: divide the gates of a token by their sum (Mixtral, Qwen3), so that the
-        router learns from comparing the chosen experts only.
-    num_shared_experts: experts that see every token, with gate 1, run as one `GatedMLP`
-        of that many times the width (DeepSeekMoE, arXiv:2401.06066, equation 9).
-    bias_rate: experts are chosen by `p + b`, and after each step b moves by so much
-        towards those that got too few tokens (`ExpertBias`), which balances the load
-        without a loss; gates are still `p`. 0 is no bias.
+    Args:
+        dim: width of inputs and outputs.
+        num_experts: routed experts.
+        experts_per_token: k.
+        hidden_dim: inner width of one expert; None is that of a dense `GatedMLP`.
+        num_shared_experts: experts that see every token, with gate 1, run as one
+            `GatedMLP` of that many times the width (DeepSeekMoE, arXiv:2401.06066,
+            equation 9).
+        renormalize: divide the gates of a token by their sum (Mixtral, Qwen3), so that
+            the router learns from comparing the chosen experts only.
+        bias_rate: experts are chosen by `p + b`, and after each step b moves by so much
+            towards those that got too few tokens (`ExpertBias`), which balances the
+            load without a loss; gates are still `p`. 0 is no bias.
+        activation: a name in `models.mlp.ACTIVATIONS`.
+        init: of the experts' kernels.
+        router_init: of the router.
+        output_scale: factor on the initial values of the experts' last kernels.
+        dtype: type of the experts' products.
+        param_dtype: type of the parameters.
+        rngs: of the initial values.
 
-    Intermediates: `router_logits` `[*b expert]` float32, `router_assignments` `[*b k]`.
+    Attributes:
+        intermediates: `router_logits` `[*b expert]` float32, and `router_assignments`
+            `[*b k]`.
 
-    Raises: ValueError for one expert per token with renormalised gates: each would be
-        1, and the router would have no gradient.
+    Raises:
+        ValueError: for one expert per token with renormalized gates: each would be 1,
+            and the router would have no gradient.
     """
 
     intermediates: ClassVar[frozenset[str]] = frozenset(
@@ -65,31 +79,24 @@ class MoE(Configurable):
         rngs: nnx.Rngs,
     ):
         hidden_dim = gated_width(dim) if hidden_dim is None else hidden_dim
-        for name, value in [("num_experts", num_experts), ("hidden_dim", hidden_dim)]:
-            if value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        checks.positive(num_experts=num_experts, hidden_dim=hidden_dim)
+        checks.not_negative(num_shared_experts=num_shared_experts, bias_rate=bias_rate)
         if not 1 <= experts_per_token <= num_experts:
             raise ValueError(
                 f"experts_per_token must be from 1 to num_experts ({num_experts}), "
                 f"got {experts_per_token}"
-            )
-        if num_shared_experts < 0:
-            raise ValueError(
-                f"num_shared_experts must not be negative, got {num_shared_experts}"
             )
         if renormalize and experts_per_token == 1:
             raise ValueError(
                 "renormalize needs experts_per_token of at least 2, got 1: "
                 "every gate would be 1 and the router would learn nothing"
             )
-        if not 0.0 <= bias_rate < math.inf:
-            raise ValueError(f"bias_rate must not be negative, got {bias_rate}")
         self.experts_per_token = experts_per_token
         self.renormalize = renormalize
-        self.activation = check_activation(activation)
+        self.activation = checks.one_of("activation", activation, ACTIVATIONS)
         self.dtype = dtype
 
-        def kernel(init, inputs, outputs, axes):
+        def expert_kernel(init, inputs, outputs, axes):
             return sharding.parameter(
                 init,
                 rngs,
@@ -107,9 +114,9 @@ class MoE(Configurable):
             dtype=param_dtype,
         )
         self.bias = ExpertBias.zeros(num_experts, rate=bias_rate) if bias_rate else None
-        self.gate = kernel(init, dim, hidden_dim, ("embed", "mlp"))
-        self.up = kernel(init, dim, hidden_dim, ("embed", "mlp"))
-        self.down = kernel(
+        self.gate = expert_kernel(init, dim, hidden_dim, ("embed", "mlp"))
+        self.up = expert_kernel(init, dim, hidden_dim, ("embed", "mlp"))
+        self.down = expert_kernel(
             Scaled(init, output_scale), hidden_dim, dim, ("mlp", "embed")
         )
         self.shared = (
@@ -128,21 +135,19 @@ class MoE(Configurable):
         )
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """`x [b t d]` -> `[b t d]`, and the router's logits and choices."""
+        """Return `[b t d]` of `x [b t d]`, and the router's logits and choices."""
         logits, gates, chosen = self.route(x)
         weights = tuple(
             w[...].astype(self.dtype) for w in (self.gate, self.up, self.down)
         )
-        run = functools.partial(
-            parallel_experts, activation=ACTIVATIONS[self.activation]
-        )
-        y = run(x, gates, chosen, weights)
+        activation = ACTIVATIONS[self.activation]
+        y = parallel_experts(x, gates, chosen, weights, activation=activation)
         if self.shared is not None:
             y = y + self.shared(x)[0]
         return y, {"router_logits": logits, "router_assignments": chosen}
 
     def route(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Logits `[*b expert]`, gates and experts `[*b k]`, the first choice first."""
+        """Return logits `[*b expert]`, gates and experts `[*b k]`, best first."""
         router = self.router[...].astype(jnp.float32)
         logits = jnp.einsum("...d,de->...e", x.astype(jnp.float32), router)
         scores = jax.nn.softmax(logits)
@@ -164,7 +169,7 @@ def parallel_experts(
     *,
     activation: Activation,
 ) -> jax.Array:
-    """`experts` over the mesh in force, `x [b t d]`.
+    """Run `experts` over the mesh in force, `x [b t d]`.
 
     Each device sorts its own tokens. Where the experts are spread over a mesh axis, the
     devices along it gather each other's tokens, run the experts they hold and
@@ -173,40 +178,41 @@ def parallel_experts(
     """
     context = sharding.current()
 
+    # On one device, or inside another `shard_map`: no communication.
     def local(x, gates, chosen, weights):
-        rows, gates, chosen = (a.reshape(-1, a.shape[-1]) for a in (x, gates, chosen))
-        return experts(rows, gates, chosen, weights, activation=activation).reshape(
-            x.shape
-        )
+        tokens, gates, chosen = (a.reshape(-1, a.shape[-1]) for a in (x, gates, chosen))
+        y = experts(tokens, gates, chosen, weights, activation=activation)
+        return y.reshape(x.shape)
 
     if context is None or jax.sharding.get_abstract_mesh().manual_axes:
         return local(x, gates, chosen, weights)
-    rows = sharding.mesh_axes("batch", x.shape[0], context)
-    spread = sharding.mesh_axes("expert", weights[0].shape[0], context)
-    if not rows or not set(spread) <= set(rows):
+    batch_axes = sharding.mesh_axes("batch", x.shape[0], context)
+    expert_axes = sharding.mesh_axes("expert", weights[0].shape[0], context)
+    if not batch_axes or not set(expert_axes) <= set(batch_axes):
         # Too few rows to give each device some: the compiler's placement is right, if
         # not fast.
         return local(x, gates, chosen, weights)
 
     def on_device(x, gates, chosen, weights):
-        weights = tuple(sharding.vary(w, rows) for w in weights)
-        if not spread:
+        weights = tuple(sharding.vary(w, batch_axes) for w in weights)
+        if not expert_axes:
             return local(x, gates, chosen, weights)
+        # Tokens of all devices along the axis, sent to the experts of this one.
         gather = functools.partial(
-            jax.lax.all_gather, axis_name=spread, axis=0, tiled=True
+            jax.lax.all_gather, axis_name=expert_axes, axis=0, tiled=True
         )
-        first = jax.lax.axis_index(spread) * weights[0].shape[0]
+        first = jax.lax.axis_index(expert_axes) * weights[0].shape[0]
         y = local(gather(x), gather(gates), gather(chosen) - first, weights)
-        return jax.lax.psum_scatter(y, spread, scatter_dimension=0, tiled=True)
+        return jax.lax.psum_scatter(y, expert_axes, scatter_dimension=0, tiled=True)
 
-    by_row = PartitionSpec(rows)
-    by_expert = PartitionSpec(spread or None)
+    by_row = PartitionSpec(batch_axes)
+    by_expert = PartitionSpec(expert_axes or None)
     return jax.shard_map(
         on_device,
         mesh=context.mesh,
         in_specs=(by_row, by_row, by_row, (by_expert,) * 3),
         out_specs=by_row,
-        axis_names=set(rows),
+        axis_names=set(batch_axes),
     )(x, gates, chosen, weights)
 
 
@@ -218,7 +224,7 @@ def experts(
     *,
     activation: Activation,
 ) -> jax.Array:
-    """`Σ_j gate_j · expert_{chosen_j}(x)`: `x [n d]`, gates and choices `[n k]`.
+    """Return `Σ_j gate_j · expert_{chosen_j}(x)`: `x [n d]`, gates and choices `[n k]`.
 
     Choices of experts that `weights` do not hold add nothing.
 
@@ -253,11 +259,11 @@ def dense(
     weights: Weights,
     activation: Activation,
 ) -> jax.Array:
-    """As `experts`, by running every expert on every token."""
+    """Return the same as `experts`, by running each expert on each token."""
     gate, up, down = weights
-    hit = jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32)
-    share = jnp.sum(hit * gates[..., None], axis=1)
+    one_hot = jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32)
+    expert_gates = jnp.sum(one_hot * gates[..., None], axis=1)
     inner = activation(jnp.einsum("nd,edf->nef", x, gate))
     inner = inner * jnp.einsum("nd,edf->nef", x, up)
     out = jnp.einsum("nef,efd->ned", inner, down).astype(jnp.float32)
-    return jnp.sum(out * share[..., None], axis=1).astype(x.dtype)
+    return jnp.sum(out * expert_gates[..., None], axis=1).astype(x.dtype)

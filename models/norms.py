@@ -1,17 +1,22 @@
-"""Normalisation of activations: of a token by its size, of an image by groups."""
+"""Normalization layers: RMSNorm for tokens, GroupNorm for images."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import sharding
+from models import checks, sharding
 
 
 class RMSNorm(nnx.Module):
     """`x / sqrt(mean(x²) + eps) * (scale + offset)` over the last axis, in float32.
 
-    offset: 0 with a scale that starts at one (Llama, Qwen), 1 with a scale that starts
-        at zero (Gemma), so that weight decay pulls towards the plain norm.
+    Args:
+        dim: length of the last axis.
+        eps: added to the mean square.
+        offset: 0 with a scale that starts at one (Llama, Qwen), 1 with a scale that
+            starts at zero (Gemma), so that weight decay pulls towards the plain norm.
+        param_dtype: type of the scale.
+        rngs: of the initial values.
 
     Source: Zhang & Sennrich 2019 (arXiv:1910.07467), equation 4.
     """
@@ -25,8 +30,7 @@ class RMSNorm(nnx.Module):
         param_dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        if eps <= 0:
-            raise ValueError(f"eps must be positive, got {eps}")
+        checks.positive(eps=eps)
         self.eps = eps
         self.offset = offset
         start = jax.nn.initializers.constant(1.0 - offset)
@@ -36,7 +40,7 @@ class RMSNorm(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`x [*b dim]`, normalised; the type of `x`."""
+        """Normalize `x [*b dim]`; the result has its type."""
         wide = x.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
         scale = self.scale[...].astype(jnp.float32) + self.offset
@@ -48,7 +52,7 @@ class GroupNorm(nnx.Module):
     """`(x - mean) / sqrt(variance + eps) * scale + offset`, both over a group.
 
     A group is `dim / groups` neighbouring channels of one image, over all its places.
-    Unlike batch norm it keeps no running statistics and sees no other image, so that
+    Unlike batch norm it has no running statistics and sees no other image, so that
     batch size, microbatches and padding change nothing.
 
     Source: Wu & He 2018 (arXiv:1803.08494), equations 1 to 4.
@@ -76,7 +80,7 @@ class GroupNorm(nnx.Module):
         self.scale, self.offset = vector(1.0), vector(0.0)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`x [b ... dim]`, normalised in float32; the type of `x`."""
+        """Normalize `x [b ... dim]` in float32; the result has its type."""
         wide = x.astype(jnp.float32)
         wide = wide.reshape(x.shape[0], -1, self.groups, x.shape[-1] // self.groups)
         centred = wide - jnp.mean(wide, axis=(1, 3), keepdims=True)

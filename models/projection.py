@@ -1,4 +1,4 @@
-"""Hidden states to logits: one matmul forward, two backward, all accumulated wide."""
+"""Output projection: one matmul forward, two backward, accumulated in float32."""
 
 import functools
 from typing import cast
@@ -13,7 +13,7 @@ def logits(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
     Products are accumulated, and logits returned, in float32. So are the gradients,
     whose cotangents are rounded to `dtype` first: with float32 cotangents both matmuls
     of the backward pass would run in float32 whatever `dtype` is. (They do for float16,
-    which has not the range for the gradients of a mean over many tokens.)
+    whose range is too small for the gradients of a mean over many tokens.)
     """
     return cast(jax.Array, _logits(hidden, table, dtype))
 
@@ -27,11 +27,11 @@ def _forward(hidden: jax.Array, table: jax.Array, dtype: str) -> tuple:
     return _product("...d,vd->...v", hidden, table, dtype), (hidden, table)
 
 
-def _backward(dtype: str, kept: tuple, cotangent: jax.Array) -> tuple:
-    hidden, table = kept
-    ranged = "float32" if dtype == "float16" else dtype
-    d_hidden = _product("...v,vd->...d", cotangent, table, ranged)
-    d_table = _product("...v,...d->vd", cotangent, hidden, ranged)
+def _backward(dtype: str, residuals: tuple, cotangent: jax.Array) -> tuple:
+    hidden, table = residuals
+    backward_dtype = "float32" if dtype == "float16" else dtype
+    d_hidden = _product("...v,vd->...d", cotangent, table, backward_dtype)
+    d_table = _product("...v,...d->vd", cotangent, hidden, backward_dtype)
     return d_hidden.astype(hidden.dtype), d_table.astype(table.dtype)
 
 

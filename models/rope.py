@@ -9,17 +9,15 @@ LAYOUTS = ("split", "interleaved")
 
 
 class Scaling(Protocol):
-    """What stretches the context of a model: see `models.rope_scaling`."""
+    """Context extension by changed frequencies: see `models.rope_scaling`."""
 
     def __call__(self, frequencies: jax.Array) -> jax.Array:
-        """Frequencies `[head_dim/2]`, radians per position, fastest first."""
+        """Return the changed frequencies.
+
+        Args:
+            frequencies: `[head_dim/2]`, radians per position, fastest first.
+        """
         ...
-
-
-def check_layout(layout: str) -> None:
-    """ValueError unless `layout` is one of `LAYOUTS`."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"rope_layout must be one of {LAYOUTS}, got {layout!r}")
 
 
 def angles(
@@ -31,7 +29,11 @@ def angles(
 ) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of `position * base**(-2i / head_dim)`, each `[*b head_dim/2]`.
 
-    scaling: what becomes of the frequencies `base**(-2i / head_dim)`; None is nothing.
+    Args:
+        positions: `[*b]`, counted from the start of the document.
+        head_dim: features of a head.
+        base: of the geometric series of frequencies.
+        scaling: applied to the frequencies `base**(-2i / head_dim)`; None is none.
 
     Source: Su et al. 2021 (arXiv:2104.09864), equation 15.
     """
@@ -46,12 +48,15 @@ def angles(
 def rotate(
     x: jax.Array, rotation: tuple[jax.Array, jax.Array], *, layout: str
 ) -> jax.Array:
-    """Turn each pair of features of `x [*b heads head_dim]` by its angle, in float32.
+    """Rotate each pair of features of `x [*b heads head_dim]` by its angle, in float32.
 
-    layout: `"split"` pairs feature `i` with `i + head_dim/2` (GPT-NeoX, Llama in
-        Hugging Face form, Qwen, Gemma); `"interleaved"` pairs `2i` with `2i + 1`
-        (GPT-J, the original Llama). A fixed permutation of features turns one into the
-        other.
+    Args:
+        x: queries or keys.
+        rotation: cosine and sine tables of `angles`.
+        layout: `"split"` pairs feature `i` with `i + head_dim/2` (GPT-NeoX, Llama in
+            Hugging Face form, Qwen, Gemma); `"interleaved"` pairs `2i` with `2i + 1`
+            (GPT-J, the original Llama). A fixed permutation of features turns one into
+            the other.
     """
     cos, sin = (jnp.expand_dims(table, -2) for table in rotation)
     wide = x.astype(jnp.float32)
@@ -59,7 +64,7 @@ def rotate(
         a, b = jnp.split(wide, 2, axis=-1)
     else:
         a, b = wide[..., 0::2], wide[..., 1::2]
-    turned = a * cos - b * sin, b * cos + a * sin
+    rotated = a * cos - b * sin, b * cos + a * sin
     if layout == "split":
-        return jnp.concatenate(turned, axis=-1).astype(x.dtype)
-    return jnp.stack(turned, axis=-1).reshape(x.shape).astype(x.dtype)
+        return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+    return jnp.stack(rotated, axis=-1).reshape(x.shape).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Slower rotations, with which published models read longer texts than at first."""
+"""Scalings of rotary frequencies that extend the context of a published model."""
 
 import dataclasses
 import math
@@ -6,10 +6,12 @@ import math
 import jax
 import jax.numpy as jnp
 
+from models import checks
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linear:
-    """`f / factor`: positions shrink by one factor.
+    """`f / factor`: all positions shrink by one factor (position interpolation).
 
     Source: Chen et al. 2023 (arXiv:2306.15595), equation 4.
     """
@@ -17,10 +19,10 @@ class Linear:
     factor: float
 
     def __post_init__(self):
-        check_positive(self, "factor")
+        checks.positive(factor=self.factor)
 
     def __call__(self, frequencies: jax.Array) -> jax.Array:
-        """Frequencies `[head_dim/2]`."""
+        """Scale frequencies `[head_dim/2]`."""
         return frequencies / self.factor
 
 
@@ -31,7 +33,11 @@ class Llama3:
     `turns = original_length · f / 2π`; `share` rises from 0 at `low_turns` to 1 at
     `high_turns`: fast rotations stay, slow ones shrink.
 
-    original_length: tokens of context before the stretch.
+    Attributes:
+        factor: by which slow rotations are divided.
+        low_turns: at most so many turns count as slow.
+        high_turns: at least so many count as fast.
+        original_length: tokens of context before the extension.
 
     Source: the `llama3` type of the configurations of Llama 3.1.
     """
@@ -42,7 +48,11 @@ class Llama3:
     original_length: int
 
     def __post_init__(self):
-        check_positive(self, "factor", "low_turns", "original_length")
+        checks.positive(
+            factor=self.factor,
+            low_turns=self.low_turns,
+            original_length=self.original_length,
+        )
         if not self.high_turns > self.low_turns:
             raise ValueError(
                 "high_turns must be above low_turns, "
@@ -50,7 +60,7 @@ class Llama3:
             )
 
     def __call__(self, frequencies: jax.Array) -> jax.Array:
-        """Frequencies `[head_dim/2]`."""
+        """Scale frequencies `[head_dim/2]`."""
         turns = frequencies * (self.original_length / (2 * math.pi))
         share = (turns - self.low_turns) / (self.high_turns - self.low_turns)
         share = jnp.clip(share, 0.0, 1.0)
@@ -59,7 +69,7 @@ class Llama3:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PerFrequency:
-    """`f_i / factors_i`: any scaling, as GGUF files store it."""
+    """`f_i / factors_i`: a factor a frequency, as GGUF files store any scaling."""
 
     factors: tuple[float, ...]
 
@@ -68,18 +78,10 @@ class PerFrequency:
             raise ValueError(f"factors must be positive, got {self.factors}")
 
     def __call__(self, frequencies: jax.Array) -> jax.Array:
-        """Frequencies `[head_dim/2]`, one for each of `factors`."""
+        """Scale frequencies `[head_dim/2]`, one for each of `factors`."""
         if frequencies.shape != (len(self.factors),):
             raise ValueError(
                 f"factors must be {frequencies.shape[0]}, half of head_dim, "
                 f"got {len(self.factors)}"
             )
         return frequencies / jnp.asarray(self.factors, jnp.float32)
-
-
-def check_positive(scaling: object, *names: str) -> None:
-    """ValueError unless these fields are positive."""
-    for name in names:
-        value = getattr(scaling, name)
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")

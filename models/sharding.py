@@ -1,4 +1,4 @@
-"""Logical axes: a parameter says what its axes mean, rules say where they live.
+"""Logical axis names of parameters, and rules that map them to mesh axes.
 
 A model names the axes of its parameters (`("embed", "mlp")`) and of a few activations;
 `Rules` map each name to mesh axes. One device and a thousand run the same code: without
@@ -36,7 +36,7 @@ RULES: Rules = {
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """The mesh and the rules in force; hashable, so it may be a static argument."""
+    """Mesh and rules in force; hashable, so that it can be a static argument."""
 
     mesh: Mesh
     rules: tuple[tuple[str, tuple[str, ...]], ...]
@@ -48,14 +48,14 @@ _CONTEXT: contextvars.ContextVar[Context | None] = contextvars.ContextVar(
 
 
 def current() -> Context | None:
-    """The context of the innermost `use`, if any."""
+    """Return the context of the innermost `use`, if any."""
     return _CONTEXT.get()
 
 
 @contextlib.contextmanager
 def use(mesh: Mesh | None, rules: Rules = RULES) -> Iterator[None]:
     """Constrain activations over `mesh` by `rules` while tracing inside."""
-    context = None if mesh is None else Context(mesh, _frozen(rules))
+    context = None if mesh is None else Context(mesh, _freeze(rules))
     token = _CONTEXT.set(context)
     try:
         yield
@@ -72,11 +72,20 @@ def parameter(
     dtype: str,
     fan: tuple[int, int] | None = None,
 ) -> nnx.Param:
-    """A parameter of `shape` that knows what its axes mean.
+    """Create a parameter with logical axis names.
 
-    fan: sizes of the matrix that `init` fills, for parameters whose matrix is spread
-        over more than two axes (`[embed, heads, head_dim]`). Leading axes it leaves
-        over are independent draws.
+    Args:
+        init: fills the array.
+        rngs: one `params` key is drawn.
+        shape: of the array.
+        axes: a name or None for each axis.
+        dtype: of the array.
+        fan: sizes of the matrix that `init` fills, for parameters whose matrix takes
+            more than two axes (`[embed, heads, head_dim]`). The leading axes that are
+            left are independent draws.
+
+    Raises:
+        ValueError: if `axes` and `shape` differ in length.
     """
     if len(axes) != len(shape):
         raise ValueError(f"axes must name every axis of {shape}, got {axes}")
@@ -100,33 +109,38 @@ def partition_spec(
     shape: Sequence[int] | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> PartitionSpec:
-    """Where an array with these logical axes lives.
+    """Return the partition of an array with these logical axes.
 
-    shape, sizes: of the array and of the mesh axes; with both, axes that do not divide
-        are replicated.
+    Args:
+        axes: logical axis names of the array.
+        rules: mesh axes by logical axis name.
+        shape: of the array.
+        sizes: of the mesh axes; with `shape` too, axes that do not divide are
+            replicated.
     """
-    taken: set[str] = set()
+    used: set[str] = set()
     entries: list[tuple[str, ...] | str | None] = []
     for position, name in enumerate(axes):
-        wanted = (
-            [] if name is None else [a for a in rules.get(name, ()) if a not in taken]
-        )
+        targets = () if name is None else rules.get(name, ())
+        targets = [axis for axis in targets if axis not in used]
         if sizes is not None:
-            wanted = [a for a in wanted if sizes.get(a, 1) > 1]
-            if shape is not None and shape[position] % _product(sizes, wanted):
-                wanted = []
-        taken.update(wanted)
-        entries.append(tuple(wanted) if len(wanted) > 1 else next(iter(wanted), None))
+            targets = [axis for axis in targets if sizes.get(axis, 1) > 1]
+            if shape is not None and shape[position] % _product(sizes, targets):
+                targets = []
+        used.update(targets)
+        entries.append(
+            tuple(targets) if len(targets) > 1 else next(iter(targets), None)
+        )
     while entries and entries[-1] is None:
         entries.pop()
     return PartitionSpec(*entries)
 
 
 def constrain(x: jax.Array, axes: Axes) -> jax.Array:
-    """Ask for `x` to live where the rules in force put `axes`.
+    """Constrain `x` to the sharding that the rules in force give `axes`.
 
-    Inside `jax.shard_map` the mesh axes that are manual there are not the compiler's to
-    place: `x` is already local along them, and only the others are asked for.
+    Inside `jax.shard_map` the constraint names the automatic mesh axes only: `x` is
+    already local along the manual ones.
     """
     context = _CONTEXT.get()
     if context is None:
@@ -141,7 +155,7 @@ def constrain(x: jax.Array, axes: Axes) -> jax.Array:
 
 
 def mesh_axes(name: str, size: int, context: Context) -> tuple[str, ...]:
-    """The mesh axes that an axis of this meaning and size is spread over."""
+    """Return the mesh axes that shard a logical axis of this name and size."""
     spec = partition_spec(
         (name,), dict(context.rules), shape=(size,), sizes=context.mesh.shape
     )
@@ -150,22 +164,25 @@ def mesh_axes(name: str, size: int, context: Context) -> tuple[str, ...]:
 
 
 def vary(x: jax.Array, axes: Iterable[str]) -> jax.Array:
-    """`x`, typed as differing along these manual mesh axes."""
+    """Return `x`, typed as varying along these manual mesh axes."""
     missing = set(axes) - jax.typeof(x).manual_axis_type.varying
     return jax.lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x
 
 
 def ambient_mesh(context: Context) -> Mesh | AbstractMesh:
-    """The mesh as the code being traced sees it, some axes of which may be manual."""
+    """Return the mesh that traced code sees; inside `shard_map` it has manual axes."""
     abstract = jax.sharding.get_abstract_mesh()
     return abstract if abstract.manual_axes else context.mesh
 
 
 def parameter_shardings(state: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
-    """The tree of `nnx.to_pure_dict(state)` with a `NamedSharding` for every array.
+    """Return the tree of `nnx.to_pure_dict(state)` with a `NamedSharding` a leaf.
 
-    `state` is an `nnx.State` of real or abstract variables. A variable without axes is
-    replicated.
+    Args:
+        state: an `nnx.State` of real or abstract variables; one without logical axes is
+            replicated.
+        mesh: of the shardings.
+        rules: mesh axes by logical axis name.
     """
     sizes = dict(mesh.shape)
 
@@ -176,11 +193,13 @@ def parameter_shardings(state: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
             mesh, partition_spec(axes, rules, shape=shape, sizes=sizes)
         )
 
-    placed = jax.tree.map(place, state, is_leaf=lambda x: isinstance(x, nnx.Variable))
-    return nnx.to_pure_dict(placed)
+    shardings = jax.tree.map(
+        place, state, is_leaf=lambda x: isinstance(x, nnx.Variable)
+    )
+    return nnx.to_pure_dict(shardings)
 
 
-def _frozen(rules: Rules) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _freeze(rules: Rules) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple(sorted((name, tuple(axes)) for name, axes in rules.items()))
 
 

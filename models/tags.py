@@ -2,6 +2,8 @@
 
 import fiddle as fdl
 
+from models import checks
+
 
 class DType(fdl.Tag):
     """Type of activations and of the inputs of matrix products: `"bfloat16"`."""
@@ -14,8 +16,11 @@ class ParamDType(fdl.Tag):
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def check_dtype(name: str, value: str) -> str:
-    """`value`, or ValueError with the types there are; `name` is the field's."""
-    if value not in DTYPES:
-        raise ValueError(f"{name} must be one of {DTYPES}, got {value!r}")
-    return value
+def check_dtypes(*, dtype: str, param_dtype: str) -> None:
+    """Refuse types that are not in `DTYPES`.
+
+    Raises:
+        ValueError: with the field, its value and the types there are.
+    """
+    checks.one_of("dtype", dtype, DTYPES)
+    checks.one_of("param_dtype", param_dtype, DTYPES)

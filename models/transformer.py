@@ -1,4 +1,4 @@
-"""A decoder-only transformer with the choices of Llama, Qwen and Gemma."""
+"""Decoder-only transformer with the options of Llama, Qwen and Gemma."""
 
 import functools
 import math
@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import attention, projection, rope, sharding
-from models import layers as forms
+from models import attention, checks, projection, rope, sharding
 from models.base import (
     REMAT,
     Batch,
@@ -21,9 +20,10 @@ from models.base import (
     stack_captured,
 )
 from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
+from models.layers import form
 from models.mlp import GatedMLP
 from models.norms import RMSNorm
-from models.tags import DType, ParamDType, check_dtype
+from models.tags import DType, ParamDType, check_dtypes
 
 
 class Block(nnx.Module):
@@ -42,55 +42,73 @@ class Block(nnx.Module):
         *,
         capture: frozenset[str] = frozenset(),
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """`x [b t d]` -> the same shape, and the layer's intermediates.
+        """Return `x [b t d]` after the block, and the layer's intermediates.
 
-        capture: those of the attention that are wanted.
+        Args:
+            x: `[b t d]`, the residual stream.
+            rotation: tables of `rope.angles`, or None.
+            mask: `[b t t]`, or None.
+            capture: names of the attention's intermediates to return.
         """
-        attend = self.attention
-        projections = attend.project(self.attention_norm(x), rotation)
-        x = x + attend.merge(attend.attend(*projections, mask))
-        y, reported = self.mlp(self.mlp_norm(x))
+        attention = self.attention
+        projections = attention.project(self.attention_norm(x), rotation)
+        x = x + attention.merge(attention.attend(*projections, mask))
+        y, mlp_intermediates = self.mlp(self.mlp_norm(x))
         x = sharding.constrain(x + y, ("batch", None, None))
         return x, {
             "hidden": x,
-            **attend.captured(capture, projections, mask),
-            **reported,
+            **attention.captured(capture, projections, mask),
+            **mlp_intermediates,
         }
 
 
 class Transformer(Model):
     """Embedding, `num_layers` blocks, norm, head. Rows may hold several documents.
 
-    num_kv_heads: None is `num_heads` (multi-head), 1 is multi-query.
-    head_dim: None is `dim / num_heads`.
-    mlp: called once a layer with `dim`, `init`, `output_scale`, `dtype`, `param_dtype`
-        and `rngs`: `GatedMLP`, `MoE`, or a `functools.partial` of one.
-    norm_offset: 1.0 for Gemma's `1 + scale`.
-    rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
-    rope_scaling: what stretches the context, of `models.rope_scaling`; None is nothing.
-    attention_bias: offsets on queries, keys and values (Qwen2).
-    qk_norm: RMSNorm of each head's queries and keys (Qwen3, Gemma 3).
-    attention_window: a token sees itself and the `attention_window - 1` before it
-        (Mistral); None is all before it.
-    attention_scale: None is `1 / sqrt(head_dim)`.
-    attention_soft_cap, logit_soft_cap: `cap * tanh(x / cap)` (Gemma 2).
-    embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
-    tie_head: the head reads the embedding's parameter.
-    embedding_init: of an embedding of its own. At 0.2 a model of dim 128 was 0.11 nats
-        per byte ahead of 0.02 after 150 steps.
-    head_init: of the head, and of the embedding where the two are one.
-    init: of every matrix but the embedding and the head; those that write into the
-        residual stream start `1 / sqrt(2 num_layers)` smaller (GPT-2), so that its size
-        does not grow with depth.
-    layers: `"separate"` parameters, `blocks/3/...`, or `"stacked"` along a first axis,
-        `blocks/stacked/...`, and run by `jax.lax.scan`: compile time no longer grows
-        with depth. It draws the same initial values and computes the same; an
-        intermediate of one layer (`hidden/3`) is held for all of them, and an optimiser
-        that judges a parameter as a whole (LAMB, Adafactor) judges all layers at once.
+    Args:
+        vocab_size: number of logits.
+        dim: width of the residual stream.
+        num_layers: blocks.
+        num_heads: heads of queries.
+        num_kv_heads: heads of keys and values; None is `num_heads` (multi-head), 1 is
+            multi-query.
+        head_dim: features of a head; None is `dim / num_heads`.
+        mlp: called once a layer with `dim`, `init`, `output_scale`, `dtype`,
+            `param_dtype` and `rngs`: `GatedMLP`, `MoE`, or a `functools.partial` of
+            one.
+        norm_eps: `eps` of every RMSNorm.
+        norm_offset: 1.0 for Gemma's `1 + scale`.
+        rope_base: base of the rotary frequencies.
+        rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
+        rope_scaling: context extension, of `models.rope_scaling`; None is none.
+        attention_bias: biases on queries, keys and values (Qwen2).
+        attention_window: a token attends to itself and the `attention_window - 1`
+            before it (Mistral); None is all before it.
+        attention_scale: factor on scores; None is `1 / sqrt(head_dim)`.
+        attention_soft_cap: `cap * tanh(x / cap)` of scores (Gemma 2).
+        qk_norm: RMSNorm of each head's queries and keys (Qwen3, Gemma 3).
+        embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
+        logit_soft_cap: `cap * tanh(x / cap)` of logits (Gemma 2).
+        tie_head: the head reads the embedding's parameter.
+        embedding_init: of an embedding that is not tied. At 0.2 a model of dim 128 was
+            0.11 nats per byte ahead of 0.02 after 150 steps.
+        head_init: of the head, and of a tied embedding.
+        init: of every matrix but the embedding and the head; those that write into the
+            residual stream start `1 / sqrt(2 num_layers)` smaller (GPT-2), so that its
+            size does not grow with depth.
+        layers: `"separate"` parameters, `blocks/3/...`, or `"stacked"` along a first
+            axis, `blocks/stacked/...`, and run by `jax.lax.scan`: compile time no
+            longer grows with depth. Initial values and results are the same; an
+            intermediate of one layer (`hidden/3`) is held for all of them, and an
+            optimizer that judges a parameter as a whole (LAMB, Adafactor) judges all
+            layers at once.
+        dtype: type of activations and products.
+        param_dtype: type of the parameters.
+        rngs: of the initial values.
 
-    Intermediates: `hidden` `[*b layer d]`, each block's output, before the last norm;
-    `queries`, `keys`, `values` and `attention`, see `models.attention`; and what `mlp`
-    returns; all stacked over layers.
+    Intermediates, stacked over layers: `hidden` `[*b layer d]`, each block's output,
+    before the last norm; `queries`, `keys`, `values` and `attention`, see
+    `models.attention`; and those of `mlp`.
     """
 
     def __init__(
@@ -124,102 +142,72 @@ class Transformer(Model):
         param_dtype: Annotated[str, ParamDType] = "float32",
         rngs: nnx.Rngs,
     ):
+        checks.positive(
+            vocab_size=vocab_size,
+            dim=dim,
+            num_layers=num_layers,
+            rope_base=rope_base,
+            attention_window=attention_window,
+            attention_scale=attention_scale,
+            attention_soft_cap=attention_soft_cap,
+            logit_soft_cap=logit_soft_cap,
+        )
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        checks.one_of("rope_layout", rope_layout, rope.LAYOUTS)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        for name, value in [
-            ("vocab_size", vocab_size),
-            ("dim", dim),
-            ("num_layers", num_layers),
-            ("num_heads", num_heads),
-            ("num_kv_heads", num_kv_heads),
-            ("rope_base", rope_base),
-            ("attention_window", attention_window),
-            ("attention_scale", attention_scale),
-            ("attention_soft_cap", attention_soft_cap),
-            ("logit_soft_cap", logit_soft_cap),
-        ]:
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        if num_heads % num_kv_heads:
-            raise ValueError(
-                "num_heads must be divisible by num_kv_heads, "
-                f"got {num_heads} and {num_kv_heads}"
-            )
-        if head_dim is None and dim % num_heads:
-            raise ValueError(
-                "dim must be divisible by num_heads when head_dim is None, "
-                f"got {dim} and {num_heads}"
-            )
-        head_dim = dim // num_heads if head_dim is None else head_dim
-        if head_dim <= 0 or head_dim % 2:
-            raise ValueError(f"head_dim must be positive and even, got {head_dim}")
-        rope.check_layout(rope_layout)
-        form = forms.FORMS[forms.check_form(layers)]
-        check_dtype("dtype", dtype)
-        check_dtype("param_dtype", param_dtype)
-
+        head_dim = check_heads(
+            dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim
+        )
         self.num_outputs = vocab_size
-        self.head_dim = head_dim
-        self.num_kv_heads = num_kv_heads
-        self.rope_base = rope_base
-        self.rope_scaling = rope_scaling
+        self.head_dim, self.num_kv_heads = head_dim, num_kv_heads
+        self.rope_base, self.rope_scaling = rope_base, rope_scaling
         self.attention_window = attention_window
         self.embedding_scale = embedding_scale
         self.logit_soft_cap = logit_soft_cap
         self.dtype = dtype
-        output_scale = 1 / math.sqrt(2 * num_layers)
 
-        def norm(rngs: nnx.Rngs) -> RMSNorm:
-            return RMSNorm(
-                dim=dim,
-                eps=norm_eps,
-                offset=norm_offset,
-                param_dtype=param_dtype,
-                rngs=rngs,
+        # Recipes: what a block consists of; `layers` says how often it is followed.
+        sublayer = {
+            "dim": dim,
+            "init": init,
+            "output_scale": 1 / math.sqrt(2 * num_layers),
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+        }
+        make_attention = functools.partial(
+            attention.Attention,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            bias=attention_bias,
+            qk_norm=qk_norm,
+            norm_eps=norm_eps,
+            norm_offset=norm_offset,
+            rope_layout=rope_layout,
+            scale=attention_scale,
+            soft_cap=attention_soft_cap,
+            **sublayer,
+        )
+        norm = functools.partial(
+            RMSNorm, dim=dim, eps=norm_eps, offset=norm_offset, param_dtype=param_dtype
+        )
+
+        def make_block(rngs: nnx.Rngs) -> Block:
+            return Block(
+                attention=make_attention(rngs=rngs),
+                mlp=mlp(**sublayer, rngs=rngs),
+                norms=(norm(rngs=rngs), norm(rngs=rngs)),
             )
 
-        def block(rngs: nnx.Rngs) -> Block:
-            attend = attention.Attention(
-                dim=dim,
-                num_heads=num_heads,
-                num_kv_heads=num_kv_heads,
-                head_dim=head_dim,
-                bias=attention_bias,
-                qk_norm=qk_norm,
-                norm_eps=norm_eps,
-                norm_offset=norm_offset,
-                rope_layout=rope_layout,
-                scale=attention_scale,
-                soft_cap=attention_soft_cap,
-                init=init,
-                output_scale=output_scale,
-                dtype=dtype,
-                param_dtype=param_dtype,
-                rngs=rngs,
-            )
-            feed_forward = mlp(
-                dim=dim,
-                init=init,
-                output_scale=output_scale,
-                dtype=dtype,
-                param_dtype=param_dtype,
-                rngs=rngs,
-            )
-            norms = norm(rngs), norm(rngs)
-            return Block(attention=attend, mlp=feed_forward, norms=norms)
+        def token_table(init: Initializer) -> nnx.Param:
+            shape, axes = (vocab_size, dim), ("vocab", "embed")
+            return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
 
-        def table(init: Initializer) -> nnx.Param:
-            return sharding.parameter(
-                init,
-                rngs,
-                (vocab_size, dim),
-                axes=("vocab", "embed"),
-                dtype=param_dtype,
-            )
-
-        self.embedding = table(head_init if tie_head else embedding_init)
-        self.blocks = form.create(block, rngs, num_layers=num_layers)
-        self.norm = norm(rngs)
-        self.output = None if tie_head else table(head_init)
+        # Parameters: their order is the order in which keys are drawn.
+        self.embedding = token_table(head_init if tie_head else embedding_init)
+        self.blocks = form(layers).create(make_block, rngs, num_layers=num_layers)
+        self.norm = norm(rngs=rngs)
+        self.output = None if tie_head else token_table(head_init)
 
     def trunk(
         self,
@@ -228,7 +216,7 @@ class Transformer(Model):
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
     ) -> TrunkOutput:
-        """Reads `tokens`, `segment_ids` and `positions`, each `[b t]`."""
+        """Run the blocks over `tokens`, `segment_ids` and `positions`, each `[b t]`."""
         check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
         x = self.embed(batch["tokens"])
@@ -238,15 +226,15 @@ class Transformer(Model):
 
         def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, dict]:
             run = wrap(functools.partial(block, capture=names))
-            x, found = run(x, rotation, mask)
-            return x, {name: found[name] for name in sorted(names)}
+            x, intermediates = run(x, rotation, mask)
+            return x, {name: intermediates[name] for name in sorted(names)}
 
         x, layers = self.blocks.run(step, x)
         captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)
         return TrunkOutput(hidden=self.norm(x), intermediates=captured)
 
     def head(self, hidden: jax.Array) -> jax.Array:
-        """`[*b d]` -> logits `[*b vocab]`; accumulated and returned in float32."""
+        """Return logits `[*b vocab]` of `[*b d]`; accumulated in float32."""
         table = self.embedding if self.output is None else self.output
         logits = projection.logits(hidden, table[...], self.dtype)
         if self.logit_soft_cap is not None:
@@ -255,22 +243,41 @@ class Transformer(Model):
         return sharding.constrain(logits, (*names, "vocab"))
 
     def offers(self) -> frozenset[str]:
-        """`hidden`, what attention and `mlp` report, each by layer too: `hidden/0`."""
+        """Return `hidden`, intermediates of attention and `mlp`, and `hidden/0` ..."""
         block = self.blocks.sample
         names = {"hidden", *block.attention.intermediates, *block.mlp.intermediates}
         count = len(self.blocks)
         return frozenset(names | {f"{n}/{i}" for n in names for i in range(count)})
 
     def embed(self, tokens: jax.Array) -> jax.Array:
-        """Residual stream `[b t d]` before the first block."""
-        # Gathered along `embed` first: a look-up in a table cut along what it returns
-        # would be replicated over all devices.
+        """Return the residual stream `[b t d]` before the first block."""
+        # Gathered along `embed` first: a look-up in a table that is sharded along what
+        # it returns would be replicated over all devices.
         table = sharding.constrain(self.embedding[...], ("vocab", None))
         x = table.astype(self.dtype)[tokens] * self.embedding_scale
         return sharding.constrain(x, ("batch", None, None))
 
     def rotation(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Cosine and sine tables for these positions."""
+        """Return cosine and sine tables for these positions."""
         return rope.angles(
             positions, self.head_dim, base=self.rope_base, scaling=self.rope_scaling
         )
+
+
+def check_heads(
+    dim: int, *, num_heads: int, num_kv_heads: int, head_dim: int | None
+) -> int:
+    """Return the features of a head; `head_dim` None is `dim / num_heads`.
+
+    Raises:
+        ValueError: for numbers that do not divide, or an odd `head_dim`.
+    """
+    checks.positive(num_heads=num_heads, num_kv_heads=num_kv_heads)
+    checks.divisible("num_heads", num_heads, by="num_kv_heads", divisor=num_kv_heads)
+    if head_dim is None:
+        by = "num_heads when head_dim is None"
+        checks.divisible("dim", dim, by=by, divisor=num_heads)
+        head_dim = dim // num_heads
+    if head_dim <= 0 or head_dim % 2:
+        raise ValueError(f"head_dim must be positive and even, got {head_dim}")
+    return head_dim

@@ -1,4 +1,4 @@
-"""The door of the package: a path to a model and its arrays."""
+"""Published models by path: configuration now, weights on demand."""
 
 import dataclasses
 import functools
@@ -17,11 +17,15 @@ from models.transformer import Transformer
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """A published model: read from its configuration now, from its weights on demand.
+    """A published model, whose weights are read when asked for.
 
-    model: `functools.partial(Transformer, ...)` with every field the files decide; what
-        they do not (`dtype`, `param_dtype`) is free: `functools.partial(p.model, ...)`.
-    end_ids: tokens that end a text, the one for the end of a document or turn first.
+    Attributes:
+        path: of its folder or file.
+        model: `functools.partial(Transformer, ...)` with all fields that the files set;
+            others (`dtype`, `param_dtype`) are free: `functools.partial(p.model, ...)`.
+        end_ids: tokens that end a text, the one for the end of a document or turn
+            first.
+        source: the open files.
     """
 
     path: Path
@@ -30,21 +34,27 @@ class Pretrained:
     source: Source = dataclasses.field(repr=False)
 
     def arrays(self, *, layers: str = "separate") -> dict[str, Any]:
-        """Host arrays in nested dicts with string keys, as a train state lays them out.
+        """Return host arrays in nested dicts with string keys, as in a train state.
 
         `{"embedding": ..., "blocks": {"0": {"attention": {"query": [d heads head_dim]`;
-        of the type they are stored in, float32 where they were quantised.
+        of the type they are stored in, float32 where they were quantized.
 
-        layers: of the `Transformer` that they are for.
+        Args:
+            layers: of the `Transformer` that they are for.
 
-        Raises: ValueError for a tensor that is missing, of another shape or unknown.
+        Raises:
+            ValueError: for a tensor that is missing, of another shape or unknown.
         """
         return layout.arrays(self.source, functools.partial(self.model, layers=layers))
 
     def load(self, **fields: Any) -> Transformer:
-        """The model on the default device; `fields` as in `load(dtype="bfloat16")`.
+        """Return the model on the default device.
 
-        Raises: ValueError as `arrays` does.
+        Args:
+            **fields: of `Transformer`, as in `load(dtype="bfloat16")`.
+
+        Raises:
+            ValueError: as `arrays`.
         """
         make = functools.partial(self.model, **fields)
         graph, state = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
@@ -57,29 +67,31 @@ class Pretrained:
 
     @functools.cached_property
     def digest(self) -> str:
-        """32 hexadecimal digits of the files' content, weights and configuration."""
+        """Hash of weights and configuration, 32 hexadecimal digits."""
         return self.source.digest()
 
 
 def open_model(path: str | Path) -> Pretrained:
-    """A folder (`config.json`, `model*.safetensors`) or a `.gguf` file.
+    """Open a folder (`config.json`, `model*.safetensors`) or a `.gguf` file.
 
-    path: also `package:NAME/FILE`, a file that an installed Python package carries.
+    Args:
+        path: also `package:NAME/FILE`, a file that an installed Python package carries.
 
-    Raises: ValueError naming the file and what in it is missing or not supported.
+    Raises:
+        ValueError: naming the file, and the entry that is missing or not supported.
     """
-    found = locate(path)
-    if found.is_dir():
-        source = safetensors_folder.read(found)
-    elif found.suffix == ".gguf":
-        source = gguf_file.read(found)
+    location = locate(path)
+    if location.is_dir():
+        source = safetensors_folder.read(location)
+    elif location.suffix == ".gguf":
+        source = gguf_file.read(location)
     else:
         raise ValueError(
             f"{path} is neither a folder with config.json and model*.safetensors "
             "nor a .gguf file"
         )
     return Pretrained(
-        path=found,
+        path=location,
         model=functools.partial(Transformer, **source.fields),
         end_ids=source.end_ids,
         source=source,

@@ -1,18 +1,17 @@
 """Families of published models, by `model_type` of their `config.json`.
 
-Each function reads the entries of one family and returns fields of `Transformer`.
+A reader a family, from the entries of the file to fields of `Transformer`.
 """
 
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from models import rope_scaling
+from models import checks, rope_scaling
 from models.mlp import GatedMLP
 from models.moe import MoE
 from models.pretrained import names
 from models.pretrained.settings import Settings
-from models.pretrained.source import nearest
 
 Fields = dict[str, Any]
 
@@ -23,7 +22,7 @@ ACTIVATIONS = {
     "gelu_new": "gelu",
     "gelu_pytorch_tanh": "gelu",
 }
-# What training, sampling and bookkeeping leave in a file.
+# Entries of training, sampling and bookkeeping, which change no logit.
 _HARMLESS = (
     "_*",
     "architectures",
@@ -47,13 +46,14 @@ _HARMLESS = (
 
 
 def read(settings: Settings) -> tuple[Fields, Mapping[str, str], tuple[int, ...]]:
-    """Fields of `Transformer`, tensor names by role, and the ids that end a text.
+    """Return fields of `Transformer`, tensor names by role, and ids that end a text.
 
-    Raises: ValueError for a family or an entry that is not supported.
+    Raises:
+        ValueError: for a family or an entry that is not supported.
     """
     kind = settings.take("model_type")
     if kind not in FAMILIES:
-        settings.refuse("model_type", kind, nearest(kind, FAMILIES).lstrip("; "))
+        settings.refuse("model_type", kind, checks.nearest(kind, FAMILIES).lstrip("; "))
     family, tensor_names = FAMILIES[kind]
     fields = _common(settings) | family(settings)
     ends = settings.take("eos_token_id", [])
@@ -78,27 +78,27 @@ def _common(settings: Settings) -> Fields:
 
 
 def _rope(settings: Settings) -> Fields:
-    """Old files have `rope_theta` and `rope_scaling`, new ones `rope_parameters`."""
+    """Read `rope_theta` and `rope_scaling` of old files, `rope_parameters` of new."""
     settings.demand("rope_interleaved", False)
     old = settings.take("rope_scaling", {})
-    given = Settings(settings.file, settings.take("rope_parameters", old))
+    entries = Settings(settings.file, settings.take("rope_parameters", old))
     base = settings.take("rope_theta", 10_000.0)
-    base = given.take("rope_theta", base)
-    given.demand("partial_rotary_factor", 1.0)
-    kind = given.take("rope_type", given.take("type", "default"))
+    base = entries.take("rope_theta", base)
+    entries.demand("partial_rotary_factor", 1.0)
+    kind = entries.take("rope_type", entries.take("type", "default"))
     scaling = None
     if kind == "linear":
-        scaling = rope_scaling.Linear(factor=given.take("factor"))
+        scaling = rope_scaling.Linear(factor=entries.take("factor"))
     elif kind == "llama3":
         scaling = rope_scaling.Llama3(
-            factor=given.take("factor"),
-            low_turns=given.take("low_freq_factor"),
-            high_turns=given.take("high_freq_factor"),
-            original_length=given.take("original_max_position_embeddings"),
+            factor=entries.take("factor"),
+            low_turns=entries.take("low_freq_factor"),
+            high_turns=entries.take("high_freq_factor"),
+            original_length=entries.take("original_max_position_embeddings"),
         )
     elif kind != "default":
-        given.refuse("rope type", kind, "it must be 'default', 'linear' or 'llama3'")
-    given.finish()
+        entries.refuse("rope type", kind, "it must be 'default', 'linear' or 'llama3'")
+    entries.finish()
     return {"rope_base": float(base), "rope_scaling": scaling}
 
 
@@ -186,14 +186,14 @@ def _window(settings: Settings) -> Fields:
 
 
 def _qwen_window(settings: Settings) -> Fields:
-    """A window that is off unless `use_sliding_window`."""
+    """Read a window that is off unless `use_sliding_window`."""
     window = settings.take("sliding_window", None)
-    used = settings.take("use_sliding_window", False)
-    return {"attention_window": window if used else None}
+    enabled = settings.take("use_sliding_window", False)
+    return {"attention_window": window if enabled else None}
 
 
 def _layered_window(settings: Settings) -> Fields:
-    """As `_qwen_window`, from layer `max_window_layers` on, or for `layer_types`."""
+    """Read a window of layers from `max_window_layers` on, or of `layer_types`."""
     window = _qwen_window(settings)["attention_window"]
     layers = settings.take("num_hidden_layers")
     first = settings.take("max_window_layers", layers)

@@ -11,7 +11,7 @@ from models.moe import MoE
 from models.pretrained import names
 from models.pretrained.settings import Settings
 
-# What each adds. llama.cpp renormalises the gates of all these.
+# Fields that the file does not hold. llama.cpp renormalizes the gates of all these.
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen2": {"attention_bias": True},
@@ -28,13 +28,17 @@ _HARMLESS = (
 
 
 def read(
-    settings: Settings, family: str, *, divided: np.ndarray | None
+    settings: Settings, family: str, *, rope_factors: np.ndarray | None
 ) -> tuple[dict[str, Any], names.Names]:
-    """Fields of `Transformer` but those of the embedding, and tensor names by role.
+    """Return fields of `Transformer` but the embedding's, and tensor names by role.
 
-    divided: what frequencies are divided by, where the file holds it as a tensor.
+    Args:
+        settings: entries of the file, by the rest of their names after the family's.
+        family: a key of `FAMILIES`.
+        rope_factors: divisors of the frequencies, where the file holds that tensor.
 
-    Raises: ValueError for an entry that is not supported.
+    Raises:
+        ValueError: for an entry that is not supported.
     """
     dim = settings.take("embedding_length")
     heads = settings.take("attention.head_count")
@@ -53,7 +57,7 @@ def read(
         "head_dim": head_dim,
         "norm_eps": settings.take("attention.layer_norm_rms_epsilon"),
         "rope_base": settings.take("rope.freq_base", 10_000.0),
-        "rope_scaling": _scaling(settings, divided),
+        "rope_scaling": _scaling(settings, rope_factors),
         "attention_window": settings.take("attention.sliding_window", None),
         **FAMILIES[family],
     }
@@ -63,18 +67,18 @@ def read(
     return fields, names.GGUF_MOE if experts else names.GGUF_DENSE
 
 
-def _scaling(settings: Settings, divided: np.ndarray | None) -> Any:
+def _scaling(settings: Settings, rope_factors: np.ndarray | None) -> Any:
     kind = settings.take("rope.scaling.type", "none")
     factor = settings.take("rope.scaling.factor", None)
     if kind not in ("none", "linear"):
         settings.refuse("rope.scaling.type", kind, "it must be 'none' or 'linear'")
-    if kind == "linear" and divided is not None:
+    if kind == "linear" and rope_factors is not None:
         settings.refuse("rope.scaling.type", kind, "the file also holds rope_freqs")
     if kind == "linear":
         return rope_scaling.Linear(factor=factor)
-    if divided is None:
+    if rope_factors is None:
         return None
-    return rope_scaling.PerFrequency(factors=tuple(divided.tolist()))
+    return rope_scaling.PerFrequency(factors=tuple(rope_factors.tolist()))
 
 
 def _dense(settings: Settings) -> functools.partial:

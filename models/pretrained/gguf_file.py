@@ -1,6 +1,6 @@
-"""A `.gguf` file, the format of llama.cpp.
+"""Published models in `.gguf` files, the format of llama.cpp.
 
-Quantised tensors are read as float32. Queries and keys of its `llama` models lie in the
+Quantized tensors are read as float32. Queries and keys of its `llama` models lie in the
 order of interleaved rotations; they are put back into that of `rope_layout="split"`.
 """
 
@@ -10,34 +10,38 @@ from pathlib import Path
 
 import numpy as np
 
+from models import checks
 from models.pretrained import gguf_families
 from models.pretrained.gguf_reader import GGUFReader
 from models.pretrained.settings import Settings
-from models.pretrained.source import Source, nearest
+from models.pretrained.source import Source
 
 FREQUENCIES = "rope_freqs.weight"
 
 
 def read(file: Path) -> Source:
-    """The model of a file.
+    """Open the model of a file.
 
-    Raises: ValueError for a file that is not GGUF, or of a family not supported.
+    Raises:
+        ValueError: for a file that is not GGUF, or of a family not supported.
     """
     reader = GGUFReader(file)
     family = reader.value("general.architecture", "")
     if family not in gguf_families.FAMILIES:
-        near = nearest(family, gguf_families.FAMILIES)
+        near = checks.nearest(family, gguf_families.FAMILIES)
         raise ValueError(f"{file}: architecture {family!r} is not supported{near}")
     if reader.value("split.count", 1) > 1:
         raise ValueError(f"{file} is one part of several: merge them into one file")
+    # Configuration.
     tensors, shapes = dict(reader.tensors()), reader.shapes()
     settings = Settings(file, reader.values(f"{family}."))
-    divided = tensors[FREQUENCIES]() if FREQUENCIES in tensors else None
-    fields, names = gguf_families.read(settings, family, divided=divided)
+    rope_factors = tensors[FREQUENCIES]() if FREQUENCIES in tensors else None
+    fields, names = gguf_families.read(settings, family, rope_factors=rope_factors)
     if names["embedding"] not in shapes:
         raise ValueError(f"{file}: no tensor {names['embedding']!r}")
     fields["vocab_size"] = shapes[names["embedding"]][0]
     fields["tie_head"] = names["output"] not in shapes
+    # Rotations: pairs of rows back into halves.
     if family == "llama":
         for kind, heads in [("q", "num_heads"), ("k", "num_kv_heads")]:
             for name in tensors:
@@ -58,12 +62,12 @@ def read(file: Path) -> Source:
 def _split_order(
     tensor: Callable[[], np.ndarray], heads: int
 ) -> Callable[[], np.ndarray]:
-    """Rows `2i, 2i + 1` of each head -> `i, i + half`."""
+    """Return a reader that moves rows `2i, 2i + 1` of each head to `i, i + half`."""
 
     def read() -> np.ndarray:
-        stored = tensor()
-        rows, dim = stored.shape
-        pairs = stored.reshape(heads, rows // heads // 2, 2, dim)
+        values = tensor()
+        rows, dim = values.shape
+        pairs = values.reshape(heads, rows // heads // 2, 2, dim)
         return pairs.swapaxes(1, 2).reshape(rows, dim)
 
     return read

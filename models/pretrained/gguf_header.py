@@ -1,7 +1,7 @@
-"""What stands before the tensors of a `.gguf` file.
+"""Header of a `.gguf` file: metadata, and where the tensors lie.
 
-The reader of the library `gguf` makes two arrays of every token and of every merge, and
-keeps them: for the 49,152 tokens of SmolLM2 that took twenty times as long as this.
+The reader of the library `gguf` makes two arrays of every token and of every merge: for
+the 49,152 tokens of SmolLM2 that took twenty times as long as this.
 
 Source: ggml, docs/gguf.md; versions 2 and 3, little-endian.
 """
@@ -24,12 +24,14 @@ _ALIGNMENT = 32  # where `general.alignment` does not say
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
-    """A tensor as the header has it.
+class TensorRecord:
+    """A tensor's entry in the header.
 
-    shape: as the rows of its array count it, the reverse of the file's order.
-    kind:  a number of `gguf.GGMLQuantizationType`.
-    start: of its bytes in the file.
+    Attributes:
+        name: in the file.
+        shape: in NumPy's order, the reverse of the file's.
+        kind: a number of `gguf.GGMLQuantizationType`.
+        start: of its bytes in the file.
     """
 
     name: str
@@ -40,37 +42,41 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """Metadata by name, and where each tensor lies."""
+    """Metadata by name, and an entry a tensor."""
 
     entries: dict[str, Any]
-    tensors: tuple[Stored, ...]
+    tensors: tuple[TensorRecord, ...]
 
 
 def parse(content: np.ndarray) -> Header:
-    """The header of a file's bytes `[size]` (a memory map: the tensors stay unread).
+    """Parse the header of a file's bytes `[size]` (a memory map: tensors stay unread).
 
-    Raises: ValueError for what is not GGUF, or ends too early.
+    Raises:
+        ValueError: for content that is not GGUF, or ends too early.
     """
     cursor = _Cursor(content.data)
+    # Magic, version, counts.
     if cursor.bytes(len(_MAGIC)) != _MAGIC:
         raise ValueError("it does not begin with GGUF")
     version = cursor.number("I")
     if version not in _VERSIONS:
         raise ValueError(f"version {version}, supported are {_VERSIONS}")
     num_tensors, num_entries = cursor.number("Q"), cursor.number("Q")
+    # Metadata, then an entry a tensor.
     entries: dict[str, Any] = {}
     for _ in range(num_entries):
         name = cursor.text()
         if name in entries:
             raise ValueError(f"two entries are named {name!r}")
         entries[name] = cursor.value(cursor.number("I"))
-    described = [cursor.tensor() for _ in range(num_tensors)]
+    records = [cursor.tensor() for _ in range(num_tensors)]
+    # Tensors start behind the header, at the next multiple of the alignment.
     align = entries.get("general.alignment", _ALIGNMENT)
     if not (isinstance(align, int) and align > 0):
         raise ValueError(f"general.alignment is {align!r}")
     start = -(-cursor.at // align) * align
     tensors = tuple(
-        dataclasses.replace(tensor, start=start + tensor.start) for tensor in described
+        dataclasses.replace(tensor, start=start + tensor.start) for tensor in records
     )
     if len({tensor.name for tensor in tensors}) < len(tensors):
         raise ValueError("two tensors have one name")
@@ -78,7 +84,7 @@ def parse(content: np.ndarray) -> Header:
 
 
 class _Cursor:
-    """A place in the bytes, moved on by what is read."""
+    """Position in the bytes; reading advances it."""
 
     def __init__(self, content: memoryview):
         self._content = content
@@ -110,12 +116,12 @@ class _Cursor:
         dtype = np.dtype("<" + _code(kind))
         return np.frombuffer(self.bytes(count * dtype.itemsize), dtype).tolist()
 
-    def tensor(self) -> Stored:
-        """Its start is still counted from the first tensor's."""
+    def tensor(self) -> TensorRecord:
+        """Read an entry; its start is relative to the first tensor's."""
         name, rank = self.text(), self.number("I")
         sizes = [self.number("Q") for _ in range(rank)]
         kind, start = self.number("I"), self.number("Q")
-        return Stored(name, tuple(reversed(sizes)), kind, start)
+        return TensorRecord(name, tuple(reversed(sizes)), kind, start)
 
 
 def _code(kind: int) -> str:

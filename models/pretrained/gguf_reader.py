@@ -1,4 +1,4 @@
-"""Reading of `.gguf` files; what is quantised is decoded by the library `gguf`."""
+"""Reader of `.gguf` files; the library `gguf` decodes quantized tensors."""
 
 import functools
 import math
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from models.pretrained import gguf_header
-from models.pretrained.gguf_header import Stored
+from models.pretrained.gguf_header import TensorRecord
 
 
 class GGUFReader:
     """Metadata and tensors of a file; a tensor is decoded when it is asked for.
 
-    Raises: ValueError when the file is not GGUF.
+    Raises:
+        ValueError: when the file is not GGUF.
     """
 
     def __init__(self, file: Path):
@@ -27,11 +28,11 @@ class GGUFReader:
             raise self._broken(error) from error
 
     def value(self, name: str, default: Any = None) -> Any:
-        """A number, text or list; `default` when there is no such entry."""
+        """Return a number, text or list; `default` when there is no such entry."""
         return self._header.entries.get(name, default)
 
     def values(self, prefix: str) -> Mapping[str, Any]:
-        """All entries whose names begin so, by the rest of their names."""
+        """Return entries that begin with `prefix`, by the rest of their names."""
         return {
             name.removeprefix(prefix): value
             for name, value in self._header.entries.items()
@@ -39,22 +40,25 @@ class GGUFReader:
         }
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """By name, the shape of a tensor as the rows of its array count it."""
+        """Return the shape of each tensor, by name, in NumPy's order."""
         return {tensor.name: tensor.shape for tensor in self._header.tensors}
 
     def tensors(self) -> Mapping[str, Callable[[], np.ndarray]]:
-        """By name, what reads a tensor: float16 and float32 as stored, else float32.
+        """Return a function a tensor, by name, that reads it.
 
-        Raises: ValueError when the file ends before a tensor does, or the library is
-          not installed.
+        float16 and float32 come as stored, all else as float32.
+
+        Raises:
+            ValueError: when the file ends before a tensor does, or the library is not
+                installed.
         """
         return {
-            tensor.name: functools.partial(self._decoded, tensor, self._bytes(tensor))
+            tensor.name: functools.partial(self._decode, tensor, self._bytes(tensor))
             for tensor in self._header.tensors
         }
 
-    def _bytes(self, tensor: Stored) -> np.ndarray:
-        """What is stored of it, uint8; the last axis counts bytes."""
+    def _bytes(self, tensor: TensorRecord) -> np.ndarray:
+        """Return a tensor's bytes, uint8; the last axis counts bytes."""
         gguf = self._library()
         try:
             kind = gguf.GGMLQuantizationType(tensor.kind)
@@ -66,13 +70,13 @@ class GGUFReader:
             raise self._broken(f"it ends before {tensor.name!r} does")
         return self._content[tensor.start : end].reshape(shape)
 
-    def _decoded(self, tensor: Stored, stored: np.ndarray) -> np.ndarray:
+    def _decode(self, tensor: TensorRecord, content: np.ndarray) -> np.ndarray:
         gguf = self._library()
         kind = gguf.GGMLQuantizationType(tensor.kind)
         if kind.name in ("F16", "F32"):
-            return stored.view(f"<f{2 if kind.name == 'F16' else 4}")
+            return content.view(f"<f{2 if kind.name == 'F16' else 4}")
         try:
-            return gguf.dequantize(stored, kind)
+            return gguf.dequantize(content, kind)
         except NotImplementedError:
             raise ValueError(
                 f"{self.file}: {tensor.name!r} is stored as {kind.name}, which the "

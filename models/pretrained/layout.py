@@ -7,37 +7,38 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from models import layers
-from models.pretrained.source import Source, nearest
+from models import checks, layers
+from models.pretrained.source import Source
 
 Shape = tuple[int, ...]
 
 
 def arrays(source: Source, model: functools.partial) -> dict[str, Any]:
-    """Nested dicts with string keys and the arrays of `model`, in their stored type.
+    """Return the arrays of `model` in nested dicts, in the type of their tensors.
 
-    Raises: ValueError for a tensor that is missing, misshapen or of no use.
+    Raises:
+        ValueError: for a tensor that is missing, misshapen or of no use.
     """
     parts = {path: _parts(path, shape) for path, shape in _shapes(model).items()}
-    wanted = {
+    tensor_names = {
         path: _tensor_names(source, path, shape)
         for part in parts.values()
         for path, shape in part.items()
     }
-    _check_names(source, wanted)
+    _check_names(source, tensor_names)
     tree: dict[str, Any] = {}
     for path, part in parts.items():
         *folders, name = path.split("/")
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
-        read = [_array(source, p, wanted[p], shape) for p, shape in part.items()]
-        node[name] = np.stack(read) if layers.is_stacked(folders) else read[0]
+        values = [_array(source, p, tensor_names[p], part[p]) for p in part]
+        node[name] = np.stack(values) if layers.is_stacked(folders) else values[0]
     return tree
 
 
 def _shapes(model: functools.partial) -> dict[str, Shape]:
-    """By path, the shape of every parameter; nothing is allocated."""
+    """Return the shape of each parameter, by path; nothing is allocated."""
     module = nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0)))
     flat: dict[str, Shape] = {}
 
@@ -53,7 +54,7 @@ def _shapes(model: functools.partial) -> dict[str, Shape]:
 
 
 def _parts(path: str, shape: Shape) -> dict[str, Shape]:
-    """By path, the layers of `blocks/stacked/mlp/up`: `blocks/0/mlp/up` and so on."""
+    """Return shapes by path, `blocks/stacked/mlp/up` as `blocks/0/mlp/up` ..."""
     names = path.split("/")
     if not layers.is_stacked(names):
         return {path: shape}
@@ -62,7 +63,7 @@ def _parts(path: str, shape: Shape) -> dict[str, Shape]:
 
 
 def _role(path: str) -> tuple[str, int]:
-    """`blocks/3/mlp/up` -> `mlp/up`, 3."""
+    """Split `blocks/3/mlp/up` into `mlp/up` and 3."""
     if not path.startswith("blocks/"):
         return path, 0
     _, layer, role = path.split("/", 2)
@@ -70,23 +71,24 @@ def _role(path: str) -> tuple[str, int]:
 
 
 def _tensor_names(source: Source, path: str, shape: Shape) -> list[str]:
-    """The tensors that make the array: one, or one an expert."""
+    """Return the tensors of an array: one, or one an expert."""
     role, layer = _role(path)
     template = source.names[role]
     count = shape[0] if "{expert}" in template else 1
     return [template.format(layer=layer, expert=expert) for expert in range(count)]
 
 
-def _check_names(source: Source, wanted: Mapping[str, list[str]]) -> None:
-    used = {name for names in wanted.values() for name in names}
-    held = {name for name in source.tensors if not name.endswith(source.unused)}
-    for path, names in wanted.items():
+def _check_names(source: Source, tensor_names: Mapping[str, list[str]]) -> None:
+    """Refuse a source whose tensors are not exactly those of the model."""
+    used = {name for names in tensor_names.values() for name in names}
+    available = {name for name in source.tensors if not name.endswith(source.unused)}
+    for path, names in tensor_names.items():
         for name in names:
-            if name not in held:
-                near = nearest(name, held - used)
+            if name not in available:
+                near = checks.nearest(name, available - used)
                 raise ValueError(f"{source.path}: no tensor {name!r} for {path}{near}")
     head = source.names["output"]
-    if head in held - used:  # tied, and stored all the same
+    if head in available - used:  # tied, and stored all the same
         table = source.tensors[source.names["embedding"]]()
         if not np.array_equal(source.tensors[head](), table):
             raise ValueError(
@@ -94,7 +96,7 @@ def _check_names(source: Source, wanted: Mapping[str, list[str]]) -> None:
                 "differs from it"
             )
         used.add(head)
-    if unknown := sorted(held - used):
+    if unknown := sorted(available - used):
         raise ValueError(
             f"{source.path}: no place for {len(unknown)} of the tensors, the first of "
             f"them {unknown[0]!r}: a part of a model that is not supported"
@@ -103,27 +105,26 @@ def _check_names(source: Source, wanted: Mapping[str, list[str]]) -> None:
 
 def _array(source: Source, path: str, names: list[str], shape: Shape) -> np.ndarray:
     role, _ = _role(path)
-    stored, ours = _FORMS.get(role, _AS_IT_IS)
+    stored_shape, convert = _FORMS.get(role, _AS_IT_IS)
     per_tensor = shape[1:] if "{expert}" in source.names[role] else shape
     parts = []
     for name in names:
         tensor = source.tensors[name]()
-        if tensor.shape != stored(per_tensor):
+        if tensor.shape != stored_shape(per_tensor):
             raise ValueError(
-                f"{source.path}: {name!r} must be {list(stored(per_tensor))}, "
+                f"{source.path}: {name!r} must be {list(stored_shape(per_tensor))}, "
                 f"got {list(tensor.shape)}"
             )
-        parts.append(ours(tensor, per_tensor))
+        parts.append(convert(tensor, per_tensor))
     return np.stack(parts) if per_tensor != shape else parts[0]
 
 
-# A form is the shape of the stored tensor by that of our array, and the way from one
-# to the other. Published matrices are `[outputs, inputs]`, with heads and their
-# features on one axis.
+# The shape of the published tensor by that of our array, and the conversion. Published
+# matrices are `[outputs, inputs]`, with heads and their features on one axis.
 Form = tuple[Callable[[Shape], Shape], Callable[[np.ndarray, Shape], np.ndarray]]
 
 _AS_IT_IS: Form = (lambda s: s, lambda t, s: t)
-_TURNED: Form = (
+_TRANSPOSED: Form = (
     lambda s: (*s[:-2], s[-1], s[-2]),
     lambda t, s: np.swapaxes(t, -1, -2),
 )
@@ -145,8 +146,8 @@ _FORMS: dict[str, Form] = {
     "attention/query_bias": _BY_HEAD,
     "attention/key_bias": _BY_HEAD,
     "attention/value_bias": _BY_HEAD,
-    "mlp/router": _TURNED,
-    "mlp/gate": _TURNED,
-    "mlp/up": _TURNED,
-    "mlp/down": _TURNED,
+    "mlp/router": _TRANSPOSED,
+    "mlp/gate": _TRANSPOSED,
+    "mlp/up": _TRANSPOSED,
+    "mlp/down": _TRANSPOSED,
 }

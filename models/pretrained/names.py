@@ -1,4 +1,4 @@
-"""Names that published files give to the tensors, by role: see `source.Source`."""
+"""Tensor names of published files, by role: see `source.Source`."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A folder in the layout of Hugging Face: `config.json`, `model*.safetensors`."""
+"""Published models in Hugging Face folders: `config.json`, `model*.safetensors`."""
 
 import functools
 import json
@@ -17,9 +17,10 @@ INDEX = "model.safetensors.index.json"
 
 
 def read(folder: Path) -> Source:
-    """The model of a folder.
+    """Open the model of a folder.
 
-    Raises: ValueError for a file that is missing or cannot be read.
+    Raises:
+        ValueError: for a file that is missing or cannot be read.
     """
     config = folder / "config.json"
     settings = Settings(config, _json(config))
@@ -52,7 +53,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The shards that an index names, or the one file there is."""
+    """Return the shards that an index names, or the one file there is."""
     if (folder / INDEX).is_file():
         shards = _json(folder / INDEX).get("weight_map", {})
         files = [folder / name for name in sorted(set(shards.values()))]
@@ -69,7 +70,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _tensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """By name, what reads a tensor of one file; only the header is read now."""
+    """Return a function a tensor, by name, that reads it; only the header is read."""
     try:
         import safetensors
     except ImportError:
@@ -77,9 +78,9 @@ def _tensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
             f"{file} needs the library safetensors: pip install safetensors"
         ) from None
     try:
-        with safetensors.safe_open(file, framework="numpy") as opened:
-            names = list(opened.keys())
-            kinds = {name: opened.get_slice(name).get_dtype() for name in names}
+        with safetensors.safe_open(file, framework="numpy") as file_tensors:
+            names = list(file_tensors.keys())
+            kinds = {name: file_tensors.get_slice(name).get_dtype() for name in names}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{file} is not a safetensors file: {error}") from error
     for name, kind in kinds.items():
@@ -101,5 +102,5 @@ _KINDS = {
 def _tensor(file: Path, name: str) -> np.ndarray:
     import safetensors
 
-    with safetensors.safe_open(file, framework="numpy") as opened:
-        return opened.get_tensor(name)
+    with safetensors.safe_open(file, framework="numpy") as file_tensors:
+        return file_tensors.get_tensor(name)

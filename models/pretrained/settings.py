@@ -1,4 +1,4 @@
-"""Entries of a configuration, of which none is left unread."""
+"""Configuration entries, none of which may go unread."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,22 +8,23 @@ _REQUIRED = object()
 
 
 class Settings:
-    """`entries` of `file`; a reader takes each one it knows, `finish` refuses the rest.
+    """Entries of a file. A reader takes those it knows, and `finish` refuses the rest.
 
-    So an entry that changes the result, and that nobody here has heard of, is an error.
+    So an unknown entry, which may change the result, is an error.
     """
 
     def __init__(self, file: Path, entries: Mapping[str, Any]):
         self.file = file
         self._entries = entries
-        self._taken: set[str] = set()
+        self._names_read: set[str] = set()
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
-        """The value of an entry; null is the same as absent.
+        """Return the value of an entry; null is the same as absent.
 
-        Raises: ValueError when it is absent and has no default.
+        Raises:
+            ValueError: when it is absent and has no default.
         """
-        self._taken.add(name)
+        self._names_read.add(name)
         value = self._entries.get(name)
         if value is not None:
             return value
@@ -35,21 +36,25 @@ class Settings:
         """Refuse an entry unless it is absent, null or one of `supported`."""
         value = self.take(name, None)
         if value is not None and value not in supported:
-            self.refuse(name, value, f"{name} must be {_either(supported)}")
+            self.refuse(name, value, f"{name} must be {_format_choices(supported)}")
 
-    def refuse(self, name: str, value: Any, wanted: str) -> None:
-        """Raise the ValueError for a value that this package does not do."""
-        raise ValueError(f"{self.file}: {name} {value!r} is not supported: {wanted}")
+    def refuse(self, name: str, value: Any, reason: str) -> None:
+        """Raise the ValueError for a value that is not supported."""
+        raise ValueError(f"{self.file}: {name} {value!r} is not supported: {reason}")
 
     def finish(self, *harmless: str) -> None:
-        """Refuse what was not taken.
+        """Refuse entries that were not taken, unless empty or false.
 
-        harmless: names that change no logit; one that ends in `*` is a beginning.
+        Args:
+            *harmless: names that change no logit; one that ends in `*` is a prefix.
+
+        Raises:
+            ValueError: for the first such entry.
         """
-        beginnings = tuple(name[:-1] for name in harmless if name.endswith("*"))
-        known = self._taken | set(harmless)
+        prefixes = tuple(name[:-1] for name in harmless if name.endswith("*"))
+        allowed = self._names_read | set(harmless)
         for name, value in self._entries.items():
-            if name in known or name.startswith(beginnings):
+            if name in allowed or name.startswith(prefixes):
                 continue
             if value not in (None, False, {}, []):
                 raise ValueError(
@@ -58,5 +63,5 @@ class Settings:
                 )
 
 
-def _either(values: tuple[Any, ...]) -> str:
+def _format_choices(values: tuple[Any, ...]) -> str:
     return " or ".join(["absent", *(repr(value) for value in values)])

@@ -1,9 +1,8 @@
-"""What every kind of file gives: a configuration, and tensors by name."""
+"""The common content of published files: a configuration, and tensors by name."""
 
 import dataclasses
-import difflib
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,18 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One published model, as its files have it.
+    """One published model, in its files' own names.
 
-    path:    what was opened, for messages.
-    files:   all that decides the arrays, in a fixed order.
-    fields:  of `models.Transformer`.
-    names:   by role (a path of ours without its layer, `attention/query`), the name of
-             the tensor that fills it; `{layer}` and `{expert}` stand for numbers.
-    unused:  endings of tensor names that hold nothing a model needs.
-    tensors: by name, what reads one.
-    end_ids: tokens that end a text.
+    Attributes:
+        path: of the folder or file, for messages.
+        files: all that determine the arrays, in a fixed order.
+        fields: of `models.Transformer`.
+        names: by role (a parameter's path without its layer, `attention/query`), the
+            name of the tensor that fills it; `{layer}` and `{expert}` stand for
+            numbers.
+        unused: endings of names of tensors that no model needs.
+        tensors: by name, a function that reads the tensor.
+        end_ids: tokens that end a text.
     """
 
     path: Path
@@ -33,18 +34,11 @@ class Source:
     end_ids: tuple[int, ...]
 
     def digest(self) -> str:
-        """32 hexadecimal digits of the content of `files`."""
-        hashed = hashlib.blake2b(b"retort pretrained 1", digest_size=16)
+        """Return a hash of the content of `files`, 32 hexadecimal digits."""
+        content_hash = hashlib.blake2b(b"retort pretrained 1", digest_size=16)
         for file in self.files:
-            hashed.update(f" {file.stat().st_size} ".encode())
+            content_hash.update(f" {file.stat().st_size} ".encode())
             with file.open("rb") as stream:
                 while block := stream.read(1 << 24):
-                    hashed.update(block)
-        return hashed.hexdigest()
-
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the choices when none is near."""
-    choices = sorted(choices)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; one of: {choices}"
+                    content_hash.update(block)
+        return content_hash.hexdigest()

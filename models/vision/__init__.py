@@ -1,6 +1,6 @@
-"""Classifiers of images: `[b h w c]` in, one row of logits an image out.
+"""Image classifiers: `[b h w c]` in, logits `[b classes]` out.
 
-Both read `images` alone and have `*b` = `[b]`. Neither has batch norm: its running
+They read `images` alone, and `*b` is `[b]`. Neither has batch norm: its running
 statistics would be state that a step writes, and its means would differ between batch
 sizes, microbatches and devices.
 """

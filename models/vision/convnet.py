@@ -1,4 +1,4 @@
-"""A small convolutional classifier."""
+"""Small convolutional classifier."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,19 +7,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import sharding
+from models import checks, sharding
 from models.base import REMAT, Batch, TrunkOutput, check_capture, check_remat
 from models.initializers import SMALL, FanIn, Initializer
 from models.norms import GroupNorm, RMSNorm
-from models.tags import DType, ParamDType
-from models.vision.images import Classifier, check_fields, standardised
+from models.tags import DType, ParamDType, check_dtypes
+from models.vision.images import Classifier, standardize
 
 KERNEL = 3
 RELU_FAN_IN = FanIn(scale=2.0)
 
 
 class Convolution(nnx.Module):
-    """`relu(norm(conv(x)))`, 3 x 3, zeros around the image; residual if asked for."""
+    """`relu(norm(conv(x)))`, 3 x 3, zero padding; `x +` the same where `residual`."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Convolution(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`x [b h w inputs]` -> `[b ceil(h / stride) ceil(w / stride) outputs]`."""
+        """Map `[b h w inputs]` to `[b ceil(h / stride) ceil(w / stride) outputs]`."""
         margin = KERNEL // 2
         y = jax.lax.conv_general_dilated(
             x,
@@ -64,22 +64,31 @@ class Convolution(nnx.Module):
 
 
 class ConvNet(Classifier):
-    """Stages of 3 x 3 convolutions, the mean over all places, RMSNorm, a linear head.
+    """Stages of 3 x 3 convolutions, global average pooling, RMSNorm, a linear head.
 
     A stage begins with a convolution that changes the width, and from the second stage
     on halves both sides; `depth - 1` residual ones follow. Each is normalised by
     `groups` of channels (GroupNorm), never over the batch.
 
-    channels:    of the images; their sides may have any length.
-    widths:      of the stages; `groups` divides each.
-    pixel_mean, pixel_stddev: of the data, for pixels in [0, 1].
-    init:        of the kernels: variance `2 / inputs` (He et al. 2015,
-                 arXiv:1502.01852, equation 10).
+    Kernels are sharded over `fsdp` alone, and replicated along `tensor`.
 
-    Kernels are spread over `fsdp` alone: along `tensor` there is a copy a device.
+    Args:
+        num_classes: number of logits.
+        channels: of the images; their sides may have any length.
+        widths: channels of the stages; `groups` divides each.
+        depth: convolutions of a stage.
+        groups: of each GroupNorm.
+        pixel_mean: of the data, for pixels in [0, 1].
+        pixel_stddev: likewise.
+        init: of the kernels: variance `2 / inputs` (He et al. 2015, arXiv:1502.01852,
+            equation 10).
+        head_init: of the head.
+        dtype: type of activations and products.
+        param_dtype: type of the parameters.
+        rngs: of the initial values.
 
-    Intermediates: `hidden/i` `[b widths[i]]`, the mean over places of stage `i`'s
-    output, before the norm.
+    Intermediates: `hidden/i` `[b widths[i]]`, the spatial mean of stage `i`'s output,
+    before the norm.
     """
 
     def __init__(
@@ -100,25 +109,24 @@ class ConvNet(Classifier):
     ):
         if not widths:
             raise ValueError("widths must hold at least one width")
-        check_fields(
+        checks.positive(
             num_classes=num_classes,
             channels=channels,
             depth=depth,
             groups=groups,
-            stddev=pixel_stddev,
-            dtype=dtype,
-            param_dtype=param_dtype,
+            pixel_stddev=pixel_stddev,
         )
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
         self.num_outputs = num_classes
         self.image_shape = (None, None, channels)
         self.pixel_mean, self.pixel_stddev = pixel_mean, pixel_stddev
         self.dtype = dtype
 
-        def convolution(inputs: int, outputs: int, *, first: int, layer: int):
+        def convolution(inputs: int, outputs: int, *, stage: int, layer: int):
             return Convolution(
                 inputs=inputs,
                 outputs=outputs,
-                stride=2 if first and not layer else 1,
+                stride=2 if stage and not layer else 1,
                 residual=layer > 0,
                 groups=groups,
                 init=init,
@@ -129,10 +137,10 @@ class ConvNet(Classifier):
 
         self.stages = nnx.List(
             nnx.List(
-                convolution(width if layer else before, width, first=i, layer=layer)
+                convolution(width if layer else inputs, width, stage=i, layer=layer)
                 for layer in range(depth)
             )
-            for i, (before, width) in enumerate(
+            for i, (inputs, width) in enumerate(
                 zip((channels, *widths), widths, strict=False)
             )
         )
@@ -152,10 +160,10 @@ class ConvNet(Classifier):
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
     ) -> TrunkOutput:
-        """Reads `images` `[b h w c]`, float in [0, 1] or unsigned bytes."""
+        """Run the stages over `images` `[b h w c]`, float in [0, 1] or uint8."""
         check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
-        x = standardised(
+        x = standardize(
             batch["images"],
             mean=self.pixel_mean,
             stddev=self.pixel_stddev,
@@ -163,17 +171,17 @@ class ConvNet(Classifier):
         )
         pooled = []
         for stage in self.stages:
-            x = wrap(_run)(stage, x)
+            x = wrap(_run_stage)(stage, x)
             pooled.append(jnp.mean(x, axis=(1, 2)))
         captured = {path: pooled[int(path.split("/")[1])] for path in sorted(capture)}
         return TrunkOutput(hidden=self.norm(pooled[-1]), intermediates=captured)
 
     def offers(self) -> frozenset[str]:
-        """`hidden/0` and on: a stage each, every one of its own width."""
+        """Return `hidden/0` and so on, one a stage; their widths differ."""
         return frozenset(f"hidden/{i}" for i in range(len(self.stages)))
 
 
-def _run(stage: nnx.List, x: jax.Array) -> jax.Array:
+def _run_stage(stage: nnx.List, x: jax.Array) -> jax.Array:
     for convolution in stage:
         x = convolution(x)
     return x

@@ -1,5 +1,6 @@
-"""A vision transformer: patches as tokens, each seeing all."""
+"""Vision transformer: patches as tokens, full attention."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
@@ -9,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from models import layers as forms
-from models import sharding
+from models import checks, sharding
 from models.attention import Attention
 from models.base import (
     REMAT,
@@ -21,28 +21,44 @@ from models.base import (
     stack_captured,
 )
 from models.initializers import FAN_IN, SMALL, Initializer
+from models.layers import form
 from models.mlp import GatedMLP
 from models.norms import RMSNorm
-from models.tags import DType, ParamDType
+from models.tags import DType, ParamDType, check_dtypes
 from models.transformer import Block
-from models.vision.images import Classifier, check_fields, standardised
+from models.vision.images import Classifier, standardize
 
 EPS = 1e-6
 
 
 class VisionTransformer(Classifier):
-    """Patches, projected and placed; pre-norm blocks; norm, pooling, a linear head.
+    """Patch embedding, positions, pre-norm blocks, norm, pooling, a linear head.
 
     The blocks are those of `Transformer`: RMSNorm and a gated feed-forward layer, where
     Dosovitskiy et al. have LayerNorm and a plain one; attention has neither a mask nor
     rotary positions.
 
-    image_size, patch_size: sides in pixels; the second divides the first.
-    positions:   `"learned"`, or `"sincos"`: fixed, of both coordinates.
-    pool:        what the head reads: `"mean"` over patches, or a learned `"token"` put
-                 before them (the class token).
-    pixel_mean, pixel_stddev: of the data, for pixels in [0, 1].
-    layers:      `"separate"` or `"stacked"`, as in `Transformer`.
+    Args:
+        num_classes: number of logits.
+        image_size: height and width in pixels.
+        channels: of the images.
+        patch_size: side of a patch in pixels; divides both of `image_size`.
+        dim: width of the residual stream.
+        num_layers: blocks.
+        num_heads: heads of attention.
+        mlp: as in `Transformer`.
+        positions: `"learned"`, or `"sincos"`: fixed, of both coordinates.
+        pool: input of the head: `"mean"` over patches, or a learned `"token"` before
+            them (the class token).
+        pixel_mean: of the data, for pixels in [0, 1].
+        pixel_stddev: likewise.
+        init: of every matrix but the head.
+        token_init: of the class token and of learned positions.
+        head_init: of the head.
+        layers: `"separate"` or `"stacked"`, as in `Transformer`.
+        dtype: type of activations and products.
+        param_dtype: type of the parameters.
+        rngs: of the initial values.
 
     Intermediates: `hidden` `[b layer dim]`, each block's output, pooled, before the
     norm; `hidden/i` is one of them.
@@ -75,21 +91,19 @@ class VisionTransformer(Classifier):
         rngs: nnx.Rngs,
     ):
         height, width = image_size
-        check_fields(
+        checks.positive(
             num_classes=num_classes,
             channels=channels,
             patch_size=patch_size,
             dim=dim,
             num_layers=num_layers,
             num_heads=num_heads,
-            stddev=pixel_stddev,
-            dtype=dtype,
-            param_dtype=param_dtype,
+            pixel_stddev=pixel_stddev,
         )
-        if dim % num_heads:
-            raise ValueError(
-                f"dim must be divisible by num_heads, got {dim} and {num_heads}"
-            )
+        check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        checks.divisible("dim", dim, by="num_heads", divisor=num_heads)
+        checks.one_of("positions", positions, ("learned", "sincos"))
+        checks.one_of("pool", pool, ("mean", "token"))
         if min(height, width) < 1 or height % patch_size or width % patch_size:
             raise ValueError(
                 f"patch_size must divide image_size, got {patch_size} and "
@@ -97,66 +111,64 @@ class VisionTransformer(Classifier):
             )
         if positions == "sincos" and dim % 4:
             raise ValueError(f"dim must be divisible by 4 for 'sincos', got {dim}")
-        _one_of("positions", positions, ("learned", "sincos"))
-        _one_of("pool", pool, ("mean", "token"))
-        form = forms.FORMS[forms.check_form(layers)]
         self.num_outputs = num_classes
         self.image_shape = (height, width, channels)
         self.patch_size, self.pool, self.dtype = patch_size, pool, dtype
         self.pixel_mean, self.pixel_stddev = pixel_mean, pixel_stddev
         self.grid = (height // patch_size, width // patch_size)
-        output_scale = 1 / math.sqrt(2 * num_layers)
+
+        # Recipes: what a block consists of.
+        sublayer = {
+            "dim": dim,
+            "init": init,
+            "output_scale": 1 / math.sqrt(2 * num_layers),
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+        }
+        make_attention = functools.partial(
+            Attention,
+            num_heads=num_heads,
+            num_kv_heads=num_heads,
+            head_dim=dim // num_heads,
+            bias=False,
+            qk_norm=False,
+            norm_eps=EPS,
+            norm_offset=0.0,
+            rope_layout="split",
+            scale=None,
+            soft_cap=None,
+            **sublayer,
+        )
+        norm = functools.partial(RMSNorm, dim=dim, eps=EPS, param_dtype=param_dtype)
+
+        def make_block(rngs: nnx.Rngs) -> Block:
+            return Block(
+                attention=make_attention(rngs=rngs),
+                mlp=mlp(**sublayer, rngs=rngs),
+                norms=(norm(rngs=rngs), norm(rngs=rngs)),
+            )
 
         def parameter(init: Initializer, shape: tuple, axes: tuple) -> nnx.Param:
             return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
 
-        def norm(rngs: nnx.Rngs) -> RMSNorm:
-            return RMSNorm(dim=dim, eps=EPS, param_dtype=param_dtype, rngs=rngs)
-
-        def block(rngs: nnx.Rngs) -> Block:
-            shared = {
-                "dim": dim,
-                "init": init,
-                "output_scale": output_scale,
-                "dtype": dtype,
-                "param_dtype": param_dtype,
-                "rngs": rngs,
-            }
-            attend = Attention(
-                num_heads=num_heads,
-                num_kv_heads=num_heads,
-                head_dim=dim // num_heads,
-                bias=False,
-                qk_norm=False,
-                norm_eps=EPS,
-                norm_offset=0.0,
-                rope_layout="split",
-                scale=None,
-                soft_cap=None,
-                **shared,
-            )
-            feed_forward = mlp(**shared)
-            return Block(
-                attention=attend, mlp=feed_forward, norms=(norm(rngs), norm(rngs))
-            )
-
-        pixels, tokens = patch_size * patch_size * channels, math.prod(self.grid)
-        tokens += pool == "token"
+        # Parameters: their order is the order in which keys are drawn.
+        pixels = patch_size * patch_size * channels
+        num_tokens = math.prod(self.grid) + (pool == "token")
         self.projection = parameter(init, (pixels, dim), (None, "embed"))
         self.token = parameter(token_init, (dim,), (None,)) if pool == "token" else None
         self.positions = (
-            parameter(token_init, (tokens, dim), (None, "embed"))
+            parameter(token_init, (num_tokens, dim), (None, "embed"))
             if positions == "learned"
             else None
         )
-        self.blocks = form.create(block, rngs, num_layers=num_layers)
-        reported = self.blocks.sample.mlp.intermediates
-        if reported:
+        self.blocks = form(layers).create(make_block, rngs, num_layers=num_layers)
+        intermediates = self.blocks.sample.mlp.intermediates
+        if intermediates:
             raise ValueError(
-                f"mlp reports {', '.join(sorted(reported))} for every patch, where a "
-                "loss sees images: give one that reports nothing"
+                f"mlp reports {', '.join(sorted(intermediates))} for every patch, "
+                "where a loss sees images: give one that reports nothing"
             )
-        self.norm = norm(rngs)
+        self.norm = norm(rngs=rngs)
         self.output = parameter(head_init, (num_classes, dim), ("vocab", "embed"))
 
     def trunk(
@@ -166,7 +178,7 @@ class VisionTransformer(Classifier):
         capture: frozenset[str] = frozenset(),
         remat: str = "none",
     ) -> TrunkOutput:
-        """Reads `images` `[b h w c]`, float in [0, 1] or unsigned bytes."""
+        """Run the blocks over `images` `[b h w c]`, float in [0, 1] or uint8."""
         check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
 
@@ -179,13 +191,13 @@ class VisionTransformer(Classifier):
         return TrunkOutput(hidden=self._pooled(self.norm(x)), intermediates=captured)
 
     def offers(self) -> frozenset[str]:
-        """`hidden`, and `hidden/i` of every block."""
+        """Return `hidden`, and `hidden/i` of every block."""
         count = len(self.blocks)
         return frozenset({"hidden", *(f"hidden/{i}" for i in range(count))})
 
     def embed(self, images: jax.Array) -> jax.Array:
-        """Residual stream `[b t d]` before the first block, the class token first."""
-        x = standardised(
+        """Return the residual stream `[b t d]` before the first block, token first."""
+        x = standardize(
             images, mean=self.pixel_mean, stddev=self.pixel_stddev, dtype=self.dtype
         )
         x = patches(x, self.patch_size) @ self.projection[...].astype(self.dtype)
@@ -195,11 +207,11 @@ class VisionTransformer(Classifier):
                 self.token[...].astype(self.dtype), (batch, 1, dim)
             )
             x = jnp.concatenate([token, x], axis=1)
-        x = x + jnp.broadcast_to(self._places(dim).astype(self.dtype), x.shape)
+        x = x + jnp.broadcast_to(self._position_table(dim).astype(self.dtype), x.shape)
         return sharding.constrain(x, ("batch", None, None))
 
-    def _places(self, dim: int) -> jax.Array:
-        """`[t d]`; a class token beside fixed positions has none."""
+    def _position_table(self, dim: int) -> jax.Array:
+        """Return `[t d]`; zeros for a class token beside fixed positions."""
         if self.positions is not None:
             return self.positions[...]
         table = jnp.asarray(sines(self.grid, dim))
@@ -210,25 +222,22 @@ class VisionTransformer(Classifier):
 
 
 def patches(images: jax.Array, size: int) -> jax.Array:
-    """`[b h w c]` -> `[b (h/size w/size) (size size c)]`, row by row."""
+    """Cut `[b h w c]` into `[b (h/size w/size) (size size c)]`, row by row."""
     batch, height, width, channels = images.shape
     shape = (batch, height // size, size, width // size, size, channels)
-    apart = jnp.swapaxes(images.reshape(shape), 2, 3)
-    return apart.reshape(batch, -1, size * size * channels)
+    tiles = jnp.swapaxes(images.reshape(shape), 2, 3)
+    return tiles.reshape(batch, -1, size * size * channels)
 
 
 def sines(grid: tuple[int, int], dim: int) -> np.ndarray:
-    """`[h w, dim]`: sine and cosine of `x ω_i`, then of `y ω_i`, `ω_i = 10000^(-4i/d)`.
+    """Fixed positions `[h w, dim]`: sin and cos of `x ω_i`, then of `y ω_i`.
 
-    A quarter of the entries each. Source: Chen et al. 2021, MoCo v3 (arXiv:2104.02057).
+    `ω_i = 10000^(-4i/dim)`, a quarter of the entries each.
+
+    Source: Chen et al. 2021, MoCo v3 (arXiv:2104.02057).
     """
     rates = 10_000.0 ** (-np.arange(dim // 4) / (dim // 4))
     y, x = np.divmod(np.arange(math.prod(grid)), grid[1])
     angles = [np.multiply.outer(place, rates) for place in (x, y)]
     waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
     return np.concatenate(waves, axis=1).astype(np.float32)
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {known}, got {value!r}")

@@ -91,7 +91,7 @@ def test_draws_follow_the_softmax():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_tokens": 0}, "num_tokens must be at least 1, got 0"),
+        ({"num_tokens": 0}, "num_tokens must be positive, got 0"),
         ({"temperature": -1.0}, "temperature must not be negative, got -1.0"),
         ({"temperature": 1.0}, "temperature 1.0 needs a key"),
         ({"lengths": jnp.ones((2,), jnp.int32)}, "lengths must be one a prompt"),

@@ -49,8 +49,3 @@ def test_scores_depend_on_the_distance_alone():
         return jnp.sum(rotated(query, [[at]]) * rotated(key, [[to]]))
 
     np.testing.assert_allclose(score(7, 3), score(24, 20), rtol=1e-4)
-
-
-def test_an_unknown_layout_is_named():
-    with pytest.raises(ValueError, match=r"rope_layout must be one of .* got 'neox'"):
-        rope.check_layout("neox")
