@@ -19,6 +19,7 @@ class ZLoss(Loss):
     """
 
     needs = frozenset({"logits"})
+    unit = "nats²"
 
     def __call__(self, outputs: Outputs) -> PerToken:
         return jnp.square(outputs.log_normalizer())

@@ -1,7 +1,8 @@
 """The loss interface: inputs (`Outputs`) to per-token values."""
 
+import abc
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +18,53 @@ class Loss:
     the runner's. Frozen dataclasses and `nnx.Module`s inherit from it; the latter own
     parameters, which are trained and checkpointed but not exported.
 
-    needs: paths among the model's intermediates; `"logits"` is the output;
-           `"teacher/logits"`, `"teacher/hidden/6"` are the teacher's.
-    scope: `"token"` values see one token each. `"sequence"` values see whole
-           sequences. `"batch"` values see the whole batch at once, and cannot be
-           accumulated or sharded.
+    A class is abstract or final: one that leaves an `abc.abstractmethod` undefined is
+    refused where it is defined, unless it is `class Base(Loss, abstract=True)`.
+
+    Attributes:
+      needs: paths among the model's intermediates; `"logits"` is the output;
+        `"teacher/logits"`, `"teacher/hidden/6"` are the teacher's.
+      scope: `"token"` values see one token each. `"sequence"` values see whole
+        sequences. `"batch"` values see the whole batch at once, and cannot be
+        accumulated or sharded.
+      unit: of a value, for reports; `"1"` where it has none.
+      tiled: whether `call_tiled` does without whole rows of logits; None has the
+        runner find out by tracing it.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     scope: ClassVar[Literal["token", "sequence", "batch"]] = "token"
+    unit: ClassVar[str] = "nats"
+    tiled: ClassVar[bool | None] = None
+
+    def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        undefined = _undefined(cls)
+        if undefined and not abstract:
+            raise TypeError(
+                f"{cls.__name__} must define {', '.join(undefined)}; a base of other "
+                f"losses says so: class {cls.__name__}(..., abstract=True)"
+            )
+        # As `abc.ABCMeta` does, which an `nnx.Module` cannot have for a metaclass.
+        cls.__abstractmethods__ = frozenset(undefined)
+
+    @abc.abstractmethod
+    def __call__(self, outputs: Outputs) -> PerToken:
+        """Return values `[*b]`, float32."""
+
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
+        """Return the same values from logits tiled over the vocabulary.
+
+        A loss that reads no more of them than `log_normalizer`, `logits_at`,
+        `target_logits` and `mean_logits` has this form already.
+
+        Raises:
+          NeedsFullLogits: it reads whole rows of logits.
+        """
+        return self(outputs)
 
     def statistics(self, outputs: Outputs) -> Mapping[str, jax.Array]:
-        """Per-token arrays `[*b ...]` whose masked global means the loss wants.
+        """Return per-token arrays `[*b ...]` whose masked global means the loss reads.
 
         They come back, with gradients stopped, as `outputs.statistics`.
         """
@@ -38,9 +74,9 @@ class Loss:
     def statistic_sums(
         self, outputs: Outputs, tokens: jax.Array
     ) -> Mapping[str, jax.Array]:
-        """`Σ_b tokens_b a_b` of what `statistics` gives; tokens `[*b]`, 1 = counts.
+        """Return `Σ_b tokens_b a_b` of `statistics`; tokens `[*b]`, 1 = counts.
 
-        For a loss to contract itself where `a` is too large to exist once a token, as
+        A loss overrides it to contract where `a` is too large to exist once a token, as
         an outer product is.
         """
         return {
@@ -52,45 +88,49 @@ class Loss:
         """Refuse stored teacher outputs that this loss cannot read.
 
         Raises:
-          ValueError: and what would be needed.
+          ValueError: it cannot; the message says what it would read.
         """
         del stored
 
-    def __call__(self, outputs: Outputs) -> PerToken:
-        """Values `[*b]`, float32."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
-    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
-        """The same values where the logits are made a tile of the vocabulary at a time.
-
-        A loss that reads no more of them than `log_normalizer`, `logits_at`,
-        `target_logits` and `mean_logits` has this form already.
-
-        Raises:
-          NeedsFullLogits: it wants whole rows of logits.
-        """
-        return self(outputs)
+Loss.__abstractmethods__ = frozenset({"__call__"})
 
 
-class TokenWeight:
-    """What values are multiplied by before they are added; never the counts.
+class TokenWeight(abc.ABC):
+    """Factors of per-token values, never of the counts.
 
     Gradients are stopped. Any function of `Outputs` that gives `[*b]` will do where
     nothing is needed but the batch.
 
-    needs: as of a `Loss`.
+    Attributes:
+      needs: as of a `Loss`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
+    @abc.abstractmethod
     def __call__(self, outputs: Outputs) -> PerToken:
-        """Weights `[*b]`, float32."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+        """Return weights `[*b]`, float32."""
 
     def call_tiled(self, outputs: TiledOutputs) -> PerToken:
-        """The same where the logits are made a tile of the vocabulary at a time.
+        """Return the same weights from logits tiled over the vocabulary.
 
         Raises:
-          NeedsFullLogits: it wants whole rows of logits.
+          NeedsFullLogits: it reads whole rows of logits.
         """
         return self(outputs)
+
+
+def _undefined(cls: type) -> list[str]:
+    """Return the names of abstract methods that a class leaves undefined."""
+    abstract = {
+        name
+        for base in cls.__mro__
+        for name, value in vars(base).items()
+        if getattr(value, "__isabstractmethod__", False)
+    }
+    return sorted(
+        name
+        for name in abstract
+        if getattr(getattr(cls, name), "__isabstractmethod__", False)
+    )

@@ -1,5 +1,6 @@
 """Losses that are one function of means over the global batch."""
 
+import abc
 from collections.abc import Mapping
 
 import jax
@@ -11,7 +12,7 @@ from losses.core.outputs import Outputs, PerToken
 Means = Mapping[str, jax.Array]
 
 
-class OfMeans(Loss):
+class OfMeans(Loss, abstract=True):
     """`f(A)`, of the masked means `A = E_t[a_t]` over the global batch.
 
     No sum over tokens, yet its gradient is one: the value of a token is
@@ -20,26 +21,26 @@ class OfMeans(Loss):
 
     whose mean over the counted tokens is `f(A)`, and whose gradient is `∇f(A) · dA`,
     that of `f` itself. So it is exact under accumulation, token blocks and any mesh,
-    for the price of the pass that finds A. The value of one token means nothing, and a
-    token weight would weigh gradients alone.
+    for the price of the pass that computes A. The value of one token means nothing, and
+    a token weight would weigh gradients alone.
 
-    A concrete loss gives `a_t` as `statistics`, and `f` as `of_means`. Where `a_t` is
-    too large to exist once a token (an outer product), it gives `statistic_sums` and
-    `deviation` in its place.
+    A loss defines `a_t` as `statistics`, and `f` as `of_means`. Where `a_t` is too
+    large to exist once a token (an outer product), it defines `statistic_sums` and
+    `deviation` instead.
     """
 
+    @abc.abstractmethod
     def of_means(self, means: Means) -> jax.Array:
-        """`f(A)`, float32 scalar; finite, and so its gradient, at means of zero."""
-        raise NotImplementedError(f"{type(self).__name__} does not define of_means")
+        """Return `f(A)`, float32; finite, and so its gradient, at means of zero."""
 
     def deviation(self, outputs: Outputs, slopes: Means) -> PerToken:
-        """`<∇f(A), a_t - A>`, `[*b]`, where `slopes` is `∇f(A)`, by name as A is."""
-        given = self.statistics(outputs)
+        """Return `<∇f(A), a_t - A>`, `[*b]`; `slopes` is `∇f(A)`, by name as A is."""
+        per_token = self.statistics(outputs)
         total = jnp.zeros(outputs.batch["targets"].shape, jnp.float32)
         for name, slope in slopes.items():
             mean = outputs.statistics[name]
             axes = mean.ndim
-            at_token = jnp.tensordot(given[name], slope, axes=axes)
+            at_token = jnp.tensordot(per_token[name], slope, axes=axes)
             total = total + at_token - jnp.tensordot(mean, slope, axes=axes)
         return total
 

@@ -10,7 +10,12 @@ from clu.metrics import Average
 
 from losses.core.batch_weights import Reweighting
 from losses.core.loss import Loss, TokenWeight
-from losses.core.outputs import Outputs, PerToken
+from losses.core.outputs import (
+    IncompatibleLoss,
+    NeedsFullLogits,
+    Outputs,
+    PerToken,
+)
 from losses.core.terms import LossTerm
 from losses.core.vocab_sums import TiledOutputs
 
@@ -59,8 +64,25 @@ def per_token(
 
 
 def _values(loss: Loss, outputs: Outputs) -> PerToken:
-    tiled = isinstance(outputs, TiledOutputs)
-    return loss.call_tiled(outputs) if tiled else loss(outputs)
+    """Return the loss's values from rows of logits or from tiles of them.
+
+    Raises:
+      NeedsFullLogits: the outputs are tiled and the loss reads rows.
+      IncompatibleLoss: as above, where the loss declares that it does not.
+    """
+    if not isinstance(outputs, TiledOutputs):
+        return loss(outputs)
+    if loss.tiled is False:
+        raise NeedsFullLogits
+    try:
+        return loss.call_tiled(outputs)
+    except NeedsFullLogits:
+        if loss.tiled is None:
+            raise
+        name = type(loss).__name__
+        raise IncompatibleLoss(
+            f"{name} declares tiled = True and reads whole rows of logits"
+        ) from None
 
 
 def _token_weights(weight: Callable[..., Any], outputs: Outputs) -> PerToken:

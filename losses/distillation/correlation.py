@@ -20,7 +20,7 @@ from losses.distillation.divergence import check_temperature
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Correlation(Loss):
+class _Correlation(Loss, abstract=True):
     """Fields and probabilities; whole logits of the teacher, or nothing.
 
     temperature: T.

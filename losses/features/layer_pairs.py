@@ -53,7 +53,7 @@ def check_pairs(layers: Pairs) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OverLayers(Loss):
+class OverLayers(Loss, abstract=True):
     """A loss between an intermediate of the student's layer i and the teacher's f(i).
 
     layers: the pairs `(i, f(i))`, counted from 0; see `uniform_map`.

@@ -16,7 +16,7 @@ Scale = Literal["experts_over_k", "experts"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RouterBalance(Loss):
+class RouterBalance(Loss, abstract=True):
     """What the balances share: `scale · Σ_e f_{l,e} p_{l,e}`, over the layers l.
 
     A concrete balance says over which tokens the share `f_{l,e}` is taken.
@@ -35,6 +35,7 @@ class RouterBalance(Loss):
     source: str = "router"
     layers: Layers = "mean"
     scale: Scale = "experts_over_k"
+    unit = "1"
 
     def __post_init__(self):
         routers.check_source(self.source)

@@ -31,6 +31,7 @@ class RouterZLoss(Loss):
     layers: routers.Layers = "mean"
 
     needs = frozenset({"router_logits"})
+    unit = "nats²"
 
     def __post_init__(self):
         check_choice("layers", self.layers, get_args(routers.Layers))

@@ -81,11 +81,3 @@ def test_the_mean_and_its_gradient_are_those_of_the_function_of_the_means(kind):
     expected, expected_gradient = jax.value_and_grad(of_the_whole)(drawn())
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-7)
-
-
-def test_a_function_that_is_not_there_is_named():
-    class Nothing(losses.OfMeans):
-        pass
-
-    with pytest.raises(NotImplementedError, match="Nothing does not define of_means"):
-        Nothing()(outputs(drawn()))

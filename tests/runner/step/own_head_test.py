@@ -197,5 +197,8 @@ def test_what_the_head_reads_is_offered_by_every_model_and_misspelt_is_named():
     class Misspelt(losses.Loss):
         needs = frozenset({"trunks"})
 
+        def __call__(self, outputs):
+            return outputs.log_normalizer()
+
     with pytest.raises(UserError, match=r"Misspelt needs 'trunks'.*'trunk'"):
         check_needs([LossTerm(name="m", loss=Misspelt())], frozenset({"hidden"}))

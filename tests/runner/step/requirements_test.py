@@ -66,6 +66,9 @@ def test_the_nearest_intermediate_is_named():
     class Wrong(losses.Loss):
         needs = frozenset({"hiden/0"})
 
+        def __call__(self, outputs):
+            return outputs.log_normalizer()
+
     with pytest.raises(UserError, match="did you mean 'hidden/0'"):
         experiment(LossTerm(name="wrong", loss=Wrong())).check()
 
