@@ -1,4 +1,4 @@
-"""The end of a run: final numbers beside baselines, a report, what to do next."""
+"""The end of a run: final metrics beside baselines, and the report."""
 
 import dataclasses
 import json
@@ -8,8 +8,7 @@ import jax
 
 from runner import atomic_files, report, writers
 from runner.state.train_state import TrainState
-from runner.train.hooks import Hooks
-from runner.train.sampling import Sampler
+from runner.train.actions.context import Results
 from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
@@ -19,7 +18,7 @@ def finish(
     trainer: Trainer,
     workdir: Workdir,
     state: TrainState,
-    hooks: Hooks,
+    results: Results,
     terminal: Terminal,
 ) -> None:
     """Write `result.json` and `report.html`; print the table, unless quiet.
@@ -27,23 +26,24 @@ def finish(
     A run that is read again after its end keeps the numbers it has.
     """
     path = workdir.path / "result.json"
-    if hooks.evaluate.results or not path.exists():
-        found = result(trainer, workdir, state, hooks)
+    if results.evaluations or not path.exists():
+        content = summarize(trainer, workdir, state, results)
         if workdir.writes:
-            atomic_files.write_atomic(path, json.dumps(found, indent=1) + "\n")
+            atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")
     if jax.process_index() == 0:
         report.write(workdir.path)
         if not trainer.config.loop.quiet:
             terminal.print("\n" + report.table(workdir.path))
 
 
-def result(
-    trainer: Trainer, workdir: Workdir, state: TrainState, hooks: Hooks
+def summarize(
+    trainer: Trainer, workdir: Workdir, state: TrainState, results: Results
 ) -> dict[str, Any]:
-    """Final metrics by evaluation, baselines on the same data, samples."""
-    evaluations = hooks.evaluate.results or {
+    """Return final metrics by evaluation, baselines on the same data, samples."""
+    evaluations = results.evaluations or {
         name: trainer.evaluate(name, state) for name in trainer.evaluators
     }
+    # Baselines are of the first evaluation's data.
     baselines = [
         row
         for name, evaluator in list(trainer.evaluators.items())[:1]
@@ -52,7 +52,7 @@ def result(
             *map(dataclasses.asdict, trainer.dataset.baselines(evaluator.dataset)),
         ]
     ]
-    samples = hooks.samples.latest or Sampler(trainer)(state)
+    samples = results.samples or trainer.sample(state)
     return {
         "evaluations": evaluations,
         "baselines": baselines,
@@ -61,7 +61,7 @@ def result(
 
 
 def untrained(workdir: Workdir, evaluation: str) -> list[dict[str, Any]]:
-    """The student before its first step, if the run has measured it."""
+    """Return the baseline of the student before its first step, if it was measured."""
     first = next(iter(writers.read(workdir.metrics)), {})
     if first.get("step") != 0 or f"{evaluation}/loss" not in first:
         return []

@@ -1,28 +1,50 @@
-"""Which periodic actions a run has, in the order they act."""
+"""The hooks of a run, in the order in which they act."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
-import numpy as np
 
 from runner import writers
 from runner.checkpoint.checkpoints import Checkpoints
-from runner.head import flops
 from runner.state.train_state import TrainState
 from runner.step.train_step import fetched
-from runner.train import actions
-from runner.train.sampling import Sampler
+from runner.train.actions.checkpoint import Checkpoint
+from runner.train.actions.context import HookContext, Results
+from runner.train.actions.diagnose import diagnose
+from runner.train.actions.evaluate import evaluate
+from runner.train.actions.hook import Hook
+from runner.train.actions.log import log
+from runner.train.actions.profile import Profile
+from runner.train.actions.progress import Progress
+from runner.train.actions.samples import samples
+from runner.train.actions.stop_on_nan import stop_on_nan
 from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.stopwatch import Stopwatch
 from runner.writers.terminal import Terminal
 
+HOOKS: Sequence[Callable[[HookContext], Hook]] = (
+    stop_on_nan,
+    log,
+    Progress,
+    evaluate,
+    samples,
+    diagnose,
+    Checkpoint,
+    Profile,
+)
+"""What a run does beside stepping. A hook of your own is one more line here."""
+
 
 class Hooks:
-    """The observers, which are handed every step's metrics, and the state's actions."""
+    """The hooks of a run: some read every step's metrics, some the state when due.
+
+    Attributes:
+      results: Latest evaluations and samples.
+    """
 
     def __init__(
         self,
@@ -32,83 +54,57 @@ class Hooks:
         terminal: Terminal,
         *,
         start: int,
+        factories: Sequence[Callable[[HookContext], Hook]] = HOOKS,
     ):
-        config, last = trainer.config.loop, trainer.num_steps
+        """Open the writers and make every hook.
+
+        Args:
+          trainer: The run.
+          workdir: Holds the metrics and the profile.
+          checkpoints: Where to save.
+          terminal: Where to show progress.
+          start: The step that the run continues after; 0 for a fresh run.
+          factories: Make the hooks, in the order in which they act.
+        """
+        loop = trainer.config.loop
+        self._terminal, self._checkpoints = terminal, checkpoints
         self._stopwatch = Stopwatch(announce=terminal.status)
-        self._terminal = terminal
-        self._checkpoints = checkpoints
         self._writer = writers.create(
             workdir.path,
             # With no checkpoint behind it, step 0 too is written again.
             start_step=start or -1,
-            wandb_project=config.wandb_project,
+            wandb_project=loop.wandb_project,
             terminal=terminal,
-            show_texts=not config.quiet,
+            show_texts=not loop.quiet,
         )
-        clock: dict[str, Any] = {
-            "stopwatch": self._stopwatch,
-            "start": start,
-            "last": last,
-        }
-        pace: dict[str, Any] = {
-            "unit": trainer.dataset.unit,
-            "units_per_step": trainer.targets_per_step,
-        }
-        self._observers = [
-            actions.StopOnNan(terms=trainer.terms, writer=self._writer, start=start),
-            actions.Log(
-                self._writer,
-                every=config.log_every,
-                **_utilisation(trainer),
-                **clock,
-                **pace,
-            ),
-            actions.Progress(terminal, **clock, **pace),
-        ]
-
-        self.evaluate = actions.Evaluate(
-            {
+        self.results = Results()
+        context = HookContext(
+            config=trainer.config,
+            workdir=workdir.path,
+            num_steps=trainer.num_steps,
+            start=start,
+            terms=trainer.terms,
+            unit=trainer.dataset.unit,
+            units_per_step=trainer.targets_per_step,
+            writer=self._writer,
+            stopwatch=self._stopwatch,
+            terminal=terminal,
+            evaluations={
                 name: functools.partial(trainer.evaluate, name)
                 for name in trainer.evaluators
             },
-            writer=self._writer,
-            every=config.evaluate_every,
-            **{**clock, "start": start or -1},
+            sample=trainer.sample,
+            diagnose=trainer.diagnose,
+            save=checkpoints.save,
+            flops_per_step=trainer.flops_per_step,
+            results=self.results,
         )
-        self.samples = actions.Samples(
-            Sampler(trainer),
-            writer=self._writer,
-            every=config.sample_every,
-            **clock,
-        )
-        every = trainer.config.diagnostics.every
-        self.diagnose = actions.Diagnose(
-            trainer.diagnose,
-            writer=self._writer,
-            draw=_drawn,
-            say=terminal.print,
-            every=every,
-            **{**clock, "last": last if every else None},
-        )
-        self.checkpoint = actions.Checkpoint(
-            checkpoints.save, every=config.checkpoint_every, **clock
-        )
-        self.profile = actions.Profile(
-            workdir.path / "profile",
-            first=config.profile_start,
-            num_steps=config.profile_steps,
-            start=start,
-        )
-        self.actions_on_state = [
-            self.evaluate,
-            self.samples,
-            self.diagnose,
-            self.checkpoint,
-            self.profile,
-        ]
+        self._hooks = [factory(context) for factory in factories]
+        self._on_metrics = [hook for hook in self._hooks if hook.reads == "metrics"]
+        self._on_state = [hook for hook in self._hooks if hook.reads == "state"]
 
     def announce(self, doing: str) -> None:
-        """Say on the terminal what the next wait is for."""
+        """Name on the terminal what the next wait is for."""
         self._terminal.status(doing)
 
     def waiting_for_data(self) -> AbstractContextManager[None]:
@@ -116,41 +112,30 @@ class Hooks:
         return self._stopwatch.waiting()
 
     def observe(self, step: int, metrics: Any, rows: jax.Array) -> None:
-        """Read the metrics of a dispatched step, and hand them to every observer."""
+        """Fetch the metrics of a dispatched step, and call the hooks that read them."""
         self._checkpoints.check()
-        found = fetched(metrics)
-        for act in self._observers:
-            act(step, metrics=found, rows=rows)
+        values = fetched(metrics)
+        for hook in self._on_metrics:
+            hook(step, metrics=values, rows=rows)
 
     def due(self, step: int) -> bool:
-        """Whether some action wants the state after `step`."""
-        return any(act.due(step) for act in self.actions_on_state)
+        """Return whether some hook reads the state after `step`."""
+        return any(hook.due(step) for hook in self._on_state)
 
     def on_state(self, step: int, state: TrainState) -> None:
-        """Hand the state after `step` to every action that is due."""
-        for act in self.actions_on_state:
-            act(step, state=state)
+        """Call the hooks that read the state; each acts if it is due."""
+        for hook in self._on_state:
+            hook(step, state=state)
+
+    def on_stop(self, step: int, state: TrainState) -> None:
+        """Tell every hook that a signal ends the run after `step`."""
+        for hook in self._hooks:
+            hook.on_stop(step, state=state)
 
     def close(self) -> None:
         """Flush and close what is open."""
-        self.profile.close()
+        for hook in self._hooks:
+            hook.close()
         self._writer.flush()
         self._writer.close()
         self._terminal.close()
-
-
-def _drawn(terms: Sequence[str], cosines: np.ndarray) -> np.ndarray:
-    from runner.report import heat_map  # Matplotlib: only for those who draw.
-
-    return heat_map.pixels(terms, cosines)
-
-
-def _utilisation(trainer: Trainer) -> dict[str, Any]:
-    """FLOPs of a step and of the devices, where the devices' peak is known."""
-    peak = flops.peak(jax.devices()[0])
-    if peak is None:
-        return {}
-    return {
-        "flops_per_step": trainer.flops_per_step(),
-        "peak_flops": peak * jax.device_count(),
-    }

@@ -1,4 +1,4 @@
-"""The training loop: dispatch a step, read the one before it, act where it is due."""
+"""The training loop: dispatch a step, read the one before it, call the hooks due."""
 
 import io
 import sys
@@ -9,7 +9,8 @@ from runner.checkpoint.checkpoints import Checkpoints
 from runner.machine import distributed
 from runner.machine.stop_signals import Stop
 from runner.state.train_state import TrainState
-from runner.train import actions, final_report
+from runner.train import final_report
+from runner.train.actions.parameter_table import write_parameters
 from runner.train.hooks import Hooks
 from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
@@ -20,36 +21,39 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     """Train to the last step or to a signal, from the newest good checkpoint.
 
     Raises:
-      NotFinite: a step's metrics are not finite.
-      SystemExit: a signal stopped it, with `Stop.exit_code`.
+      NotFinite: A step's metrics are not finite.
+      SystemExit: A signal stopped it, with `Stop.exit_code`.
     """
+    # Refuse what does not fit before the work directory says that a run has begun.
     terminal = Terminal(None if workdir.writes else io.StringIO())
     trainer.step.trace(trainer.abstract_batch())
     workdir.record_start()
     workdir.record_data(trainer.describe_data())
     workdir.record_vocabulary(trainer.dataset.vocabulary.files())
+
     keep = trainer.config.loop.keep_checkpoints
     with (
         distributed.stop() as stop,
         Checkpoints(workdir.checkpoints, keep=keep) as checkpoints,
     ):
-        state = trainer.restored(checkpoints)
-        for refused in checkpoints.refused:
-            terminal.print(f"checkpoint {refused.step} passed over: {refused.reason}")
+        # A fresh run, or one that goes on.
+        state = trainer.restore(checkpoints)
+        for rejected in checkpoints.refused:
+            terminal.print(f"checkpoint {rejected.step} passed over: {rejected.reason}")
         if state is None:
-            state = trainer.initial()
+            state = trainer.initial_state()
         else:
             terminal.print(f"continuing after step {int(state.step)}")
-        actions.write_parameters(
-            state.params["student"], workdir.path / "parameters.txt"
-        )
+        write_parameters(state.params["student"], workdir.path / "parameters.txt")
+
         hooks = Hooks(trainer, workdir, checkpoints, terminal, start=int(state.step))
         try:
             state = run(trainer, state, hooks, stop)
         finally:
             hooks.close()
+
     if int(state.step) == trainer.num_steps:
-        final_report.finish(trainer, workdir, state, hooks, terminal)
+        final_report.finish(trainer, workdir, state, hooks.results, terminal)
     else:
         terminal.print(
             f"stopped after step {int(state.step)} of {trainer.num_steps}; "
@@ -59,7 +63,10 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
 
 
 def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState:
-    """Every step that is left; the metrics of one are read while the next runs."""
+    """Run every step that is left, and return the state after the last one.
+
+    `step` is the number of finished optimiser steps once the step of this iteration is.
+    """
     start, last = int(state.step), trainer.num_steps
     hooks.on_state(start, state)
     hooks.announce("compiling")
@@ -68,16 +75,19 @@ def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainS
         for step in range(start + 1, last + 1):
             with hooks.waiting_for_data():
                 batch = next(batches)
+            # Dispatched, not awaited: the metrics of the step before are read now.
             leaves, metrics = trainer.step(leaves, batch)
             if unread is not None:
                 hooks.observe(*unread)
             unread = step, metrics, batch["index"]
+
+            # The state waits for its own step, whose metrics are read first.
             stopping = stop.after(step)
             if stopping or hooks.due(step):
                 hooks.observe(*unread)
                 unread = None
                 hooks.on_state(step, trainer.step.unflatten(leaves))
             if stopping:
-                hooks.checkpoint.force(step, state=trainer.step.unflatten(leaves))
+                hooks.on_stop(step, trainer.step.unflatten(leaves))
                 break
     return trainer.step.unflatten(leaves)

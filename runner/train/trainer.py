@@ -14,6 +14,7 @@ from runner.data.dataset import Dataset
 from runner.data.pipeline import Batches, Rows, batches
 from runner.evaluation.diagnostics import Diagnosis, Diagnostics
 from runner.evaluation.evaluation import Evaluator
+from runner.evaluation.sampling import Sample, Sampler
 from runner.head import flops
 from runner.machine import mesh as mesh_lib
 from runner.state.train_state import TrainState
@@ -59,26 +60,35 @@ class Trainer:
         return self.batch_size * self.dataset.targets_per_row
 
     def describe_data(self) -> dict[str, Any]:
-        """The fingerprints of all data, for the work directory."""
+        """Return the fingerprints of all data, for the work directory."""
         evaluated = {name: e.dataset.describe() for name, e in self.evaluators.items()}
         teacher = self.step.teacher
-        taught = {} if teacher is None else {"teacher": teacher.describe()}
-        return {"train_data": self.dataset.describe(), **taught, **evaluated}
+        described = {} if teacher is None else {"teacher": teacher.describe()}
+        return {"train_data": self.dataset.describe(), **described, **evaluated}
 
     def evaluate(self, name: str, state: TrainState) -> dict[str, float]:
-        """The metrics of one evaluation: over all of it at the end, a part before."""
-        ended = int(state.step) == self.num_steps
-        limit = None if ended else self.config.loop.evaluate_batches
+        """Return an evaluation's metrics: over all of it at the end, a part before."""
+        at_end = int(state.step) == self.num_steps
+        limit = None if at_end else self.config.loop.evaluate_batches
         return self.evaluators[name](state, limit=limit)
 
     def diagnose(self, state: TrainState) -> Diagnosis:
-        """What the terms make of the next batch."""
+        """Return the diagnosis of the terms on the next batch."""
         with self.batches(start=int(state.step)) as batches:
             return self._diagnostics(state, next(batches))
+
+    def sample(self, state: TrainState) -> Sequence[Sample]:
+        """Return continuations of held-out rows; of training rows if there are none."""
+        return self._sampler(state)
 
     @functools.cached_property
     def _diagnostics(self) -> Diagnostics:
         return Diagnostics(self.step, best=self.config.diagnostics.best)
+
+    @functools.cached_property
+    def _sampler(self) -> Sampler:
+        evaluator = next(iter(self.evaluators.values()), None)
+        return Sampler(self.modules, evaluator.dataset if evaluator else self.dataset)
 
     def batches(self, *, start: int) -> Batches:
         """Return global batches, from that of the step after `start` on."""
@@ -92,30 +102,30 @@ class Trainer:
         )
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes, dtypes and shardings of a global batch."""
+        """Return shapes, dtypes and shardings of a global batch."""
         rows = {"index": np.zeros(1, np.int32), **self.rows.rows(np.zeros(1, np.int64))}
-        placed = mesh_lib.batch_sharding(self.mesh)
+        sharding = mesh_lib.batch_sharding(self.mesh)
         return {
             name: jax.ShapeDtypeStruct(
-                (self.batch_size, *x.shape[1:]), x.dtype, sharding=placed
+                (self.batch_size, *x.shape[1:]), x.dtype, sharding=sharding
             )
             for name, x in rows.items()
         }
 
-    def flops_per_step(self) -> int:
-        """Matmul FLOPs of one step, on all devices."""
-        return flops.matmul_flops(self.step.compiled, *self.abstract_arguments())
-
     def abstract_arguments(self) -> tuple[Any, ...]:
-        """Shapes, dtypes and shardings of what the compiled step takes."""
+        """Return shapes, dtypes and shardings of the compiled step's arguments."""
         return self.step.abstract_arguments(self.abstract_batch())
 
-    def initial(self) -> TrainState:
-        """A fresh state, made straight into its shardings."""
+    def flops_per_step(self) -> int:
+        """Return the matmul FLOPs of one step, on all devices."""
+        return flops.matmul_flops(self.step.compiled, *self.abstract_arguments())
+
+    def initial_state(self) -> TrainState:
+        """Return a fresh state, initialized straight into its shardings."""
         rules = self.config.mesh.rules
         return self.modules.create(self.seed, self.mesh, rules)
 
-    def restored(self, checkpoints: Checkpoints) -> TrainState | None:
-        """The newest state whose checkpoint is whole, if any."""
+    def restore(self, checkpoints: Checkpoints) -> TrainState | None:
+        """Return the newest state whose checkpoint is intact; None without any."""
         step = checkpoints.latest_verified()
         return None if step is None else checkpoints.restore(step, self.step.state)

@@ -31,12 +31,16 @@ from runner.checkpoint.checkpoints import Checkpoints
 from runner.experiment import Experiment
 from runner.machine.stop_signals import Stop
 from runner.train import loop
+from runner.train.actions.log import log
+from runner.train.actions.progress import Progress
+from runner.train.actions.stop_on_nan import stop_on_nan
 from runner.train.hooks import Hooks
 from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
 PARAMETERS, WIDTH, STEPS, ROUNDS, TARGET = 100, 8, 100, 9, 0.3
+OBSERVERS = (stop_on_nan, log, Progress)
 TEXT = "A loss answers with one value per token, and divides by nothing at all. " * 99
 
 
@@ -140,7 +144,7 @@ def timed(call: Callable[[], Any]) -> Milliseconds:
 
 def step(ready: Trainer, batch: Batch) -> Callable[[], Milliseconds]:
     """The compiled step, as the loop calls it."""
-    leaves = jax.tree.leaves(ready.initial())
+    leaves = jax.tree.leaves(ready.initial_state())
 
     def call() -> Any:
         nonlocal leaves
@@ -152,7 +156,7 @@ def step(ready: Trainer, batch: Batch) -> Callable[[], Milliseconds]:
 
 def floor(ready: Trainer) -> Callable[[], Milliseconds]:
     """As many leaves in and out, donated, with one addition each."""
-    leaves = jax.tree.leaves(ready.initial())
+    leaves = jax.tree.leaves(ready.initial_state())
     add = jax.jit(lambda leaves: [x + 1 for x in leaves], donate_argnums=0)
 
     def call() -> Any:
@@ -185,11 +189,12 @@ def through_nnx(job: Experiment, batch: Batch) -> Callable[[], Milliseconds]:
 
 def looped(ready: Trainer, folder: Path) -> Milliseconds:
     """All of `loop.run`, nothing saved or evaluated at the end."""
-    state = jax.block_until_ready(ready.initial())
+    state = jax.block_until_ready(ready.initial_state())
     with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
         workdir, terminal = Workdir(folder), Terminal(io.StringIO())
-        hooks = Hooks(ready, workdir, checkpoints, terminal, start=0)
-        hooks.actions_on_state = []
+        hooks = Hooks(
+            ready, workdir, checkpoints, terminal, start=0, factories=OBSERVERS
+        )
         begin, since = time.thread_time(), time.perf_counter()
         loop.run(ready, state, hooks, Stop())
         thread, wall = time.thread_time() - begin, time.perf_counter() - since

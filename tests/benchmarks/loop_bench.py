@@ -20,12 +20,16 @@ from runner.cli import command_graph, flags
 from runner.graph import build
 from runner.machine.stop_signals import Stop
 from runner.train import loop
+from runner.train.actions.log import log
+from runner.train.actions.progress import Progress
+from runner.train.actions.stop_on_nan import stop_on_nan
 from runner.train.hooks import Hooks
 from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
 STEPS, ROUNDS, TARGET = 40, 9, 1.02
+OBSERVERS = (stop_on_nan, log, Progress)
 EXPERIMENT = [
     "--fdl_config=configs/dense.py",
     "--fdl.student.dim=96",
@@ -55,7 +59,7 @@ def main() -> None:
 
 def bare(ready: Trainer, batches: list) -> float:
     """Seconds of the steps alone."""
-    leaves = jax.block_until_ready(jax.tree.leaves(ready.initial()))
+    leaves = jax.block_until_ready(jax.tree.leaves(ready.initial_state()))
     begin = time.perf_counter()
     for step in range(STEPS):
         leaves, _ = ready.step(leaves, batches[step % len(batches)])
@@ -65,14 +69,15 @@ def bare(ready: Trainer, batches: list) -> float:
 
 def looped(ready: Trainer) -> float:
     """Seconds of the same steps in the runner's loop, nothing saved at the end."""
-    state = jax.block_until_ready(ready.initial())
+    state = jax.block_until_ready(ready.initial_state())
     with (
         tempfile.TemporaryDirectory() as folder,
         Checkpoints(Path(folder) / "checkpoints", keep=1) as checkpoints,
     ):
         workdir, terminal = Workdir(Path(folder)), Terminal(io.StringIO())
-        hooks = Hooks(ready, workdir, checkpoints, terminal, start=0)
-        hooks.actions_on_state = []
+        hooks = Hooks(
+            ready, workdir, checkpoints, terminal, start=0, factories=OBSERVERS
+        )
         begin = time.perf_counter()
         state = loop.run(ready, state, hooks, Stop())
         jax.block_until_ready(jax.tree.leaves(state))

@@ -191,7 +191,7 @@ class Results:
 def train(experiment: Experiment) -> dict[str, float]:
     """Held-out metrics of the student after its last step."""
     ready = experiment.prepare()
-    leaves = jax.tree.leaves(ready.initial())
+    leaves = jax.tree.leaves(ready.initial_state())
     with ready.batches(start=0) as batches:
         for _ in range(experiment.num_steps):
             leaves, _ = ready.step(leaves, next(batches))

@@ -1,36 +1,11 @@
-"""What a loop does beside stepping: CLU periodic actions.
+"""Actions of the training loop, one a file; `runner.train.hooks` lists them in order.
 
-Observers are handed the fetched metrics of every step, in order:
+To add one, write a factory here and name it in `runner.train.hooks.HOOKS`:
 
-    for act in (StopOnNan(...), Log(...), Progress(...)):
-        act(step, metrics=metrics, rows=rows)
+    def embedding_norm(context: HookContext) -> Hook:
+        def write(step: int, *, state: TrainState) -> None:
+            norm = jnp.linalg.norm(state.params["student"]["embedding"])
+            context.writer.write_scalars(step, {"norms/embedding": float(norm)})
 
-State actions are handed the state when they are due (and nothing else is computed for
-them before that):
-
-    if any(act.due(step) for act in (evaluate, samples, checkpoint)):
-        ...fetch and observe the metrics of `step`...
-        for act in (evaluate, samples, checkpoint):
-            act(step, state=state)
+        return context.on_state(write, every=100, doing="measuring norms")
 """
-
-from runner.train.actions.diagnose import Diagnose
-from runner.train.actions.on_metrics import Log, Progress, StopOnNan
-from runner.train.actions.on_state import Checkpoint, Evaluate, Profile, Sample, Samples
-from runner.train.actions.parameter_table import parameter_table, write_parameters
-from runner.train.actions.periodic import Action
-
-__all__ = [
-    "Action",
-    "Checkpoint",
-    "Diagnose",
-    "Evaluate",
-    "Log",
-    "Profile",
-    "Progress",
-    "Sample",
-    "Samples",
-    "StopOnNan",
-    "parameter_table",
-    "write_parameters",
-]

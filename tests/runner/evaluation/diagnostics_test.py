@@ -49,7 +49,7 @@ def world(tmp_path_factory):
 
 def diagnosed(world, **cuts):
     trainer = examples.ready(world, **cuts)
-    state = trainer.initial()
+    state = trainer.initial_state()
     with trainer.batches(start=0) as batches:
         batch = next(batches)
     found = Diagnostics(trainer.step, best=5)(state, batch)

@@ -115,7 +115,7 @@ def test_metrics_are_read_at_once_only_where_the_state_is_asked_for(prepare):
 
 def test_a_call_consumes_the_whole_state(prepare):
     ready = prepare(1)
-    given = jax.tree.leaves(ready.initial())
+    given = jax.tree.leaves(ready.initial_state())
     with ready.batches(start=0) as batches:
         arguments = given, next(batches), ready.step.fixed
         compiled = ready.step.compiled.lower(*arguments).compile()

@@ -57,7 +57,7 @@ def biases(state):
 @pytest.mark.parametrize("layers", FORMS)
 def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
     ready = trainer(corpus, layers)
-    state = ready.initial()
+    state = ready.initial_state()
     np.testing.assert_array_equal(biases(state), np.zeros((2, EXPERTS)))
     expected = np.zeros((2, EXPERTS), np.float32)
     load_of = jax.jit(lambda *given: ready.step.gradients(*given).expert_load)
@@ -77,9 +77,9 @@ def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
 @pytest.mark.parametrize("cut", CUTS)
 def test_no_cut_moves_it_otherwise(corpus, layers, cut):
     whole = trainer(corpus)
-    state, metrics = trained(whole, whole.initial(), start=0, stop=STEPS)
+    state, metrics = trained(whole, whole.initial_state(), start=0, stop=STEPS)
     ready = trainer(corpus, layers, **CUTS[cut])
-    found, said = trained(ready, ready.initial(), start=0, stop=STEPS)
+    found, said = trained(ready, ready.initial_state(), start=0, stop=STEPS)
     np.testing.assert_array_equal(biases(found), biases(state))
     for name in ("moe/load_entropy", "moe/load_violation", "learning/ce"):
         assert said[-1][name] == pytest.approx(metrics[-1][name], rel=1e-5)
@@ -88,10 +88,10 @@ def test_no_cut_moves_it_otherwise(corpus, layers, cut):
 @pytest.mark.parametrize("layers", FORMS)
 def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, layers):
     ready = trainer(corpus, layers)
-    state, _ = trained(ready, ready.initial(), start=0, stop=2)
+    state, _ = trained(ready, ready.initial_state(), start=0, stop=2)
     assert np.any(biases(state))
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
         checkpoints.save(2, state)
         whole, _ = trained(ready, state, start=2, stop=4)
-        resumed, _ = trained(ready, ready.restored(checkpoints), start=2, stop=4)
+        resumed, _ = trained(ready, ready.restore(checkpoints), start=2, stop=4)
     assert_bits(jax.device_get(resumed), jax.device_get(whole))

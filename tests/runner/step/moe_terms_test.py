@@ -99,7 +99,7 @@ def expected(corpus, teacher):
     """Gradient and total by autodiff of the whole, written out."""
     ready = examples.ready(experiment(corpus, teacher))
     rows = jax.device_get(padded(ready))
-    state = jax.device_get(ready.initial())
+    state = jax.device_get(ready.initial_state())
     theirs = taught(ready, rows).intermediates["router_logits"]
     targets = rows["mask"].astype(np.float32)
     tokens = (rows["segment_ids"] > 0).astype(np.float32)
@@ -148,7 +148,7 @@ def test_the_gradient_is_that_of_the_textbook(corpus, teacher, expected, cuts):
         found = ready.step.gradients(*given)
         return found.params["student"], found.total
 
-    found = compute(ready.initial(), padded(ready), ready.step.fixed)
+    found = compute(ready.initial_state(), padded(ready), ready.step.fixed)
     close = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6)
     jax.tree.map(close, jax.device_get(found), expected)
 
@@ -168,7 +168,7 @@ def test_the_teachers_load_is_logged_beside_the_students(corpus, teacher, microb
     load = np.stack(
         [np.bincount(real[:, layer].ravel(), minlength=EXPERTS) for layer in range(2)]
     )
-    _, metrics = ready.step(jax.tree.leaves(ready.initial()), batch)
+    _, metrics = ready.step(jax.tree.leaves(ready.initial_state()), batch)
     found = fetched(metrics)
     violation = np.mean(load.max(-1) / load.mean(-1) - 1)
     assert found["moe/teacher_load_violation"] == pytest.approx(violation, rel=1e-5)

@@ -99,7 +99,7 @@ def test_both_forms_are_trained_alike(corpus):
     found = {}
     for layers in FORMS:
         ready = trainer(corpus, layers)
-        state, metrics = trained(ready, ready.initial(), start=0, stop=4)
+        state, metrics = trained(ready, ready.initial_state(), start=0, stop=4)
         found[layers] = stacked(state), metrics, ready.flops_per_step()
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
     jax.tree.map(close, found["stacked"][0], found["separate"][0])
@@ -116,7 +116,7 @@ def test_both_forms_are_trained_alike(corpus):
 
 
 def test_moments_and_average_lie_where_the_parameters_do(corpus):
-    state = trainer(corpus, "stacked").initial()
+    state = trainer(corpus, "stacked").initial_state()
 
     def specs(tree):
         return jax.tree.map(lambda x: x.sharding.spec, tree["blocks"]["stacked"])
@@ -129,14 +129,14 @@ def test_moments_and_average_lie_where_the_parameters_do(corpus):
 
 def test_a_checkpoint_goes_on_bit_for_bit_and_on_another_mesh(corpus, tmp_path):
     ready = trainer(corpus, "stacked")
-    state, _ = trained(ready, ready.initial(), start=0, stop=2)
+    state, _ = trained(ready, ready.initial_state(), start=0, stop=2)
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
         checkpoints.save(2, state)
         whole, _ = trained(ready, state, start=2, stop=4)
-        resumed, _ = trained(ready, ready.restored(checkpoints), start=2, stop=4)
+        resumed, _ = trained(ready, ready.restore(checkpoints), start=2, stop=4)
         assert_bits(jax.device_get(resumed), jax.device_get(whole))
         moved = trainer(corpus, "stacked", mesh="expert")
-        elsewhere, _ = trained(moved, moved.restored(checkpoints), start=2, stop=4)
+        elsewhere, _ = trained(moved, moved.restore(checkpoints), start=2, stop=4)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
     jax.tree.map(close, stacked(elsewhere), stacked(whole))
 

@@ -61,7 +61,7 @@ def teacher_logits(run, batch, ready):
 
 def expected(ready, batch, logits, *, temperature=1.0):
     """Value and gradient of `0.5 CE + KL(p || q)` by plain autodiff of the whole."""
-    state = jax.device_get(ready.initial())
+    state = jax.device_get(ready.initial_state())
     rows = jax.device_get(batch)
     log_p = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32) / temperature)
     mask = rows["mask"].astype(np.float32)
@@ -129,7 +129,7 @@ def softmax(logits):
 
 def test_the_weights_are_arguments_that_are_never_donated(corpus, runs):
     ready = examples.ready(experiment(corpus, OnlineTeacher(checkpoint=runs[0])))
-    leaves = jax.tree.leaves(ready.initial())
+    leaves = jax.tree.leaves(ready.initial_state())
     before = jax.device_get(ready.step.fixed)
     with ready.batches(start=0) as batches:
         for _ in range(2):
@@ -138,7 +138,7 @@ def test_the_weights_are_arguments_that_are_never_donated(corpus, runs):
         np.testing.assert_array_equal, jax.device_get(ready.step.fixed), before
     )
     taught = sum(x.size for x in jax.tree.leaves(ready.step.fixed))
-    state = ready.initial()
+    state = ready.initial_state()
     assert sum(x.size for x in jax.tree.leaves(state.params)) < taught
     counts = {x.size for x in jax.tree.leaves(state.opt_state)}
     assert counts <= {1, *(x.size for x in jax.tree.leaves(state.params))}
@@ -159,7 +159,7 @@ def test_it_keeps_its_own_dtype(corpus, runs):
     teacher = OnlineTeacher(checkpoint=runs[0], dtype="bfloat16")
     ready = examples.ready(experiment(corpus, teacher))
     assert dtypes(ready.step.fixed) == {"bfloat16"}
-    assert dtypes(ready.initial().params) == {"float32"}
+    assert dtypes(ready.initial_state().params) == {"float32"}
 
 
 def test_no_array_of_tokens_by_vocabulary_exists(corpus, runs):
@@ -209,7 +209,7 @@ def test_the_dry_run_says_what_a_teacher_takes(corpus, runs):
 
 def test_an_average_starts_as_the_student_and_follows_it(corpus):
     ready = examples.ready(experiment(corpus, EMATeacher(decay=0.3)))
-    state = ready.initial()
+    state = ready.initial_state()
     leaves = jax.tree.leaves(state)
     average = jax.device_get(state.params["student"])
     jax.tree.map(
@@ -238,7 +238,7 @@ def test_the_average_teaches_itself_nothing_at_first(corpus):
 def test_a_moving_teacher_may_be_a_member(corpus, runs):
     members = [OnlineTeacher(checkpoint=runs[0]), EMATeacher()]
     ready = examples.ready(experiment(corpus, EnsembleTeacher(teachers=members)))
-    leaves = jax.tree.leaves(ready.initial())
+    leaves = jax.tree.leaves(ready.initial_state())
     with ready.batches(start=0) as batches:
         leaves, metrics = ready.step(leaves, next(batches))
     state = ready.step.unflatten(leaves)
@@ -267,7 +267,7 @@ def test_a_loss_may_read_the_teachers_intermediates(corpus, runs):
     teacher = OnlineTeacher(checkpoint=runs[0])
     terms = [LossTerm(name="match", loss=HiddenMatch())]
     (_, total, _), batch, ready = gradients(experiment(corpus, teacher, terms=terms))
-    state, rows = jax.device_get(ready.initial()), jax.device_get(batch)
+    state, rows = jax.device_get(ready.initial_state()), jax.device_get(batch)
     student = ready.modules.student(state.params["student"], state.variables["student"])
     ours = student.trunk(rows, capture=frozenset({"hidden/0"})).intermediates
     fixed = jax.device_get(ready.step.fixed)

@@ -7,10 +7,11 @@ import re
 
 import pytest
 
-from runner.train import actions
+from runner.train.actions.progress import Progress
 from runner.writers import quantities
 from runner.writers.stopwatch import Stopwatch
 from runner.writers.terminal import Terminal, bar, progress_line
+from tests.runner.train.contexts import Clock, context
 
 
 class Tty(io.StringIO):
@@ -105,32 +106,20 @@ def test_the_line_never_wraps(monkeypatch, columns):
 
 def observed(terminal, *, num_steps, clock, seconds=1.0):
     stopwatch = Stopwatch(now=clock, announce=terminal.status)
-    act = actions.Progress(
-        terminal,
-        last=num_steps,
-        stopwatch=stopwatch,
-        unit="token",
-        units_per_step=1000,
-        values={"loss": "learning/total"},
-        now=clock,
+    run = context(
+        terminal=terminal, num_steps=num_steps, stopwatch=stopwatch, units_per_step=1000
     )
+    act = Progress(run, now=clock)
     for step in range(1, num_steps + 1):
         clock.seconds += seconds
         act(step, metrics={"learning/total": 8.0 / step})
     return stopwatch
 
 
-class Clock:
-    seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
-
-
 def test_a_terminal_shows_one_live_line():
     stream = Tty()
     terminal = Terminal(stream)
-    observed(terminal, num_steps=4, clock=Clock())
+    observed(terminal, num_steps=4, clock=Clock(0.0))
     terminal.close()
     live, after = screen(stream.getvalue())
     assert live == f"4/4 {'━' * 30} 100%  loss 2.000  1.00k tokens/s  in 0:04"
@@ -139,13 +128,13 @@ def test_a_terminal_shows_one_live_line():
 
 def test_the_live_line_is_drawn_at_most_ten_times_a_second():
     stream = Tty()
-    observed(Terminal(stream), num_steps=1000, clock=Clock(), seconds=0.001)
+    observed(Terminal(stream), num_steps=1000, clock=Clock(0.0), seconds=0.001)
     assert 9 <= stream.getvalue().count("\r") <= 12
 
 
 def test_a_pipe_gets_plain_lines_now_and_then():
     stream = io.StringIO()
-    observed(Terminal(stream), num_steps=25, clock=Clock())
+    observed(Terminal(stream), num_steps=25, clock=Clock(0.0))
     assert stream.getvalue().splitlines() == [
         "step  1/25    4%  loss 8.000",
         "step 11/25   44%  loss 0.7273  1.00k tokens/s  0:14 left",
@@ -155,17 +144,13 @@ def test_a_pipe_gets_plain_lines_now_and_then():
 
 
 def test_the_time_left_counts_pauses_and_the_speed_does_not():
-    stream, clock = Tty(), Clock()
+    stream, clock = Tty(), Clock(0.0)
     terminal = Terminal(stream)
     stopwatch = Stopwatch(now=clock)
-    act = actions.Progress(
-        terminal,
-        last=5,
-        stopwatch=stopwatch,
-        unit="token",
-        units_per_step=1000,
-        now=clock,
+    run = context(
+        terminal=terminal, num_steps=5, stopwatch=stopwatch, units_per_step=1000
     )
+    act = Progress(run, now=clock)
     for step in (1, 2, 3):
         clock.seconds += 1.0
         act(step, metrics={"learning/total": 1.0})
@@ -213,7 +198,7 @@ def test_nothing_fancy_where_it_cannot_be_shown(monkeypatch):
     stream = Tty()
     stream.encoding = "ascii"
     terminal = Terminal(stream)
-    observed(terminal, num_steps=2, clock=Clock())
+    observed(terminal, num_steps=2, clock=Clock(0.0))
     assert stream.getvalue().isascii()
     assert "\x1b[3" not in stream.getvalue()
     monkeypatch.setenv("TERM", "dumb")
@@ -224,7 +209,7 @@ def test_a_real_pseudo_terminal_is_live():
     reader, writer = pty.openpty()
     with os.fdopen(writer, "w", encoding="utf-8") as stream:
         terminal = Terminal(stream)
-        observed(terminal, num_steps=2, clock=Clock())
+        observed(terminal, num_steps=2, clock=Clock(0.0))
         terminal.close()
         sent = b""
         while b"\n" not in sent:

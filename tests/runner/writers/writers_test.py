@@ -59,7 +59,7 @@ def test_nothing_imports_tensorflow(tmp_path):
         sys.path.insert(0, sys.argv[1])
         import numpy as np
         from runner import report, writers
-        from runner.train import actions
+        from runner.train import hooks
         writer = writers.create(sys.argv[1])
         writer.write_scalars(1, {"learning/ce": 2.0})
         writer.write_texts(1, {"samples/0": "text"})

@@ -1,18 +1,18 @@
-"""The action that writes a diagnosis, and the picture of it in the report."""
+"""The hook that writes a diagnosis, and the picture of it in the report."""
 
+import io
 import json
 
 import numpy as np
 
 from runner import report
 from runner.evaluation.diagnostics import Diagnosis
-from runner.report import heat_map
-from runner.train import actions
-from runner.writers.base import PartialWriter
-from runner.writers.stopwatch import Stopwatch
+from runner.train.actions.diagnose import diagnose
+from runner.writers.terminal import Terminal
+from tests.runner.train.contexts import context
 
 INNER = np.array([[4.0, -1.0, 1.0], [-1.0, 1.0, 0.25], [1.0, 0.25, 1.0]])
-FOUND = Diagnosis(
+DIAGNOSIS = Diagnosis(
     terms=("ce", "kd", "z_loss"),
     inner={"trunk": INNER, "head": np.abs(INNER)},
     scalars={"kl": 0.5},
@@ -20,53 +20,37 @@ FOUND = Diagnosis(
 )
 
 
-class Kept(PartialWriter):
-    """What is written, by kind."""
-
-    def __init__(self):
-        self.scalars, self.images, self.histograms = {}, {}, {}
-
-    def write_scalars(self, step, scalars):
-        self.scalars |= {(step, name): value for name, value in scalars.items()}
-
-    def write_images(self, step, images):
-        self.images |= images
-
-    def write_histograms(self, step, arrays, num_buckets=None):
-        self.histograms |= arrays
-
-
-def acted(writer, said, *, every=5):
-    act = actions.Diagnose(
-        lambda state: FOUND,
-        writer=writer,
-        draw=heat_map.pixels,
-        say=said.append,
-        every=every,
-        stopwatch=Stopwatch(),
-    )
+def diagnosed(**fields):
+    """The writer and the terminal's text after steps 1 to 7."""
+    stream = io.StringIO()
+    run = context(diagnose=lambda state: DIAGNOSIS, terminal=Terminal(stream), **fields)
+    hook = diagnose(run)
     for step in range(1, 8):
-        act(step, state=None)
+        hook(step, state=None)
+    return run.writer, stream.getvalue()
 
 
 def test_norms_cosines_and_conflicts_are_written_when_due():
-    writer, said = Kept(), []
-    acted(writer, said)
-    assert {step for step, _ in writer.scalars} == {5}
-    found = {name: value for (_, name), value in writer.scalars.items()}
-    assert found["diagnostics/kl"] == 0.5
-    assert found["diagnostics/trunk_gradient_norm/ce"] == 2.0
-    assert found["diagnostics/trunk_cosine/ce/kd"] == -0.5
-    assert found["diagnostics/head_cosine/kd/z_loss"] == 0.25
-    assert said == ["step 5  ce and kd pull apart in the trunk (cosine -0.50)"]
+    writer, text = diagnosed(diagnose_every=5)
+    ((step, scalars),) = writer.scalars
+    assert step == 5
+    assert scalars["diagnostics/kl"] == 0.5
+    assert scalars["diagnostics/trunk_gradient_norm/ce"] == 2.0
+    assert scalars["diagnostics/trunk_cosine/ce/kd"] == -0.5
+    assert scalars["diagnostics/head_cosine/kd/z_loss"] == 0.25
+    assert text == "step 5  ce and kd pull apart in the trunk (cosine -0.50)\n"
     np.testing.assert_array_equal(
         writer.histograms["diagnostics/expert_load/0"], [3.0, 5.0]
     )
 
 
+def test_no_period_no_diagnosis_not_even_at_the_end():
+    writer, text = diagnosed(diagnose_every=0, num_steps=7)
+    assert not writer.scalars and not text
+
+
 def test_the_picture_is_blue_together_and_orange_apart():
-    writer = Kept()
-    acted(writer, [])
+    writer, _ = diagnosed(diagnose_every=5)
     image = writer.images["diagnostics/trunk_cosine"].astype(int)
     assert image.shape[-1] == 3
     height, width, _ = image.shape

@@ -1,5 +1,6 @@
-"""What a student writes, to look at."""
+"""Texts of a student, to look at."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,35 +9,39 @@ import numpy as np
 
 from models import Transformer
 from models.generate import generate
-from runner import data
+from runner.data.dataset import Dataset
+from runner.data.text.packed_text import PackedText
 from runner.state.train_state import TrainState
-from runner.train.actions import Sample
-from runner.train.trainer import Trainer
+from runner.state.trainable import TrainModules
 
 PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 2, 24, 64
 TEMPERATURE = 0.7
 
 
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A prompt and the student's continuation of it."""
+
+    prompt: str
+    text: str
+
+
 class Sampler:
-    """Continuations of the first tokens of some rows the student has not seen.
+    """Continues the first tokens of the first rows of a dataset.
 
-    Drawn at a temperature of 0.7, always with the same key: two states differ by what
-    they have learnt.
-
-    The rows are the first evaluation's (without one, the training data's). A student
-    that is no `Transformer` does not write, and none writes of images.
+    Drawn at a temperature of 0.7, always with the same key: samples of two states
+    differ by their parameters alone. A student that is no `Transformer` does not write,
+    and none writes of images.
     """
 
-    def __init__(self, trainer: Trainer):
-        self._modules = trainer.modules
-        evaluators = list(trainer.evaluators.values())
-        dataset = evaluators[0].dataset if evaluators else trainer.dataset
-        self._text = dataset if isinstance(dataset, data.PackedText) else None
+    def __init__(self, modules: TrainModules, dataset: Dataset):
+        self._modules = modules
+        self._text = dataset if isinstance(dataset, PackedText) else None
         rows = range(min(PROMPTS, len(dataset)) if self._text else 0)
         self._prompts = [dataset[row]["tokens"][:PROMPT_TOKENS] for row in rows]
 
     def __call__(self, state: TrainState) -> Sequence[Sample]:
-        """Texts that the state's student makes of the prompts."""
+        """Return a continuation of each prompt, by the state's student."""
         student: Any = self._modules.student(
             state.params["student"], state.variables["student"]
         )
@@ -51,9 +56,6 @@ class Sampler:
             key=jax.random.key(0),
         )
         return [
-            Sample(
-                prompt=decode(prompt),
-                text=decode(np.asarray(tokens)),
-            )
+            Sample(prompt=decode(prompt), text=decode(np.asarray(tokens)))
             for prompt, tokens in zip(self._prompts, new, strict=True)
         ]

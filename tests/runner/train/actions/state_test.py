@@ -1,0 +1,45 @@
+"""Hooks that read the state: evaluations, samples, checkpoints."""
+
+from runner.evaluation.sampling import Sample
+from runner.train.actions.checkpoint import Checkpoint
+from runner.train.actions.evaluate import evaluate
+from runner.train.actions.samples import samples
+from tests.runner.train.contexts import context
+
+
+def test_checkpoints_are_saved_when_due_and_on_a_stop():
+    saved = []
+    run = context(
+        loop={"checkpoint_every": 4},
+        num_steps=9,
+        save=lambda step, state: saved.append((step, state)),
+    )
+    hook = Checkpoint(run)
+    for step in range(1, 6):
+        hook(step, state="state")
+    hook.on_stop(5, state="state")
+    hook.on_stop(5, state="state")
+    assert saved == [(4, "state"), (5, "state")]
+
+
+def test_samples_write_prompt_and_continuation():
+    run = context(
+        loop={"sample_every": 2},
+        sample=lambda state: [Sample(prompt="import ", text=state)],
+    )
+    samples(run)(2, state="os")
+    assert run.writer.texts == [(2, {"samples/0": "import os"})]
+    assert run.results.samples == [Sample(prompt="import ", text="os")]
+
+
+def test_only_a_fresh_run_evaluates_the_untrained_student():
+    for start, steps in [(0, [0, 3, 6]), (3, [6])]:
+        run = context(
+            loop={"evaluate_every": 3},
+            start=start,
+            evaluations={"held_out": lambda state: {"loss": state}},
+        )
+        hook = evaluate(run)
+        for step in range(start, 7):
+            hook(step, state=1.0)
+        assert [step for step, _ in run.writer.scalars] == steps
