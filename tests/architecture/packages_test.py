@@ -47,6 +47,12 @@ NOT_TO_COMMIT = re.compile(
     r"https?://\S+/simple\b|--(?:extra-)?index-url|(?<![\w.~-])/(?:root|home|work|Users)/\w"
 )
 
+# A path of the checkout in running text, and those that a page makes up.
+PATH_IN_TEXT = re.compile(
+    r"(?<![\w/.-])(?:configs|docs|launch|losses|models|runner|tests)/[\w/.*-]*[\w/*]"
+)
+MADE_UP = re.compile(r"configs/(?:my_experiment|new|old|NAME)\.py|losses/my_loss\.py")
+
 
 def tracked() -> list[str]:
     listing = subprocess.run(
@@ -105,6 +111,15 @@ def test_no_file_names_a_package_index_or_one_persons_machine():
         text = (ROOT / name).read_text(errors="ignore")
         match = NOT_TO_COMMIT.search(text)
         assert not match, f"{name}: {match and match[0]}"
+
+
+def test_every_path_that_a_page_names_is_there():
+    for page in (name for name in tracked() if name.endswith(".md")):
+        if page == "CHANGELOG.md":  # tells of the past
+            continue
+        for path in PATH_IN_TEXT.findall((ROOT / page).read_text()):
+            there = any(ROOT.glob(path)) or any(ROOT.glob(f"{path}.py"))
+            assert there or MADE_UP.fullmatch(path), f"{page}: {path}"
 
 
 def test_the_lock_holds_versions_and_hashes_only():
