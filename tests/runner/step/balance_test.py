@@ -17,6 +17,7 @@ from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.requirements import check_balances, check_tables
 from runner.step.train_step import TrainStep, fetched
+from tests.cases import cases
 from tests.heads import in_blocks, in_tiles
 
 STUDENT = functools.partial(
@@ -68,16 +69,20 @@ def whole(batch):
     return run(batch)
 
 
+CUTS = {
+    "microbatches": {"microbatches": 2},
+    "blocks": {"head": in_blocks(7, 37)},
+    "tiles": {"head": in_tiles(16)},
+    "8": {"mesh": runtime.Mesh(data=8)},
+    "2x2x2, microbatches": {
+        "mesh": runtime.Mesh(data=2, fsdp=2, tensor=2),
+        "microbatches": 2,
+    },
+}
+
+
 @pytest.mark.parametrize(
-    "cut",
-    [
-        {"microbatches": 2},
-        {"head": in_blocks(7, 37)},
-        {"head": in_tiles(16)},
-        {"mesh": runtime.Mesh(data=8)},
-        {"mesh": runtime.Mesh(data=2, fsdp=2, tensor=2), "microbatches": 2},
-    ],
-    ids=str,
+    "cut", cases(CUTS, fast=("blocks", "tiles", "2x2x2, microbatches"))
 )
 def test_a_step_is_the_same_however_the_batch_is_cut(batch, whole, cut):
     state, metrics = run(batch, **cut)

@@ -11,6 +11,7 @@ from losses import LossTerm
 from runner import runtime
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.step.train_step import fetched
+from tests.cases import cases
 from tests.runner.states import assert_bits
 from tests.runner.teachers import examples
 
@@ -73,8 +74,13 @@ def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
     assert np.all(np.any(expected != 0, axis=-1))
 
 
-@pytest.mark.parametrize("layers", FORMS)
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("layers", "cut"),
+    cases(
+        {f"{form}, {cut}": (form, cut) for form in FORMS for cut in CUTS},
+        fast=("stacked, microbatches", "separate, expert"),
+    ),
+)
 def test_no_cut_moves_it_otherwise(corpus, layers, cut):
     whole = trainer(corpus)
     state, metrics = trained(whole, whole.initial_state(), start=0, stop=STEPS)
@@ -85,7 +91,9 @@ def test_no_cut_moves_it_otherwise(corpus, layers, cut):
         assert said[-1][name] == pytest.approx(metrics[-1][name], rel=1e-5)
 
 
-@pytest.mark.parametrize("layers", FORMS)
+@pytest.mark.parametrize(
+    "layers", cases(dict(zip(FORMS, FORMS, strict=True)), fast=("stacked",))
+)
 def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, layers):
     ready = trainer(corpus, layers)
     state, _ = trained(ready, ready.initial_state(), start=0, stop=2)

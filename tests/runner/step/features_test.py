@@ -20,6 +20,7 @@ from runner.state.trainable import TrainModules
 from runner.step.objective import Objective, TeacherState
 from runner.step.train_step import TrainStep
 from runner.teachers.model import LoadedModel
+from tests.cases import cases
 from tests.heads import in_blocks
 from tests.models.states import stacked_values
 from tests.runner.step.inputs import VOCABULARY, assert_same
@@ -172,11 +173,12 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("cut", cases(CUTS, fast=("2x2x2", "microbatches")))
 def test_however_it_is_cut_the_gradient_is_that_of_the_whole(batch, expected, cut):
     assert_same(gradients(batch, **cut), expected)
 
 
+@pytest.mark.slow  # `stacked_test` trains both forms alike
 def test_stacked_layers_give_the_same_gradient(batch, expected):
     params, total = gradients(batch, layers="stacked")
     wanted = {

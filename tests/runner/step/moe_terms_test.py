@@ -16,6 +16,7 @@ from runner.errors import UserError
 from runner.step.train_step import fetched
 from runner.teachers import OnlineTeacher
 from runner.teachers.model import LoadedModel
+from tests.cases import cases
 from tests.heads import in_blocks, in_tiles
 from tests.runner.teachers import examples
 
@@ -139,7 +140,7 @@ def expected(corpus, teacher):
     return jax.device_get((params["student"], total))
 
 
-@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("cuts", cases(CUTS, fast=("microbatches", "experts, tiles")))
 def test_the_gradient_is_that_of_the_textbook(corpus, teacher, expected, cuts):
     ready = examples.ready(experiment(corpus, teacher), **cuts)
 
@@ -153,7 +154,7 @@ def test_the_gradient_is_that_of_the_textbook(corpus, teacher, expected, cuts):
     jax.tree.map(close, jax.device_get(found), expected)
 
 
-@pytest.mark.parametrize("microbatches", [1, 4])
+@pytest.mark.parametrize("microbatches", cases({"1": 1, "4": 4}, fast=("4",)))
 def test_the_teachers_load_is_logged_beside_the_students(corpus, teacher, microbatches):
     terms = [LossTerm(name="ce", loss=losses.CrossEntropy())]
     ready = examples.ready(

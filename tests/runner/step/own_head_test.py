@@ -18,6 +18,7 @@ from runner.state.trainable import TrainModules
 from runner.step.objective import Objective, TeacherState
 from runner.step.requirements import check_needs
 from runner.teachers.base import LoadedTeacher, TeacherTrunk
+from tests.cases import cases
 from tests.heads import in_blocks, in_tiles
 
 BATCH, LENGTH, VOCABULARY, DIM, BEST = 8, 6, 21, 16, 4
@@ -151,7 +152,9 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize(
+    "cut", cases(CUTS, fast=("fsdp, tensor", "tiles of 4", "accumulated"))
+)
 def test_however_a_batch_is_cut_the_gradient_is_that_of_the_textbook(
     batch, expected, cut
 ):

@@ -16,6 +16,7 @@ from runner.graph import to_json
 from runner.head import flops
 from runner.teachers import EMATeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
 from runner.teachers.model import LoadedModel
+from tests.cases import cases
 from tests.heads import in_blocks, in_tiles, largest_array
 from tests.runner.teachers import examples
 from tests.runner.teachers.examples import VOCABULARY, experiment, gradients
@@ -86,7 +87,9 @@ def assert_same(found, wanted, rtol=2e-5, atol=2e-6):
     )
 
 
-@pytest.mark.parametrize(("mesh", "cuts"), CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize(
+    ("mesh", "cuts"), cases(CUTS, fast=("4x2, microbatches", "8, tiles"))
+)
 def test_the_gradient_is_that_of_the_textbook(corpus, runs, mesh, cuts):
     teacher = OnlineTeacher(checkpoint=runs[0])
     (params, total, _), batch, ready = gradients(
