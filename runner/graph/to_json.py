@@ -10,6 +10,7 @@ command that names that file.
 import dataclasses
 import functools
 import inspect
+import json
 import pathlib
 import sys
 from typing import Any
@@ -19,7 +20,7 @@ from fiddle import daglish
 from fiddle.experimental import serialization
 
 from runner.errors import UserError
-from runner.graph import nodes
+from runner.graph import nodes, renames
 from runner.graph.names import FILE_PREFIX, public, where
 
 _WHOLE = ("losses", "models", "optax", "jax.nn", "jax._src.nn", "flax.nnx")
@@ -55,7 +56,8 @@ def from_json(text: str, source: str) -> fdl.Buildable:
     """
     _register_constants()
     try:
-        cfg = serialization.load_json(text, AllowList())
+        content = renames.in_json(json.loads(text))
+        cfg = serialization.load_json(json.dumps(content), AllowList())
     except serialization.PyrefPolicyError as error:
         raise UserError(f"{source}: {_refused(error.module, error.symbol)}") from None
     except (ModuleNotFoundError, AttributeError) as error:

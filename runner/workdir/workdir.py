@@ -214,13 +214,13 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _refuse_changed(path: Path, described: str) -> None:
-    from runner.graph import describe
+    from runner.graph import describe, renames
 
     try:
         began = (path / "config.txt").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: config.txt is missing, {CONFIG} is there") from None
-    changes = describe.changes(began, described)
+    changes = describe.changes(renames.in_text(began), described)
     if changes:
         raise UserError(
             f"the graph changed since {path} began:\n{_shown(changes)}\n"

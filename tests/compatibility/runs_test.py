@@ -1,0 +1,73 @@
+"""Work directories written by commit 4c223cb, before its names changed, go on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runner import main
+from runner.graph import build, to_json
+from runner.records.reader import Records
+from runner.sweeps import frozen
+
+SAVED = Path(__file__).parent / "saved_4c223cb"
+RUNTIME = (
+    "--gin.input.cache=cache",
+    "--gin.loop.log_every=1",
+    "--gin.loop.evaluate_batches=2",
+    "--gin.loop.checkpoint_every=4",
+)
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    shutil.copytree(SAVED, tmp_path / "saved")
+    monkeypatch.chdir(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def metrics(path):
+    """Return the numbers by step and name, less what the clock decides."""
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return {
+        (row["step"], name): value
+        for row in rows
+        for name, value in row.items()
+        if isinstance(value, float) and not name.startswith("speed/")
+    }
+
+
+# dear: compiles two whole runs, as they were saved
+@pytest.mark.parametrize("name", ["stopped", "student"])
+def test_a_stopped_run_goes_on_to_what_it_was(saved, name):
+    assert main.main(["runner", f"--workdir={name}", *RUNTIME]) == 0
+    resumed, expected = (
+        metrics(f"{name}/metrics.jsonl"),
+        metrics(f"expected/{name}.jsonl"),
+    )
+    assert set(expected) <= set(resumed)
+    for key, value in expected.items():
+        np.testing.assert_allclose(resumed[key], value, rtol=2e-3, err_msg=str(key))
+
+
+def test_a_finished_run_is_left_alone(saved):
+    before = Path("teacher/metrics.jsonl").read_text()
+    assert main.main(["runner", "--workdir=teacher", *RUNTIME]) == 0
+    assert Path("teacher/metrics.jsonl").read_text() == before
+
+
+def test_records_are_read(saved):
+    records = Records.load("records")
+    assert len(records) == 32
+
+
+def test_the_units_of_a_sweep_are_jobs(saved):
+    sweep = frozen.open("sweep")
+    assert [unit.label for unit in sweep.units] == [
+        "peak_value=0.001",
+        "peak_value=0.01",
+    ]
+    for unit in sweep.units:
+        build.job(to_json.load(str(unit.path / "config.json")))
