@@ -6,7 +6,7 @@ from flax import nnx
 
 from models import rope
 from models.attention import Attention, packed_mask
-from tests.models.rope_test import reference as turned
+from tests.models.inputs import reference_rotation
 from tests.models.states import random_module
 
 DIM, HEADS, HEAD_DIM = 8, 4, 6
@@ -54,25 +54,25 @@ def reference(layer, x, soft_cap=None):
             y = y * np.asarray(norm.scale[...])
         return y
 
-    q = turned(
+    q = reference_rotation(
         heads(layer.query, layer.query_bias, layer.query_norm),
         POSITIONS,
         100.0,
         "split",
     )
-    k = turned(
+    k = reference_rotation(
         heads(layer.key, layer.key_bias, layer.key_norm), POSITIONS, 100.0, "split"
     )
     v = heads(layer.value, layer.value_bias, None)
     mixed = np.zeros((*x.shape[:2], HEADS, HEAD_DIM))
     for b, t, h in np.ndindex(*x.shape[:2], HEADS):
-        seen = [s for s in range(t + 1) if SEGMENTS[b, s] == SEGMENTS[b, t]]
+        visible = [s for s in range(t + 1) if SEGMENTS[b, s] == SEGMENTS[b, t]]
         group = h * k.shape[2] // HEADS
-        scores = k[b, seen, group] @ q[b, t, h] / np.sqrt(HEAD_DIM)
+        scores = k[b, visible, group] @ q[b, t, h] / np.sqrt(HEAD_DIM)
         if soft_cap is not None:
             scores = soft_cap * np.tanh(scores / soft_cap)
         weights = np.exp(scores) / np.exp(scores).sum()
-        mixed[b, t, h] = weights @ v[b, seen, group]
+        mixed[b, t, h] = weights @ v[b, visible, group]
     return np.einsum("bthk,hkd->btd", mixed, np.asarray(layer.output[...], np.float64))
 
 
@@ -80,10 +80,10 @@ def perturbed(layer):
     """Biases and norm scales away from the values they start with."""
     draw = np.random.default_rng(1)
     graph, state = nnx.split(layer)
-    moved = jax.tree.map(
+    values = jax.tree.map(
         lambda p: p + jnp.asarray(draw.normal(0, 0.3, p.shape), p.dtype), state
     )
-    return nnx.merge(graph, moved)
+    return nnx.merge(graph, values)
 
 
 @pytest.mark.parametrize(
@@ -109,27 +109,29 @@ def test_it_agrees_with_the_library():
     query, key, value = draw[:, :, :4], draw[:, :, 4:6], draw[:, :, 6:]
     mask = packed_mask(jnp.asarray(SEGMENTS))
     np.testing.assert_allclose(
-        layer.attend(query, key, value, mask),
+        jax.jit(layer.attend)(query, key, value, mask),
         jax.nn.dot_product_attention(query, key, value, mask=mask[:, None]),
         rtol=1e-5,
         atol=1e-6,
     )
 
 
-def test_what_is_captured_is_what_is_attended_to():
+def test_captured_arrays_are_those_of_the_attention():
     """Scores by hand from the captured queries and keys, softmax times the values."""
     layer = perturbed(attention(soft_cap=0.7))
     x = jax.random.normal(jax.random.key(0), (2, 5, DIM))
     tables = rope.angles(jnp.asarray(POSITIONS), HEAD_DIM, base=100.0)
     mask = packed_mask(jnp.asarray(SEGMENTS))
     projections = layer.project(x, tables)
-    found = layer.captured(layer.intermediates, projections, mask)
-    assert found.keys() == layer.intermediates
-    q, k, v = (np.asarray(found[n], np.float64) for n in ("queries", "keys", "values"))
+    captured = layer.captured(layer.intermediates, projections, mask)
+    assert captured.keys() == layer.intermediates
+    q, k, v = (
+        np.asarray(captured[n], np.float64) for n in ("queries", "keys", "values")
+    )
     k, v = (np.repeat(y, HEADS // y.shape[2], axis=2) for y in (k, v))
     scores = 0.7 * np.tanh(np.einsum("bthd,bshd->bths", q, k) / np.sqrt(HEAD_DIM) / 0.7)
     scores = np.where(np.asarray(mask)[:, :, None], scores, -np.inf)
-    np.testing.assert_allclose(found["attention"], scores, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(captured["attention"], scores, rtol=1e-5, atol=1e-6)
     weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     np.testing.assert_allclose(
         layer.merge(jnp.asarray(np.einsum("bths,bshd->bthd", weights, v), jnp.float32)),
@@ -160,7 +162,7 @@ def test_the_mask_is_causal_within_a_document():
     np.testing.assert_array_equal(packed_mask(jnp.asarray(SEGMENTS))[0], expected)
 
 
-def test_a_window_ends_what_a_token_sees():
+def test_a_window_limits_the_mask():
     expected = [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],

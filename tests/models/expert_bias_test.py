@@ -13,13 +13,13 @@ def test_a_bias_moves_by_the_rate_towards_the_mean_load():
     """Algorithm 1 of Wang et al. by hand: means 4 and 2; who has the mean stays."""
     bias = jnp.array([[0.5, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.25]])
     load = jnp.array([[9.0, 4.0, 3.0, 0.0], [2.0, 2.0, 2.0, 2.0]])
-    found = update(bias, load, rate=0.125)
+    updated = update(bias, load, rate=0.125)
     np.testing.assert_array_equal(
-        found, [[0.375, 0.0, 0.125, 0.125], [0.0, 0.0, 0.0, 0.25]]
+        updated, [[0.375, 0.0, 0.125, 0.125], [0.0, 0.0, 0.0, 0.25]]
     )
 
 
-def test_the_bias_chooses_and_does_not_weigh():
+def test_the_bias_selects_experts_and_leaves_gates_alone():
     layer = random_module(MoE, dim=6, num_experts=4, hidden_dim=5, bias_rate=0.1)
     layer.bias[...] = jnp.array([0.0, 0.3, -0.2, 0.1])
     x = jax.random.normal(jax.random.key(0), (7, 6))
@@ -65,6 +65,6 @@ def _biased(**fields):
 
 
 @pytest.mark.parametrize("rate", [-0.1, float("inf"), float("nan")])
-def test_a_rate_that_is_none_is_refused(rate):
+def test_a_rate_that_is_negative_or_infinite_is_refused(rate):
     with pytest.raises(ValueError, match=f"bias_rate must not be negative.*{rate}"):
         random_module(MoE, dim=6, bias_rate=rate)

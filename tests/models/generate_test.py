@@ -43,20 +43,20 @@ def without_a_cache(model, prompt, length, num_tokens):
     ],
     ids=["dense", "moe", "window", "stacked"],
 )
-def test_the_cache_changes_nothing(fields):
+def test_the_cache_leaves_the_tokens_alone(fields):
     model = transformer(**fields)
-    got = generate(model, PROMPTS, LENGTHS, num_tokens=5)
+    tokens = generate(model, PROMPTS, LENGTHS, num_tokens=5)
     for row in range(3):
         expected = without_a_cache(model, PROMPTS[row], int(LENGTHS[row]), 5)
-        np.testing.assert_array_equal(got[row], expected)
+        np.testing.assert_array_equal(tokens[row], expected)
 
 
-def test_prompts_without_lengths_are_whole():
+def test_prompts_without_lengths_have_no_padding():
     model = transformer(num_layers=1)
     whole = generate(model, np.asarray(PROMPTS), num_tokens=2)
     lengths = jnp.full((3,), 4)
-    given = generate(model, PROMPTS, lengths, num_tokens=2)
-    np.testing.assert_array_equal(whole, given)
+    padded = generate(model, PROMPTS, lengths, num_tokens=2)
+    np.testing.assert_array_equal(whole, padded)
 
 
 def test_a_row_stops_at_the_end_token():
@@ -65,8 +65,8 @@ def test_a_row_stops_at_the_end_token():
     end = int(free[0, 2])
     stopped = np.asarray(generate(model, PROMPTS, LENGTHS, num_tokens=6, end=end))
     for row in range(3):
-        found = np.flatnonzero(free[row] == end)
-        first = found[0] if found.size else 6
+        ends = np.flatnonzero(free[row] == end)
+        first = ends[0] if ends.size else 6
         np.testing.assert_array_equal(stopped[row, :first], free[row, :first])
         assert (stopped[row, first:] == end).all()
 

@@ -1,4 +1,4 @@
-"""Rows of tokens, and meshes of virtual devices."""
+"""Rows of tokens, meshes of virtual devices, and rotations by complex numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -43,3 +43,15 @@ def batch(segments: list[list[int]], *, seed: int = 0) -> dict[str, jax.Array]:
         "index": np.arange(len(segments), dtype=np.int32),
     }
     return {name: jnp.asarray(value) for name, value in arrays.items()}
+
+
+def reference_rotation(x, positions, base, layout):
+    """Each pair of features as a complex number, times exp(i position frequency)."""
+    half = x.shape[-1] // 2
+    frequency = base ** (-np.arange(half) / half)
+    turn = np.exp(1j * positions[..., None, None] * frequency)
+    if layout == "split":
+        z = (x[..., :half] + 1j * x[..., half:]) * turn
+        return np.concatenate([z.real, z.imag], axis=-1)
+    z = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
+    return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)

@@ -8,7 +8,7 @@ import pytest
 from models import projection
 
 
-def given(dtype):
+def inputs(dtype):
     random = np.random.default_rng(0)
     shapes = {"hidden": (3, 5, 8), "table": (11, 8), "cotangent": (3, 5, 11)}
     arrays = {name: random.normal(size=shape) for name, shape in shapes.items()}
@@ -17,8 +17,8 @@ def given(dtype):
     }
 
 
-def gradients(dtype, *, scale=1.0, kept="float32"):
-    x = given(kept)
+def gradients(dtype, *, scale=1.0, input_dtype="float32"):
+    x = inputs(input_dtype)
     _, pullback = jax.vjp(
         lambda hidden, table: projection.logits(hidden, table, dtype),
         x["hidden"],
@@ -28,22 +28,22 @@ def gradients(dtype, *, scale=1.0, kept="float32"):
 
 
 def test_float32_is_the_plain_product():
-    x = given("float32")
+    x = inputs("float32")
     plain, pullback = jax.vjp(lambda h, w: h @ w.T, x["hidden"], x["table"])
-    found = projection.logits(x["hidden"], x["table"], "float32")
-    np.testing.assert_allclose(found, plain, rtol=1e-6, atol=1e-6)
+    outputs = projection.logits(x["hidden"], x["table"], "float32")
+    np.testing.assert_allclose(outputs, plain, rtol=1e-6, atol=1e-6)
     for a, b in zip(gradients("float32"), pullback(x["cotangent"]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_narrow_products_are_summed_and_returned_wide(dtype):
-    x = given("float32")
+    x = inputs("float32")
     narrow = {name: x[name].astype(dtype).astype(jnp.float32) for name in x}
-    found = projection.logits(x["hidden"], x["table"], dtype)
-    assert found.dtype == jnp.float32
-    wanted = narrow["hidden"] @ narrow["table"].T
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    outputs = projection.logits(x["hidden"], x["table"], dtype)
+    assert outputs.dtype == jnp.float32
+    expected = narrow["hidden"] @ narrow["table"].T
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
     for gradient in gradients(dtype):
         assert gradient.dtype == jnp.float32
 
@@ -55,6 +55,6 @@ def test_gradients_of_a_mean_over_many_tokens_survive_float16():
         np.testing.assert_allclose(1e9 * a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_gradients_have_the_dtype_of_what_they_are_of():
-    for gradient in gradients("bfloat16", kept="bfloat16"):
+def test_gradients_have_the_dtypes_of_the_inputs():
+    for gradient in gradients("bfloat16", input_dtype="bfloat16"):
         assert gradient.dtype == jnp.bfloat16

@@ -4,18 +4,7 @@ import numpy as np
 import pytest
 
 from models import rope
-
-
-def reference(x, positions, base, layout):
-    """Each pair of features as a complex number, times exp(i position frequency)."""
-    half = x.shape[-1] // 2
-    frequency = base ** (-np.arange(half) / half)
-    turn = np.exp(1j * positions[..., None, None] * frequency)
-    if layout == "split":
-        z = (x[..., :half] + 1j * x[..., half:]) * turn
-        return np.concatenate([z.real, z.imag], axis=-1)
-    z = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
-    return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)
+from tests.models.inputs import reference_rotation
 
 
 def rotated(x, positions, base=100.0, layout="split"):
@@ -27,7 +16,7 @@ def rotated(x, positions, base=100.0, layout="split"):
 def test_pairs_turn_by_position_times_frequency(layout):
     draw = np.random.default_rng(0)
     x, positions = draw.normal(size=(2, 5, 3, 8)), draw.integers(0, 50, (2, 5))
-    expected = reference(x, positions, 100.0, layout)
+    expected = reference_rotation(x, positions, 100.0, layout)
     np.testing.assert_allclose(
         rotated(x, positions, layout=layout), expected, atol=2e-5
     )

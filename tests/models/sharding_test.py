@@ -67,23 +67,34 @@ def test_constrain_leaves_manual_axes_alone():
     )
 
 
+def test_parameters_are_sharded_by_their_axes():
+    model = nnx.eval_shape(lambda: Transformer(**TINY, rngs=nnx.Rngs(0)))
+    mesh = mesh_of(fsdp=2, tensor=2, data=2)
+    places = sharding.parameter_shardings(nnx.state(model), mesh)
+    block = places["blocks"][0]
+    for place, spec in [
+        (places["embedding"], ("tensor", "fsdp")),
+        (block["attention"]["query"], ("fsdp", "tensor")),
+        (block["attention"]["output"], ("tensor", None, "fsdp")),
+        (block["mlp"]["down"], ("tensor", "fsdp")),
+        (block["mlp_norm"]["scale"], ()),
+    ]:
+        assert place == NamedSharding(mesh, PartitionSpec(*spec))
+
+
+@pytest.mark.slow
 def test_a_model_is_created_in_its_shardings():
     mesh = mesh_of(fsdp=2, tensor=2, data=2)
-    model = initial_module(Transformer, mesh=mesh, **TINY)
-    values = nnx.to_pure_dict(nnx.state(model))
-
-    def expect(array, *spec):
-        wanted = NamedSharding(mesh, PartitionSpec(*spec))
-        assert array.sharding.is_equivalent_to(wanted, array.ndim), array.sharding
-
-    block = values["blocks"][0]
-    expect(values["embedding"], "tensor", "fsdp")
-    expect(block["attention"]["query"], "fsdp", "tensor")
-    expect(block["attention"]["output"], "tensor", None, "fsdp")
-    expect(block["mlp"]["down"], "tensor", "fsdp")
-    expect(block["mlp_norm"]["scale"])
+    state = nnx.state(initial_module(Transformer, mesh=mesh, **TINY))
+    same = jax.tree.map(
+        lambda array, place: array.sharding.is_equivalent_to(place, array.ndim),
+        nnx.to_pure_dict(state),
+        sharding.parameter_shardings(state, mesh),
+    )
+    assert all(jax.tree.leaves(same))
 
 
+@pytest.mark.slow
 def test_initial_values_do_not_depend_on_the_mesh():
     one, many = (
         nnx.to_pure_dict(nnx.state(initial_module(Transformer, mesh=mesh, **TINY)))
@@ -112,33 +123,40 @@ def test_parameters_name_every_axis():
         )
 
 
-def test_trunk_and_gradients_are_equal_on_every_mesh():
+@functools.cache
+def step():
+    """Step of a small transformer: the function, its arguments, its result."""
     rows = batch([[5, 3], [8], [2, 6], [4]] * 2)
-    graph, params = nnx.split(transformer(num_layers=1))
-    params = nnx.to_pure_dict(params)
+    graph, state = nnx.split(transformer(num_layers=1))
 
     def loss(params, rows):
         model = nnx.merge(graph, params)
-        hidden = model.trunk(rows).hidden
-        return jnp.sum(
-            jnp.sin(model.head(hidden)), where=jnp.expand_dims(rows["mask"], 2)
-        )
+        logits = model.head(model.trunk(rows).hidden)
+        return jnp.sum(jnp.sin(logits), where=jnp.expand_dims(rows["mask"], 2))
 
-    expected = jax.jit(jax.value_and_grad(loss))(params, rows)
-    for sizes in [{"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}]:
-        mesh = mesh_of(**sizes)
-        places = sharding.parameter_shardings(
-            nnx.state(transformer(num_layers=1)), mesh
-        )
-        placed = jax.device_put(params, places)
+    run, params = jax.value_and_grad(loss), nnx.to_pure_dict(state)
+    return run, state, params, rows, jax.jit(run)(params, rows)
 
-        def sharded(params, rows, mesh=mesh):
-            with sharding.use(mesh):
-                return jax.value_and_grad(loss)(params, rows)
 
-        got = jax.jit(sharded)(placed, rows)
-        jax.tree.map(
-            functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5),
-            got,
-            expected,
-        )
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"data": 2, "fsdp": 2, "tensor": 2},
+        pytest.param({"fsdp": 4, "tensor": 2}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_a_mesh_gives_the_gradients_of_one_device(sizes):
+    mesh = mesh_of(**sizes)
+    run, state, params, rows, expected = step()
+    placed = jax.device_put(params, sharding.parameter_shardings(state, mesh))
+
+    def sharded(params, rows):
+        with sharding.use(mesh):
+            return run(params, rows)
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5),
+        jax.jit(sharded)(placed, rows),
+        expected,
+    )

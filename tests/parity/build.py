@@ -1,4 +1,4 @@
-"""Tiny random models of every family, and what `transformers` computes with them.
+"""Tiny random models of every family, and their logits in `transformers`.
 
     make parity
 

@@ -1,4 +1,4 @@
-"""How far the logits of each fixture are from those of `transformers`.
+"""Distance of each fixture's logits from those of `transformers`.
 
 make parity
 """
@@ -19,9 +19,9 @@ def main() -> None:
             if family in tables.CONVERTED:
                 paths.append(inputs.write(family, Path(folder)))
             models = [pretrained.open_model(path).load() for path in paths]
-            apart = [tables.largest_difference(model, family) for model in models]
-        wrong += max(apart) >= tables.TOLERANCE
-        print(f"{family:24} " + " ".join(f"{value:11.1e}" for value in apart))
+            differences = [tables.largest_difference(model, family) for model in models]
+        wrong += max(differences) >= tables.TOLERANCE
+        print(f"{family:24} " + " ".join(f"{value:11.1e}" for value in differences))
     if wrong:
         raise SystemExit(f"{wrong} families differ")
 

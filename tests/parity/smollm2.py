@@ -19,8 +19,8 @@ PROMPT = "The capital of France is"
 CONTINUATION = " Paris"
 
 
-def continued(prompt: str, *, num_tokens: int) -> str:
-    """The most probable continuation of a text."""
+def continuation(prompt: str, *, num_tokens: int) -> str:
+    """Return the most probable continuation of a text."""
     vocabulary = GGUFTokenizer(file=FILE).load()
     model = pretrained.open_model(FILE).load()
     ids = vocabulary.encode(prompt).astype(np.int32)
@@ -30,7 +30,7 @@ def continued(prompt: str, *, num_tokens: int) -> str:
 
 def main() -> None:
     start = time.perf_counter()
-    text = continued(PROMPT, num_tokens=8)
+    text = continuation(PROMPT, num_tokens=8)
     seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{PROMPT!r} goes on {text!r}: {seconds:.0f} s, {memory:.1f} GiB at most")

@@ -42,7 +42,7 @@ PEERS = {
     "google-tunix": "tunix_head",
 }
 BASELINES = {"ce": "ce", "ce_z": "ce", "kl": "kl"}  # of optax's rows, by target
-SHOWN = ("jax", "jaxlib", "flax", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
 class Times(NamedTuple):
@@ -53,7 +53,7 @@ class Times(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A compiled step, what it weighs and how far it is from float64."""
+    """A compiled step, its memory, FLOPs and error against float64."""
 
     run: Callable
     temporary: int
@@ -64,30 +64,31 @@ class Step(NamedTuple):
 def main() -> None:
     stand_ins.install()
     logging.set_verbosity(logging.ERROR)
-    rows, absent = published()
-    given = content(VOCAB, tokens=TOKENS)
-    steps = compiled(rows, given, absent)
+    rows, absent = load_peers()
+    problem = content(VOCAB, tokens=TOKENS)
+    steps = compile_rows(rows, problem, absent)
     rounds = [
-        {row: timed(step, given) for row, step in steps.items()} for _ in range(ROUNDS)
+        {row: time_step(step, problem) for row, step in steps.items()}
+        for _ in range(ROUNDS)
     ]
-    odd = compiled(list(steps), content(ODD_VOCAB, tokens=ODD_TOKENS), absent)
+    odd = compile_rows(list(steps), content(ODD_VOCAB, tokens=ODD_TOKENS), absent)
     print_table(steps, rounds, odd, absent)
 
 
-def published() -> tuple[list[Row], dict[str, str]]:
-    """Every peer's rows, and by name the reasons for those that are absent."""
+def load_peers() -> tuple[list[Row], dict[str, str]]:
+    """Return the rows of all peers, and reasons for absent ones by name."""
     rows, absent = [], {}
     for package, module in PEERS.items():
-        found = attempt(importlib.import_module, f"tests.peers.{module}")
-        if isinstance(found, str):
-            absent[package] = found
+        imported = attempt(importlib.import_module, f"tests.peers.{module}")
+        if isinstance(imported, str):
+            absent[package] = imported
         else:
-            rows.extend(found.rows())
+            rows.extend(imported.rows())
     return rows, absent
 
 
 def attempt(run: Callable, *args: Any) -> Any:
-    """What `run(*args)` returns, or why it does not."""
+    """Return `run(*args)`, or the error's first line as text."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return run(*args)
@@ -113,42 +114,42 @@ def content(vocab: int, *, tokens: int) -> Problem:
     return jax.tree.map(jnp.asarray, problem)
 
 
-def compiled(
-    rows: list[Row], given: Problem, absent: dict[str, str]
+def compile_rows(
+    rows: list[Row], problem: Problem, absent: dict[str, str]
 ) -> dict[Row, Step]:
-    """The steps of the rows that run; `absent` gets the others."""
-    wanted = exact(given)
+    """Return the steps of the rows that run; `absent` gets the others."""
+    expected = exact(problem)
     steps = {}
     for row in rows:
-        found = attempt(measured, row, given, wanted[row.target])
-        if isinstance(found, str):
-            absent[f"{row.package}: {row.name}, V = {given.head.shape[1]:,}"] = found
+        step = attempt(measure, row, problem, expected[row.target])
+        if isinstance(step, str):
+            absent[f"{row.package}: {row.name}, V = {problem.head.shape[1]:,}"] = step
         else:
-            steps[row] = found
+            steps[row] = step
     return steps
 
 
-def measured(row: Row, given: Problem, wanted: Result) -> Step:
-    """The row's step, run once to compare it."""
+def measure(row: Row, problem: Problem, expected: Result) -> Step:
+    """Compile the row's step, and run it once to compare it."""
 
-    def gradients(*given):
-        loss, found = jax.value_and_grad(row.loss, argnums=(0, 1))(*given)
-        return loss, *found
+    def gradients(*problem):
+        loss, grads = jax.value_and_grad(row.loss, argnums=(0, 1))(*problem)
+        return loss, *grads
 
-    run = jax.jit(gradients).lower(*given).compile()
-    (tokens, dim), vocab = given.hidden.shape, given.head.shape[1]
+    run = jax.jit(gradients).lower(*problem).compile()
+    (tokens, dim), vocab = problem.hidden.shape, problem.head.shape[1]
     return Step(
         run=run,
         temporary=run.memory_analysis().temp_size_in_bytes,
-        flops=flops.matmul_flops(gradients, *given) / (6 * tokens * dim * vocab),
-        error=errors(run(*given), wanted),
+        flops=flops.matmul_flops(gradients, *problem) / (6 * tokens * dim * vocab),
+        error=errors(run(*problem), expected),
     )
 
 
-def timed(step: Step, given: Problem) -> Times:
-    """One step."""
+def time_step(step: Step, problem: Problem) -> Times:
+    """Run one step and time it."""
     cpu, wall = time.process_time(), time.perf_counter()
-    jax.block_until_ready(step.run(*given))
+    jax.block_until_ready(step.run(*problem))
     return Times(time.process_time() - cpu, time.perf_counter() - wall)
 
 
@@ -158,10 +159,10 @@ def print_table(
     odd: dict[Row, Step],
     absent: dict[str, str],
 ) -> None:
-    """In Markdown; over optax's row of the same loss, less the z-loss."""
+    """Print Markdown: ratios to optax's row of the same loss, less the z-loss."""
     print(
         f"Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in SHOWN)
+        + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
         + f"; {os.cpu_count()} cores; {ROUNDS} rounds: median (min - max)\n"
     )
     print(
@@ -188,7 +189,7 @@ def print_table(
 
 
 def ratio(row: Row, over: Row, rounds: list[dict[Row, Times]], kind: str) -> str:
-    """`median (min - max)` of the rounds' ratios; over itself, seconds."""
+    """Format `median (min - max)` of the rounds' ratios; over itself, seconds."""
     times, others = ([getattr(t[which], kind) for t in rounds] for which in (row, over))
     if row is over:
         return f"1 ({statistics.median(times):.2f} s)"

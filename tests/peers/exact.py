@@ -12,8 +12,8 @@ Result = tuple[float, np.ndarray, np.ndarray]
 
 
 def exact(problem: Problem) -> dict[str, Result]:
-    """`(loss, d hidden, d head)` by loss."""
-    found = {name: _Sum(problem) for name in ("ce", "ce_z", "kl")}
+    """Return `(loss, d hidden, d head)` by loss."""
+    sums = {name: _Sum(problem) for name in ("ce", "ce_z", "kl")}
     for rows, logits, teacher in _blocks(problem):
         labels = np.asarray(problem.labels)[rows]
         at = (np.arange(len(labels)), labels)
@@ -23,22 +23,22 @@ def exact(problem: Problem) -> dict[str, Result]:
         q = np.exp(teacher - q_log_z[:, None])
         # With sum q = 1: sum q (log q - log p) = sum q (t - s) - log Z_q + log Z_p.
         kl = np.einsum("nv,nv->n", q, teacher - logits) - q_log_z + log_z
-        found["kl"].add(rows, kl, p - q)
+        sums["kl"].add(rows, kl, p - q)
         ce = log_z - logits[at]
         p[at] -= 1
-        found["ce"].add(rows, ce, p)
+        sums["ce"].add(rows, ce, p)
         p[at] += 1
         p *= (1 + 2 * Z_LOSS * log_z)[:, None]
         p[at] -= 1
-        found["ce_z"].add(rows, ce + Z_LOSS * log_z**2, p)
-    return {name: total.mean() for name, total in found.items()}
+        sums["ce_z"].add(rows, ce + Z_LOSS * log_z**2, p)
+    return {name: total.mean() for name, total in sums.items()}
 
 
-def errors(found: tuple, wanted: Result) -> tuple[float, float]:
-    """Relative errors: of the loss, and of the worse of the two gradients."""
+def errors(result: tuple, expected: Result) -> tuple[float, float]:
+    """Return relative errors: of the loss, and of the worse of the two gradients."""
     loss, *gradients = (
         float(np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b))
-        for a, b in zip(found, wanted, strict=True)
+        for a, b in zip(result, expected, strict=True)
     )
     return loss, max(gradients)
 
@@ -64,7 +64,7 @@ class _Sum:
 
 
 def _blocks(problem: Problem) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Rows, and the logits of student and teacher there."""
+    """Yield rows, and the logits of student and teacher there."""
     wide = problem._replace(
         **{
             name: np.asarray(values, np.float64)

@@ -51,7 +51,7 @@ def rows() -> list[Row]:
 
 
 class Head(nnx.Module):
-    """The least that `vocab_tiling_nnx_loss` takes for a model."""
+    """Minimal model for `vocab_tiling_nnx_loss`."""
 
     def __init__(self, kernel: jax.Array):
         self.logits_dense = nnx.Param(kernel)

@@ -1,4 +1,4 @@
-"""One peer's way to a loss, as the table takes it."""
+"""Rows of the table: one peer's implementation of a loss."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
-    """What every loss is given, all float32: `loss(*problem)` is a mean over N."""
+    """Arguments of every loss, all float32: `loss(*problem)` is a mean over N."""
 
     hidden: Any  # [N D]
     head: Any  # [D V]
@@ -17,7 +17,7 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A loss, and the quantity that it is measured against in float64."""
+    """A loss, and the float64 quantity that it is compared with."""
 
     name: str
     package: str

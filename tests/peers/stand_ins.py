@@ -1,4 +1,4 @@
-"""Empty modules in place of packages that a peer imports and its loss never calls.
+"""Stand-in modules for packages that a peer imports and its loss never calls.
 
 A peer's loss is a page that imports its whole trainer: checkpoints, tokenizers, cloud
 storage, a profiler. Those are gigabytes; whatever is not installed is stood in for. A
@@ -33,7 +33,7 @@ PACKAGES = frozenset(
 
 
 def install() -> None:
-    """Makes `import` fall back on stand-ins, after every real finder."""
+    """Make `import` fall back on stand-ins, after every real finder."""
     sys.meta_path.append(_Finder())
 
 

@@ -92,11 +92,11 @@ def test_shards_are_put_together(tmp_path: Path):
     names = {
         f"model-0000{i}-of-00002.safetensors": sorted(tensors)[i::2] for i in (0, 1)
     }
-    for file, held in names.items():
-        save_file({name: tensors[name] for name in held}, folder / file)
+    for file, members in names.items():
+        save_file({name: tensors[name] for name in members}, folder / file)
     with pytest.raises(ValueError, match=r"has 2 shards and no model\.safetensors\.in"):
         pretrained.open_model(folder)
-    where = {name: file for file, held in names.items() for name in held}
+    where = {name: file for file, members in names.items() for name in members}
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
     whole = pretrained.open_model(FIXTURES / "llama").arrays()
@@ -169,7 +169,7 @@ def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
     ],
     ids=str,
 )
-def test_what_is_not_supported_is_refused(family, entries, message, tmp_path: Path):
+def test_an_unsupported_entry_is_refused(family, entries, message, tmp_path: Path):
     message = message or "layer_types .* must all be 'full_attention', or all 'slid"
     with pytest.raises(ValueError, match=message):
         pretrained.open_model(changed(tmp_path, family, **entries))
@@ -202,11 +202,11 @@ def test_tensors_must_be_those_of_the_model(change, message, tmp_path: Path):
 
 
 def test_integers_are_no_weights(tmp_path: Path):
-    def quantise(tensors):
+    def quantize(tensors):
         tensors["model.norm.weight"] = np.zeros(16, np.int8)
 
     with pytest.raises(ValueError, match=r"'model\.norm\.weight' is stored as I8"):
-        pretrained.open_model(retensored(tmp_path, "llama", quantise))
+        pretrained.open_model(retensored(tmp_path, "llama", quantize))
 
 
 def test_a_folder_or_file_that_is_not_a_model_is_named(tmp_path: Path):

@@ -56,10 +56,10 @@ def test_entries_and_tensors_are_those_that_the_library_reads(align, tmp_path: P
     assert reader.values("") == expected
     assert expected["texts"] == ["a", "", "½"]
     for tensor in theirs.tensors:
-        found = reader.tensors()[tensor.name]()
-        assert found.dtype == tensor.data.dtype
-        assert found.shape == reader.shapes()[tensor.name]
-        np.testing.assert_array_equal(found, tensor.data)
+        values = reader.tensors()[tensor.name]()
+        assert values.dtype == tensor.data.dtype
+        assert values.shape == reader.shapes()[tensor.name]
+        np.testing.assert_array_equal(values, tensor.data)
 
 
 def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path):
@@ -72,7 +72,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("at", "content", "said"),
+    ("at", "content", "message"),
     [
         (0, b"GGML", "does not begin with GGUF"),
         (4, struct.pack("<I", 1), r"version 1, supported are \(2, 3\)"),
@@ -80,11 +80,13 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path):
         (16, struct.pack("<Q", 2**60), "it ends at byte"),
     ],
 )
-def test_what_is_wrong_is_said(at: int, content: bytes, said: str, tmp_path: Path):
+def test_a_broken_header_is_explained(
+    at: int, content: bytes, message: str, tmp_path: Path
+):
     file = written(tmp_path)
     whole = file.read_bytes()
     file.write_bytes(whole[:at] + content + whole[at + len(content) :])
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         GGUFReader(file)
 
 

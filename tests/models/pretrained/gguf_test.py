@@ -46,7 +46,7 @@ def test_linear_scaling_is_read(tmp_path: Path):
     assert pretrained.open_model(file).model.keywords["rope_scaling"].factor == 4.0
 
 
-def test_quantised_tensors_become_float32(tmp_path: Path):
+def test_quantized_tensors_become_float32(tmp_path: Path):
     draw = np.random.default_rng(0)
     shapes = {
         "token_embd": (64, 32),
@@ -61,29 +61,29 @@ def test_quantised_tensors_become_float32(tmp_path: Path):
         "blk.0.ffn_up": (64, 32),
         "blk.0.ffn_down": (32, 64),
     }
-    file = tmp_path / "quantised.gguf"
+    file = tmp_path / "quantized.gguf"
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_block_count(1)
     writer.add_embedding_length(32)
     writer.add_feed_forward_length(64)
     writer.add_head_count(2)
     writer.add_layer_norm_rms_eps(1e-5)
-    written = {}
+    expected = {}
     for name, shape in shapes.items():
         values = draw.normal(size=shape).astype(np.float32)
         kind = gguf.GGMLQuantizationType.Q8_0 if len(shape) > 1 else None
         stored = gguf.quantize(values, kind) if kind is not None else values
         writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)
-        written[name] = values
+        expected[name] = values
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     arrays = pretrained.open_model(file).arrays()
     assert {leaf.dtype for leaf in jax.tree.leaves(arrays)} == {np.dtype(np.float32)}
-    np.testing.assert_allclose(arrays["embedding"], written["token_embd"], atol=0.02)
+    np.testing.assert_allclose(arrays["embedding"], expected["token_embd"], atol=0.02)
     up = arrays["blocks"]["0"]["mlp"]["up"]
-    np.testing.assert_allclose(up, written["blk.0.ffn_up"].T, atol=0.02)
+    np.testing.assert_allclose(up, expected["blk.0.ffn_up"].T, atol=0.02)
 
 
 def test_an_entry_that_nobody_knows_is_refused(tmp_path: Path):

@@ -54,27 +54,27 @@ def permuted(weights: np.ndarray, heads: int) -> np.ndarray:
     """Rows `i` and `i + half` of each head become rows `2i` and `2i + 1`."""
     rows = weights.shape[0] // heads
     order = np.arange(rows).reshape(2, rows // 2).T.reshape(-1)
-    every = (np.arange(heads)[:, None] * rows + order).reshape(-1)
-    return weights[every]
+    all_rows = (np.arange(heads)[:, None] * rows + order).reshape(-1)
+    return weights[all_rows]
 
 
 def llama3_factors(config: dict) -> np.ndarray:
-    """What divides each frequency, from its wavelength, as the converter has it."""
-    given, size = config["rope_parameters"], config["head_dim"]
-    context = given["original_max_position_embeddings"]
-    slow, fast = context / given["low_freq_factor"], context / given["high_freq_factor"]
+    """Divisors of the frequencies, by wavelength, as the converter has them."""
+    rope, size = config["rope_parameters"], config["head_dim"]
+    context = rope["original_max_position_embeddings"]
+    slow, fast = context / rope["low_freq_factor"], context / rope["high_freq_factor"]
     factors = []
     for i in range(0, size, 2):
-        wavelength = 2 * math.pi * given["rope_theta"] ** (i / size)
+        wavelength = 2 * math.pi * rope["rope_theta"] ** (i / size)
         if wavelength < fast:
             factors.append(1.0)
         elif wavelength > slow:
-            factors.append(given["factor"])
+            factors.append(rope["factor"])
         else:
-            smooth = (context / wavelength - given["low_freq_factor"]) / (
-                given["high_freq_factor"] - given["low_freq_factor"]
+            smooth = (context / wavelength - rope["low_freq_factor"]) / (
+                rope["high_freq_factor"] - rope["low_freq_factor"]
             )
-            factors.append(1 / ((1 - smooth) / given["factor"] + smooth))
+            factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
     return np.array(factors, np.float32)
 
 
@@ -106,9 +106,9 @@ def _write_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
 
 def _tensors(family: str) -> dict[str, np.ndarray]:
     file = FIXTURES / family / "model.safetensors"
-    with safetensors.safe_open(file, framework="numpy") as opened:
-        names = list(opened.keys())
-        return {name: opened.get_tensor(name).astype(np.float32) for name in names}
+    with safetensors.safe_open(file, framework="numpy") as tensors:
+        names = list(tensors.keys())
+        return {name: tensors.get_tensor(name).astype(np.float32) for name in names}
 
 
 def _merged(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -23,6 +23,6 @@ def test_logits_are_those_of_transformers(family: str):
 
 
 @pytest.mark.parametrize("family", ["qwen2", "mixtral"])
-def test_stacked_layers_say_the_same(family: str):
+def test_stacked_layers_give_the_same_logits(family: str):
     model = pretrained.open_model(FIXTURES / family).load(layers="stacked")
     assert largest_difference(model, family) < TOLERANCE

@@ -25,5 +25,5 @@ def test_the_file_is_found_and_described():
 
 @pytest.mark.slow  # compiles thirty layers twice
 def test_the_capital_of_france_is_paris():
-    text = smollm2.continued(smollm2.PROMPT, num_tokens=2)
+    text = smollm2.continuation(smollm2.PROMPT, num_tokens=2)
     assert text.startswith(smollm2.CONTINUATION)

@@ -1,4 +1,4 @@
-"""The tiny published models of `make parity`, and what must come out of them."""
+"""The tiny published models of `make parity`, and their expected logits."""
 
 import functools
 from pathlib import Path
@@ -39,5 +39,5 @@ def logits(model: Transformer, rows: dict[str, np.ndarray]) -> np.ndarray:
 def largest_difference(model: Transformer, family: str) -> float:
     """Between the logits of `model` and those of `transformers`, padding aside."""
     rows = expected(family)
-    apart = np.abs(logits(model, rows) - rows["logits"])
-    return float(np.max(apart[rows["segment_ids"] > 0]))
+    difference = np.abs(logits(model, rows) - rows["logits"])
+    return float(np.max(difference[rows["segment_ids"] > 0]))

@@ -9,7 +9,6 @@ import pytest
 from flax import nnx
 
 from models import ConvNet, sharding
-from models.base import REMAT
 from models.norms import GroupNorm
 from tests.models.inputs import mesh_of
 from tests.models.states import random_module
@@ -66,34 +65,41 @@ def reference(model, x):
     return hidden @ np.asarray(model.output[...], np.float64).T, pooled
 
 
-def model():
-    made = random_module(ConvNet, **FIELDS)
-    for stage in made.stages:  # `created` fills vectors with ones
+def convnet():
+    model = random_module(ConvNet, **FIELDS)
+    for stage in model.stages:  # `random_module` fills vectors with ones
         for convolution in stage:
             convolution.norm.offset[...] = jnp.zeros_like(convolution.norm.offset[...])
-    return made
+    return model
+
+
+@jax.jit
+def outputs(model, batch):
+    """Logits, and all intermediates."""
+    trunk = model.trunk(batch, capture=model.offers())
+    return model.head(trunk.hidden), trunk.intermediates
 
 
 def test_it_is_the_reference():
-    made, batch = model(), images()
-    trunk = made.trunk(batch, capture=made.offers())
-    logits, pooled = reference(made, batch["images"])
-    assert made.head(trunk.hidden).dtype == jnp.float32
-    np.testing.assert_allclose(made.head(trunk.hidden), logits, rtol=1e-4, atol=1e-4)
-    assert trunk.intermediates.keys() == {"hidden/0", "hidden/1"}
+    model, batch = convnet(), images()
+    logits, intermediates = outputs(model, batch)
+    expected_logits, pooled = reference(model, batch["images"])
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-4)
+    assert intermediates.keys() == {"hidden/0", "hidden/1"}
     for i, expected in enumerate(pooled):
         np.testing.assert_allclose(
-            trunk.intermediates[f"hidden/{i}"], expected, rtol=1e-4, atol=1e-5
+            intermediates[f"hidden/{i}"], expected, rtol=1e-4, atol=1e-5
         )
 
 
 def test_bytes_are_pixels_from_zero_to_one():
-    made = model()
-    whole = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 2), np.uint8)
-    floats = {"images": jnp.asarray(whole / 255, jnp.float32)}
+    model = convnet()
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 5, 2), np.uint8)
+    floats = {"images": jnp.asarray(pixels / 255, jnp.float32)}
     np.testing.assert_allclose(
-        made.trunk({"images": jnp.asarray(whole)}).hidden,
-        made.trunk(floats).hidden,
+        outputs(model, {"images": jnp.asarray(pixels)})[1]["hidden/1"],
+        outputs(model, floats)[1]["hidden/1"],
         rtol=1e-5,
         atol=1e-6,
     )
@@ -104,40 +110,52 @@ def loss(graph, remat, params, batch):
     return jnp.sum(jnp.sin(nnx.merge(graph, params).head(trunk.hidden)))
 
 
-def test_no_remat_changes_the_gradient():
-    graph, params = nnx.split(model())
-    found = [
-        jax.jit(jax.grad(functools.partial(loss, graph, remat)))(params, images())
-        for remat in REMAT
-    ]
-    for other in found[1:]:
-        jax.tree.map(
-            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
-            found[0],
-            other,
-        )
+def placed_gradient(mesh=None, remat="none"):
+    """Loss and gradient of the batch, over a mesh or on one device."""
+    graph, state = nnx.split(convnet())
+    params = nnx.to_pure_dict(state)
+    if mesh is not None:
+        params = jax.device_put(params, sharding.parameter_shardings(state, mesh))
 
-
-@pytest.mark.parametrize("sizes", [{"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 4}])
-def test_eight_devices_give_the_gradients_of_one(sizes):
-    graph, state = nnx.split(model())
-    params, batch, mesh = nnx.to_pure_dict(state), images(), mesh_of(**sizes)
-    gradient = jax.value_and_grad(functools.partial(loss, graph, "none"))
-    placed = jax.device_put(params, sharding.parameter_shardings(state, mesh))
-
-    def sharded(params, batch):
+    def run(params, batch):
         with sharding.use(mesh):
-            return gradient(params, batch)
+            return jax.value_and_grad(functools.partial(loss, graph, remat))(
+                params, batch
+            )
 
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
-        jax.jit(sharded)(placed, batch),
-        jax.jit(gradient)(params, batch),
-    )
+    return jax.jit(run)(params, images())
+
+
+expected_gradient = functools.cache(placed_gradient)
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    "remat",
+    ["full", pytest.param("dots", marks=pytest.mark.slow)],
+)
+def test_remat_leaves_the_gradient_alone(remat):
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, placed_gradient(remat=remat), expected_gradient())
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"data": 2, "fsdp": 2, "tensor": 2},
+        *(
+            pytest.param(sizes, marks=pytest.mark.slow)
+            for sizes in ({"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 4})
+        ),
+    ],
+    ids=str,
+)
+def test_a_mesh_gives_the_gradients_of_one_device(sizes):
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    jax.tree.map(close, placed_gradient(mesh_of(**sizes)), expected_gradient())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
     [
         ({"widths": ()}, "widths must hold at least one width"),
         ({"widths": (4, 6), "groups": 4}, "6 channels do not divide into 4 groups"),
@@ -146,19 +164,20 @@ def test_eight_devices_give_the_gradients_of_one(sizes):
         ({"dtype": "float8"}, "dtype must be one of .* got 'float8'"),
     ],
 )
-def test_a_wrong_field_is_named_with_its_value(fields, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_field_is_named_with_its_value(fields, message):
+    with pytest.raises(ValueError, match=message):
         nnx.eval_shape(lambda: ConvNet(**(FIELDS | fields), rngs=nnx.Rngs(0)))
 
 
 def test_other_images_than_it_was_made_for_are_refused():
     with pytest.raises(ValueError, match="any x any x 2; the data's are 6 x 5 x 3"):
-        model().check_batch(images(channels=3))
+        convnet().check_batch(images(channels=3))
     with pytest.raises(ValueError, match="ConvNet reads images; the data has tokens"):
-        model().check_batch({"tokens": jnp.zeros((2, 3))})
+        convnet().check_batch({"tokens": jnp.zeros((2, 3))})
 
 
 def test_group_norm_sees_no_other_image():
     norm = GroupNorm(dim=4, groups=2, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (3, 5, 5, 4))
-    np.testing.assert_allclose(norm(x)[:1], norm(x[:1]), rtol=1e-6)
+    run = jax.jit(norm.__call__)
+    np.testing.assert_allclose(run(x)[:1], run(x[:1]), rtol=1e-6)

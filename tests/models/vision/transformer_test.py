@@ -9,7 +9,6 @@ import pytest
 from flax import nnx
 
 from models import MoE, VisionTransformer, sharding
-from models.base import REMAT
 from models.vision.transformer import patches, sines
 from tests.models.inputs import mesh_of
 from tests.models.states import random_module
@@ -40,7 +39,7 @@ def rms(x):
     return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 1e-6)
 
 
-def attended(layer, x):
+def reference_attention(layer, x):
     query, key, value = (
         np.einsum("btd,dhk->bhtk", x, np.asarray(kernel[...], np.float64))
         for kernel in (layer.query, layer.key, layer.value)
@@ -50,7 +49,7 @@ def attended(layer, x):
     return np.einsum("bhtk,hkd->btd", mixed, np.asarray(layer.output[...]))
 
 
-def fed(layer, x):
+def reference_mlp(layer, x):
     gate, up, down = (np.asarray(k[...]) for k in (layer.gate, layer.up, layer.down))
     gated = x @ gate
     return (gated / (1 + np.exp(-gated)) * (x @ up)) @ down
@@ -59,12 +58,12 @@ def fed(layer, x):
 def reference(model, x):
     """Logits and each block's pooled output, float64, patch by patch."""
     x = (np.asarray(x, np.float64) - 0.5) / 0.5
-    cut = [
+    tiles = [
         x[:, r : r + 2, q : q + 2].reshape(len(x), -1)
         for r in (0, 2)
         for q in (0, 2, 4)
     ]
-    x = np.stack(cut, axis=1) @ np.asarray(model.projection[...], np.float64)
+    x = np.stack(tiles, axis=1) @ np.asarray(model.projection[...], np.float64)
     places = sines((2, 3), 8) if model.positions is None else model.positions[...]
     if model.token is not None:
         first = np.broadcast_to(np.asarray(model.token[...]), (len(x), 1, 8))
@@ -78,8 +77,8 @@ def reference(model, x):
 
     layers = []
     for block in model.blocks:
-        x = x + attended(block.attention, rms(x))
-        x = x + fed(block.mlp, rms(x))
+        x = x + reference_attention(block.attention, rms(x))
+        x = x + reference_mlp(block.mlp, rms(x))
         layers.append(pooled(x))
     return pooled(rms(x)) @ np.asarray(model.output[...], np.float64).T, layers
 
@@ -92,9 +91,9 @@ def test_it_is_the_reference(kind):
     np.testing.assert_allclose(model.head(trunk.hidden), logits, rtol=1e-4, atol=1e-4)
     assert trunk.intermediates["hidden"].shape == (8, 2, 8)
     for i, expected in enumerate(layers):
-        found = trunk.intermediates[f"hidden/{i}"]
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-        np.testing.assert_array_equal(trunk.intermediates["hidden"][:, i], found)
+        hidden = trunk.intermediates[f"hidden/{i}"]
+        np.testing.assert_allclose(hidden, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(trunk.intermediates["hidden"][:, i], hidden)
 
 
 def test_patches_are_read_row_by_row():
@@ -105,7 +104,7 @@ def test_patches_are_read_row_by_row():
     )
 
 
-def test_fixed_positions_are_those_of_a_hand():
+def test_fixed_positions_agree_with_a_hand_count():
     table = sines((2, 2), 8)  # of the second row, first column: x = 0, y = 1
     rates = np.array([1.0, 0.01])
     expected = np.concatenate([[0, 0, 1, 1], np.sin(rates), np.cos(rates)])
@@ -117,40 +116,43 @@ def loss(graph, remat, params, batch):
     return jnp.sum(jnp.sin(model.head(model.trunk(batch, remat=remat).hidden)))
 
 
-def test_no_remat_changes_the_gradient():
-    graph, params = nnx.split(random_module(VisionTransformer, **FIELDS))
-    found = [
-        jax.jit(jax.grad(functools.partial(loss, graph, remat)))(params, images())
-        for remat in REMAT
-    ]
-    for other in found[1:]:
-        jax.tree.map(
-            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
-            found[0],
-            other,
-        )
-
-
-def test_eight_devices_give_the_gradients_of_one():
+def placed_gradient(mesh=None, remat="none"):
+    """Loss and gradient of the batch, over a mesh or on one device."""
     graph, state = nnx.split(random_module(VisionTransformer, **FIELDS))
-    params, batch = nnx.to_pure_dict(state), images()
-    mesh = mesh_of(data=2, fsdp=2, tensor=2)
-    gradient = jax.value_and_grad(functools.partial(loss, graph, "none"))
-    placed = jax.device_put(params, sharding.parameter_shardings(state, mesh))
+    params = nnx.to_pure_dict(state)
+    if mesh is not None:
+        params = jax.device_put(params, sharding.parameter_shardings(state, mesh))
 
-    def sharded(params, batch):
+    def run(params, batch):
         with sharding.use(mesh):
-            return gradient(params, batch)
+            return jax.value_and_grad(functools.partial(loss, graph, remat))(
+                params, batch
+            )
 
+    return jax.jit(run)(params, images())
+
+
+expected_gradient = functools.cache(placed_gradient)
+
+
+@pytest.mark.parametrize(
+    "remat",
+    ["full", pytest.param("dots", marks=pytest.mark.slow)],
+)
+def test_remat_leaves_the_gradient_alone(remat):
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, placed_gradient(remat=remat), expected_gradient())
+
+
+def test_a_mesh_gives_the_gradients_of_one_device():
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
     jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
-        jax.jit(sharded)(placed, batch),
-        jax.jit(gradient)(params, batch),
+        close, placed_gradient(mesh_of(data=2, fsdp=2, tensor=2)), expected_gradient()
     )
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"patch_size": 4}, "patch_size must divide image_size, got 4 and 4 x 6"),
         ({"positions": "rope"}, "positions must be one of .* got 'rope'"),
@@ -160,6 +162,6 @@ def test_eight_devices_give_the_gradients_of_one():
         ({"mlp": functools.partial(MoE, num_experts=2)}, "for every patch"),
     ],
 )
-def test_a_wrong_field_is_named_with_its_value(fields, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_field_is_named_with_its_value(fields, message):
+    with pytest.raises(ValueError, match=message):
         nnx.eval_shape(lambda: VisionTransformer(**(FIELDS | fields), rngs=nnx.Rngs(0)))
