@@ -85,6 +85,7 @@ class Attention(nnx.Module):
                 rngs=rngs,
             )
 
+        # Into heads.
         self.query = head_kernel(num_heads, "heads")
         self.key = head_kernel(num_kv_heads, "kv_heads")
         self.value = head_kernel(num_kv_heads, "kv_heads")
@@ -92,6 +93,7 @@ class Attention(nnx.Module):
         self.key_bias = head_bias(num_kv_heads, "kv_heads")
         self.value_bias = head_bias(num_kv_heads, "kv_heads")
         self.query_norm, self.key_norm = head_norm(), head_norm()
+        # Back into the residual stream, which starts smaller with depth.
         self.output = sharding.parameter(
             Scaled(init, output_scale),
             rngs,

@@ -8,7 +8,8 @@ from flax import nnx
 
 from models import checks, sharding
 from models.attention import Rotation
-from models.transformer import Block, Transformer
+from models.block import Block
+from models.transformer import Transformer
 
 Cache = tuple[jax.Array, jax.Array]
 

@@ -106,6 +106,7 @@ class MoE(Configurable):
                 fan=(inputs, outputs),
             )
 
+        # Router: every device reads the columns of all experts.
         self.router = sharding.parameter(
             router_init,
             rngs,
@@ -114,6 +115,7 @@ class MoE(Configurable):
             dtype=param_dtype,
         )
         self.bias = ExpertBias.zeros(num_experts, rate=bias_rate) if bias_rate else None
+        # Routed experts, stacked along their first axis; then the shared ones.
         self.gate = expert_kernel(init, dim, hidden_dim, ("embed", "mlp"))
         self.up = expert_kernel(init, dim, hidden_dim, ("embed", "mlp"))
         self.down = expert_kernel(

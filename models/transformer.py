@@ -19,47 +19,12 @@ from models.base import (
     check_remat,
     stack_captured,
 )
+from models.block import Block
 from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
 from models.layers import form
 from models.mlp import GatedMLP
 from models.norms import RMSNorm
 from models.tags import DType, ParamDType, check_dtypes
-
-
-class Block(nnx.Module):
-    """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
-
-    def __init__(self, *, attention, mlp, norms: tuple[RMSNorm, RMSNorm]):
-        self.attention_norm, self.mlp_norm = norms
-        self.attention = attention
-        self.mlp = mlp
-
-    def __call__(
-        self,
-        x: jax.Array,
-        rotation: attention.Rotation | None,
-        mask: jax.Array | None,
-        *,
-        capture: frozenset[str] = frozenset(),
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return `x [b t d]` after the block, and the layer's intermediates.
-
-        Args:
-            x: `[b t d]`, the residual stream.
-            rotation: tables of `rope.angles`, or None.
-            mask: `[b t t]`, or None.
-            capture: names of the attention's intermediates to return.
-        """
-        attention = self.attention
-        projections = attention.project(self.attention_norm(x), rotation)
-        x = x + attention.merge(attention.attend(*projections, mask))
-        y, mlp_intermediates = self.mlp(self.mlp_norm(x))
-        x = sharding.constrain(x + y, ("batch", None, None))
-        return x, {
-            "hidden": x,
-            **attention.captured(capture, projections, mask),
-            **mlp_intermediates,
-        }
 
 
 class Transformer(Model):

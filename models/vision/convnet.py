@@ -135,6 +135,7 @@ class ConvNet(Classifier):
                 rngs=rngs,
             )
 
+        # A stage begins with the convolution that changes width and resolution.
         self.stages = nnx.List(
             nnx.List(
                 convolution(width if layer else inputs, width, stage=i, layer=layer)

@@ -20,12 +20,12 @@ from models.base import (
     check_remat,
     stack_captured,
 )
+from models.block import Block
 from models.initializers import FAN_IN, SMALL, Initializer
 from models.layers import form
 from models.mlp import GatedMLP
 from models.norms import RMSNorm
 from models.tags import DType, ParamDType, check_dtypes
-from models.transformer import Block
 from models.vision.images import Classifier, standardize
 
 EPS = 1e-6
