@@ -14,16 +14,13 @@ from fiddle.experimental.auto_config import auto_config
 
 import losses
 import models
-from losses import LossTerm
-from runner import data, optimizers
-from runner.evaluation.evaluation import Evaluation
-from runner.experiment import Experiment
+import runner
 
 
 @auto_config
-def config() -> Experiment:
-    train, held_out = data.python_library_text(sequence_length=128)
-    return Experiment(
+def config() -> runner.Experiment:
+    train, held_out = runner.data.python_library_text(sequence_length=128)
+    return runner.Experiment(
         student=functools.partial(
             models.Transformer,
             vocab_size=4096,
@@ -34,11 +31,11 @@ def config() -> Experiment:
             embedding_scale=50.0,
         ),
         losses=[
-            LossTerm(name="ce", loss=losses.CrossEntropy()),
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy()),
         ],
         train_data=train,
-        evaluations=[Evaluation(name="held_out", data=held_out, batch_size=32)],
-        optimizer=optimizers.adamw(
+        evaluations=[runner.Evaluation(name="held_out", data=held_out, batch_size=32)],
+        optimizer=runner.optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=5e-3, warmup_steps=60, decay_steps=1200
             ),

@@ -9,52 +9,33 @@ nats/token): held-out loss 4.66 nats/token from records, 4.60 from the live mode
 (`--fiddler=online`), 4.99 from labels alone (`--fiddler=labels_only`).
 """
 
-import functools
-
 import fiddle as fdl
 import optax
 from fiddle.experimental.auto_config import auto_config
 
 import losses
-import models
-from losses import LossTerm
-from runner import data, optimizers
-from runner.evaluation.evaluation import Evaluation
-from runner.experiment import Experiment
-from runner.teachers import OfflineTeacher, OnlineTeacher
+import runner
+from models import students
 
 
 @auto_config
-def config() -> Experiment:
-    train, held_out = data.python_library_text(sequence_length=128)
-    return Experiment(
-        student=functools.partial(
-            models.Transformer,
-            vocab_size=4096,
-            dim=192,
-            num_layers=4,
-            num_heads=4,
-            embedding_init=models.Normal(stddev=0.02),
-            embedding_scale=50.0,
-            mlp=functools.partial(
-                models.MoE,
-                num_experts=4,
-                experts_per_token=2,
-                hidden_dim=256,
-                renormalize=True,
-            ),
-        ),
-        teacher=OfflineTeacher(records="runs/records"),
+def config() -> runner.Experiment:
+    train, held_out = runner.data.python_library_text(sequence_length=128)
+    return runner.Experiment(
+        student=students.small_moe(),
+        teacher=runner.OfflineTeacher(records="runs/records"),
         losses=[
-            LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-            LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
-            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
-            LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
-            LossTerm(name="load_balance", loss=losses.LoadBalance(), weight=1e-2),
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            losses.LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
+            losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            losses.LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
+            losses.LossTerm(
+                name="load_balance", loss=losses.LoadBalance(), weight=1e-2
+            ),
         ],
-        train_data=data.Part(data=train, num_rows=3200),
-        evaluations=[Evaluation(name="held_out", data=held_out, batch_size=32)],
-        optimizer=optimizers.adamw(
+        train_data=runner.data.Part(data=train, num_rows=3200),
+        evaluations=[runner.Evaluation(name="held_out", data=held_out, batch_size=32)],
+        optimizer=runner.optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=5e-3, warmup_steps=40, decay_steps=400
             ),
@@ -66,7 +47,7 @@ def config() -> Experiment:
 
 def online(cfg: fdl.Config, checkpoint: str = "runs/teacher"):
     """--fiddler=online: the model itself in place of its records."""
-    cfg.teacher = fdl.Config(OnlineTeacher, checkpoint=checkpoint)
+    cfg.teacher = fdl.Config(runner.OnlineTeacher, checkpoint=checkpoint)
 
 
 def two_heads(cfg: fdl.Config):

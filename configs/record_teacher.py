@@ -10,18 +10,16 @@
 import fiddle as fdl
 from fiddle.experimental.auto_config import auto_config
 
-from runner import data
-from runner.recording.job import RecordTeacher
+import runner
 from runner.recording.modes import Sampled, TopK
-from runner.teachers import OnlineTeacher
 
 
 @auto_config
-def config() -> RecordTeacher:
-    train, _ = data.python_library_text(sequence_length=128)
-    return RecordTeacher(
-        teacher=OnlineTeacher(checkpoint="runs/teacher"),
-        data=data.Part(data=train, num_rows=3200),
+def config() -> runner.RecordTeacher:
+    train, _ = runner.data.python_library_text(sequence_length=128)
+    return runner.RecordTeacher(
+        teacher=runner.OnlineTeacher(checkpoint="runs/teacher"),
+        data=runner.data.Part(data=train, num_rows=3200),
         mode=TopK(k=64),
         temperatures=(1.0,),
         batch_size=32,

@@ -20,32 +20,28 @@ from fiddle.experimental.auto_config import auto_config
 
 import losses
 import models
-from losses import LossTerm
-from runner import data, optimizers
-from runner.evaluation.evaluation import Evaluation
-from runner.experiment import Experiment
-from runner.teachers import OnlineTeacher
+import runner
 
 
 @auto_config
-def config() -> Experiment:
-    partition = data.Partition(held_out=0.2, seed=0)
-    return Experiment(
+def config() -> runner.Experiment:
+    partition = runner.data.Partition(held_out=0.2, seed=0)
+    return runner.Experiment(
         student=functools.partial(
             models.ConvNet, num_classes=10, widths=(8, 16), depth=1, groups=4
         ),
         losses=[
-            LossTerm(name="ce", loss=losses.CrossEntropy()),
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy()),
         ],
-        train_data=data.Digits(split="train", partition=partition),
+        train_data=runner.data.Digits(split="train", partition=partition),
         evaluations=[
-            Evaluation(
+            runner.Evaluation(
                 name="held_out",
-                data=data.Digits(split="held_out", partition=partition),
+                data=runner.data.Digits(split="held_out", partition=partition),
                 batch_size=64,
             )
         ],
-        optimizer=optimizers.adamw(
+        optimizer=runner.optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=1e-2, warmup_steps=20, decay_steps=800
             ),
@@ -63,11 +59,11 @@ def teacher(cfg: fdl.Config):
 
 def online(cfg: fdl.Config, checkpoint: str = "runs/digits_teacher"):
     """--fiddler=online: half from the labels, half from the bigger model."""
-    cfg.teacher = fdl.Config(OnlineTeacher, checkpoint=checkpoint)
+    cfg.teacher = fdl.Config(runner.OnlineTeacher, checkpoint=checkpoint)
     cfg.losses[0].weight = 0.5
     cfg.losses.append(
         fdl.Config(
-            LossTerm,
+            losses.LossTerm,
             name="kd",
             loss=fdl.Config(losses.ForwardKL, temperature=4.0),
             weight=0.5,
@@ -77,4 +73,6 @@ def online(cfg: fdl.Config, checkpoint: str = "runs/digits_teacher"):
 
 def few(cfg: fdl.Config, num_rows: int = 100):
     """--fiddler='few(100)': so many labelled images to learn from."""
-    cfg.train_data = fdl.Config(data.Part, data=cfg.train_data, num_rows=num_rows)
+    cfg.train_data = fdl.Config(
+        runner.data.Part, data=cfg.train_data, num_rows=num_rows
+    )

@@ -15,15 +15,12 @@ from fiddle.experimental.auto_config import auto_config
 
 import losses
 import models
-from losses import LossTerm
-from runner import data, optimizers
-from runner.evaluation.evaluation import Evaluation
-from runner.experiment import Experiment
+import runner
 
 
 @auto_config
-def config() -> Experiment:
-    folder = data.IdxFolder(
+def config() -> runner.Experiment:
+    folder = runner.data.IdxFolder(
         path="data/fashion_mnist",
         classes=(
             "T-shirt",
@@ -38,7 +35,7 @@ def config() -> Experiment:
             "ankle boot",
         ),
     )
-    return Experiment(
+    return runner.Experiment(
         student=functools.partial(
             models.VisionTransformer,
             num_classes=10,
@@ -51,17 +48,17 @@ def config() -> Experiment:
             pixel_stddev=0.353,
         ),
         losses=[
-            LossTerm(name="ce", loss=losses.CrossEntropy()),
+            losses.LossTerm(name="ce", loss=losses.CrossEntropy()),
         ],
-        train_data=data.IdxImages(folder=folder, split="train"),
+        train_data=runner.data.IdxImages(folder=folder, split="train"),
         evaluations=[
-            Evaluation(
+            runner.Evaluation(
                 name="held_out",
-                data=data.IdxImages(folder=folder, split="held_out"),
+                data=runner.data.IdxImages(folder=folder, split="held_out"),
                 batch_size=128,
             )
         ],
-        optimizer=optimizers.adamw(
+        optimizer=runner.optimizers.adamw(
             optax.warmup_cosine_decay_schedule(
                 init_value=0.0, peak_value=1e-3, warmup_steps=200, decay_steps=4000
             ),

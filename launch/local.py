@@ -75,7 +75,7 @@ def run(spec: Spec, options: Options) -> int:
         failed = _Run(spec, options, stop).all()
     if stop.signal is not None:
         return _INTERRUPTED if stop.signal == signal.SIGINT else 0
-    sweeps.summarise(sweeps.open(spec.path))
+    sweeps.summarize(sweeps.load(spec.path))
     if failed:
         names = ", ".join(unit.name for unit in failed)
         print(f"launch: failed: {names}", file=sys.stderr)

@@ -14,7 +14,6 @@ from typing import TextIO
 
 from launch import leash
 from launch.spec import Spec
-from runner import sweeps
 from runner.sweeps import Unit, failure
 
 _PATIENCE = 60.0  # Seconds that the others have, once one has died, to see it.
@@ -54,7 +53,7 @@ class Group:
     """
 
     def __init__(self, spec: Spec, unit: Unit, *, prefix: str = "") -> None:
-        sweeps.forget_failure(unit)
+        failure.forget_failure(unit)
         self.unit = unit
         self.died: int | None = None
         self._since: float | None = None
@@ -104,7 +103,7 @@ class Group:
             text = _stderr(self.unit, self.died).read_text(errors="replace")
             with failure.stderr(self.unit).open("a", encoding="utf-8") as file:
                 file.write(text)
-        said = sweeps.note_failure(self.unit, code)
+        said = failure.note_failure(self.unit, code)
         if len(self._children) == 1:
             return said
         return f"process {self.died} of {len(self._children)} {said}"

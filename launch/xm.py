@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     # XManager says again at the end which processes failed; the table says it too.
     with contextlib.suppress(RuntimeError):
         asyncio.run(run(spec))
-    sweeps.summarise(sweeps.open(spec.path))
+    sweeps.summarize(sweeps.load(spec.path))
     left = [unit.name for unit in spec.units if not unit.finished]
     if left:
         print(f"launch: not finished: {', '.join(left)}", file=sys.stderr)

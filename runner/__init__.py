@@ -4,42 +4,21 @@ Names are imported when they are first used, so that `runner --help` and mistake
 the command line are answered before jax is imported.
 """
 
-from typing import TYPE_CHECKING
-
 from runner import lazy_names
 
-if TYPE_CHECKING:
-    from runner.evaluation.evaluation import Evaluation
-    from runner.experiment import Experiment
-    from runner.recording.job import RecordTeacher
-    from runner.teachers import (
-        EMATeacher,
-        EnsembleTeacher,
-        FusedTeacher,
-        OfflineTeacher,
-        OnlineTeacher,
-    )
-
 _HOMES = {
-    "EMATeacher": "teachers",
-    "EnsembleTeacher": "teachers",
+    "EMATeacher": "teachers.ema",
+    "EnsembleTeacher": "teachers.combined",
     "Evaluation": "evaluation.evaluation",
     "Experiment": "experiment",
-    "FusedTeacher": "teachers",
-    "OfflineTeacher": "teachers",
-    "OnlineTeacher": "teachers",
+    "FusedTeacher": "teachers.combined",
+    "OfflineTeacher": "teachers.offline",
+    "OnlineTeacher": "teachers.online",
     "RecordTeacher": "recording.job",
+    "data": "data",
+    "optimizers": "optimizers",
+    "sweeps": "sweeps",
 }
+_RENAMED = {"EmaTeacher": "EMATeacher"}
 
-__all__ = [
-    "EMATeacher",
-    "EnsembleTeacher",
-    "Evaluation",
-    "Experiment",
-    "FusedTeacher",
-    "OfflineTeacher",
-    "OnlineTeacher",
-    "RecordTeacher",
-]
-
-__getattr__ = lazy_names.names(__name__, _HOMES)
+__getattr__, __all__ = lazy_names.attach(__name__, _HOMES, _RENAMED)

@@ -27,13 +27,14 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
         case flags.Flag("version"):
             return print(help.version())
 
-    from runner import graph, sweeps
+    from runner import graph
     from runner.cli import command_graph, gin_flags, import_check, inspect
+    from runner.sweeps.command import is_sweep, run_sweep
 
     graph.import_fiddle()  # before what imports all of it
     import_check.check()
-    if sweeps.concerns(command):
-        return sweeps.obey(command, argv)
+    if is_sweep(command):
+        return run_sweep(command, argv)
     cfg = command_graph.resolve(command)
     gin_flags.apply(command.runtime)
     if command.action:

@@ -13,33 +13,7 @@ Names are imported when they are first used; the nodes of a graph import neither
 grain nor tokenizers, which wait for the first `load`.
 """
 
-from typing import TYPE_CHECKING
-
 from runner import lazy_names
-
-if TYPE_CHECKING:
-    from runner.data.dataset import Baseline, Dataset
-    from runner.data.images.digits import Digits, Partition
-    from runner.data.images.idx import IdxFolder, IdxImages
-    from runner.data.images.images import Images
-    from runner.data.labels import Classes, Labels
-    from runner.data.pipeline import (
-        Batches,
-        batches,
-        evaluation_batches,
-        numbered_batches,
-    )
-    from runner.data.source import DataSource, Part
-    from runner.data.text.documents import Document, Documents, JsonLines, TextFiles
-    from runner.data.text.gguf_tokenizer import GGUFTokenizer
-    from runner.data.text.library_text import python_library_text
-    from runner.data.text.packed_text import PackedText
-    from runner.data.text.planned import PlannedTokens
-    from runner.data.text.python_library import PythonLibrary
-    from runner.data.text.token_records import TokenRecords
-    from runner.data.text.tokenized_text import TokenizedText
-    from runner.data.text.tokenizer import ByteBPE, TokenizerFile, TokenizerSource
-    from runner.data.text.vocabulary import Vocabulary
 
 _HOMES = {
     "Baseline": "dataset",
@@ -73,38 +47,9 @@ _HOMES = {
     "numbered_batches": "pipeline",
     "python_library_text": "text.library_text",
 }
+_RENAMED = {
+    "ByteBpe": "ByteBPE",
+    "GgufTokenizer": "GGUFTokenizer",
+}
 
-__all__ = [
-    "Baseline",
-    "Batches",
-    "ByteBPE",
-    "Classes",
-    "DataSource",
-    "Dataset",
-    "Digits",
-    "Document",
-    "Documents",
-    "GGUFTokenizer",
-    "IdxFolder",
-    "IdxImages",
-    "Images",
-    "JsonLines",
-    "Labels",
-    "PackedText",
-    "Part",
-    "Partition",
-    "PlannedTokens",
-    "PythonLibrary",
-    "TextFiles",
-    "TokenRecords",
-    "TokenizedText",
-    "TokenizerFile",
-    "TokenizerSource",
-    "Vocabulary",
-    "batches",
-    "evaluation_batches",
-    "numbered_batches",
-    "python_library_text",
-]
-
-__getattr__ = lazy_names.names(__name__, _HOMES)
+__getattr__, __all__ = lazy_names.attach(__name__, _HOMES, _RENAMED)

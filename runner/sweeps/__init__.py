@@ -1,4 +1,4 @@
-"""Sweeps: runs of one config that differ in a few flags, and what came of them.
+"""Sweeps: runs of one config that differ in a few flags, and their results.
 
 In the config file, a function that takes nothing and returns the points:
 
@@ -16,50 +16,28 @@ Names are imported when they are first used: a config that has a sweep loads as 
 as one that has none.
 """
 
-from typing import TYPE_CHECKING
-
 from runner import lazy_names
-from runner.sweeps.draws import Distribution, choice, log_uniform, random, uniform
-from runner.sweeps.points import Point, product, values, zipped
-
-if TYPE_CHECKING:
-    from runner.sweeps.command import concerns, obey
-    from runner.sweeps.failure import forget_failure, note_failure
-    from runner.sweeps.freezing import freeze
-    from runner.sweeps.frozen import Frozen, Unit, open
-    from runner.sweeps.summary import summarise
 
 _HOMES = {
+    "Distribution": "draws",
     "Frozen": "frozen",
+    "Point": "points",
     "Unit": "frozen",
-    "concerns": "command",
-    "forget_failure": "failure",
+    "choice": "draws",
     "freeze": "freezing",
-    "note_failure": "failure",
-    "obey": "command",
-    "open": "frozen",
-    "summarise": "summary",
+    "load": "frozen",
+    "log_uniform": "draws",
+    "product": "points",
+    "random_points": "draws",
+    "summarize": "summary",
+    "uniform": "draws",
+    "values": "points",
+    "zipped": "points",
+}
+_RENAMED = {
+    "open": "load",
+    "random": "random_points",
+    "summarise": "summarize",
 }
 
-__all__ = [
-    "Distribution",
-    "Frozen",
-    "Point",
-    "Unit",
-    "choice",
-    "concerns",
-    "forget_failure",
-    "freeze",
-    "log_uniform",
-    "note_failure",
-    "obey",
-    "open",
-    "product",
-    "random",
-    "summarise",
-    "uniform",
-    "values",
-    "zipped",
-]
-
-__getattr__ = lazy_names.names(__name__, _HOMES)
+__getattr__, __all__ = lazy_names.attach(__name__, _HOMES, _RENAMED)

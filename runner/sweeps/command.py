@@ -8,14 +8,14 @@ from runner.errors import UserError
 from runner.sweeps.frozen import SWEEP
 
 
-def concerns(command: Command) -> bool:
+def is_sweep(command: Command) -> bool:
     """Whether a command asks for a sweep, or its work directory holds one."""
     if command.sweep is not None:
         return True
     return command.workdir is not None and (Path(command.workdir) / SWEEP).exists()
 
 
-def obey(command: Command, argv: Sequence[str]) -> None:
+def run_sweep(command: Command, argv: Sequence[str]) -> None:
     """Freezes the sweep, or finds it frozen, and runs what is left of it.
 
     Raises:
@@ -39,7 +39,7 @@ def obey(command: Command, argv: Sequence[str]) -> None:
     from runner.sweeps import frozen, sequential
 
     if command.workdir and not command.base and not command.runtime:
-        return sequential.run(frozen.open(command.workdir))
+        return sequential.run(frozen.load(command.workdir))
 
     from runner.sweeps import freezing  # What it imports takes seconds.
 

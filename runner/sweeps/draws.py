@@ -14,7 +14,7 @@ _DIGITS = 3
 _PATIENCE = 1000  # draws for a point that is not there yet
 
 
-def random(
+def random_points(
     distributions: Mapping[str, Distribution], *, num: int, seed: int = 0
 ) -> list[Point]:
     """`num` different points, every flag drawn from its distribution.
@@ -28,15 +28,19 @@ def random(
     from numpy.random import PCG64
 
     if not distributions or num < 1:
-        raise UserError(f"random: expected distributions and num >= 1, got num={num}")
+        raise UserError(
+            f"random_points: expected distributions and num >= 1, got num={num}"
+        )
     bits = PCG64(seed)
-    found: dict[str, Point] = {}
+    points: dict[str, Point] = {}
     for _ in range(_PATIENCE * num):
         point = {key: at(_unit(bits)) for key, at in distributions.items()}
-        found.setdefault(repr(point), point)
-        if len(found) == num:
-            return check(list(found.values()))
-    raise UserError(f"random: {num} points asked for, only {len(found)} are different")
+        points.setdefault(repr(point), point)
+        if len(points) == num:
+            return check(list(points.values()))
+    raise UserError(
+        f"random_points: {num} points asked for, only {len(points)} are different"
+    )
 
 
 def uniform(low: float, high: float) -> Distribution:

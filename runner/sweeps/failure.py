@@ -24,7 +24,7 @@ def note_failure(unit: Unit, code: int) -> str:
     return said
 
 
-def said(unit: Unit) -> str:
+def message(unit: Unit) -> str:
     """What `note_failure` kept in words; empty without, and for a finished unit."""
     path = unit.path / _NAME
     if unit.finished or not path.exists():

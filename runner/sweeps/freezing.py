@@ -49,7 +49,7 @@ def freeze(command: Command, argv: Sequence[str]) -> Frozen:
                 _refuse_other(path, said(command))
             if command.runtime:
                 _write_runtime(path)
-    return frozen.open(path)
+    return frozen.load(path)
 
 
 def said(command: Command) -> dict[str, Any]:

@@ -10,7 +10,6 @@ SWEEP/sweep.md, results.json, report.html, sweep.svg    what came of it
 """
 
 import ast
-import builtins
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -79,7 +78,7 @@ class Frozen:
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def open(path: str | Path) -> Frozen:
+def load(path: str | Path) -> Frozen:
     """The sweep in a directory.
 
     Raises:
@@ -102,7 +101,7 @@ def read(path: Path) -> dict[str, Any]:
       UserError: there is none, or it is damaged.
     """
     try:
-        with builtins.open(path / SWEEP, encoding="utf-8") as file:
+        with (path / SWEEP).open(encoding="utf-8") as file:
             content = json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -125,16 +124,16 @@ def _unit(path: Path, entry: Mapping[str, Any], content: Mapping[str, Any]) -> U
     point = {key: ast.literal_eval(value) for key, value in entry["point"].items()}
     graph = []
     if content["source"]:
-        said = [
+        graph = [
             f"--fdl_config={path / content['source']}",
             *content["said"]["overrides"],
+            *(f"--{flag.name}={flag.value}" for flag in points.flags(point)),
         ]
-        graph = [*said, *(f"--{f.name}={f.value}" for f in points.flags(point))]
     return Unit(
         name=entry["name"],
         path=path / "units" / entry["name"],
         point=point,
-        label=points.said(point, content["names"]),
+        label=points.label(point, content["names"]),
         graph=tuple(graph),
     )
 

@@ -72,7 +72,7 @@ def _outcome(unit: Unit) -> Outcome:
 def _state(unit: Unit, loaded: run.Run) -> str:
     if unit.finished:
         return "finished"
-    if said := failure.said(unit):
+    if said := failure.message(unit):
         return said
     if loaded.metrics:
         wanted = f" of {loaded.num_steps}" if loaded.num_steps else ""

@@ -56,7 +56,7 @@ def make(command: Command) -> Plan:
     names = short_names({key: None for point in found for key in point}, began)
     units, seen = [], {}
     for number, point in enumerate(found):
-        label = points.said(point, names)
+        label = points.label(point, names)
         try:
             graph = resolve(command, point)
             text = describe.text(graph)

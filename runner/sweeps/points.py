@@ -87,7 +87,7 @@ def text(key: str, value: Any) -> str:
     return value if key == "fiddler" else repr(value)
 
 
-def said(point: Mapping[str, Any], names: Mapping[str, str] | None = None) -> str:
+def label(point: Mapping[str, Any], names: Mapping[str, str] | None = None) -> str:
     """`peak_value=0.003 z_loss.weight=0.0001`; `names` are shorter than the keys."""
     shorter = names or {}
     return " ".join(f"{shorter.get(key, key)}={value}" for key, value in point.items())
@@ -147,7 +147,7 @@ def _refuse_duplicates(points: Sequence[Mapping[str, Any]]) -> None:
     for point in points:
         key = tuple(sorted((key, repr(value)) for key, value in point.items()))
         if key in seen:
-            raise UserError(f"the point {said(point)} is there twice")
+            raise UserError(f"the point {label(point)} is there twice")
         seen.add(key)
 
 

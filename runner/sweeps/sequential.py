@@ -53,7 +53,7 @@ def run(frozen: Frozen) -> None:
             _say(f"{head}: {failure.note_failure(unit, code)}")
     from runner.sweeps import summary  # Matplotlib: only for those who draw.
 
-    summary.summarise(frozen)
+    summary.summarize(frozen)
     if failed:
         names = ", ".join(unit.name for unit in failed)
         print(

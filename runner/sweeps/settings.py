@@ -55,7 +55,7 @@ def along(
     for outcome in outcomes:
         if key in outcome.unit.point:
             others = {k: x for k, x in outcome.unit.point.items() if k != key}
-            groups.setdefault(points.said(others, names), []).append(outcome)
+            groups.setdefault(points.label(others, names), []).append(outcome)
     numeric = is_numeric(outcomes, key)
     found = []
     for label, group in groups.items():

@@ -11,7 +11,7 @@ from runner.sweeps import outcome, table
 from runner.sweeps.frozen import Frozen
 
 
-def summarise(frozen: Frozen) -> None:
+def summarize(frozen: Frozen) -> None:
     """Writes table and picture of what there is, and prints the table.
 
     Works at any time: on a sweep that is not at its end too.

@@ -5,44 +5,24 @@ of it (`LoadedTeacher`) is a pure function of arrays, called inside the step. Na
 imported when they are first used, orbax when the first run's weights are read.
 """
 
-from typing import TYPE_CHECKING
-
 from runner import lazy_names
-
-if TYPE_CHECKING:
-    from runner.teachers.base import (
-        LoadedTeacher,
-        Teacher,
-        TeacherContext,
-        TeacherTrunk,
-    )
-    from runner.teachers.combined import EnsembleTeacher, FusedTeacher
-    from runner.teachers.ema import EMATeacher
-    from runner.teachers.offline import OfflineTeacher
-    from runner.teachers.online import OnlineTeacher
 
 _HOMES = {
     "EMATeacher": "ema",
     "EnsembleTeacher": "combined",
     "FusedTeacher": "combined",
-    "TeacherTrunk": "base",
     "LoadedTeacher": "base",
     "OfflineTeacher": "offline",
     "OnlineTeacher": "online",
-    "TeacherContext": "base",
     "Teacher": "base",
+    "TeacherContext": "base",
+    "TeacherTrunk": "base",
+}
+_RENAMED = {
+    "EmaTeacher": "EMATeacher",
+    "Lesson": "TeacherTrunk",
+    "Loaded": "LoadedTeacher",
+    "Setting": "TeacherContext",
 }
 
-__all__ = [
-    "EMATeacher",
-    "EnsembleTeacher",
-    "FusedTeacher",
-    "LoadedTeacher",
-    "OfflineTeacher",
-    "OnlineTeacher",
-    "Teacher",
-    "TeacherContext",
-    "TeacherTrunk",
-]
-
-__getattr__ = lazy_names.names(__name__, _HOMES)
+__getattr__, __all__ = lazy_names.attach(__name__, _HOMES, _RENAMED)

@@ -64,7 +64,7 @@ def test_records_are_read(saved):
 
 
 def test_the_units_of_a_sweep_are_jobs(saved):
-    sweep = frozen.open("sweep")
+    sweep = frozen.load("sweep")
     assert [unit.label for unit in sweep.units] == [
         "peak_value=0.001",
         "peak_value=0.01",

@@ -77,7 +77,7 @@ class Sweep:
 
     @property
     def units(self):
-        return sweeps.open(self.path).units
+        return sweeps.load(self.path).units
 
     @property
     def log(self):

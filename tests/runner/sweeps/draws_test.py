@@ -15,7 +15,7 @@ WEIGHT = "fdl.weight"
 
 
 def both(num, seed=0):
-    return sweeps.random(
+    return sweeps.random_points(
         {RATE: sweeps.log_uniform(1e-4, 1e-1), WEIGHT: sweeps.uniform(0, 2)},
         num=num,
         seed=seed,
@@ -40,7 +40,7 @@ def test_more_points_begin_with_the_same(few, more, seed):
 def test_draws_stay_inside_their_bounds_and_are_readable(low, ratio, seed):
     high = low * ratio
     for of in (sweeps.log_uniform, sweeps.uniform):
-        (point,) = sweeps.random({RATE: of(low, high)}, num=1, seed=seed)
+        (point,) = sweeps.random_points({RATE: of(low, high)}, num=1, seed=seed)
         value = point[RATE]
         assert low <= value <= high
         assert value in (low, high) or value == float(f"{value:.3g}")
@@ -58,10 +58,10 @@ def test_log_uniform_is_even_in_the_logarithm_and_uniform_in_the_value():
 
 
 def test_a_choice_takes_each_option_and_never_a_point_twice():
-    options = sweeps.random({"fdl.a": sweeps.choice("x", "y", "z")}, num=3)
+    options = sweeps.random_points({"fdl.a": sweeps.choice("x", "y", "z")}, num=3)
     assert sorted(point["fdl.a"] for point in options) == ["x", "y", "z"]
     with pytest.raises(UserError, match="4 points asked for, only 3 are different"):
-        sweeps.random({"fdl.a": sweeps.choice("x", "y", "z")}, num=4)
+        sweeps.random_points({"fdl.a": sweeps.choice("x", "y", "z")}, num=4)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_a_choice_takes_each_option_and_never_a_point_twice():
         (lambda: sweeps.log_uniform(0, 1), "low must be positive, got 0"),
         (lambda: sweeps.log_uniform(1, math.inf), "expected low < high"),
         (lambda: sweeps.choice(), "choice: no options"),
-        (lambda: sweeps.random({}, num=1), "random: expected distributions"),
+        (lambda: sweeps.random_points({}, num=1), "expected distributions"),
         (lambda: both(0), "num >= 1, got num=0"),
         (
-            lambda: sweeps.random({"gin.a": sweeps.uniform(0, 1)}, num=1),
+            lambda: sweeps.random_points({"gin.a": sweeps.uniform(0, 1)}, num=1),
             "cannot set gin flags",
         ),
     ],

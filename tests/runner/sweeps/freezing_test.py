@@ -93,7 +93,7 @@ def test_every_point_gets_a_work_directory_that_needs_no_config_file(place):
             f"--workdir={unit.path}",
             f"--gin_file={place.workdir / 'runtime.gin'}",
         ]
-    assert sweeps.open(place.workdir) == frozen
+    assert sweeps.load(place.workdir) == frozen
 
 
 def test_an_edit_after_the_freezing_reaches_nothing(place):
@@ -167,7 +167,7 @@ def test_a_freezing_that_was_killed_begins_anew(place, monkeypatch):
             place.freeze()
     assert written[-1].name == "sweep.json"
     with pytest.raises(UserError, match="holds no sweep"):
-        sweeps.open(place.workdir)
+        sweeps.load(place.workdir)
     place.edit("num_steps=30", "num_steps=31")
     frozen = place.freeze(sweep="rates(3.0)")
     assert [graph(unit)["num_steps"] for unit in frozen.units] == ["31"]
@@ -255,7 +255,7 @@ def test_a_damaged_sweep_is_named(place, text):
     place.freeze()
     (place.workdir / "sweep.json").write_text(text)
     with pytest.raises(UserError, match=r"sweep\.json is damaged"):
-        sweeps.open(place.workdir)
+        sweeps.load(place.workdir)
 
 
 def test_a_short_name_means_one_place_of_the_graph():

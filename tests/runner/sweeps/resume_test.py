@@ -78,7 +78,7 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(runner):
 
     assert (first / "result.json").stat().st_mtime_ns == kept
     assert "unit 1/2 peak_value=0.001: finished\n" in runner.output("killed")
-    one, other = (sweeps.open(runner.directory / x) for x in ("whole", "killed"))
+    one, other = (sweeps.load(runner.directory / x) for x in ("whole", "killed"))
     for left, right in zip(one.units, other.units, strict=True):
         assert runner.metrics(left) == runner.metrics(right)
     tables = [(x.path / "sweep.md").read_text() for x in (one, other)]
@@ -92,7 +92,7 @@ def test_a_unit_that_breaks_is_named_and_the_others_finish(runner):
     output = runner.output("broken")
     assert "unit 2/3 fiddler=breaks: failed, exit code 2: runner: student: " in output
     assert output.endswith("runner: 1 of 3 units failed: 01-fiddler=breaks\n")
-    units = sweeps.open(runner.directory / "broken").units
+    units = sweeps.load(runner.directory / "broken").units
     assert [unit.finished for unit in units] == [True, False, True]
     # Quiet: neither samples nor the table of each run.
     assert "unigram" not in output and ">   02" in output

@@ -109,7 +109,7 @@ class Sweep:
 
     @property
     def finished(self):
-        return [unit.finished for unit in sweeps.open(self.path).units]
+        return [unit.finished for unit in sweeps.load(self.path).units]
 
     def run(self):
         return main.main(["runner", f"--workdir={self.path}"])
@@ -179,7 +179,7 @@ def test_a_failed_unit_that_is_tried_again_has_failed_no_longer(sweep, capfd):
         with pytest.raises(SystemExit):
             sweep.run()
     capfd.readouterr()
-    sweeps.summarise(sweeps.open(sweep.path))
+    sweeps.summarize(sweeps.load(sweep.path))
     assert "    01  1           –  not begun\n" in capfd.readouterr().out
 
 

@@ -23,7 +23,7 @@ def grid(directory):
 
 
 def summary(frozen, capsys):
-    sweeps.summarise(frozen)
+    sweeps.summarize(frozen)
     return capsys.readouterr().out
 
 
@@ -122,7 +122,7 @@ def test_a_loss_that_is_no_number_is_never_the_best(tmp_path, capsys):
 
 
 def test_random_points_are_drawn_against_each_of_their_flags(tmp_path, capsys):
-    drawn = sweeps.random(
+    drawn = sweeps.random_points(
         {RATE: sweeps.log_uniform(1e-4, 1e-1), Z_LOSS: sweeps.uniform(0, 1)}, num=4
     )
     said = summary(made(tmp_path, [(point, 4.0) for point in drawn]), capsys)

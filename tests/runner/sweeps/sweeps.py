@@ -19,7 +19,7 @@ def made(directory, ended, *, names=NAMES, untrained=UNTRAINED):
     """
     entries, path = [], Path(directory)
     for number, (point, end) in enumerate(ended):
-        label = points.said(point, names)
+        label = points.label(point, names)
         name = plan.directory(number, len(ended), label)
         unit = path / "units" / name
         unit.mkdir(parents=True)
@@ -44,4 +44,4 @@ def made(directory, ended, *, names=NAMES, untrained=UNTRAINED):
         "units": entries,
     }
     (path / "sweep.json").write_text(json.dumps(content))
-    return sweeps.open(path)
+    return sweeps.load(path)

@@ -75,7 +75,7 @@ def broken() -> list[sweeps.Point]:
 
 def drawn(num: int = 6) -> list[sweeps.Point]:
     """Both at random."""
-    return sweeps.random(
+    return sweeps.random_points(
         {RATE: sweeps.log_uniform(1e-4, 1e-1), Z_LOSS: sweeps.uniform(0.0, 1e-3)},
         num=num,
         seed=1,

@@ -1,0 +1,11 @@
+from runner import data as data
+from runner import optimizers as optimizers
+from runner import sweeps as sweeps
+from runner.evaluation.evaluation import Evaluation as Evaluation
+from runner.experiment import Experiment as Experiment
+from runner.recording.job import RecordTeacher as RecordTeacher
+from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
+from runner.teachers.combined import FusedTeacher as FusedTeacher
+from runner.teachers.ema import EMATeacher as EMATeacher
+from runner.teachers.offline import OfflineTeacher as OfflineTeacher
+from runner.teachers.online import OnlineTeacher as OnlineTeacher

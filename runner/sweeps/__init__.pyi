@@ -1,0 +1,14 @@
+from runner.sweeps.draws import Distribution as Distribution
+from runner.sweeps.draws import choice as choice
+from runner.sweeps.draws import log_uniform as log_uniform
+from runner.sweeps.draws import random_points as random_points
+from runner.sweeps.draws import uniform as uniform
+from runner.sweeps.freezing import freeze as freeze
+from runner.sweeps.frozen import Frozen as Frozen
+from runner.sweeps.frozen import Unit as Unit
+from runner.sweeps.frozen import load as load
+from runner.sweeps.points import Point as Point
+from runner.sweeps.points import product as product
+from runner.sweeps.points import values as values
+from runner.sweeps.points import zipped as zipped
+from runner.sweeps.summary import summarize as summarize

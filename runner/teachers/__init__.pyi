@@ -1,0 +1,9 @@
+from runner.teachers.base import LoadedTeacher as LoadedTeacher
+from runner.teachers.base import Teacher as Teacher
+from runner.teachers.base import TeacherContext as TeacherContext
+from runner.teachers.base import TeacherTrunk as TeacherTrunk
+from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
+from runner.teachers.combined import FusedTeacher as FusedTeacher
+from runner.teachers.ema import EMATeacher as EMATeacher
+from runner.teachers.offline import OfflineTeacher as OfflineTeacher
+from runner.teachers.online import OnlineTeacher as OnlineTeacher

@@ -1,0 +1,65 @@
+"""The public names, held by a snapshot: a change here is a change for users."""
+
+import ast
+import importlib
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = {
+    "models": "ConvNet FanIn GatedMLP MoE Model Normal Transformer TrunkOutput"
+    " VisionTransformer",
+    "runner": "EMATeacher EnsembleTeacher Evaluation Experiment FusedTeacher"
+    " OfflineTeacher OnlineTeacher RecordTeacher data optimizers sweeps",
+    "runner.data": "Baseline Batches ByteBPE Classes DataSource Dataset Digits Document"
+    " Documents GGUFTokenizer IdxFolder IdxImages Images JsonLines Labels PackedText"
+    " Part Partition PlannedTokens PythonLibrary TextFiles TokenRecords TokenizedText"
+    " TokenizerFile TokenizerSource Vocabulary batches evaluation_batches"
+    " numbered_batches python_library_text",
+    "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
+    " product random_points summarize uniform values zipped",
+    "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
+    " OfflineTeacher OnlineTeacher Teacher TeacherContext TeacherTrunk",
+}
+LAZY = [package for package in NAMES if package != "models"]
+
+
+@pytest.mark.parametrize("package", NAMES)
+def test_the_public_names(package):
+    module = importlib.import_module(package)
+    assert sorted(module.__all__) == NAMES[package].split()
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_the_stub_names_the_homes_of_the_package(package):
+    folder = ROOT / package.replace(".", "/")
+    stub = ast.parse((folder / "__init__.pyi").read_text())
+    homes = importlib.import_module(package)._HOMES
+    assert {
+        alias.name: f"{node.module}"
+        for node in ast.walk(stub)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    } == {
+        name: package if home == name else f"{package}.{home}"
+        for name, home in homes.items()
+    }
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_an_old_name_warns_and_is_the_new_one(package):
+    module = importlib.import_module(package)
+    for old, new in module._RENAMED.items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert getattr(module, old) is getattr(module, new)
+        assert f"is now {package}.{new}" in str(caught[0].message)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(AttributeError, match="'runner' has no attribute 'nothing'"):
+        importlib.import_module("runner").nothing  # noqa: B018
