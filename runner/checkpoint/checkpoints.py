@@ -53,7 +53,7 @@ class Checkpoints:
         """
         if keep < 1:
             raise UserError(f"checkpoints to keep must be positive, got {keep}")
-        self.refused: list[RejectedCheckpoint] = []
+        self.rejected: list[RejectedCheckpoint] = []
         self._directory = Path(directory).absolute()
         self._keep = keep
         self._verified: dict[int, manifest.Manifest] = {}
@@ -128,19 +128,19 @@ class Checkpoints:
           UserError: the checkpoint is damaged, or a leaf is absent, unknown, or of
             another shape or dtype than asked for.
         """
-        wanted = tree_paths.by_path(abstract)
+        target = tree_paths.by_path(abstract)
         tree_paths.compare(
             self._saved(step),
-            tree_paths.described(wanted),
+            tree_paths.described(target),
             where=_where(step),
             whole=True,
         )
-        asked = _asked(wanted)
+        request = _request(target)
         restored = self._orbax.restore(
-            self._at(step), args=ocp.args.StandardRestore(asked)
+            self._at(step), args=ocp.args.StandardRestore(request)
         )
         self._settled.add(step)
-        return _filled(abstract, wanted, restored)
+        return _filled(abstract, target, restored)
 
     def restore_part(self, step: int, abstract: Any) -> Any:
         """As `restore`, of the leaves in `abstract` alone; no other is read.
@@ -148,23 +148,23 @@ class Checkpoints:
         Raises:
           UserError: as `restore`, but for leaves that are not asked for.
         """
-        wanted = tree_paths.by_path(abstract)
+        target = tree_paths.by_path(abstract)
         tree_paths.compare(
             self._saved(step),
-            tree_paths.described(wanted),
+            tree_paths.described(target),
             where=_where(step),
             whole=False,
         )
-        asked = _asked(wanted)
+        request = _request(target)
         restored = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
             self._at(step),
             args=ocp.args.PyTreeRestore(
-                asked,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(asked),
+                request,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(request),
                 partial_restore=True,
             ),
         )
-        return _filled(abstract, wanted, restored)
+        return _filled(abstract, target, restored)
 
     def _saved(self, step: int) -> Mapping[str, manifest.Leaf]:
         self.wait()
@@ -222,12 +222,12 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _check_newest(self) -> int:
-        self.refused = []
+        self.rejected = []
         for step in reversed(self._steps()):
             try:
                 self._verified[step] = manifest.check(self._at(step), step=step)
             except manifest.CorruptCheckpoint as damage:
-                self.refused.append(RejectedCheckpoint(step=step, reason=str(damage)))
+                self.rejected.append(RejectedCheckpoint(step=step, reason=str(damage)))
                 log.warning("checkpoint %s refused: %s", self._at(step), damage)
             else:
                 return step
@@ -297,16 +297,16 @@ def _where(step: int) -> str:
     return f"checkpoint of step {step}"
 
 
-def _asked(wanted: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    return {p: tree_paths.placed(x) for p, x in tree_paths.not_empty(wanted).items()}
+def _request(target: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    return {p: tree_paths.placed(x) for p, x in tree_paths.not_empty(target).items()}
 
 
-def _filled(abstract: Any, wanted: Mapping[str, Any], restored: Any) -> Any:
+def _filled(abstract: Any, target: Mapping[str, Any], restored: Any) -> Any:
     """The tree of `abstract`, of what was restored and of what is empty."""
     return jax.tree.unflatten(
         jax.tree.structure(abstract),
         [
             restored[path] if leaf.size else tree_paths.empty(leaf)
-            for path, leaf in wanted.items()
+            for path, leaf in target.items()
         ],
     )

@@ -1,4 +1,4 @@
-"""What makes a checkpoint directory count: a manifest, written last, of every file.
+"""The manifest of a checkpoint: written last, it lists every file.
 
 The array files carry no checksum that is read on restore, a wrong dtype casts without a
 word, and a directory may exist before its bytes do. So the manifest holds the size and
@@ -57,14 +57,14 @@ def seal(directory: Path, *, step: int, leaves: Mapping[str, Leaf]) -> Manifest:
     Raises:
       OSError: a file could not be read or synced, or the manifest not written.
     """
-    found = {}
+    files = {}
     for path in sorted(directory.rglob("*")):
         atomic_files.sync(path)
         if path.is_file():
-            found[path.relative_to(directory).as_posix()] = _digest(path)
+            files[path.relative_to(directory).as_posix()] = _digest(path)
     atomic_files.sync(directory)
     atomic_files.sync(directory.parent)
-    manifest = Manifest(step=step, leaves=dict(leaves), files=found)
+    manifest = Manifest(step=step, leaves=dict(leaves), files=files)
     content = dataclasses.asdict(manifest)
     text = json.dumps({"manifest": content, "sha256": _digest_of(content)}, indent=1)
     atomic_files.write_atomic(directory / NAME, text + "\n")
@@ -75,7 +75,7 @@ def read(directory: Path, *, step: int) -> Manifest:
     """The manifest of a directory, itself checked; the files are not.
 
     Raises:
-      Damaged: it is absent, altered, of another format or of another step.
+      CorruptCheckpoint: it is absent, altered, of another format or of another step.
     """
     try:
         text = (directory / NAME).read_text(encoding="utf-8")
@@ -112,7 +112,7 @@ def check(directory: Path, *, step: int) -> Manifest:
     """The manifest of a directory whose every file is as it was sealed.
 
     Raises:
-      Damaged: naming the first file that is missing, cut short or altered.
+      CorruptCheckpoint: naming the first file that is missing, cut short or altered.
     """
     manifest = read(directory, step=step)
     for name, file in manifest.files.items():

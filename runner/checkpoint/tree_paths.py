@@ -1,4 +1,4 @@
-"""The leaves of a tree by path: what a checkpoint names, compares and places."""
+"""Leaves of a tree by path, as checkpoints name, compare and place them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ def described(leaves: Mapping[str, Any]) -> dict[str, Leaf]:
 
 
 def not_empty(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of them with elements; orbax refuses arrays of size zero."""
+    """Return the non-empty leaves (orbax rejects size-0 arrays)."""
     return {path: leaf for path, leaf in leaves.items() if leaf.size}
 
 
@@ -51,18 +51,18 @@ def empty(leaf: Any) -> jax.Array:
 
 
 def compare(
-    saved: Mapping[str, Leaf], wanted: Mapping[str, Leaf], *, where: str, whole: bool
+    saved: Mapping[str, Leaf], target: Mapping[str, Leaf], *, where: str, whole: bool
 ) -> None:
     """Refuse a tree other than the saved one, or than a part of it.
 
     Raises:
       UserError: `where`, and the first leaf that is absent, unknown or another.
     """
-    for path, leaf in wanted.items():
+    for path, leaf in target.items():
         if path not in saved:
             raise UserError(f"{where} has no '{path}'{nearest(path, saved)}")
         if leaf != saved[path]:
             raise UserError(f"{where}: '{path}' is {saved[path]}, wanted {leaf}")
-    unknown = sorted(saved.keys() - wanted.keys())
+    unknown = sorted(saved.keys() - target.keys())
     if whole and unknown:
         raise UserError(f"{where} holds '{unknown[0]}', which was not asked for")

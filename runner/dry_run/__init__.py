@@ -1,4 +1,4 @@
-"""What a run would be: shapes, shardings, FLOPs, memory, traffic; nothing is trained.
+"""Reports shapes, shardings, FLOPs, memory and communication without training.
 
 The devices may be absent: with `mesh.topology` in gin the step is compiled for what a
 run is meant for. See docs/layouts.md.

@@ -1,12 +1,11 @@
-"""What is laid out: devices, batch, parameters and where they lie, FLOPs."""
+"""Devices, batch, parameters with their shardings, and FLOPs of a run."""
 
 from collections.abc import Iterator
 
 import jax
 
 from runner.dry_run.compiling import Attempt
-from runner.dry_run.memory import local, local_bytes, size
-from runner.dry_run.rows import aligned
+from runner.dry_run.memory import aligned, local, local_bytes, size
 from runner.head import flops
 from runner.machine.mesh import AXES
 from runner.machine.topology import Planned
@@ -19,10 +18,10 @@ def machine(trainer: Trainer, planned: Planned) -> Iterator[str]:
     """Devices and mesh."""
     shape = " ".join(f"{axis}={trainer.mesh.shape[axis]}" for axis in AXES)
     kind = planned.devices[0].device_kind
-    if planned.said and planned.chip is not None:
+    if planned.caveat and planned.chip is not None:
         kind = planned.chip.kind
     yield f"devices     {trainer.mesh.size} x {kind}, mesh {shape}"
-    for line in planned.said.splitlines():
+    for line in planned.caveat.splitlines():
         yield f"            {line}"
 
 
@@ -38,13 +37,13 @@ def batch(trainer: Trainer) -> Iterator[str]:
     )
     for name, x in trainer.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
-    wanted = [
+    passes = [
         name for name, yes in trainer.step.objective.beforehand.passes.items() if yes
     ]
-    if wanted:
+    if passes:
         which = "head and trunk" if step.microbatches > 1 else "head"
         yield (
-            f"            {' and '.join(wanted)} of the global batch are wanted first: "
+            f"            {' and '.join(passes)} of the global batch are wanted first: "
             f"a pass of the {which} more each"
         )
 
@@ -74,11 +73,13 @@ def parameters(trainer: Trainer) -> Iterator[str]:
         arrays = jax.tree.leaves(teacher.abstract)
         count, lies = sum(x.size for x in arrays), size(local(arrays))
         has = f"{count:,} parameters, {lies} per device" if arrays else "no parameters"
-        said = teacher.describe()
+        description = teacher.describe()
         unseen = (
-            "; its files were not looked at" if said.get("weights") == UNSEEN else ""
+            "; its files were not looked at"
+            if description.get("weights") == UNSEEN
+            else ""
         )
-        yield f"{said['kind']} teacher: {has} beside the student's{unseen}"
+        yield f"{description['kind']} teacher: {has} beside the student's{unseen}"
 
 
 def cost(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]:
@@ -91,10 +92,10 @@ def cost(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]:
     kind = planned.chip.kind if planned.chip else planned.devices[0].device_kind
     peak = flops.peak_of_kind(kind)
     if peak is not None:
-        every = peak * trainer.mesh.size
+        total_peak = peak * trainer.mesh.size
         yield (
-            f"            {quantity(every)} per second at peak: "
-            f"at least {count / every:.2g} s per step"
+            f"            {quantity(total_peak)} per second at peak: "
+            f"at least {count / total_peak:.2g} s per step"
         )
     yield f"compiled    in {attempt.seconds:.0f} s, not run"
 

@@ -1,13 +1,12 @@
-"""What a step takes of each device's memory."""
+"""Memory of a step on each device."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 
 from runner.dry_run.compiling import Attempt
-from runner.dry_run.rows import aligned
 from runner.machine.topology import Planned
 from runner.train.trainer import Trainer
 from runner.writers.quantities import quantity
@@ -17,20 +16,20 @@ def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]
     """Arrays by their shardings, the rest as the compiler plans it."""
     state, teacher = trainer.step.state, trainer.step.teacher
     params, optimizer = local(state.params), local(state.opt_state)
-    taught = local(state.teacher)
-    taught += local(teacher.abstract) if teacher is not None else 0
+    teacher_bytes = local(state.teacher)
+    teacher_bytes += local(teacher.abstract) if teacher is not None else 0
     rows = [
         ("parameters", params, ""),
         ("optimiser state", optimizer, ""),
-        *([("teacher's parameters", taught, "")] if taught else []),
+        *([("teacher's parameters", teacher_bytes, "")] if teacher_bytes else []),
     ]
     total = 0
-    found = attempt.program and attempt.program.memory_analysis()
-    if found is not None:
-        arguments = found.argument_size_in_bytes
-        rest = max(arguments - params - optimizer - taught, 0)
-        results = found.output_size_in_bytes - found.alias_size_in_bytes
-        scratch = found.temp_size_in_bytes
+    analysis = attempt.program and attempt.program.memory_analysis()
+    if analysis is not None:
+        arguments = analysis.argument_size_in_bytes
+        rest = max(arguments - params - optimizer - teacher_bytes, 0)
+        results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        scratch = analysis.temp_size_in_bytes
         within = f"activations, gathered parameters, gradients ({size(params)})"
         rows += [
             ("batch, counters, padding", rest, ""),
@@ -40,8 +39,8 @@ def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]
         total = arguments + results + scratch
         rows.append(("together", total, ""))
     yield "memory of each device"
-    shown = [(f"  {name}", size(count), said) for name, count, said in rows]
-    yield from aligned(shown, numbers=(1,))
+    lines = [(f"  {name}", size(count), remark) for name, count, remark in rows]
+    yield from aligned(lines, numbers=(1,))
     yield from _verdict(planned, attempt, total)
 
 
@@ -70,3 +69,13 @@ def local_bytes(x: jax.ShapeDtypeStruct) -> int:
 def size(count: float) -> str:
     """Bytes for a reader: `17.2GB`."""
     return f"{quantity(count)}B"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, numbers: Sequence[int]) -> Iterator[str]:
+    """Each row as a line; the columns `numbers` to the right, others to the left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(
+            cell.rjust(width) if i in numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()

@@ -1,11 +1,10 @@
-"""What a step's devices send each other."""
+"""Collective communication of a step."""
 
 from collections.abc import Iterator
 
 from runner.dry_run.compiling import Attempt
 from runner.dry_run.hlo import collectives
-from runner.dry_run.memory import size
-from runner.dry_run.rows import aligned
+from runner.dry_run.memory import aligned, size
 from runner.train.trainer import Trainer
 
 
@@ -17,14 +16,14 @@ def table(trainer: Trainer, attempt: Attempt) -> Iterator[str]:
     text = attempt.program.as_text()
     if text is None:  # not every backend tells
         return
-    found = collectives.of(text, trainer.mesh.shape)
-    if not found:
+    operations = collectives.of(text, trainer.mesh.shape)
+    if not operations:
         yield "no collectives"
         return
     rows = [
         ("collectives of one device a step", "along", "of", "times", "bytes", "sent")
     ]
-    for one in found:
+    for one in operations:
         rows.append(
             (
                 f"  {one.kind}",
@@ -35,8 +34,10 @@ def table(trainer: Trainer, attempt: Attempt) -> Iterator[str]:
                 size(one.sent),
             )
         )
-    rows.append(("  together", "", "", "", "", size(sum(one.sent for one in found))))
+    rows.append(
+        ("  together", "", "", "", "", size(sum(one.sent for one in operations)))
+    )
     yield from aligned(rows, numbers=(2, 3, 4, 5))
     yield "  bytes: of the whole arrays; sent: by each device of a ring of so many"
-    if any(one.open for one in found):
+    if any(one.open for one in operations):
         yield "  +: at least; a loop as long as its data decide is counted as one trip"

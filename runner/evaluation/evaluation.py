@@ -1,4 +1,4 @@
-"""What a student is measured by on data it does not learn from."""
+"""Evaluation of a student on held-out data."""
 
 import dataclasses
 import functools
@@ -121,12 +121,12 @@ def metrics(sums: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The numbers of `Evaluation`, from sums over tokens."""
     count = max(float(sums["count"]), 1.0)
     loss = float(sums["nats"]) / count
-    found = {
+    values = {
         "loss": loss,
         "perplexity": math.exp(min(loss, 700.0)),
         "accuracy": float(np.sum(sums["correct"])) / count,
         "calibration_error": prediction_metrics.calibration_error(sums, count),
     }
     if sums["bytes"] > 0:
-        found["bits_per_byte"] = float(sums["nats"] / sums["bytes"]) / math.log(2)
-    return found
+        values["bits_per_byte"] = float(sums["nats"] / sums["bytes"]) / math.log(2)
+    return values

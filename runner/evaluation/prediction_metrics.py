@@ -1,4 +1,4 @@
-"""What a block of tokens says of a student, and of its teacher beside it: sums."""
+"""Sums of prediction metrics over a block of tokens, of student and teacher."""
 
 from collections.abc import Mapping
 
@@ -56,17 +56,17 @@ def of_both(outputs: losses.Outputs, *, best: int) -> Sums:
     assert teacher is not None
     drawn = teacher.logits is None
     over = "sampled" if drawn else "tail_bucket"
-    found = {
+    values = {
         "kl": losses.ForwardKL(sparse=over)(outputs),
         "teacher_entropy": teacher_entropy(teacher),
     }
     if not drawn:
         ids = _best(teacher, outputs.num_outputs, best)
         log_q = outputs.logits_at(ids) - outputs.log_normalizer()[..., None]
-        found["mass_on_best"] = jnp.sum(jnp.exp(log_q), axis=-1)
+        values["mass_on_best"] = jnp.sum(jnp.exp(log_q), axis=-1)
         same = jnp.argmax(outputs.logits, axis=-1) == ids[..., 0]
-        found["agreement"] = same.astype(jnp.float32)
-    return {name: _sum(value, outputs) for name, value in found.items()}
+        values["agreement"] = same.astype(jnp.float32)
+    return {name: _sum(value, outputs) for name, value in values.items()}
 
 
 def _best(teacher: losses.TeacherOutputs, size: int, count: int) -> jax.Array:

@@ -43,16 +43,16 @@ def start(config: runtime.Runtime) -> int:
     Raises:
       UserError: the settings contradict each other, or the others do not come.
     """
-    asked = config.distributed
-    found = arguments(asked, os.environ)
-    if found is None:
+    settings = config.distributed
+    keywords = arguments(settings, os.environ)
+    if keywords is None:
         return 0
     try:
         jax.distributed.initialize(
-            **found,
-            initialization_timeout=asked.start_seconds,
-            heartbeat_timeout_seconds=asked.heartbeat_seconds,
-            shutdown_timeout_seconds=asked.start_seconds,
+            **keywords,
+            initialization_timeout=settings.start_seconds,
+            heartbeat_timeout_seconds=settings.heartbeat_seconds,
+            shutdown_timeout_seconds=settings.start_seconds,
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(f"distributed: {_first_line(error)}") from error
@@ -130,31 +130,31 @@ def _show_and_leave(kind: Any, error: BaseException, trace: Any) -> NoReturn:
 
 
 def arguments(
-    asked: runtime.Distributed, environment: Mapping[str, str]
+    settings: runtime.Distributed, environment: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """What `jax.distributed.initialize` is to be told; None for a process alone.
 
     Flags win over what a launcher says, and what it says over JAX's own search.
     """
     launcher = _launcher(environment)
-    if asked.coordinator:
-        processes, process = asked.processes, asked.process
+    if settings.coordinator:
+        processes, process = settings.processes, settings.process
         if launcher is not None and processes == 1:
             processes, process = (int(environment[x]) for x in _LAUNCHERS[launcher][1:])
         if processes == 1:
             raise UserError(
-                f"distributed.coordinator is {asked.coordinator}, but "
+                f"distributed.coordinator is {settings.coordinator}, but "
                 "distributed.processes is 1; say how many there are, and which this is"
             )
         return {
-            "coordinator_address": asked.coordinator,
+            "coordinator_address": settings.coordinator,
             "num_processes": processes,
             "process_id": process,
             "cluster_detection_method": "deactivate",
         }
-    if asked.processes > 1:
+    if settings.processes > 1:
         raise UserError(
-            f"distributed.processes is {asked.processes}; name the first one's host "
+            f"distributed.processes is {settings.processes}; name the first one's host "
             "and a free port: --gin.distributed.coordinator=HOST:PORT"
         )
     if launcher == "ompi" and _WHERE not in environment:
@@ -164,7 +164,7 @@ def arguments(
         )
     if launcher is not None:
         return {"cluster_detection_method": launcher}
-    return {} if asked.detect else None
+    return {} if settings.detect else None
 
 
 def _launcher(environment: Mapping[str, str]) -> str | None:

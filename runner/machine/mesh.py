@@ -57,12 +57,12 @@ def sizes(config: runtime.Mesh, devices: int) -> tuple[int, ...]:
     Raises:
       UserError: the sizes do not multiply to `devices`.
     """
-    asked = [config.data, config.fsdp, config.tensor, config.expert]
-    named = ", ".join(f"mesh.{a}={n}" for a, n in zip(AXES, asked, strict=True))
-    if asked.count(-1) > 1 or any(n < 1 and n != -1 for n in asked):
+    lengths = [config.data, config.fsdp, config.tensor, config.expert]
+    named = ", ".join(f"mesh.{a}={n}" for a, n in zip(AXES, lengths, strict=True))
+    if lengths.count(-1) > 1 or any(n < 1 and n != -1 for n in lengths):
         raise UserError(f"{named}: each must be at least 1, and at most one -1")
-    known = math.prod(n for n in asked if n != -1)
-    filled = [devices // known if n == -1 else n for n in asked]
+    product = math.prod(n for n in lengths if n != -1)
+    filled = [devices // product if n == -1 else n for n in lengths]
     if math.prod(filled) != devices:
         raise UserError(f"{named}: does not multiply to the {devices} devices here")
     return tuple(filled)

@@ -1,4 +1,4 @@
-"""Devices that are not here: what a run is meant for, and a dry run is laid out on.
+"""Target topologies for ahead-of-time compilation.
 
 v5e:16x16   a grid of TPUs, as libtpu names it; v5p:4x4x4, v6e:8x8
 h100:8      so many GPUs
@@ -73,13 +73,13 @@ class Planned:
 
     devices: in jax's sense, though none of them need exist.
     chip:    what they stand for, where that is known.
-    said:    how far what the compiler says of them holds, in lines.
+    caveat:  how far the compiler's numbers hold, in lines.
     options: the compiler's.
     """
 
     devices: Sequence[Any]
     chip: Chip | None
-    said: str = ""
+    caveat: str = ""
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -108,19 +108,19 @@ def check(name: str, devices: Sequence[Any]) -> None:
     Raises:
       UserError: with both.
     """
-    meant = parse(name)
+    target = parse(name)
     kind = devices[0].device_kind
-    if len(devices) != meant.count or not kind.startswith(meant.chip.kind):
+    if len(devices) != target.count or not kind.startswith(target.chip.kind):
         raise UserError(
-            f"mesh.topology: {name} is {meant}; here are {len(devices)} x {kind} "
+            f"mesh.topology: {name} is {target}; here are {len(devices)} x {kind} "
             "(--dry_run lays the step out without them)"
         )
 
 
 def chip_of(device: Any) -> Chip | None:
     """The chip that a device is, if it is known."""
-    found = [c for c in CHIPS.values() if device.device_kind.startswith(c.kind)]
-    return max(found, key=lambda chip: len(chip.kind), default=None)
+    matches = [c for c in CHIPS.values() if device.device_kind.startswith(c.kind)]
+    return max(matches, key=lambda chip: len(chip.kind), default=None)
 
 
 def planned(name: str) -> Planned:
@@ -134,46 +134,46 @@ def planned(name: str) -> Planned:
     """
     if not name:
         return Planned(jax.devices(), chip_of(jax.devices()[0]))
-    meant = parse(name)
+    target = parse(name)
     with_libtpu = importlib.util.find_spec("libtpu") is not None
-    if meant.chip.pod and with_libtpu:
+    if target.chip.pod and with_libtpu:
         return Planned(
-            _tpus(meant), meant.chip, "not here: compiled by the compiler for them"
+            _tpus(target), target.chip, "not here: compiled by the compiler for them"
         )
-    said = (
-        f"faked by the CPU: partitioned for {meant.count} devices, memory as the CPU's "
-        "compiler plans it, bfloat16 sent as float32"
+    caveat = (
+        f"faked by the CPU: partitioned for {target.count} devices, memory as the "
+        "CPU's compiler plans it, bfloat16 sent as float32"
     )
-    if meant.chip.pod:
-        said += "\nwith libtpu, pip install -e '.[tpu]', by the TPU's own compiler"
-    return Planned(_cpus(meant), meant.chip, said, _AS_ELSEWHERE)
+    if target.chip.pod:
+        caveat += "\nwith libtpu, pip install -e '.[tpu]', by the TPU's own compiler"
+    return Planned(_cpus(target), target.chip, caveat, _AS_ELSEWHERE)
 
 
-def _tpus(meant: Topology) -> Sequence[Any]:
+def _tpus(target: Topology) -> Sequence[Any]:
     from jax.experimental import topologies
 
     # A machine without TPUs is not to look for them, nor to complain that it has none.
     jax.config.update("jax_platforms", "cpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", f"{meant.chip.pod}-{meant.count}")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", f"{target.chip.pod}-{target.count}")
     try:
-        found = topologies.get_topology_desc(meant.name, platform="tpu")
+        description = topologies.get_topology_desc(target.name, platform="tpu")
     except Exception as error:  # whatever libtpu throws
         first = str(error).splitlines()[0]
-        raise UserError(f"mesh.topology: {meant.name}: {first}") from error
-    return found.devices
+        raise UserError(f"mesh.topology: {target.name}: {first}") from error
+    return description.devices
 
 
-def _cpus(meant: Topology) -> Sequence[Any]:
+def _cpus(target: Topology) -> Sequence[Any]:
     try:
         jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", meant.count)
+        jax.config.update("jax_num_cpu_devices", target.count)
     except RuntimeError:  # jax is in use already
-        found = jax.devices("cpu")
-        if len(found) < meant.count:
+        devices = jax.devices("cpu")
+        if len(devices) < target.count:
             raise UserError(
-                f"mesh.topology: {meant.name} wants {meant.count} devices of the CPU, "
-                f"which is split into {len(found)} already"
+                f"mesh.topology: {target.name} wants {target.count} devices of the "
+                f"CPU, which is split into {len(devices)} already"
             ) from None
-    return jax.devices("cpu")[: meant.count]
+    return jax.devices("cpu")[: target.count]

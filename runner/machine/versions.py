@@ -1,4 +1,4 @@
-"""What a run was made with: the versions and devices that decide its last bits."""
+"""The software of a run: the versions and devices that decide its last bits."""
 
 import importlib.metadata
 import platform

@@ -40,8 +40,8 @@ class Row(results.Row):
         """`300`; `120/300` of a run that has not ended."""
         if self.entry is None:
             return ""
-        done, wanted = self.entry.run.last_step, self.entry.run.num_steps
-        return f"{done:,}" if done == wanted or not wanted else f"{done:,}/{wanted:,}"
+        done, total = self.entry.run.last_step, self.entry.run.num_steps
+        return f"{done:,}" if done == total or not total else f"{done:,}/{total:,}"
 
     @property
     def time(self) -> str:
@@ -73,19 +73,19 @@ def rows(entries: Sequence[Entry]) -> list[Row]:
     Of a run with several evaluations, the first.
     """
     runs = [entry for entry in entries if entry.records is None]
-    found = []
+    table = []
     for one in runs:
         metrics = next(iter(one.run.evaluations.values()), {})
         nats, bits = metrics.get("loss"), metrics.get("bits_per_byte")
         share = metrics.get("accuracy")
         row = Row(one.name, nats, bits, trained=True, accuracy=share, entry=one)
-        found.append(row)
+        table.append(row)
     baselines = next((e.run.baselines for e in runs if e.run.baselines), ())
-    found += [
+    table += [
         Row(b.name, b.nats_per_token, b.bits_per_byte, accuracy=b.accuracy)
         for b in baselines
     ]
-    return sorted(found, key=results.badness, reverse=True)
+    return sorted(table, key=results.badness, reverse=True)
 
 
 def text(entries: Sequence[Entry]) -> str:
@@ -102,14 +102,14 @@ def text(entries: Sequence[Entry]) -> str:
     table = rows(entries)
     width = max([len(row.name) for row in table], default=0)
     steps = max([5, *(len(row.steps) for row in table)])
-    shown = columns(entries)
-    titles = "  ".join(column.title for column in shown)
+    listed_columns = columns(entries)
+    titles = "  ".join(column.title for column in listed_columns)
     lines = [f"  {'':{width}}  {'steps':>{steps}}  {titles}  training"]
     lines += [
         (
             f"{'>' if row.trained else ' '} {row.name:{width}}"
             f"  {row.steps:>{steps}}  "
-            + "  ".join(f"{c.cell(row):>{len(c.title)}}" for c in shown)
+            + "  ".join(f"{c.cell(row):>{len(c.title)}}" for c in listed_columns)
             + f"  {row.time:>8}"
         ).rstrip()
         for row in table
@@ -125,19 +125,19 @@ def unit(entries: Sequence[Entry]) -> str:
 
 def columns(entries: Sequence[Entry]) -> list[results.Column]:
     """Those of one run, less the perplexity."""
-    shown = results.columns(unit(entries))
-    return [column for column in shown if column.title != "perplexity"]
+    every_column = results.columns(unit(entries))
+    return [column for column in every_column if column.title != "perplexity"]
 
 
 def costs(entries: Sequence[Entry]) -> list[str]:
     """A line for each run that taught another, and for each recording."""
     checkpoints = [one.run.config.get("teacher.checkpoint", "") for one in entries]
-    taught = {Path(path.strip("'\"")).absolute() for path in checkpoints if path}
+    teachers = {Path(path.strip("'\"")).absolute() for path in checkpoints if path}
     lines = []
     for one in entries:
         if one.records is not None:
             lines.append(f"{one.name}: {_recorded(one.run.workdir, one.records)}")
-        elif one.run.workdir in taught and one.run.seconds:
+        elif one.run.workdir in teachers and one.run.seconds:
             time = duration(one.run.seconds)
             lines.append(f"{one.name}: {one.run.last_step:,} steps in {time}")
     return lines
@@ -148,10 +148,10 @@ def warnings(entries: Sequence[Entry]) -> list[str]:
     measured = {}
     for one in entries:
         evaluation = next(iter(one.run.evaluations), "")
-        if found := one.run.data.get(evaluation, {}).get("fingerprint"):
-            measured[one.name] = found
+        if fingerprint := one.run.data.get(evaluation, {}).get("fingerprint"):
+            measured[one.name] = fingerprint
     first = next(iter(measured), "")
-    others = [name for name, found in measured.items() if found != measured[first]]
+    others = [name for name, digest in measured.items() if digest != measured[first]]
     if not others:
         return []
     return [f"not to be compared with {first}, other text: {', '.join(others)}"]
@@ -164,8 +164,8 @@ def _recorded(workdir: Path, records: manifest.Manifest) -> str:
     path, time = workdir / "recording.json", ""
     if path.is_file():
         try:
-            noted = json.loads(path.read_text(encoding="utf-8"))
-            seconds = noted["seconds"] * records.records / noted["rows"]
+            recording = json.loads(path.read_text(encoding="utf-8"))
+            seconds = recording["seconds"] * records.records / recording["rows"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: {error}") from error
         time = f" in {duration(seconds)}"

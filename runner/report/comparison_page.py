@@ -71,8 +71,8 @@ def _name(row: Row, directory: Path) -> str:
 def _costs(lines: Sequence[str]) -> str:
     if not lines:
         return ""
-    shown = "".join(f"<p>{escape(line)}</p>\n" for line in lines)
-    return f"<div><h2>What the teacher cost</h2>\n{shown}</div>\n"
+    paragraphs = "".join(f"<p>{escape(line)}</p>\n" for line in lines)
+    return f"<div><h2>What the teacher cost</h2>\n{paragraphs}</div>\n"
 
 
 def _curves(entries: Sequence[Entry], directory: Path) -> str:
@@ -104,8 +104,8 @@ def _commands(entries: Sequence[Entry]) -> str:
     """How each was made: the last command of each work directory."""
     blocks = [
         f"<details><summary>{escape(one.name)}</summary>\n"
-        f"<pre class=wrap>{escape(found[-1])}</pre></details>\n"
+        f"<pre class=wrap>{escape(commands[-1])}</pre></details>\n"
         for one in entries
-        if (found := re.findall(r"^[^#\n].*", one.run.command, re.MULTILINE))
+        if (commands := re.findall(r"^[^#\n].*", one.run.command, re.MULTILINE))
     ]
     return f"<h2>How they were made</h2>\n{''.join(blocks)}" if blocks else ""

@@ -1,4 +1,4 @@
-"""Which curves a report shows, in which order, with which units."""
+"""The curves of a report, in order, with their units."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""A square of cosines: which terms pull together, and which apart."""
+"""Heat map of the cosines between gradients of terms."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,19 @@ def square(
     latest: Mapping[str, float], part: str, terms: Sequence[str]
 ) -> tuple[list[str], np.ndarray] | None:
     """The terms that have a cosine, and these, from the latest metrics by name."""
-    found = {}
+    values = {}
     for name, value in latest.items():
         if name.startswith(f"{PREFIX}{part}_cosine/"):
             one, other = name.split("/")[2:]
-            found[one, other] = found[other, one] = value
-    known = [term for term in terms if any(term in pair for pair in found)]
-    if not known:
+            values[one, other] = values[other, one] = value
+    present = [term for term in terms if any(term in pair for pair in values)]
+    if not present:
         return None
     cosines = [
-        [1.0 if a == b else found.get((a, b), np.nan) for b in known] for a in known
+        [1.0 if a == b else values.get((a, b), np.nan) for b in present]
+        for a in present
     ]
-    return known, np.array(cosines)
+    return present, np.array(cosines)
 
 
 def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:

@@ -67,9 +67,9 @@ def _summary(run: Run) -> str:
     if not run.config:
         return ""
     student = re.sub(r"partial\((.*)\)", r"\1", run.config.get("student", "a model"))
-    found = re.search(r"Total: ([\d,]+)", run.parameters)
+    match = re.search(r"Total: ([\d,]+)", run.parameters)
     size = (
-        f" of {quantity(float(found[1].replace(',', '')))} parameters" if found else ""
+        f" of {quantity(float(match[1].replace(',', '')))} parameters" if match else ""
     )
     terms = [_term(run, term) for term in run.terms]
     text = _code(student) + size + (f" minimises {_and(terms)}" if terms else " learns")

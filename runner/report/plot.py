@@ -131,7 +131,7 @@ def _saved(
 
 def dark(svg: str) -> str:
     """The same picture for a dark page."""
-    return re.sub("|".join(DARK), lambda found: DARK[found[0]], svg)
+    return re.sub("|".join(DARK), lambda match: DARK[match[0]], svg)
 
 
 def _line(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
@@ -228,10 +228,10 @@ def _level_lines(
     axes: Axes, levels: Mapping[str, float]
 ) -> list[tuple[str, float, str]]:
     low, high = axes.get_ylim()
-    shown = {name: value for name, value in levels.items() if low < value < high}
-    for value in shown.values():
+    visible = {name: value for name, value in levels.items() if low < value < high}
+    for value in visible.values():
         axes.axhline(value, color=MUTED, lw=1, ls=(0, (4, 3)))
-    return [(name, value, MUTED) for name, value in shown.items()]
+    return [(name, value, MUTED) for name, value in visible.items()]
 
 
 def _write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
@@ -264,8 +264,8 @@ def _apart(
 ) -> list[tuple[float, str, str]]:
     """The same labels, top first, `gap` apart and none below the axis."""
     heights: list[float] = []
-    for wanted, _, _ in texts:
-        heights.append(min([wanted, *(at - gap for at in heights[-1:])]))
+    for height, _, _ in texts:
+        heights.append(min([height, *(at - gap for at in heights[-1:])]))
     floor = 0.0
     for i in reversed(range(len(heights))):
         heights[i] = max(heights[i], floor)

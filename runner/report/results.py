@@ -29,7 +29,7 @@ class Row:
 
 def rows(run: Run) -> list[Row]:
     """Sorted by what every method has (of text, bits per byte); best last."""
-    found = [
+    table = [
         Row(
             name=name,
             nats_per_token=metrics.get("loss"),
@@ -39,11 +39,11 @@ def rows(run: Run) -> list[Row]:
         )
         for name, metrics in run.evaluations.items()
     ]
-    found += [
+    table += [
         Row(b.name, b.nats_per_token, b.bits_per_byte, accuracy=b.accuracy)
         for b in run.baselines
     ]
-    return sorted(found, key=badness, reverse=True)
+    return sorted(table, key=badness, reverse=True)
 
 
 def notes(run: Run) -> list[str]:
@@ -120,11 +120,11 @@ def text(
     if not table:
         return "no evaluation yet"
     width = max(len(row.name) for row in table)
-    shown = columns(unit)
-    lines = [f"  {'':{width}}  " + "  ".join(column.title for column in shown)]
+    listed = columns(unit)
+    lines = [f"  {'':{width}}  " + "  ".join(column.title for column in listed)]
     lines += [
         f"{'>' if row.trained else ' '} {row.name:{width}}  "
-        + "  ".join(f"{c.cell(row):>{len(c.title)}}" for c in shown)
+        + "  ".join(f"{c.cell(row):>{len(c.title)}}" for c in listed)
         for row in table
     ]
     return "\n".join([*lines, *([""] if notes else []), *(f"  {n}" for n in notes)])

@@ -72,8 +72,8 @@ class Run:
     @property
     def title(self) -> str:
         """The name of the config file; without one, of the work directory."""
-        found = re.search(r"--fdl_config[= ]['\"]?([^\s'\"]+)", self.command)
-        return Path(found[1]).stem if found else self.workdir.name
+        match = re.search(r"--fdl_config[= ]['\"]?([^\s'\"]+)", self.command)
+        return Path(match[1]).stem if match else self.workdir.name
 
     @property
     def seconds(self) -> float | None:
@@ -115,8 +115,8 @@ class Run:
 
     def _listed(self, path: str) -> Iterator[str]:
         """Paths of the terms in a list, and of those in their groups."""
-        found = re.fullmatch(r"[\[(](.*)[\])]", self.config.get(path, ""))
-        for name in found[1].split(", ") if found else ():
+        match = re.fullmatch(r"[\[(](.*)[\])]", self.config.get(path, ""))
+        for name in match[1].split(", ") if match else ():
             if name:
                 yield f"{path}.{name}"
                 yield from self._listed(f"{path}.{name}.terms")
@@ -168,12 +168,12 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
 
 def _evaluations(metrics: Mapping[str, Series]) -> dict[str, dict[str, float]]:
     """The latest of each evaluation, for a run that was stopped."""
-    found: dict[str, dict[str, float]] = {}
+    evaluations: dict[str, dict[str, float]] = {}
     for name, series in metrics.items():
         group, _, metric = name.rpartition("/")
         if group and group.partition("/")[0] not in TRAINING:
-            found.setdefault(group, {})[metric] = series.values[-1]
-    return found
+            evaluations.setdefault(group, {})[metric] = series.values[-1]
+    return evaluations
 
 
 def _last_texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -205,5 +205,5 @@ def _text(path: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     text = _text(path)
-    found = json.loads(text) if text else {}
-    return found if isinstance(found, dict) else {"": found}
+    content = json.loads(text) if text else {}
+    return content if isinstance(content, dict) else {"": content}

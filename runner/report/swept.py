@@ -57,7 +57,7 @@ def svg(lines: Sequence[Line], *, name: str, unit: str) -> str:
                 handlelength=1.6,
                 borderaxespad=0.0,
             )
-        figure.text(0, 0.985, _said(lines, unit), color=plot.MUTED, va="top")
+        figure.text(0, 0.985, _caption(lines, unit), color=plot.MUTED, va="top")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         return plot.system_font(buffer.getvalue())
@@ -75,8 +75,8 @@ def _draw(
     modules = np.array([not _failed(line, x) for x in line.losses], bool)
     joined = all(map(_is_number, line.values)) and len(at) > 1
     look = {"color": color, "ls": style if joined else "", "clip_on": False}
-    shown = {"marker": "o", "ms": 4, "lw": 1.6, "label": line.label, **look}
-    axes.plot(at[modules], losses[modules], **shown)
+    look_of_line = {"marker": "o", "ms": 4, "lw": 1.6, "label": line.label, **look}
+    axes.plot(at[modules], losses[modules], **look_of_line)
     edge = axes.get_xaxis_transform()  # 1 is the upper edge.
     crosses = {"color": color, "ms": 6, "mew": 1.6, "clip_on": False}
     axes.plot(at[~modules], np.ones((~modules).sum()), "x", transform=edge, **crosses)
@@ -89,12 +89,12 @@ def _failed(line: Line, loss: float | None) -> bool:
     return line.untrained is not None and loss > line.untrained
 
 
-def _said(lines: Sequence[Line], unit: str) -> str:
+def _caption(lines: Sequence[Line], unit: str) -> str:
     """The unit, and what a cross is, where there is one."""
     if not any(_failed(line, loss) for line in lines for loss in line.losses):
         return unit
-    known = [line.untrained for line in lines if line.untrained is not None]
-    level = f" ({known[0]:.2f})" if known else ""
+    levels = [line.untrained for line in lines if line.untrained is not None]
+    level = f" ({levels[0]:.2f})" if levels else ""
     return f"{unit};  × failed, or worse than untrained{level}"
 
 

@@ -38,7 +38,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     ):
         # A fresh run, or one that goes on.
         state = trainer.restore(checkpoints)
-        for rejected in checkpoints.refused:
+        for rejected in checkpoints.rejected:
             terminal.print(f"checkpoint {rejected.step} passed over: {rejected.reason}")
         if state is None:
             state = trainer.initial_state()

@@ -1,4 +1,4 @@
-"""Where metrics go: every place behind CLU's `MetricWriter`.
+"""Metric writers, behind CLU's `MetricWriter` interface.
 
 writer = writers.create(workdir, start_step=0, terminal=Terminal())
 writer.write_scalars(10, {"learning/ce": 6.2})

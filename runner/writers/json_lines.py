@@ -56,11 +56,13 @@ def truncate_after(path: str | Path, step: int) -> None:
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if (row := _parse(line)) and row["step"] <= step]
-    if kept == lines:
+    remaining = [
+        line for line in lines if (row := _parse(line)) and row["step"] <= step
+    ]
+    if remaining == lines:
         return
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(b"".join(kept))
+    partial.write_bytes(b"".join(remaining))
     os.replace(partial, path)
 
 

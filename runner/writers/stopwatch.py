@@ -71,12 +71,12 @@ class Rate:
 
     def __init__(self, *, seconds: float = 10.0):
         self._seconds = seconds
-        self._seen: deque[tuple[float, int]] = deque()
+        self._points: deque[tuple[float, int]] = deque()
 
     def update(self, step: int, elapsed: float) -> float | None:
         """The rate up to `step`, None until two times are known."""
-        self._seen.append((elapsed, step))
-        while len(self._seen) > 2 and elapsed - self._seen[0][0] > self._seconds:
-            self._seen.popleft()
-        first, first_step = self._seen[0]
+        self._points.append((elapsed, step))
+        while len(self._points) > 2 and elapsed - self._points[0][0] > self._seconds:
+            self._points.popleft()
+        first, first_step = self._points[0]
         return (step - first_step) / (elapsed - first) if elapsed > first else None

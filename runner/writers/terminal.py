@@ -117,19 +117,19 @@ def bar(fraction: float, width: int, terminal: Terminal) -> str:
 
 def _cut(text: str, width: int) -> str:
     """The parts of `text` that fit in `width` columns; colour codes take none."""
-    shown, columns, i = "", 0, 0
+    text_within, columns, i = "", 0, 0
     while i < len(text) and columns < width:
         if text[i] == "\x1b":
             end = text.index("m", i) + 1
-            shown += text[i:end]
+            text_within += text[i:end]
             i = end
         else:
-            shown += text[i]
+            text_within += text[i]
             columns += 1
             i += 1
     if i < len(text):
-        shown = shown.rpartition("  ")[0] or shown
-    return shown + (_RESET if "\x1b" in text else "")
+        text_within = text_within.rpartition("  ")[0] or text_within
+    return text_within + (_RESET if "\x1b" in text else "")
 
 
 def _encodes(stream: TextIO, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the devices of a compiled step tell each other: kinds, counts, bytes, axes."""
+"""Collectives of a compiled step: kinds, counts, bytes, mesh axes."""
 
 import dataclasses
 import math
@@ -53,7 +53,7 @@ class Collective:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
+class _Use:
     """One instruction, and how often it runs."""
 
     instruction: parse.Instruction
@@ -73,15 +73,15 @@ def of(text: str, mesh: Mapping[str, int]) -> list[Collective]:
     counts: Counter[tuple] = Counter()
     volumes: Counter[tuple] = Counter()
     unsure = set()
-    for found in _once(list(_walk(module, module.entry, 1, open_=False, fused=""))):
-        key = _key(found.instruction, mesh)
+    for use in _once(list(_walk(module, module.entry, 1, open_=False, fused=""))):
+        key = _key(use.instruction, mesh)
         if key[2] == 1:  # alone in its group, a device sends nothing
             continue
-        counts[key] += found.times
-        volumes[key] += found.times * _bytes(found.instruction, key[2])
-        if found.open:
+        counts[key] += use.times
+        volumes[key] += use.times * _bytes(use.instruction, key[2])
+        if use.open:
             unsure.add(key)
-    every = [
+    collectives = [
         Collective(
             kind=kind,
             axes=axes,
@@ -92,17 +92,17 @@ def of(text: str, mesh: Mapping[str, int]) -> list[Collective]:
         )
         for kind, axes, group in counts
     ]
-    return sorted(every, key=lambda c: -c.bytes)
+    return sorted(collectives, key=lambda c: -c.bytes)
 
 
 def _walk(
     module: parse.Module, name: str, times: int, *, open_: bool, fused: str
-) -> Iterator[_Found]:
+) -> Iterator[_Use]:
     """Collectives in a computation and in all that it calls."""
     computation = module.computations[name]
     for instruction in computation:
         if _kind(instruction.opcode) is not None:
-            yield _Found(instruction, times, open_, fused)
+            yield _Use(instruction, times, open_, fused)
             continue
         if instruction.opcode.endswith(("-done", "-update")):
             continue
@@ -125,22 +125,22 @@ def _kind(opcode: str) -> str | None:
     return kind if kind in KINDS else None
 
 
-def _once(every: list[_Found]) -> Iterator[_Found]:
+def _once(uses: list[_Use]) -> Iterator[_Use]:
     """Without the repetitions of a collective that is spread over several fusions.
 
     The compiler of TPUs cuts one into a start, pieces inside the fusions that it runs
     beside (even in a loop), and an end, all with its channel. The start counts.
     """
-    spread: dict[str, list[_Found]] = {}
-    for found in every:
-        channel = found.instruction.attribute("channel_id")
-        if found.fused and channel is not None:
-            spread.setdefault(channel, []).append(found)
+    spread: dict[str, list[_Use]] = {}
+    for use in uses:
+        channel = use.instruction.attribute("channel_id")
+        if use.fused and channel is not None:
+            spread.setdefault(channel, []).append(use)
         else:
-            yield found
+            yield use
     for pieces in spread.values():
-        starts = [found for found in pieces if found.fused.startswith(_STARTS)]
-        yield from starts or [min(pieces, key=lambda found: found.times)]
+        starts = [use for use in pieces if use.fused.startswith(_STARTS)]
+        yield from starts or [min(pieces, key=lambda use: use.times)]
 
 
 def _key(
@@ -148,10 +148,10 @@ def _key(
 ) -> tuple[str, tuple[str, ...] | None, int]:
     kind, devices = _kind(instruction.opcode), math.prod(mesh.values())
     assert kind is not None
-    found = replica_groups.groups(instruction.attributes, devices)
-    if found is None:
+    groups = replica_groups.groups(instruction.attributes, devices)
+    if groups is None:
         return kind, None, devices
-    return kind, replica_groups.axes(found, mesh), found.shape[1]
+    return kind, replica_groups.axes(groups, mesh), groups.shape[1]
 
 
 def _bytes(instruction: parse.Instruction, group: int) -> int:

@@ -1,10 +1,10 @@
-"""How often the body of a compiled loop runs."""
+"""Trip counts of compiled loops."""
 
 import re
 
 from runner.dry_run.hlo.parse import Computation, Instruction, Module, parts
 
-_KNOWN = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _ALIKE = ("copy", "bitcast", "convert", "reshape")
 
 
@@ -15,9 +15,9 @@ def trips(module: Module, caller: Computation, loop: Instruction) -> int | None:
     `(limit - start) / step` of a condition `i < limit` with constants, where `i` is one
     element of what the loop carries.
     """
-    known = _KNOWN.search(loop.attributes)
-    if known:
-        return int(known[1])
+    match = _TRIP_COUNT.search(loop.attributes)
+    if match:
+        return int(match[1])
     condition = module.computations[loop.attribute("condition") or ""]
     body = module.computations[loop.attribute("body") or ""]
     test = condition.instructions[condition.root]
@@ -37,15 +37,17 @@ def trips(module: Module, caller: Computation, loop: Instruction) -> int | None:
 
 def _element(computation: Computation, name: str, position: int) -> str:
     """The name of an element of a tuple, or of the tuple where it is no plain one."""
-    made = computation.instructions[name]
-    whole = made.opcode == "tuple" and len(made.inputs) == len(parts(made.shape))
-    return made.inputs[position] if whole else name
+    producer = computation.instructions[name]
+    whole = producer.opcode == "tuple" and len(producer.inputs) == len(
+        parts(producer.shape)
+    )
+    return producer.inputs[position] if whole else name
 
 
 def _constant(computation: Computation, name: str) -> int | None:
-    made = _uncopied(computation, name)
-    if made.opcode == "constant" and re.fullmatch(r"-?\d+", made.operands):
-        return int(made.operands)
+    producer = _uncopied(computation, name)
+    if producer.opcode == "constant" and re.fullmatch(r"-?\d+", producer.operands):
+        return int(producer.operands)
     return None
 
 
@@ -56,9 +58,9 @@ def _increment(body: Computation, position: int) -> int | None:
         return None
     read, added = None, None
     for name in last.inputs:
-        made = _uncopied(body, name)
-        if made.opcode == "get-tuple-element":
-            read = made.attribute("index")
+        producer = _uncopied(body, name)
+        if producer.opcode == "get-tuple-element":
+            read = producer.attribute("index")
         else:
             added = _constant(body, name)
     return added if read == str(position) else None
@@ -66,7 +68,7 @@ def _increment(body: Computation, position: int) -> int | None:
 
 def _uncopied(computation: Computation, name: str) -> Instruction:
     """The instruction whose value an element is, through copies of it."""
-    made = computation.instructions[name]
-    while made.opcode in _ALIKE:
-        made = computation.instructions[made.inputs[0]]
-    return made
+    producer = computation.instructions[name]
+    while producer.opcode in _ALIKE:
+        producer = computation.instructions[producer.inputs[0]]
+    return producer

@@ -42,13 +42,13 @@ class Instruction:
     @property
     def called(self) -> list[str]:
         """Names of the computations it calls."""
-        found = _CALLED.findall(self.attributes)
-        return [name for item in found for name in re.findall(r"[\w.\-]+", item)]
+        items = _CALLED.findall(self.attributes)
+        return [name for item in items for name in re.findall(r"[\w.\-]+", item)]
 
     def attribute(self, name: str) -> str | None:
         """The value of `name=`, up to the next comma or space."""
-        found = re.search(rf"\b{name}=%?([^\s,]+)", self.attributes)
-        return found[1] if found else None
+        match = re.search(rf"\b{name}=%?([^\s,]+)", self.attributes)
+        return match[1] if match else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,17 +85,17 @@ def parse(text: str) -> Module:
         elif line.startswith("}") and name:
             computations[name] = Computation(name, instructions, root)
             name = ""
-        elif name and (found := _INSTRUCTION.match(line)):
-            instruction = _instruction(found[2], found[3])
+        elif name and (match := _INSTRUCTION.match(line)):
+            instruction = _instruction(match[2], match[3])
             instructions[instruction.name] = instruction
-            root = instruction.name if found[1] else root
+            root = instruction.name if match[1] else root
     return Module(computations, entry)
 
 
 def _instruction(name: str, rest: str) -> Instruction:
-    shape, rest = _taken(rest) if rest.startswith("(") else _word(rest)
+    shape, rest = _parenthesis(rest) if rest.startswith("(") else _word(rest)
     opcode, _, _ = rest.partition("(")
-    operands, attributes = _taken(rest[len(opcode) :])
+    operands, attributes = _parenthesis(rest[len(opcode) :])
     return Instruction(name, shape, opcode.strip(), operands[1:-1], attributes)
 
 
@@ -104,7 +104,7 @@ def _word(text: str) -> tuple[str, str]:
     return word, rest
 
 
-def _taken(text: str) -> tuple[str, str]:
+def _parenthesis(text: str) -> tuple[str, str]:
     """The parenthesis that `text` opens with, and what follows it."""
     depth = 0
     for position, character in enumerate(text):
@@ -118,18 +118,18 @@ def parts(shape: str) -> Sequence[str]:
     """The elements of a tuple's shape; of an array, the array."""
     if not shape.startswith("("):
         return [shape]
-    found, depth, begin = [], 0, 1
+    elements, depth, begin = [], 0, 1
     for position, character in enumerate(shape):
         depth += (character in "([{") - (character in ")]}")
         if (character == "," and depth == 1) or not depth:
-            found.append(shape[begin:position].strip())
+            elements.append(shape[begin:position].strip())
             begin = position + 1
-    return found
+    return elements
 
 
 def num_bytes(shape: str) -> int:
     """Bytes of all arrays in a shape, without the padding of their layout."""
-    return sum(_array_bytes(*found) for found in _ARRAY.findall(shape))
+    return sum(_array_bytes(*match) for match in _ARRAY.findall(shape))
 
 
 def _array_bytes(dtype: str, sizes: str) -> int:
@@ -142,5 +142,5 @@ def _array_bytes(dtype: str, sizes: str) -> int:
 @functools.cache
 def _bits(dtype: str) -> int:
     """Of one entry: the first number in its name."""
-    found = re.search(r"\d+", dtype)
-    return _BITS.get(dtype, int(found[0]) if found else 0)
+    match = re.search(r"\d+", dtype)
+    return _BITS.get(dtype, int(match[0]) if match else 0)

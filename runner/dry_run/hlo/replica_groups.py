@@ -1,4 +1,4 @@
-"""Which mesh axes the devices of a collective's group lie along."""
+"""Mesh axes along which the devices of a collective's group lie."""
 
 import re
 from collections.abc import Mapping
@@ -21,24 +21,24 @@ def groups(attributes: str, devices: int) -> np.ndarray | None:
     `mesh['a'=2,'b'=2] {'b'}`, axes of a mesh of the compiler's own. Of a permutation,
     pairs of sender and receiver. None where there is none of them.
     """
-    if found := _PAIRS.search(attributes) or _LISTED.search(attributes):
-        listed = [[int(n) for n in g.split(",")] for g in _braced(found[1])]
+    if match := _PAIRS.search(attributes) or _LISTED.search(attributes):
+        listed = [[int(n) for n in g.split(",")] for g in _braced(match[1])]
         whole = np.arange(devices)[None]
         return np.array(listed, int) if listed else whole
-    if found := _IOTA.search(attributes):
-        count, size = _numbers(found[1])
-        return _iota(found[2], found[3]).reshape(count, size)
-    if found := _MESH.search(attributes):
-        return _of_mesh(*found.groups())
+    if match := _IOTA.search(attributes):
+        count, size = _numbers(match[1])
+        return _iota(match[2], match[3]).reshape(count, size)
+    if match := _MESH.search(attributes):
+        return _of_mesh(*match.groups())
     return None
 
 
-def axes(found: np.ndarray, mesh: Mapping[str, int]) -> tuple[str, ...]:
+def axes(members: np.ndarray, mesh: Mapping[str, int]) -> tuple[str, ...]:
     """The mesh axes along which devices of a group differ.
 
     Devices are numbered along the mesh with its last axis fastest.
     """
-    places = np.stack(np.unravel_index(found, tuple(mesh.values())))
+    places = np.stack(np.unravel_index(members, tuple(mesh.values())))
     differ = np.any(places != places[..., :1], axis=(1, 2))
     return tuple(name for name, yes in zip(mesh, differ, strict=True) if yes)
 
@@ -60,10 +60,10 @@ def _of_mesh(sizes: str, order: str | None, grouped: str) -> np.ndarray | None:
     lengths = {n: int(s) for n, s in re.findall(r"'([^']+)'=(\d+)", sizes)}
     numbers = np.arange(np.prod(list(lengths.values()), dtype=int))
     if order is not None:
-        placed = re.fullmatch(r"\[([\d,]+)\](?:<=\[[\d,]+\])?(?:T\(([\d,]+)\))?", order)
-        if placed is None:
+        match = re.fullmatch(r"\[([\d,]+)\](?:<=\[[\d,]+\])?(?:T\(([\d,]+)\))?", order)
+        if match is None:
             return None
-        numbers = _iota(placed[1], placed[2]).reshape(-1)
+        numbers = _iota(match[1], match[2]).reshape(-1)
     names = re.findall(r"'([^']+)'(:\(\d+\)\d+)?", grouped)
     if any(part for _, part in names):
         return None

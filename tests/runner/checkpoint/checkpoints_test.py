@@ -62,7 +62,7 @@ def test_any_bits_come_back(tmp_path_factory, leaves):
 def test_a_new_process_restores_the_newest(saved):
     with Checkpoints(saved, keep=2) as checkpoints:
         assert checkpoints.latest_verified() == 20
-        assert checkpoints.refused == []
+        assert checkpoints.rejected == []
         assert_bits(checkpoints.restore(20, abstract(content(0))), content(20))
 
 
@@ -141,7 +141,7 @@ def test_an_older_one_stays_until_a_newer_is_sealed(tmp_path, monkeypatch):
         checkpoints.save(2, content(2))
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         assert checkpoints.latest_verified() == 1
-        assert [refused.step for refused in checkpoints.refused] == [2]
+        assert [refused.step for refused in checkpoints.rejected] == [2]
 
 
 def test_temporary_directories_of_killed_runs_go_with_the_first_save(saved):
@@ -150,7 +150,7 @@ def test_temporary_directories_of_killed_runs_go_with_the_first_save(saved):
     (left / "half").write_text("x")
     with Checkpoints(saved, keep=2) as checkpoints:
         assert checkpoints.latest_verified() == 20
-        assert checkpoints.refused == []
+        assert checkpoints.rejected == []
         assert left.exists()  # a reader deletes nothing: another run may own it
         checkpoints.save(30, content(30))
     assert sorted(path.name for path in saved.iterdir()) == ["00000020", "00000030"]

@@ -79,7 +79,7 @@ def test_a_damaged_one_is_named_and_the_one_before_used(saved, caplog, name):
     fault(saved / "00000020")
     with Checkpoints(saved, keep=2) as checkpoints:
         assert checkpoints.latest_verified() == 10
-        (refused,) = checkpoints.refused
+        (refused,) = checkpoints.rejected
         assert refused.step == 20 and reason in refused.reason
         assert "00000020" in caplog.text and reason in caplog.text
         with pytest.raises(UserError, match="00000020 refused"):
@@ -112,4 +112,4 @@ def test_all_damaged_is_none_and_every_one_named(saved):
         flip_a_bit(saved / step)
     with Checkpoints(saved, keep=2) as checkpoints:
         assert checkpoints.latest_verified() is None
-        assert [refused.step for refused in checkpoints.refused] == [20, 10]
+        assert [refused.step for refused in checkpoints.rejected] == [20, 10]

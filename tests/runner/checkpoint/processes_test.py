@@ -49,7 +49,7 @@ def kill_while_saving(directory, *, kills, seed):
         with Checkpoints(directory, keep=2) as checkpoints:
             latest = checkpoints.latest_verified() or 0
             assert latest > reached
-            for refused in checkpoints.refused:
+            for refused in checkpoints.rejected:
                 assert "cut short" in refused.reason
             if latest:
                 restored = checkpoints.restore(latest, abstract(content(0)))

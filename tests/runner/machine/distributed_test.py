@@ -149,7 +149,7 @@ def test_a_signal_to_one_stops_both_after_the_same_step(pair, both, asked, numbe
     assert codes[asked] == (130 if number == signal.SIGINT else 0), outputs
     with Checkpoints(pair.checkpoints(workdir), keep=1) as checkpoints:
         step = checkpoints.latest_verified()
-        assert not checkpoints.refused
+        assert not checkpoints.rejected
     assert f"stopped after step {step} of {STEPS}" in outputs[0]
     assert step == pair.last_step(workdir) < STEPS
     pair.run_all(workdir)

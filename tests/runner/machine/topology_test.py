@@ -87,13 +87,13 @@ def test_every_chip_has_memory_and_a_peak(name):
 
 def test_without_a_name_the_devices_are_those_at_hand():
     planned = topology.planned("")
-    assert list(planned.devices) == jax.devices() and not planned.said
+    assert list(planned.devices) == jax.devices() and not planned.caveat
 
 
 def test_what_is_not_here_is_faked_by_the_cpu_and_said_so():
     planned = topology.planned("h100:8")
     assert len(planned.devices) == 8
-    assert planned.said.startswith("faked by the CPU: partitioned for 8 devices, ")
+    assert planned.caveat.startswith("faked by the CPU: partitioned for 8 devices, ")
 
 
 def test_a_cpu_that_is_split_already_is_said_so():
@@ -105,7 +105,7 @@ def test_without_libtpu_a_tpu_is_faked_with_a_word_on_how_to_get_it(monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     planned = topology.planned("v5e:2x4")
     assert len(planned.devices) == 8
-    assert "pip install -e '.[tpu]'" in planned.said
+    assert "pip install -e '.[tpu]'" in planned.caveat
 
 
 def test_a_fresh_process_is_split_into_as_many():
