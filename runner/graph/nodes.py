@@ -127,6 +127,8 @@ def _hint(function: Any, parameter: inspect.Parameter, value: Any) -> Any:
     hint = parameter.annotation
     if isinstance(hint, str):
         try:
+            # `get_type_hints` fails for all fields of a class if one of them cannot be
+            # resolved; this resolves the others, from text of our own source alone.
             return eval(hint, vars(sys.modules[function.__module__]))
         except NameError:  # imported for type checkers alone
             return typing.ForwardRef(hint)

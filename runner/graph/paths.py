@@ -12,6 +12,7 @@ from typing import Any
 import fiddle as fdl
 
 from runner.errors import UserError, nearest
+from runner.graph import renames
 from runner.graph.nodes import UNSET, Child, Key, children, is_node, item_names, kind_of
 
 
@@ -87,8 +88,8 @@ def _step(place: Place, key: Key) -> Place:
     value, here = place.value, place.path or "the graph"
     if value is UNSET:
         raise UserError(f"{here} is not set, so it has no '{key}' to set")
-    found = children(value, place.hint)
-    if found is None:
+    fields = children(value, place.hint)
+    if fields is None:
         raise UserError(f"{here} is {value!r} ({type(value).__name__}), without fields")
     index = key
     names = item_names(value)
@@ -96,14 +97,14 @@ def _step(place: Place, key: Key) -> Place:
         index = names.index(key) if names and key in names else None
     elif isinstance(key, int) and key < 0 and isinstance(value, (list, tuple)):
         index = len(value) + key
-    if index not in found:
-        raise UserError(_absent(place, key, found, names))
+    if index not in fields:
+        raise UserError(_absent(place, key, fields, names))
     path = f"{place.path}{segment(value, index)}".removeprefix(".")
-    return Place(path, found[index].value, found[index].hint, index, place)
+    return Place(path, fields[index].value, fields[index].hint, index, place)
 
 
 def _absent(
-    place: Place, key: Key, found: dict[Key, Child], names: list[str] | None
+    place: Place, key: Key, fields: dict[Key, Child], names: list[str] | None
 ) -> str:
     value, here = place.value, place.path or "the graph"
     if isinstance(value, (list, tuple)):
@@ -112,7 +113,10 @@ def _absent(
             return f"{here} has no item [{key}]; valid indices: {some}"
         return f"{here} has no item '{key}'{nearest(key, names)}"
     kind = kind_of(value)
-    return f"{here} ({kind}) has no field '{key}'{nearest(str(key), map(str, found))}"
+    cls = fdl.get_callable(value) if isinstance(value, fdl.Buildable) else type(value)
+    new = renames.field(cls, str(key))
+    hint = f"; it is now '{new}'" if new != key else nearest(str(key), map(str, fields))
+    return f"{here} ({kind}) has no field '{key}'{hint}"
 
 
 def _opened(place: Place) -> Place:

@@ -87,6 +87,11 @@ MISTAKES = [
         "! --fdl_config={s}:no_job --print_config",
         "root is losses.ZLoss, which is no",
     ),
+    (
+        "! --fdl_config=configs/distill.py --fdl.losses.kd.loss.over_records=drop "
+        "--print_config",
+        "has no field 'over_records'; it is now 'sparse'",
+    ),
     ("! --fdl_config_file={}/no.json --print_config", "no.json: no such file"),
     ("! --fdl_config_file={}/damaged.json --print_config", "not a saved graph, or dam"),
     ("! --fdl_config_file={}/foreign.json --print_config", "'os.system' may not stand"),
