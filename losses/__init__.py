@@ -1,5 +1,6 @@
 """Losses: one value per token, divided by nothing. See `losses.core`."""
 
+from losses import renamed
 from losses.core.batch_weights import Balance, Reweighting
 from losses.core.loss import Loss, TokenWeight
 from losses.core.of_means import OfMeans
@@ -147,3 +148,5 @@ __all__ = [
     "uniform_map",
     "wants_means",
 ]
+
+renamed.add_to(globals())

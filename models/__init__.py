@@ -1,5 +1,8 @@
 """Models: a trunk, a head and named intermediates (see `models.base`)."""
 
+import warnings
+from typing import Any
+
 from models.base import Model, TrunkOutput
 from models.initializers import FanIn, Normal
 from models.mlp import GatedMLP
@@ -18,3 +21,18 @@ __all__ = [
     "TrunkOutput",
     "VisionTransformer",
 ]
+
+RENAMED = {"GatedMlp": "GatedMLP"}  # kept for one release
+
+
+def _get(name: str) -> Any:
+    if name not in RENAMED:
+        raise AttributeError(f"module 'models' has no attribute '{name}'")
+    new = RENAMED[name]
+    message = f"models.{name} is now models.{new}"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return globals()[new]
+
+
+# Not a function of this name, so that type checkers still refuse unknown names.
+globals()["__getattr__"] = _get

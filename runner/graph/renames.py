@@ -10,32 +10,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import models
+from losses import renamed as losses_renamed
 from runner.graph import names
 
 # Classes and functions, by the old name alone: none of them means something else now.
 NAMES = {
-    "AdaptiveKl": "AdaptiveKL",
-    "AttentionKl": "AttentionKL",
-    "AttentionMse": "AttentionMSE",
-    "BinaryKl": "BinaryKL",
-    "BinaryKlNorm": "BinaryKLNorm",
+    **losses_renamed.RENAMED,
+    **models.RENAMED,
     "ByteBpe": "ByteBPE",
-    "Cka": "CKA",
-    "DecoupledKd": "DecoupledKD",
     "Divided": "PerFrequency",
     "EmaTeacher": "EMATeacher",
-    "FeatureMse": "FeatureMSE",
-    "ForwardKl": "ForwardKL",
-    "GatedMlp": "GatedMLP",
     "GgufTokenizer": "GGUFTokenizer",
-    "LogitMse": "LogitMSE",
-    "NormalisedKd": "NormalizedKD",
-    "ReverseKl": "ReverseKL",
     "RmsNorm": "RMSNorm",
-    "SkewForwardKl": "SkewForwardKL",
-    "SkewReverseKl": "SkewReverseKL",
-    "Standardised": "Standardized",
-    "SymmetricKl": "SymmetricKL",
 }
 
 # Packages whose exported names are read from the package, wherever they now live.
