@@ -10,7 +10,7 @@ from runner.records import manifest
 from runner.records.layout import Layout
 from runner.report import plot, run
 from runner.report.__main__ import main
-from tests.runner.report.report_test import RESULT, Page, trained
+from tests.runner.report.pages import RESULT, Page, trained
 
 
 def student(workdir, *, loss, bits, teacher="", **kwargs):

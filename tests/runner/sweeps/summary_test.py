@@ -7,7 +7,7 @@ import pytest
 
 from runner import sweeps
 from runner.sweeps import points
-from tests.runner.report.report_test import Page
+from tests.runner.report.pages import Page
 from tests.runner.sweeps.sweeps import RATE, Z_LOSS, made
 
 FAILED = "failed, exit code 1: runner: step 3: learning/ce is nan"
