@@ -19,7 +19,7 @@ from runner.evaluation.evaluation import Evaluation, Evaluator
 from runner.graph.job import Job
 from runner.machine import mesh as mesh_lib
 from runner.machine.topology import Planned
-from runner.state.trainable import TrainModules
+from runner.state.trainable import TrainModules, no_teacher_state
 from runner.teachers.base import Teacher, TeacherContext
 from runner.workdir.workdir import Workdir
 
@@ -138,7 +138,8 @@ class Experiment(Job):
             mesh = mesh_lib.make(config.mesh)
         else:
             mesh = mesh_lib.over(config.mesh, planned.devices)
-        modules = TrainModules(self.student, self.losses, self.optimizer, self.teacher)
+        init_teacher = self.teacher.init_state if self.teacher else no_teacher_state
+        modules = TrainModules(self.student, self.losses, self.optimizer, init_teacher)
         mesh_lib.check_batch(
             "batch_size", self.batch_size, mesh, microbatches=config.step.microbatches
         )
@@ -170,6 +171,7 @@ class Experiment(Job):
             config=config,
             seed=self.seed,
             teacher=teacher,
+            teacher_node=self.teacher,
             gradient_filter=self.gradient_filter,
         )
         evaluators = {

@@ -25,7 +25,10 @@ from runner.head import flops
 from runner.head.plan import HeadPlan
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
-from runner.step.objective import Objective, TeacherState
+from runner.step.arrays import TeacherState
+from runner.step.objective import Objective
+from runner.step.train_step import NO_MEMORY
+from runner.step.train_step import gradients as step_gradients
 from runner.teachers.base import LoadedTeacher, TeacherTrunk
 from runner.teachers.model import LoadedModel
 
@@ -96,7 +99,7 @@ class Fixed(LoadedModel):
 class Recorded(LoadedTeacher):
     """The best entries of a teacher, as they lie in the batch."""
 
-    def teacher_trunk(self, fixed, moving, batch, *, capture, logits) -> TeacherTrunk:
+    def trunk(self, fixed, moving, batch, *, capture, logits) -> TeacherTrunk:
         del fixed, moving, batch, capture, logits
 
         def outputs(shared: Tree, tokens: Tree, batch: Tree) -> losses.TeacherOutputs:
@@ -107,7 +110,7 @@ class Recorded(LoadedTeacher):
                 log_normalizers={1.0: batch["teacher/log_normalizer"]},
             )
 
-        return TeacherTrunk(tokens={}, shared={}, outputs=outputs)
+        return TeacherTrunk(tokens={}, head_params={}, outputs=outputs)
 
     def describe(self) -> Mapping[str, Any]:
         return {}
@@ -186,14 +189,18 @@ def plan(
     """How `step` cuts the head."""
     mesh, objective = _objective(size, terms, dtype="float32", head=head)
     given = shapes(size)
-    jax.eval_shape(
-        functools.partial(_run, mesh, objective),
-        given["student"],
-        given["teacher"],
-        given["batch"],
-    )
-    assert objective.head_pass.planned is not None
-    return objective.head_pass.planned
+
+    def run(student: Tree, teacher: Tree, batch: Tree) -> HeadPlan:
+        with sharding.use(mesh):
+            return objective.head_plan(
+                {"student": student, "losses": {}, "weights": {}},
+                {"student": {}, "losses": {}},
+                batch,
+                teacher=TeacherState(frozen=teacher),
+                memory=NO_MEMORY,
+            )
+
+    return jax.eval_shape(run, given["student"], given["teacher"], given["batch"])
 
 
 def _run(
@@ -204,12 +211,13 @@ def _run(
     batch: Tree,
 ) -> tuple[jax.Array, Tree]:
     with sharding.use(mesh):
-        found = objective(
-            {"student": student, "losses": {}},
+        found = step_gradients(
+            objective,
+            {"student": student, "losses": {}, "weights": {}},
             {"student": {}, "losses": {}},
             batch,
             jnp.int32(0),
-            teacher=TeacherState(fixed=teacher),
+            teacher=TeacherState(frozen=teacher),
         )
     return found.total, found.params["student"]
 

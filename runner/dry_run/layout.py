@@ -38,7 +38,7 @@ def batch(trainer: Trainer) -> Iterator[str]:
     for name, x in trainer.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
     passes = [
-        name for name, yes in trainer.step.objective.beforehand.passes.items() if yes
+        name for name, yes in trainer.step.objective.prepass.passes.items() if yes
     ]
     if passes:
         which = "head and trunk" if step.microbatches > 1 else "head"

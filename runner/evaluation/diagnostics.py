@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import losses
+from losses import Outputs, target_mask
+from losses.weighting.weights import term_weights
 from models import sharding
 from models.base import Batch
 from runner.evaluation import prediction_metrics
 from runner.head.head import Head
 from runner.state.train_state import TrainState
 from runner.step import expert_load
-from runner.step.objective import TeacherState
-from runner.step.prepass import PrePassResult
+from runner.step.arrays import StepInputs, TeacherState, Tokens
 from runner.step.requirements import wants_teacher_logits
-from runner.step.train_step import TrainStep
+from runner.step.train_step import TrainStep, accumulate_gradients
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
@@ -85,7 +85,7 @@ class Diagnostics:
 
     def __call__(self, state: TrainState, batch: Batch) -> Diagnosis:
         """What `batch` says at `state`; nothing of either is changed."""
-        found = jax.device_get(self._found(state, batch, self._step.fixed))
+        found = jax.device_get(self._found(state, batch, self._step.frozen))
         sums = {
             name: np.asarray(x, np.float64) for name, x in found["measures"].items()
         }
@@ -109,44 +109,47 @@ class Diagnostics:
             expert_load=load,
         )
 
-    def _on_device(self, state: TrainState, batch: Batch, fixed: Tree) -> Tree:
+    def _on_device(self, state: TrainState, batch: Batch, frozen: Tree) -> Tree:
         with sharding.use(self._step.mesh, self._step.rules):
-            return self._of_batch(state, batch, fixed)
+            return self._of_batch(state, batch, frozen)
 
-    def _of_batch(self, state: TrainState, batch: Batch, fixed: Tree) -> Tree:
-        objective = self._step.objective
-        known = objective.known(
-            state.params,
-            state.variables,
-            batch,
-            state.step,
-            TeacherState(fixed=fixed, moving=state.teacher),
-            state.memory,
+    def _of_batch(self, state: TrainState, batch: Batch, frozen: Tree) -> Tree:
+        # As in a step: counts, pre-pass, weights.
+        objective, params = self._step.objective, state.params
+        teacher = TeacherState(frozen=frozen, ema=state.teacher)
+        tokens, inputs = objective.count(state.variables, batch, state.step)
+        run_trunk = objective.trunk_runner(params, state.variables, tokens, teacher)
+        result = objective.prepass(
+            params, inputs, tokens, state.memory["tokens"], run_trunk
         )
-        weighed = losses.term_weights(
+        weights = term_weights(
             objective.modules.items,
-            known.seen,
-            state.params["weights"],
+            result.balance_inputs,
+            params["weights"],
             state.memory["weights"],
-        )
-        names = list(weighed.effective)
+        ).effective
 
-        def of_one(chosen: jax.Array) -> Tree:
-            effective = {
-                name: chosen[i] * weighed.effective[name]
-                for i, name in enumerate(names)
-            }
-            return objective.gradients(known, effective)["params"]["student"]
+        # One backward pass a term, the weights of the others being 0.
+        names = list(weights)
 
-        gradients = jax.lax.map(of_one, jnp.eye(len(names)))
+        def gradient_of_one(one_hot: jax.Array) -> Tree:
+            alone = {name: one_hot[i] * weights[name] for i, name in enumerate(names)}
+            sums = accumulate_gradients(
+                objective, params, result.inputs, result.tokens, run_trunk, alone
+            )
+            return sums.params["student"]
 
-        def read(trunk: StudentTrunk) -> Tree:
-            sums = {"measures": self._measures(known, trunk)}
-            return sums | (_of_experts(trunk) if objective.has_experts else {})
+        gradients = jax.lax.map(gradient_of_one, jnp.eye(len(names)))
+
+        # One forward pass for what is measured.
+        def measure(part: Tokens) -> Tree:
+            trunk = run_trunk(part)
+            sums = {"measures": self._measures(params, result.inputs, trunk)}
+            return sums | (_expert_sums(trunk) if objective.has_experts else {})
 
         return {
             "inner": self._inner(state, batch, gradients),
-            **known.microbatches.sums(read),
+            **objective.accumulate(measure, result.tokens),
         }
 
     def _inner(self, state: TrainState, batch: Batch, gradients: Tree) -> Tree:
@@ -169,31 +172,31 @@ class Diagnostics:
             if products
         }
 
-    def _measures(self, known: PrePassResult, trunk: StudentTrunk) -> Tree:
-        taught = trunk.teacher_trunk is not None and wants_teacher_logits(
+    def _measures(self, params: Tree, inputs: StepInputs, trunk: StudentTrunk) -> Tree:
+        compare = trunk.teacher is not None and wants_teacher_logits(
             self._step.objective.terms
         )
 
-        def measure(outputs: losses.Outputs) -> Tree:
-            mask = losses.target_mask(outputs.batch)
+        def metric_sums(outputs: Outputs) -> Tree:
+            mask = target_mask(outputs.batch)
             outputs = outputs.where(mask)
-            found = {
+            sums = {
                 "count": jnp.sum(mask, dtype=jnp.float32),
                 **prediction_metrics.of_predictions(outputs),
                 **prediction_metrics.of_student(outputs),
             }
-            if taught:
-                found |= prediction_metrics.of_both(outputs, best=self._best)
-            return found
+            if compare:
+                sums |= prediction_metrics.of_both(outputs, best=self._best)
+            return sums
 
         head_pass = self._step.objective.head_pass
-        return head_pass.measured(known.params, known.given, trunk, measure)
+        return head_pass.measure(params, inputs, trunk, metric_sums)
 
 
-def _of_experts(trunk: StudentTrunk) -> Tree:
-    seen = trunk.intermediates, trunk.constants["batch"]
-    entropy, tokens = expert_load.router_entropy(*seen)
+def _expert_sums(trunk: StudentTrunk) -> Tree:
+    arguments = trunk.intermediates, trunk.constants.batch
+    entropy, tokens = expert_load.router_entropy(*arguments)
     return {
-        "load": expert_load.load(*seen),
+        "load": expert_load.load(*arguments),
         "router_entropy": {"total": entropy, "tokens": tokens},
     }

@@ -96,10 +96,10 @@ class Evaluator:
             blocks = TokenBlocks(
                 mesh=self._mesh,
                 token_axes=batch["targets"].shape,
-                size=plan.block(self._config.head, entries=head.num_outputs),
+                size=plan.block_size(self._config.head, entries=head.num_outputs),
             )
             shared = (head.leaves(params), variables)
-            return blocks.sums(functools.partial(_block_sums, head), shared, tokens)
+            return blocks.sum(functools.partial(_block_sums, head), shared, tokens)
 
 
 def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:

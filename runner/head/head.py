@@ -21,11 +21,13 @@ Tree = Any
 class Head:
     """`leaves, variables, hidden -> logits`, where `leaves` are what the head reads.
 
-    Which they are is read off the head's jaxpr, so that a tied embedding is found and
+    They are read off the head's jaxpr, so that a tied embedding is among them and
     nothing is declared twice. Only these are gathered for the token blocks, and only
     their gradients are summed over them.
 
-    num_outputs: V, entries of the vocabulary.
+    Attributes:
+      num_outputs: V, entries of the vocabulary.
+      reads: of the leaves of the model's parameters, which the head reads.
     """
 
     def __init__(
@@ -41,27 +43,27 @@ class Head:
         self._variables = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), variables
         )
-        self._one = jax.ShapeDtypeStruct(hidden.shape[-1:], hidden.dtype)
-        given = (self._shapes, self._variables, self._one)
-        jaxpr = jax.make_jaxpr(self._logits)(*given).jaxpr
-        read = {id(x) for equation in jaxpr.eqns for x in equation.invars}
-        self._read = [id(x) in read for x in jaxpr.invars[: len(leaves)]]
+        self._one_hidden = jax.ShapeDtypeStruct(hidden.shape[-1:], hidden.dtype)
+        shapes = (self._shapes, self._variables, self._one_hidden)
+        jaxpr = jax.make_jaxpr(self._logits)(*shapes).jaxpr
+        operands = {id(x) for equation in jaxpr.eqns for x in equation.invars}
+        self.reads = [id(x) in operands for x in jaxpr.invars[: len(leaves)]]
         self.num_outputs: int = jaxpr.outvars[0].aval.shape[-1]
         params = jax.tree.unflatten(self._structure, self._shapes)
         model = make(params, self._variables)
-        self._vocabulary_axes = self._picked(_vocabulary_axes(model, self.num_outputs))
+        self._vocab_axes = self._select(_vocab_axes(model, self.num_outputs))
 
     @property
     def tileable(self) -> bool:
         """Whether a parameter says which of its axes is the vocabulary."""
-        return any(axis >= 0 for axis in self._vocabulary_axes)
+        return any(axis >= 0 for axis in self._vocab_axes)
 
     @functools.cached_property
     def is_linear(self) -> bool:
         """Whether its gradient needs no logits (with a soft cap it does)."""
-        leaves = [x for x, r in zip(self._shapes, self._read, strict=True) if r]
+        leaves = self._select(self._shapes)
 
-        def pulled(leaves: list, hidden: jax.Array, d_logits: jax.Array) -> Tree:
+        def backward(leaves: list, hidden: jax.Array, d_logits: jax.Array) -> Tree:
             _, pullback = jax.vjp(
                 lambda leaves, hidden: self(leaves, self._variables, hidden),
                 leaves,
@@ -70,13 +72,17 @@ class Head:
             return pullback(d_logits)
 
         d_logits = jax.ShapeDtypeStruct((self.num_outputs,), jnp.float32)
-        forward = flops.matmul_flops(self, leaves, self._variables, self._one)
-        backward = flops.matmul_flops(pulled, leaves, self._one, d_logits)
-        return backward <= 2 * forward
+        forward_flops = flops.matmul_flops(
+            self, leaves, self._variables, self._one_hidden
+        )
+        backward_flops = flops.matmul_flops(
+            backward, leaves, self._one_hidden, d_logits
+        )
+        return backward_flops <= 2 * forward_flops
 
     @property
     def shards(self) -> int:
-        """Devices that the vocabulary is spread over while blocks are made."""
+        """Devices that the vocabulary is spread over while blocks are computed."""
         context = sharding.current()
         if context is None or not self.tileable:
             return 1
@@ -85,79 +91,78 @@ class Head:
             count *= 1 if axis in BATCH_AXES else context.mesh.shape[axis]
         return count
 
-    @property
-    def reads(self) -> list[bool]:
-        """Of the leaves of the model's parameters, which the head reads."""
-        return list(self._read)
-
     def leaves(self, params: Tree) -> list[jax.Array]:
-        """Those of the model's parameters that the head reads."""
-        return self._picked(jax.tree.leaves(params))
+        """Return those of the model's parameters that the head reads."""
+        return self._select(jax.tree.leaves(params))
 
     def tile(
-        self, leaves: list[jax.Array], cut: VocabPartition, start: Any, width: int
+        self,
+        leaves: list[jax.Array],
+        partition: VocabPartition,
+        start: Any,
+        width: int,
     ) -> list[jax.Array]:
-        """What the head reads for one tile; called on it, it gives the tile's logits.
+        """Return the leaves of one tile; called on them, the head gives its logits.
 
         A model promises that an output depends on its own entries alone of the axes
         that its parameters call `vocab`.
         """
         return [
-            x if axis < 0 else cut.taken(x, axis, start, width)
-            for x, axis in zip(leaves, self._vocabulary_axes, strict=True)
+            x if axis < 0 else partition.slice(x, axis, start, width)
+            for x, axis in zip(leaves, self._vocab_axes, strict=True)
         ]
 
-    def tile_added(
+    def add_tile(
         self,
         leaves: list[jax.Array],
         tile: list[jax.Array],
-        cut: VocabPartition,
+        partition: VocabPartition,
         start: Any,
     ) -> list[jax.Array]:
-        """`leaves` with those of a tile added in their places."""
+        """Return `leaves` with those of a tile added in their places."""
         return [
-            x + t.astype(x.dtype) if axis < 0 else cut.added(x, t, axis, start)
-            for x, t, axis in zip(leaves, tile, self._vocabulary_axes, strict=True)
+            x + t.astype(x.dtype) if axis < 0 else partition.add(x, t, axis, start)
+            for x, t, axis in zip(leaves, tile, self._vocab_axes, strict=True)
         ]
 
     def __call__(
         self, leaves: list[jax.Array], variables: Tree, hidden: jax.Array
     ) -> jax.Array:
-        """Logits `[*b v]`, float32."""
-        given = iter(leaves)
-        every = [
-            next(given) if read else shape
-            for shape, read in zip(self._shapes, self._read, strict=True)
+        """Return logits `[*b v]` of `hidden` `[*b d]`."""
+        rest = iter(leaves)
+        all_leaves = [
+            next(rest) if read else shape
+            for shape, read in zip(self._shapes, self.reads, strict=True)
         ]
-        return self._logits(every, variables, hidden)
+        return self._logits(all_leaves, variables, hidden)
 
-    def added(self, params: Tree, leaves: list[jax.Array]) -> Tree:
-        """A tree like the model's parameters, with `leaves` added in their places."""
-        given = iter(leaves)
-        every = [
-            jnp.add(x, next(given).astype(x.dtype)) if read else x
-            for x, read in zip(jax.tree.leaves(params), self._read, strict=True)
+    def add_leaves(self, params: Tree, leaves: list[jax.Array]) -> Tree:
+        """Return the model's parameters with `leaves` added in their places."""
+        rest = iter(leaves)
+        all_leaves = [
+            jnp.add(x, next(rest).astype(x.dtype)) if read else x
+            for x, read in zip(jax.tree.leaves(params), self.reads, strict=True)
         ]
-        return jax.tree.unflatten(self._structure, every)
+        return jax.tree.unflatten(self._structure, all_leaves)
 
-    def _picked(self, every: list) -> list:
-        return [x for x, read in zip(every, self._read, strict=True) if read]
+    def _select(self, leaves: list) -> list:
+        return [x for x, read in zip(leaves, self.reads, strict=True) if read]
 
     def _logits(self, leaves: list, variables: Tree, hidden: jax.Array) -> jax.Array:
         params = jax.tree.unflatten(self._structure, leaves)
         return self._make(params, variables).head(hidden)
 
 
-def _vocabulary_axes(model: Model, size: int) -> list[int]:
-    """Of every parameter, in the order of its tree, the axis that is the vocabulary."""
+def _vocab_axes(model: Model, size: int) -> list[int]:
+    """Return the vocabulary axis of every parameter, -1 for none, in tree order."""
 
     def axis(variable: nnx.Variable) -> int:
         shape = variable.get_value().shape
         names = variable.get_metadata().get("axes", (None,) * len(shape))
-        found = [
+        matches = [
             i for i, name in enumerate(names) if name == "vocab" and shape[i] == size
         ]
-        return found[0] if found else -1
+        return matches[0] if matches else -1
 
     axes = jax.tree.map(
         axis,

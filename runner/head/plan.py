@@ -1,7 +1,9 @@
-"""How the head is cut, from the memory that it may take."""
+"""The head plan: how much of the logits exists at a time, from the memory allowed."""
 
 import dataclasses
 from typing import Literal
+
+import jax
 
 from runner import runtime
 
@@ -9,14 +11,15 @@ FLOAT = 4  # bytes
 TILES_IN_PLANE = 64
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadCost:
-    """What the plan asks of the terms and the heads.
+    """Demands of the loss terms and the heads on the plan.
 
-    sides:    heads whose whole logits are read: the student's, the teacher's.
-    tileable: every term has a tile form, and every head can be cut.
-    linear:   no head's gradient needs its logits.
-    together: tokens that must be in one block.
+    Attributes:
+      sides: heads whose whole logits are read: the student's, the teacher's.
+      tileable: every term has a tiled form, and every head can be cut.
+      linear: no head's gradient needs its logits.
+      together: tokens that must be in one block.
     """
 
     sides: int = 1
@@ -34,16 +37,18 @@ class HeadCost:
         return self.sides if self.tileable and self.linear else 3 * self.sides
 
 
-@dataclasses.dataclass(frozen=True)
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadPlan:
-    """What exists at a time of the `[tokens, V]` of one device.
+    """Part of the `[tokens, V]` logits of one device that exists at a time.
 
-    mode:    `whole`: all. `fast`: blocks of tokens. In both nothing is computed twice.
-             `lean`: tiles of the vocabulary, of all tokens; logits are computed twice.
-    by_sums: terms are computed from sums over the vocabulary
-             (`losses.core.vocab_sums`), else from rows.
-    tokens:  in a block.
-    entries: of the vocabulary in a tile.
+    Attributes:
+      mode: `whole`: all. `fast`: blocks of tokens. In both nothing is computed twice.
+        `lean`: tiles of the vocabulary, of all tokens; logits are computed twice.
+      by_sums: terms are computed from sums over the vocabulary
+        (`losses.core.vocab_sums`), else from whole rows.
+      tokens: in a block.
+      entries: of the vocabulary in a tile.
     """
 
     mode: Literal["whole", "fast", "lean"]
@@ -60,27 +65,34 @@ class HeadPlan:
 
 
 def choose(
-    config: runtime.Head, terms: HeadCost, *, tokens: int, entries: int
+    config: runtime.Head, cost: HeadCost, *, tokens: int, entries: int
 ) -> HeadPlan:
-    """The fastest plan within `config.memory_budget`, or else the smallest one.
+    """Return the fastest plan within `config.memory_budget`, or else the smallest one.
 
-    tokens:  of a microbatch, on one device.
-    entries: of the vocabulary, on one device.
+    Args:
+      config: the memory that the head may take.
+      cost: demands of the terms.
+      tokens: of a microbatch, on one device.
+      entries: of the vocabulary, on one device.
     """
-    fitting = block(config, entries=entries, planes=terms.planes)
-    size = min(tokens, max(fitting, terms.together))
-    if terms.tileable and size < min(tokens, config.smallest_block):
-        column = 2 * terms.sides * FLOAT * tokens
+    size = min(
+        tokens,
+        max(block_size(config, entries=entries, planes=cost.planes), cost.together),
+    )
+    if cost.tileable and size < min(tokens, config.smallest_block):
+        column = 2 * cost.sides * FLOAT * tokens
         tile = max(config.memory_budget // column, config.smallest_tile)
-        return HeadPlan("lean", True, tokens, min(entries, tile))
+        return HeadPlan(
+            mode="lean", by_sums=True, tokens=tokens, entries=min(entries, tile)
+        )
     return HeadPlan(
         mode="whole" if size >= tokens else "fast",
-        by_sums=terms.tileable and terms.linear,
+        by_sums=cost.tileable and cost.linear,
         tokens=size,
         entries=min(entries, max(entries // TILES_IN_PLANE, config.smallest_tile)),
     )
 
 
-def block(config: runtime.Head, *, entries: int, planes: int = 2) -> int:
-    """Tokens in a block of whole rows, at least one."""
+def block_size(config: runtime.Head, *, entries: int, planes: int = 2) -> int:
+    """Return the tokens in a block of whole rows, at least one."""
     return max(1, config.memory_budget // (planes * FLOAT * max(1, entries)))

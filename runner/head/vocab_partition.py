@@ -1,4 +1,4 @@
-"""The vocabulary cut into tiles, each over all devices that share it."""
+"""Partition of the vocabulary into tiles."""
 
 import dataclasses
 from typing import Any
@@ -9,10 +9,15 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class VocabPartition:
-    """Tiles of a vocabulary of `size` that lies on `shards` devices, piece by piece.
+    """Tiles of a vocabulary, each spread over all devices that share it.
 
-    A tile takes `width` entries of every shard, so that making it moves nothing between
-    devices; the last tile takes what is left.
+    A tile takes equally many entries of every shard, so that it moves nothing between
+    devices; the last tile takes the rest.
+
+    Attributes:
+      size: entries of the vocabulary.
+      shards: devices that it lies on, piece by piece.
+      width: entries that a tile takes of every shard.
     """
 
     size: int
@@ -21,7 +26,7 @@ class VocabPartition:
 
     @classmethod
     def of(cls, size: int, *, shards: int, entries: int) -> "VocabPartition":
-        """With about `entries` in a tile; equal tiles, where a near width divides."""
+        """Return tiles of about `entries`; equal ones, where a near width divides."""
         shards = shards if size % shards == 0 else 1
         piece = size // shards
         widest = min(piece, max(1, entries // shards))
@@ -44,18 +49,18 @@ class VocabPartition:
         return self.piece % self.width
 
     def ids(self, start: Any, width: int) -> jax.Array:
-        """The tile that begins at `start` of every shard, `[shards width]`."""
+        """Return the ids of the tile at `start` of every shard, `[shards width]`."""
         first = jnp.arange(self.shards, dtype=jnp.int32)[:, None] * self.piece
         return first + start + jnp.arange(width, dtype=jnp.int32)[None]
 
-    def taken(self, x: jax.Array, axis: int, start: Any, width: int) -> jax.Array:
-        """Those entries of `x` along its vocabulary axis."""
+    def slice(self, x: jax.Array, axis: int, start: Any, width: int) -> jax.Array:
+        """Return those entries of `x` along its vocabulary axis."""
         pieces = self._pieces(x, axis)
         tile = jax.lax.dynamic_slice_in_dim(pieces, start, width, axis + 1)
         return tile.reshape((*x.shape[:axis], -1, *x.shape[axis + 1 :]))
 
-    def added(self, x: jax.Array, tile: jax.Array, axis: int, start: Any) -> jax.Array:
-        """`x` with `tile` added to those entries, in place where the compiler can."""
+    def add(self, x: jax.Array, tile: jax.Array, axis: int, start: Any) -> jax.Array:
+        """Return `x` with `tile` added to those entries, in place where XLA can."""
         pieces = self._pieces(x, axis)
         width = tile.shape[axis] // self.shards
         of_tile = tile.reshape(

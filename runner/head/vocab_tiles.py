@@ -4,8 +4,8 @@
       -> the losses of these sums, and their gradients
       -> tiles again: the gradients of the head
 
-Logits are kept in between, or made again: then what is as large as they are exists a
-tile at a time.
+Logits are stored in between, or computed again: then what is as large as they are
+exists a tile at a time.
 """
 
 import dataclasses
@@ -15,139 +15,155 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import losses
+from losses.core.vocab_sums import Tile
+from losses.core.vocab_sums_pass import SumRequests
 from runner.head.gradient_filter import large
 from runner.head.head import Head
-from runner.head.token_blocks import wide
+from runner.head.token_blocks import sum_dtype
 from runner.head.vocab_partition import VocabPartition
 
 Tree = Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Tiles:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocabTiles:
     """The vocabulary of a student, and of the teacher beside it, by tiles.
 
-    teacher: `(cut, start, width) -> [*b n]`, or None where it has no such logits.
+    Attributes:
+      head: the student's.
+      variables: the student's.
+      partition: the vocabulary in tiles.
+      teacher: `(partition, start, width) -> [*b n]`, its logits of a tile; None where
+        it has none by tiles.
     """
 
     head: Head
     variables: Tree
-    cut: VocabPartition
+    partition: VocabPartition
     teacher: Callable[[VocabPartition, Any, int], jax.Array] | None
 
-    def over(
-        self, body: Callable[..., tuple[Tree, Tree]], carry: Tree, *, given: Tree = None
-    ) -> tuple[Tree, Tree]:
-        """`carry, out = body(carry, start, width, given)` over every tile.
+    def scan(
+        self,
+        body: Callable[[Tree, Any, int, Tree], tuple[Tree, Tree]],
+        carry: Tree,
+        *,
+        inputs: tuple[Tree, Tree] = (None, None),
+    ) -> tuple[Tree, tuple[Tree, Tree]]:
+        """Run `carry, out = body(carry, start, width, input)` over every tile.
 
-        Returns the last carry, and every `out`: what `given` may be another time.
+        Returns:
+          The last carry, and every `out`, in the form of `inputs` of another scan: of
+          the tiles of full width, and of the narrower one at the end.
         """
-        cut = self.cut
-        whole, rest = (None, None) if given is None else given
+        partition = self.partition
+        of_tiles, of_rest = inputs
 
-        def step(carry: Tree, tile: Tree) -> tuple[Tree, Tree]:
-            number, given = tile
-            return body(carry, number * cut.width, cut.width, given)
+        def step(carry: Tree, tile: tuple[jax.Array, Tree]) -> tuple[Tree, Tree]:
+            number, input_ = tile
+            return body(carry, number * partition.width, partition.width, input_)
 
-        numbers = jnp.arange(cut.whole_tiles)
-        carry, outs = jax.lax.scan(step, carry, (numbers, whole))
-        if not cut.rest:
+        numbers = jnp.arange(partition.whole_tiles)
+        carry, outs = jax.lax.scan(step, carry, (numbers, of_tiles))
+        if not partition.rest:
             return carry, (outs, None)
-        carry, out = body(carry, cut.whole_tiles * cut.width, cut.rest, rest)
+        start = partition.whole_tiles * partition.width
+        carry, out = body(carry, start, partition.rest, of_rest)
         return carry, (outs, out)
 
-    def tile(self, student: jax.Array, start: Any, width: int) -> losses.Tile:
-        """A tile whose student logits are made."""
-        return losses.Tile(
-            ids=self.cut.ids(start, width),
-            student=student,
-            teacher=self.teacher and self.teacher(self.cut, start, width),
+    def tile(self, student_logits: jax.Array, start: Any, width: int) -> Tile:
+        """Return a tile of both sides from the student's logits `[*b n]`."""
+        return Tile(
+            ids=self.partition.ids(start, width),
+            student=student_logits,
+            teacher=self.teacher and self.teacher(self.partition, start, width),
         )
 
 
 def gradients(
-    tiles: Tiles,
+    tiles: VocabTiles,
     value: Callable[[Any, Tree], tuple[jax.Array, Tree]],
     *,
-    leaves: list[jax.Array],
+    params: list[jax.Array],
     hidden: jax.Array,
-    seen: Tree,
-    d_leaves: list[jax.Array],
-    keep: bool,
-    least: jax.Array | None,
+    others: Tree,
+    d_params: list[jax.Array],
+    store_logits: bool,
+    threshold: jax.Array | None,
     varying: Callable[[Tree], Tree],
 ) -> tuple[list[jax.Array], jax.Array, Tree, Tree]:
-    """Gradients of `value(sums, seen)[0]`.
+    """Return the gradients of `value(sums, others)[0]`.
 
     Args:
-      value: of `losses.core.vocab_sums.Sums`, and of what else is differentiated;
-        `(total, what is to be known of it)`.
-      leaves: what the head reads.
+      tiles: the vocabulary in tiles.
+      value: of `losses.core.vocab_sums.VocabSums`, and of whatever else is
+        differentiated, to `(total, auxiliary)`.
+      params: what the head reads.
       hidden: `[*b d]`.
-      d_leaves: what the gradients in `leaves` are added to.
-      keep: whether logits are kept from the first pass to the second; else they are
-        made twice. The head's gradient must not need them (`Head.is_linear`).
-      least: entries of the logits' gradient below it are taken as zero, if any are.
+      others: the second argument of `value`.
+      d_params: gradients that those of `params` are added to.
+      store_logits: store logits from the first pass to the second; else they are
+        computed twice. The head's gradient must not need them (`Head.is_linear`).
+      threshold: entries of the logits' gradient below it are taken as zero, if any are.
       varying: types fresh arrays as differing between devices, where they do.
 
     Returns:
-      (d_leaves, d hidden in float32, d seen, what is to be known).
+      `(d_params, d hidden in float32, d others, auxiliary)`.
     """
-    requests = losses.SumRequests(hidden.shape[:-1])
-    value(requests, seen)
+    head, partition = tiles.head, tiles.partition
+    requests = SumRequests(hidden.shape[:-1])
+    value(requests, others)  # notes the sums that the losses ask for
 
+    # First pass: head forward, and the sums online.
     def collect(
-        state: Tree, start: Any, width: int, given: None
-    ) -> tuple[Tree, losses.Tile | None]:
-        del given
-        taken = tiles.head.tile(leaves, tiles.cut, start, width)
-        logits = tiles.head(taken, tiles.variables, hidden)
-        tile = tiles.tile(logits, start, width)
-        return requests.updated(state, tile), tile if keep else None
+        state: Tree, start: Any, width: int, _: None
+    ) -> tuple[Tree, Tile | None]:
+        tile_params = head.tile(params, partition, start, width)
+        tile = tiles.tile(head(tile_params, tiles.variables, hidden), start, width)
+        return requests.updated(state, tile), tile if store_logits else None
 
-    state, kept = tiles.over(collect, varying(requests.start()))
-    found = requests.found(state)
-    total, pullback, known = jax.vjp(
-        lambda found, seen: value(requests.answers(found), seen),
-        found,
-        seen,
+    state, stored = tiles.scan(collect, varying(requests.start()))
+
+    # The losses of these sums, and their gradients.
+    sums = requests.found(state)
+    total, pullback, auxiliary = jax.vjp(
+        lambda sums, others: value(requests.answers(sums), others),
+        sums,
+        others,
         has_aux=True,
     )
-    d_found, d_seen = pullback(jnp.ones_like(total))
+    d_sums, d_others = pullback(jnp.ones_like(total))
 
+    # Second pass: head backward.
     def push(
-        carry: Tree, start: Any, width: int, tile: losses.Tile | None
+        carry: Tree, start: Any, width: int, tile: Tile | None
     ) -> tuple[Tree, None]:
-        d_leaves, d_hidden = carry
-        taken = tiles.head.tile(leaves, tiles.cut, start, width)
+        d_params, d_hidden = carry
+        tile_params = head.tile(params, partition, start, width)
         logits, pullback = jax.vjp(
-            lambda taken, hidden: tiles.head(taken, tiles.variables, hidden),
-            [x.astype(wide(x.dtype)) for x in taken],
+            lambda tile_params, hidden: head(tile_params, tiles.variables, hidden),
+            [x.astype(sum_dtype(x.dtype)) for x in tile_params],
             hidden,
         )
-        seen = tiles.tile(logits, start, width) if tile is None else tile
+        tile = tiles.tile(logits, start, width) if tile is None else tile
         d_logits = jax.grad(
             lambda logits: requests.tangent(
-                seen._replace(student=logits), state, found, d_found
+                tile._replace(student=logits), state, sums, d_sums
             )
-        )(seen.student)
+        )(tile.student)
 
-        def added(d_logits: jax.Array) -> Tree:
-            d_taken, more = pullback(d_logits)
+        def add(d_logits: jax.Array) -> Tree:
+            d_tile, more = pullback(d_logits)
             return (
-                tiles.head.tile_added(d_leaves, d_taken, tiles.cut, start),
+                head.add_tile(d_params, d_tile, partition, start),
                 d_hidden + more.astype(jnp.float32),
             )
 
-        if least is None:
-            return added(d_logits), None
-        d_logits = large(d_logits, least)
+        if threshold is None:
+            return add(d_logits), None
+        d_logits = large(d_logits, threshold)
         none = jnp.logical_not(jnp.any(d_logits))
-        return jax.lax.cond(none, lambda _: carry, added, d_logits), None
+        return jax.lax.cond(none, lambda _: carry, add, d_logits), None
 
     d_hidden = varying(jnp.zeros(hidden.shape, jnp.float32))
-    (d_leaves, d_hidden), _ = tiles.over(
-        push, (d_leaves, d_hidden), given=kept if keep else None
-    )
-    return d_leaves, d_hidden, d_seen, known
+    (d_params, d_hidden), _ = tiles.scan(push, (d_params, d_hidden), inputs=stored)
+    return d_params, d_hidden, d_others, auxiliary

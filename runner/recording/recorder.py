@@ -155,20 +155,20 @@ class Recorder:
     def _entries(self, fixed: Tree, batch: Batch) -> dict[str, jax.Array]:
         """Compute the arrays to store for a batch, `[B T ...]`."""
         with sharding.use(self._mesh, self._config.mesh.rules):
-            teacher_trunk = self._teacher.teacher_trunk(
+            teacher_trunk = self._teacher.trunk(
                 fixed, {}, batch, capture=frozenset(), logits=True
             )
             blocks = TokenBlocks(
                 mesh=self._mesh,
                 token_axes=batch["tokens"].shape,
-                size=plan.block(self._config.head, entries=self._vocabulary.size),
+                size=plan.block_size(self._config.head, entries=self._vocabulary.size),
             )
             tokens = {"lesson": teacher_trunk.tokens, "uniform": self._uniform(batch)}
 
             def block(shared: Tree, block: Tree) -> dict[str, jax.Array]:
                 return self._block(teacher_trunk, shared, block)
 
-            return blocks.each(block, teacher_trunk.shared, tokens)
+            return blocks.map(block, teacher_trunk.head_params, tokens)
 
     def _block(
         self, teacher_trunk: TeacherTrunk, shared: Tree, block: Tree

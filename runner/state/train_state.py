@@ -10,15 +10,18 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything a step reads and writes; what a checkpoint holds.
-
-    params:    {"student": ..., "losses": {term: ...}, "weights": {term: ...}}, trained.
-    variables: the same layout without "weights", not trained.
-    teacher:   what moves with the student, such as its average; `{}` for most.
-    memory:    {"weights": {term: ...}, "tokens": {term: ...}}: what balances and
-               reweightings remember.
+    """All that a step reads and writes, and a checkpoint holds.
 
     There is no key and no data position: both are functions of the seed and the step.
+
+    Attributes:
+      step: finished optimiser steps.
+      params: {"student": ..., "losses": {term: ...}, "weights": {term: ...}}, trained.
+      variables: the same layout without "weights", not trained.
+      opt_state: of the optimiser.
+      teacher: what follows the student, such as its average; `{}` for most teachers.
+      memory: {"weights": {term: ...}, "tokens": {term: ...}}, of balances and
+        reweightings.
     """
 
     step: jax.Array

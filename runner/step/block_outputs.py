@@ -1,159 +1,188 @@
-"""What the terms see of a block of tokens, and their weighted sum over it."""
+"""Builds `Outputs` for one token block and evaluates the weighted terms."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-import losses
+from losses import FullOutputs, LossTerm, Outputs, TeacherOutputs
+from losses.core.term_values import TokenValues, per_token
+from losses.core.vocab_sums import TiledOutputs, VocabSums
 from runner.head.gradient_filter import filtered
 from runner.head.vocab_partition import VocabPartition
 from runner.state.trainable import TrainModules
+from runner.step.arrays import (
+    BlockConstants,
+    BlockTokens,
+    HeadParams,
+    StepInputs,
+    TermSums,
+)
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
-Value = Callable[[Any, Tree], tuple[jax.Array, Tree]]
+Owned = Mapping[str, Tree]
+TiledTotal = Callable[
+    [VocabSums, tuple[Owned, Mapping[str, jax.Array]]], tuple[jax.Array, TermSums]
+]
+"""`sums, (parameters of the losses, intermediates) -> total, sums by term`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockEvaluator:
     """The terms over one block.
 
-    In every method, `shared` is what all blocks read and are differentiated in, `given`
-    what they read besides, `tokens` and `constants` are those of the block.
+    Attributes:
+      modules: the terms, without the arrays that they own.
+      seed: of the experiment; the key of a step is made from it.
+      gradient_filter: as `Experiment.gradient_filter`.
     """
 
     modules: TrainModules
     seed: int
     gradient_filter: float
 
-    def value(self, trunk: StudentTrunk, given: Tree, constants: Tree) -> Value:
-        """The terms over sums, and over what the losses own and read besides."""
+    def full_outputs(
+        self,
+        trunk: StudentTrunk,
+        params: HeadParams,
+        inputs: StepInputs,
+        tokens: BlockTokens,
+        constants: BlockConstants,
+        *,
+        logits: bool,
+    ) -> Outputs:
+        """Return one block with whole rows of logits, or with none."""
+        counted = counted_by_any(constants)
+        student_logits = jnp.zeros((*counted.shape[:-1], 0))
+        if logits:
+            # Hidden states of tokens that no term counts are zero: they may hold NaN.
+            hidden = jnp.where(counted, tokens.hidden, 0)
+            student = inputs.variables["student"]
+            student_logits = trunk.head(params.head, student, hidden)
+            threshold = self.gradient_threshold(inputs)
+            if threshold is not None:
+                student_logits = filtered(student_logits, threshold)
+        teacher = None
+        if trunk.teacher is not None:
+            teacher = trunk.teacher.outputs(
+                inputs.teacher_head, constants.teacher, constants.batch
+            )
+        return FullOutputs(
+            logits=student_logits,
+            **self._common_fields(inputs, tokens.intermediates, constants, teacher),
+        )
 
-        def value(sums: Any, seen: Tree) -> tuple[jax.Array, Tree]:
-            owned, intermediates = seen
-            teacher_trunk, teacher, width = trunk.teacher_trunk, None, None
-            if teacher_trunk is not None:
-                outputs = teacher_trunk.outputs
-                if teacher_trunk.tiles is not None:
-                    outputs, width = (
-                        teacher_trunk.tiles.outputs,
-                        teacher_trunk.tiles.width,
-                    )
+    def tiled_total(
+        self, trunk: StudentTrunk, inputs: StepInputs, constants: BlockConstants
+    ) -> TiledTotal:
+        """Return the weighted total as a function of sums over the vocabulary."""
+
+        def total(
+            sums: VocabSums, others: tuple[Owned, Mapping[str, jax.Array]]
+        ) -> tuple[jax.Array, TermSums]:
+            owned, intermediates = others
+            teacher, width = None, None
+            if trunk.teacher is not None:
+                outputs = trunk.teacher.outputs
+                if trunk.teacher.tiles is not None:
+                    outputs = trunk.teacher.tiles.outputs
+                    width = trunk.teacher.tiles.width
                 teacher = outputs(
-                    given["lesson"], constants["teacher"], constants["batch"]
+                    inputs.teacher_head, constants.teacher, constants.batch
                 )
-            reduced = losses.TiledOutputs(
+            tiled = TiledOutputs(
                 sums=sums,
                 vocabulary=trunk.head.num_outputs,
                 teacher_width=width,
-                **self._common(given, intermediates, constants, teacher),
+                **self._common_fields(inputs, intermediates, constants, teacher),
             )
-            return self.total({"losses": owned}, given, constants, reduced)
+            return self.total(
+                HeadParams(head=[], losses=owned), inputs, constants, tiled
+            )
 
-        return value
+        return total
 
     def total(
-        self, shared: Tree, given: Tree, constants: Tree, outputs: losses.Outputs
-    ) -> tuple[jax.Array, Tree]:
-        """`Σ_i w_i / N_i Σ mask·value` over a block, and sums of values by term.
-
-        The sums are of values as they are (`terms`) and times their token weights.
-        """
-        found = self.values(shared, given, constants, outputs)
-        terms = {name: jnp.sum(term.values) for name, term in found.items()}
-        weighted = {name: jnp.sum(term.weighted) for name, term in found.items()}
-        scaled = [given["scales"][name] * x for name, x in weighted.items()]
-        return functools.reduce(jnp.add, scaled), {"terms": terms, "weighted": weighted}
+        self,
+        params: HeadParams,
+        inputs: StepInputs,
+        constants: BlockConstants,
+        outputs: Outputs,
+    ) -> tuple[jax.Array, TermSums]:
+        """Return `Σ_i w_i / N_i Σ mask·value` over a block, and the sums by term."""
+        values = self.values(params, inputs, constants, outputs)
+        sums = TermSums(
+            values={name: jnp.sum(x.values) for name, x in values.items()},
+            weighted={name: jnp.sum(x.weighted) for name, x in values.items()},
+        )
+        scaled = [inputs.scales[name] * x for name, x in sums.weighted.items()]
+        return functools.reduce(jnp.add, scaled), sums
 
     def values(
-        self, shared: Tree, given: Tree, constants: Tree, outputs: losses.Outputs
-    ) -> dict[str, losses.TokenValues]:
-        """By term, what each token of a block is worth."""
-        return losses.per_token(
-            self.terms(shared, given),
-            outputs,
-            masks=constants["masks"],
-            statistics=given["statistics"],
-            reweighted=constants["reweighted"],
-        )
-
-    def rows(
         self,
-        trunk: StudentTrunk,
-        shared: Tree,
-        given: Tree,
-        tokens: Tree,
-        constants: Tree,
-        *,
-        logits: bool,
-    ) -> losses.Outputs:
-        """One block with whole rows; hidden states that none counts are zero."""
-        counted = counted_by_any(constants)
-        made = jnp.zeros((*counted.shape[:-1], 0))
-        if logits:
-            hidden = jnp.where(counted, tokens["hidden"], 0)
-            student = given["variables"]["student"]
-            made = trunk.head(shared["head"], student, hidden)
-            least = self.least(given)
-            made = made if least is None else filtered(made, least)
-        teacher = None
-        if trunk.teacher_trunk is not None:
-            teacher = trunk.teacher_trunk.outputs(
-                given["lesson"], constants["teacher"], constants["batch"]
-            )
-        return losses.FullOutputs(
-            logits=made,
-            **self._common(given, tokens["intermediates"], constants, teacher),
+        params: HeadParams,
+        inputs: StepInputs,
+        constants: BlockConstants,
+        outputs: Outputs,
+    ) -> dict[str, TokenValues]:
+        """Return the per-token values of a block, by term."""
+        return per_token(
+            self.terms(params, inputs),
+            outputs,
+            masks=constants.masks,
+            statistics=inputs.statistics,
+            reweighted=constants.token_weights,
         )
 
-    def least(self, given: Tree) -> jax.Array | None:
-        """What the gradient of a logit must reach, or None where all of it counts."""
-        if not self.gradient_filter or "scales" not in given:
+    def gradient_threshold(self, inputs: StepInputs) -> jax.Array | None:
+        """Return what the gradient of a logit must reach; None where all counts."""
+        if not self.gradient_filter or not inputs.scales:
             return None
-        scales = [jnp.abs(scale) for scale in given["scales"].values()]
+        scales = [jnp.abs(scale) for scale in inputs.scales.values()]
         return self.gradient_filter * functools.reduce(jnp.add, scales)
 
-    def _common(
+    def terms(self, params: HeadParams, inputs: StepInputs) -> list[LossTerm]:
+        """Return all terms, with the arrays that they own."""
+        return self.modules.terms(params.losses, inputs.variables["losses"])
+
+    def _common_fields(
         self,
-        given: Tree,
-        intermediates: Tree,
-        constants: Tree,
-        teacher: losses.TeacherOutputs | None,
+        inputs: StepInputs,
+        intermediates: Mapping[str, jax.Array],
+        constants: BlockConstants,
+        teacher: TeacherOutputs | None,
     ) -> dict[str, Any]:
-        """What losses see besides logits."""
+        """Return the fields of full and of tiled outputs besides logits."""
         return {
-            "batch": constants["batch"],
-            "intermediates": {**intermediates, **constants["intermediates"]},
+            "batch": constants.batch,
+            "intermediates": {**intermediates, **constants.intermediates},
             "teacher": jax.lax.stop_gradient(teacher),
-            "step": given["step"],
-            "key": jax.random.fold_in(jax.random.key(self.seed), given["step"]),
+            "step": inputs.step,
+            "key": jax.random.fold_in(jax.random.key(self.seed), inputs.step),
         }
 
-    def terms(self, shared: Tree, given: Tree) -> list[losses.LossTerm]:
-        """All terms, with the arrays that they own."""
-        return self.modules.terms(shared["losses"], given["variables"]["losses"])
+
+def counted_by_any(constants: BlockConstants) -> jax.Array:
+    """Return the tokens that any term counts, bool `[*b 1]`."""
+    return functools.reduce(jnp.logical_or, constants.masks.values())[..., None]
 
 
-def counted_by_any(constants: Tree) -> jax.Array:
-    """Tokens that any term counts, bool `[*b 1]`."""
-    return functools.reduce(jnp.logical_or, constants["masks"].values())[..., None]
-
-
-def teacher_tiles(
-    trunk: StudentTrunk, given: Tree, constants: Tree
+def teacher_logit_tiles(
+    trunk: StudentTrunk, inputs: StepInputs, constants: BlockConstants
 ) -> Callable[[VocabPartition, Any, int], jax.Array] | None:
-    """The teacher's logits of a block, by tiles, if it is a model that can."""
-    teacher_trunk = trunk.teacher_trunk
-    if teacher_trunk is None or teacher_trunk.tiles is None:
+    """Return the teacher's logits of a block by tiles, if it is a model that can."""
+    if trunk.teacher is None or trunk.teacher.tiles is None:
         return None
-    make, counted = teacher_trunk.tiles.logits, counted_by_any(constants)
+    tile_logits, counted = trunk.teacher.tiles.logits, counted_by_any(constants)
 
-    def tile(cut: VocabPartition, start: Any, width: int) -> jax.Array:
-        logits = make(given["lesson"], constants["teacher"], cut, start, width)
+    def tile(partition: VocabPartition, start: Any, width: int) -> jax.Array:
+        logits = tile_logits(
+            inputs.teacher_head, constants.teacher, partition, start, width
+        )
         return jax.lax.stop_gradient(jnp.where(counted, logits, 0.0))
 
     return tile

@@ -1,19 +1,28 @@
-"""How evenly a mixture uses its experts."""
+"""Expert load: tokens per expert, and the expert biases that follow it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
 
 from losses import token_mask
+from models import expert_bias
+from models.base import Model
+from models.expert_bias import ExpertBias
+from runner.state.trainable import TrainModules
+
+Tree = Any
 
 NEEDS = frozenset({"router_logits", "router_assignments"})
 
 
 def load(
-    intermediates: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-) -> jax.Array:
-    """`[layer expert]`: tokens that chose each expert; padding does not count."""
+    intermediates: Mapping[str, Array], batch: Mapping[str, Array]
+) -> Float[Array, "layer expert"]:
+    """Return the tokens that chose each expert; padding does not count."""
     count = intermediates["router_logits"].shape[-1]
     chosen = jax.nn.one_hot(intermediates["router_assignments"], count)
     tokens = token_mask(batch).astype(jnp.float32)
@@ -21,10 +30,11 @@ def load(
 
 
 def router_entropy(
-    intermediates: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Entropy of the router's softmax, nats, mean over layers: its sum over tokens, and
-    their number; padding does not count.
+    intermediates: Mapping[str, Array], batch: Mapping[str, Array]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the entropy of the routers, nats, summed over tokens, and their number.
+
+    It is that of the softmax, averaged over layers; padding does not count.
     """
     tokens = token_mask(batch).astype(jnp.float32)
     log_p = jax.nn.log_softmax(intermediates["router_logits"], axis=-1)
@@ -32,14 +42,18 @@ def router_entropy(
     return jnp.sum(jnp.mean(entropy, axis=-1) * tokens), jnp.sum(tokens)
 
 
-def summary(load: jax.Array) -> dict[str, jax.Array]:
-    """Scalars for the log, from a `load` `[layer expert]`.
+def summary(load: Float[Array, "layer expert"]) -> dict[str, Float[Array, ""]]:
+    """Return scalars for the log.
 
-    load_entropy:   entropy of the load over `log E`, mean over layers; 1 is balanced.
-    load_violation: `max_e load / mean load - 1`, mean over layers; 0 is balanced
-                    ("MaxVio", Wang et al. 2024, arXiv:2408.15664).
-    unused_experts: experts that no token chose, summed over layers. None is dropped
-                    for want of room: routing here has no capacity.
+    Args:
+      load: tokens per expert.
+
+    Returns:
+      load_entropy: entropy of the load over `log E`, mean over layers; 1 is balanced.
+      load_violation: `max_e load / mean load - 1`, mean over layers; 0 is balanced
+        ("MaxVio", Wang et al. 2024, arXiv:2408.15664).
+      unused_experts: experts that no token chose, summed over layers. No token is
+        dropped for want of room: routing here has no capacity.
     """
     experts = load.shape[-1]
     share = load / jnp.maximum(jnp.sum(load, axis=-1, keepdims=True), 1.0)
@@ -49,3 +63,49 @@ def summary(load: jax.Array) -> dict[str, jax.Array]:
         "load_violation": jnp.mean(jnp.max(share, axis=-1)) * experts - 1.0,
         "unused_experts": jnp.sum(load == 0, dtype=jnp.float32),
     }
+
+
+def update_biases(
+    modules: TrainModules, variables: Tree, load: Float[Array, "layer expert"] | None
+) -> Tree:
+    """Return `TrainState.variables` with the expert biases after a step.
+
+    Args:
+      modules: the student; its biases have a rate each.
+      variables: before the step.
+      load: tokens per expert over the global batch, so that the outcome depends on
+        neither microbatches nor mesh; None where there are no experts.
+    """
+    student, first = variables["student"], 0
+    for path, rate in _biases(modules.abstract_student()):
+        bias = _leaf(student, path)
+        layers = 1 if bias.ndim == 1 else bias.shape[0]
+        assert load is not None  # what has a bias has routers
+        layer_load = load[first : first + layers].reshape(bias.shape)
+        bias = expert_bias.update(bias, layer_load, rate=rate)
+        student = _with_leaf(student, path, bias)
+        first += layers
+    return {**variables, "student": student}
+
+
+def _biases(student: Model) -> list[tuple[tuple[str, ...], float]]:
+    """Return the paths of the biases in the order of their layers, with their rates."""
+    paths = [
+        (path, variable.get_metadata()["rate"])
+        for path, variable in nnx.to_flat_state(nnx.state(student, ExpertBias))
+    ]
+    paths.sort(key=lambda place: [(isinstance(x, str), x) for x in place[0]])
+    return [(tuple(map(str, path)), rate) for path, rate in paths]
+
+
+def _leaf(tree: Mapping[str, Tree], path: tuple[str, ...]) -> jax.Array:
+    for key in path:
+        tree = tree[key]
+    return tree  # pyright: ignore[reportReturnType] - a leaf, at the end of the path
+
+
+def _with_leaf(tree: Tree, path: tuple[str, ...], value: jax.Array) -> Tree:
+    """Return `tree` with another leaf; the nodes on the way are copied."""
+    if not path:
+        return value
+    return {**tree, path[0]: _with_leaf(tree[path[0]], path[1:], value)}

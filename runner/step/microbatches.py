@@ -1,86 +1,87 @@
-"""A global batch behind its trunk, whole or a microbatch at a time.
+"""Accumulation: a function of microbatches, summed or collected by a `lax.scan`.
 
-With one microbatch the trunk runs once, whatever reads it. With several, only one is
-held at a time, and every reading runs the trunk again.
+Microbatch i of M takes every M-th row from row i on, so that no row moves to another
+device.
 """
 
-import abc
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from runner.head.token_blocks import accumulate
+from runner.head.token_blocks import add_trees
 from runner.machine.mesh import batch_sharding
-from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
-Reading = Callable[[StudentTrunk], Tree]
-Forward = Callable[[Tree], StudentTrunk]
+Part = TypeVar("Part")
 
 
-class Microbatches(abc.ABC):
-    """Trunks, one a microbatch."""
+def accumulate(
+    fn: Callable[[Part], Tree],
+    rows: Part,
+    *,
+    count: int,
+    mesh: jax.sharding.Mesh,
+) -> Tree:
+    """Sum `fn` over the microbatches.
 
-    @abc.abstractmethod
-    def sums(self, read: Reading, reweighted: Tree = ()) -> Tree:
-        """`Σ_i read(trunk_i)`; `reweighted` as in `StudentTrunk`, or empty."""
+    Args:
+      fn: of a microbatch, to arrays that add up.
+      rows: arrays `[B ...]`.
+      count: M; `fn` sees `rows` themselves where it is 1.
+      mesh: where the rows are spread over the batch axes.
 
-    @abc.abstractmethod
-    def each(self, read: Reading) -> Tree:
-        """What `read` makes of every token, `[*b ...]`, put together again."""
+    Returns:
+      `Σ_i fn(microbatch_i)`.
+    """
+    if count == 1:
+        return fn(rows)
+    parts = jax.tree.map(lambda x: _split(x, count, mesh), rows)
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, first)
+    )
 
+    def add(total: Tree, part: Part) -> tuple[Tree, None]:
+        return add_trees(total, fn(part)), None
 
-class Whole(Microbatches):
-    """One microbatch."""
-
-    def __init__(self, forward: Forward, batch: Tree):
-        self._trunk = forward(batch)
-
-    def sums(self, read: Reading, reweighted: Tree = ()) -> Tree:
-        return read(_with(self._trunk, reweighted))
-
-    def each(self, read: Reading) -> Tree:
-        return read(self._trunk)
-
-
-@dataclasses.dataclass(frozen=True)
-class Strided(Microbatches):
-    """`count` of them: every count-th row, so that no row moves to another device."""
-
-    forward: Forward
-    batch: Tree
-    count: int
-    mesh: jax.sharding.Mesh
-
-    def sums(self, read: Reading, reweighted: Tree = ()) -> Tree:
-        def of_part(part: tuple[Tree, Tree]) -> Tree:
-            batch, weights = part
-            return read(_with(self.forward(batch), weights))
-
-        return accumulate(of_part, jax.tree.map(self._cut, (self.batch, reweighted)))
-
-    def each(self, read: Reading) -> Tree:
-        def of_part(part: Tree) -> Tree:
-            return read(self.forward(part))
-
-        found = jax.lax.map(of_part, jax.tree.map(self._cut, self.batch))
-        return jax.tree.map(self._joined, found)
-
-    def _cut(self, x: jax.Array) -> jax.Array:
-        """`[B ...]` to `[M, B/M, ...]`."""
-        parts = jnp.moveaxis(x.reshape((-1, self.count, *x.shape[1:])), 1, 0)
-        placed = PartitionSpec(None, *batch_sharding(self.mesh).spec)
-        return jax.lax.with_sharding_constraint(parts, NamedSharding(self.mesh, placed))
-
-    def _joined(self, parts: jax.Array) -> jax.Array:
-        """`_cut` undone."""
-        rows = jnp.moveaxis(parts, 0, 1)
-        return rows.reshape((-1, *rows.shape[2:]))
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
-def _with(trunk: StudentTrunk, reweighted: Tree) -> StudentTrunk:
-    return trunk.reweighted(reweighted) if reweighted else trunk
+def collect(
+    fn: Callable[[Part], Tree],
+    rows: Part,
+    *,
+    count: int,
+    mesh: jax.sharding.Mesh,
+) -> Tree:
+    """Apply `fn` to each microbatch and join the results.
+
+    Args:
+      fn: of a microbatch, to arrays `[B/M ...]`.
+      rows: as in `accumulate`.
+      count: as in `accumulate`.
+      mesh: as in `accumulate`.
+
+    Returns:
+      Arrays `[B ...]`, in the order of `rows`.
+    """
+    if count == 1:
+        return fn(rows)
+    parts = jax.tree.map(lambda x: _split(x, count, mesh), rows)
+    return jax.tree.map(_join, jax.lax.map(fn, parts))
+
+
+def _split(x: jax.Array, count: int, mesh: jax.sharding.Mesh) -> jax.Array:
+    """`[B ...]` to `[M, B/M, ...]`."""
+    parts = jnp.moveaxis(x.reshape((-1, count, *x.shape[1:])), 1, 0)
+    placed = PartitionSpec(None, *batch_sharding(mesh).spec)
+    return jax.lax.with_sharding_constraint(parts, NamedSharding(mesh, placed))
+
+
+def _join(parts: jax.Array) -> jax.Array:
+    """`[M, B/M, ...]` to `[B ...]`."""
+    rows = jnp.moveaxis(parts, 0, 1)
+    return rows.reshape((-1, *rows.shape[2:]))

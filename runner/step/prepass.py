@@ -1,8 +1,8 @@
-"""What must be known of a global batch before its gradients.
+"""Pre-pass: batch statistics and per-token values needed before the gradient pass.
 
-Statistics, and the values and gradients that balances and reweightings follow: each
-costs one more pass of the head, and of the trunk over every microbatch where there are
-several. Nothing that no term asks for is computed.
+Statistics, values and gradient inner products of the global batch cost one more pass
+of the head each, and of the trunk over every microbatch where there are several. Only
+those that a term, balance or reweighting asks for are computed.
 """
 
 import dataclasses
@@ -12,130 +12,157 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import losses
+from losses import Reweighting
 from losses.core.batch_weights import BalanceInputs, BatchValues
 from losses.core.terms import Item
-from models.base import Batch
+from losses.weighting.weights import balances
+from runner.step.arrays import StepInputs, Tokens
 from runner.step.head_pass import HeadPass
-from runner.step.microbatches import Microbatches
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
+RunTrunk = Callable[[Tokens], StudentTrunk]
+OverMicrobatches = Callable[[Callable[[Tokens], Tree], Tokens], Tree]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PrePassResult:
-    """What is known of a global batch before its gradients.
+    """Everything a gradient pass needs besides the weights of the terms.
 
-    given:      what every block reads besides parameters, but for the scales.
-    reweighted: by term, `[*b]` token weights, where they are a reweighting's.
-    tokens:     what reweightings remember from now on.
-    seen:       what balances are made from.
+    Attributes:
+      tokens: the global batch, with the token weights of reweightings.
+      inputs: with statistics.
+      memory: by term, what reweightings remember from now on.
+      balance_inputs: arguments of the balances.
     """
 
-    microbatches: Microbatches
-    params: Tree
-    given: Tree
-    reweighted: Tree
-    tokens: Tree
-    seen: BalanceInputs
+    tokens: Tokens
+    inputs: StepInputs
+    memory: Tree
+    balance_inputs: BalanceInputs
 
 
 class PrePass:
-    """The passes that a list of terms asks for."""
+    """The passes that a list of terms asks for.
+
+    Args:
+      items: terms and groups.
+      head_pass: the passes over the outputs of one trunk.
+      accumulate: sums a function over microbatches.
+      collect: joins a function, per token, over microbatches.
+    """
 
     def __init__(
         self,
         items: Sequence[Item],
-        terms: Sequence[losses.LossTerm],
         head_pass: HeadPass,
+        *,
+        accumulate: OverMicrobatches,
+        collect: OverMicrobatches,
     ):
-        self._terms, self._head_pass = terms, head_pass
-        self._wants = {b.wants for b in losses.balances(items).values()}
+        self._head_pass = head_pass
+        self._accumulate, self._collect = accumulate, collect
+        self._balance_wants = {b.wants for b in balances(items).values()}
         self._reweightings = {
             term.name: term.token_weight
-            for term in terms
-            if isinstance(term.token_weight, losses.Reweighting)
+            for term in head_pass.terms
+            if isinstance(term.token_weight, Reweighting)
         }
 
     @property
     def passes(self) -> dict[str, bool]:
-        """What may be wanted of the batch before its gradients, and whether it is."""
+        """By pass, whether some term, balance or reweighting asks for it."""
         return {
             "statistics": bool(self._head_pass.statistical),
-            "values": "values" in self._wants
+            "values": "values" in self._balance_wants
             or any(r.wants_values for r in self._reweightings.values()),
-            "gradients": "gradients" in self._wants,
+            "gradients": "gradients" in self._balance_wants,
         }
 
     def __call__(
         self,
-        microbatches: Microbatches,
         params: Tree,
-        given: Tree,
-        batch: Batch,
-        masks: Tree,
+        inputs: StepInputs,
+        tokens: Tokens,
         memory: Tree,
+        run_trunk: RunTrunk,
     ) -> PrePassResult:
-        """Statistics, values and token weights of the global batch.
+        """Return statistics, token weights and balance inputs of the global batch.
 
-        given: `variables`, `step` and `counts`; memory: what reweightings remember.
+        Args:
+          params: as `TrainState.params`.
+          inputs: with counts, without statistics.
+          tokens: the global batch.
+          memory: by term, what reweightings remember.
+          run_trunk: the trunks of student and teacher over a microbatch.
         """
-        passes, counts = self.passes, given["counts"]
-        sums: Tree = {}
+        head_pass, passes, counts = self._head_pass, self.passes, inputs.counts
 
-        def reading(read: Callable[[Tree, Tree, StudentTrunk], Tree]) -> Callable:
-            return lambda trunk: read(params, known_so_far, trunk)
-
-        known_so_far = given
+        # Statistics: means over the global batch that losses ask for.
         if passes["statistics"]:
-            sums = microbatches.sums(reading(self._head_pass.statistics))
-        known_so_far = given | {"statistics": over(counts, sums)}
+            sums = self._accumulate(
+                lambda part: head_pass.statistics(params, inputs, run_trunk(part)),
+                tokens,
+            )
+            inputs = dataclasses.replace(inputs, statistics=divide(sums, counts))
+
+        # Values: per token, for balances and reweightings.
         values: Tree = {}
         if passes["values"]:
-            values = microbatches.each(reading(self._head_pass.values))
-        reweighted, tokens = self._reweighted(values, batch, masks, given, memory)
+            values = self._collect(
+                lambda part: head_pass.values(params, inputs, run_trunk(part)), tokens
+            )
+
+        # Token weights of reweightings.
+        weights, memory = self._token_weights(values, tokens, inputs.step, memory)
+        tokens = dataclasses.replace(tokens, token_weights=weights)
+
+        # Balance inputs: means of the terms, inner products of their gradients.
         means = inner = None
         if values:
-            added = {
-                name: jnp.sum(x.weighted * reweighted.get(name, 1.0))
+            sums = {
+                name: jnp.sum(x.weighted * weights.get(name, 1.0))
                 for name, x in values.items()
             }
-            means = over(counts, added)
+            means = divide(sums, counts)
         if passes["gradients"]:
-            read = reading(self._head_pass.inner_products)
-            inner = microbatches.sums(read, reweighted)
-        names = tuple(term.name for term in self._terms)
+            inner = self._accumulate(
+                lambda part: head_pass.inner_products(params, inputs, run_trunk(part)),
+                tokens,
+            )
         return PrePassResult(
-            microbatches=microbatches,
-            params=params,
-            given=known_so_far,
-            reweighted=reweighted,
             tokens=tokens,
-            seen=BalanceInputs(
-                step=given["step"], means=means, inner=inner, names=names
+            inputs=inputs,
+            memory=memory,
+            balance_inputs=BalanceInputs(
+                step=inputs.step,
+                means=means,
+                inner=inner,
+                names=tuple(term.name for term in head_pass.terms),
             ),
         )
 
-    def _reweighted(
-        self, values: Tree, batch: Batch, masks: Tree, given: Tree, memory: Tree
-    ) -> tuple[Tree, Tree]:
-        """By term, token weights `[*b]`, and what the reweightings remember."""
-        reweighted, tokens = {}, {}
+    def _token_weights(
+        self, values: Tree, tokens: Tokens, step: jax.Array, memory: Tree
+    ) -> tuple[dict[str, jax.Array], Tree]:
+        """Return, by term, token weights `[*b]`, and the memory of reweightings."""
+        weights, memories = {}, {}
         for name, reweighting in self._reweightings.items():
-            spread = BatchValues(
+            batch_values = BatchValues(
                 values=values[name].values if values else None,
-                mask=masks[name],
-                batch=batch,
-                step=given["step"],
+                mask=tokens.masks[name],
+                batch=tokens.batch,
+                step=step,
             )
-            weights, tokens[name] = reweighting(spread, memory[name])
-            reweighted[name] = jnp.where(masks[name], weights, 0.0)
-        return reweighted, tokens
+            row, memories[name] = reweighting(batch_values, memory[name])
+            weights[name] = jnp.where(tokens.masks[name], row, 0.0)
+        return weights, memories
 
 
-def over(counts: Mapping[str, jax.Array], sums: Mapping[str, Tree]) -> dict[str, Tree]:
-    """Masked sums by term, over the global counts."""
+def divide(
+    sums: Mapping[str, Tree], counts: Mapping[str, jax.Array]
+) -> dict[str, Tree]:
+    """Return masked sums by term, divided by the global counts."""
     return {
         name: jax.tree.map(lambda x, n=counts[name]: x / jnp.maximum(n, 1.0), tree)
         for name, tree in sums.items()

@@ -1,4 +1,4 @@
-"""Phase 1 of a step: the trunk over a microbatch, with the way back."""
+"""Trunk forward over a microbatch, keeping its vjp."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,79 +10,95 @@ import jax.numpy as jnp
 from models.base import Batch
 from runner.head.head import Head
 from runner.state.trainable import TrainModules
+from runner.step.arrays import BlockConstants, BlockTokens, Tokens
 from runner.step.requirements import TRUNK
 from runner.teachers.base import TeacherTrunk
 
 Tree = Any
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StudentTrunk:
-    """A microbatch after its trunk, every array `[*b ...]`.
+    """A microbatch after the trunks of student and teacher.
 
-    tokens:    what is differentiated: hidden, and the intermediates that can be.
-    constants: what is not: batch, masks by term, token weights by term where they are
-               made beforehand, integer intermediates, what the teacher has for each
-               token.
-    pullback:  cotangents of `tokens` to those of the student's parameters.
+    Attributes:
+      tokens: trunk outputs that are differentiated.
+      constants: arrays beside them that are not.
+      pullback: cotangents of `tokens` to those of the student's parameters.
+      head: the student's.
+      teacher: the teacher's trunk; None without a teacher.
     """
 
-    tokens: Tree
-    constants: Tree
-    pullback: Callable[[Tree], tuple[Tree]]
+    tokens: BlockTokens
+    constants: BlockConstants
+    pullback: Callable[[BlockTokens], tuple[Tree]]
     head: Head
-    teacher_trunk: TeacherTrunk | None
-
-    def reweighted(self, weights: Tree) -> "StudentTrunk":
-        """With token weights `[*b]` by term."""
-        constants = {**self.constants, "reweighted": weights}
-        return dataclasses.replace(self, constants=constants)
+    teacher: TeacherTrunk | None
 
     @property
     def intermediates(self) -> dict[str, jax.Array]:
-        """All of them, by path."""
-        return {**self.tokens["intermediates"], **self.constants["intermediates"]}
+        """All intermediates, by path."""
+        return {**self.tokens.intermediates, **self.constants.intermediates}
+
+    @property
+    def token_axes(self) -> tuple[int, ...]:
+        """`*b` of the microbatch."""
+        return self.constants.batch["targets"].shape
+
+    def with_token_weights(self, weights: Mapping[str, jax.Array]) -> "StudentTrunk":
+        """Return it with other token weights, `[*b]` by term."""
+        constants = dataclasses.replace(self.constants, token_weights=weights)
+        return dataclasses.replace(self, constants=constants)
 
 
 def forward(
     modules: TrainModules,
     params: Tree,
     variables: Tree,
-    batch: Batch,
-    masks: Tree,
+    tokens: Tokens,
     *,
     capture: frozenset[str],
     remat: str,
-    teacher_trunk: TeacherTrunk | None = None,
+    teacher: TeacherTrunk | None,
 ) -> StudentTrunk:
-    """Run the student's trunk, keeping its vjp; `lesson` is of the same microbatch."""
+    """Run the student's trunk.
 
-    def trunk(params: Tree) -> tuple[Tree, Tree]:
-        seen = modules.student(params, variables).trunk(
-            batch, capture=capture - {TRUNK}, remat=remat
+    Args:
+      modules: the student, without its arrays.
+      params: its parameters, `TrainState.params["student"]`.
+      variables: `TrainState.variables["student"]`.
+      tokens: the microbatch.
+      capture: paths of the intermediates to keep.
+      remat: as `runtime.Step.remat`.
+      teacher: the teacher's trunk over the same microbatch.
+    """
+
+    def trunk(params: Tree) -> tuple[BlockTokens, Mapping[str, jax.Array]]:
+        outputs = modules.student(params, variables).trunk(
+            tokens.batch, capture=capture - {TRUNK}, remat=remat
         )
-        floats, integers = _by_kind(seen.intermediates)
+        floats, integers = _split_by_dtype(outputs.intermediates)
         if TRUNK in capture:
-            floats = {**floats, TRUNK: seen.hidden}
-        return {"hidden": seen.hidden, "intermediates": floats}, integers
+            floats = {**floats, TRUNK: outputs.hidden}
+        return BlockTokens(hidden=outputs.hidden, intermediates=floats), integers
 
-    tokens, pullback, integers = jax.vjp(trunk, params, has_aux=True)
+    outputs, pullback, integers = jax.vjp(trunk, params, has_aux=True)
     return StudentTrunk(
-        tokens=tokens,
-        constants={
-            "batch": _tokenwise(batch),
-            "masks": masks,
-            "reweighted": {},
-            "intermediates": integers,
-            "teacher": {} if teacher_trunk is None else teacher_trunk.tokens,
-        },
+        tokens=outputs,
+        constants=BlockConstants(
+            batch=_per_token(tokens.batch),
+            masks=tokens.masks,
+            token_weights=tokens.token_weights,
+            intermediates=integers,
+            teacher={} if teacher is None else teacher.tokens,
+        ),
         pullback=pullback,
-        head=Head(modules.student, params, variables, tokens["hidden"]),
-        teacher_trunk=teacher_trunk,
+        head=Head(modules.student, params, variables, outputs.hidden),
+        teacher=teacher,
     )
 
 
-def _by_kind(intermediates: Mapping[str, jax.Array]) -> tuple[dict, dict]:
+def _split_by_dtype(intermediates: Mapping[str, jax.Array]) -> tuple[dict, dict]:
     """Intermediates that can be differentiated, and those that cannot."""
     floats = {
         path: x
@@ -92,14 +108,14 @@ def _by_kind(intermediates: Mapping[str, jax.Array]) -> tuple[dict, dict]:
     return floats, {p: x for p, x in intermediates.items() if p not in floats}
 
 
-def _tokenwise(batch: Batch) -> dict[str, jax.Array]:
-    """The entries `[*b ...]`; what is given once a row is repeated along it."""
+def _per_token(batch: Batch) -> dict[str, jax.Array]:
+    """Entries `[*b ...]`; an entry `[B]` is repeated along the row."""
     axes = batch["targets"].shape
-    kept = {}
+    entries = {}
     for name, x in batch.items():
         if x.shape[: len(axes)] == axes:
-            kept[name] = x
+            entries[name] = x
         elif x.ndim == 1:
-            wide = x.reshape(x.shape + (1,) * (len(axes) - 1))
-            kept[name] = jnp.broadcast_to(wide, axes)
-    return kept
+            column = x.reshape(x.shape + (1,) * (len(axes) - 1))
+            entries[name] = jnp.broadcast_to(column, axes)
+    return entries

@@ -43,14 +43,14 @@ class Teacher(Checked, abc.ABC):
     """A source of distributions over the vocabulary, as declared in a graph.
 
     A teacher may have state that moves with the student. It is part of the train state,
-    so that it is sharded, checkpointed and resumed like the student itself; `moving`
+    so that it is sharded, checkpointed and resumed like the student itself; `ema`
     and `advance` only rearrange and mix trees of the student's
     `{"params": ..., "variables": ...}`.
     """
 
     @abc.abstractmethod
-    def load(self, setting: TeacherContext) -> "LoadedTeacher":
-        """The teacher, checked against the setting; no array is read yet.
+    def load(self, context: TeacherContext) -> "LoadedTeacher":
+        """The teacher, checked against the context; no array is read yet.
 
         Raises:
           UserError: it is not what it should be, or speaks another vocabulary.
@@ -71,10 +71,10 @@ class Teacher(Checked, abc.ABC):
         del student
         return {}
 
-    def update_state(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+    def update_state(self, ema: Tree, student: Tree, step: jax.Array) -> Tree:
         """Its state after `step` (int32, from 1), given the student's then."""
         del student, step
-        return moving
+        return ema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class LogitTiles:
     entries: outputs of its head.
     width:   those that count; beyond the tokenizer's ids is padding.
     outputs: as `TeacherTrunk.outputs`, without the logits.
-    logits:  `(shared, tokens, cut, start, width) -> [*b n]`, of one tile.
+    logits:  `(head_params, tokens, partition, start, width) -> [*b n]`, of one tile.
     """
 
     entries: int
@@ -103,15 +103,15 @@ class TeacherTrunk:
 
     tokens:  arrays `[*b ...]`, cut into blocks beside the student's.
     shared:  arrays that every block reads (its head).
-    outputs: `(shared, tokens, batch) -> TeacherOutputs`, the last two of one block.
+    outputs: `(head_params, tokens, batch) -> TeacherOutputs`, the last two of a block.
     whole:   whether these have whole rows of logits.
     tiles:   the same a tile at a time, where they have and can be cut.
     """
 
     tokens: Tree
-    shared: Tree
+    head_params: Tree
     outputs: Callable[[Tree, Tree, Batch], losses.TeacherOutputs]
-    whole: bool = False
+    full_logits: bool = False
     tiles: LogitTiles | None = None
 
 
@@ -131,10 +131,10 @@ class LoadedTeacher(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def teacher_trunk(
+    def trunk(
         self,
-        fixed: Tree,
-        moving: Tree,
+        frozen: Tree,
+        ema: Tree,
         batch: Batch,
         *,
         capture: frozenset[str],
@@ -143,8 +143,8 @@ class LoadedTeacher(abc.ABC):
         """Its forward pass over a microbatch, under `jit`.
 
         Args:
-          fixed: the arrays of `read`.
-          moving: those of `Teacher.init_state`.
+          frozen: the arrays of `read`.
+          ema: those of `Teacher.init_state`.
           batch: the student's, packing and positions included.
           capture: intermediates wanted, from `offers`.
           logits: whether the distribution is wanted too.

@@ -62,10 +62,10 @@ class Combined(Teacher):
     def describe(self) -> Mapping[str, Any]:
         """What the combination is, less the members."""
 
-    def load(self, setting: TeacherContext) -> "LoadedCombined":
+    def load(self, context: TeacherContext) -> "LoadedCombined":
         loaded = {}
         for name, member in self.members().items():
-            loaded[name] = member.load(setting)
+            loaded[name] = member.load(context)
             if loaded[name].stored is not None:
                 raise UserError(
                     f"{name}: records cannot be combined; record the combination"
@@ -78,10 +78,10 @@ class Combined(Teacher):
         found = {name: m.init_state(student) for name, m in self.members().items()}
         return found if jax.tree.leaves(found) else {}
 
-    def update_state(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+    def update_state(self, ema: Tree, student: Tree, step: jax.Array) -> Tree:
         return {
             name: self.members()[name].update_state(state, student, step)
-            for name, state in moving.items()
+            for name, state in ema.items()
         }
 
 
@@ -208,28 +208,32 @@ class LoadedCombined(LoadedTeacher):
         members = {name: member.describe() for name, member in self._members.items()}
         return {**self._said, **members}
 
-    def teacher_trunk(
+    def trunk(
         self,
-        fixed: Tree,
-        moving: Tree,
+        frozen: Tree,
+        ema: Tree,
         batch: Batch,
         *,
         capture: frozenset[str],
         logits: bool,
     ) -> TeacherTrunk:
         lessons = {
-            name: member.teacher_trunk(
-                fixed[name], moving.get(name, {}), batch, capture=capture, logits=logits
+            name: member.trunk(
+                frozen[name], ema.get(name, {}), batch, capture=capture, logits=logits
             )
             for name, member in self._members.items()
         }
 
-        def outputs(shared: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:
+        def outputs(
+            head_params: Tree, tokens: Tree, batch: Batch
+        ) -> losses.TeacherOutputs:
             if not logits:
                 return losses.TeacherOutputs()
             found = []
             for name, teacher_trunk in lessons.items():
-                one = teacher_trunk.outputs(shared[name], tokens[name], batch).logits
+                one = teacher_trunk.outputs(
+                    head_params[name], tokens[name], batch
+                ).logits
                 assert one is not None  # records are refused by `load`
                 found.append(one)
             return losses.TeacherOutputs(logits=self._combine(found))
@@ -238,11 +242,12 @@ class LoadedCombined(LoadedTeacher):
             tokens={
                 name: teacher_trunk.tokens for name, teacher_trunk in lessons.items()
             },
-            shared={
-                name: teacher_trunk.shared for name, teacher_trunk in lessons.items()
+            head_params={
+                name: teacher_trunk.head_params
+                for name, teacher_trunk in lessons.items()
             },
             outputs=outputs,
-            whole=logits,
+            full_logits=logits,
             tiles=self._tiles(lessons) if self._entrywise else None,
         )
 
@@ -253,11 +258,17 @@ class LoadedCombined(LoadedTeacher):
             return None
 
         def logits(
-            shared: Tree, tokens: Tree, cut: VocabPartition, start: Any, width: int
+            head_params: Tree,
+            tokens: Tree,
+            partition: VocabPartition,
+            start: Any,
+            width: int,
         ) -> jax.Array:
             return self._combine(
                 [
-                    member.logits(shared[name], tokens[name], cut, start, width)
+                    member.logits(
+                        head_params[name], tokens[name], partition, start, width
+                    )
                     for name, member in members.items()
                 ]
             )

@@ -1,4 +1,4 @@
-"""The student's own moving average as its teacher."""
+"""The student's own ema average as its teacher."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -38,17 +38,17 @@ class EMATeacher(Teacher):
         if not 0.0 <= self.decay < 1.0:
             raise ValueError(f"decay must be in [0, 1), got {self.decay}")
 
-    def load(self, setting: TeacherContext) -> "LoadedEMA":
-        if setting.modules is None:
+    def load(self, context: TeacherContext) -> "LoadedEMA":
+        if context.modules is None:
             raise UserError(
                 "an EMATeacher is its student's average: it needs a student"
             )
-        return LoadedEMA(setting.modules, self.decay, setting.vocabulary.size)
+        return LoadedEMA(context.modules, self.decay, context.vocabulary.size)
 
     def init_state(self, student: Tree) -> Tree:
         return student
 
-    def update_state(self, moving: Tree, student: Tree, step: jax.Array) -> Tree:
+    def update_state(self, ema: Tree, student: Tree, step: jax.Array) -> Tree:
         count = step.astype(jnp.float32)
         decay = jnp.minimum(jnp.float32(self.decay), (1.0 + count) / (10.0 + count))
 
@@ -59,7 +59,7 @@ class EMATeacher(Teacher):
             mixed = mixed + (1.0 - decay) * (new.astype(jnp.float32) - mixed)
             return mixed.astype(old.dtype)
 
-        return jax.tree.map(mix, moving, student)
+        return jax.tree.map(mix, ema, student)
 
 
 class LoadedEMA(LoadedModel):
@@ -69,9 +69,9 @@ class LoadedEMA(LoadedModel):
         super().__init__(modules.student, vocab_size)
         self._modules, self._decay = modules, decay
 
-    def arrays(self, fixed: Tree, moving: Tree) -> Tree:
-        del fixed
-        return moving
+    def arrays(self, frozen: Tree, ema: Tree) -> Tree:
+        del frozen
+        return ema
 
     def offers(self) -> frozenset[str]:
         return self._modules.abstract_student().offers()

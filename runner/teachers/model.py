@@ -28,19 +28,19 @@ class LoadedModel(LoadedTeacher):
         self.make, self._vocab_size = make, vocab_size
 
     @abc.abstractmethod
-    def arrays(self, fixed: Tree, moving: Tree) -> Tree:
+    def arrays(self, frozen: Tree, ema: Tree) -> Tree:
         """Its `{"params": ..., "variables": ...}` among those of the step."""
 
-    def teacher_trunk(
+    def trunk(
         self,
-        fixed: Tree,
-        moving: Tree,
+        frozen: Tree,
+        ema: Tree,
         batch: Batch,
         *,
         capture: frozenset[str],
         logits: bool,
     ) -> TeacherTrunk:
-        arrays = self.arrays(fixed, moving)
+        arrays = self.arrays(frozen, ema)
         return _teacher_trunk(
             self.make,
             arrays["params"],
@@ -75,21 +75,25 @@ def _teacher_trunk(
     tokens = {"hidden": seen.hidden, "intermediates": dict(seen.intermediates)}
     if vocab_size is None:
         tokens = {"intermediates": tokens["intermediates"]}
-        return TeacherTrunk(tokens=tokens, shared={}, outputs=_intermediates)
+        return TeacherTrunk(tokens=tokens, head_params={}, outputs=_intermediates)
     head = Head(make, params, variables, seen.hidden)
 
-    def outputs(shared: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:
+    def outputs(head_params: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:
         del batch
-        logits = head(shared["head"], shared["variables"], tokens["hidden"])
+        logits = head(head_params["head"], head_params["variables"], tokens["hidden"])
         return losses.TeacherOutputs(
             logits=logits[..., :vocab_size], intermediates=tokens["intermediates"]
         )
 
     def logits(
-        shared: Tree, tokens: Tree, cut: VocabPartition, start: Any, width: int
+        head_params: Tree,
+        tokens: Tree,
+        partition: VocabPartition,
+        start: Any,
+        width: int,
     ) -> jax.Array:
-        leaves = head.tile(shared["head"], cut, start, width)
-        return head(leaves, shared["variables"], tokens["hidden"])
+        leaves = head.tile(head_params["head"], partition, start, width)
+        return head(leaves, head_params["variables"], tokens["hidden"])
 
     tiles = LogitTiles(
         entries=head.num_outputs,
@@ -99,13 +103,15 @@ def _teacher_trunk(
     )
     return TeacherTrunk(
         tokens=tokens,
-        shared={"head": head.leaves(params), "variables": variables},
+        head_params={"head": head.leaves(params), "variables": variables},
         outputs=outputs,
-        whole=True,
+        full_logits=True,
         tiles=tiles if head.tileable else None,
     )
 
 
-def _intermediates(shared: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:
-    del shared, batch
+def _intermediates(
+    head_params: Tree, tokens: Tree, batch: Batch
+) -> losses.TeacherOutputs:
+    del head_params, batch
     return losses.TeacherOutputs(intermediates=tokens["intermediates"])

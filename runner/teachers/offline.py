@@ -41,10 +41,10 @@ class OfflineTeacher(Teacher):
     def check(self) -> None:
         Records.load(self.records)
 
-    def load(self, setting: TeacherContext) -> "LoadedRecords":
-        require_tokens(setting.vocabulary)
+    def load(self, context: TeacherContext) -> "LoadedRecords":
+        require_tokens(context.vocabulary)
         records = Records.load(self.records)
-        records.check_vocabulary(setting.vocabulary)
+        records.check_vocabulary(context.vocabulary)
         if self.teacher is not None:
             records.check_teacher(self.teacher.identity())
         return LoadedRecords(records)
@@ -67,24 +67,26 @@ class LoadedRecords(LoadedTeacher):
         self._records.check_data(dataset.fingerprint)
         return RowsWithRecords(dataset, self._records)
 
-    def teacher_trunk(
+    def trunk(
         self,
-        fixed: Tree,
-        moving: Tree,
+        frozen: Tree,
+        ema: Tree,
         batch: Batch,
         *,
         capture: frozenset[str],
         logits: bool,
     ) -> TeacherTrunk:
-        del fixed, moving, batch, capture, logits  # all of it lies in the block's batch
+        del frozen, ema, batch, capture, logits  # all of it lies in the block's batch
         assert self.stored is not None
         whole = self.stored.mode == "full"
-        return TeacherTrunk(tokens={}, shared={}, outputs=self._outputs, whole=whole)
+        return TeacherTrunk(
+            tokens={}, head_params={}, outputs=self._outputs, full_logits=whole
+        )
 
     def _outputs(
-        self, shared: Tree, tokens: Tree, batch: Batch
+        self, head_params: Tree, tokens: Tree, batch: Batch
     ) -> losses.TeacherOutputs:
-        del shared, tokens
+        del head_params, tokens
         assert self.stored is not None
         return unpacked(batch, self.stored)
 

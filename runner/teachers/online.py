@@ -52,14 +52,14 @@ class OnlineTeacher(Teacher):
     def identity(self) -> str:
         return weights.open(self.checkpoint).digest
 
-    def load(self, setting: TeacherContext) -> "LoadedOnline":
-        planned = setting.dry and self.model is not None
+    def load(self, context: TeacherContext) -> "LoadedOnline":
+        planned = context.dry and self.model is not None
         opened = (weights.Unseen if planned else weights.open)(self.checkpoint)
-        opened.check_vocabulary(setting.vocabulary, cache=setting.cache)
+        opened.check_vocabulary(context.vocabulary, cache=context.cache)
         make = self.model or opened.model
         if self.dtype is not None:
             make = functools.partial(make, dtype=self.dtype, param_dtype=self.dtype)
-        return LoadedOnline(make, opened, setting, name=self.checkpoint)
+        return LoadedOnline(make, opened, context, name=self.checkpoint)
 
 
 class LoadedOnline(LoadedModel):
@@ -69,7 +69,7 @@ class LoadedOnline(LoadedModel):
         self,
         make: Callable[..., Model],
         opened: weights.Weights,
-        setting: TeacherContext,
+        context: TeacherContext,
         *,
         name: str,
     ):
@@ -77,15 +77,15 @@ class LoadedOnline(LoadedModel):
             lambda key: make(rngs=nnx.Rngs(params=key)), abstract_key()
         )
         self._definition, self._weights = SplitModule.of(module), opened
-        size = setting.vocabulary.size
+        size = context.vocabulary.size
         super().__init__(self._definition.module, size)
         if module.num_outputs < size:
             raise UserError(
                 f"teacher {name}: {module.num_outputs} outputs for "
-                f"{setting.vocabulary.summary}"
+                f"{context.vocabulary.summary}"
             )
         arrays = self._definition.arrays()
-        placed = self._definition.shardings(setting.mesh, setting.rules)
+        placed = self._definition.shardings(context.mesh, context.rules)
         params, variables = jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(
                 x.shape, x.dtype, sharding=sharding
@@ -104,6 +104,6 @@ class LoadedOnline(LoadedModel):
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "online", "weights": self._weights.digest}
 
-    def arrays(self, fixed: Tree, moving: Tree) -> Tree:
-        del moving
-        return fixed
+    def arrays(self, frozen: Tree, ema: Tree) -> Tree:
+        del ema
+        return frozen

@@ -10,7 +10,7 @@ import jax
 from runner import writers
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.state.train_state import TrainState
-from runner.step.train_step import fetched
+from runner.step.metrics import fetch
 from runner.train.actions.checkpoint import Checkpoint
 from runner.train.actions.context import HookContext, Results
 from runner.train.actions.diagnose import diagnose
@@ -114,7 +114,7 @@ class Hooks:
     def observe(self, step: int, metrics: Any, rows: jax.Array) -> None:
         """Fetch the metrics of a dispatched step, and call the hooks that read them."""
         self._checkpoints.check()
-        values = fetched(metrics)
+        values = fetch(metrics)
         for hook in self._on_metrics:
             hook(step, metrics=values, rows=rows)
 

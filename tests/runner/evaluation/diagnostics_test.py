@@ -70,7 +70,7 @@ def plain(whole):
         state.params["student"], state.variables["student"]
     )
     teacher = trainer.step.teacher
-    arrays = teacher.arrays(trainer.step.fixed, {})
+    arrays = teacher.arrays(trainer.step.frozen, {})
     taught = teacher.make(arrays["params"], arrays["variables"])
     s = student.head(student.trunk(batch).hidden)
     t = taught.head(taught.trunk(batch).hidden)
@@ -83,7 +83,7 @@ def test_inner_products_are_those_of_plain_gradients(whole):
     found, trainer, state, batch = whole
     batch = jax.device_get(batch)
     teacher = trainer.step.teacher
-    arrays = teacher.arrays(trainer.step.fixed, {})
+    arrays = teacher.arrays(trainer.step.frozen, {})
     taught = teacher.make(arrays["params"], arrays["variables"])
     t = jax.nn.log_softmax(taught.head(taught.trunk(batch).hidden))
 

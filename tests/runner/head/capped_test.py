@@ -15,7 +15,9 @@ from runner import runtime
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
+from runner.step.train_step import gradients as step_gradients
 from tests.heads import in_blocks, in_tiles
+from tests.runner.head.plans import head_plan
 
 VOCABULARY, CAP, ROWS, LENGTH = 50, 5.0, 4, 9
 TERMS = (
@@ -60,11 +62,14 @@ def gradients(head):
     @jax.jit
     def run(state, batch):
         with sharding.use(mesh, config.mesh.rules):
-            found = objective(state.params, state.variables, batch, jnp.int32(0))
+            found = step_gradients(
+                objective, state.params, state.variables, batch, jnp.int32(0)
+            )
         return found.total, found.params["student"]
 
     placed = jax.device_put(batch(), mesh_lib.batch_sharding(mesh))
-    return jax.device_get(run(state, placed)), objective.head_pass.planned
+    plan = head_plan(objective, mesh, state, placed)
+    return jax.device_get(run(state, placed)), plan
 
 
 @functools.cache

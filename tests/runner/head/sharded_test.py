@@ -17,7 +17,9 @@ from runner import runtime
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
+from runner.step.train_step import gradients as step_gradients
 from tests import heads
+from tests.runner.head.plans import head_plan
 
 VOCABULARY, DIM, ROWS, LENGTH = 512, 16, 8, 16
 TERMS = (
@@ -43,7 +45,9 @@ def test_only_maxima_and_sums_of_tokens_cross_devices(head):
 
     def gradients(state, batch):
         with sharding.use(mesh, config.mesh.rules):
-            found = objective(state.params, state.variables, batch, jnp.int32(0))
+            found = step_gradients(
+                objective, state.params, state.variables, batch, jnp.int32(0)
+            )
         return found.params, found.total
 
     placed = mesh_lib.batch_sharding(mesh)
@@ -55,8 +59,7 @@ def test_only_maxima_and_sums_of_tokens_cross_devices(head):
     }
     state = modules.abstract(mesh, config.mesh.rules)
     text = jax.jit(gradients).lower(state, batch).compile().as_text()
-    planned = objective.head_pass.planned
-    assert planned is not None
+    planned = head_plan(objective, mesh, state, batch)
     found = [
         (kind, math.prod(int(n) for n in shape.split(",") if n))
         for line in text.splitlines()

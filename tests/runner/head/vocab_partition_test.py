@@ -24,8 +24,8 @@ def tiles(cut):
 )
 def test_every_entry_is_in_one_tile(piece, shards, entries):
     cut = VocabPartition.of(piece * shards, shards=shards, entries=entries)
-    found = np.concatenate([np.ravel(cut.ids(*tile)) for tile in tiles(cut)])
-    assert sorted(found.tolist()) == list(range(piece * shards))
+    ids = np.concatenate([np.ravel(cut.ids(*tile)) for tile in tiles(cut)])
+    assert sorted(ids.tolist()) == list(range(piece * shards))
     assert cut.width * shards <= max(entries, shards)
 
 
@@ -33,14 +33,14 @@ def test_every_entry_is_in_one_tile(piece, shards, entries):
 @given(
     piece=st.integers(1, 30), shards=st.sampled_from([1, 2]), entries=st.integers(1, 40)
 )
-def test_what_is_taken_and_added_is_that_of_its_ids(piece, shards, entries):
+def test_slice_and_add_use_the_ids_of_the_tile(piece, shards, entries):
     cut = VocabPartition.of(piece * shards, shards=shards, entries=entries)
     x = jnp.arange(2 * piece * shards, dtype=jnp.float32).reshape(2, -1)
     total = jnp.zeros_like(x)
     for start, width in tiles(cut):
-        taken = cut.taken(x, 1, start, width)
-        np.testing.assert_array_equal(taken, x[:, np.ravel(cut.ids(start, width))])
-        total = cut.added(total, taken, 1, start)
+        part = cut.slice(x, 1, start, width)
+        np.testing.assert_array_equal(part, x[:, np.ravel(cut.ids(start, width))])
+        total = cut.add(total, part, 1, start)
     np.testing.assert_array_equal(total, x)
 
 

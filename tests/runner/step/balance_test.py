@@ -15,8 +15,9 @@ from runner import runtime
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
+from runner.step.metrics import fetch
 from runner.step.requirements import check_balances, check_tables
-from runner.step.train_step import TrainStep, fetched
+from runner.step.train_step import TrainStep
 from tests.cases import cases
 from tests.heads import in_blocks, in_tiles
 
@@ -61,7 +62,7 @@ def run(batch, *, mesh=None, microbatches=1, head=None, steps=3, state=None):
     placed = jax.device_put(batch, mesh_lib.batch_sharding(devices))
     for _ in range(steps):
         leaves, metrics = step(leaves, placed)
-    return step.unflatten(leaves), fetched(metrics)
+    return step.unflatten(leaves), fetch(metrics)
 
 
 @pytest.fixture(scope="module")

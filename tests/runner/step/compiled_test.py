@@ -117,7 +117,7 @@ def test_a_call_consumes_the_whole_state(prepare):
     ready = prepare(1)
     given = jax.tree.leaves(ready.initial_state())
     with ready.batches(start=0) as batches:
-        arguments = given, next(batches), ready.step.fixed
+        arguments = given, next(batches), ready.step.frozen
         compiled = ready.step.compiled.lower(*arguments).compile()
         size = sum(x.addressable_shards[0].data.nbytes for x in given)
         compiled(*arguments)

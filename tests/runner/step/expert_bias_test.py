@@ -10,7 +10,7 @@ import models
 from losses import LossTerm
 from runner import runtime
 from runner.checkpoint.checkpoints import Checkpoints
-from runner.step.train_step import fetched
+from runner.step.metrics import fetch
 from tests.cases import cases
 from tests.runner.states import assert_bits
 from tests.runner.teachers import examples
@@ -43,7 +43,7 @@ def trained(ready, state, *, start, stop):
     with ready.batches(start=start) as batches:
         for _ in range(start, stop):
             leaves, said = ready.step(leaves, next(batches))
-            metrics.append(fetched(said))
+            metrics.append(fetch(said))
     return ready.step.unflatten(leaves), metrics
 
 
@@ -65,7 +65,7 @@ def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
     with ready.batches(start=0) as batches:
         for _ in range(STEPS):
             batch = next(batches)
-            load = np.asarray(load_of(state, batch, ready.step.fixed))
+            load = np.asarray(load_of(state, batch, ready.step.frozen))
             moved = np.sign(load.mean(-1, keepdims=True) - load)
             expected += np.float32(RATE) * moved.astype(np.float32)
             leaves, _ = ready.step(jax.tree.leaves(state), batch)

@@ -17,8 +17,10 @@ from runner import runtime
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
-from runner.step.objective import Objective, TeacherState
+from runner.step.arrays import TeacherState
+from runner.step.objective import Objective
 from runner.step.train_step import TrainStep
+from runner.step.train_step import gradients as step_gradients
 from runner.teachers.model import LoadedModel
 from tests.cases import cases
 from tests.heads import in_blocks
@@ -89,12 +91,13 @@ def gradients(batch, *, mesh=None, head=None, microbatches=1, **fields):
     @jax.jit
     def compute(state, batch, fixed):
         with sharding.use(devices, rules):
-            found = objective(
+            found = step_gradients(
+                objective,
                 state.params,
                 state.variables,
                 batch,
                 jnp.int32(0),
-                teacher=TeacherState(fixed=fixed),
+                teacher=TeacherState(frozen=fixed),
             )
         return found.params, found.total
 

@@ -13,7 +13,7 @@ import models
 from losses import LossTerm
 from runner import runtime
 from runner.errors import UserError
-from runner.step.train_step import fetched
+from runner.step.metrics import fetch
 from runner.teachers import OnlineTeacher
 from runner.teachers.model import LoadedModel
 from tests.cases import cases
@@ -78,7 +78,7 @@ def routed(model, rows):
 
 def taught(ready, rows):
     """The teacher's trunk over all of a batch, on the host."""
-    fixed = jax.device_get(ready.step.fixed)
+    fixed = jax.device_get(ready.step.frozen)
     teacher = ready.step.teacher
     assert isinstance(teacher, LoadedModel)
     return routed(teacher.make(fixed["params"], fixed["variables"]), rows)
@@ -149,7 +149,7 @@ def test_the_gradient_is_that_of_the_textbook(corpus, teacher, expected, cuts):
         found = ready.step.gradients(*given)
         return found.params["student"], found.total
 
-    found = compute(ready.initial_state(), padded(ready), ready.step.fixed)
+    found = compute(ready.initial_state(), padded(ready), ready.step.frozen)
     close = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6)
     jax.tree.map(close, jax.device_get(found), expected)
 
@@ -170,7 +170,7 @@ def test_the_teachers_load_is_logged_beside_the_students(corpus, teacher, microb
         [np.bincount(real[:, layer].ravel(), minlength=EXPERTS) for layer in range(2)]
     )
     _, metrics = ready.step(jax.tree.leaves(ready.initial_state()), batch)
-    found = fetched(metrics)
+    found = fetch(metrics)
     violation = np.mean(load.max(-1) / load.mean(-1) - 1)
     assert found["moe/teacher_load_violation"] == pytest.approx(violation, rel=1e-5)
     assert found["moe/load_violation"] != found["moe/teacher_load_violation"]

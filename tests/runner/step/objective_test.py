@@ -16,6 +16,7 @@ from runner import runtime
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
+from runner.step.train_step import gradients as step_gradients
 from tests.heads import in_blocks, in_tiles
 from tests.runner.step.inputs import VOCABULARY, assert_same
 
@@ -79,7 +80,9 @@ def gradients(batch, *, mesh=None, head=None, microbatches=1):
     @jax.jit
     def compute(state, batch):
         with sharding.use(devices, rules):
-            found = objective(state.params, state.variables, batch, jnp.int32(5))
+            found = step_gradients(
+                objective, state.params, state.variables, batch, jnp.int32(5)
+            )
         return found.params, found.total, found.terms, found.expert_load
 
     placed = jax.device_put(batch, mesh_lib.batch_sharding(devices))

@@ -15,8 +15,10 @@ from runner import runtime
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
-from runner.step.objective import Objective, TeacherState
+from runner.step.arrays import TeacherState
+from runner.step.objective import Objective
 from runner.step.requirements import check_needs
+from runner.step.train_step import gradients as step_gradients
 from runner.teachers.base import LoadedTeacher, TeacherTrunk
 from tests.cases import cases
 from tests.heads import in_blocks, in_tiles
@@ -37,7 +39,7 @@ def own(loss, **fields):
 class Best(LoadedTeacher):
     """A teacher's best entries, as they lie in the batch."""
 
-    def teacher_trunk(self, fixed, moving, batch, *, capture, logits) -> TeacherTrunk:
+    def trunk(self, fixed, moving, batch, *, capture, logits) -> TeacherTrunk:
         del fixed, moving, batch, capture, logits
 
         def outputs(shared, tokens, batch):
@@ -48,7 +50,7 @@ class Best(LoadedTeacher):
                 log_normalizers={1.0: batch["teacher/log_normalizer"]},
             )
 
-        return TeacherTrunk(tokens={}, shared={}, outputs=outputs)
+        return TeacherTrunk(tokens={}, head_params={}, outputs=outputs)
 
     def describe(self):
         return {}
@@ -96,7 +98,8 @@ def gradients(batch, *, terms=TERMS, mesh=None, head=None, microbatches=1):
     @jax.jit
     def compute(state, batch):
         with sharding.use(devices, rules):
-            found = objective(
+            found = step_gradients(
+                objective,
                 state.params,
                 state.variables,
                 batch,

@@ -14,6 +14,7 @@ from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
+from runner.step.train_step import gradients as step_gradients
 from tests.heads import in_blocks
 
 STUDENT = functools.partial(
@@ -97,7 +98,9 @@ def objective(term, mesh, *, head=None, **step):
     @jax.jit
     def total(state, batch):
         with sharding.use(devices, config.mesh.rules):
-            found = made(state.params, state.variables, batch, jnp.int32(0))
+            found = step_gradients(
+                made, state.params, state.variables, batch, jnp.int32(0)
+            )
         return found.total, found.params
 
     placed = jax.device_put(batch, mesh_lib.batch_sharding(devices))

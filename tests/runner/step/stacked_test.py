@@ -17,7 +17,7 @@ from models import pretrained
 from runner import optimizers, runtime
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.state.trainable import TrainModules
-from runner.step.train_step import fetched
+from runner.step.metrics import fetch
 from runner.teachers import EMATeacher, OnlineTeacher, weights
 from tests.models.pretrained.tables import FIXTURES
 from tests.models.states import stacked_values
@@ -78,7 +78,7 @@ def trained(ready, state, *, start, stop):
     with ready.batches(start=start) as batches:
         for _ in range(start, stop):
             leaves, metrics = ready.step(leaves, next(batches))
-    return ready.step.unflatten(leaves), fetched(metrics)
+    return ready.step.unflatten(leaves), fetch(metrics)
 
 
 def stacked(state):

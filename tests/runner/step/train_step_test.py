@@ -16,7 +16,8 @@ from runner import optimizers, runtime
 from runner.head import flops
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
-from runner.step.train_step import TrainStep, fetched
+from runner.step.metrics import fetch
+from runner.step.train_step import TrainStep
 from tests.heads import in_blocks, largest_array
 
 BATCH, LENGTH, VOCABULARY, DIM = 16, 8, 512, 16
@@ -64,7 +65,7 @@ def test_it_learns_a_batch_by_heart():
     losses_seen = []
     for _ in range(30):
         leaves, metrics = made(leaves, rows)
-        losses_seen.append(fetched(metrics)["learning/ce"])
+        losses_seen.append(fetch(metrics)["learning/ce"])
     assert losses_seen[0] == pytest.approx(np.log(VOCABULARY), rel=0.1)
     assert losses_seen[-1] < 0.5 * losses_seen[0]
 
@@ -75,7 +76,7 @@ def test_the_log_holds_every_term_its_weight_and_the_optimiser():
     rows = batch(made)
     leaves, metrics = made(leaves, rows)
     _, metrics = made(leaves, rows)
-    found = fetched(metrics)
+    found = fetch(metrics)
     total = found["learning/ce"] + 1e-3 * found["learning/z_loss"]
     assert found["learning/total"] == pytest.approx(total, rel=1e-5)
     assert found["weights/ce"] == 1.0
@@ -92,8 +93,8 @@ def test_metrics_do_not_move_with_accumulation(microbatches):
     _, metrics = made(leaves, batch(made))
     once, leaves, _ = make()
     _, expected = once(leaves, batch(once))
-    expected = fetched(expected)
-    for name, value in fetched(metrics).items():
+    expected = fetch(expected)
+    for name, value in fetch(metrics).items():
         assert value == pytest.approx(expected[name], rel=1e-5), name
 
 
@@ -103,7 +104,7 @@ def test_a_batch_without_targets_moves_nothing_but_decay():
     rows = batch(made)
     rows["mask"] = jnp.zeros_like(rows["mask"])
     leaves, metrics = made(leaves, rows)
-    found = fetched(metrics)
+    found = fetch(metrics)
     assert "learning/ce" not in found
     assert found["learning/total"] == 0.0
     after = jax.device_get(made.unflatten(leaves).params)

@@ -109,7 +109,7 @@ def gradients(experiment, **cuts):
         found = trainer.step.gradients(*arguments)
         return found.params, found.total, found.terms
 
-    found = compute(trainer.initial_state(), batch, trainer.step.fixed)
+    found = compute(trainer.initial_state(), batch, trainer.step.frozen)
     return jax.device_get(found), batch, trainer
 
 

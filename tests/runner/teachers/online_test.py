@@ -133,14 +133,14 @@ def softmax(logits):
 def test_the_weights_are_arguments_that_are_never_donated(corpus, runs):
     ready = examples.ready(experiment(corpus, OnlineTeacher(checkpoint=runs[0])))
     leaves = jax.tree.leaves(ready.initial_state())
-    before = jax.device_get(ready.step.fixed)
+    before = jax.device_get(ready.step.frozen)
     with ready.batches(start=0) as batches:
         for _ in range(2):
             leaves, _ = ready.step(leaves, next(batches))
     jax.tree.map(
-        np.testing.assert_array_equal, jax.device_get(ready.step.fixed), before
+        np.testing.assert_array_equal, jax.device_get(ready.step.frozen), before
     )
-    taught = sum(x.size for x in jax.tree.leaves(ready.step.fixed))
+    taught = sum(x.size for x in jax.tree.leaves(ready.step.frozen))
     state = ready.initial_state()
     assert sum(x.size for x in jax.tree.leaves(state.params)) < taught
     counts = {x.size for x in jax.tree.leaves(state.opt_state)}
@@ -150,7 +150,7 @@ def test_the_weights_are_arguments_that_are_never_donated(corpus, runs):
 def test_its_weights_are_sharded_like_a_students(corpus, runs):
     mesh = runtime.Mesh(data=2, fsdp=2, tensor=2)
     made = experiment(corpus, OnlineTeacher(checkpoint=runs[0]))
-    head = examples.ready(made, mesh=mesh).step.fixed["params"]["output"]
+    head = examples.ready(made, mesh=mesh).step.frozen["params"]["output"]
     assert head.sharding.shard_shape(head.shape) == (150, 12)
 
 
@@ -161,7 +161,7 @@ def dtypes(tree):
 def test_it_keeps_its_own_dtype(corpus, runs):
     teacher = OnlineTeacher(checkpoint=runs[0], dtype="bfloat16")
     ready = examples.ready(experiment(corpus, teacher))
-    assert dtypes(ready.step.fixed) == {"bfloat16"}
+    assert dtypes(ready.step.frozen) == {"bfloat16"}
     assert dtypes(ready.initial_state().params) == {"float32"}
 
 
@@ -273,7 +273,7 @@ def test_a_loss_may_read_the_teachers_intermediates(corpus, runs):
     state, rows = jax.device_get(ready.initial_state()), jax.device_get(batch)
     student = ready.modules.student(state.params["student"], state.variables["student"])
     ours = student.trunk(rows, capture=frozenset({"hidden/0"})).intermediates
-    fixed = jax.device_get(ready.step.fixed)
+    fixed = jax.device_get(ready.step.frozen)
     assert isinstance(ready.step.teacher, LoadedModel)
     model = ready.step.teacher.make(fixed["params"], fixed["variables"])
     theirs = model.trunk(rows, capture=frozenset({"hidden/1"})).intermediates
