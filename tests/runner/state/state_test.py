@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -26,6 +27,9 @@ class Projection(losses.Loss, nnx.Module):
 
     def __init__(self, *, rngs):
         self.matrix = nnx.Param(jax.random.normal(rngs.params(), (3, 5)))
+
+    def __call__(self, outputs):
+        return outputs.target_logits() * jnp.sum(self.matrix[...])
 
 
 TERMS = (
