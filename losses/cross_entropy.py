@@ -4,6 +4,7 @@ import dataclasses
 
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
+from losses.functional import vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +17,9 @@ class CrossEntropy(Loss):
     needs = frozenset({"logits"})
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        return outputs.log_normalizer() - outputs.target_logits()
+        return vocabulary.cross_entropy_from_sums(
+            outputs.log_normalizer(), outputs.target_logits()
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +31,11 @@ class SmoothedCrossEntropy(Loss):
 
     Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7.
 
+    Attributes:
+      epsilon: ε.
+
     Raises:
-      ValueError: epsilon is outside [0, 1).
+      ValueError: `epsilon` is outside [0, 1).
     """
 
     epsilon: float = 0.1
@@ -40,10 +46,8 @@ class SmoothedCrossEntropy(Loss):
             raise ValueError(f"epsilon must be in [0, 1), got {self.epsilon}")
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        uniform = outputs.mean_logits()
-        picked = outputs.target_logits()
-        return (
-            outputs.log_normalizer()
-            - (1.0 - self.epsilon) * picked
-            - self.epsilon * uniform
+        mean = outputs.mean_logits()
+        target = outputs.target_logits()
+        return vocabulary.smoothed_cross_entropy_from_sums(
+            outputs.log_normalizer(), target, mean, epsilon=self.epsilon
         )

@@ -1,13 +1,12 @@
-"""Entropy of the student's distribution, as a penalty on confidence."""
+"""Confidence penalty: the student's negative entropy."""
 
 import dataclasses
-
-import jax.numpy as jnp
 
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
 from losses.core.vocab_sums import TiledOutputs
-from losses.distillation.alignment import floored
+from losses.functional import vocabulary
+from losses.functional.log_probs import floored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +22,9 @@ class ConfidencePenalty(Loss):
     needs = frozenset({"logits"})
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        possible = outputs.logits > -jnp.inf
-        finite = jnp.where(possible, outputs.logits, 0.0)
-        log_q = finite - outputs.log_normalizer()[..., None]
-        return jnp.sum(jnp.where(possible, jnp.exp(log_q) * log_q, 0.0), axis=-1)
+        return vocabulary.confidence_penalty(
+            outputs.logits, log_z=outputs.log_normalizer()
+        )
 
     def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         q = outputs.student(1.0)

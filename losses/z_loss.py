@@ -2,10 +2,9 @@
 
 import dataclasses
 
-import jax.numpy as jnp
-
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
+from losses.functional import vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,4 +21,4 @@ class ZLoss(Loss):
     unit = "nats²"
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        return jnp.square(outputs.log_normalizer())
+        return vocabulary.z_loss_from_sums(outputs.log_normalizer())

@@ -1,16 +1,11 @@
-"""A mixture of forward and reverse KL that each token balances for itself."""
+"""Adaptive mixture of forward and reverse KL, balanced at each token."""
 
 import dataclasses
-
-import jax
-import jax.numpy as jnp
 
 from losses.core.outputs import PerToken
 from losses.distillation.alignment import Entries
 from losses.distillation.divergence import Divergence
-from losses.distillation.kl import kl
-
-_TINY = 1e-30
+from losses.functional import log_probs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +15,7 @@ class AdaptiveKL(Divergence):
     By descending p (the teacher), the head is the entries whose cumulative mass is at
     most `head_mass`, and always the first; the tail is the others. `gap` is the sum of
     `|p - q|` over each, without a gradient: early in training forward KL fits the head
-    faster and reverse KL the tail, so each counts by what is left to fit.
+    faster and reverse KL the tail, so each counts by the gap that remains.
 
     Over stored entries the tail bucket comes last whatever its mass, so it is in the
     tail; the weight, unlike the two divergences, may then be above or below the whole
@@ -28,8 +23,11 @@ class AdaptiveKL(Divergence):
 
     Source: Wu et al. 2024 (arXiv:2404.02657), head_mass 0.5.
 
+    Attributes:
+      head_mass: the cumulative mass of the head.
+
     Raises:
-      ValueError: head_mass is outside (0, 1).
+      ValueError: `head_mass` is outside (0, 1).
     """
 
     head_mass: float = 0.5
@@ -39,18 +37,6 @@ class AdaptiveKL(Divergence):
         if not 0.0 < self.head_mass < 1.0:
             raise ValueError(f"head_mass must be in (0, 1), got {self.head_mass}")
 
-    def between(self, entries: Entries) -> PerToken:
-        log_p, log_q, _ = entries
-        weight = self._forward_weight(jax.lax.stop_gradient(entries))
-        return weight * kl(log_p, log_q) + (1.0 - weight) * kl(log_q, log_p)
-
-    def _forward_weight(self, entries: Entries) -> jax.Array:
-        p, q = jnp.exp(entries.log_p), jnp.exp(entries.log_q)
-        n = p.shape[-1]
-        place = jax.lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1)
-        is_rest = (place == n - 1) & entries.rest
-        key = jnp.where(is_rest, jnp.inf, -p)
-        _, p, gap = jax.lax.sort((key, p, jnp.abs(p - q)), num_keys=1)
-        head = (jnp.cumsum(p, axis=-1) <= self.head_mass) | (place == 0)
-        in_head = jnp.sum(jnp.where(head, gap, 0.0), axis=-1)
-        return in_head / jnp.maximum(jnp.sum(gap, axis=-1), _TINY)
+    def divergence(self, entries: Entries) -> PerToken:
+        log_p, log_q, rest = entries
+        return log_probs.adaptive_kl(log_p, log_q, head_mass=self.head_mass, rest=rest)

@@ -1,11 +1,11 @@
-"""Distillation of every logit as a yes or no of its own."""
+"""Binary KL divergences: each logit is a Bernoulli variable of its own."""
 
 import dataclasses
-import math
 
 import jax
 
 from losses.distillation.logit_distance import LogitDistance
+from losses.functional import logit_distances
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,8 @@ class BinaryKL(LogitDistance):
     a head of its own, see `OwnHead`.
     """
 
-    def between(self, s: jax.Array, t: jax.Array) -> jax.Array:
-        gap = jax.nn.softplus(s) - jax.nn.softplus(t)
-        return jax.nn.sigmoid(t) * (t - s) + gap
+    def distance(self, s: jax.Array, t: jax.Array) -> jax.Array:
+        return logit_distances.bernoulli_kl(s, t)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +38,5 @@ class BinaryKLNorm(LogitDistance):
     float32 rounds to none, so that log 0 is met at gaps beyond 33.
     """
 
-    def between(self, s: jax.Array, t: jax.Array) -> jax.Array:
-        gap = s - t
-        return jax.nn.softplus(gap) - 0.5 * gap - math.log(2.0)
+    def distance(self, s: jax.Array, t: jax.Array) -> jax.Array:
+        return logit_distances.bernoulli_kl_of_gap(s, t)

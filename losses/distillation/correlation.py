@@ -1,4 +1,4 @@
-"""Correlation of probabilities between teacher and student, in place of equality.
+"""Correlation of teacher and student probabilities (DIST).
 
 `p = softmax(t / T)` and `q = softmax(s / T)` over the ids that both sides have;
 `r(x, y) = cov / sqrt((var x + ε) (var y + ε))` is Pearson's correlation.
@@ -17,16 +17,18 @@ from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, RecordSpec
 from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import align, teacher_of
 from losses.distillation.divergence import check_temperature
+from losses.functional import correlation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Correlation(Loss, abstract=True):
-    """Fields and probabilities; whole logits of the teacher, or nothing.
+    """Base of correlation losses; reads whole logits of the teacher alone.
 
-    temperature: T.
-    scale_by_temperature_squared: as of a `Divergence`.
-    epsilon: added to each variance (over the vocabulary: to V times it), so that what
-        is constant correlates with nothing and has a finite gradient.
+    Attributes:
+      temperature: T.
+      scale_by_temperature_squared: as in `Divergence`.
+      epsilon: added to each variance (over the vocabulary: to V times it), so that a
+        constant correlates with nothing and has a finite gradient.
 
     Raises:
       ValueError: the temperature or epsilon is not positive.
@@ -45,10 +47,10 @@ class _Correlation(Loss, abstract=True):
 
     def check_records(self, stored: RecordSpec) -> None:
         if stored.mode != "full":
-            held = "draws" if stored.mode == "sampled" else "the best entries"
+            contents = "draws" if stored.mode == "sampled" else "the best entries"
             raise ValueError(
                 f"{type(self).__name__} correlates whole distributions, and the "
-                f"records hold {held}"
+                f"records hold {contents}"
             )
 
     def call_tiled(self, outputs: TiledOutputs) -> NoReturn:
@@ -56,7 +58,7 @@ class _Correlation(Loss, abstract=True):
         raise NeedsFullLogits
 
     def _probabilities(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
-        """The teacher's and the student's, `[*b v]`."""
+        """Return the teacher's and the student's, `[*b v]`."""
         teacher = teacher_of(outputs)
         if teacher.logits is None or teacher.indices is not None:
             raise ValueError(f"{type(self).__name__} wants the teacher's whole logits")
@@ -65,12 +67,7 @@ class _Correlation(Loss, abstract=True):
         )
         return jnp.exp(log_p), jnp.exp(log_q)
 
-    def _distance(
-        self, covariance: jax.Array, var_p: jax.Array, var_q: jax.Array
-    ) -> jax.Array:
-        """`1 - r`, times T² if asked for."""
-        scale = jnp.sqrt((var_p + self.epsilon) * (var_q + self.epsilon))
-        distance = 1.0 - covariance / scale
+    def _scaled(self, distance: jax.Array) -> jax.Array:
         if self.scale_by_temperature_squared:
             return distance * self.temperature**2
         return distance
@@ -89,14 +86,9 @@ class InterClassCorrelation(_Correlation):
     """
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        centred = []
-        for x in self._probabilities(outputs):
-            centred.append(x - jnp.mean(x, axis=-1, keepdims=True))
-        p, q = centred
-        return self._distance(
-            jnp.sum(p * q, axis=-1),
-            jnp.sum(jnp.square(p), axis=-1),
-            jnp.sum(jnp.square(q), axis=-1),
+        p, q = self._probabilities(outputs)
+        return self._scaled(
+            correlation.inter_class_distance(p, q, epsilon=self.epsilon)
         )
 
 
@@ -115,18 +107,9 @@ class IntraClassCorrelation(_Correlation, OfMeans):
     epsilon: float = 1e-9
 
     def statistics(self, outputs: Outputs) -> dict[str, jax.Array]:
-        """First and second moments of p and q, `[*b v]`."""
-        p, q = self._probabilities(outputs)
-        return {
-            "p": p,
-            "q": q,
-            "pp": jnp.square(p),
-            "qq": jnp.square(q),
-            "pq": p * q,
-        }
+        """Return the first and second moments of p and q, `[*b v]`."""
+        return correlation.moments(*self._probabilities(outputs))
 
     def of_means(self, means: Means) -> jax.Array:
-        p, q = means["p"], means["q"]
-        var_p = jnp.maximum(means["pp"] - jnp.square(p), 0.0)
-        var_q = jnp.maximum(means["qq"] - jnp.square(q), 0.0)
-        return jnp.mean(self._distance(means["pq"] - p * q, var_p, var_q))
+        distances = correlation.intra_class_distances(means, epsilon=self.epsilon)
+        return jnp.mean(self._scaled(distances))

@@ -1,8 +1,8 @@
-"""Distillation that treats one entry of the vocabulary, the target, apart."""
+"""Decoupled and normalized distillation: the target entry apart from the others."""
 
 import dataclasses
 import difflib
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NoReturn, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,39 +10,19 @@ import jax.numpy as jnp
 from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import Entries, align, teacher_of
 from losses.distillation.divergence import Divergence
-from losses.distillation.kl import kl
+from losses.functional import log_probs_targeted
+from losses.functional.vocabulary import is_target
 
 Target = Literal["label", "teacher"]
-"""Which entry is apart: `batch["targets"]`, or the teacher's most probable one."""
-
-
-class Apart(NamedTuple):
-    """Two distributions, each as its target and the others.
-
-    log_p, log_q:               `[*b 2]`, of the target, and of all others together.
-    log_p_others, log_q_others: `[*b n]`, renormalised over the others.
-    others:                     bool `[*b n]`.
-    """
-
-    log_p: jax.Array
-    log_q: jax.Array
-    log_p_others: jax.Array
-    log_q_others: jax.Array
-    others: jax.Array
-
-    @classmethod
-    def of(cls, entries: Entries, chosen: jax.Array) -> "Apart":
-        """`chosen` `[*b n]`: which entry is the target."""
-        log_p, log_p_others = _split(entries.log_p, chosen)
-        log_q, log_q_others = _split(entries.log_q, chosen)
-        return cls(log_p, log_q, log_p_others, log_q_others, ~chosen)
+"""The entry set apart: `batch["targets"]`, or the teacher's most probable one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Targeted(Divergence):
-    """What compares teacher and student by an entry that it treats apart.
+    """Base of losses that treat one entry, the target, apart.
 
-    target: `"label"`, as published; or `"teacher"`, which reads no labels and, its
+    Attributes:
+      target: `"label"`, as published; or `"teacher"`, which reads no labels and, its
         entry being the first of the best, any records with log-normalisers.
 
     Raises:
@@ -65,7 +45,7 @@ class Targeted(Divergence):
 
     @property
     def temperatures(self) -> tuple[float, ...]:
-        """Those that the teacher's log-normaliser is wanted at."""
+        """Temperatures at which the teacher's log-normaliser is read."""
         return (self.temperature,)
 
     def check_records(self, stored: RecordSpec) -> None:
@@ -80,7 +60,7 @@ class Targeted(Divergence):
             super(Targeted, at).check_records(stored)
 
     def entries(self, outputs: Outputs, temperature: float) -> Entries:
-        """Both sides over the same entries.
+        """Return both sides over the same entries.
 
         Raises:
           ValueError: the target is the label, and the teacher gives its best entries.
@@ -92,21 +72,21 @@ class Targeted(Divergence):
             )
         return align(outputs, temperature=temperature, sparse=self.sparse)
 
-    def chosen(self, outputs: Outputs, entries: Entries) -> jax.Array:
-        """Which of the entries is the target, bool `[*b n]`."""
+    def is_target(self, outputs: Outputs, entries: Entries) -> jax.Array:
+        """Return whether each entry is the target, bool `[*b n]`."""
         log_p = entries.log_p
-        place = jax.lax.broadcasted_iota(jnp.int32, log_p.shape, log_p.ndim - 1)
         if self.target == "label":
-            target = outputs.batch["targets"]
-        else:
-            stored = log_p[..., :-1] if entries.rest else log_p
-            target = jnp.argmax(stored, axis=-1).astype(jnp.int32)
-        return place == target[..., None]
+            return is_target(log_p, outputs.batch["targets"])
+        stored = log_p[..., :-1] if entries.rest else log_p
+        return is_target(log_p, jnp.argmax(stored, axis=-1).astype(jnp.int32))
 
-    def apart(self, outputs: Outputs, temperature: float) -> Apart:
-        """Both sides at a temperature, the target apart."""
-        entries = self.entries(outputs, temperature)
-        return Apart.of(entries, self.chosen(outputs, entries))
+    def divergence(self, entries: Entries) -> NoReturn:
+        """Refuse: entries alone do not say which one is the target.
+
+        Raises:
+          TypeError: always; `__call__` is defined in its place.
+        """
+        raise TypeError(f"{type(self).__name__} has no value without its target")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,9 +94,9 @@ class DecoupledKD(Targeted):
     """`α KL(b_p‖b_q) + β KL(p̂‖q̂)`, nats, y being the target.
 
     `b = (p_y, 1 - p_y)`; `p̂_i = p_i / (1 - p_y)` over the entries other than y. The
-    first part (TCKD) says how hard a token is, the second (NCKD) what else it could be;
-    in `KL(p‖q)` the second has the weight `1 - p_y`, next to nothing where the teacher
-    is sure. α is `target_weight`, β is `non_target_weight`.
+    first part (TCKD) is about the difficulty of a token, the second (NCKD) about its
+    alternatives; in `KL(p‖q)` the second has the weight `1 - p_y`, next to nothing
+    where the teacher is sure.
 
     Over stored entries the tail bucket is one of the others.
 
@@ -124,6 +104,13 @@ class DecoupledKD(Targeted):
     `scale_by_temperature_squared`; α = 1, β = 8, T = 4 on CIFAR-100, and β of 0.5 to 8
     elsewhere. `target="teacher"`: Zheng and Cheng 2025, GDKD (arXiv:2512.04625), split
     by the top logit.
+
+    Attributes:
+      target_weight: α.
+      non_target_weight: β.
+
+    Raises:
+      ValueError: as `Targeted`, or a weight is below 0.
     """
 
     target_weight: float = 1.0
@@ -134,10 +121,15 @@ class DecoupledKD(Targeted):
         _check_weights(self, "target_weight", "non_target_weight")
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        both = self.apart(outputs, self.temperature)
-        of_others = kl(both.log_p_others, both.log_q_others)
-        value = self.target_weight * kl(both.log_p, both.log_q)
-        return self._scaled(value + self.non_target_weight * of_others)
+        entries = self.entries(outputs, self.temperature)
+        value = log_probs_targeted.decoupled_kd(
+            entries.log_p,
+            entries.log_q,
+            self.is_target(outputs, entries),
+            target_weight=self.target_weight,
+            non_target_weight=self.non_target_weight,
+        )
+        return self._scaled(value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,12 +141,18 @@ class NormalizedKD(Targeted):
     Both parts are cross-entropies, so that the least value is not 0: the teacher's
     entropies are in it.
 
-    γ is `non_target_weight`. Over stored entries the tail bucket is one of the others,
+    Over stored entries the tail bucket is one of the others,
     and log-normalisers are wanted at 1 and at T.
 
     Source: Yang et al. 2023 (arXiv:2303.13005), whose code has γT²; γ = 1.5,
     T = 1 on ImageNet. `target="teacher"` is the same with the split of GDKD
     (arXiv:2512.04625), not published for this loss.
+
+    Attributes:
+      non_target_weight: γ.
+
+    Raises:
+      ValueError: as `Targeted`, or the weight is below 0.
     """
 
     non_target_weight: float = 1.0
@@ -168,27 +166,15 @@ class NormalizedKD(Targeted):
         return (1.0, self.temperature)
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        plain = self.apart(outputs, 1.0)
-        of_target = -jnp.exp(plain.log_p[..., 0]) * plain.log_q[..., 0]
-        hot = self.apart(outputs, self.temperature)
-        crossed = jnp.exp(hot.log_p_others) * hot.log_q_others
-        of_others = -jnp.sum(jnp.where(hot.others, crossed, 0.0), axis=-1)
+        entries = self.entries(outputs, 1.0)
+        of_target = log_probs_targeted.target_cross_entropy(
+            entries.log_p, entries.log_q, self.is_target(outputs, entries)
+        )
+        entries = self.entries(outputs, self.temperature)
+        of_others = log_probs_targeted.non_target_cross_entropy(
+            entries.log_p, entries.log_q, self.is_target(outputs, entries)
+        )
         return of_target + self.non_target_weight * self._scaled(of_others)
-
-
-def _split(log_p: jax.Array, chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Log-probabilities of the target and of the rest; of the others, renormalised.
-
-    The target has the same one on every side among the others, and compares as equal.
-    """
-    others = jnp.where(chosen, -jnp.inf, log_p)
-    log_rest = jax.nn.logsumexp(others, axis=-1)
-    log_target = jnp.sum(jnp.where(chosen, log_p, 0.0), axis=-1)
-    renormalised = jnp.where(chosen, 0.0, log_p) - log_rest[..., None]
-    return (
-        jnp.stack([log_target, log_rest], axis=-1),
-        jnp.where(chosen, 0.0, renormalised),
-    )
 
 
 def _check_weights(loss: Targeted, *names: str) -> None:

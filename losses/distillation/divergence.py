@@ -1,5 +1,6 @@
-"""What every divergence between teacher and student shares."""
+"""Base of divergences between teacher and student distributions."""
 
+import abc
 import dataclasses
 import difflib
 import math
@@ -16,27 +17,29 @@ OVER_ENTRIES: tuple[str, ...] = tuple(
 
 
 def check_temperature(temperature: float) -> None:
-    """Refuses what is no temperature.
+    """Refuse a temperature that is not positive and finite.
 
     Raises:
-      ValueError: it is not positive and finite.
+      ValueError: it is not.
     """
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive, got {temperature}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Divergence(Loss):
+class Divergence(Loss, abstract=True):
     """`D(p, q)`, nats, of the teacher's `p = softmax(t / T)` and `q = softmax(s / T)`.
 
-    A concrete divergence defines `between`.
+    A subclass defines `divergence`, and `divergence_from_sums` if it is a function of
+    sums over the vocabulary.
 
-    temperature: T; probabilities of both sides are taken at it.
-    scale_by_temperature_squared: whether values are times `T²`, so that gradients keep
-        their size as T grows (Hinton et al. 2015, arXiv:1503.02531, section 2). Off,
-        so that a value is the divergence.
-    sparse: `losses.SparseMode`, what to compare over stored entries;
-        whole logits are compared whole.
+    Attributes:
+      temperature: T, of both sides.
+      scale_by_temperature_squared: whether values are times `T²`, so that gradients
+        keep their size as T grows (Hinton et al. 2015, arXiv:1503.02531, section 2).
+        Off, so that a value is the divergence.
+      sparse: the `losses.SparseMode` for stored entries; whole logits need none.
+      conventions: the choices of `sparse` that a class accepts.
 
     Raises:
       ValueError: the temperature is not positive, or `sparse` is no convention of
@@ -53,14 +56,14 @@ class Divergence(Loss):
     def __post_init__(self):
         check_temperature(self.temperature)
         if self.sparse not in self.conventions:
-            raise ValueError(self._not_a_convention())
+            raise ValueError(self._unknown_mode_message())
 
-    def between(self, entries: Entries) -> PerToken:
-        """`D` over aligned entries, `[*b]`, before any scale."""
-        raise NotImplementedError(f"{type(self).__name__} does not define between")
+    @abc.abstractmethod
+    def divergence(self, entries: Entries) -> PerToken:
+        """Return `D` over aligned entries, `[*b]`, before any scale."""
 
     def divergence_from_samples(self, outputs: Outputs) -> PerToken:
-        """An unbiased estimate of `D` from draws, `[*b]`, before any scale.
+        """Return an unbiased estimate of `D` from draws, `[*b]`, before any scale.
 
         Raises:
           ValueError: this divergence has none.
@@ -77,24 +80,24 @@ class Divergence(Loss):
                 f"ForwardKL(sparse='sampled') can"
             )
         if (stored.mode == "sampled") != (self.sparse == "sampled"):
-            held = "draws" if stored.mode == "sampled" else "the best entries"
-            wanted = "draws" if self.sparse == "sampled" else "the best entries"
+            contents = "draws" if stored.mode == "sampled" else "the best entries"
+            readable = "draws" if self.sparse == "sampled" else "the best entries"
             raise ValueError(
-                f"{name}(sparse={self.sparse!r}) reads {wanted}, and the "
-                f"records hold {held}"
+                f"{name}(sparse={self.sparse!r}) reads {readable}, and the "
+                f"records hold {contents}"
             )
         if self.temperature not in stored.temperatures:
-            known = ", ".join(map(str, stored.temperatures)) or "none"
+            available = ", ".join(map(str, stored.temperatures)) or "none"
             raise ValueError(
                 f"{name} wants temperature {self.temperature}, which the records were "
-                f"not made for; stored: {known}"
+                f"not made for; stored: {available}"
             )
 
     def __call__(self, outputs: Outputs) -> PerToken:
         if teacher_of(outputs).logits is None and self.sparse == "sampled":
             value = self.divergence_from_samples(outputs)
         else:
-            value = self.between(
+            value = self.divergence(
                 align(
                     outputs,
                     temperature=self.temperature,
@@ -113,10 +116,10 @@ class Divergence(Loss):
     def divergence_from_sums(
         self, outputs: TiledOutputs, p: Distribution, q: Distribution
     ) -> PerToken:
-        """`D` of whole distributions, `[*b]`, before any scale.
+        """Return `D` of whole distributions, `[*b]`, before any scale.
 
         Raises:
-          NeedsRows: it is no function of sums found in one pass.
+          NeedsFullLogits: it is no function of sums of one pass over the vocabulary.
         """
         raise NeedsFullLogits
 
@@ -125,7 +128,7 @@ class Divergence(Loss):
             return value * self.temperature**2
         return value
 
-    def _not_a_convention(self) -> str:
+    def _unknown_mode_message(self) -> str:
         name = type(self).__name__
         valid = ", ".join(map(repr, self.conventions))
         message = f"sparse of {name} must be one of {valid}, "

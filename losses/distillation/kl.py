@@ -5,29 +5,24 @@
 """
 
 import dataclasses
-import math
 
 import jax
-import jax.numpy as jnp
 
 from losses.core.outputs import Outputs, PerToken
 from losses.core.vocab_sums import Distribution, Tile, TiledOutputs
 from losses.distillation.alignment import (
     Entries,
-    floored,
     student_log_probabilities,
     teacher_of,
 )
 from losses.distillation.divergence import OVER_ENTRIES, Divergence
-
-
-def kl(log_a: jax.Array, log_b: jax.Array) -> PerToken:
-    """`Σ_i a_i (log a_i - log b_i)`, nats, `[*b]`, of finite log-probabilities."""
-    return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
+from losses.functional import log_probs
+from losses.functional.divergences import sampled_cross_entropy
+from losses.functional.log_probs import floored
 
 
 def kl_of_sums(outputs: TiledOutputs, a: Distribution, b: Distribution) -> PerToken:
-    """`E_a[x_a - x_b] - log Z_a + log Z_b`, nats, `[*b]`; x are scores."""
+    """Return `E_a[x_a - x_b] - log Z_a + log Z_b`, nats, `[*b]`; x are scores."""
 
     def gap(tile: Tile) -> jax.Array:
         return floored(a.scores(tile)) - floored(b.scores(tile))
@@ -38,7 +33,7 @@ def kl_of_sums(outputs: TiledOutputs, a: Distribution, b: Distribution) -> PerTo
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ForwardKL(Divergence):
-    """`KL(p‖q)`, nats: the student covers all that the teacher finds likely.
+    """`KL(p‖q)`, nats; mass-covering: the student spreads over all likely entries.
 
     The teacher's entropy is in it, so it is 0 at p = q; the gradient in `s / T` is
     `q - p`, that of the cross-entropy with soft targets.
@@ -53,8 +48,8 @@ class ForwardKL(Divergence):
 
     conventions = (*OVER_ENTRIES, "sampled")
 
-    def between(self, entries: Entries) -> PerToken:
-        return kl(entries.log_p, entries.log_q)
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.kl(entries.log_p, entries.log_q)
 
     def divergence_from_sums(
         self, outputs: TiledOutputs, p: Distribution, q: Distribution
@@ -64,18 +59,18 @@ class ForwardKL(Divergence):
     def divergence_from_samples(self, outputs: Outputs) -> PerToken:
         teacher = teacher_of(outputs)
         if teacher.indices is None or self.temperature not in teacher.entropies:
-            known = ", ".join(map(str, sorted(teacher.entropies))) or "none"
+            stored = ", ".join(map(str, sorted(teacher.entropies))) or "none"
             raise ValueError(
                 f"the teacher gives no draws with their entropy at temperature "
-                f"{self.temperature}; stored: {known}"
+                f"{self.temperature}; stored: {stored}"
             )
         log_q = student_log_probabilities(outputs, teacher.indices, self.temperature)
-        return -jnp.mean(log_q, axis=-1) - teacher.entropies[self.temperature]
+        return sampled_cross_entropy(log_q) - teacher.entropies[self.temperature]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReverseKL(Divergence):
-    """`KL(q‖p)`, nats: the student avoids all that the teacher finds unlikely.
+    """`KL(q‖p)`, nats; mode-seeking: the student avoids the teacher's unlikely entries.
 
     Exact over the vocabulary at each token, given the prefix; not the sequence-level
     objective of the source, which samples whole answers.
@@ -83,8 +78,8 @@ class ReverseKL(Divergence):
     Source: Gu et al. 2023, MiniLLM (arXiv:2306.08543), section 2.
     """
 
-    def between(self, entries: Entries) -> PerToken:
-        return kl(entries.log_q, entries.log_p)
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.kl(entries.log_q, entries.log_p)
 
     def divergence_from_sums(
         self, outputs: TiledOutputs, p: Distribution, q: Distribution
@@ -100,8 +95,11 @@ class SymmetricKL(Divergence):
 
     Source: Ko et al. 2024, DistiLLM (arXiv:2402.03898), whose code has w = 0.9.
 
+    Attributes:
+      reverse_weight: w.
+
     Raises:
-      ValueError: reverse_weight is outside [0, 1].
+      ValueError: `reverse_weight` is outside [0, 1].
     """
 
     reverse_weight: float = 0.5
@@ -113,17 +111,16 @@ class SymmetricKL(Divergence):
                 f"reverse_weight must be in [0, 1], got {self.reverse_weight}"
             )
 
-    def between(self, entries: Entries) -> PerToken:
-        log_p, log_q, _ = entries
-        return self._mixed(kl(log_p, log_q), kl(log_q, log_p))
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.symmetric_kl(
+            entries.log_p, entries.log_q, reverse_weight=self.reverse_weight
+        )
 
     def divergence_from_sums(
         self, outputs: TiledOutputs, p: Distribution, q: Distribution
     ) -> PerToken:
-        return self._mixed(kl_of_sums(outputs, p, q), kl_of_sums(outputs, q, p))
-
-    def _mixed(self, forward: PerToken, reverse: PerToken) -> PerToken:
-        return (1.0 - self.reverse_weight) * forward + self.reverse_weight * reverse
+        forward, reverse = kl_of_sums(outputs, p, q), kl_of_sums(outputs, q, p)
+        return log_probs.mix_directions(forward, reverse, self.reverse_weight)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,8 +135,11 @@ class JensenShannon(Divergence):
 
     Source: Agarwal et al. 2023, GKD (arXiv:2306.13649), section 2.
 
+    Attributes:
+      beta: β.
+
     Raises:
-      ValueError: beta is outside (0, 1).
+      ValueError: `beta` is outside (0, 1).
     """
 
     beta: float = 0.5
@@ -153,10 +153,8 @@ class JensenShannon(Divergence):
                 f"or ReverseKL (1)"
             )
 
-    def between(self, entries: Entries) -> PerToken:
-        log_p, log_q, _ = entries
-        log_m = _log_mixture(log_p, log_q, share=self.beta)
-        return self.beta * kl(log_p, log_m) + (1.0 - self.beta) * kl(log_q, log_m)
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.jensen_shannon(entries.log_p, entries.log_q, beta=self.beta)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,8 +166,11 @@ class SkewForwardKL(Divergence):
     Source: Ko et al. 2024, DistiLLM (arXiv:2402.03898), section 3, α = 0.1; its code
     leaves the teacher's entropy out, which shifts the value alone.
 
+    Attributes:
+      skew: α.
+
     Raises:
-      ValueError: skew is outside [0, 1).
+      ValueError: `skew` is outside [0, 1).
     """
 
     skew: float = 0.1
@@ -178,21 +179,23 @@ class SkewForwardKL(Divergence):
         super().__post_init__()
         _check_skew(self.skew)
 
-    def between(self, entries: Entries) -> PerToken:
-        log_p, log_q, _ = entries
-        return kl(log_p, _log_mixture(log_p, log_q, share=self.skew))
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.skew_kl(entries.log_p, entries.log_q, skew=self.skew)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SkewReverseKL(Divergence):
     """`KL(q ‖ (1 - α) p + α q)`, nats, `α` being `skew`; 0 is the reverse KL.
 
-    At most `-log α`: what the teacher finds impossible costs a bounded amount.
+    At most `-log α`: an entry impossible to the teacher costs a bounded amount.
 
     Source: Ko et al. 2024, DistiLLM (arXiv:2402.03898), section 3, α = 0.1.
 
+    Attributes:
+      skew: α.
+
     Raises:
-      ValueError: skew is outside [0, 1).
+      ValueError: `skew` is outside [0, 1).
     """
 
     skew: float = 0.1
@@ -201,18 +204,10 @@ class SkewReverseKL(Divergence):
         super().__post_init__()
         _check_skew(self.skew)
 
-    def between(self, entries: Entries) -> PerToken:
-        log_p, log_q, _ = entries
-        return kl(log_q, _log_mixture(log_q, log_p, share=self.skew))
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.skew_kl(entries.log_q, entries.log_p, skew=self.skew)
 
 
 def _check_skew(skew: float) -> None:
     if not 0.0 <= skew < 1.0:
         raise ValueError(f"skew must be in [0, 1), got {skew}")
-
-
-def _log_mixture(log_a: jax.Array, log_b: jax.Array, *, share: float) -> jax.Array:
-    """`log(share a + (1 - share) b)`, of finite log-probabilities; share < 1."""
-    if share == 0.0:
-        return log_b
-    return jnp.logaddexp(math.log(share) + log_a, math.log1p(-share) + log_b)

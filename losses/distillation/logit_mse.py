@@ -3,10 +3,10 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
 from losses.core.outputs import PerToken
 from losses.distillation.logit_distance import LogitDistance
+from losses.functional import logit_distances
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,8 +18,8 @@ class LogitMSE(LogitDistance):
     Source: Ba and Caruana 2013 (arXiv:1312.6184), there half the sum over v.
     """
 
-    def between(self, s: jax.Array, t: jax.Array) -> jax.Array:
-        return jnp.square(s - t)
+    def distance(self, s: jax.Array, t: jax.Array) -> jax.Array:
+        return logit_distances.squared_distance(s, t)
 
-    def reduced(self, total: jax.Array, count: jax.Array) -> PerToken:
-        return total / jnp.maximum(count, 1.0)
+    def reduce(self, total: jax.Array, count: jax.Array) -> PerToken:
+        return logit_distances.mean_of_sums(total, count)

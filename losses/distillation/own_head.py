@@ -1,4 +1,4 @@
-"""A loss on logits of a second head, over the trunk that the student's head reads."""
+"""Auxiliary-head loss: a second output head on the student's trunk."""
 
 import dataclasses
 import typing
@@ -17,12 +17,13 @@ from losses.core.outputs import (
     RecordSpec,
 )
 from losses.core.vocab_sums import TiledOutputs
+from losses.functional.own_head import own_head_logits
 
 _INITIAL = jax.nn.initializers.lecun_normal()
 
 
 class OwnHead(Loss, nnx.Module):
-    """`loss` of the logits `W h + b`, `h` being what the student's own head reads.
+    """`loss` of the logits `W h + b`, h being the input of the student's own head.
 
     One trunk, two heads: the cross-entropy on the student's, distillation on this one,
     where each would spoil the other on a single head. Neither head has a gradient from
@@ -99,24 +100,22 @@ class OwnHead(Loss, nnx.Module):
         self.loss.check_records(stored)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Of this head, `[*b d]` to `[*b v]`, float32.
+        """Return the logits of this head, `[*b d]` to `[*b v]`, float32.
 
         Raises:
-          Misfit: d is not `dim`.
+          IncompatibleLoss: d is not `dim`.
         """
         if hidden.shape[-1] != self.dim:
             raise IncompatibleLoss(
                 f"OwnHead(dim={self.dim}) reads hidden states of width "
                 f"{hidden.shape[-1]}"
             )
-        if self.first is not None:
-            hidden = jax.nn.relu(self.first(hidden, self.dtype))
-        return self.last(hidden, self.dtype)
+        first = None if self.first is None else self.first.arrays()
+        return own_head_logits(hidden, self.last.arrays(), first, dtype=self.dtype)
 
     def __call__(self, outputs: Outputs) -> PerToken:
         own = self.logits(outputs.intermediates["trunk"])
-        seen = dataclasses.replace(outputs, logits=own, _log_normalizers={})
-        return self.loss(seen)
+        return self.loss(dataclasses.replace(outputs, logits=own, _log_normalizers={}))
 
     def call_tiled(self, outputs: TiledOutputs) -> typing.NoReturn:
         del outputs
@@ -124,7 +123,7 @@ class OwnHead(Loss, nnx.Module):
 
 
 class _Affine(nnx.Module):
-    """`W h + b`."""
+    """Kernel and bias of `W h + b`."""
 
     def __init__(
         self, inputs: int, outputs: int, *, axes: tuple[str | None, ...], rngs: nnx.Rngs
@@ -133,12 +132,6 @@ class _Affine(nnx.Module):
         self.kernel = nnx.Param(kernel, axes=axes)
         self.bias = nnx.Param(jnp.zeros(outputs), axes=axes[1:])
 
-    def __call__(self, hidden: jax.Array, dtype: str) -> jax.Array:
-        product = jnp.einsum(
-            "...d,dv->...v",
-            hidden.astype(dtype),
-            self.kernel[...].astype(dtype),
-            preferred_element_type=jnp.float32,
-        )
-        bias = self.bias[...]
-        return product + bias.reshape((1,) * (product.ndim - 1) + bias.shape)
+    def arrays(self) -> tuple[jax.Array, jax.Array]:
+        """Return kernel and bias."""
+        return self.kernel[...], self.bias[...]

@@ -1,12 +1,10 @@
-"""Distillation of the teacher's ranking of the vocabulary."""
+"""Plackett-Luce distillation: the teacher's ranking of the vocabulary."""
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
-
 from losses.core.outputs import Outputs, PerToken
 from losses.distillation.decoupled import Targeted
+from losses.functional import log_probs_targeted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,13 +29,11 @@ class PlackettLuce(Targeted):
         return (1.0, self.temperature)
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        log_p, _, rest = entries = self.entries(outputs, self.temperature)
-        log_q = self.entries(outputs, 1.0).log_q
-        chosen = self.chosen(outputs, entries)
-        key = jnp.where(chosen, -jnp.inf, -log_p)
-        if rest:
-            key = key.at[..., -1].set(jnp.inf)
-        _, log_p, log_q = jax.lax.sort((key, log_p, log_q), num_keys=1)
-        remaining = jax.lax.cumlogsumexp(log_q, axis=log_q.ndim - 1, reverse=True)
-        steps = jnp.exp(log_p) * (remaining - log_q)
-        return self._scaled(jnp.sum(steps, axis=-1))
+        entries = self.entries(outputs, self.temperature)
+        value = log_probs_targeted.plackett_luce(
+            entries.log_p,
+            self.entries(outputs, 1.0).log_q,
+            self.is_target(outputs, entries),
+            rest=entries.rest,
+        )
+        return self._scaled(value)

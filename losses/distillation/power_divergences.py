@@ -1,4 +1,4 @@
-"""Divergences between teacher and student of powers of their ratio, and of its size.
+"""Total variation, alpha divergences and Rényi divergences.
 
 `p` is the teacher's distribution, `q` the student's, both at the loss's temperature.
 """
@@ -6,13 +6,10 @@
 import dataclasses
 import math
 
-import jax
-import jax.numpy as jnp
-
 from losses.core.outputs import PerToken
 from losses.distillation.alignment import Entries
 from losses.distillation.divergence import Divergence
-from losses.distillation.kl import kl
+from losses.functional import log_probs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,9 +21,8 @@ class TotalVariation(Divergence):
     Source: Wen et al. 2023, f-DISTILL (arXiv:2307.15190), section 3.
     """
 
-    def between(self, entries: Entries) -> PerToken:
-        difference = jnp.exp(entries.log_p) - jnp.exp(entries.log_q)
-        return 0.5 * jnp.sum(jnp.abs(difference), axis=-1)
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.total_variation(entries.log_p, entries.log_q)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +40,11 @@ class AlphaDivergence(Divergence):
 
     Source: Amari's family as in the survey arXiv:2604.00626.
 
+    Attributes:
+      order: a.
+
     Raises:
-      ValueError: order is outside [0, 1].
+      ValueError: `order` is outside [0, 1].
     """
 
     order: float = 0.5
@@ -58,16 +57,10 @@ class AlphaDivergence(Divergence):
                 f"overflow; RenyiDivergence increases with it and does not"
             )
 
-    def between(self, entries: Entries) -> PerToken:
-        log_p, log_q, _ = entries
-        p, q, a = jnp.exp(log_p), jnp.exp(log_q), self.order
-        if a == 1.0:
-            return kl(log_p, log_q) - jnp.sum(p - q, axis=-1)
-        if a == 0.0:
-            return kl(log_q, log_p) - jnp.sum(q - p, axis=-1)
-        power = jnp.exp(a * log_p + (1.0 - a) * log_q)
-        gap = a * p + (1.0 - a) * q - power
-        return jnp.sum(gap, axis=-1) / (a * (1.0 - a))
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.alpha_divergence(
+            entries.log_p, entries.log_q, order=self.order
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +73,11 @@ class RenyiDivergence(Divergence):
 
     Source: van Erven and Harremoës 2012 (arXiv:1206.2459).
 
+    Attributes:
+      order: a.
+
     Raises:
-      ValueError: order is not positive and finite.
+      ValueError: `order` is not positive and finite.
     """
 
     order: float = 0.5
@@ -91,9 +87,7 @@ class RenyiDivergence(Divergence):
         if not 0.0 < self.order < math.inf:
             raise ValueError(f"order must be positive, got {self.order}")
 
-    def between(self, entries: Entries) -> PerToken:
-        log_p, log_q, _ = entries
-        if self.order == 1.0:
-            return kl(log_p, log_q)
-        powers = self.order * log_p + (1.0 - self.order) * log_q
-        return jax.nn.logsumexp(powers, axis=-1) / (self.order - 1.0)
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.renyi_divergence(
+            entries.log_p, entries.log_q, order=self.order
+        )

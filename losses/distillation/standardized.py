@@ -1,16 +1,16 @@
-"""Logits of both sides with mean 0 and variance 1 over the vocabulary, for any loss."""
+"""Logit standardization: mean 0 and variance 1 over the vocabulary, for any loss."""
 
 import dataclasses
 import math
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import teacher_of
+from losses.functional.correlation import standardize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,18 +22,20 @@ class Standardized(Loss):
     The temperature is that of `loss`; the scale of the student's logits is left to
     other terms.
 
-    ddof: what V is less by in the variance. 0, the population's, as the paper has it;
-        1, Bessel's, as its code has it: at a temperature T that is the paper at
-        `T sqrt(V / (V - 1))`, but for a factor of T².
-    epsilon: under the root, so that equal logits have a finite gradient (a head that
-        starts from zeros has them); the code adds 1e-7 to the root instead.
-
     Entries of -inf stay, and are left out of mean and variance; where the widths
     differ, both are cut to `min(V_student, V_teacher)`. Wants whole rows: of records
     it reads whole ones alone.
 
     Source: Sun et al. 2024 (arXiv:2403.01427), with `ForwardKL(temperature=2.0,
     scale_by_temperature_squared=True)`; weights 9, and 0.1 on the cross-entropy.
+
+    Attributes:
+      loss: reads `logits`; no means over the batch.
+      ddof: subtracted from V in the variance. 0, the population's, as the paper has
+        it; 1, Bessel's, as its code has it: at a temperature T that is the paper at
+        `T sqrt(V / (V - 1))`, but for a factor of T².
+      epsilon: under the root, so that equal logits have a finite gradient (a head that
+        starts from zeros has them); the code adds 1e-7 to the root instead.
 
     Raises:
       ValueError: ddof is neither 0 nor 1, epsilon is not positive, or `loss` reads no
@@ -61,10 +63,10 @@ class Standardized(Loss):
 
     def check_records(self, stored: RecordSpec) -> None:
         if self._reads_teacher and stored.mode != "full":
-            held = "draws" if stored.mode == "sampled" else "the best entries"
+            contents = "draws" if stored.mode == "sampled" else "the best entries"
             raise ValueError(
                 f"Standardized wants the mean and variance of the teacher's whole "
-                f"logits, and the records hold {held}"
+                f"logits, and the records hold {contents}"
             )
         self.loss.check_records(stored)
 
@@ -77,29 +79,19 @@ class Standardized(Loss):
             width = min(student.shape[-1], teacher.logits.shape[-1])
             student = student[..., :width]
             teacher = dataclasses.replace(
-                teacher, logits=self._shape(teacher.logits[..., :width])
+                teacher, logits=self._standardize(teacher.logits[..., :width])
             )
-        seen = dataclasses.replace(
+        standardized = dataclasses.replace(
             outputs,
-            logits=self._shape(student),
+            logits=self._standardize(student),
             teacher=teacher,
             _log_normalizers={},
         )
-        return self.loss(seen)
+        return self.loss(standardized)
 
     @property
     def _reads_teacher(self) -> bool:
         return "teacher/logits" in self.loss.needs
 
-    def _shape(self, x: jax.Array) -> jax.Array:
-        """`(x - mean) / sqrt(var + ε)`, over what is finite."""
-        possible = x > -jnp.inf
-        finite = jnp.where(possible, x.astype(jnp.float32), 0.0)
-        count = jnp.sum(possible, axis=-1, keepdims=True, dtype=jnp.float32)
-        mean = jnp.sum(finite, axis=-1, keepdims=True) / jnp.maximum(count, 1.0)
-        centred = jnp.where(possible, finite - mean, 0.0)
-        squares = jnp.sum(jnp.square(centred), axis=-1, keepdims=True)
-        variance = squares / jnp.maximum(count - self.ddof, 1.0)
-        return jnp.where(
-            possible, centred / jnp.sqrt(variance + self.epsilon), -jnp.inf
-        )
+    def _standardize(self, logits: jax.Array) -> jax.Array:
+        return standardize(logits, ddof=self.ddof, epsilon=self.epsilon)

@@ -1,4 +1,4 @@
-"""Similarity of representations whatever their widths and rotations."""
+"""Centred kernel alignment (CKA) between hidden states."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from losses.core.of_means import Means, OfMeans
 from losses.core.outputs import Outputs, PerToken
 from losses.features.layer_pairs import OverLayers
-
-SMALLEST = 1e-24
-"""Squared norm of a covariance below which nothing varies: the similarity is 0."""
+from losses.functional.features import alignment, contract, flatten_tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,10 +28,12 @@ class CKA(OfMeans, OverLayers):
     it is about `(d d')^½ / N` and more, near 1 where N is below d (Nguyen et al. 2020,
     arXiv:2010.15327, section 3). Let the global batch have many times d tokens.
 
-    of: what is compared, `[*b d]`: `"hidden"`, or another intermediate by layer.
-
     Source: Kornblith et al. 2019 (arXiv:1905.00414), eq. 4 and section 3; in
     distillation Saha et al. 2022 (arXiv:2206.13530).
+
+    Attributes:
+      layers: as in `OverLayers`.
+      of: the intermediate to compare, `[*b d]`: `"hidden"`, or another by layer.
     """
 
     of: str = "hidden"
@@ -44,7 +44,7 @@ class CKA(OfMeans, OverLayers):
 
     def statistic_sums(self, outputs: Outputs, tokens: jax.Array) -> Means:
         weights = tokens.reshape(-1, 1)
-        flat = {path: _flat(outputs.intermediate(path)) for path in self.needs}
+        flat = {path: flatten_tokens(outputs.intermediate(path)) for path in self.needs}
         weighted = {path: x * weights for path, x in flat.items()}
         sums = {_mean(path): jnp.sum(x, axis=0) for path, x in weighted.items()}
         products = {
@@ -52,24 +52,24 @@ class CKA(OfMeans, OverLayers):
             *self.paths,
         }
         for x, y in sorted(products):
-            sums[_product(x, y)] = _contracted("nd,ne->de", weighted[x], flat[y])
+            sums[_product(x, y)] = contract("nd,ne->de", weighted[x], flat[y])
         return sums
 
     def of_means(self, means: Means) -> jax.Array:
-        found = [
-            _alignment(
+        similarities = [
+            alignment(
                 _covariance(means, x, y),
                 _covariance(means, x, x),
                 _covariance(means, y, y),
             )
             for x, y in self.paths
         ]
-        return 1.0 - jnp.mean(jnp.stack(found))
+        return 1.0 - jnp.mean(jnp.stack(similarities))
 
     def deviation(self, outputs: Outputs, slopes: Means) -> PerToken:
-        """`(x - μ_x)ᵀ G_xy (y - μ_y) + (x - μ_x)ᵀ G_xx (x - μ_x)`, less their means.
+        """Return `(x - μ_x)ᵀ G_xy (y - μ_y) + (x - μ_x)ᵀ G_xx (x - μ_x)`, centred.
 
-        G is the slope in a covariance; what comes through the means is in it. The
+        G is the slope in a covariance, the part through the means included. The
         teacher's own covariance is left out: its mean is zero and it has no gradient.
         """
         means = outputs.statistics
@@ -83,26 +83,9 @@ class CKA(OfMeans, OverLayers):
         return total
 
 
-def _alignment(xy: jax.Array, xx: jax.Array, yy: jax.Array) -> jax.Array:
-    x, y = (jnp.sum(jnp.square(covariance)) for covariance in (xx, yy))
-    varies = (x > SMALLEST) & (y > SMALLEST)
-    x, y = (jnp.where(varies, square, 1.0) for square in (x, y))
-    found = jnp.sum(jnp.square(xy)) * jax.lax.rsqrt(x) * jax.lax.rsqrt(y)
-    return jnp.where(varies, found, 0.0)
-
-
 def _covariance(means: Mapping[str, jax.Array], x: str, y: str) -> jax.Array:
     outer = jnp.outer(means[_mean(x)], means[_mean(y)])
     return means[_product(x, y)] - outer
-
-
-def _contracted(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """In full float32: a covariance is what two large numbers differ by."""
-    return jnp.einsum(equation, x, y, precision=jax.lax.Precision.HIGHEST)
-
-
-def _flat(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.float32).reshape(-1, x.shape[-1])
 
 
 def _centred(outputs: Outputs, path: str) -> jax.Array:

@@ -1,22 +1,22 @@
 """Distances between hidden states of student and teacher."""
 
+import abc
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
 from losses.core.outputs import Outputs, PerToken
 from losses.features.layer_pairs import MeanOverLayers
-
-SMALLEST = 1e-12
-"""Squared length below which a vector has no direction, and no gradient for one."""
+from losses.functional import features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureDistance(MeanOverLayers):
-    """A distance between vectors of the same width.
+class FeatureDistance(MeanOverLayers, abstract=True):
+    """Base of distances between vectors of the same width.
 
-    of: what is compared, `[*b d]`: `"hidden"`, or another intermediate by layer.
+    Attributes:
+      layers: as in `OverLayers`.
+      of: the intermediate to compare, `[*b d]`: `"hidden"`, or another by layer.
     """
 
     of: str = "hidden"
@@ -25,22 +25,22 @@ class FeatureDistance(MeanOverLayers):
     def path(self) -> str:
         return self.of
 
-    def between(
+    def layer_distance(
         self, student: jax.Array, teacher: jax.Array, outputs: Outputs
     ) -> PerToken:
         del outputs
-        self.check_alike(
+        self.check_sizes(
             student,
             teacher,
-            -1,
-            f"features in {self.of}",
-            "losses.Projected gives it a projection",
+            axis=-1,
+            name=f"features in {self.of}",
+            remedy="losses.Projected gives it a projection",
         )
         return self.distance(student, teacher)
 
+    @abc.abstractmethod
     def distance(self, student: jax.Array, teacher: jax.Array) -> PerToken:
-        """Of `[*b d]` and `[*b d]`, float32 `[*b]`."""
-        raise NotImplementedError(f"{type(self).__name__} does not define distance")
+        """Return the distance between `[*b d]` and `[*b d]`, float32 `[*b]`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,12 +55,12 @@ class FeatureMSE(FeatureDistance):
     """
 
     def distance(self, student: jax.Array, teacher: jax.Array) -> PerToken:
-        return jnp.mean(jnp.square(student - teacher), axis=-1)
+        return features.feature_mse(student, teacher)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureCosine(FeatureDistance):
-    """`1/L Σ_i (1 - <s_i, t_f(i)> / (|s_i| |t_f(i)|))`, 0 to 2; sees no size.
+    """`1/L Σ_i (1 - <s_i, t_f(i)> / (|s_i| |t_f(i)|))`, 0 to 2; free of sizes.
 
     Where either vector is zero the cosine is taken as 0, without a gradient.
 
@@ -69,11 +69,4 @@ class FeatureCosine(FeatureDistance):
     """
 
     def distance(self, student: jax.Array, teacher: jax.Array) -> PerToken:
-        return 1.0 - jnp.sum(_direction(student) * _direction(teacher), axis=-1)
-
-
-def _direction(x: jax.Array) -> jax.Array:
-    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    somewhere = square > SMALLEST
-    inverse = jax.lax.rsqrt(jnp.where(somewhere, square, 1.0))
-    return jnp.where(somewhere, x * inverse, 0.0)
+        return features.feature_cosine(student, teacher)

@@ -1,5 +1,6 @@
-"""Which layer of the student learns from which of the teacher."""
+"""Pairs of a student's and a teacher's layer, and losses over them."""
 
+import abc
 import dataclasses
 from collections.abc import Iterator, Sequence
 
@@ -15,10 +16,14 @@ Pairs = Sequence[tuple[int, int]]
 def uniform_map(
     *, student_layers: int, teacher_layers: int
 ) -> tuple[tuple[int, int], ...]:
-    """`(i, ⌊(i + 1) teacher / student⌋ - 1)` for all i: the last learns from the last.
+    """Return `(i, ⌊(i + 1) teacher / student⌋ - 1)` for all i; last pairs with last.
 
     Source: Jiao et al. 2019, TinyBERT (arXiv:1909.10351), section 4.1, there
     `g(m) = 3m`, counted from 1.
+
+    Args:
+      student_layers: their number.
+      teacher_layers: their number.
 
     Raises:
       ValueError: the student has more layers, or none.
@@ -33,16 +38,16 @@ def uniform_map(
 
 
 def check_pairs(layers: Pairs) -> None:
-    """Refuses what is no map of layers.
+    """Refuse layers that are no map from the student's to the teacher's.
 
     Raises:
       ValueError: layers are no pairs of numbers, or one of the student's comes twice.
     """
-    whole = [
+    valid = [
         len(pair) == 2 and all(type(x) is int and x >= 0 for x in pair)
         for pair in layers
     ]
-    if not whole or not all(whole):
+    if not valid or not all(valid):
         raise ValueError(
             "layers must be pairs (student's layer, teacher's layer) from 0, such as "
             f"((0, 1), (1, 3)), got {layers!r}"
@@ -56,7 +61,8 @@ def check_pairs(layers: Pairs) -> None:
 class OverLayers(Loss, abstract=True):
     """A loss between an intermediate of the student's layer i and the teacher's f(i).
 
-    layers: the pairs `(i, f(i))`, counted from 0; see `uniform_map`.
+    Attributes:
+      layers: the pairs `(i, f(i))`, counted from 0; see `uniform_map`.
 
     Raises:
       ValueError: layers are no pairs, or one of the student's comes twice.
@@ -71,13 +77,13 @@ class OverLayers(Loss, abstract=True):
         object.__setattr__(self, "layers", pairs)
 
     @property
+    @abc.abstractmethod
     def path(self) -> str:
-        """Of the intermediate, without its layer."""
-        raise NotImplementedError(f"{type(self).__name__} does not define path")
+        """Path of the intermediate, without its layer."""
 
     @property
     def paths(self) -> list[tuple[str, str]]:
-        """Of the student's intermediate and the teacher's, for every pair."""
+        """Paths of the student's intermediate and the teacher's, for every pair."""
         return [
             (f"{self.path}/{i}", f"teacher/{self.path}/{j}") for i, j in self.layers
         ]
@@ -87,7 +93,7 @@ class OverLayers(Loss, abstract=True):
         return frozenset(path for pair in self.paths for path in pair)
 
     def pairs(self, outputs: Outputs) -> Iterator[tuple[jax.Array, jax.Array]]:
-        """Student's and teacher's, float32 `[*b ...]`, for every pair of layers."""
+        """Yield student's and teacher's, float32 `[*b ...]`, by pair of layers."""
         for ours, theirs in self.paths:
             student, teacher = (
                 outputs.intermediate(ours),
@@ -95,28 +101,45 @@ class OverLayers(Loss, abstract=True):
             )
             yield student.astype(jnp.float32), teacher.astype(jnp.float32)
 
-    def check_alike(
-        self, student: jax.Array, teacher: jax.Array, axis: int, what: str, remedy: str
+    def check_sizes(
+        self,
+        student: jax.Array,
+        teacher: jax.Array,
+        *,
+        axis: int,
+        name: str,
+        remedy: str,
     ) -> None:
-        """Misfit where the two differ in length along an axis."""
+        """Refuse intermediates that differ in length along an axis.
+
+        Args:
+          student: an intermediate.
+          teacher: an intermediate.
+          axis: of both.
+          name: of what is counted along the axis, for the message.
+          remedy: the last words of the message.
+
+        Raises:
+          IncompatibleLoss: they differ.
+        """
         ours, theirs = student.shape[axis], teacher.shape[axis]
         if ours != theirs:
             raise IncompatibleLoss(
-                f"{type(self).__name__}: the student has {ours} {what} and the teacher "
+                f"{type(self).__name__}: the student has {ours} {name} and the teacher "
                 f"{theirs}; {remedy}"
             )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeanOverLayers(OverLayers):
-    """`1/L Σ_i D(student i, teacher f(i))`; a concrete loss defines `between`."""
+class MeanOverLayers(OverLayers, abstract=True):
+    """`1/L Σ_i D(student i, teacher f(i))`; a subclass defines D, `layer_distance`."""
 
-    def between(
+    @abc.abstractmethod
+    def layer_distance(
         self, student: jax.Array, teacher: jax.Array, outputs: Outputs
     ) -> PerToken:
-        """`D`, `[*b]`, of one pair."""
-        raise NotImplementedError(f"{type(self).__name__} does not define between")
+        """Return `D`, `[*b]`, of one pair."""
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        found = [self.between(s, t, outputs) for s, t in self.pairs(outputs)]
-        return jnp.mean(jnp.stack(found), axis=0)
+        distances = [self.layer_distance(s, t, outputs) for s, t in self.pairs(outputs)]
+        return jnp.mean(jnp.stack(distances), axis=0)

@@ -1,17 +1,17 @@
-"""A projection between widths, learnt beside the student and owned by the loss."""
+"""Learnt projection of student features to the teacher's width, owned by the loss."""
 
 import dataclasses
 import inspect
 from typing import Literal, TypeVar
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from losses.core.loss import Loss
 from losses.core.of_means import OfMeans
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
 from losses.core.vocab_sums import TiledOutputs
+from losses.functional.features import project
 
 AnyOutputs = TypeVar("AnyOutputs", bound=Outputs)
 
@@ -19,11 +19,11 @@ INIT = jax.nn.initializers.lecun_normal()
 
 
 class Projected(Loss, nnx.Module):
-    """`loss`, of `W_i s_i` in place of every intermediate `s_i` that it needs.
+    """`loss` of `W_i s_i` in place of every intermediate `s_i` that it needs.
 
     A matrix `[student_dim teacher_dim]` a layer, without an offset, that starts by
     keeping the size of what it maps. It is trained and checkpointed with the student
-    and is no part of it: what is exported has none.
+    and is no part of it: an exported student has none.
 
         functools.partial(
             losses.Projected,
@@ -34,6 +34,12 @@ class Projected(Loss, nnx.Module):
 
     Source: Romero et al. 2014, FitNets (arXiv:1412.6550), section 2.2, the regressor;
     Jiao et al. 2019, TinyBERT (arXiv:1909.10351), eq. 8, there one for all layers.
+
+    Args:
+      loss: reads intermediates of the student.
+      student_dim: their width.
+      teacher_dim: the width they are mapped to.
+      rngs: of the initial matrices.
 
     Raises:
       ValueError: a width is below 1, or the loss compares any widths as it is.
@@ -55,12 +61,15 @@ class Projected(Loss, nnx.Module):
         self.loss = loss
         shape = (student_dim, teacher_dim)
         self.projections = nnx.Dict(
-            {_name(path): nnx.Param(INIT(rngs.params(), shape)) for path in self._own}
+            {
+                _name(path): nnx.Param(INIT(rngs.params(), shape))
+                for path in self._inputs
+            }
         )
 
     @property
-    def _own(self) -> list[str]:
-        """Paths of what is projected."""
+    def _inputs(self) -> list[str]:
+        """Paths of the projected intermediates."""
         return sorted(
             path
             for path in self.loss.needs
@@ -85,7 +94,7 @@ class Projected(Loss, nnx.Module):
         return self.loss.call_tiled(self._with_projections(outputs))
 
     def _with_projections(self, outputs: AnyOutputs) -> AnyOutputs:
-        projected = {path: self._project(outputs, path) for path in self._own}
+        projected = {path: self._project(outputs, path) for path in self._inputs}
         return dataclasses.replace(
             outputs, intermediates={**outputs.intermediates, **projected}
         )
@@ -97,7 +106,7 @@ class Projected(Loss, nnx.Module):
                 f"Projected: the student's {path} is {x.shape[-1]} wide, and "
                 f"student_dim says {matrix.shape[0]}"
             )
-        return x.astype(jnp.float32) @ matrix
+        return project(x, matrix)
 
 
 # The metaclass of `nnx.Module` hides what a graph reads of `__init__`.

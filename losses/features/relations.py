@@ -1,15 +1,14 @@
-"""How alike the tokens of a document are, to the student and to the teacher."""
+"""Self-attention relation distillation (MiniLMv2)."""
 
 import dataclasses
 import math
 from typing import Literal, get_args
 
 import jax
-import jax.numpy as jnp
 
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
-from losses.features.attention_maps import row_kl
 from losses.features.layer_pairs import MeanOverLayers
+from losses.functional import attention
 
 Related = Literal["queries", "keys", "values", "hidden"]
 
@@ -26,16 +25,18 @@ class Relations(MeanOverLayers):
     counts: padding is no key. Queries and keys are compared as attention multiplies
     them, with their positions in them (RoPE).
 
-    of:    one relation; terms of their own add the others, MiniLMv2 weighs all three
-           alike.
-    heads: A, by which both widths divide. More of them see finer relations.
-
     Source: Wang et al. 2020, MiniLMv2 (arXiv:2012.15828), eq. 2 to 5; values alone, a
     relation head a head of attention: MiniLM (arXiv:2002.10957), eq. 8 to 10. There
     both ways, here causal.
 
+    Attributes:
+      layers: as in `OverLayers`.
+      of: one relation; terms of their own add the others, MiniLMv2 weighs all three
+        alike.
+      heads: A, by which both widths divide. More heads compare finer relations.
+
     Raises:
-      ValueError: it is no such relation, or there is no head.
+      ValueError: there is no such relation, or no head.
     """
 
     of: Related
@@ -56,38 +57,24 @@ class Relations(MeanOverLayers):
     def path(self) -> str:
         return self.of
 
-    def between(
+    def layer_distance(
         self, student: jax.Array, teacher: jax.Array, outputs: Outputs
     ) -> PerToken:
-        ours, theirs = (
-            self._relations(x, outputs, who)
-            for x, who in ((student, "student"), (teacher, "teacher"))
+        self._check_width(student, outputs, "student")
+        self._check_width(teacher, outputs, "teacher")
+        return attention.relations(
+            student,
+            teacher,
+            outputs.batch["segment_ids"],
+            heads=self.heads,
+            mask=outputs.mask,
         )
-        seen = jnp.expand_dims(_related(outputs), -2)
-        seen = jnp.broadcast_to(seen, ours.shape)
-        return jnp.mean(row_kl(theirs, ours, seen), axis=-1)
 
-    def _relations(self, x: jax.Array, outputs: Outputs, who: str) -> jax.Array:
-        """Scores `[*b A t]` of every token with all of its row."""
+    def _check_width(self, x: jax.Array, outputs: Outputs, owner: str) -> None:
         axes = outputs.batch["targets"].shape
         width = math.prod(x.shape[len(axes) :])
         if width % self.heads:
             raise IncompatibleLoss(
-                f"Relations: the {who}'s {self.of} have {width} features, which do not "
-                f"divide into {self.heads} heads"
+                f"Relations: the {owner}'s {self.of} have {width} features, which do "
+                f"not divide into {self.heads} heads"
             )
-        parts = x.reshape(*axes, self.heads, width // self.heads)
-        scale = math.sqrt(width / self.heads)
-        return jnp.einsum("...tad,...sad->...tas", parts, parts) / scale
-
-
-def _related(outputs: Outputs) -> jax.Array:
-    """Whether token t relates to token s of its row, bool `[*b s]`."""
-    documents = outputs.batch["segment_ids"]
-    length = documents.shape[-1]
-    same = jnp.expand_dims(documents, -1) == jnp.expand_dims(documents, -2)
-    if outputs.mask is not None:
-        same &= jnp.expand_dims(outputs.mask, -2)
-    earlier = jnp.broadcast_to(jnp.tri(length, dtype=bool), same.shape)
-    itself = jnp.broadcast_to(jnp.eye(length, dtype=bool), same.shape)
-    return (same & earlier) | itself

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from losses.core.loss import Loss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.distillation.divergence import check_temperature
-from losses.distillation.kl import kl
 from losses.features.layer_pairs import check_pairs
+from losses.functional.log_probs import kl
 from losses.moe import routers
 
 LOGITS = "router_logits"

@@ -1,0 +1,92 @@
+"""Losses as pure functions of arrays, one value per token, divided by nothing.
+
+    losses.functional.forward_kl(student_logits, teacher_logits, temperature=2.0)
+
+The loss classes call the same code. Arguments are not checked, and nothing is masked:
+select before the call, not after it, where masked tokens may hold inf or NaN.
+
+Losses over the tokens of a batch (`cka`, `intra_class_correlation`, `load_balance`)
+take the tokens of their arrays, where the classes take the global batch. A loss around
+another one is that one's function of changed arrays: `Standardized` of `standardize`,
+`OwnHead` of `own_head_logits`, `Projected` of `project`.
+"""
+
+from losses.functional.attention import attention_kl, attention_mse, relations
+from losses.functional.correlation import (
+    inter_class_correlation,
+    intra_class_correlation,
+    standardize,
+)
+from losses.functional.divergences import (
+    adaptive_kl,
+    alpha_divergence,
+    forward_kl,
+    forward_kl_from_samples,
+    jensen_shannon,
+    renyi_divergence,
+    reverse_kl,
+    skew_forward_kl,
+    skew_reverse_kl,
+    symmetric_kl,
+    total_variation,
+)
+from losses.functional.features import (
+    cka,
+    feature_cosine,
+    feature_mse,
+    project,
+)
+from losses.functional.logit_distances import binary_kl, binary_kl_norm, logit_mse
+from losses.functional.own_head import own_head_logits
+from losses.functional.routers import (
+    load_balance,
+    router_distillation,
+    router_z_loss,
+    sequence_load_balance,
+)
+from losses.functional.targeted import decoupled_kd, normalized_kd, plackett_luce
+from losses.functional.vocabulary import (
+    confidence_penalty,
+    cross_entropy,
+    smoothed_cross_entropy,
+    z_loss,
+)
+
+__all__ = [
+    "adaptive_kl",
+    "alpha_divergence",
+    "attention_kl",
+    "attention_mse",
+    "binary_kl",
+    "binary_kl_norm",
+    "cka",
+    "confidence_penalty",
+    "cross_entropy",
+    "decoupled_kd",
+    "feature_cosine",
+    "feature_mse",
+    "forward_kl",
+    "forward_kl_from_samples",
+    "inter_class_correlation",
+    "intra_class_correlation",
+    "jensen_shannon",
+    "load_balance",
+    "logit_mse",
+    "normalized_kd",
+    "own_head_logits",
+    "plackett_luce",
+    "project",
+    "relations",
+    "renyi_divergence",
+    "reverse_kl",
+    "router_distillation",
+    "router_z_loss",
+    "sequence_load_balance",
+    "skew_forward_kl",
+    "skew_reverse_kl",
+    "smoothed_cross_entropy",
+    "standardize",
+    "symmetric_kl",
+    "total_variation",
+    "z_loss",
+]

@@ -1,0 +1,135 @@
+"""Correlation of teacher and student probabilities, and standardized logits."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from losses.functional.log_probs import log_probabilities
+
+Student = Float[Array, "*b v"]
+Teacher = Float[Array, "*b w"]
+PerToken = Float[Array, "*b"]
+
+
+def inter_class_correlation(
+    student_logits: Student,
+    teacher_logits: Teacher,
+    temperature: float = 1.0,
+    *,
+    epsilon: float = 1e-12,
+) -> PerToken:
+    """Return `1 - r_v(p_v, q_v)`, in [0, 2]: over the vocabulary, for each token.
+
+    Source: Huang et al. 2022, DIST (arXiv:2205.10536), its inter-class part.
+
+    Args:
+      student_logits: s, `q = softmax(s / T)`.
+      teacher_logits: t, `p = softmax(t / T)`.
+      temperature: T.
+      epsilon: added to V times each variance.
+    """
+    p, q = probabilities(student_logits, teacher_logits, temperature)
+    return inter_class_distance(p, q, epsilon=epsilon)
+
+
+def intra_class_correlation(
+    student_logits: Student,
+    teacher_logits: Teacher,
+    mask: Bool[Array, "*b"] | None = None,
+    temperature: float = 1.0,
+    *,
+    epsilon: float = 1e-9,
+) -> Float[Array, ""]:
+    """Return `1/V Σ_v (1 - r_b(p_v, q_v))`, in [0, 2]: over the tokens of these arrays.
+
+    The loss class has one value per token, whose mean over the global batch is this.
+
+    Source: Huang et al. 2022, DIST (arXiv:2205.10536), its intra-class part.
+
+    Args:
+      student_logits: s.
+      teacher_logits: t.
+      mask: the tokens that count; None for all.
+      temperature: T.
+      epsilon: added to each variance.
+    """
+    p, q = probabilities(student_logits, teacher_logits, temperature)
+    tokens = jnp.ones(p.shape[:-1]) if mask is None else mask.astype(jnp.float32)
+    count = jnp.maximum(jnp.sum(tokens), 1.0)
+    means = {
+        name: jnp.tensordot(tokens, moment, axes=tokens.ndim) / count
+        for name, moment in moments(p, q).items()
+    }
+    return jnp.mean(intra_class_distances(means, epsilon=epsilon))
+
+
+def probabilities(
+    student_logits: Student, teacher_logits: Teacher, temperature: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """Return p and q over the ids that both sides have."""
+    log_p, log_q = log_probabilities(student_logits, teacher_logits, temperature)
+    return jnp.exp(log_p), jnp.exp(log_q)
+
+
+def inter_class_distance(p: jax.Array, q: jax.Array, *, epsilon: float) -> PerToken:
+    """Return `1 - r_v(p_v, q_v)` of probabilities `[*b v]`."""
+    p, q = (x - jnp.mean(x, axis=-1, keepdims=True) for x in (p, q))
+    return correlation_distance(
+        jnp.sum(p * q, axis=-1),
+        jnp.sum(jnp.square(p), axis=-1),
+        jnp.sum(jnp.square(q), axis=-1),
+        epsilon=epsilon,
+    )
+
+
+def moments(p: jax.Array, q: jax.Array) -> dict[str, jax.Array]:
+    """Return the first and second moments of p and q, `[*b v]`, before any mean."""
+    return {
+        "p": p,
+        "q": q,
+        "pp": jnp.square(p),
+        "qq": jnp.square(q),
+        "pq": p * q,
+    }
+
+
+def intra_class_distances(
+    means: Mapping[str, jax.Array], *, epsilon: float
+) -> Float[Array, " v"]:
+    """Return `1 - r_b(p_v, q_v)` of the means of `moments` over tokens, `[v]`."""
+    p, q = means["p"], means["q"]
+    var_p = jnp.maximum(means["pp"] - jnp.square(p), 0.0)
+    var_q = jnp.maximum(means["qq"] - jnp.square(q), 0.0)
+    return correlation_distance(means["pq"] - p * q, var_p, var_q, epsilon=epsilon)
+
+
+def correlation_distance(
+    covariance: jax.Array, var_p: jax.Array, var_q: jax.Array, *, epsilon: float
+) -> jax.Array:
+    """Return `1 - cov / sqrt((var p + ε) (var q + ε))`."""
+    return 1.0 - covariance / jnp.sqrt((var_p + epsilon) * (var_q + epsilon))
+
+
+def standardize(
+    logits: Float[Array, "*b v"], *, ddof: int = 0, epsilon: float = 1e-7
+) -> Float[Array, "*b v"]:
+    """Return `(x - mean_v x) / sqrt(var_v x + ε)`; entries of -inf stay, uncounted.
+
+    Source: Sun et al. 2024 (arXiv:2403.01427). `Standardized` is its inner loss of the
+    standardized logits of both sides.
+
+    Args:
+      logits: x.
+      ddof: what the number of entries is less by in the variance.
+      epsilon: under the root.
+    """
+    possible = logits > -jnp.inf
+    finite = jnp.where(possible, logits.astype(jnp.float32), 0.0)
+    count = jnp.sum(possible, axis=-1, keepdims=True, dtype=jnp.float32)
+    mean = jnp.sum(finite, axis=-1, keepdims=True) / jnp.maximum(count, 1.0)
+    centred = jnp.where(possible, finite - mean, 0.0)
+    squares = jnp.sum(jnp.square(centred), axis=-1, keepdims=True)
+    variance = squares / jnp.maximum(count - ddof, 1.0)
+    return jnp.where(possible, centred / jnp.sqrt(variance + epsilon), -jnp.inf)

@@ -1,0 +1,100 @@
+"""Losses between one intermediate of the student and one of the teacher.
+
+The loss classes take the mean of these over pairs of layers.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+SHORTEST = 1e-12
+"""Squared length below which a vector has no direction, and no gradient for one."""
+
+SMALLEST_COVARIANCE = 1e-24
+"""Squared norm of a covariance below which nothing varies: the similarity is 0."""
+
+Features = Float[Array, "*b d"]
+PerToken = Float[Array, "*b"]
+
+
+def feature_mse(student: Features, teacher: Features) -> PerToken:
+    """Return `1/d Σ_j (s_j - t_j)²`.
+
+    Source: Romero et al. 2014, FitNets (arXiv:1412.6550), eq. 3; Jiao et al. 2019,
+    TinyBERT (arXiv:1909.10351), eq. 8.
+    """
+    return jnp.mean(jnp.square(student - teacher), axis=-1)
+
+
+def feature_cosine(student: Features, teacher: Features) -> PerToken:
+    """Return `1 - <s, t> / (|s| |t|)`, 0 to 2; 1 where either vector is zero.
+
+    Source: Sanh et al. 2019, DistilBERT (arXiv:1910.01108), section 3.
+    """
+    return 1.0 - jnp.sum(_direction(student) * _direction(teacher), axis=-1)
+
+
+def _direction(x: jax.Array) -> jax.Array:
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    somewhere = square > SHORTEST
+    inverse = jax.lax.rsqrt(jnp.where(somewhere, square, 1.0))
+    return jnp.where(somewhere, x * inverse, 0.0)
+
+
+def project(
+    x: Float[Array, "*b d"], kernel: Float[Array, "d e"]
+) -> Float[Array, "*b e"]:
+    """Return `W x` in float32, as `Projected` has it before its inner loss."""
+    return x.astype(jnp.float32) @ kernel
+
+
+def cka(
+    student: Float[Array, "*b d"],
+    teacher: Float[Array, "*b e"],
+    mask: Bool[Array, "*b"] | None = None,
+) -> Float[Array, ""]:
+    """Return `1 - |C_xy|² / (|C_xx| |C_yy|)`, 0 to 1, over the tokens of these arrays.
+
+    `C` are covariances over the counted tokens, norms are Frobenius'. The loss class
+    has one value per token, whose mean over the global batch is this.
+
+    Source: Kornblith et al. 2019 (arXiv:1905.00414), eq. 4.
+
+    Args:
+      student: x.
+      teacher: y.
+      mask: the tokens that count; None for all.
+    """
+    axes = student.shape[:-1]
+    tokens = jnp.ones(axes) if mask is None else mask.astype(jnp.float32)
+    weights = tokens.reshape(-1, 1) / jnp.maximum(jnp.sum(tokens), 1.0)
+    x, y = (flatten_tokens(a) for a in (student, teacher))
+
+    def covariance(a: jax.Array, b: jax.Array) -> jax.Array:
+        product = contract("nd,ne->de", a * weights, b)
+        return product - jnp.outer(
+            jnp.sum(a * weights, axis=0), jnp.sum(b * weights, axis=0)
+        )
+
+    return 1.0 - alignment(covariance(x, y), covariance(x, x), covariance(y, y))
+
+
+def alignment(
+    xy: Float[Array, "d e"], xx: Float[Array, "d d"], yy: Float[Array, "e e"]
+) -> Float[Array, ""]:
+    """Return `|C_xy|² / (|C_xx| |C_yy|)` of covariances; 0 where a side is constant."""
+    x, y = (jnp.sum(jnp.square(covariance)) for covariance in (xx, yy))
+    varies = (x > SMALLEST_COVARIANCE) & (y > SMALLEST_COVARIANCE)
+    x, y = (jnp.where(varies, square, 1.0) for square in (x, y))
+    similarity = jnp.sum(jnp.square(xy)) * jax.lax.rsqrt(x) * jax.lax.rsqrt(y)
+    return jnp.where(varies, similarity, 0.0)
+
+
+def contract(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Return an einsum in full float32: a covariance is a difference of large sums."""
+    return jnp.einsum(equation, x, y, precision=jax.lax.Precision.HIGHEST)
+
+
+def flatten_tokens(x: jax.Array) -> Float[Array, "n d"]:
+    """Return `[*b d]` as float32 `[n d]`."""
+    return x.astype(jnp.float32).reshape(-1, x.shape[-1])

@@ -1,0 +1,152 @@
+"""Divergences of two lists of finite log-probabilities, `[*b n]` each.
+
+The loss classes call these over whole vocabularies and over stored entries alike;
+`losses.functional.divergences` calls them over logits. `p` is the teacher's, `q` the
+student's.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+LogProbs = Float[Array, "*b n"]
+PerToken = Float[Array, "*b"]
+
+FLOOR = -1e5
+"""Log-probabilities (whole: scores `x / T`, before they are normalised) are at least
+this, nats: an entry of -inf is impossible, but its products with probabilities and
+their gradients are finite. Below it, no gradient."""
+
+_TINY = 1e-30
+
+
+def floored(log_probabilities: LogProbs) -> LogProbs:
+    """Return these, or scores, at least `FLOOR`."""
+    return jnp.maximum(log_probabilities, FLOOR)
+
+
+def log_probabilities(
+    student_logits: Float[Array, "*b v"],
+    teacher_logits: Float[Array, "*b w"],
+    temperature: float = 1.0,
+    *,
+    student_log_z: PerToken | None = None,
+) -> tuple[LogProbs, LogProbs]:
+    """Return `log softmax(t / T)` and `log softmax(s / T)` over the ids of both sides.
+
+    Args:
+      student_logits: s.
+      teacher_logits: t; where the widths differ, the first `min(v, w)` ids are compared
+        and both sides are renormalised there.
+      temperature: T.
+      student_log_z: `log Σ_v exp(s_v / T)`, where it exists already and v is at most w.
+    """
+    width = min(student_logits.shape[-1], teacher_logits.shape[-1])
+    t = teacher_logits[..., :width].astype(jnp.float32) / temperature
+    s = student_logits[..., :width] / temperature
+    if student_log_z is None:
+        student_log_z = jax.nn.logsumexp(s, axis=-1)
+    log_p = floored(t) - jax.nn.logsumexp(t, axis=-1, keepdims=True)
+    return log_p, floored(s) - student_log_z[..., None]
+
+
+def kl(log_a: LogProbs, log_b: LogProbs) -> PerToken:
+    """Return `KL(a‖b) = Σ_i a_i (log a_i - log b_i)`, nats."""
+    return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
+
+
+def symmetric_kl(
+    log_p: LogProbs, log_q: LogProbs, *, reverse_weight: float = 0.5
+) -> PerToken:
+    """Return `(1 - w) KL(p‖q) + w KL(q‖p)`, nats, w being `reverse_weight`."""
+    return mix_directions(kl(log_p, log_q), kl(log_q, log_p), reverse_weight)
+
+
+def mix_directions(
+    forward: PerToken, reverse: PerToken, reverse_weight: float
+) -> PerToken:
+    """Return `(1 - w) forward + w reverse`."""
+    return (1.0 - reverse_weight) * forward + reverse_weight * reverse
+
+
+def jensen_shannon(log_p: LogProbs, log_q: LogProbs, *, beta: float = 0.5) -> PerToken:
+    """Return `β KL(p‖m) + (1 - β) KL(q‖m)`, nats, with `m = β p + (1 - β) q`."""
+    log_m = log_mixture(log_p, log_q, share=beta)
+    return beta * kl(log_p, log_m) + (1.0 - beta) * kl(log_q, log_m)
+
+
+def skew_kl(log_a: LogProbs, log_b: LogProbs, *, skew: float = 0.1) -> PerToken:
+    """Return `KL(a ‖ α a + (1 - α) b)`, nats, α being `skew`."""
+    return kl(log_a, log_mixture(log_a, log_b, share=skew))
+
+
+def log_mixture(log_a: LogProbs, log_b: LogProbs, *, share: float) -> LogProbs:
+    """Return `log(share a + (1 - share) b)`; share is below 1."""
+    if share == 0.0:
+        return log_b
+    return jnp.logaddexp(math.log(share) + log_a, math.log1p(-share) + log_b)
+
+
+def total_variation(log_p: LogProbs, log_q: LogProbs) -> PerToken:
+    """Return `1/2 Σ_v |p_v - q_v|`, in [0, 1]."""
+    difference = jnp.exp(log_p) - jnp.exp(log_q)
+    return 0.5 * jnp.sum(jnp.abs(difference), axis=-1)
+
+
+def alpha_divergence(
+    log_p: LogProbs, log_q: LogProbs, *, order: float = 0.5
+) -> PerToken:
+    """Return `Σ_v (a p_v + (1-a) q_v - p_v^a q_v^(1-a)) / (a (1-a))`, nats.
+
+    `a` is `order`, in [0, 1]; at its ends the limits are taken.
+    """
+    p, q, a = jnp.exp(log_p), jnp.exp(log_q), order
+    if a == 1.0:
+        return kl(log_p, log_q) - jnp.sum(p - q, axis=-1)
+    if a == 0.0:
+        return kl(log_q, log_p) - jnp.sum(q - p, axis=-1)
+    power = jnp.exp(a * log_p + (1.0 - a) * log_q)
+    gap = a * p + (1.0 - a) * q - power
+    return jnp.sum(gap, axis=-1) / (a * (1.0 - a))
+
+
+def renyi_divergence(
+    log_p: LogProbs, log_q: LogProbs, *, order: float = 0.5
+) -> PerToken:
+    """Return `1/(a-1) log Σ_v p_v^a q_v^(1-a)`, nats, a being `order`; at 1, the KL."""
+    if order == 1.0:
+        return kl(log_p, log_q)
+    powers = order * log_p + (1.0 - order) * log_q
+    return jax.nn.logsumexp(powers, axis=-1) / (order - 1.0)
+
+
+def adaptive_kl(
+    log_p: LogProbs, log_q: LogProbs, *, head_mass: float = 0.5, rest: bool = False
+) -> PerToken:
+    """Return `w KL(p‖q) + (1 - w) KL(q‖p)`, nats, w following the gaps in p's head.
+
+    Args:
+      log_p: the teacher's.
+      log_q: the student's.
+      head_mass: the cumulative mass of p's head.
+      rest: whether the last entry is a rest, and so in the tail whatever its mass.
+    """
+    constants = jax.lax.stop_gradient((log_p, log_q))
+    weight = _head_share_of_gaps(*constants, head_mass=head_mass, rest=rest)
+    return weight * kl(log_p, log_q) + (1.0 - weight) * kl(log_q, log_p)
+
+
+def _head_share_of_gaps(
+    log_p: LogProbs, log_q: LogProbs, *, head_mass: float, rest: bool
+) -> PerToken:
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    n = p.shape[-1]
+    place = jax.lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1)
+    is_rest = (place == n - 1) & rest
+    key = jnp.where(is_rest, jnp.inf, -p)
+    _, p, gap = jax.lax.sort((key, p, jnp.abs(p - q)), num_keys=1)
+    head = (jnp.cumsum(p, axis=-1) <= head_mass) | (place == 0)
+    in_head = jnp.sum(jnp.where(head, gap, 0.0), axis=-1)
+    return in_head / jnp.maximum(jnp.sum(gap, axis=-1), _TINY)

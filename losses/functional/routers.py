@@ -1,0 +1,147 @@
+"""Losses of mixture-of-experts router logits, `[*b layer expert]`."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from losses.functional.log_probs import kl
+
+RouterLogits = Float[Array, "*b l e"]
+Assignments = Int[Array, "*b l k"]
+PerToken = Float[Array, "*b"]
+
+
+def router_z_loss(
+    router_logits: RouterLogits, *, layers: Literal["mean", "sum"] = "mean"
+) -> PerToken:
+    """Return `1/L Σ_l (log Σ_e exp r_{l,e})²`, nats².
+
+    Source: Zoph et al. 2022, ST-MoE (arXiv:2202.08906), eq. 5.
+
+    Args:
+      router_logits: r.
+      layers: the mean of the layers, or their sum.
+    """
+    log_z = jax.nn.logsumexp(router_logits, axis=-1)
+    return over_layers(jnp.square(log_z), layers)
+
+
+def load_balance(
+    router_logits: RouterLogits,
+    assignments: Assignments,
+    mask: Bool[Array, "*b"] | None = None,
+    *,
+    layers: Literal["mean", "sum", "pooled"] = "mean",
+    scale: Literal["experts_over_k", "experts"] = "experts_over_k",
+) -> PerToken:
+    """Return `1/L Σ_l E/k Σ_e f_{l,e} p_{l,e}`, f over the tokens of these arrays.
+
+    The loss class takes f over the global batch.
+
+    Source: Fedus et al. 2021, Switch Transformer (arXiv:2101.03961), eq. 4 to 6.
+
+    Args:
+      router_logits: p is their softmax.
+      assignments: the k experts that each token chose.
+      mask: the tokens that count in f; None for all.
+      layers: `"mean"` or `"sum"` of the layers; `"pooled"`, f and p averaged before
+        their product.
+      scale: `E/k`, or `E`.
+    """
+    tokens = _tokens(router_logits, mask)
+    hits = expert_hits(router_logits, assignments)
+    share = jnp.tensordot(tokens, hits, axes=tokens.ndim)
+    share = share / jnp.maximum(jnp.sum(tokens), 1.0)
+    return balance(router_logits, assignments, share, layers=layers, scale=scale)
+
+
+def sequence_load_balance(
+    router_logits: RouterLogits,
+    assignments: Assignments,
+    mask: Bool[Array, "*b"] | None = None,
+    *,
+    layers: Literal["mean", "sum", "pooled"] = "mean",
+    scale: Literal["experts_over_k", "experts"] = "experts_over_k",
+) -> PerToken:
+    """Return `load_balance` with f over the token's own sequence, a row of axis 0.
+
+    Source: DeepSeek-V2 (arXiv:2405.04434), eq. 23 to 25.
+
+    Args:
+      router_logits: p is their softmax.
+      assignments: the k experts that each token chose.
+      mask: the tokens that count in f; None for all.
+      layers: as in `load_balance`.
+      scale: as in `load_balance`.
+    """
+    hits = expert_hits(router_logits, assignments)
+    axes = tuple(range(1, hits.ndim - 2))
+    tokens = _tokens(router_logits, mask)[..., None, None]
+    counts = jnp.sum(tokens, axis=axes, keepdims=True)
+    share = jnp.sum(hits * tokens, axis=axes, keepdims=True) / jnp.maximum(counts, 1.0)
+    return balance(router_logits, assignments, share, layers=layers, scale=scale)
+
+
+def router_distillation(
+    student_router_logits: RouterLogits,
+    teacher_router_logits: RouterLogits,
+    temperature: float = 1.0,
+) -> PerToken:
+    """Return `1/L Σ_l KL(softmax(t_l / T) ‖ softmax(s_l / T))`, nats.
+
+    Args:
+      student_router_logits: s.
+      teacher_router_logits: t, layer l beside the student's l.
+      temperature: T.
+    """
+    log_p, log_q = (
+        jax.nn.log_softmax(x.astype(jnp.float32) / temperature)
+        for x in (teacher_router_logits, student_router_logits)
+    )
+    return over_layers(kl(log_p, log_q), "mean")
+
+
+def balance(
+    router_logits: RouterLogits,
+    assignments: Assignments,
+    share: jax.Array,
+    *,
+    layers: Literal["mean", "sum", "pooled"],
+    scale: Literal["experts_over_k", "experts"],
+) -> PerToken:
+    """Return `scale · Σ_e f_{l,e} p_{l,e}` over the layers l.
+
+    Args:
+      router_logits: p is their softmax.
+      assignments: their number a token is k.
+      share: f, broadcast to `[*b layer expert]`; its gradient is stopped.
+      layers: as in `load_balance`.
+      scale: as in `load_balance`.
+    """
+    p = jax.nn.softmax(router_logits, axis=-1)
+    share = jax.lax.stop_gradient(jnp.broadcast_to(share, p.shape))
+    if layers == "pooled":
+        p, share = (jnp.mean(x, axis=-2, keepdims=True) for x in (p, share))
+    by_layer = jnp.sum(share * p, axis=-1)
+    k = assignments.shape[-1]
+    factor = p.shape[-1] / (k if scale == "experts_over_k" else 1)
+    reduction = "sum" if layers == "sum" else "mean"
+    return over_layers(by_layer, reduction) * jnp.float32(factor)
+
+
+def expert_hits(router_logits: RouterLogits, assignments: Assignments) -> RouterLogits:
+    """Return 1 where the token chose the expert, float32 `[*b layer expert]`."""
+    hits = jax.nn.one_hot(assignments, router_logits.shape[-1], dtype=jnp.float32)
+    return jnp.sum(hits, axis=-2)
+
+
+def over_layers(values: jax.Array, layers: Literal["mean", "sum"]) -> jax.Array:
+    """Return the mean or the sum of `[*b layer]` over the layers."""
+    return (jnp.mean if layers == "mean" else jnp.sum)(values, axis=-1)
+
+
+def _tokens(router_logits: RouterLogits, mask: jax.Array | None) -> jax.Array:
+    axes = router_logits.shape[:-2]
+    return jnp.ones(axes, jnp.float32) if mask is None else mask.astype(jnp.float32)

@@ -1,0 +1,112 @@
+"""Losses of the student's logits alone: cross-entropies, z-loss, confidence penalty.
+
+Functions that end in `_from_sums` take reductions over the vocabulary in place of
+logits; the loss classes call them, so that rows of logits need not exist.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def log_normalizer(
+    logits: Float[Array, "*b v"], temperature: float = 1.0
+) -> Float[Array, "*b"]:
+    """Return `log Σ_v exp(s_v / T)`, nats."""
+    return jax.nn.logsumexp(logits / temperature, axis=-1)
+
+
+def target_logits(
+    logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """Return `s_y`, the logit of each target."""
+    return jnp.sum(jnp.where(is_target(logits, targets), logits, 0.0), axis=-1)
+
+
+def is_target(logits: Float[Array, "*b v"], targets: Int[Array, "*b"]) -> jax.Array:
+    """Return which entry is the target, bool `[*b v]`."""
+    vocabulary = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    return vocabulary == targets[..., None]
+
+
+def cross_entropy(
+    logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """Return `log Σ_v exp s_v - s_y`, nats.
+
+    Args:
+      logits: the student's.
+      targets: ids y.
+    """
+    return cross_entropy_from_sums(
+        log_normalizer(logits), target_logits(logits, targets)
+    )
+
+
+def cross_entropy_from_sums(
+    log_z: Float[Array, "*b"], target: Float[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """Return `log Z - s_y`, nats."""
+    return log_z - target
+
+
+def smoothed_cross_entropy(
+    logits: Float[Array, "*b v"], targets: Int[Array, "*b"], *, epsilon: float = 0.1
+) -> Float[Array, "*b"]:
+    """Return `log Z - (1 - ε) s_y - ε/V Σ_v s_v`, nats.
+
+    Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7.
+
+    Args:
+      logits: the student's, finite.
+      targets: ids y.
+      epsilon: the weight of the uniform distribution in the targets.
+    """
+    return smoothed_cross_entropy_from_sums(
+        log_normalizer(logits),
+        target_logits(logits, targets),
+        jnp.mean(logits, axis=-1),
+        epsilon=epsilon,
+    )
+
+
+def smoothed_cross_entropy_from_sums(
+    log_z: Float[Array, "*b"],
+    target: Float[Array, "*b"],
+    mean: Float[Array, "*b"],
+    *,
+    epsilon: float,
+) -> Float[Array, "*b"]:
+    """Return `log Z - (1 - ε) s_y - ε mean_v s_v`, nats."""
+    return log_z - (1.0 - epsilon) * target - epsilon * mean
+
+
+def z_loss(logits: Float[Array, "*b v"]) -> Float[Array, "*b"]:
+    """Return `(log Σ_v exp s_v)²`, nats².
+
+    Source: Chowdhery et al. 2022, PaLM (arXiv:2204.02311), section 5.
+    """
+    return z_loss_from_sums(log_normalizer(logits))
+
+
+def z_loss_from_sums(log_z: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Return `(log Z)²`, nats²."""
+    return jnp.square(log_z)
+
+
+def confidence_penalty(
+    logits: Float[Array, "*b v"], *, log_z: Float[Array, "*b"] | None = None
+) -> Float[Array, "*b"]:
+    """Return `Σ_v q_v log q_v`, nats, minus the entropy of `q = softmax(s)`.
+
+    Source: Pereyra et al. 2017 (arXiv:1701.06548), section 3.2.
+
+    Args:
+      logits: the student's; an entry of -inf adds nothing.
+      log_z: their log-normaliser, where it exists already.
+    """
+    possible = logits > -jnp.inf
+    finite = jnp.where(possible, logits, 0.0)
+    log_z = log_normalizer(logits) if log_z is None else log_z
+    log_q = finite - log_z[..., None]
+    return jnp.sum(jnp.where(possible, jnp.exp(log_q) * log_q, 0.0), axis=-1)
