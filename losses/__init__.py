@@ -1,6 +1,6 @@
 """Losses: one value per token, divided by nothing. See `losses.core`."""
 
-from losses import renamed
+from losses import functional, renamed
 from losses.core.batch_weights import Balance, Reweighting
 from losses.core.loss import Loss, TokenWeight
 from losses.core.of_means import OfMeans
@@ -139,6 +139,7 @@ __all__ = [
     "average",
     "balances",
     "evaluate",
+    "functional",
     "per_token",
     "statistic_sums",
     "target_mask",

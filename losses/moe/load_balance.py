@@ -4,11 +4,11 @@ import dataclasses
 from typing import Literal, get_args
 
 import jax
-import jax.numpy as jnp
 
 from losses.core.checks import check_choice
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
+from losses.functional.routers import balance, expert_hits, sequence_load_balance
 from losses.moe import routers
 
 Layers = Literal["mean", "sum", "pooled"]
@@ -46,29 +46,12 @@ class RouterBalance(Loss, abstract=True):
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
         return frozenset({f"{self.source}_logits", f"{self.source}_assignments"})
 
-    def probabilities(self, outputs: Outputs) -> jax.Array:
-        """`p`, the router's softmax, `[*b layer expert]`."""
-        logits = outputs.intermediate(f"{self.source}_logits")
-        return jax.nn.softmax(logits, axis=-1)
-
-    def chosen(self, outputs: Outputs) -> jax.Array:
-        """1 where the token chose the expert, float32 `[*b layer expert]`."""
-        logits = outputs.intermediate(f"{self.source}_logits")
-        ids = outputs.intermediate(f"{self.source}_assignments")
-        hits = jax.nn.one_hot(ids, logits.shape[-1], dtype=jnp.float32)
-        return jnp.sum(hits, axis=-2)
-
-    def balanced(self, outputs: Outputs, share: jax.Array) -> PerToken:
-        """The values, with `share` `[*b layer expert]`, its gradient stopped."""
-        p, share = self.probabilities(outputs), jax.lax.stop_gradient(share)
-        if self.layers == "pooled":
-            p, share = (jnp.mean(x, axis=-2, keepdims=True) for x in (p, share))
-        by_layer = jnp.sum(share * p, axis=-1)
-        k = outputs.intermediate(f"{self.source}_assignments").shape[-1]
-        scale = p.shape[-1] / (k if self.scale == "experts_over_k" else 1)
-        return routers.over_layers(
-            by_layer, "sum" if self.layers == "sum" else "mean"
-        ) * jnp.float32(scale)
+    def routing(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
+        """Return router logits `[*b layer expert]` and the k choices `[*b layer k]`."""
+        return (
+            outputs.intermediate(f"{self.source}_logits"),
+            outputs.intermediate(f"{self.source}_assignments"),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,12 +80,15 @@ class LoadBalance(RouterBalance):
 
     def statistics(self, outputs: Outputs) -> dict[str, jax.Array]:
         """`share` `[*b layer expert]`: 1 where the token chose the expert."""
-        return {"share": self.chosen(outputs)}
+        return {"share": expert_hits(*self.routing(outputs))}
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        share = outputs.statistics["share"]
-        wide = self.probabilities(outputs).shape
-        return self.balanced(outputs, jnp.broadcast_to(share, wide))
+        return balance(
+            *self.routing(outputs),
+            outputs.statistics["share"],
+            layers=self.layers,
+            scale=self.scale,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,13 +110,9 @@ class SequenceLoadBalance(RouterBalance):
     scope = "sequence"
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        chosen = self.chosen(outputs)
-        axes = tuple(range(1, chosen.ndim - 2))
-        tokens = jnp.ones(chosen.shape[:-2], jnp.float32)
-        if outputs.mask is not None:
-            tokens = outputs.mask.astype(jnp.float32)
-        tokens = tokens[..., None, None]
-        hits = jnp.sum(chosen * tokens, axis=axes, keepdims=True)
-        counts = jnp.sum(tokens, axis=axes, keepdims=True)
-        share = hits / jnp.maximum(counts, 1.0)
-        return self.balanced(outputs, jnp.broadcast_to(share, chosen.shape))
+        return sequence_load_balance(
+            *self.routing(outputs),
+            outputs.mask,
+            layers=self.layers,
+            scale=self.scale,
+        )

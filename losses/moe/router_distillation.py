@@ -10,8 +10,7 @@ from losses.core.loss import Loss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.distillation.divergence import check_temperature
 from losses.features.layer_pairs import check_pairs
-from losses.functional.log_probs import kl
-from losses.moe import routers
+from losses.functional.routers import router_distillation
 
 LOGITS = "router_logits"
 
@@ -55,12 +54,7 @@ class RouterDistillation(Loss):
         return frozenset(ours | {f"teacher/{LOGITS}/{j}" for _, j in self.layers})
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        student, teacher = self._logits(outputs)
-        log_p, log_q = (
-            jax.nn.log_softmax(x.astype(jnp.float32) / self.temperature)
-            for x in (teacher, student)
-        )
-        return routers.over_layers(kl(log_p, log_q), "mean")
+        return router_distillation(*self._logits(outputs), self.temperature)
 
     def _logits(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
         """Of student and teacher, `[*b layer expert]`.

@@ -3,12 +3,10 @@
 import dataclasses
 from typing import get_args
 
-import jax
-import jax.numpy as jnp
-
 from losses.core.checks import check_choice
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
+from losses.functional.routers import router_z_loss
 from losses.moe import routers
 
 
@@ -37,5 +35,5 @@ class RouterZLoss(Loss):
         check_choice("layers", self.layers, get_args(routers.Layers))
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        log_z = jax.nn.logsumexp(outputs.intermediates["router_logits"], axis=-1)
-        return routers.over_layers(jnp.square(log_z), self.layers)
+        logits = outputs.intermediates["router_logits"]
+        return router_z_loss(logits, layers=self.layers)

@@ -3,9 +3,6 @@
 import re
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-
 from losses.core.outputs import TEACHER
 
 Layers = Literal["mean", "sum"]
@@ -22,8 +19,3 @@ def check_source(source: str) -> None:
             "source must name a router, such as 'router' or 'teacher/router', "
             f"got {source!r}"
         )
-
-
-def over_layers(values: jax.Array, layers: Layers) -> jax.Array:
-    """`[*b layer]` to `[*b]`."""
-    return (jnp.mean if layers == "mean" else jnp.sum)(values, axis=-1)
