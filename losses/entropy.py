@@ -22,9 +22,8 @@ class ConfidencePenalty(Loss):
     needs = frozenset({"logits"})
 
     def __call__(self, outputs: Outputs) -> PerToken:
-        return vocabulary.confidence_penalty(
-            outputs.logits, log_z=outputs.log_normalizer()
-        )
+        finite, possible = vocabulary.finite_logits(outputs.logits)
+        return vocabulary.negative_entropy(finite, possible, outputs.log_normalizer())
 
     def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         q = outputs.student(1.0)

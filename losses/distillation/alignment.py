@@ -11,7 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from losses.core.outputs import Outputs, TeacherOutputs
-from losses.functional.log_probs import FLOOR, floored, log_probabilities
+from losses.functional.log_probs import (
+    FLOOR,
+    floored,
+    normalize_scores,
+    shared_scores,
+)
 
 SparseMode = Literal[
     "tail_bucket",
@@ -130,14 +135,13 @@ def student_log_probabilities(
 
 
 def _whole(outputs: Outputs, teacher_logits: jax.Array, temperature: float) -> Entries:
-    # The log-normaliser of the whole row is shared by all terms; of a cut one, not.
-    whole = outputs.logits.shape[-1] <= teacher_logits.shape[-1]
-    log_z = outputs.log_normalizer(temperature) if whole else None
-    return Entries(
-        *log_probabilities(
-            outputs.logits, teacher_logits, temperature, student_log_z=log_z
-        )
-    )
+    t, s = shared_scores(outputs.logits, teacher_logits, temperature)
+    # All terms share the log-normaliser of a whole row; a cut one has its own.
+    if s.shape[-1] == outputs.logits.shape[-1]:
+        log_z = outputs.log_normalizer(temperature)
+    else:
+        log_z = jax.nn.logsumexp(s, axis=-1)
+    return Entries(*normalize_scores(t, s, log_z))
 
 
 def _renormalized(logits: jax.Array) -> jax.Array:

@@ -31,8 +31,6 @@ def log_probabilities(
     student_logits: Float[Array, "*b v"],
     teacher_logits: Float[Array, "*b w"],
     temperature: float = 1.0,
-    *,
-    student_log_z: PerToken | None = None,
 ) -> tuple[LogProbs, LogProbs]:
     """Return `log softmax(t / T)` and `log softmax(s / T)` over the ids of both sides.
 
@@ -41,13 +39,26 @@ def log_probabilities(
       teacher_logits: t; where the widths differ, the first `min(v, w)` ids are compared
         and both sides are renormalised there.
       temperature: T.
-      student_log_z: `log Σ_v exp(s_v / T)`, where it exists already and v is at most w.
     """
+    scores = shared_scores(student_logits, teacher_logits, temperature)
+    return normalize_scores(*scores, jax.nn.logsumexp(scores[1], axis=-1))
+
+
+def shared_scores(
+    student_logits: Float[Array, "*b v"],
+    teacher_logits: Float[Array, "*b w"],
+    temperature: float,
+) -> tuple[LogProbs, LogProbs]:
+    """Return `t / T` and `s / T` over the first `min(v, w)` ids, float32."""
     width = min(student_logits.shape[-1], teacher_logits.shape[-1])
     t = teacher_logits[..., :width].astype(jnp.float32) / temperature
-    s = student_logits[..., :width] / temperature
-    if student_log_z is None:
-        student_log_z = jax.nn.logsumexp(s, axis=-1)
+    return t, student_logits[..., :width] / temperature
+
+
+def normalize_scores(
+    t: LogProbs, s: LogProbs, student_log_z: PerToken
+) -> tuple[LogProbs, LogProbs]:
+    """Return floored log-probabilities of scores, the student's from its `log Z`."""
     log_p = floored(t) - jax.nn.logsumexp(t, axis=-1, keepdims=True)
     return log_p, floored(s) - student_log_z[..., None]
 

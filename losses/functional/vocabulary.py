@@ -94,19 +94,26 @@ def z_loss_from_sums(log_z: Float[Array, "*b"]) -> Float[Array, "*b"]:
     return jnp.square(log_z)
 
 
-def confidence_penalty(
-    logits: Float[Array, "*b v"], *, log_z: Float[Array, "*b"] | None = None
-) -> Float[Array, "*b"]:
+def confidence_penalty(logits: Float[Array, "*b v"]) -> Float[Array, "*b"]:
     """Return `Σ_v q_v log q_v`, nats, minus the entropy of `q = softmax(s)`.
 
     Source: Pereyra et al. 2017 (arXiv:1701.06548), section 3.2.
 
     Args:
       logits: the student's; an entry of -inf adds nothing.
-      log_z: their log-normaliser, where it exists already.
     """
+    return negative_entropy(*finite_logits(logits), log_normalizer(logits))
+
+
+def finite_logits(logits: Float[Array, "*b v"]) -> tuple[jax.Array, jax.Array]:
+    """Return the logits, 0 in place of -inf, and where they are finite."""
     possible = logits > -jnp.inf
-    finite = jnp.where(possible, logits, 0.0)
-    log_z = log_normalizer(logits) if log_z is None else log_z
+    return jnp.where(possible, logits, 0.0), possible
+
+
+def negative_entropy(
+    finite: Float[Array, "*b v"], possible: jax.Array, log_z: Float[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """Return `Σ_v q_v log q_v`, nats, over the possible entries."""
     log_q = finite - log_z[..., None]
     return jnp.sum(jnp.where(possible, jnp.exp(log_q) * log_q, 0.0), axis=-1)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import strategies as st
 
 import losses
-from tests.losses import laws_test
-from tests.losses.laws_test import LOSSES, Row
+from tests.losses import table
+from tests.losses.table import LOSSES, Row, arrays
 
 ROWS = {
     "jensen_shannon",
@@ -23,28 +23,34 @@ ROWS = {
     "renyi_divergence",
     "adaptive_kl",
     "decoupled_kd",
-    "normalised_kd",
+    "normalized_kd",
     "plackett_luce",
-    "standardised",
+    "standardized",
     "inter_class_correlation",
     "intra_class_correlation",
     "own_head",
 }
-"""Those that want a sum before the first sum, leave an entry out, sort, or own rows."""
+"""Losses that want a sum before the first sum, leave an entry out, sort, or own rows."""
 
-BY_SUMS = {name: row for name, row in LOSSES.items() if name not in ROWS}
-by_sums = pytest.mark.parametrize("row", BY_SUMS.values(), ids=BY_SUMS)
+BY_SUMS = {
+    name: row
+    for name, row in LOSSES.items()
+    if name not in ROWS and "logits" in row.loss.needs
+}
+by_sums = pytest.mark.parametrize("name", BY_SUMS)
+WIDTH = 3
+slow = pytest.mark.slow
 
 
-def reduced(row, seen, sums, *, vocabulary, teacher_width):
-    """What `row.loss` sees, without a row of logits."""
+def tiled_outputs(row, outputs, sums, *, vocabulary, teacher_width):
+    """`outputs` without a row of logits."""
     whole = row.teacher == "whole"
-    teacher = seen.teacher
+    teacher = outputs.teacher
     if whole:
         teacher = dataclasses.replace(teacher, logits=None)
     return losses.TiledOutputs(
-        batch=seen.batch,
-        intermediates=seen.intermediates,
+        batch=outputs.batch,
+        intermediates=outputs.intermediates,
         teacher=teacher,
         sums=sums,
         vocabulary=vocabulary,
@@ -52,83 +58,82 @@ def reduced(row, seen, sums, *, vocabulary, teacher_width):
     )
 
 
-def by_tiles(row, floats, fixed, *, width, means=None):
+def by_tiles(row, floats, fixed, *, width):
     """The masked sum of one term and its gradient in the logits, tile by tile."""
-    seen = laws_test.outputs(row, floats, fixed)
+    outputs = table.outputs(row, floats, fixed)
     term = losses.LossTerm(name="term", loss=row.loss)
     logits = floats["logits"]
     teacher = floats["teacher/logits"]
 
     def value(sums):
-        outputs = reduced(
+        tiled = tiled_outputs(
             row,
-            seen,
+            outputs,
             sums,
             vocabulary=logits.shape[-1],
             teacher_width=teacher.shape[-1],
         )
-        found = losses.per_token(
-            [term], outputs, masks={"term": fixed["mask"]}, statistics=means or {}
+        results = losses.per_token(
+            [term], tiled, masks={"term": fixed["mask"]}, statistics={}
         )
-        return jnp.sum(found["term"].values)
+        return jnp.sum(results["term"].values)
 
     def tiles():
         for start in range(0, logits.shape[-1], width):
             ids = jnp.arange(start, min(start + width, logits.shape[-1]))
             beyond = ids >= teacher.shape[-1]
-            there = teacher[..., jnp.where(beyond, 0, ids)]
-            yield losses.Tile(ids=ids[None], student=logits[..., ids], teacher=there)
+            teacher_tile = teacher[..., jnp.where(beyond, 0, ids)]
+            yield losses.Tile(
+                ids=ids[None], student=logits[..., ids], teacher=teacher_tile
+            )
 
+    # One pass collects the sums; a second gives each tile its gradient.
     requests = losses.SumRequests(fixed["targets"].shape)
     value(requests)
     state = requests.start()
     for tile in tiles():
         state = requests.updated(state, tile)
-    found = requests.found(state)
-    total, cotangents = jax.value_and_grad(lambda x: value(requests.answers(x)))(found)
-    gradients = [
+    sums = requests.found(state)
+    total, cotangents = jax.value_and_grad(lambda x: value(requests.answers(x)))(sums)
+    grads = [
         jax.grad(
             lambda student, tile=tile: requests.tangent(
-                tile._replace(student=student), state, found, cotangents
+                tile._replace(student=student), state, sums, cotangents
             )
         )(tile.student)
         for tile in tiles()
     ]
-    return total, jnp.concatenate(gradients, axis=-1)
+    return total, jnp.concatenate(grads, axis=-1)
 
 
-def by_rows(row, floats, fixed):
-    def total(logits):
-        return laws_test.total(row, floats | {"logits": logits}, fixed)
-
-    return jax.value_and_grad(total)(floats["logits"])
-
-
-def assert_same(row, floats, fixed, *, width):
-    wanted, wanted_gradient = by_rows(row, floats, fixed)
-    found, gradient = by_tiles(row, floats, fixed, width=width)
-    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-6)
-    np.testing.assert_allclose(gradient, wanted_gradient, rtol=2e-5, atol=2e-6)
+@functools.cache
+def compiled_tiles(name, width):
+    """Jitted `by_tiles` of one row."""
+    return jax.jit(functools.partial(by_tiles, LOSSES[name], width=width))
 
 
-def needs_logits(row):
-    return "logits" in row.loss.needs
+def assert_same(name, floats, fixed, *, width=WIDTH):
+    rows = table.step(name, floats, fixed)
+    total, grad = compiled_tiles(name, width)(floats, fixed)
+    np.testing.assert_allclose(total, rows.total, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(grad, rows.grads["logits"], rtol=2e-5, atol=2e-6)
 
 
 @by_sums
-@pytest.mark.parametrize("width", [1, 3, 7])
-def test_values_and_gradients_are_those_of_whole_rows(row, width):
-    if needs_logits(row):
-        assert_same(row, *laws_test.arrays(), width=width)
+@pytest.mark.parametrize(
+    "width", [pytest.param(1, marks=slow), WIDTH, pytest.param(7, marks=slow)]
+)
+def test_values_and_gradients_are_those_of_whole_rows(name, width):
+    assert_same(name, *arrays(), width=width)
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
-def test_the_others_say_that_they_want_rows(name):
+def test_other_losses_need_full_logits(name):
     with pytest.raises(losses.NeedsFullLogits):
-        by_tiles(LOSSES[name], *laws_test.arrays(), width=3)
+        jax.eval_shape(compiled_tiles(name, WIDTH), *arrays())
 
 
-def test_every_loss_does_one_or_the_other():
+def test_each_loss_is_tiled_or_declines():
     assert set(LOSSES) >= ROWS
     for name, row in LOSSES.items():
         stored = row.teacher != "whole"
@@ -137,64 +142,75 @@ def test_every_loss_does_one_or_the_other():
 
 @by_sums
 @hypothesis.given(
+    seed=st.integers(0, 2**16), scale=st.sampled_from([0.0, 0.1, 3.0, 30.0])
+)
+@hypothesis.settings(max_examples=8)
+def test_any_logits_give_the_same_value(name, seed, scale):
+    floats, fixed = arrays(seed=seed, scale=scale)
+    total, _ = compiled_tiles(name, WIDTH)(floats, fixed)
+    expected = table.step(name, floats, fixed).total
+    np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-5)
+
+
+@slow
+@by_sums
+@hypothesis.given(
     seed=st.integers(0, 2**16),
     scale=st.sampled_from([0.0, 0.1, 3.0, 30.0]),
     width=st.integers(1, 7),
 )
 @hypothesis.settings(max_examples=8)
-def test_any_logits_cut_anywhere_give_the_same_value(row, seed, scale, width):
-    if not needs_logits(row):
-        return
-    floats, fixed = laws_test.arrays((4,), seed=seed, scale=scale)
-    wanted = laws_test.total(row, floats, fixed)
-    found, _ = by_tiles(row, floats, fixed, width=width)
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+def test_any_logits_cut_anywhere_give_the_same_value(name, seed, scale, width):
+    floats, fixed = arrays((4,), seed=seed, scale=scale)
+    total, _ = compiled_tiles(name, width)(floats, fixed)
+    expected = table.step(name, floats, fixed).total
+    np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-5)
 
 
 @by_sums
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_masked_tokens_get_exactly_zero_gradient(row, poison):
-    floats, fixed = laws_test.arrays()
-    if not needs_logits(row):
-        return
-    masked = ~fixed["mask"]
+def test_masked_tokens_get_exactly_zero_gradient(name):
+    floats, fixed = arrays()
+    masked = ~np.asarray(fixed["mask"])
+    shape = floats["logits"].shape
+    poison = np.resize(np.array([np.nan, np.inf, -np.inf], np.float32), shape)
     poisoned = {
-        name: jnp.where(masked[..., None], poison, floats[name])
-        for name in ("logits", "teacher/logits")
+        path: jnp.where(masked[..., None], poison, floats[path])
+        for path in ("logits", "teacher/logits")
     }
-    _, gradient = by_tiles(row, floats | poisoned, fixed, width=3)
-    _, clean = by_tiles(row, floats, fixed, width=3)
-    assert not np.any(gradient[masked])
-    np.testing.assert_array_equal(gradient, clean)
+    _, grad = compiled_tiles(name, WIDTH)(floats | poisoned, fixed)
+    _, clean = compiled_tiles(name, WIDTH)(floats, fixed)
+    assert not np.any(np.asarray(grad)[masked])
+    np.testing.assert_array_equal(grad, clean)
 
 
-IMPOSSIBLE = {
-    name: row
+IMPOSSIBLE = [
+    name
     for name, row in BY_SUMS.items()
-    if needs_logits(row) and row.teacher == "whole" and name != "smoothed_cross_entropy"
-}
+    if row.teacher == "whole" and name != "smoothed_cross_entropy"
+]
 
 
-@pytest.mark.parametrize("row", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+@pytest.mark.parametrize("name", IMPOSSIBLE)
 @pytest.mark.parametrize("side", [("logits",), ("logits", "teacher/logits")])
-def test_impossible_entries_count_as_over_rows(row, side):
-    floats, fixed = laws_test.arrays()
+@pytest.mark.parametrize("width", [pytest.param(2, marks=slow), WIDTH])
+def test_impossible_entries_count_as_over_rows(name, side, width):
+    floats, fixed = arrays()
     fixed |= {"targets": jnp.zeros_like(fixed["targets"])}
-    for name in side:
-        floats[name] = floats[name].at[..., 2:4].set(-jnp.inf)
-    assert_same(row, floats, fixed, width=2)
+    for path in side:
+        floats[path] = floats[path].at[..., 2:4].set(-jnp.inf)
+    assert_same(name, floats, fixed, width=width)
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "logit_mse"])
-@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("width", [pytest.param(1, marks=slow), 4])
 def test_a_teacher_of_fewer_entries_is_compared_over_those(name, width):
-    floats, fixed = laws_test.arrays()
+    floats, fixed = arrays()
     floats["teacher/logits"] = floats["teacher/logits"][..., :5]
-    assert_same(LOSSES[name], floats, fixed, width=width)
+    assert_same(name, floats, fixed, width=width)
 
 
 class OwnLoss(losses.Loss):
-    """A user's, of nothing but the log-normaliser: it has the form without asking."""
+    """A user's loss of log-normaliser and mean alone: tiled as it is."""
 
     needs = frozenset({"logits"})
 
@@ -203,7 +219,7 @@ class OwnLoss(losses.Loss):
 
 
 class Reader(losses.Loss):
-    """A user's, that reads rows."""
+    """A user's loss that reads rows."""
 
     needs = frozenset({"logits"})
 
@@ -211,27 +227,40 @@ class Reader(losses.Loss):
         return jnp.max(outputs.logits, axis=-1)
 
 
-def test_a_loss_of_the_users_has_the_form_by_itself():
-    assert_same(Row(OwnLoss()), *laws_test.arrays(), width=3)
+def test_a_users_loss_of_sums_is_tiled_as_it_is():
+    floats, fixed = arrays()
+    row = Row(OwnLoss())
+
+    def total(logits):
+        inputs = floats | {"logits": logits}
+        return jnp.sum(table.values(row, inputs, fixed, {}))
+
+    expected, expected_grad = jax.jit(jax.value_and_grad(total))(floats["logits"])
+    actual, grad = by_tiles(row, floats, fixed, width=WIDTH)
+    np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(grad, expected_grad, rtol=2e-5, atol=2e-6)
+
+
+def test_a_users_loss_of_rows_needs_full_logits():
     with pytest.raises(losses.NeedsFullLogits):
-        by_tiles(Row(Reader()), *laws_test.arrays(), width=3)
+        by_tiles(Row(Reader()), *arrays(), width=WIDTH)
 
 
-def test_terms_share_what_they_ask_for():
+def test_terms_share_their_sums():
     requests = losses.SumRequests((4,))
-    seen = functools.partial(
+    outputs = functools.partial(
         losses.TiledOutputs,
         batch={"targets": jnp.zeros(4, jnp.int32)},
         sums=requests,
         vocabulary=7,
     )
-    losses.CrossEntropy().call_tiled(seen())
-    losses.ZLoss().call_tiled(seen())
+    losses.CrossEntropy().call_tiled(outputs())
+    losses.ZLoss().call_tiled(outputs())
     assert len(requests.start().largest) == 1
 
 
 @pytest.mark.parametrize("start", [0, 2, 3])
-def test_ids_are_found_in_tiles_of_a_sharded_vocabulary(start):
+def test_ids_are_placed_in_tiles_of_a_sharded_vocabulary(start):
     """Three shards of five; a tile takes two entries of each."""
     ids = jnp.arange(3, dtype=jnp.int32)[:, None] * 5 + start + jnp.arange(2)[None]
     tile = losses.Tile(ids=ids, student=jnp.zeros((1, 6)))

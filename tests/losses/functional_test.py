@@ -1,0 +1,175 @@
+"""Each loss class equals its function of `losses.functional` on the same arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import losses
+from losses import functional
+from tests.losses.table import LOSSES, arrays, step
+
+
+def both(x):
+    return x["logits"], x["teacher/logits"]
+
+
+def hidden(x):
+    return x["hidden/0"], x["teacher/hidden/1"]
+
+
+def routing(x):
+    return x["router_logits"], x["router_assignments"], x["mask"]
+
+
+def projected(x):
+    kernel = LOSSES["projected"].loss.projections["hidden_0"][...]
+    return functional.feature_mse(
+        functional.project(x["hidden/0"], kernel), x["teacher/hidden/1"]
+    )
+
+
+def standardized(x):
+    student, teacher = (functional.standardize(logits) for logits in both(x))
+    return functional.forward_kl(student, teacher, 2.0)
+
+
+def own_head(x):
+    head = LOSSES["own_head"].loss
+    logits = functional.own_head_logits(
+        x["trunk"], head.last.arrays(), head.first.arrays()
+    )
+    return functional.forward_kl(logits, x["teacher/logits"])
+
+
+def from_samples(x):
+    log_p = jax.nn.log_softmax(x["teacher/logits"])
+    entropy = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+    return functional.forward_kl_from_samples(x["logits"], x["draws"], entropy)
+
+
+F = functional
+FUNCTIONS = {
+    "cross_entropy": lambda x: F.cross_entropy(x["logits"], x["targets"]),
+    "smoothed_cross_entropy": lambda x: F.smoothed_cross_entropy(
+        x["logits"], x["targets"], epsilon=0.2
+    ),
+    "z_loss": lambda x: F.z_loss(x["logits"]),
+    "confidence_penalty": lambda x: F.confidence_penalty(x["logits"]),
+    "router_z_loss": lambda x: F.router_z_loss(x["router_logits"]),
+    "load_balance": lambda x: F.load_balance(*routing(x)),
+    "load_balance_pooled": lambda x: F.load_balance(*routing(x), layers="pooled"),
+    "sequence_load_balance": lambda x: F.sequence_load_balance(
+        *routing(x), layers="sum"
+    ),
+    "router_distillation": lambda x: F.router_distillation(
+        x["router_logits"], x["teacher/router_logits"], 2.0
+    ),
+    "feature_mse": lambda x: F.feature_mse(*hidden(x)),
+    "feature_cosine": lambda x: F.feature_cosine(*hidden(x)),
+    "projected": projected,
+    "cka": lambda x: F.cka(*hidden(x), x["mask"]),
+    "attention_kl": lambda x: F.attention_kl(
+        x["attention/0"], x["teacher/attention/1"]
+    ),
+    "attention_mse": lambda x: F.attention_mse(
+        x["attention/0"], x["teacher/attention/1"]
+    ),
+    "relations": lambda x: F.relations(
+        x["queries/0"],
+        x["teacher/queries/1"],
+        jnp.ones_like(x["targets"]),
+        heads=3,
+        mask=x["mask"],
+    ),
+    "logit_mse": lambda x: F.logit_mse(*both(x)),
+    "binary_kl": lambda x: F.binary_kl(*both(x), 2.0),
+    "binary_kl_norm": lambda x: F.binary_kl_norm(*both(x), 2.0),
+    "forward_kl": lambda x: F.forward_kl(*both(x), 2.0),
+    "forward_kl_draws": from_samples,
+    "reverse_kl": lambda x: F.reverse_kl(*both(x)),
+    "symmetric_kl": lambda x: F.symmetric_kl(*both(x), reverse_weight=0.3),
+    "jensen_shannon": lambda x: F.jensen_shannon(*both(x), beta=0.3),
+    "skew_forward_kl": lambda x: F.skew_forward_kl(*both(x)),
+    "skew_reverse_kl": lambda x: F.skew_reverse_kl(*both(x)),
+    "total_variation": lambda x: F.total_variation(*both(x)),
+    "alpha_divergence": lambda x: F.alpha_divergence(*both(x), order=0.3),
+    "renyi_divergence": lambda x: F.renyi_divergence(*both(x), order=2.0),
+    "adaptive_kl": lambda x: F.adaptive_kl(*both(x)),
+    "decoupled_kd": lambda x: F.decoupled_kd(
+        *both(x), x["targets"], non_target_weight=8.0
+    ),
+    "normalized_kd": lambda x: F.normalized_kd(
+        *both(x), x["targets"], 2.0, non_target_weight=1.5
+    ),
+    "plackett_luce": lambda x: F.plackett_luce(*both(x), x["targets"], 2.0),
+    "inter_class_correlation": lambda x: F.inter_class_correlation(*both(x), 2.0),
+    "intra_class_correlation": lambda x: F.intra_class_correlation(
+        *both(x), x["mask"]
+    ),
+    "standardized": standardized,
+    "own_head": own_head,
+}
+"""By row of `table.LOSSES`: its function, of all arrays by name."""
+
+
+def test_every_loss_has_its_function():
+    types = {type(row.loss) for row in LOSSES.values()}
+    assert {type(LOSSES[name].loss) for name in FUNCTIONS} == types
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_class_equals_its_function(name):
+    floats, fixed = arrays()
+    expected = np.asarray(jax.jit(FUNCTIONS[name])(floats | fixed))
+    actual, mask = step(name, floats, fixed).values, np.asarray(fixed["mask"])
+    if expected.ndim == 0:  # one value for the batch: the mean of the class's
+        actual = np.mean(np.asarray(actual)[mask])
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    else:
+        np.testing.assert_allclose(actual, expected * mask, rtol=1e-6, atol=1e-6)
+
+
+def test_optax_agrees():
+    floats, fixed = arrays()
+    logits, teacher = both(floats)
+    targets = fixed["targets"]
+    np.testing.assert_allclose(
+        functional.cross_entropy(logits, targets),
+        optax.losses.softmax_cross_entropy_with_integer_labels(logits, targets),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        functional.forward_kl(logits, teacher),
+        optax.losses.kl_divergence(jax.nn.log_softmax(logits), jax.nn.softmax(teacher)),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_float64_numpy_agrees():
+    floats, fixed = arrays()
+    s, t = (np.asarray(x, np.float64) for x in both(floats))
+    log_z = np.log(np.sum(np.exp(s), axis=-1))
+    p, q = (np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True) for x in (t, s))
+    np.testing.assert_allclose(functional.z_loss(floats["logits"]), log_z**2, rtol=1e-5)
+    np.testing.assert_allclose(
+        functional.total_variation(*both(floats)),
+        np.abs(p - q).sum(-1) / 2,
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(
+        functional.reverse_kl(*both(floats)),
+        np.sum(q * np.log(q / p), axis=-1),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    centred = (np.asarray(x, np.float64)[np.asarray(fixed["mask"])] for x in hidden(floats))
+    x, y = (h - h.mean(0) for h in centred)
+    norm = np.linalg.norm
+    similarity = norm(x.T @ y) ** 2 / (norm(x.T @ x) * norm(y.T @ y))
+    np.testing.assert_allclose(
+        functional.cka(*hidden(floats), fixed["mask"]), 1 - similarity, rtol=1e-4
+    )
