@@ -24,7 +24,9 @@ def routing(x):
 
 
 def projected(x):
-    kernel = LOSSES["projected"].loss.projections["hidden_0"][...]
+    loss = LOSSES["projected"].loss
+    assert isinstance(loss, losses.Projected)
+    kernel = loss.projections["hidden_0"][...]
     return functional.feature_mse(
         functional.project(x["hidden/0"], kernel), x["teacher/hidden/1"]
     )
@@ -37,6 +39,7 @@ def standardized(x):
 
 def own_head(x):
     head = LOSSES["own_head"].loss
+    assert isinstance(head, losses.OwnHead) and head.first is not None
     logits = functional.own_head_logits(
         x["trunk"], head.last.arrays(), head.first.arrays()
     )
@@ -105,9 +108,7 @@ FUNCTIONS = {
     ),
     "plackett_luce": lambda x: F.plackett_luce(*both(x), x["targets"], 2.0),
     "inter_class_correlation": lambda x: F.inter_class_correlation(*both(x), 2.0),
-    "intra_class_correlation": lambda x: F.intra_class_correlation(
-        *both(x), x["mask"]
-    ),
+    "intra_class_correlation": lambda x: F.intra_class_correlation(*both(x), x["mask"]),
     "standardized": standardized,
     "own_head": own_head,
 }
@@ -166,8 +167,9 @@ def test_float64_numpy_agrees():
         rtol=1e-4,
         atol=1e-6,
     )
-    centred = (np.asarray(x, np.float64)[np.asarray(fixed["mask"])] for x in hidden(floats))
-    x, y = (h - h.mean(0) for h in centred)
+    counted = np.asarray(fixed["mask"])
+    features = (np.asarray(x, np.float64)[counted] for x in hidden(floats))
+    x, y = (h - h.mean(0) for h in features)
     norm = np.linalg.norm
     similarity = norm(x.T @ y) ** 2 / (norm(x.T @ x) * norm(y.T @ y))
     np.testing.assert_allclose(

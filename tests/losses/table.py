@@ -165,6 +165,7 @@ def outputs(row, floats, fixed):
         else:
             ours[path] = x
     logits, teacher_logits = ours.pop("logits"), theirs.pop("logits")
+    teacher = teacher_outputs(row.teacher, teacher_logits, fixed["draws"])
     return losses.FullOutputs(
         batch={
             "targets": fixed["targets"],
@@ -173,11 +174,8 @@ def outputs(row, floats, fixed):
         },
         logits=logits,
         intermediates=ours | {"router_assignments": fixed["router_assignments"]},
-        teacher=dataclasses.replace(
-            teacher_outputs(row.teacher, teacher_logits, fixed["draws"]), intermediates=theirs
-        ),
+        teacher=dataclasses.replace(teacher, intermediates=theirs),
     )
-
 
 
 class Result(NamedTuple):

@@ -30,7 +30,7 @@ ROWS = {
     "intra_class_correlation",
     "own_head",
 }
-"""Losses that want a sum before the first sum, leave an entry out, sort, or own rows."""
+"""Losses that want a sum before the first sum, omit an entry, sort, or own rows."""
 
 BY_SUMS = {
     name: row
