@@ -79,7 +79,7 @@ def compiled(these):
         return values, gradient
 
     return jax.jit(
-        lambda *given: [both(loss, *given) for loss in these],
+        lambda *inputs: [both(loss, *inputs) for loss in these],
         compiler_options={"xla_backend_optimization_level": 0},  # half the time
     )
 
@@ -87,8 +87,8 @@ def compiled(these):
 def values_and_gradients(these, s, teacher, targets=None):
     targets = np.zeros(np.shape(s)[:-1]) if targets is None else targets
     s, y = jnp.asarray(s, jnp.float32), jnp.asarray(targets, jnp.int32)
-    found = compiled(tuple(these))(s, teacher, y)
-    return [tuple(np.asarray(x, np.float64) for x in pair) for pair in found]
+    actual = compiled(tuple(these))(s, teacher, y)
+    return [tuple(np.asarray(x, np.float64) for x in pair) for pair in actual]
 
 
 def value(loss, s, teacher, targets=None):
@@ -120,9 +120,9 @@ def entries64(p, q, k, target, convention):
         case "renormalize_both":
             return a / a.sum(), b / b.sum()
         case "residual_to_target":
-            given = np.where(np.isin(np.arange(len(p)), chosen), p, 0.0)
-            given[target] += 1 - a.sum()
-            return given[given > 0], q[given > 0]
+            residual = np.where(np.isin(np.arange(len(p)), chosen), p, 0.0)
+            residual[target] += 1 - a.sum()
+            return residual[residual > 0], q[residual > 0]
     return a, b
 
 
@@ -144,9 +144,9 @@ def test_conventions_are_those_of_float64(convention, logits):
     }
     named = over(convention, references)
     every = values_and_gradients(named, s, best(t, 3), targets)
-    for (found, _), reference in zip(every, references.values(), strict=True):
+    for (actual, _), reference in zip(every, references.values(), strict=True):
         expected = [reference(a, b) for a, b in pairs]
-        np.testing.assert_allclose(found, expected, rtol=5e-4, atol=3e-5)
+        np.testing.assert_allclose(actual, expected, rtol=5e-4, atol=3e-5)
 
 
 def by_hand(loss, target=0):
@@ -167,8 +167,8 @@ def test_conventions_by_hand():
         "renormalize_both": renormalised + log(2),
     }
     for convention, value_by_hand in expected.items():
-        found = by_hand(losses.ForwardKL(sparse=convention))
-        np.testing.assert_allclose(found, value_by_hand, rtol=1e-5)
+        actual = by_hand(losses.ForwardKL(sparse=convention))
+        np.testing.assert_allclose(actual, value_by_hand, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -180,17 +180,17 @@ def test_conventions_by_hand():
     ],
 )
 def test_the_residual_goes_to_the_target_stored_or_not(target, expected):
-    found = by_hand(losses.ForwardKL(sparse="residual_to_target"), target)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    actual = by_hand(losses.ForwardKL(sparse="residual_to_target"), target)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 @every_convention
 def test_all_entries_stored_is_the_whole_loss(convention):
     t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY), scale=2.0)
     targets = np.arange(TOKENS)
-    found = values_and_gradients(over(convention), s, best(t, VOCABULARY), targets)
+    actual = values_and_gradients(over(convention), s, best(t, VOCABULARY), targets)
     expected = values_and_gradients(BY_NAME.values(), s, whole(t))
-    for name, stored, full in zip(BY_NAME, found, expected, strict=True):
+    for name, stored, full in zip(BY_NAME, actual, expected, strict=True):
         near = functools.partial(np.testing.assert_allclose, err_msg=name)
         near(stored[0], full[0], rtol=2e-5, atol=2e-6)
         near(stored[1], full[1], rtol=2e-4, atol=3e-6)
@@ -203,14 +203,14 @@ def test_a_tail_bucket_grows_with_k_up_to_the_whole(logits):
     t, s = logits
     these = [x for x in BY_NAME.values() if not isinstance(x, losses.AdaptiveKL)]
     teachers = [*(best(t, k) for k in (1, 5)), whole(t)]
-    found = np.array(
+    actual = np.array(
         [
             [values for values, _ in values_and_gradients(these, s, teacher)]
             for teacher in teachers
         ]
     )
-    assert np.all(found > -3e-6)
-    assert np.all(np.diff(found, axis=0) > -1e-4 - 1e-3 * found[-1])
+    assert np.all(actual > -3e-6)
+    assert np.all(np.diff(actual, axis=0) > -1e-4 - 1e-3 * actual[-1])
 
 
 def test_the_tail_bucket_is_never_in_the_head():
@@ -219,8 +219,8 @@ def test_the_tail_bucket_is_never_in_the_head():
     s = np.log([[0.45, 0.1, 0.15, 0.15, 0.15]])
     p, q = np.array([0.25, 0.2, 0.55]), np.array([0.45, 0.1, 0.45])
     expected = 3 / 4 * np.sum(p * np.log(p / q)) + 1 / 4 * np.sum(q * np.log(q / p))
-    found = value(losses.AdaptiveKL(), s, best(t, 2))
-    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+    actual = value(losses.AdaptiveKL(), s, best(t, 2))
+    np.testing.assert_allclose(actual, [expected], rtol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -258,10 +258,10 @@ def test_draws_estimate_forward_kl_without_bias():
     sizes = {}
     for n in (4, 64):
         teacher = draws(np.tile(p, (tokens, 1)), n, seed=n)
-        found = value(
+        actual = value(
             losses.ForwardKL(sparse="sampled"), np.tile(s, (tokens, 1)), teacher
         )
-        error = found - np.sum(p * np.log(p / q))
+        error = actual - np.sum(p * np.log(p / q))
         assert abs(error.mean()) < 4 * deviation / math.sqrt(n * tokens)
         sizes[n] = np.sqrt(np.mean(error**2))
         np.testing.assert_allclose(sizes[n], deviation / math.sqrt(n), rtol=0.1)
@@ -274,9 +274,9 @@ def test_the_gradient_of_draws_is_the_student_minus_their_frequencies():
         indices=jnp.array([[2, 2, 5, 0]], jnp.int32),
         entropies={2.0: jnp.zeros((1,))},
     )
-    found = gradient(losses.ForwardKL(sparse="sampled", temperature=2.0), s, teacher)
+    actual = gradient(losses.ForwardKL(sparse="sampled", temperature=2.0), s, teacher)
     frequencies = np.bincount([2, 2, 5, 0], minlength=VOCABULARY) / 4
-    np.testing.assert_allclose(found[0], (softmax64(s / 2)[0] - frequencies) / 2, 1e-5)
+    np.testing.assert_allclose(actual[0], (softmax64(s / 2)[0] - frequencies) / 2, 1e-5)
 
 
 @every_convention
@@ -292,8 +292,8 @@ def test_impossible_entries_and_extreme_logits_stay_finite(convention):
     log_z = teacher.log_normalizers[1.0].at[3].set(extreme)
     teacher = dataclasses.replace(teacher, log_normalizers={1.0: log_z})
     for targets in (np.arange(6), np.full(6, -100)):
-        found = values_and_gradients(over(convention), s, teacher, targets)
-        for name, (values, slopes) in zip(BY_NAME, found, strict=True):
+        actual = values_and_gradients(over(convention), s, teacher, targets)
+        for name, (values, slopes) in zip(BY_NAME, actual, strict=True):
             assert np.all(np.isfinite(values)), name
             assert np.all(np.isfinite(slopes)), name
 
@@ -316,8 +316,8 @@ def test_masked_tokens_without_a_record_give_nothing(convention):
     @jax.jit
     @jax.jacrev
     def slopes(s):
-        found = losses.evaluate(terms, outputs(s, teacher, targets))
-        return {name: average.total for name, average in found.items()}
+        actual = losses.evaluate(terms, outputs(s, teacher, targets))
+        return {name: average.total for name, average in actual.items()}
 
     for name, slope in slopes(jnp.asarray(s, jnp.float32)).items():
         assert not np.any(slope[1::2]), name
@@ -342,9 +342,9 @@ def test_beyond_the_log_normaliser_a_block_costs_its_entries(convention):
     )
 
     def forward(s, log_z):
-        seen = outputs(s, teacher)
-        seen._log_normalizers[1.0] = log_z
-        return [loss(seen) for loss in over(convention)]
+        inputs = outputs(s, teacher)
+        inputs._log_normalizers[1.0] = log_z
+        return [loss(inputs) for loss in over(convention)]
 
     s = jnp.zeros((5, width))
     jaxpr = jax.make_jaxpr(forward)(s, jnp.zeros(5)).jaxpr
@@ -355,12 +355,12 @@ def test_beyond_the_log_normaliser_a_block_costs_its_entries(convention):
 
 def test_losses_of_one_temperature_share_the_log_normaliser():
     t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
-    seen = outputs(s, best(t, 3))
-    losses.ForwardKL()(seen)
-    shared = seen.log_normalizer()
-    losses.ReverseKL()(seen)
-    losses.ForwardKL()(dataclasses.replace(seen, teacher=whole(t)))
-    assert seen._log_normalizers == {1.0: shared}
+    inputs = outputs(s, best(t, 3))
+    losses.ForwardKL()(inputs)
+    shared = inputs.log_normalizer()
+    losses.ReverseKL()(inputs)
+    losses.ForwardKL()(dataclasses.replace(inputs, teacher=whole(t)))
+    assert inputs._log_normalizers == {1.0: shared}
 
 
 def stored(mode, *temperatures):
@@ -440,9 +440,11 @@ def test_a_misspelt_convention_is_refused_with_the_nearest():
 )
 def test_a_teacher_of_another_kind_is_refused(loss, teacher, message):
     t = np.random.default_rng(0).normal(size=(TOKENS, VOCABULARY))
-    given = best(t, 3) if teacher == "best" else draws(softmax64(t), 3, seed=0)
+    teacher_outputs = (
+        best(t, 3) if teacher == "best" else draws(softmax64(t), 3, seed=0)
+    )
     with pytest.raises(ValueError, match=message):
-        loss(outputs(t, given))
+        loss(outputs(t, teacher_outputs))
 
 
 def test_an_id_beyond_the_student_is_not_hidden():

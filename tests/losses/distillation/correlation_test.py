@@ -40,26 +40,26 @@ def intra64(t, s):
 
 
 def slopes64(t, s, *, step=1e-5):
-    found = np.zeros(s.shape)
+    actual = np.zeros(s.shape)
     for at in np.ndindex(s.shape):
         moved = [s.copy(), s.copy()]
         moved[0][at] += step
         moved[1][at] -= step
-        found[at] = (intra64(t, moved[0]) - intra64(t, moved[1])) / (2 * step)
-    return found
+        actual[at] = (intra64(t, moved[0]) - intra64(t, moved[1])) / (2 * step)
+    return actual
 
 
 def mean(s, t, mask=MASK):
-    found = losses.evaluate([TERM], outputs(t, s, mask))["intra"]
-    return found.total / found.count
+    actual = losses.evaluate([TERM], outputs(t, s, mask))["intra"]
+    return actual.total / actual.count
 
 
 @pytest.mark.parametrize("shape", [(12,), (3, 4)], ids=["classes", "language"])
 def test_over_the_batch_value_and_gradient_are_those_of_float64(shape):
     t, s = drawn()
     folded = [x.reshape(*shape, VOCABULARY) for x in (s, t)]
-    found, slopes = jax.value_and_grad(mean)(*folded, MASK.reshape(shape))
-    np.testing.assert_allclose(found, intra64(t, s), rtol=1e-5)
+    actual, slopes = jax.jit(jax.value_and_grad(mean))(*folded, MASK.reshape(shape))
+    np.testing.assert_allclose(actual, intra64(t, s), rtol=1e-5)
     slopes = slopes.reshape(TOKENS, VOCABULARY)
     np.testing.assert_allclose(slopes, slopes64(t, s), rtol=2e-4, atol=2e-6)
 
@@ -72,11 +72,14 @@ def test_parts_of_a_batch_add_up_to_the_whole():
     means = {"intra": {name: x / COUNT for name, x in sums["intra"].items()}}
     total = 0.0
     for part in (slice(0, 5), slice(5, 12)):
-        seen = outputs(t[part], s[part], MASK[part])
-        found = losses.per_token(
-            [TERM], seen, masks={"intra": seen.batch["mask"]}, statistics=means
+        part_outputs = outputs(t[part], s[part], MASK[part])
+        actual = losses.per_token(
+            [TERM],
+            part_outputs,
+            masks={"intra": part_outputs.batch["mask"]},
+            statistics=means,
         )
-        total += float(jnp.sum(found["intra"].values))
+        total += float(jnp.sum(actual["intra"].values))
     np.testing.assert_allclose(total / COUNT, intra64(t, s), rtol=1e-5)
 
 
@@ -84,8 +87,8 @@ def test_over_the_vocabulary_an_affine_map_of_the_probabilities_is_free():
     """q = (p + 1/V) / 2 has the teacher's relations, and half of its sureness."""
     p = softmax(drawn()[0], axis=-1)
     q = (p + 1 / VOCABULARY) / 2
-    found = losses.InterClassCorrelation()(outputs(np.log(p), np.log(q)))
-    np.testing.assert_allclose(found, 0.0, atol=1e-6)
+    actual = losses.InterClassCorrelation()(outputs(np.log(p), np.log(q)))
+    np.testing.assert_allclose(actual, 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +99,9 @@ def test_what_is_constant_correlates_with_nothing_and_has_a_finite_gradient(loss
     term = losses.LossTerm(name="term", loss=loss)
 
     def mean(s):
-        found = losses.evaluate([term], outputs(t, s))["term"]
-        return found.total / found.count
+        actual = losses.evaluate([term], outputs(t, s))["term"]
+        return actual.total / actual.count
 
-    found, slopes = jax.value_and_grad(mean)(jnp.zeros((TOKENS, VOCABULARY)))
-    np.testing.assert_allclose(found, 1.0, atol=1e-3)
+    actual, slopes = jax.jit(jax.value_and_grad(mean))(jnp.zeros((TOKENS, VOCABULARY)))
+    np.testing.assert_allclose(actual, 1.0, atol=1e-3)
     assert np.all(np.isfinite(slopes))

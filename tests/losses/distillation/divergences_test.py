@@ -124,13 +124,13 @@ def gradient_of(loss):
 
 def value(loss, t, s):
     """The loss in float32 of logits in float64."""
-    found = compiled(loss)(jnp.asarray(t, jnp.float32), jnp.asarray(s, jnp.float32))
-    return np.asarray(found, np.float64)
+    actual = compiled(loss)(jnp.asarray(t, jnp.float32), jnp.asarray(s, jnp.float32))
+    return np.asarray(actual, np.float64)
 
 
 def gradient(loss, t, s):
-    found = gradient_of(loss)(jnp.asarray(s, jnp.float32), jnp.asarray(t, jnp.float32))
-    return np.asarray(found, np.float64)
+    actual = gradient_of(loss)(jnp.asarray(s, jnp.float32), jnp.asarray(t, jnp.float32))
+    return np.asarray(actual, np.float64)
 
 
 def of(loss, p, q):
@@ -174,9 +174,9 @@ def test_never_negative_and_zero_only_where_equal(loss, logits):
     t, s = logits
     p, q = softmax64(logits)
     apart = np.abs(p - q).sum(-1)
-    found = value(loss, t, s)
-    assert np.all(found > -2e-6)
-    assert np.all(found[apart > 0.02] > 1e-6)
+    actual = value(loss, t, s)
+    assert np.all(actual > -2e-6)
+    assert np.all(actual[apart > 0.02] > 1e-6)
     np.testing.assert_allclose(value(loss, t, t + 3.0), 0.0, atol=2e-6)
 
 
@@ -185,12 +185,12 @@ def test_never_negative_and_zero_only_where_equal(loss, logits):
 @hypothesis.given(logits)
 def test_the_gradient_of_a_token_sums_to_zero(loss, logits):
     t, s = logits
-    found = gradient(loss, t, s)
-    size = np.abs(found).sum(-1)
+    actual = gradient(loss, t, s)
+    size = np.abs(actual).sum(-1)
     # Log-probabilities are rounded before their difference is taken.
     p, q = softmax64(logits)
     rounding = np.finfo(np.float32).eps * np.max(np.abs(np.log(p / q)), axis=-1)
-    assert np.all(np.abs(found.sum(-1)) <= 1e-6 + 2e-6 * size + rounding)
+    assert np.all(np.abs(actual.sum(-1)) <= 1e-6 + 2e-6 * size + rounding)
 
 
 @pytest.mark.parametrize("loss", GENERATORS, ids=label)
@@ -228,8 +228,8 @@ def test_pinsker_bounds_the_total_variation(logits):
 @hypothesis.given(logits)
 def test_renyi_does_not_decrease_with_its_order(logits):
     orders = [0.2, 0.5, 1.0, 2.0, 8.0]
-    found = [value(losses.RenyiDivergence(order=a), *logits) for a in orders]
-    assert np.all(np.diff(found, axis=0) >= -3e-6 - 1e-5 * np.abs(found[-1]))
+    actual = [value(losses.RenyiDivergence(order=a), *logits) for a in orders]
+    assert np.all(np.diff(actual, axis=0) >= -3e-6 - 1e-5 * np.abs(actual[-1]))
 
 
 @pytest.mark.parametrize(
@@ -256,8 +256,10 @@ def test_a_family_ends_in_its_limits(near, limit):
 
 def test_jensen_shannon_is_proportional_to_forward_kl_near_zero_and_zero_at_it():
     t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY))
-    found = value(losses.JensenShannon(beta=1e-3), t, s)
-    np.testing.assert_allclose(found / 1e-3, value(losses.ForwardKL(), t, s), rtol=0.02)
+    actual = value(losses.JensenShannon(beta=1e-3), t, s)
+    np.testing.assert_allclose(
+        actual / 1e-3, value(losses.ForwardKL(), t, s), rtol=0.02
+    )
 
 
 def test_values_by_hand():
@@ -319,9 +321,9 @@ def test_impossible_entries_and_extreme_logits_stay_finite(loss):
     t[4], s[4] = 0.0, -np.inf
     s[4, 1] = 0.0
     assert np.all(np.isfinite(value(loss, t, s)))
-    found = gradient(loss, t, s)
-    assert np.all(np.isfinite(found))
-    assert not np.any(found[[1, 2], 0])
+    actual = gradient(loss, t, s)
+    assert np.all(np.isfinite(actual))
+    assert not np.any(actual[[1, 2], 0])
 
 
 @every_divergence
@@ -410,6 +412,6 @@ def test_what_is_out_of_range_is_refused(make, message):
 
 @pytest.mark.parametrize("loss", [losses.ForwardKL(), losses.LogitMSE()], ids=label)
 def test_without_a_teacher_it_says_so(loss):
-    seen = losses.FullOutputs(batch={}, logits=jnp.zeros((1, 3)))
+    inputs = losses.FullOutputs(batch={}, logits=jnp.zeros((1, 3)))
     with pytest.raises(ValueError, match="there is none"):
-        loss(seen)
+        loss(inputs)

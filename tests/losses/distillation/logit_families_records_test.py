@@ -41,13 +41,13 @@ label_free = pytest.mark.parametrize("loss", LABEL_FREE.values(), ids=LABEL_FREE
 
 @label_free
 def test_the_teachers_choice_stands_for_the_label(loss):
-    seen = outputs()
-    choice = jnp.argmax(seen.teacher.logits, axis=-1).astype(jnp.int32)
+    inputs = outputs()
+    choice = jnp.argmax(inputs.teacher.logits, axis=-1).astype(jnp.int32)
     labelled = losses.FullOutputs(
-        batch={"targets": choice}, logits=seen.logits, teacher=seen.teacher
+        batch={"targets": choice}, logits=inputs.logits, teacher=inputs.teacher
     )
     fields = {k: v for k, v in vars(loss).items() if k != "target"}
-    np.testing.assert_array_equal(loss(seen), type(loss)(**fields)(labelled))
+    np.testing.assert_array_equal(loss(inputs), type(loss)(**fields)(labelled))
 
 
 @label_free
@@ -63,11 +63,11 @@ def test_stored_entries_never_say_more_than_the_row(loss):
     whole = np.asarray(loss(outputs()))
     before = np.full(TOKENS, -np.inf)
     for k in (2, 4, 6):
-        found = np.asarray(loss(outputs(k)))
+        actual = np.asarray(loss(outputs(k)))
         if not isinstance(loss, losses.NormalizedKD):  # its entropies move as well
-            assert np.all(found <= whole + 1e-5)
-            assert np.all(found >= before - 1e-5)
-        before = found
+            assert np.all(actual <= whole + 1e-5)
+            assert np.all(actual >= before - 1e-5)
+        before = actual
 
 
 def test_the_target_part_of_stored_entries_is_exact():
@@ -80,16 +80,16 @@ def test_the_target_part_of_stored_entries_is_exact():
 
 def test_a_ranking_of_stored_entries_ends_with_them():
     """Two steps of the whole, in float64."""
-    seen, stored = outputs(), outputs(2)
-    t, s = (np.asarray(x, np.float64) for x in (seen.teacher.logits, seen.logits))
-    found = losses.PlackettLuce(target="teacher")(stored)
+    inputs, stored = outputs(), outputs(2)
+    t, s = (np.asarray(x, np.float64) for x in (inputs.teacher.logits, inputs.logits))
+    actual = losses.PlackettLuce(target="teacher")(stored)
     for at in range(TOKENS):
         first, second = np.argsort(-t[at])[:2]
         p = np.exp(t[at]) / np.exp(t[at]).sum()
         left = np.exp(s[at]).sum()
         expected = p[first] * (np.log(left) - s[at][first])
         expected += p[second] * (np.log(left - np.exp(s[at][first])) - s[at][second])
-        np.testing.assert_allclose(found[at], expected, rtol=1e-5)
+        np.testing.assert_allclose(actual[at], expected, rtol=1e-5)
 
 
 @label_free
@@ -142,16 +142,18 @@ def test_yes_or_no_wants_an_online_teacher(kind, stored):
 
 
 def test_a_level_that_records_leave_open_changes_nothing_standardised():
-    seen = outputs()
-    assert seen.teacher is not None and seen.teacher.logits is not None
-    teacher = losses.TeacherOutputs(logits=seen.teacher.logits - 7.0)
-    moved = losses.FullOutputs(batch=seen.batch, logits=seen.logits, teacher=teacher)
-    np.testing.assert_allclose(STANDARDISED(moved), STANDARDISED(seen), rtol=1e-4)
+    inputs = outputs()
+    assert inputs.teacher is not None and inputs.teacher.logits is not None
+    teacher = losses.TeacherOutputs(logits=inputs.teacher.logits - 7.0)
+    moved = losses.FullOutputs(
+        batch=inputs.batch, logits=inputs.logits, teacher=teacher
+    )
+    np.testing.assert_allclose(STANDARDISED(moved), STANDARDISED(inputs), rtol=1e-4)
 
 
 def own(**fields):
-    given = {"loss": losses.ForwardKL(), "dim": 4, "num_outputs": 8} | fields
-    return losses.OwnHead(**given, rngs=nnx.Rngs(0))
+    options = {"loss": losses.ForwardKL(), "dim": 4, "num_outputs": 8} | fields
+    return losses.OwnHead(**options, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize(

@@ -142,15 +142,29 @@ def outputs(t, s, targets):
     )
 
 
+@functools.cache
+def compiled(loss):
+    """Jitted `(s, t, targets) -> ((sum, values), gradient in s)`."""
+
+    def total(s, t, targets):
+        values = loss(outputs(t, s, targets))
+        return jnp.sum(values), values
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+
+def value_and_gradient(loss, t, s, targets):
+    s, t = (jnp.asarray(x, jnp.float32) for x in (s, t))
+    (_, values), grad = compiled(loss)(s, t, jnp.asarray(targets, jnp.int32))
+    return np.asarray(values, np.float64), np.asarray(grad, np.float64)
+
+
 def value(loss, t, s, targets):
-    return np.asarray(loss(outputs(t, s, targets)), np.float64)
+    return value_and_gradient(loss, t, s, targets)[0]
 
 
 def gradient(loss, t, s, targets):
-    def total(s):
-        return jnp.sum(loss(outputs(t, s, targets)))
-
-    return np.asarray(jax.grad(total)(jnp.asarray(s, jnp.float32)), np.float64)
+    return value_and_gradient(loss, t, s, targets)[1]
 
 
 def slope64(reference, t, s, y, *, step=1e-5):
@@ -231,8 +245,8 @@ def test_a_teacher_sure_beyond_float32_still_teaches_the_others():
     loss = losses.DecoupledKD(target_weight=0.0)
     expected = np.sum(softmax(t[0, 1:]) * log_softmax(t[0, 1:])) + math.log(5)
     np.testing.assert_allclose(value(loss, t, s, [0]), [expected], rtol=1e-5)
-    found = gradient(loss, t, s, [0])[0, 1:]
-    np.testing.assert_allclose(found, 0.2 - softmax(t[0, 1:]), rtol=1e-4)
+    actual = gradient(loss, t, s, [0])[0, 1:]
+    np.testing.assert_allclose(actual, 0.2 - softmax(t[0, 1:]), rtol=1e-4)
 
 
 def sure_of(targets):
@@ -288,15 +302,15 @@ def test_two_entries_leave_nothing_among_the_others():
 def test_the_gradient_of_a_ranking_is_the_closed_form():
     """`-p_r + Σ_{k≤r} p_k softmax(suffix k)_r`, and it sums to zero."""
     t, s, targets = drawn((3,))
-    found = gradient(losses.PlackettLuce(), t, s, targets)
+    actual = gradient(losses.PlackettLuce(), t, s, targets)
     for at, y in enumerate(targets):
         order = [y, *[i for i in np.argsort(-t[at]) if i != y]]
         p = softmax(t[at])[order]
         expected = -p
         for k in range(VOCABULARY):
             expected[k:] += p[k] * softmax(s[at][order[k:]])
-        np.testing.assert_allclose(found[at][order], expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found.sum(-1), 0.0, atol=1e-6)
+        np.testing.assert_allclose(actual[at][order], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual.sum(-1), 0.0, atol=1e-6)
 
 
 INNER = losses.ForwardKL(temperature=2.0)
@@ -306,15 +320,15 @@ INNER = losses.ForwardKL(temperature=2.0)
 def test_standardised_logits_have_neither_scale_nor_level(scale):
     loss, (t, s, targets) = losses.Standardized(loss=INNER), drawn()
     expected = value(loss, t, s, targets)
-    for seen in ((scale * t + 3.0, s), (t, scale * s - 2.0)):
-        np.testing.assert_allclose(value(loss, *seen, targets), expected, rtol=2e-4)
+    for pair in ((scale * t + 3.0, s), (t, scale * s - 2.0)):
+        np.testing.assert_allclose(value(loss, *pair, targets), expected, rtol=2e-4)
 
 
 def test_the_gradient_of_standardised_logits_moves_neither_scale_nor_level():
     t, s, targets = drawn()
-    found = gradient(losses.Standardized(loss=INNER), t, s, targets)
-    np.testing.assert_allclose(np.sum(found, -1), 0.0, atol=1e-6)
-    np.testing.assert_allclose(np.sum(found * s, -1), 0.0, atol=1e-5)
+    actual = gradient(losses.Standardized(loss=INNER), t, s, targets)
+    np.testing.assert_allclose(np.sum(actual, -1), 0.0, atol=1e-6)
+    np.testing.assert_allclose(np.sum(actual * s, -1), 0.0, atol=1e-5)
 
 
 def test_the_two_deviations_differ_by_the_temperature():
@@ -329,18 +343,18 @@ def test_the_two_deviations_differ_by_the_temperature():
 
 def test_equal_logits_have_a_finite_gradient():
     t, _, targets = drawn()
-    found = gradient(losses.Standardized(loss=INNER), t, np.zeros(t.shape), targets)
-    assert np.all(np.isfinite(found))
-    assert np.any(found)
+    actual = gradient(losses.Standardized(loss=INNER), t, np.zeros(t.shape), targets)
+    assert np.all(np.isfinite(actual))
+    assert np.any(actual)
 
 
 def test_the_squared_distance_of_standardised_logits_is_their_correlation():
     """`1/V Σ (z_s - z_t)² = 2 (1 - r)`."""
     t, s, targets = drawn()
-    found = value(losses.Standardized(loss=losses.LogitMSE()), t, s, targets)
+    actual = value(losses.Standardized(loss=losses.LogitMSE()), t, s, targets)
     for at in np.ndindex(targets.shape):
         r = np.corrcoef(t[at], s[at])[0, 1]
-        np.testing.assert_allclose(found[at], 2 * (1 - r), rtol=1e-4)
+        np.testing.assert_allclose(actual[at], 2 * (1 - r), rtol=1e-4)
 
 
 def test_any_loss_may_see_standardised_logits():
@@ -379,22 +393,22 @@ def test_yes_or_no_of_the_gap_is_log_cosh_with_a_bounded_gradient(gap):
     np.testing.assert_allclose(
         value(loss, t, s, [0]), [4 * VOCABULARY * log_cosh], rtol=1e-5, atol=1e-5
     )
-    found = gradient(loss, t, s, [0])
-    np.testing.assert_allclose(found, np.tanh(x), rtol=1e-5, atol=1e-7)  # T/2 is 1
+    actual = gradient(loss, t, s, [0])
+    np.testing.assert_allclose(actual, np.tanh(x), rtol=1e-5, atol=1e-7)  # T/2 is 1
 
 
 def test_the_gradient_of_a_yes_or_no_is_the_difference_of_sigmoids():
     t, s, targets = drawn(scale=30.0)
-    found = gradient(losses.BinaryKL(temperature=2.0, **SQUARED), t, s, targets)
+    actual = gradient(losses.BinaryKL(temperature=2.0, **SQUARED), t, s, targets)
     p, q = (1 / (1 + np.exp(-x / 2)) for x in (t, s))
-    np.testing.assert_allclose(found, 2 * (q - p), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual, 2 * (q - p), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [losses.BinaryKL, losses.BinaryKLNorm])
 def test_hot_yes_or_no_is_an_eighth_of_the_squared_distance(kind):
     t, s, targets = drawn()
-    found = gradient(kind(temperature=100.0, **SQUARED), t, s, targets)
-    np.testing.assert_allclose(found, (s - t) / 4, atol=2e-3)
+    actual = gradient(kind(temperature=100.0, **SQUARED), t, s, targets)
+    np.testing.assert_allclose(actual, (s - t) / 4, atol=2e-3)
 
 
 def test_a_level_is_seen_by_yes_or_no_and_by_no_softmax():

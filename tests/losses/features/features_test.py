@@ -15,7 +15,7 @@ import losses
 PAIRS = ((0, 1),)
 
 
-def seen(student, teacher, *, mask=None, of="hidden"):
+def pair_outputs(student, teacher, *, mask=None, of="hidden"):
     """`student` at layer 0, `teacher` at layer 1; one row of tokens."""
     student, teacher = (jnp.asarray(x, jnp.float32) for x in (student, teacher))
     axes = student.shape[:1]
@@ -30,8 +30,8 @@ def seen(student, teacher, *, mask=None, of="hidden"):
 
 def mean(loss, outputs):
     term = losses.LossTerm(name="term", loss=loss)
-    found = losses.evaluate([term], outputs)["term"]
-    return found.total / found.count
+    actual = losses.evaluate([term], outputs)["term"]
+    return actual.total / actual.count
 
 
 def drawn(*shape, seed=0):
@@ -39,8 +39,10 @@ def drawn(*shape, seed=0):
 
 
 def test_the_square_is_the_mean_over_the_width_and_over_the_layers():
-    found = losses.FeatureMSE(layers=PAIRS)(seen([[1.0, 2.0, 3.0]], [[1.0, 0.0, 0.0]]))
-    np.testing.assert_allclose(found, [(4 + 9) / 3], rtol=1e-6)
+    actual = losses.FeatureMSE(layers=PAIRS)(
+        pair_outputs([[1.0, 2.0, 3.0]], [[1.0, 0.0, 0.0]])
+    )
+    np.testing.assert_allclose(actual, [(4 + 9) / 3], rtol=1e-6)
     outputs = losses.FullOutputs(
         batch={"targets": jnp.zeros(1, jnp.int32)},
         logits=jnp.zeros((1, 0)),
@@ -59,16 +61,16 @@ def test_the_square_is_the_mean_over_the_width_and_over_the_layers():
 def test_the_cosine_is_that_of_the_angle_whatever_the_sizes():
     student = [[1.0, 0.0], [0.0, 7.0], [-2.0, 0.0], [0.0, 0.0]]
     teacher = [[5.0, 5.0], [0.0, 0.1], [3.0, 0.0], [1.0, 2.0]]
-    found = losses.FeatureCosine(layers=PAIRS)(seen(student, teacher))
+    actual = losses.FeatureCosine(layers=PAIRS)(pair_outputs(student, teacher))
     np.testing.assert_allclose(
-        found, [1 - 1 / math.sqrt(2), 0.0, 2.0, 1.0], rtol=1e-5, atol=1e-6
+        actual, [1 - 1 / math.sqrt(2), 0.0, 2.0, 1.0], rtol=1e-5, atol=1e-6
     )
 
 
 def test_a_vector_without_a_direction_has_no_gradient():
     def total(student):
         loss = losses.FeatureCosine(layers=PAIRS)
-        return jnp.sum(loss(seen(student, np.ones((1, 3)))))
+        return jnp.sum(loss(pair_outputs(student, np.ones((1, 3)))))
 
     np.testing.assert_array_equal(jax.grad(total)(jnp.zeros((1, 3))), np.zeros((1, 3)))
 
@@ -83,8 +85,8 @@ def test_a_vector_without_a_direction_has_no_gradient():
     ],
 )
 def test_a_uniform_map_ends_at_the_last_layer(student, teacher, expected):
-    found = losses.uniform_map(student_layers=student, teacher_layers=teacher)
-    assert found == expected
+    actual = losses.uniform_map(student_layers=student, teacher_layers=teacher)
+    assert actual == expected
 
 
 def cka(x, y):
@@ -103,36 +105,36 @@ def test_cka_is_that_of_gram_matrices_in_float64():
     x, y = drawn(20, 5) + 2.0, drawn(20, 3, seed=1)
     y = y + x[:, :3]
     mask = drawn(20, seed=2) > -0.5
-    found = mean(losses.CKA(layers=PAIRS), seen(x, y, mask=mask))
-    np.testing.assert_allclose(found, 1 - cka(x[mask], y[mask]), rtol=1e-5)
-    assert 0.1 < found < 0.9
+    actual = mean(losses.CKA(layers=PAIRS), pair_outputs(x, y, mask=mask))
+    np.testing.assert_allclose(actual, 1 - cka(x[mask], y[mask]), rtol=1e-5)
+    assert 0.1 < actual < 0.9
 
 
 def test_the_gradient_of_cka_is_that_of_finite_differences_of_gram_matrices():
     x, y = drawn(8, 3) + 1.0, drawn(8, 4, seed=1)
     mask = np.arange(8) != 3
-    found = jax.grad(lambda x: mean(losses.CKA(layers=PAIRS), seen(x, y, mask=mask)))(
-        jnp.asarray(x, jnp.float32)
-    )
+    actual = jax.grad(
+        lambda x: mean(losses.CKA(layers=PAIRS), pair_outputs(x, y, mask=mask))
+    )(jnp.asarray(x, jnp.float32))
     expected = np.zeros_like(x)
     for place in np.ndindex(*x.shape):
         step = np.zeros_like(x)
         step[place] = 1e-5
         up, down = (cka((x + s)[mask], y[mask]) for s in (step, -step))
         expected[place] = -(up - down) / 2e-5
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_cka_sees_no_rotation_offset_or_scale():
     x = drawn(30, 4)
     rotation = np.linalg.qr(drawn(4, 4, seed=3))[0]
     loss = losses.CKA(layers=PAIRS)
-    np.testing.assert_allclose(mean(loss, seen(x, x)), 0.0, atol=1e-6)
+    np.testing.assert_allclose(mean(loss, pair_outputs(x, x)), 0.0, atol=1e-6)
     np.testing.assert_allclose(
-        mean(loss, seen(x, -3.0 * x @ rotation + 5.0)), 0.0, atol=1e-5
+        mean(loss, pair_outputs(x, -3.0 * x @ rotation + 5.0)), 0.0, atol=1e-5
     )
     stretched = x * np.array([1.0, 1.0, 1.0, 9.0])
-    assert mean(loss, seen(x, stretched)) > 0.1
+    assert mean(loss, pair_outputs(x, stretched)) > 0.1
 
 
 def test_cka_of_orthogonal_features_is_zero_and_of_half_of_them_known():
@@ -142,17 +144,19 @@ def test_cka_of_orthogonal_features_is_zero_and_of_half_of_them_known():
     )
     loss = losses.CKA(layers=PAIRS)
     x = signs[:, 1:3]
-    np.testing.assert_allclose(mean(loss, seen(x, signs[:, 3:6])), 1.0, atol=1e-6)
-    found = mean(loss, seen(x, signs[:, 2:5]))
-    np.testing.assert_allclose(found, 1 - 1 / math.sqrt(6), rtol=1e-5)
+    np.testing.assert_allclose(
+        mean(loss, pair_outputs(x, signs[:, 3:6])), 1.0, atol=1e-6
+    )
+    actual = mean(loss, pair_outputs(x, signs[:, 2:5]))
+    np.testing.assert_allclose(actual, 1 - 1 / math.sqrt(6), rtol=1e-5)
 
 
 def test_a_student_that_says_the_same_of_every_token_is_not_similar():
     def value(x):
-        return mean(losses.CKA(layers=PAIRS), seen(x, drawn(6, 2)))
+        return mean(losses.CKA(layers=PAIRS), pair_outputs(x, drawn(6, 2)))
 
-    found, gradient = jax.value_and_grad(value)(jnp.ones((6, 3)))
-    assert found == 1.0 and np.all(np.isfinite(gradient))
+    actual, gradient = jax.value_and_grad(value)(jnp.ones((6, 3)))
+    assert actual == 1.0 and np.all(np.isfinite(gradient))
 
 
 def projected(**fields):
@@ -168,7 +172,7 @@ def test_a_projection_maps_every_layer_of_the_student_by_a_matrix_of_its_own():
     assert sorted(matrices) == ["hidden_0", "hidden_2"]
     assert not np.allclose(matrices["hidden_0"], matrices["hidden_2"])
     x, z, y = drawn(4, 2), drawn(4, 2, seed=1), drawn(4, 3, seed=2)
-    outputs = seen(x, y)
+    outputs = pair_outputs(x, y)
     ours = {**outputs.intermediates, "hidden/2": jnp.asarray(z, jnp.float32)}
     outputs = dataclasses.replace(outputs, intermediates=ours)
     expected = [
@@ -192,13 +196,13 @@ REFUSED = {
         r"student_layers must be from 1 to teacher_layers \(2\), got 4",
     ),
     "widths": (
-        lambda: losses.FeatureMSE(layers=PAIRS)(seen(drawn(2, 3), drawn(2, 4))),
+        lambda: losses.FeatureMSE(layers=PAIRS)(pair_outputs(drawn(2, 3), drawn(2, 4))),
         "FeatureMSE: the student has 3 features in hidden and the teacher 4; "
         "losses.Projected",
     ),
     "width": (lambda: projected(student_dim=0), "student_dim must be at least 1, got"),
     "another width": (
-        lambda: projected(student_dim=5)(seen(drawn(2, 2), drawn(2, 3))),
+        lambda: projected(student_dim=5)(pair_outputs(drawn(2, 2), drawn(2, 3))),
         "the student's hidden/0 is 2 wide, and student_dim says 5",
     ),
     "any width": (
@@ -212,7 +216,7 @@ REFUSED = {
     ),
     "heads": (
         lambda: losses.AttentionKL(layers=PAIRS)(
-            seen(drawn(2, 3, 2), drawn(2, 4, 2), of="attention")
+            pair_outputs(drawn(2, 3, 2), drawn(2, 4, 2), of="attention")
         ),
         "AttentionKL: the student has 3 attention heads and the teacher 4",
     ),
@@ -242,7 +246,7 @@ def test_a_list_of_pairs_is_as_good_as_a_tuple():
 # What follows is of tokens that see each other.
 
 DOCUMENTS = np.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 2, 2]], np.int32)
-SEEN = (DOCUMENTS[:, :, None] == DOCUMENTS[:, None]) & np.tri(6, dtype=bool)
+VISIBLE = (DOCUMENTS[:, :, None] == DOCUMENTS[:, None]) & np.tri(6, dtype=bool)
 
 
 def softmax(x):
@@ -274,61 +278,61 @@ def rows(**intermediates):
 def values(loss, outputs):
     term = losses.LossTerm(name="term", loss=loss, mask=losses.token_mask)
     masks = {"term": term.mask(outputs.batch)}
-    found = losses.per_token([term], outputs, masks=masks, statistics={})
-    return np.asarray(found["term"].values)
+    actual = losses.per_token([term], outputs, masks=masks, statistics={})
+    return np.asarray(actual["term"].values)
 
 
-def masked(scores, seen=SEEN):
-    return np.where(seen[:, :, None], scores, -np.inf)
+def masked(scores, visible=VISIBLE):
+    return np.where(visible[:, :, None], scores, -np.inf)
 
 
 def test_attention_kl_in_float64():
     s, t = (drawn(2, 6, 3, 6, seed=i) * 2 for i in (0, 1))
-    found = values(
+    actual = values(
         losses.AttentionKL(layers=((0, 0),)), rows(attention=(masked(s), masked(t)))
     )
     expected = row_kl(softmax(masked(t)), softmax(masked(s))).mean(-1)
-    np.testing.assert_allclose(found, expected * (DOCUMENTS > 0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found[:, 0], 0.0, atol=1e-6)  # sees itself alone
+    np.testing.assert_allclose(actual, expected * (DOCUMENTS > 0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual[:, 0], 0.0, atol=1e-6)  # sees itself alone
 
 
 def test_attention_kl_over_a_window_is_over_what_both_see():
     s, t = (drawn(2, 6, 1, 6, seed=i) for i in (0, 1))
-    near = SEEN & ~np.tri(6, k=-2, dtype=bool)
-    found = values(
+    near = VISIBLE & ~np.tri(6, k=-2, dtype=bool)
+    actual = values(
         losses.AttentionKL(layers=((0, 0),)),
         rows(attention=(masked(s, near), masked(t))),
     )
     both = softmax(masked(t, near)), softmax(masked(s, near))
     np.testing.assert_allclose(
-        found, row_kl(*both).mean(-1) * (DOCUMENTS > 0), rtol=1e-4, atol=1e-6
+        actual, row_kl(*both).mean(-1) * (DOCUMENTS > 0), rtol=1e-4, atol=1e-6
     )
 
 
 def test_attention_mse_is_the_mean_over_the_keys_that_are_seen():
     s, t = (drawn(2, 6, 3, 6, seed=i) for i in (0, 1))
-    found = values(
+    actual = values(
         losses.AttentionMSE(layers=((0, 0),)), rows(attention=(masked(s), masked(t)))
     )
-    square = np.where(SEEN[:, :, None], (s - t) ** 2, 0.0).sum(-1)
-    expected = (square / SEEN.sum(-1)[..., None]).mean(-1)
-    np.testing.assert_allclose(found, expected * (DOCUMENTS > 0), rtol=1e-5)
+    square = np.where(VISIBLE[:, :, None], (s - t) ** 2, 0.0).sum(-1)
+    expected = (square / VISIBLE.sum(-1)[..., None]).mean(-1)
+    np.testing.assert_allclose(actual, expected * (DOCUMENTS > 0), rtol=1e-5)
 
 
-def relations(x, heads, seen):
+def relations(x, heads, visible):
     parts = np.reshape(x, (2, 6, heads, -1))
     scores = np.einsum("btad,bsad->btas", parts, parts) / math.sqrt(parts.shape[-1])
-    return softmax(np.where(seen[:, :, None], scores, -np.inf))
+    return softmax(np.where(visible[:, :, None], scores, -np.inf))
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_relations_in_float64_for_widths_and_heads_that_differ(heads):
     student, teacher = drawn(2, 6, 2, 4), drawn(2, 6, 4, 3, seed=1)
     loss = losses.Relations(layers=((0, 0),), of="values", heads=heads)
-    found = values(loss, rows(values=(student, teacher)))
-    p, q = (relations(x, heads, SEEN) for x in (teacher, student))
+    actual = values(loss, rows(values=(student, teacher)))
+    p, q = (relations(x, heads, VISIBLE) for x in (teacher, student))
     expected = row_kl(p, q).mean(-1) * (DOCUMENTS > 0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_token_relates_to_its_own_document_and_to_none_that_does_not_count():
@@ -339,12 +343,16 @@ def test_a_token_relates_to_its_own_document_and_to_none_that_does_not_count():
     def gradient(place, mask):
         def value(student):
             ours = {"keys/0": student}
-            shown = functools.partial(losses.FullOutputs, teacher=outputs.teacher)
-            seen = shown(batch=outputs.batch, logits=outputs.logits, intermediates=ours)
-            return loss(seen.where(jnp.asarray(mask)))[place]
+            make_outputs = functools.partial(
+                losses.FullOutputs, teacher=outputs.teacher
+            )
+            student_outputs = make_outputs(
+                batch=outputs.batch, logits=outputs.logits, intermediates=ours
+            )
+            return loss(student_outputs.where(jnp.asarray(mask)))[place]
 
-        found = jax.grad(value)(jnp.asarray(student, jnp.float32))
-        return np.abs(found).sum((2, 3)) > 0
+        actual = jax.grad(value)(jnp.asarray(student, jnp.float32))
+        return np.abs(actual).sum((2, 3)) > 0
 
     every = DOCUMENTS > 0
     reached = gradient((0, 4), every)
@@ -352,17 +360,19 @@ def test_a_token_relates_to_its_own_document_and_to_none_that_does_not_count():
     assert not reached[1].any()
 
     some = every & (np.arange(6) != 2)[None]
-    found = np.asarray(loss(outputs.where(jnp.asarray(some))))
-    p, q = (relations(x, 2, SEEN & some[:, None] | np.eye(6, dtype=bool)) for x in xs)
-    np.testing.assert_allclose(found[some], row_kl(p, q).mean(-1)[some], rtol=1e-4)
+    actual = np.asarray(loss(outputs.where(jnp.asarray(some))))
+    p, q = (
+        relations(x, 2, VISIBLE & some[:, None] | np.eye(6, dtype=bool)) for x in xs
+    )
+    np.testing.assert_allclose(actual[some], row_kl(p, q).mean(-1)[some], rtol=1e-4)
 
 
 def test_a_rotation_within_a_relation_head_changes_nothing():
     student = drawn(2, 6, 1, 4)
     rotation = np.linalg.qr(drawn(4, 4, seed=3))[0]
     loss = losses.Relations(layers=((0, 0),), of="queries", heads=1)
-    found = values(loss, rows(queries=(student, student @ rotation)))
-    np.testing.assert_allclose(found, 0.0, atol=1e-5)
+    actual = values(loss, rows(queries=(student, student @ rotation)))
+    np.testing.assert_allclose(actual, 0.0, atol=1e-5)
 
 
 def test_the_head_count_must_divide_the_widths():
