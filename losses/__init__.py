@@ -1,4 +1,9 @@
-"""Losses: one value per token, divided by nothing. See `losses.core`."""
+"""Losses: one value per token, divided by nothing.
+
+Here are the losses, terms and weights of an experiment, and what a new loss inherits
+from or is annotated with. The machinery that evaluates them is in `losses.core` and
+`losses.weighting`.
+"""
 
 from losses import functional, renamed
 from losses.core.batch_weights import Balance, Reweighting
@@ -13,23 +18,14 @@ from losses.core.outputs import (
     RecordSpec,
     TeacherOutputs,
 )
-from losses.core.term_values import (
-    TokenValues,
-    average,
-    evaluate,
-    per_token,
-    statistic_sums,
-    wants_means,
-)
 from losses.core.terms import Group, LossTerm, target_mask, token_mask
-from losses.core.vocab_sums import Distribution, Tile, TiledOutputs
-from losses.core.vocab_sums_pass import SumRequests
+from losses.core.vocab_sums import TiledOutputs
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
 from losses.distillation.adaptive_kl import AdaptiveKL
 from losses.distillation.alignment import SparseMode
 from losses.distillation.binary_kl import BinaryKL, BinaryKLNorm
 from losses.distillation.correlation import InterClassCorrelation, IntraClassCorrelation
-from losses.distillation.decoupled import DecoupledKD, NormalizedKD
+from losses.distillation.decoupled import DecoupledKD, NormalizedKD, Targeted
 from losses.distillation.divergence import Divergence
 from losses.distillation.kl import (
     ForwardKL,
@@ -39,6 +35,7 @@ from losses.distillation.kl import (
     SkewReverseKL,
     SymmetricKL,
 )
+from losses.distillation.logit_distance import LogitDistance
 from losses.distillation.logit_mse import LogitMSE
 from losses.distillation.own_head import OwnHead
 from losses.distillation.plackett_luce import PlackettLuce
@@ -52,7 +49,7 @@ from losses.entropy import ConfidencePenalty
 from losses.features.attention_maps import AttentionKL, AttentionMSE
 from losses.features.cka import CKA
 from losses.features.hidden_states import FeatureCosine, FeatureMSE
-from losses.features.layer_pairs import uniform_map
+from losses.features.layer_pairs import MeanOverLayers, OverLayers, uniform_map
 from losses.features.projected import Projected
 from losses.features.relations import Relations
 from losses.moe.load_balance import LoadBalance, SequenceLoadBalance
@@ -66,7 +63,6 @@ from losses.weighting.reweighting import (
     Span,
 )
 from losses.weighting.token_weights import Position, TeacherConfidence, TeacherEntropy
-from losses.weighting.weights import balances, term_reports, term_weights
 from losses.z_loss import ZLoss
 
 __all__ = [
@@ -81,7 +77,6 @@ __all__ = [
     "ConfidencePenalty",
     "CrossEntropy",
     "DecoupledKD",
-    "Distribution",
     "Divergence",
     "FeatureCosine",
     "FeatureMSE",
@@ -94,15 +89,18 @@ __all__ = [
     "JensenShannon",
     "LearningProgress",
     "LoadBalance",
+    "LogitDistance",
     "LogitMSE",
     "Loss",
     "LossTerm",
     "MatchGradient",
     "MatchValue",
+    "MeanOverLayers",
     "NeedsFullLogits",
     "NormalizedKD",
     "OfMeans",
     "Outputs",
+    "OverLayers",
     "OwnHead",
     "PerToken",
     "PlackettLuce",
@@ -124,30 +122,20 @@ __all__ = [
     "Span",
     "SparseMode",
     "Standardized",
-    "SumRequests",
     "SymmetricKL",
+    "Targeted",
     "TeacherConfidence",
     "TeacherEntropy",
     "TeacherOutputs",
-    "Tile",
     "TiledOutputs",
-    "TokenValues",
     "TokenWeight",
     "TotalVariation",
     "Uncertainty",
     "ZLoss",
-    "average",
-    "balances",
-    "evaluate",
     "functional",
-    "per_token",
-    "statistic_sums",
     "target_mask",
-    "term_reports",
-    "term_weights",
     "token_mask",
     "uniform_map",
-    "wants_means",
 ]
 
 renamed.add_to(globals())

@@ -39,6 +39,7 @@ class _Correlation(Loss, abstract=True):
     epsilon: float = 1e-12
 
     needs = frozenset({"logits", "teacher/logits"})
+    unit = "1"
 
     def __post_init__(self):
         check_temperature(self.temperature)

@@ -18,6 +18,8 @@ class LogitMSE(LogitDistance):
     Source: Ba and Caruana 2013 (arXiv:1312.6184), there half the sum over v.
     """
 
+    unit = "nats²"
+
     def distance(self, s: jax.Array, t: jax.Array) -> jax.Array:
         return logit_distances.squared_distance(s, t)
 

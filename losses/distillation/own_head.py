@@ -96,6 +96,10 @@ class OwnHead(Loss, nnx.Module):
     def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.scope
 
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
+        return self.loss.unit
+
     def check_records(self, stored: RecordSpec) -> None:
         self.loss.check_records(stored)
 

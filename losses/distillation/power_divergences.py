@@ -21,6 +21,8 @@ class TotalVariation(Divergence):
     Source: Wen et al. 2023, f-DISTILL (arXiv:2307.15190), section 3.
     """
 
+    unit = "1"
+
     def divergence(self, entries: Entries) -> PerToken:
         return log_probs.total_variation(entries.log_p, entries.log_q)
 

@@ -61,6 +61,10 @@ class Standardized(Loss):
     def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.scope
 
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
+        return self.loss.unit
+
     def check_records(self, stored: RecordSpec) -> None:
         if self._reads_teacher and stored.mode != "full":
             contents = "draws" if stored.mode == "sampled" else "the best entries"

@@ -70,6 +70,8 @@ class AttentionMSE(AttentionLoss):
     the padded sequence.
     """
 
+    unit = "1"
+
     def row_distance(
         self, student: jax.Array, teacher: jax.Array, visible: jax.Array
     ) -> jax.Array:

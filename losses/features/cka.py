@@ -37,6 +37,7 @@ class CKA(OfMeans, OverLayers):
     """
 
     of: str = "hidden"
+    unit = "1"
 
     @property
     def path(self) -> str:

@@ -20,6 +20,7 @@ class FeatureDistance(MeanOverLayers, abstract=True):
     """
 
     of: str = "hidden"
+    unit = "1"
 
     @property
     def path(self) -> str:

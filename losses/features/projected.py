@@ -84,6 +84,10 @@ class Projected(Loss, nnx.Module):
     def scope(self) -> Literal["token", "sequence", "batch"]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
         return self.loss.scope
 
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
+        return self.loss.unit
+
     def check_records(self, stored: RecordSpec) -> None:
         self.loss.check_records(stored)
 

@@ -5,18 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runner.report import heat_map, plot
+from runner.report import heat_map, plot, units
 from runner.report.run import Run, Series
 
-# Units of the losses we ship, by class; of any other, "average per token".
-UNITS = {
-    "CrossEntropy": "nats per token",
-    "SmoothedCrossEntropy": "nats per token",
-    "ConfidencePenalty": "nats per token",
-    "ZLoss": "nats² per token",
-    "RouterZLoss": "nats² per token",
-    "LoadBalance": "1 = balanced",
-}
 OTHERS = {
     "learning/total": ("weighted sum of the terms", "per token"),
     "optimizer/learning_rate": ("learning rate", "per step"),
@@ -115,8 +106,7 @@ def cross_entropy(run: Run) -> str | None:
 
 def _curves(run: Run) -> Iterator[_Curve]:
     for term in run.terms:
-        unit = UNITS.get(_class(run, term), "average per token")
-        unit = unit.replace("token", run.unit)
+        unit = units.of_term(run, term)
         yield _Curve(SECTIONS["learning"], f"learning/{term}", term, unit)
     for term in run.terms:
         name = f"weights/{term}"

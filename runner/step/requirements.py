@@ -8,6 +8,7 @@ import jax
 import losses
 from losses import LossTerm, Reweighting
 from losses.core import terms
+from losses.core.term_values import wants_means
 from losses.core.terms import Item
 from losses.weighting import weights
 from runner.errors import UserError, nearest
@@ -43,7 +44,7 @@ def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
     return [
         term
         for term in terms
-        if isinstance(term.loss, losses.Loss) and losses.wants_means(term.loss)
+        if isinstance(term.loss, losses.Loss) and wants_means(term.loss)
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 from jax.test_util import check_vjp
 
 import losses
+from losses.core import term_values
 from tests.losses import table
 from tests.losses.table import LOSSES, arrays, batch_means, step
 
@@ -43,7 +44,7 @@ def test_one_float32_value_per_token(name, shape):
     def values(floats, fixed):
         row, count = LOSSES[name], jnp.sum(fixed["mask"], dtype=jnp.float32)
         term = losses.LossTerm(name="term", loss=row.loss)
-        sums = losses.statistic_sums(
+        sums = term_values.statistic_sums(
             [term], table.outputs(row, floats, fixed), masks={"term": fixed["mask"]}
         )
         means = {key: value / count for key, value in sums["term"].items()}

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 import losses
+from losses.core import term_values
 
 SHAPE = (3, 5)
 VOCABULARY, WIDTH, LAYERS, EXPERTS, CHOSEN = 7, 5, 2, 4, 2
@@ -189,7 +190,7 @@ class Result(NamedTuple):
 def values(row, floats, fixed, means):
     """Values of one term, `[*b]`, zero where masked; `means` are its statistics."""
     term = losses.LossTerm(name="term", loss=row.loss)
-    results = losses.per_token(
+    results = term_values.per_token(
         [term],
         outputs(row, floats, fixed),
         masks={"term": fixed["mask"]},
@@ -232,14 +233,16 @@ def compiled_sums(name: str):
     def sums(floats, fixed):
         term = losses.LossTerm(name="term", loss=row.loss)
         masks = {"term": fixed["mask"]}
-        return losses.statistic_sums([term], outputs(row, floats, fixed), masks=masks)
+        return term_values.statistic_sums(
+            [term], outputs(row, floats, fixed), masks=masks
+        )
 
     return jax.jit(sums)
 
 
 def batch_means(name: str, floats, fixed) -> dict[str, Any]:
     """Masked means of the statistics of one row."""
-    if not losses.wants_means(LOSSES[name].loss):
+    if not term_values.wants_means(LOSSES[name].loss):
         return {}
     count = max(float(np.sum(fixed["mask"])), 1.0)
     sums = compiled_sums(name)(floats, fixed)["term"]

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import losses
+from losses.core.term_values import evaluate, per_token
 from losses.weighting.weights import scheduled
 
 
@@ -102,7 +103,7 @@ def balance(router_logits, assignments, mask=None):
         },
     )
     term = losses.LossTerm(name="balance", loss=losses.LoadBalance())
-    found = losses.evaluate([term], seen)["balance"]
+    found = evaluate([term], seen)["balance"]
     return found.total / found.count
 
 
@@ -173,6 +174,6 @@ def test_token_weights_multiply_totals_and_never_counts():
         token_weight=lambda outputs: jnp.arange(4.0),
     )
     masks = {"ce": term.mask(seen.batch)}
-    found = losses.per_token([term], seen, masks=masks, statistics={})["ce"]
+    found = per_token([term], seen, masks=masks, statistics={})["ce"]
     np.testing.assert_allclose(found.weighted, math.log(2) * np.arange(4.0), rtol=1e-6)
-    assert losses.evaluate([term], seen)["ce"].count == 4.0
+    assert evaluate([term], seen)["ce"].count == 4.0

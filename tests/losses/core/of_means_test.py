@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import losses
+from losses.core.term_values import evaluate
 
 
 class Spread(losses.OfMeans):
@@ -74,7 +75,7 @@ def test_the_mean_and_its_gradient_are_those_of_the_function_of_the_means(kind):
     term = losses.LossTerm(name="spread", loss=kind())
 
     def mean(hidden):
-        found = losses.evaluate([term], outputs(hidden))["spread"]
+        found = evaluate([term], outputs(hidden))["spread"]
         return found.total / found.count
 
     found, gradient = jax.value_and_grad(mean)(drawn())

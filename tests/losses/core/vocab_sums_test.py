@@ -11,6 +11,9 @@ import pytest
 from hypothesis import strategies as st
 
 import losses
+from losses.core.term_values import per_token
+from losses.core.vocab_sums import Tile
+from losses.core.vocab_sums_pass import SumRequests
 from tests.losses import table
 from tests.losses.table import LOSSES, Row, arrays
 
@@ -73,9 +76,7 @@ def by_tiles(row, floats, fixed, *, width):
             vocabulary=logits.shape[-1],
             teacher_width=teacher.shape[-1],
         )
-        results = losses.per_token(
-            [term], tiled, masks={"term": fixed["mask"]}, statistics={}
-        )
+        results = per_token([term], tiled, masks={"term": fixed["mask"]}, statistics={})
         return jnp.sum(results["term"].values)
 
     def tiles():
@@ -83,12 +84,10 @@ def by_tiles(row, floats, fixed, *, width):
             ids = jnp.arange(start, min(start + width, logits.shape[-1]))
             beyond = ids >= teacher.shape[-1]
             teacher_tile = teacher[..., jnp.where(beyond, 0, ids)]
-            yield losses.Tile(
-                ids=ids[None], student=logits[..., ids], teacher=teacher_tile
-            )
+            yield Tile(ids=ids[None], student=logits[..., ids], teacher=teacher_tile)
 
     # One pass collects the sums; a second gives each tile its gradient.
-    requests = losses.SumRequests(fixed["targets"].shape)
+    requests = SumRequests(fixed["targets"].shape)
     value(requests)
     state = requests.start()
     for tile in tiles():
@@ -247,7 +246,7 @@ def test_a_users_loss_of_rows_needs_full_logits():
 
 
 def test_terms_share_their_sums():
-    requests = losses.SumRequests((4,))
+    requests = SumRequests((4,))
     outputs = functools.partial(
         losses.TiledOutputs,
         batch={"targets": jnp.zeros(4, jnp.int32)},
@@ -263,7 +262,7 @@ def test_terms_share_their_sums():
 def test_ids_are_placed_in_tiles_of_a_sharded_vocabulary(start):
     """Three shards of five; a tile takes two entries of each."""
     ids = jnp.arange(3, dtype=jnp.int32)[:, None] * 5 + start + jnp.arange(2)[None]
-    tile = losses.Tile(ids=ids, student=jnp.zeros((1, 6)))
+    tile = Tile(ids=ids, student=jnp.zeros((1, 6)))
     place, inside = tile.place(jnp.arange(17))
     assert set(np.flatnonzero(inside)) == set(np.asarray(tile.entries).tolist())
     np.testing.assert_array_equal(

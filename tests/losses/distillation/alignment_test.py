@@ -13,6 +13,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import losses
+from losses.core.term_values import evaluate
 from losses.distillation.divergence import OVER_ENTRIES
 
 TOKENS, VOCABULARY = 4, 8
@@ -316,7 +317,7 @@ def test_masked_tokens_without_a_record_give_nothing(convention):
     @jax.jit
     @jax.jacrev
     def slopes(s):
-        actual = losses.evaluate(terms, outputs(s, teacher, targets))
+        actual = evaluate(terms, outputs(s, teacher, targets))
         return {name: average.total for name, average in actual.items()}
 
     for name, slope in slopes(jnp.asarray(s, jnp.float32)).items():

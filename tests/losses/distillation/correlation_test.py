@@ -7,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 import losses
+from losses.core.term_values import evaluate, per_token, statistic_sums
 
 TOKENS, VOCABULARY, TEMPERATURE = 12, 5, 2.0
 MASK = np.random.default_rng(3).random(TOKENS) < 0.7
@@ -50,7 +51,7 @@ def slopes64(t, s, *, step=1e-5):
 
 
 def mean(s, t, mask=MASK):
-    actual = losses.evaluate([TERM], outputs(t, s, mask))["intra"]
+    actual = evaluate([TERM], outputs(t, s, mask))["intra"]
     return actual.total / actual.count
 
 
@@ -68,12 +69,12 @@ def test_parts_of_a_batch_add_up_to_the_whole():
     """With the means of all, as under accumulation."""
     t, s = drawn()
     whole = outputs(t, s)
-    sums = losses.statistic_sums([TERM], whole, masks={"intra": whole.batch["mask"]})
+    sums = statistic_sums([TERM], whole, masks={"intra": whole.batch["mask"]})
     means = {"intra": {name: x / COUNT for name, x in sums["intra"].items()}}
     total = 0.0
     for part in (slice(0, 5), slice(5, 12)):
         part_outputs = outputs(t[part], s[part], MASK[part])
-        actual = losses.per_token(
+        actual = per_token(
             [TERM],
             part_outputs,
             masks={"intra": part_outputs.batch["mask"]},
@@ -99,7 +100,7 @@ def test_what_is_constant_correlates_with_nothing_and_has_a_finite_gradient(loss
     term = losses.LossTerm(name="term", loss=loss)
 
     def mean(s):
-        actual = losses.evaluate([term], outputs(t, s))["term"]
+        actual = evaluate([term], outputs(t, s))["term"]
         return actual.total / actual.count
 
     actual, slopes = jax.jit(jax.value_and_grad(mean))(jnp.zeros((TOKENS, VOCABULARY)))

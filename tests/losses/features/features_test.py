@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 import losses
+from losses.core.term_values import evaluate, per_token
 
 PAIRS = ((0, 1),)
 
@@ -30,7 +31,7 @@ def pair_outputs(student, teacher, *, mask=None, of="hidden"):
 
 def mean(loss, outputs):
     term = losses.LossTerm(name="term", loss=loss)
-    actual = losses.evaluate([term], outputs)["term"]
+    actual = evaluate([term], outputs)["term"]
     return actual.total / actual.count
 
 
@@ -278,7 +279,7 @@ def rows(**intermediates):
 def values(loss, outputs):
     term = losses.LossTerm(name="term", loss=loss, mask=losses.token_mask)
     masks = {"term": term.mask(outputs.batch)}
-    actual = losses.per_token([term], outputs, masks=masks, statistics={})
+    actual = per_token([term], outputs, masks=masks, statistics={})
     return np.asarray(actual["term"].values)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import losses
+from losses.core.term_values import evaluate
 
 ROWS, LENGTH, LAYERS, EXPERTS, K = 3, 6, 2, 5, 2
 
@@ -101,7 +102,7 @@ def mean(loss, logits, chosen, mask):
         },
     )
     term = losses.LossTerm(name="balance", loss=loss)
-    found = losses.evaluate([term], seen)["balance"]
+    found = evaluate([term], seen)["balance"]
     return found.total / found.count
 
 
@@ -173,7 +174,7 @@ def test_the_teachers_router_is_another_source(router):
         teacher=teacher,
     )
     term = losses.LossTerm(name="balance", loss=loss, weight=0.0)
-    found = losses.evaluate([term], seen)["balance"]
+    found = evaluate([term], seen)["balance"]
     expected = megatron(logits, chosen, mask)
     np.testing.assert_allclose(found.total / found.count, expected, rtol=1e-5)
 

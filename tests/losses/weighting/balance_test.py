@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import losses
 from losses import Group, LossTerm, MatchGradient, MatchValue, Uncertainty
 from losses.core.batch_weights import BalanceInputs
-from losses.weighting.weights import scheduled
+from losses.weighting.weights import balances, scheduled, term_reports, term_weights
 
 positive = st.floats(1e-3, 1e3)
 
@@ -37,14 +37,14 @@ def published(alpha, eps=1e-6):
 
 
 def weigh(items, means, *, step=0, memory=None, params=None, inner=None):
-    found = losses.balances(items)
+    found = balances(items)
     memory = memory or {name: b.initial() for name, b in found.items()}
     params = params or {name: b.params() for name, b in found.items()}
     means = {name: jnp.float32(x) for name, x in means.items()}
     seen = BalanceInputs(
         step=jnp.int32(step), means=means, inner=inner, names=tuple(means)
     )
-    return losses.term_weights(items, seen, params, memory)
+    return term_weights(items, seen, params, memory)
 
 
 def objective(items, means):
@@ -186,7 +186,7 @@ def test_groups_scale_their_terms_and_say_what_each_is_worth():
     means = {"ce": jnp.float32(1.0), "kl": jnp.float32(2.0), "mse": jnp.float32(3.0)}
     found = weigh(items, means, step=5)
     assert found.effective == {"ce": 2.0, "kl": 1.5, "mse": 1.0}
-    worth = losses.term_reports(items, found, means)
+    worth = term_reports(items, found, means)
     assert worth["kd"].value == 12.0
     assert worth["features"].value == 12.0
     assert worth["kd"].contribution == 6.0
