@@ -1,4 +1,4 @@
-"""Data: documents, tokenizers, packed rows, images; batches on the devices.
+"""Data: documents, tokenizers, packed rows, images, and batches on the devices.
 
     source = TokenizedText(
         documents=PythonLibrary(split="train"),
@@ -9,8 +9,8 @@
     with batches(dataset, batch_size=16, seed=0, start=0, ...) as stream:
         batch = next(stream)
 
-Names are imported when they are first used; the nodes of a graph import neither jax nor
-grain nor tokenizers, which wait for the first `load`.
+Names are imported on first use. Graph nodes import neither jax nor grain nor
+tokenizers, which wait for the first `load`.
 """
 
 from runner import lazy_names

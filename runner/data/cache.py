@@ -1,7 +1,7 @@
-"""Files made once and used by every later run: trained tokenizers, token arrays.
+"""Cached files, written once and read by later runs: tokenizers, token arrays.
 
 A cached file is its payload followed by the sha256 of the payload (32 bytes), so that
-one rename publishes both and no reader sees a half-written or a damaged one.
+one rename publishes both and no reader sees a half-written or a damaged file.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from pathlib import Path
 from runner import atomic_files
 from runner.errors import UserError
 
-_DIGEST = hashlib.sha256().digest_size
-_ABANDONED = 24 * 3600  # seconds after which a temporary file has no living writer
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_STALE_SECONDS = 24 * 3600  # older temporary files have no living writer
 
 
 def directory(path: str = "") -> Path:
-    """`path`, else `$XDG_CACHE_HOME/retort`, else `~/.cache/retort`."""
+    """Return `path`, else `$XDG_CACHE_HOME/retort`, else `~/.cache/retort`."""
     if path:
         return Path(path).expanduser()
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -28,14 +28,18 @@ def directory(path: str = "") -> Path:
 
 
 def fetch(path: Path, make: Callable[[], Iterable[bytes | memoryview]]) -> memoryview:
-    """The payload of the file `path`, memory mapped; made first when not there.
+    """Return the payload of the file `path`, memory mapped; write it first if absent.
 
-    A file whose payload does not have its sha256 is made again. Processes that find
-    the file missing at the same time all make it, and the last rename wins: `make` must
-    be deterministic.
+    A file whose payload does not match its sha256 is written again. Processes that miss
+    the file at the same time all write it, and the last rename wins.
+
+    Args:
+      path: The cached file.
+      make: Called when the file is absent or damaged; yields the payload in pieces. It
+        must be deterministic.
 
     Raises:
-      UserError: the file cannot be written.
+      UserError: The file cannot be written.
     """
     payload = _read(path)
     if payload is None:
@@ -58,13 +62,13 @@ def _read(path: Path) -> memoryview | None:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError):  # missing, unreadable; empty
         return None
-    payload, digest = data[:-_DIGEST], data[-_DIGEST:]
+    payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     return payload if hashlib.sha256(payload).digest() == digest else None
 
 
 def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
+    _remove_stale(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -82,11 +86,11 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     atomic_files.sync(path.parent)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what writers killed long ago left behind."""
+def _remove_stale(folder: Path) -> None:
+    """Remove temporary files of writers that were killed long ago."""
     for file in folder.glob("*.tmp"):
         try:
-            if time.time() - file.stat().st_mtime > _ABANDONED:
+            if time.time() - file.stat().st_mtime > _STALE_SECONDS:
                 file.unlink()
         except OSError:
             continue

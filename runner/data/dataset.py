@@ -32,23 +32,24 @@ class Dataset(abc.ABC):
     """Rows of arrays, each with targets: ids of a `vocabulary`, tokens or classes.
 
     A row holds `targets` and `mask` (both `[*b]`, without the axis of rows: `[T]` of
-    tokens, `[]` of an image) and `segment_ids` alike, 0 at padding; what else, a model
-    says by `Model.reads`.
+    tokens, `[]` of an image) and `segment_ids` of the same shape, 0 at padding. A model
+    says by `Model.reads` what else it needs.
 
-    vocabulary: what targets stand for.
-    chosen:     numbers of those of all rows that are rows here; None for all.
-    unit:       what has one target: "token", "image".
+    Attributes:
+      vocabulary: Meaning of the target ids.
+      selection: Numbers of the stored rows that are rows of this dataset; None for all.
+      unit: Name of the thing that has one target: "token", "image".
     """
 
     vocabulary: Labels
-    chosen: np.ndarray | None = None
+    selection: np.ndarray | None = None
 
     unit: ClassVar[str]
 
     @property
     @abc.abstractmethod
     def num_all(self) -> int:
-        """Rows before any are chosen."""
+        """Number of stored rows, before any selection."""
 
     @property
     @abc.abstractmethod
@@ -58,42 +59,44 @@ class Dataset(abc.ABC):
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """32 hexadecimal digits: equal when every row and its meaning is."""
+        """32 hexadecimal digits, equal when all rows and their meaning are equal."""
 
     @abc.abstractmethod
-    def numbered(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows `numbers` `[b]` among all, each array `[b ...]`."""
+    def read_rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Return rows `numbers` `[b]` of all that are stored; arrays `[b ...]`."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """For the work directory: sizes, fingerprint, vocabulary, origin."""
+        """Return sizes, fingerprint, vocabulary and origin, for the work directory."""
 
     def baselines(self, held_out: "Dataset") -> list[Baseline]:
-        """Scores on `held_out` of simple predictors fitted to these rows."""
+        """Return scores on `held_out` of simple predictors fitted to these rows."""
         del held_out
         return []
 
     def __len__(self) -> int:
-        """Rows."""
-        return self.num_all if self.chosen is None else len(self.chosen)
+        """Number of rows."""
+        return self.num_all if self.selection is None else len(self.selection)
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
-        """One row, without the axis of rows."""
+        """Return one row, without the axis of rows."""
         return {name: x[0] for name, x in self.rows(np.array([row])).items()}
 
     def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows `numbers` `[b]`, each array `[b ...]`."""
-        return self.numbered(numbers if self.chosen is None else self.chosen[numbers])
+        """Return the rows `numbers` `[b]`, each array `[b ...]`."""
+        if self.selection is not None:
+            numbers = self.selection[numbers]
+        return self.read_rows(numbers)
 
     def part(self, num_rows: int) -> Self:
-        """`num_rows` of these rows, spread evenly over all of them.
+        """Return `num_rows` of these rows, spread evenly over all of them.
 
         Raises:
-          UserError: there are fewer.
+          UserError: There are fewer.
         """
         if num_rows > len(self):
             raise UserError(f"num_rows is {num_rows}, the data has {len(self)} rows")
-        chosen = np.arange(num_rows, dtype=np.int64) * len(self) // num_rows
-        if self.chosen is not None:
-            chosen = self.chosen[chosen]
-        return dataclasses.replace(self, chosen=chosen)
+        selection = np.arange(num_rows, dtype=np.int64) * len(self) // num_rows
+        if self.selection is not None:
+            selection = self.selection[selection]
+        return dataclasses.replace(self, selection=selection)

@@ -1,4 +1,4 @@
-"""What the outputs of a model stand for: tokens of a vocabulary, or classes."""
+"""Meaning of a model's outputs: tokens of a vocabulary, or classes."""
 
 import abc
 import dataclasses
@@ -13,12 +13,12 @@ from runner.errors import UserError
 
 
 class Labels(abc.ABC):
-    """Ids `0 .. size-1`: targets are these, and logits have a column for each."""
+    """Ids `0 .. size-1`: the values of targets and the columns of logits."""
 
     @property
     @abc.abstractmethod
     def size(self) -> int:
-        """How many ids there are."""
+        """Number of ids."""
 
     @property
     @abc.abstractmethod
@@ -28,30 +28,34 @@ class Labels(abc.ABC):
     @property
     @abc.abstractmethod
     def token_bytes(self) -> np.ndarray:
-        """`[size]` int32, bytes of text each id stands for; 0 where it is no text."""
+        """`[size]` int32, bytes of text of each id; 0 where it is no text."""
 
     @property
     @abc.abstractmethod
     def summary(self) -> str:
-        """For a message: `a tokenizer of 300 tokens`."""
+        """A phrase for messages: `a tokenizer of 300 tokens`."""
 
     @property
     @abc.abstractmethod
     def student_field(self) -> str:
-        """What sets the number of a student's outputs: `vocab_size=300`."""
+        """The field that sets a student's number of outputs: `vocab_size=300`."""
 
     def describe(self) -> dict[str, Any]:
-        """For the work directory."""
+        """Return size and digest, for the work directory."""
         return {"size": self.size, "digest": self.digest}
 
     def files(self) -> Mapping[str, str]:
-        """Content by name of what a student keeps of them, to teach later."""
+        """Return the files, content by name, that a student saves to teach later."""
         return {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classes(Labels):
-    """Classes by name, in the order of their ids."""
+    """Classes of images.
+
+    Attributes:
+      names: In the order of the ids.
+    """
 
     names: Sequence[str]
 
@@ -72,8 +76,8 @@ class Classes(Labels):
 
     @property
     def summary(self) -> str:
-        shown = ", ".join([*self.names[:3], *(["..."] if self.size > 3 else [])])
-        return f"{self.size} classes ({shown})"
+        first = ", ".join([*self.names[:3], *(["..."] if self.size > 3 else [])])
+        return f"{self.size} classes ({first})"
 
     @property
     def student_field(self) -> str:
@@ -84,10 +88,10 @@ class Classes(Labels):
 
 
 def require_tokens(labels: Labels) -> None:
-    """Refuse classes where what was said of tokens is stored.
+    """Refuse classes: teacher records hold tokens only.
 
     Raises:
-      UserError: and what serves instead.
+      UserError: With what to use instead.
     """
     if isinstance(labels, Classes):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Files named by paths, directories and globs."""
+"""Input files: paths, directories and globs resolved, text read."""
 
 import glob
 import os
@@ -9,13 +9,16 @@ from runner.errors import UserError, nearest
 
 
 def resolve(files: Sequence[str]) -> list[tuple[str, Path]]:
-    """(name, path) of every file meant by `files`, in order, names sorted within each.
+    """Return (name, path) of each file meant by `files`, names sorted within each.
 
     A name is the path below the directory, or below the part of a glob before its first
-    wildcard; it does not say where on the machine that is.
+    wildcard; it does not depend on where on the machine that is.
+
+    Args:
+      files: Paths, directories and globs. Hidden files are left out.
 
     Raises:
-      UserError: a path is missing, a glob or a directory holds no file.
+      UserError: A path is missing, a glob or a directory holds no file.
     """
     if isinstance(files, str):
         raise UserError(f"files must be a list of paths, got the string {files!r}")
@@ -29,20 +32,22 @@ def _resolve_one(file: str) -> Iterable[tuple[str, Path]]:
     if path.is_file():
         return [(path.name, path)]
     if path.is_dir():
-        root, found = path, path.rglob("*")
+        root, candidates = path, path.rglob("*")
     elif glob.has_magic(file):
         parts = path.parts
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
         root = Path(*parts[:fixed])
-        found = map(Path, glob.iglob(str(path), recursive=True))
+        candidates = map(Path, glob.iglob(str(path), recursive=True))
     else:
         raise UserError(f"no such file: {file}{_sibling(path)}")
-    named = sorted((p.relative_to(root).as_posix(), p) for p in found if p.is_file())
-    shown = [(n, p) for n, p in named if not any(s[0] == "." for s in n.split("/"))]
-    if not shown:
-        what = "directory holds" if path.is_dir() else "glob matches"
-        raise UserError(f"this {what} no file: {file}")
-    return shown
+    named = sorted(
+        (p.relative_to(root).as_posix(), p) for p in candidates if p.is_file()
+    )
+    visible = [(n, p) for n, p in named if not any(s[0] == "." for s in n.split("/"))]
+    if not visible:
+        kind = "directory holds" if path.is_dir() else "glob matches"
+        raise UserError(f"this {kind} no file: {file}")
+    return visible
 
 
 def _sibling(path: Path) -> str:
@@ -53,10 +58,10 @@ def _sibling(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The file as UTF-8, line ends as they are.
+    """Return the content of a UTF-8 file, line ends unchanged.
 
     Raises:
-      UserError: it cannot be read or is not UTF-8; with the byte that is wrong.
+      UserError: It cannot be read, or is not UTF-8; with the byte that is wrong.
     """
     try:
         return path.read_bytes().decode("utf-8")

@@ -1,38 +1,35 @@
 """Batches of rows on the devices; which rows is a pure function of (seed, step)."""
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from runner.errors import UserError
-
-if TYPE_CHECKING:
-    import grain
-
-    from runner.runtime import Input
+from runner.runtime import Input
 
 Batch = dict[str, jax.Array]
 
 
 class Rows(Protocol):
-    """What batches are made of."""
+    """Source of batches: a dataset, or a dataset with teacher records beside it."""
 
     def __len__(self) -> int: ...
 
     def rows(self, numbers: np.ndarray, /) -> dict[str, np.ndarray]:
-        """The rows with these numbers `[b]`: arrays `[b, ...]`, one of them `mask`."""
+        """Return the rows `numbers` `[b]`: arrays `[b, ...]`, one of them `mask`."""
         ...
 
 
 class Batches(Iterator[Batch]):
-    """Global batches for ever; a context manager that stops the reading threads."""
+    """Endless iterator of global batches; a context manager that ends its threads."""
 
-    def __init__(self, iterator: "grain.DatasetIterator[Batch]") -> None:
-        self._iterator = iterator
+    def __init__(self, iterator: Iterator[Batch], *, close: Callable[[], None]) -> None:
+        """Wrap `iterator`, whose threads `close` stops."""
+        self._iterator, self._close = iterator, close
 
     def __next__(self) -> Batch:
         return next(self._iterator)
@@ -45,7 +42,7 @@ class Batches(Iterator[Batch]):
 
     def close(self) -> None:
         """Stop the reading threads."""
-        self._iterator.close()
+        self._close()
 
 
 def batches(
@@ -55,33 +52,41 @@ def batches(
     seed: int,
     start: int,
     sharding: Sharding,
-    config: "Input",
+    config: Input,
 ) -> Batches:
-    """Training batches from step `start` on: each array `[batch_size, ...]`.
+    """Return the training batches from step `start` on: arrays `[batch_size, ...]`.
 
-    Every epoch is a new permutation of all rows, and a batch may reach over the end of
-    one. `index` `[batch_size]` int32 says which rows these are. Each process reads only
-    the rows that its own devices hold; neither that, nor the prefetching, nor the
-    number of threads changes a batch.
+    Each epoch is a new permutation of all rows, and a batch may span the end of one.
+    `index` `[batch_size]` int32 holds the row numbers. Each process reads only the rows
+    that its own devices hold; neither that, nor the prefetching, nor the number of
+    threads changes a batch.
+
+    Args:
+      dataset: Rows to read.
+      batch_size: Rows in a global batch.
+      seed: Of the permutations.
+      start: Steps to skip, in constant time.
+      sharding: Of the batch's arrays.
+      config: Threads and prefetching.
 
     Raises:
-      UserError: the dataset has fewer rows than a batch.
+      UserError: The dataset has fewer rows than a batch.
     """
-    import grain
+    import grain  # slow to import, and needed only here
 
     if len(dataset) < batch_size:
         raise UserError(
             f"the data has {len(dataset)} rows, fewer than one batch of {batch_size}"
         )
-    place = _Placement(sharding, batch_size)
+    placement = _Placement(sharding, batch_size)
     order = grain.MapDataset.range(len(dataset)).seed(seed % 2**32).shuffle().repeat()
-    steps = grain.MapDataset.source(_Steps(dataset, order, place, batch_size))
+    steps = _Steps(dataset, lambda i: order[i], placement, batch_size)
     options = grain.ReadOptions(
         num_threads=config.threads, prefetch_buffer_size=config.prefetch
     )
-    iterator = iter(steps.to_iter_dataset(options))
+    iterator = iter(grain.MapDataset.source(steps).to_iter_dataset(options))
     iterator.set_state({"next_index": start})
-    return Batches(iterator)
+    return Batches(iterator, close=iterator.close)
 
 
 def evaluation_batches(
@@ -91,58 +96,63 @@ def evaluation_batches(
     sharding: Sharding,
     limit: int | None = None,
 ) -> Iterator[Batch]:
-    """Each row once and in order; the last batch is filled up with masked rows.
+    """Yield each row once and in order; masked rows fill up the last batch.
 
-    `limit` batches, if the dataset has more, are made of rows spread evenly over all of
-    it: always the same ones, and not only those of its first documents. A row that only
-    fills up has index -1.
+    A row that only fills up has index -1.
+
+    Args:
+      dataset: Rows to read.
+      batch_size: Rows in a global batch.
+      sharding: Of the batch's arrays.
+      limit: Largest number of batches. If the dataset has more, their rows are spread
+        evenly over all of it, always the same ones.
     """
-    wanted = len(dataset) if limit is None else min(limit * batch_size, len(dataset))
-    chosen = np.arange(wanted) * len(dataset) // max(wanted, 1)
-    return numbered_batches(dataset, chosen, batch_size=batch_size, sharding=sharding)
+    count = len(dataset) if limit is None else min(limit * batch_size, len(dataset))
+    numbers = np.arange(count) * len(dataset) // max(count, 1)
+    return numbered_batches(dataset, numbers, batch_size=batch_size, sharding=sharding)
 
 
 def numbered_batches(
     dataset: Rows, numbers: np.ndarray, *, batch_size: int, sharding: Sharding
 ) -> Iterator[Batch]:
-    """The rows `numbers`, in order; the last batch is filled up with masked rows.
+    """Yield the rows `numbers`, in order; masked rows fill up the last batch.
 
     A row that only fills up has index -1.
     """
-    place = _Placement(sharding, batch_size)
+    placement = _Placement(sharding, batch_size)
     padded = np.full(-(-len(numbers) // batch_size) * batch_size, -1)
     padded[: len(numbers)] = numbers
-    for chosen in padded.reshape(-1, batch_size):
-        yield place(_read(dataset, chosen[place.rows]))
+    for in_batch in padded.reshape(-1, batch_size):
+        yield placement(_read(dataset, in_batch[placement.rows]))
 
 
 class _Steps:
-    """The batch of each step, for grain to read by step in its threads."""
+    """The batch of each step by its number, which grain reads in its threads."""
 
     def __init__(
         self,
         dataset: Rows,
-        order: "grain.MapDataset[int]",
-        place: "_Placement",
+        row_at: Callable[[int], int | None],  # as grain declares it
+        placement: "_Placement",
         batch_size: int,
     ) -> None:
-        self._dataset, self._order = dataset, order
-        self._place, self._batch_size = place, batch_size
+        self._dataset, self._row_at = dataset, row_at
+        self._placement, self._batch_size = placement, batch_size
 
     def __len__(self) -> int:
         return sys.maxsize // self._batch_size
 
     def __getitem__(self, index: int) -> Batch:
         first = index * self._batch_size
-        numbers = [self._order[first + int(row)] for row in self._place.rows]
-        return self._place(_read(self._dataset, np.array(numbers)))
+        numbers = [self._row_at(first + int(row)) for row in self._placement.rows]
+        return self._placement(_read(self._dataset, np.array(numbers)))
 
     def __repr__(self) -> str:
         return "Steps"
 
 
 def _read(dataset: Rows, numbers: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows and their numbers, `[len(numbers), ...]`; masked where that is negative."""
+    """Return rows and their `index`, `[len(numbers), ...]`; masked where negative."""
     rows = dataset.rows(np.maximum(numbers, 0))
     real = numbers >= 0
     mask = rows["mask"]
@@ -151,16 +161,17 @@ def _read(dataset: Rows, numbers: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class _Placement:
-    """From this process's rows of a batch to global arrays.
+    """Makes global arrays of this process's rows of a batch.
 
-    rows: numbers within the batch of the rows that this process's devices hold.
+    Attributes:
+      rows: Numbers within the batch of the rows that this process's devices hold.
     """
 
     def __init__(self, sharding: Sharding, batch_size: int) -> None:
         self._sharding, self._batch_size = sharding, batch_size
         slices = _for_rank(sharding, 1).addressable_devices_indices_map((batch_size,))
-        held = [range(batch_size)[index[0]] for index in slices.values() if index]
-        self.rows = np.unique(np.concatenate([np.asarray(rows) for rows in held]))
+        local = [range(batch_size)[index[0]] for index in slices.values() if index]
+        self.rows = np.unique(np.concatenate([np.asarray(rows) for rows in local]))
         self._local = {int(row): at for at, row in enumerate(self.rows)}
 
     def __call__(self, rows: dict[str, np.ndarray]) -> Batch:
@@ -180,7 +191,7 @@ class _Placement:
 
 
 def _for_rank(sharding: Sharding, rank: int) -> Sharding:
-    """The sharding of the first `rank` axes."""
+    """Return the sharding of the first `rank` axes."""
     if isinstance(sharding, NamedSharding):
         spec = PartitionSpec(*sharding.spec[:rank])
         return NamedSharding(sharding.mesh, spec)

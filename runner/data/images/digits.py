@@ -1,29 +1,33 @@
-"""The handwritten digits that scikit-learn ships."""
+"""Handwritten digits from scikit-learn."""
 
 import dataclasses
 import hashlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from runner.data.images.images import Images
+from runner.data.labels import Classes
 from runner.data.source import DataSource
 from runner.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from runner.data.images.images import Images
 
 _SPLITS = ("train", "held_out", "all")
 
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """Which rows are held out: those whose number hashes, with the seed, lowest.
+    """Split into training and held-out rows, by a hash of seed and row number.
 
     Training and held-out data share one node, so that an override reaches both and no
     row is ever in both.
 
-    held_out: share of all rows, above 0 and below 1.
+    Attributes:
+      held_out: Share of all rows, above 0 and below 1.
+      seed: Of the hash.
+
+    Raises:
+      ValueError: The share is 0 or less, or 1 or more.
     """
 
     held_out: float = 0.2
@@ -36,7 +40,7 @@ class Partition:
             )
 
     def rows(self, split: str, count: int) -> np.ndarray:
-        """Numbers of the rows of a split among `count`, in hashed order."""
+        """Return the row numbers of a split of `count` rows, in hashed order."""
         order = np.array(sorted(range(count), key=self._hashed), np.int64)
         held_out = round(self.held_out * count)
         return {"train": order[held_out:], "held_out": order[:held_out]}.get(
@@ -53,7 +57,12 @@ class Digits(DataSource):
 
     The test set of the UCI ML hand-written digits (Alpaydin & Kaynak 1998).
 
-    split: "train", "held_out" or "all".
+    Attributes:
+      split: "train", "held_out" or "all".
+      partition: Which rows are held out.
+
+    Raises:
+      UserError: There is no such split.
     """
 
     split: Literal["train", "held_out", "all"] = "train"
@@ -73,18 +82,15 @@ class Digits(DataSource):
                 "it: pip install -e '.[vision]'"
             )
 
-    def load(self, *, cache: str = "") -> "Images":
-        from sklearn.datasets import load_digits
-
-        from runner.data.images.images import Images
-        from runner.data.labels import Classes
+    def load(self, *, cache: str = "") -> Images:
+        from sklearn.datasets import load_digits  # optional, and slow to import
 
         del cache
-        found: Any = load_digits()
-        rows = self.partition.rows(self.split, len(found.images))
+        digits: Any = load_digits()
+        rows = self.partition.rows(self.split, len(digits.images))
         return Images(
-            images=(found.images[rows, :, :, None] / 16).astype(np.float32),
-            labels=found.target[rows].astype(np.int32),
-            vocabulary=Classes([str(name) for name in found.target_names]),
+            images=(digits.images[rows, :, :, None] / 16).astype(np.float32),
+            labels=digits.target[rows].astype(np.int32),
+            vocabulary=Classes([str(name) for name in digits.target_names]),
             description={"split": self.split},
         )

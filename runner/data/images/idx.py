@@ -1,4 +1,4 @@
-"""Images and labels in idx files, the form in which MNIST and its heirs are published.
+"""Images and labels in idx files, the format of MNIST and the data sets after it.
 
     0  0  type  axes | the length of each axis, big-endian uint32 | the numbers
 
@@ -12,17 +12,16 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from runner.data.images.images import Images
+from runner.data.labels import Classes
 from runner.data.source import DataSource
 from runner.errors import UserError, nearest
 
-if TYPE_CHECKING:
-    from runner.data.images.images import Images
-
-_BYTES = 0x08  # the type: unsigned bytes, the only one these files have
+_UINT8 = 0x08  # type code; the only type these files have
 _PREFIX = {"train": "train", "held_out": "t10k"}
 _DIGITS = tuple("0123456789")
 
@@ -31,20 +30,22 @@ _DIGITS = tuple("0123456789")
 class IdxFolder:
     """A directory of `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`.
 
-    Each as it is, or compressed (`.gz`). Training and held-out data share one node, so
-    that `--fdl.train_data.folder.path=DIR` reaches both.
+    Each file is plain or compressed (`.gz`). Training and held-out data share one node,
+    so that `--fdl.train_data.folder.path=DIR` reaches both.
 
-    classes: the names of the labels 0, 1, ...
+    Attributes:
+      path: Of the directory.
+      classes: Names of the labels 0, 1, ...
     """
 
     path: str
     classes: Sequence[str] = _DIGITS
 
     def file(self, name: str) -> Path:
-        """The path of the file `name`, or of `name.gz`.
+        """Return the path of the file `name`, or of `name.gz`.
 
         Raises:
-          UserError: there is neither.
+          UserError: There is neither.
         """
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
@@ -52,17 +53,22 @@ class IdxFolder:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return path
-        there = [path.name for path in folder.iterdir()]
+        names = [path.name for path in folder.iterdir()]
         raise UserError(
-            f"no such file: {folder / name}, nor with .gz{nearest(name, there)}"
+            f"no such file: {folder / name}, nor with .gz{nearest(name, names)}"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class IdxImages(DataSource):
-    """The images of a folder of idx files, unsigned bytes `[h w 1]`, and their labels.
+    """Images of a folder of idx files, unsigned bytes `[h w 1]`, and their labels.
 
-    split: "train", or "held_out" for the files that are called `t10k-...`.
+    Attributes:
+      folder: Of the files.
+      split: "train", or "held_out" for the files that are called `t10k-...`.
+
+    Raises:
+      UserError: There is no such split.
     """
 
     folder: IdxFolder
@@ -78,10 +84,7 @@ class IdxImages(DataSource):
     def check(self) -> None:
         self._files()
 
-    def load(self, *, cache: str = "") -> "Images":
-        from runner.data.images.images import Images
-        from runner.data.labels import Classes
-
+    def load(self, *, cache: str = "") -> Images:
         del cache
         images, labels = self._files()
         try:
@@ -105,10 +108,14 @@ class IdxImages(DataSource):
 
 
 def read(path: Path, *, axes: int) -> np.ndarray:
-    """The array of an idx file of unsigned bytes, `[n]` or `[n h w]`.
+    """Return the array of an idx file of unsigned bytes, `[n]` or `[n h w]`.
+
+    Args:
+      path: The file, plain or compressed (`.gz`).
+      axes: Number of axes that the array must have.
 
     Raises:
-      UserError: it is another kind of file, or not as long as its header says.
+      UserError: It is another kind of file, or not as long as its header says.
     """
     try:
         raw = path.read_bytes()
@@ -116,11 +123,11 @@ def read(path: Path, *, axes: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is no whole gzip file"
         raise UserError(f"{path}: cannot be read: {reason}") from error
-    wanted = bytes([0, 0, _BYTES, axes])
-    if content[:4] != wanted:
+    magic = bytes([0, 0, _UINT8, axes])
+    if content[:4] != magic:
         raise UserError(
             f"{path}: is no idx file of bytes with {axes} axes: it begins with "
-            f"0x{content[:4].hex()}, not 0x{wanted.hex()}"
+            f"0x{content[:4].hex()}, not 0x{magic.hex()}"
         )
     header = 4 + 4 * axes
     if len(content) < header:

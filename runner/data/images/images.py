@@ -1,4 +1,4 @@
-"""Images and their classes, held in memory."""
+"""Dataset of images and their classes, in memory."""
 
 import dataclasses
 import functools
@@ -13,18 +13,21 @@ from runner.data.dataset import Baseline, Dataset
 from runner.data.labels import Classes
 from runner.errors import UserError
 
-FORMAT = 1  # of rows
+FORMAT = 1  # version of the rows' arrays, part of the fingerprint
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Images(Dataset):
-    """A row an image.
+    """Images, one a row.
 
-    images: `[n h w c]`, float32 in [0, 1] or unsigned bytes.
-    labels: `[n]` int32, ids of classes.
+    Attributes:
+      images: `[n h w c]`, float32 in [0, 1] or unsigned bytes.
+      labels: `[n]` int32, ids of classes.
+      vocabulary: The classes.
+      description: Further entries of `describe`.
 
     Raises:
-      UserError: a label is none of the classes, or there is not one an image.
+      UserError: A label is not the id of a class, or there is not one label per image.
     """
 
     images: np.ndarray
@@ -55,8 +58,8 @@ class Images(Dataset):
     def targets_per_row(self) -> int:
         return 1
 
-    def numbered(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Images `[b h w c]`; targets, mask, segment_ids `[b]`."""
+    def read_rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Return images `[b h w c]`; targets, mask, segment_ids `[b]`."""
         return {
             "images": self.images[numbers],
             "targets": self.labels[numbers],
@@ -66,14 +69,14 @@ class Images(Dataset):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of pixels, labels, the names of classes and the choice of rows."""
-        made = f"{self.vocabulary.digest} {self.images.dtype} {self.images.shape}"
+        """Hash of pixels, labels, the names of classes and the selection of rows."""
+        header = f"{self.vocabulary.digest} {self.images.dtype} {self.images.shape}"
         hashed = hashlib.blake2b(digest_size=16)
-        hashed.update(f"retort images {FORMAT} {made} ".encode())
+        hashed.update(f"retort images {FORMAT} {header} ".encode())
         hashed.update(np.ascontiguousarray(self.images).data)
         hashed.update(self.labels.astype("<i4").tobytes())
-        if self.chosen is not None:
-            hashed.update(b" rows " + self.chosen.astype("<i8").tobytes())
+        if self.selection is not None:
+            hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
         return hashed.hexdigest()
 
     def describe(self) -> dict[str, Any]:
@@ -87,26 +90,30 @@ class Images(Dataset):
         }
 
     def baselines(self, held_out: Dataset) -> list[Baseline]:
-        """What labels alone tell, and the class whose mean image is nearest."""
+        """Return class frequencies, and the class of the nearest mean image."""
         assert isinstance(held_out, Images)
-        ours, theirs = (data.rows(np.arange(len(data))) for data in (self, held_out))
-        targets, count = theirs["targets"], self.vocabulary.size
-        seen = np.bincount(ours["targets"], minlength=count)
-        chances = (seen + 1) / (seen + 1).sum()
-        frequent = Baseline(
+        train, test = (data.rows(np.arange(len(data))) for data in (self, held_out))
+        labels, targets = train["targets"], test["targets"]
+
+        # Frequencies, one added to each so that no class has probability zero.
+        counts = np.bincount(labels, minlength=self.vocabulary.size)
+        probabilities = (counts + 1) / (counts + 1).sum()
+        frequencies = Baseline(
             "class frequencies",
-            nats_per_token=float(-np.log(chances[targets]).mean()),
-            accuracy=float(np.mean(targets == seen.argmax())),
+            nats_per_token=float(-np.log(probabilities[targets]).mean()),
+            accuracy=float(np.mean(targets == counts.argmax())),
         )
-        pixels, wanted = (_flat(rows["images"]) for rows in (ours, theirs))
-        known = np.flatnonzero(seen)
-        means = np.stack([pixels[ours["targets"] == i].mean(axis=0) for i in known])
-        # |x - m|² less |x|², which is the same for all classes.
-        distances = np.square(means).sum(axis=1) - 2 * wanted @ means.T
-        found = known[distances.argmin(axis=1)]
-        nearest = Baseline("nearest mean", accuracy=float(np.mean(found == targets)))
-        return [frequent, nearest]
+
+        # Nearest mean, by |x - m|² less |x|², which is the same for all classes.
+        train_pixels, test_pixels = _flatten(train["images"]), _flatten(test["images"])
+        classes = np.flatnonzero(counts)
+        means = np.stack([train_pixels[labels == i].mean(axis=0) for i in classes])
+        distances = np.square(means).sum(axis=1) - 2 * test_pixels @ means.T
+        predictions = classes[distances.argmin(axis=1)]
+        accuracy = float(np.mean(predictions == targets))
+        return [frequencies, Baseline("nearest mean", accuracy=accuracy)]
 
 
-def _flat(images: np.ndarray) -> np.ndarray:
+def _flatten(images: np.ndarray) -> np.ndarray:
+    """Return `[n h·w·c]` float64."""
     return images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Where documents come from: text files and JSON lines."""
+"""Sources of documents: text files and JSON lines."""
 
 import abc
 import dataclasses
@@ -13,7 +13,7 @@ from runner.graph.job import Checked
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """One text; `name` is the same on every machine."""
+    """One text, with a name that is the same on every machine."""
 
     name: str
     text: str
@@ -24,31 +24,32 @@ class Documents(Checked, abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Cheap checks, made before any device work.
+        """Run the cheap checks, before any device work.
 
         Raises:
-          UserError: a file is missing.
+          UserError: A file is missing.
         """
 
     @abc.abstractmethod
     def __iter__(self) -> Iterator[Document]:
-        """The documents.
+        """Yield the documents.
 
         Raises:
-          UserError: a file cannot be read, or does not hold what it should.
+          UserError: A file cannot be read, or its content is not valid.
         """
 
     def describe(self) -> Mapping[str, str]:
-        """What a reader must know to get the same documents elsewhere."""
+        """Return what is needed to get the same documents elsewhere."""
         return {}
 
 
 @dataclasses.dataclass(frozen=True)
 class TextFiles(Documents):
-    """One document a file, UTF-8.
+    """UTF-8 files, one document each.
 
-    files: paths, directories (every file below that is not hidden) and globs, in which
-           `**` stands for any number of directories.
+    Attributes:
+      files: Paths, directories (all files below that are not hidden) and globs, in
+        which `**` stands for any number of directories.
     """
 
     files: Sequence[str]
@@ -63,9 +64,11 @@ class TextFiles(Documents):
 
 @dataclasses.dataclass(frozen=True)
 class JsonLines(Documents):
-    """One document a line: the string under `field` of the JSON object on it.
+    """JSON lines, one document each; blank lines are skipped.
 
-    Blank lines are passed over.
+    Attributes:
+      files: Paths, directories and globs, as in `TextFiles`.
+      field: Key of the JSON object whose string is the document.
     """
 
     files: Sequence[str]
@@ -111,16 +114,20 @@ def _field(line: bytes, field: str, place: str) -> str:
 
 
 class Digest:
-    """blake2b over the names and contents of documents, and their count and bytes."""
+    """Running blake2b hash of the names and contents of documents.
+
+    Attributes:
+      documents: Number of documents hashed.
+      bytes: Their UTF-8 bytes.
+    """
 
     def __init__(self) -> None:
-        """Of no documents yet."""
         self._hash = hashlib.blake2b(b"retort documents 1", digest_size=16)
         self.documents = 0
         self.bytes = 0
 
     def update(self, document: Document) -> None:
-        """Add the next document; its lengths too, so that texts cannot run together."""
+        """Add the next document; its lengths keep texts from running together."""
         name, text = document.name.encode(), document.text.encode()
         self._hash.update(f"{len(name)} {len(text)} ".encode() + name)
         self._hash.update(text)
@@ -128,13 +135,13 @@ class Digest:
         self.bytes += len(text)
 
     def hexdigest(self) -> str:
-        """32 hexadecimal digits."""
+        """Return the hash so far, 32 hexadecimal digits."""
         return self._hash.hexdigest()
 
 
 def digest(documents: Iterable[Document]) -> Digest:
-    """The digest of all of them, without keeping more than one in memory."""
-    result = Digest()
+    """Return the digest of some documents, with one at a time in memory."""
+    hashed = Digest()
     for document in documents:
-        result.update(document)
-    return result
+        hashed.update(document)
+    return hashed

@@ -1,17 +1,16 @@
-"""The tokenizer inside a `.gguf` file."""
+"""Tokenizers of `.gguf` files."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from runner.data.text.tokenizer import TokenizerSource
+from runner.data.text.vocabulary import Vocabulary, special_tokens, vocabulary
 from runner.errors import UserError, nearest
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # tokenizers wait for the first load
     from tokenizers import Tokenizer
 
-    from runner.data.text.vocabulary import Vocabulary
-
-# How a text is cut into words before pairs are merged, by `tokenizer.ggml.pre`.
+# Patterns that cut a text into words before pairs are merged, by `tokenizer.ggml.pre`.
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _DIGIT = r"\p{N}"
 _LLAMA3 = (
@@ -32,13 +31,14 @@ _CONTROL, _USER_DEFINED = 3, 4  # of `tokenizer.ggml.token_type`
 
 @dataclasses.dataclass(frozen=True)
 class GGUFTokenizer(TokenizerSource):
-    """The byte-level tokenizer of a `.gguf` file, with its own end of a text.
+    """The byte-level tokenizer of a `.gguf` file.
 
-    file: a path, or `package:NAME/FILE` for a file of an installed Python package.
-    end: name of the token that ends a document; "" is the end that the file names.
-
-    Text is not normalised, as in llama.cpp: `tokenizer.json` of Qwen composes accents
+    Text is not normalised, as in llama.cpp; `tokenizer.json` of Qwen composes accents
     (NFC) first.
+
+    Attributes:
+      file: A path, or `package:NAME/FILE` for a file of an installed Python package.
+      end: Name of the token that ends a document; "" is the end that the file names.
     """
 
     file: str
@@ -47,9 +47,8 @@ class GGUFTokenizer(TokenizerSource):
     def check(self) -> None:
         self._path()
 
-    def load(self, *, cache: str = "") -> "Vocabulary":
-        from models.pretrained.gguf_reader import GGUFReader
-        from runner.data.text.vocabulary import special_tokens, vocabulary
+    def load(self, *, cache: str = "") -> Vocabulary:
+        from models.pretrained.gguf_reader import GGUFReader  # numpy of gguf files
 
         path = self._path()
         try:
@@ -62,10 +61,9 @@ class GGUFTokenizer(TokenizerSource):
         if self.end or end is None:
             end = tokenizer.token_to_id(self.end)
         if end is None:
-            known = special_tokens(tokenizer)
             raise UserError(
                 f"{self.file} has no end-of-document token {self.end!r}"
-                f"{nearest(self.end, known)}"
+                f"{nearest(self.end, special_tokens(tokenizer))}"
             )
         return vocabulary(tokenizer, end=end)
 
@@ -78,9 +76,11 @@ class GGUFTokenizer(TokenizerSource):
             raise UserError(str(error)) from error
 
     def _build(self, entries: Any) -> "Tokenizer":
+        """Build the tokenizer of the file's `tokenizer.ggml.` entries."""
         from tokenizers import AddedToken, Regex, Tokenizer, decoders, models
         from tokenizers import pre_tokenizers as pre
 
+        # Refuse what llama.cpp would read in another way.
         kind, words = entries.get("model"), str(entries.get("pre"))
         if kind != "gpt2":
             raise UserError(
@@ -92,6 +92,8 @@ class GGUFTokenizer(TokenizerSource):
                 f"{self.file}: pre-tokenizer {words!r} is not supported"
                 f"{nearest(words, _WORDS)}"
             )
+
+        # Vocabulary and merges; then the cutting into words and the byte alphabet.
         tokens = entries["tokens"]
         merges = [tuple(merge.split(" ", 1)) for merge in entries["merges"]]
         tokenizer = Tokenizer(
@@ -105,6 +107,8 @@ class GGUFTokenizer(TokenizerSource):
         level = pre.ByteLevel(add_prefix_space=False, use_regex=False)
         tokenizer.pre_tokenizer = pre.Sequence([*cuts, level])
         tokenizer.decoder = decoders.ByteLevel()
+
+        # Tokens that are matched in the text before it is cut.
         kinds = zip(tokens, entries.get("token_type", ()), strict=False)
         tokenizer.add_tokens(
             [

@@ -1,4 +1,4 @@
-"""The embedded corpus as one call in a config."""
+"""The Python standard library as training and held-out data, for configs."""
 
 from fiddle.experimental.auto_config import auto_config
 
@@ -11,11 +11,15 @@ from runner.data.text.tokenizer import ByteBPE
 def python_library_text(
     *, sequence_length: int = 256, vocab_size: int = 4096
 ) -> tuple[TokenizedText, TokenizedText]:
-    """The Python standard library, to train on and held out.
+    """Return the Python standard library as training and held-out data.
 
-    Both are read by one byte-level BPE, trained on the first. In a config this becomes
-    its nodes, so that every field can be overridden; `--fdl.train_data.tokenizer...`
-    reaches both, for the tokenizer is one node.
+    Both are tokenised by one byte-level BPE, trained on the training data. In a config
+    this call becomes its nodes, so that every field can be overridden; the tokenizer is
+    one node, so that `--fdl.train_data.tokenizer...` reaches both.
+
+    Args:
+      sequence_length: Positions in a row.
+      vocab_size: Ids of the tokenizer.
     """
     tokenizer = ByteBPE(documents=PythonLibrary(split="train"), vocab_size=vocab_size)
     return (

@@ -1,4 +1,4 @@
-"""Documents as rows of tokens."""
+"""Dataset of documents packed into rows of tokens."""
 
 import dataclasses
 import functools
@@ -15,16 +15,19 @@ from runner.data.text.tokens import Tokens
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
 
-FORMAT = 1  # of rows; a change of the packing is a new number
+FORMAT = 1  # version of the packing, part of the fingerprint
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PackedText(Dataset):
-    """Rows of `sequence_length` positions, cut from documents; see `packing`.
+    """Rows of `sequence_length` positions, cut from documents.
 
-    documents:   digest of the documents' names and contents.
-    read:        the texts again, one a document, for baselines over bytes.
-    description: what else `describe` is to say.
+    Attributes:
+      packing: Ids of the documents, and the rows cut from them.
+      vocabulary: Of the ids.
+      documents: Digest of the documents' names and contents.
+      read: Yields the texts, one per document, for baselines over bytes.
+      description: Further entries of `describe`.
     """
 
     packing: Packing
@@ -39,8 +42,8 @@ class PackedText(Dataset):
     def num_all(self) -> int:
         return len(self.packing)
 
-    def numbered(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Tokens, targets, mask, segment_ids, positions, each `[b T]`."""
+    def read_rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Return tokens, targets, mask, segment_ids, positions, each `[b T]`."""
         return self.packing.rows(numbers)
 
     @property
@@ -63,22 +66,18 @@ class PackedText(Dataset):
         return self.packing.sequence_length
 
     def texts(self) -> Iterable[str]:
-        """The documents as text."""
+        """Yield the documents as text."""
         return self.read()
 
     @functools.cached_property
     def num_bytes(self) -> int:
-        """UTF-8 bytes of all documents, by what their ids stand for."""
+        """UTF-8 bytes of all documents, counted from their ids."""
         counts = np.bincount(self.packing.tokens, minlength=self.vocabulary.size)
         return int(counts @ self.vocabulary.token_bytes.astype(np.int64))
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """32 hexadecimal digits: equal when every row and its meaning is.
-
-        Of the documents (names and contents), the vocabulary, the ids, the sequence
-        length and the format of rows.
-        """
+        """Hash of documents, vocabulary, ids, sequence length and format of rows."""
         hashed = hashlib.blake2b(digest_size=16)
         hashed.update(
             f"retort rows {FORMAT} {self.documents} {self.vocabulary.digest} "
@@ -86,12 +85,11 @@ class PackedText(Dataset):
         )
         hashed.update(self.packing.offsets.data)
         hashed.update(self.packing.tokens.data)
-        if self.chosen is not None:
-            hashed.update(b" rows " + self.chosen.astype("<i8").tobytes())
+        if self.selection is not None:
+            hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
         return hashed.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """For the work directory: sizes, fingerprint, vocabulary, origin."""
         return {
             "fingerprint": self.fingerprint,
             "documents": len(self.packing.offsets) - 1,
@@ -113,10 +111,18 @@ def pack(
     read: Callable[[], Iterable[str]],
     description: Mapping[str, Any],
 ) -> PackedText:
-    """The dataset of some documents' ids.
+    """Return the dataset of some documents' ids.
+
+    Args:
+      tokens: Ids of the documents.
+      vocabulary: Of the ids.
+      sequence_length: Positions in a row.
+      documents: Digest of the documents' names and contents.
+      read: Yields the texts, one per document.
+      description: Further entries of `Dataset.describe`.
 
     Raises:
-      UserError: there are none.
+      UserError: There are no ids.
     """
     if not len(tokens.ids):
         raise UserError("the data holds no tokens at all")

@@ -1,4 +1,4 @@
-"""Data that is yet to be had: shapes for a dry run."""
+"""Stand-in data for dry runs: shapes without text."""
 
 import dataclasses
 import hashlib
@@ -14,10 +14,17 @@ from runner.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class PlannedTokens(DataSource):
-    """Rows of `sequence_length` of `vocab_size` tokens, of which none is known.
+    """Shapes of rows of `sequence_length` tokens out of `vocab_size`, without text.
 
-    For lay-outs of models whose tokenizer or text is not at hand: `--dry_run` reads
-    shapes alone. A run is refused.
+    For `--dry_run` of models whose tokenizer or text is not available. A run is
+    refused.
+
+    Attributes:
+      vocab_size: Number of ids.
+      sequence_length: Positions in a row.
+
+    Raises:
+      UserError: A number is below 1.
     """
 
     vocab_size: int
@@ -35,7 +42,7 @@ class PlannedTokens(DataSource):
         )
 
     def check_shapes(self) -> None:
-        """Its shapes are all it has."""
+        """Accept: a dry run needs nothing but the shapes."""
 
     def load(self, *, cache: str = "") -> "PlannedRows":
         del cache
@@ -46,7 +53,11 @@ class PlannedTokens(DataSource):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PlannedRows(Dataset):
-    """One row of padding."""
+    """One row of padding.
+
+    Attributes:
+      sequence_length: Positions in the row.
+    """
 
     sequence_length: int
 
@@ -62,11 +73,11 @@ class PlannedRows(Dataset):
 
     @property
     def fingerprint(self) -> str:
-        said = f"retort planned {self.vocabulary.digest} {self.sequence_length}"
-        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+        content = f"retort planned {self.vocabulary.digest} {self.sequence_length}"
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
-    def numbered(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Shaped as those of `PackedText`."""
+    def read_rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Return rows of padding, in the shapes of `PackedText`."""
         shape = (len(numbers), self.sequence_length)
         names = ("tokens", "targets", "segment_ids", "positions")
         integers = {name: np.zeros(shape, np.int32) for name in names}
@@ -83,7 +94,11 @@ class PlannedRows(Dataset):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlannedIds(Labels):
-    """Ids that stand for nothing yet."""
+    """Ids without a meaning.
+
+    Attributes:
+      count: Number of ids.
+    """
 
     count: int
 
@@ -93,8 +108,8 @@ class PlannedIds(Labels):
 
     @property
     def digest(self) -> str:
-        said = f"retort planned ids {self.count}"
-        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+        content = f"retort planned ids {self.count}"
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
     @property
     def token_bytes(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The corpus that needs no download: the Python standard library running us."""
+"""The Python standard library as documents: a corpus that needs no download."""
 
 import dataclasses
 import hashlib
@@ -13,10 +13,10 @@ from pathlib import Path
 from runner.data.text.documents import Document, Documents
 from runner.errors import UserError, nearest
 
-_HELD_OUT = 20 / 256
+_HELD_OUT_SHARE = 20 / 256
 _TOPICS = "pydoc_data/topics.py"
 _SKIPPED = {"test", "tests", "idle_test", "__pycache__", "site-packages"}
-_TABLES = {"encodings", "html/entities.py", "_sysconfigdata"}  # machine-made, not text
+_TABLES = {"encodings", "html/entities.py", "_sysconfigdata"}  # generated, not text
 _SPLITS = ("train", "held_out", "all")
 
 
@@ -24,14 +24,18 @@ _SPLITS = ("train", "held_out", "all")
 class PythonLibrary(Documents):
     """Documentation and source of the Python standard library, 10 MB.
 
-    One document a `*.py` file, tests and machine-made tables left out, and one a topic
-    of the language reference (`pydoc_data.topics`). A file is held out, with all that
-    came from it, when a hash of its path below the library says so: about 8 %, the same
-    files in every run, and in every interpreter that has them.
+    One document per `*.py` file, tests and generated tables left out, and one per topic
+    of the language reference (`pydoc_data.topics`). A hash of its path below the
+    library decides whether a file is held out, with all documents made from it: about
+    8 %, the same files in every run, and in every interpreter that has them.
 
-    split: "train", "held_out" or "all".
+    The library differs between interpreters: compare fingerprints before losses.
 
-    It differs between interpreters: compare fingerprints before comparing losses.
+    Attributes:
+      split: "train", "held_out" or "all".
+
+    Raises:
+      UserError: There is no such split.
     """
 
     split: str = "train"
@@ -54,24 +58,24 @@ class PythonLibrary(Documents):
     def __iter__(self) -> Iterator[Document]:
         self.check()
         for path in _source_files(_root()):
-            if self._has(path):
+            if self._includes(path):
                 text = _read(_root() / path)
                 if text:
                     yield Document(name=path, text=text)
-        if self._has(_TOPICS):
+        if self._includes(_TOPICS):
             yield from _topics()
 
     def describe(self) -> Mapping[str, str]:
         return {"python": platform.python_version(), "split": self.split}
 
-    def _has(self, path: str) -> bool:
+    def _includes(self, path: str) -> bool:
         return self.split == "all" or held_out(path) == (self.split == "held_out")
 
 
 def held_out(path: str) -> bool:
-    """Whether the file at this path below the library is kept from training."""
+    """Return whether the file at this path below the library is held out."""
     hashed = hashlib.blake2b(path.encode(), digest_size=8).digest()
-    return int.from_bytes(hashed, "big") < _HELD_OUT * 2**64
+    return int.from_bytes(hashed, "big") < _HELD_OUT_SHARE * 2**64
 
 
 def _root() -> Path:
@@ -79,17 +83,20 @@ def _root() -> Path:
 
 
 def _source_files(root: Path) -> Iterator[str]:
-    """Paths below `root` of the library's own modules, sorted."""
-    found = []
+    """Return the paths below `root` of the library's own modules, sorted."""
+    sources = []
     for folder, folders, files in os.walk(root):
         below = Path(folder).relative_to(root)
-        folders[:] = [name for name in folders if _wanted((below / name).as_posix())]
+        folders[:] = [
+            name for name in folders if _is_library((below / name).as_posix())
+        ]
         paths = [(below / name).as_posix() for name in files if name.endswith(".py")]
-        found += [path for path in paths if _wanted(path) and path != _TOPICS]
-    return iter(sorted(found))
+        sources += [path for path in paths if _is_library(path) and path != _TOPICS]
+    return iter(sorted(sources))
 
 
-def _wanted(path: str) -> bool:
+def _is_library(path: str) -> bool:
+    """Return whether a file or folder is of the library, and no test or table."""
     parts = path.removesuffix(".py").split("/")
     if parts[0] not in sys.stdlib_module_names or _SKIPPED.intersection(parts):
         return False
@@ -97,7 +104,7 @@ def _wanted(path: str) -> bool:
 
 
 def _read(path: Path) -> str:
-    """The text of a library file; nothing when it cannot be had as UTF-8."""
+    """Return the text of a library file; "" when it is not readable as UTF-8."""
     try:
         return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError):
@@ -105,16 +112,16 @@ def _read(path: Path) -> str:
 
 
 def _topics() -> Iterator[Document]:
-    """Topics of the language reference, less those that a longer one contains."""
+    """Yield the topics of the language reference that no longer one contains."""
     try:
         topics = importlib.import_module("pydoc_data.topics").topics
     except (ImportError, AttributeError):
         return
     longest_first = sorted(topics.items(), key=lambda item: (-len(item[1]), item[0]))
-    kept: dict[str, str] = {}
+    distinct: dict[str, str] = {}
     for name, text in longest_first:
         body = text.strip().split("\n", 2)[-1].strip()  # below its title and underline
-        if body and not any(body in longer for longer in kept.values()):
-            kept[name] = text
-    for name in sorted(kept):
-        yield Document(name=f"pydoc_data/topics/{name}", text=kept[name])
+        if body and not any(body in longer for longer in distinct.values()):
+            distinct[name] = text
+    for name in sorted(distinct):
+        yield Document(name=f"pydoc_data/topics/{name}", text=distinct[name])

@@ -1,8 +1,9 @@
-"""Files of documents that are tokens already: ArrayRecord, and a manifest beside each.
+"""ArrayRecord files of tokenised documents, with a manifest beside each.
 
-A record is one document: its ids, little-endian uint32, without an end. `FILE.json` may
-stand beside `FILE` and say what must be true of it. ArrayRecord files carry no checksum
-of their own index, and one cut short can report no records and no error.
+A record is one document: its ids, little-endian uint32, without an end. The manifest
+`FILE.json` beside `FILE` is optional; where there is one, it is checked. ArrayRecord
+files carry no checksum of their own index, and one cut short can report no records and
+no error.
 """
 
 import dataclasses
@@ -11,26 +12,27 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runner import atomic_files as disk
+from runner import atomic_files
+from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
 
-if TYPE_CHECKING:
-    from runner.data.text.vocabulary import Vocabulary
-
 _ID = np.dtype("<u4")
-_READ = 1024  # records read at once
+_RECORDS_PER_READ = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a file of token records holds, and whose tokens they are.
+    """Description of a file of token records.
 
-    vocabulary: digest of the vocabulary that the ids belong to.
-    sha256:     of the whole file.
+    Attributes:
+      records: Number of documents.
+      tokens: Number of ids in all of them.
+      vocabulary: Digest of the vocabulary that the ids belong to.
+      sha256: Of the whole file.
+      format: Version of the file format.
     """
 
     records: int
@@ -40,11 +42,11 @@ class Manifest:
     format: int = 1
 
 
-def read(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
-    """Ids of each document of a file, uint32.
+def read(path: Path, vocabulary: Vocabulary) -> Iterator[np.ndarray]:
+    """Yield the ids of each document of a file, uint32.
 
     Raises:
-      UserError: the file is damaged or empty; a record does not fit `vocabulary`.
+      UserError: The file is damaged or empty; a record does not fit `vocabulary`.
     """
     from array_record.python.array_record_module import ArrayRecordReader
 
@@ -53,8 +55,8 @@ def read(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
         count = reader.num_records()
         if not count or not reader.ok():
             raise UserError(f"{path} holds no records: it is empty or cut short")
-        for start in range(0, count, _READ):
-            records = reader.read(start, min(start + _READ, count))
+        for start in range(0, count, _RECORDS_PER_READ):
+            records = reader.read(start, min(start + _RECORDS_PER_READ, count))
             for number, record in enumerate(records, start=start):
                 yield _ids(record, vocabulary, f"{path}, record {number}")
         reader.close()
@@ -64,12 +66,19 @@ def read(path: Path, vocabulary: "Vocabulary") -> Iterator[np.ndarray]:
 
 
 def write_token_records(
-    path: Path, documents: Iterable[np.ndarray], *, vocabulary: "Vocabulary"
+    path: Path, documents: Iterable[np.ndarray], *, vocabulary: Vocabulary
 ) -> Manifest:
-    """Write documents of ids as token records, whole or not at all; then the manifest.
+    """Write documents of ids as token records, then the manifest beside them.
+
+    The file is written under another name and renamed, so that it is whole or absent.
+
+    Args:
+      path: The file to write.
+      documents: Ids of each document, without an end.
+      vocabulary: Of the ids.
 
     Raises:
-      UserError: a document is empty, or does not belong to `vocabulary`.
+      UserError: A document is empty, or does not belong to `vocabulary`.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -85,33 +94,38 @@ def write_token_records(
                 records, tokens = records + 1, tokens + len(ids)
         finally:
             writer.close()
-        disk.sync(temporary)
+        atomic_files.sync(temporary)
         manifest = Manifest(records, tokens, vocabulary.digest, sha256_of(temporary))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    disk.write_atomic(
+    atomic_files.write_atomic(
         manifest_path(path), json.dumps(dataclasses.asdict(manifest)) + "\n"
     )
     return manifest
 
 
 def manifest_path(path: Path) -> Path:
-    """Where the manifest of a file stands."""
+    """Return the path of a file's manifest."""
     return path.with_name(path.name + ".json")
 
 
 def sha256_of(path: Path) -> str:
-    """Of a whole file, in hexadecimal."""
+    """Return the sha256 of a whole file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_manifest(path: Path, sha256: str, vocabulary: "Vocabulary") -> None:
-    """Refuse a file that is not what the manifest beside it says, if there is one.
+def check_manifest(path: Path, sha256: str, vocabulary: Vocabulary) -> None:
+    """Refuse a file that does not match the manifest beside it, if there is one.
+
+    Args:
+      path: The file.
+      sha256: Of the file.
+      vocabulary: That the ids must belong to.
 
     Raises:
-      UserError: it is another file, or its ids belong to another vocabulary.
+      UserError: It is another file, or its ids belong to another vocabulary.
     """
     sidecar = manifest_path(path)
     if not sidecar.is_file():
@@ -132,7 +146,8 @@ def check_manifest(path: Path, sha256: str, vocabulary: "Vocabulary") -> None:
         )
 
 
-def _ids(record: bytes, vocabulary: "Vocabulary", place: str) -> np.ndarray:
+def _ids(record: bytes, vocabulary: Vocabulary, place: str) -> np.ndarray:
+    """Return the ids of a record, checked; `place` names it in the error message."""
     if not record or len(record) % _ID.itemsize:
         raise UserError(
             f"{place}: {len(record)} bytes are not a document of uint32 token ids"

@@ -1,30 +1,32 @@
-"""Documents that are tokens already."""
+"""Data from files of tokenised documents."""
 
 import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runner.data import cache as caching
 from runner.data.paths import resolve
 from runner.data.source import DataSource, require_length
-from runner.data.text import record_files
+from runner.data.text import record_files, tokens
+from runner.data.text.packed_text import PackedText, pack
 from runner.data.text.tokenizer import TokenizerSource
-
-if TYPE_CHECKING:
-    from runner.data.dataset import Dataset
-    from runner.data.text.tokens import Tokens
-    from runner.data.text.vocabulary import Vocabulary
+from runner.data.text.tokens import Tokens
+from runner.data.text.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenRecords(DataSource):
     """Documents from ArrayRecord files of tokens, packed like text.
 
-    files:     paths, directories and globs, as in `TextFiles`.
-    tokenizer: whose ids these are; it decodes them and knows their bytes.
+    Attributes:
+      files: Paths, directories and globs, as in `TextFiles`.
+      tokenizer: Of the ids.
+      sequence_length: Positions in a row.
+
+    Raises:
+      UserError: The sequence length is below 1.
     """
 
     files: Sequence[str]
@@ -38,40 +40,37 @@ class TokenRecords(DataSource):
         _files(self.files)
         self.tokenizer.check()
 
-    def load(self, *, cache: str = "") -> "Dataset":
-        from runner.data.text import tokens
-        from runner.data.text.packed_text import pack
-
+    def load(self, *, cache: str = "") -> PackedText:
         vocabulary = self.tokenizer.load(cache=cache)
-        found = _files(self.files)
+        files = _files(self.files)
         hashed = hashlib.blake2b(b"retort token records 1", digest_size=16)
-        for name, path in found:
+        for name, path in files:
             sha256 = record_files.sha256_of(path)
             record_files.check_manifest(path, sha256, vocabulary)
             hashed.update(f" {name} {sha256}".encode())
         name = f"records-1-{hashed.hexdigest()}-{vocabulary.digest}.tokens"
-        kept = tokens.fetch(
+        documents = tokens.fetch(
             caching.directory(cache) / "tokens" / name,
-            (ids for _, path in found for ids in record_files.read(path, vocabulary)),
+            (ids for _, path in files for ids in record_files.read(path, vocabulary)),
             vocab_size=vocabulary.size,
         )
         return pack(
-            kept,
+            documents,
             vocabulary=vocabulary,
             sequence_length=self.sequence_length,
             documents=hashed.hexdigest(),
-            read=functools.partial(_texts, kept, vocabulary),
+            read=functools.partial(_texts, documents, vocabulary),
             description={},
         )
 
 
 def _files(files: Sequence[str]) -> list[tuple[str, Path]]:
-    """As `resolve`, less the manifests beside them."""
+    """Return what `resolve` does, less the manifests."""
     named = resolve(files)
     sidecars = {record_files.manifest_path(path) for _, path in named}
     return [(name, path) for name, path in named if path not in sidecars]
 
 
-def _texts(kept: "Tokens", vocabulary: "Vocabulary") -> Iterator[str]:
-    for start, stop in zip(kept.offsets, kept.offsets[1:], strict=False):
-        yield vocabulary.decode(kept.ids[start:stop])
+def _texts(documents: Tokens, vocabulary: Vocabulary) -> Iterator[str]:
+    for start, stop in zip(documents.offsets, documents.offsets[1:], strict=False):
+        yield vocabulary.decode(documents.ids[start:stop])

@@ -2,20 +2,17 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runner.data import cache as caching
-from runner.data.dataset import Dataset
 from runner.data.source import DataSource, require_length
 from runner.data.text import tokens
 from runner.data.text.documents import Digest, Documents, digest
+from runner.data.text.packed_text import PackedText, pack
 from runner.data.text.tokenizer import TokenizerSource
+from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
-
-if TYPE_CHECKING:
-    from runner.data.text.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +21,14 @@ class TokenizedText(DataSource):
 
     Training and held-out data share one `tokenizer` node, so that an override reaches
     both.
+
+    Attributes:
+      documents: Texts, in a fixed order.
+      tokenizer: Maps text to ids.
+      sequence_length: Positions in a row.
+
+    Raises:
+      UserError: The sequence length is below 1.
     """
 
     documents: Documents
@@ -37,9 +42,7 @@ class TokenizedText(DataSource):
         self.documents.check()
         self.tokenizer.check()
 
-    def load(self, *, cache: str = "") -> Dataset:
-        from runner.data.text.packed_text import pack  # imports tokenizers
-
+    def load(self, *, cache: str = "") -> PackedText:
         vocabulary = self.tokenizer.load(cache=cache)
         documents_digest = digest(self.documents)
         name = (
@@ -61,7 +64,7 @@ class TokenizedText(DataSource):
         )
 
     def _encoded(
-        self, vocabulary: "Vocabulary", documents_digest: Digest
+        self, vocabulary: Vocabulary, documents_digest: Digest
     ) -> Iterator[np.ndarray]:
         """Yield the ids of each document; refuse documents that have changed."""
         again = Digest()

@@ -1,4 +1,4 @@
-"""Token arrays on disk: every document's ids, one after the other, memory mapped."""
+"""Token arrays on disk: the ids of all documents in one memory-mapped file."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -11,10 +11,11 @@ from runner.data import cache as caching
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tokens:
-    """The ids of some documents.
+    """Ids of some documents.
 
-    ids:     `[ids]` uint16 or uint32.
-    offsets: `[documents + 1]` int64, where each document begins in `ids`.
+    Attributes:
+      ids: `[ids]` uint16 or uint32.
+      offsets: `[documents + 1]` int64, where each document begins in `ids`.
     """
 
     ids: np.ndarray
@@ -22,11 +23,16 @@ class Tokens:
 
 
 def fetch(path: Path, make: Iterable[np.ndarray], *, vocab_size: int) -> Tokens:
-    """Tokens kept at `path`; made from one array a document when not there.
+    """Return the tokens in the file `path`; write it first if absent.
 
-    Documents without ids are left out. `make` is consumed only when needed. The file:
-    ids (little-endian, two bytes when the vocabulary allows), offsets (int64), number
-    of documents (int64).
+    The file holds ids (little-endian, two bytes when the vocabulary allows), offsets
+    (int64) and the number of documents (int64).
+
+    Args:
+      path: The cached file.
+      make: Ids of each document, consumed only when the file is absent. Documents
+        without ids are left out.
+      vocab_size: Number of ids.
     """
     dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
     payload = caching.fetch(path, lambda: _chunks(make, dtype))

@@ -1,53 +1,56 @@
-"""What the ids of a tokenizer stand for."""
+"""Vocabularies: the bytes that each id stands for, and text to ids and back."""
 
 import dataclasses
 import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tokenizers
-from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
 from runner.data.labels import Labels
 from runner.errors import UserError
+
+if TYPE_CHECKING:  # tokenizers wait for the first load
+    from tokenizers import AddedToken, Tokenizer
 
 _BATCH = 256  # documents handed to the library at once; it spreads them over threads
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary(Labels):
-    """Ids `0 .. size-1`, the bytes they stand for, and text to ids and back.
+    """Ids of a tokenizer, `0 .. size-1`.
 
-    pieces:      the bytes of text of each id; special tokens and unused ids have none.
-    end:         the id that ends a document.
-    token_bytes: `[size]` int32, the length of each piece. Over the ids of a document
-                 these add up to its UTF-8 length, for byte-level tokenizers that
-                 neither normalise nor prefix the text.
-    digest:      of the pieces in order and of which ids are special. Equal digests:
-                 logits over these ids mean the same.
+    Attributes:
+      tokenizer: Of the `tokenizers` library.
+      pieces: Bytes of text of each id; special tokens and unused ids have none.
+      special: Ids that stand for no text.
+      end: Id that ends a document.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: "Tokenizer"
     pieces: Sequence[bytes]
     special: frozenset[int]
     end: int
 
     @property
     def size(self) -> int:
-        """How many ids there are; logits have this many columns."""
+        """Number of ids; logits have this many columns."""
         return len(self.pieces)
 
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
-        """`[size]` int32, bytes of text each id stands for."""
+        """`[size]` int32, the length of each piece.
+
+        Over the ids of a document these add up to its UTF-8 length, for byte-level
+        tokenizers that neither normalise nor prefix the text.
+        """
         return np.array([len(piece) for piece in self.pieces], np.int32)
 
     @functools.cached_property
     def digest(self) -> str:
-        """32 hexadecimal digits."""
+        """Hash of the pieces in order, which of them are special, and the end."""
         hashed = hashlib.blake2b(b"retort vocabulary 1", digest_size=16)
         for index, piece in enumerate(self.pieces):
             kind = "special" if index in self.special else "piece"
@@ -57,9 +60,11 @@ class Vocabulary(Labels):
 
     @functools.cached_property
     def definition_digest(self) -> str:
-        """32 hexadecimal digits, of everything that decides how text becomes ids."""
-        written = f"{tokenizers.__version__} {self.tokenizer.to_str()}".encode()
-        return hashlib.blake2b(written, digest_size=16).hexdigest()
+        """Hash of all that decides how text is encoded, 32 hexadecimal digits."""
+        import tokenizers
+
+        content = f"{tokenizers.__version__} {self.tokenizer.to_str()}".encode()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     @property
     def summary(self) -> str:
@@ -73,11 +78,11 @@ class Vocabulary(Labels):
         return {"tokenizer.json": self.tokenizer.to_str()}
 
     def encode(self, text: str) -> np.ndarray:
-        """Ids of a text, uint32; the names of special tokens in it are plain text."""
+        """Return the ids of a text, uint32; names of special tokens are plain text."""
         return next(self.encode_all([text]))
 
     def encode_all(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Ids of each text, in order."""
+        """Yield the ids of each text, in order."""
         texts = iter(texts)
         while batch := [text for _, text in zip(range(_BATCH), texts, strict=False)]:
             for encoding in self.tokenizer.encode_batch_fast(
@@ -86,18 +91,22 @@ class Vocabulary(Labels):
                 yield np.array(encoding.ids, np.uint32)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of some ids; special tokens show as nothing."""
+        """Return the text of some ids, special tokens left out."""
         return self.tokenizer.decode(np.asarray(ids).tolist())
 
 
-def vocabulary(tokenizer: Tokenizer, *, end: int) -> Vocabulary:
-    """The vocabulary of a byte-level or byte-fallback tokenizer; `end` ends a document.
+def vocabulary(tokenizer: "Tokenizer", *, end: int) -> Vocabulary:
+    """Return the vocabulary of a byte-level or byte-fallback tokenizer.
 
-    It sets the tokenizer to neither pad nor truncate, and to read the names of special
+    The tokenizer is set to neither pad nor truncate, and to read the names of special
     tokens in a text as text: a document that quotes `<|endoftext|>` does not end there.
 
+    Args:
+      tokenizer: Of the `tokenizers` library; changed in place.
+      end: Id that ends a document.
+
     Raises:
-      UserError: the bytes of its tokens cannot be told (WordPiece, word level).
+      UserError: The bytes of its tokens are not known (WordPiece, word level).
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -118,22 +127,25 @@ def vocabulary(tokenizer: Tokenizer, *, end: int) -> Vocabulary:
 
 
 def differences(theirs: Vocabulary, ours: Vocabulary) -> str:
-    """The first ids that do not stand for the same, in words; "" when all do.
+    """Describe the first ids whose meaning differs; "" when none does.
 
-    The ids alone: which of them ends a document is not compared.
+    Which id ends a document is not compared.
     """
     size = max(theirs.size, ours.size)
-    wrong = [i for i in range(size) if _said(theirs, i) != _said(ours, i)]
+    wrong = [i for i in range(size) if _format_id(theirs, i) != _format_id(ours, i)]
     if not wrong:
         return ""
-    shown = [f"{i} is {_said(theirs, i)} there, {_said(ours, i)} here" for i in wrong]
+    pairs = [
+        f"{i} is {_format_id(theirs, i)} there, {_format_id(ours, i)} here"
+        for i in wrong[:2]
+    ]
     more = f" (and {len(wrong) - 2:,} more)" if len(wrong) > 2 else ""
     sizes = f"{theirs.size:,} ids there, {ours.size:,} here; "
     sizes = sizes if theirs.size != ours.size else ""
-    return f"{sizes}token {'; '.join(shown[:2])}{more}"
+    return f"{sizes}token {'; '.join(pairs)}{more}"
 
 
-def _said(vocabulary: Vocabulary, index: int) -> str:
+def _format_id(vocabulary: Vocabulary, index: int) -> str:
     if index >= vocabulary.size:
         return "absent"
     if index in vocabulary.special:
@@ -141,14 +153,14 @@ def _said(vocabulary: Vocabulary, index: int) -> str:
     return repr(vocabulary.pieces[index].decode(errors="backslashreplace"))
 
 
-def special_tokens(tokenizer: Tokenizer) -> list[str]:
-    """Names of the special tokens."""
+def special_tokens(tokenizer: "Tokenizer") -> list[str]:
+    """Return the names of the special tokens."""
     added: Iterable[AddedToken] = tokenizer.get_added_tokens_decoder().values()
     return [token.content for token in added if token.special]
 
 
 def _piece_reader(definition: dict[str, Any]):
-    """The function from the written form of a token to the bytes it stands for."""
+    """Return the function from the written form of a token to its bytes."""
     if _uses_byte_level(definition):
         return _byte_level_piece
     if definition["model"].get("byte_fallback"):
@@ -178,10 +190,14 @@ def _byte_fallback_piece(token: str) -> bytes:
 
 @functools.cache
 def _byte_of() -> dict[str, int]:
-    """Byte-level alphabet: printable latin-1 is itself, the other bytes follow U+0100.
+    """Return the byte of each character of the byte-level alphabet.
+
+    Printable latin-1 is itself; the other bytes follow from U+0100 on.
 
     Source: `bytes_to_unicode` of GPT-2 (openai/gpt-2, src/encoder.py).
     """
+    from tokenizers import pre_tokenizers
+
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     alphabet = {chr(byte): byte for byte in printable}
