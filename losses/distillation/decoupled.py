@@ -1,5 +1,6 @@
 """Decoupled and normalized distillation: the target entry apart from the others."""
 
+import abc
 import dataclasses
 import difflib
 from typing import ClassVar, Literal, NoReturn, get_args
@@ -18,7 +19,7 @@ Target = Literal["label", "teacher"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Targeted(Divergence):
+class Targeted(Divergence, abstract=True):
     """Base of losses that treat one entry, the target, apart.
 
     Attributes:
@@ -42,6 +43,10 @@ class Targeted(Divergence):
             raise ValueError(
                 f"target must be one of {valid}, got {self.target!r}{hint}"
             )
+
+    @abc.abstractmethod
+    def __call__(self, outputs: Outputs) -> PerToken:
+        """Return values `[*b]`, float32."""
 
     @property
     def temperatures(self) -> tuple[float, ...]:
