@@ -149,6 +149,16 @@ def is_stacked(path: Sequence[str]) -> bool:
     return ("blocks", STACKED) in itertools.pairwise(path)
 
 
+def ndim_per_layer(params: Tree) -> Tree:
+    """Return the number of axes of each parameter, without that of stacked layers."""
+
+    def ndim(path: tuple[Any, ...], x: jax.Array) -> int:
+        names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        return x.ndim - is_stacked(names)
+
+    return jax.tree_util.tree_map_with_path(ndim, params)
+
+
 def form_of(params: Mapping[str, Any]) -> str:
     """Return the form, a name in `FORMS`, of a model with these nested parameters."""
     return STACKED if STACKED in params.get("blocks", {}) else "separate"

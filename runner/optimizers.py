@@ -1,7 +1,5 @@
 """The optimiser most configs want; any `optax.GradientTransformation` will do."""
 
-from typing import Any
-
 import jax
 import optax
 
@@ -47,10 +45,5 @@ def relaxed(optimizer: optax.GradientTransformation) -> optax.GradientTransforma
 
 
 def _matrices(params: optax.Params) -> optax.Params:
-    return jax.tree_util.tree_map_with_path(_is_matrix, params)
-
-
-def _is_matrix(path: tuple[Any, ...], x: jax.Array) -> bool:
-    """Of one layer, where the layers lie along the first axis."""
-    names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
-    return x.ndim - layers.is_stacked(names) > 1
+    """Return true for the matrices of one layer, stacked or not."""
+    return jax.tree.map(lambda ndim: ndim > 1, layers.ndim_per_layer(params))

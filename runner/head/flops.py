@@ -45,7 +45,12 @@ def matmul_flops(fn: Callable, *args: Any) -> int:
     count: the compiler leaves it out. Of a `cond` the costliest branch counts, of a
     `while` one trip.
     """
-    return _flops(live(jax.make_jaxpr(fn)(*args).jaxpr))
+    return of_jaxpr(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def of_jaxpr(jaxpr: Any) -> int:
+    """Return the same of a jaxpr."""
+    return _flops(live(jaxpr))
 
 
 def live(jaxpr: Any) -> Any:

@@ -45,7 +45,7 @@ class Head:
         )
         self._one_hidden = jax.ShapeDtypeStruct(hidden.shape[-1:], hidden.dtype)
         shapes = (self._shapes, self._variables, self._one_hidden)
-        jaxpr = jax.make_jaxpr(self._logits)(*shapes).jaxpr
+        jaxpr = self._jaxpr = jax.make_jaxpr(self._logits)(*shapes).jaxpr
         operands = {id(x) for equation in jaxpr.eqns for x in equation.invars}
         self.reads = [id(x) in operands for x in jaxpr.invars[: len(leaves)]]
         self.num_outputs: int = jaxpr.outvars[0].aval.shape[-1]
@@ -53,7 +53,7 @@ class Head:
         model = make(params, self._variables)
         self._vocab_axes = self._select(_vocab_axes(model, self.num_outputs))
 
-    @property
+    @functools.cached_property
     def tileable(self) -> bool:
         """Whether a parameter says which of its axes is the vocabulary."""
         return any(axis >= 0 for axis in self._vocab_axes)
@@ -72,15 +72,13 @@ class Head:
             return pullback(d_logits)
 
         d_logits = jax.ShapeDtypeStruct((self.num_outputs,), jnp.float32)
-        forward_flops = flops.matmul_flops(
-            self, leaves, self._variables, self._one_hidden
-        )
+        forward_flops = flops.of_jaxpr(self._jaxpr)
         backward_flops = flops.matmul_flops(
             backward, leaves, self._one_hidden, d_logits
         )
         return backward_flops <= 2 * forward_flops
 
-    @property
+    @functools.cached_property
     def shards(self) -> int:
         """Devices that the vocabulary is spread over while blocks are computed."""
         context = sharding.current()
