@@ -47,16 +47,16 @@ def _obey(arguments: Sequence[str], argv: Sequence[str]) -> int:
 
     name, *before = _before(arguments) or [""]
     if name not in targets.TARGETS:
-        said = f"no target '{name}'" if name else "no target is given"
-        raise UserError(f"{said}{nearest(name, targets.TARGETS)}")
+        message = f"no target '{name}'" if name else "no target is given"
+        raise UserError(f"{message}{nearest(name, targets.TARGETS)}")
     target = targets.TARGETS[name]
-    given = options.read(target.options, before, target=name)
-    asked = command.parse(arguments[len(before) + 2 :])
-    spec = command.prepare(asked, argv, given)
-    if given.render_only:
-        print(target.render(spec, given), end="")
+    target_options = options.read(target.options, before, target=name)
+    runner_command = command.parse(arguments[len(before) + 2 :])
+    spec = command.prepare(runner_command, argv, target_options)
+    if target_options.render_only:
+        print(target.render(spec, target_options), end="")
         return 0
-    return target.run(spec, given)
+    return target.run(spec, target_options)
 
 
 def _before(arguments: Sequence[str]) -> list[str]:

@@ -172,8 +172,8 @@ def _environment(spec: Spec) -> str:
 
 
 def _resources(spec: Spec, options: Options) -> str:
-    asked = [f"    {options.accelerators}: {spec.devices}"] if spec.devices else []
-    return _block("resources:", ["  limits:", *asked] if asked else [], 18)
+    limits = [f"    {options.accelerators}: {spec.devices}"] if spec.devices else []
+    return _block("resources:", ["  limits:", *limits] if limits else [], 18)
 
 
 def _block(head: str, lines: Sequence[str], indent: int) -> str:

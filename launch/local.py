@@ -71,7 +71,7 @@ def run(spec: Spec, options: Options) -> int:
     Raises:
       UserError: another launcher runs this sweep.
     """
-    with lock.held(spec.path / "lock"), _Stop() as stop:
+    with lock.hold(spec.path / "lock"), _Stop() as stop:
         failed = _Run(spec, options, stop).all()
     if stop.signal is not None:
         return _INTERRUPTED if stop.signal == signal.SIGINT else 0
@@ -91,13 +91,13 @@ class _Run:
         self._groups: list[Group] = []
         self._failed: list[Unit] = []
         self._awaited: list[Unit] = []
-        self._told = 0
+        self._signals_sent = 0
 
     def all(self) -> list[Unit]:
         """Those that failed."""
         waiting = list(self._ready())
         while self._groups or (waiting and self._stop.signal is None):
-            while waiting and self._free() and not self._held(waiting[0]):
+            while waiting and self._free() and not self._waits_for(waiting[0]):
                 self._begin(waiting.pop(0))
             self._pass_on()
             self._groups = [group for group in self._groups if self._goes_on(group)]
@@ -122,7 +122,7 @@ class _Run:
     def _free(self) -> bool:
         return len(self._groups) < self._at_once and self._stop.signal is None
 
-    def _held(self, unit: Unit) -> bool:
+    def _waits_for(self, unit: Unit) -> bool:
         """Whether a run that outlived its launcher still saves its checkpoint."""
         if not unit.in_use:
             return False
@@ -140,8 +140,8 @@ class _Run:
 
     def _pass_on(self) -> None:
         """A signal once to every process; a second one again, which ends them."""
-        while self._told < self._stop.count:
-            self._told += 1
+        while self._signals_sent < self._stop.count:
+            self._signals_sent += 1
             for group in self._groups:
                 group.send(self._stop.signal or signal.SIGTERM)
 

@@ -57,7 +57,7 @@ def read(kind: type[Kind], arguments: Sequence[str], *, target: str) -> Kind:
     """
     hints = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for argument in arguments:
         dashed, assigned, text = argument.partition("=")
         name = dashed.removeprefix("--").replace("-", "_")
@@ -73,16 +73,16 @@ def read(kind: type[Kind], arguments: Sequence[str], *, target: str) -> Kind:
             raise UserError(f"{target} has no option --{name}{hint}")
         value = _value(name, hints[name], text, bool(assigned))
         if isinstance(value, tuple):
-            given[name] = given.get(name, ()) + value
-        elif name in given:
+            values[name] = values.get(name, ()) + value
+        elif name in values:
             raise UserError(f"--{name} is given more than once")
         else:
-            given[name] = value
+            values[name] = value
     for name, field in fields.items():
         required = field.default is field.default_factory is dataclasses.MISSING
-        if required and name not in given:
+        if required and name not in values:
             raise UserError(f"{target} needs --{name}={field.metadata['example']}")
-    return kind(**given)
+    return kind(**values)
 
 
 def required(example: str) -> Any:

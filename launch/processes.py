@@ -57,7 +57,7 @@ class Group:
         self.unit = unit
         self.died: int | None = None
         self._since: float | None = None
-        self._told = self._killed = False
+        self._terminated = self._killed = False
         self._tails: list[Tail] = []
         self._children: list[subprocess.Popen[bytes]] = []
         coordinator = f"127.0.0.1:{_free_port()}" if spec.processes > 1 else ""
@@ -80,8 +80,8 @@ class Group:
             self._since = time.monotonic()
         if self._since is not None and None in codes:
             waited = time.monotonic() - self._since
-            if waited > _PATIENCE and not self._told:
-                self._told = True
+            if waited > _PATIENCE and not self._terminated:
+                self._terminated = True
                 self.send(signal.SIGTERM)
             if waited > _PATIENCE + _GRACE and not self._killed:
                 self._killed = True
@@ -103,10 +103,10 @@ class Group:
             text = _stderr(self.unit, self.died).read_text(errors="replace")
             with failure.stderr(self.unit).open("a", encoding="utf-8") as file:
                 file.write(text)
-        said = failure.note_failure(self.unit, code)
+        message = failure.note_failure(self.unit, code)
         if len(self._children) == 1:
-            return said
-        return f"process {self.died} of {len(self._children)} {said}"
+            return message
+        return f"process {self.died} of {len(self._children)} {message}"
 
     def _start(self, spec: Spec, number: int, coordinator: str, prefix: str) -> None:
         command = [*spec.program, *self.unit.arguments]
@@ -134,8 +134,8 @@ class Group:
         self._children.append(child)
         if not number:
             self._tails.append(Tail(output, sys.stdout, prefix))
-        named = f"{prefix}process {number}: " if number else prefix
-        self._tails.append(Tail(errors, sys.stderr, named))
+        error_prefix = f"{prefix}process {number}: " if number else prefix
+        self._tails.append(Tail(errors, sys.stderr, error_prefix))
 
 
 def _stderr(unit: Unit, number: int) -> Path:

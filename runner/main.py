@@ -47,11 +47,11 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     assert command.workdir is not None
     first = job.init_distributed() == 0
     gc_freeze.release()
-    with workdir.open(command.workdir, cfg, argv, writes=first) as opened:
-        job.run(opened)
+    with workdir.open_workdir(command.workdir, cfg, argv, writes=first) as directory:
+        job.run(directory)
 
 
-@gc_freeze.held()
+@gc_freeze.hold()
 def run() -> None:
     """The console entry point."""
     try:

@@ -108,8 +108,8 @@ def _refuse_unknown(name: str) -> None:
                 raise UserError(f"--{name} needs a name: --{name}{_example(name)}")
             return
     stem = re.split(r"[.\[]", name)[0]
-    known = [*_VALUED, *_REPEATED, *_BARE]
-    hint = nearest(name if "." not in name else stem, known)
+    names = [*_VALUED, *_REPEATED, *_BARE]
+    hint = nearest(name if "." not in name else stem, names)
     if stem in ("fdl", "fdl_tag", "gin"):
         hint = f"; write --{stem}.name=value"
     raise UserError(f"unknown flag --{name}{hint} (--help lists them)")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def hold() -> Iterator[None]:
     """Collect nothing until `release`, or the end."""
     gc.disable()
     try:
@@ -21,7 +21,7 @@ def held() -> Iterator[None]:
 
 
 def release() -> None:
-    """Collect again, but never walk what is there by now; nothing unless `held`."""
+    """Collect again, but never walk what is there by now; nothing unless `hold`."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

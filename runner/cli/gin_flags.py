@@ -25,8 +25,8 @@ def apply(flags: Sequence[Flag]) -> None:
     gin.clear_config()
     for flag in flags:
         for where, name, value in _settings(flag):
-            section, field = _known(where, name)
-            gin.bind_parameter(f"{section}.{field}", _typed(where, name, value))
+            section, field = _section_and_field(where, name)
+            gin.bind_parameter(f"{section}.{field}", _read_value(where, name, value))
     try:
         runtime.current()
     except ValueError as error:
@@ -83,9 +83,9 @@ def _statements(text: str, source: str) -> Iterator[tuple[str, str, Any]]:
             elif not isinstance(statement, config_parser.BlockDeclaration):
                 raise UserError(f"{source}: a runtime file imports nothing")
     except (SyntaxError, ValueError) as error:
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         raise UserError(
-            f"{source}: {said or 'expected section.name = value'}"
+            f"{source}: {message or 'expected section.name = value'}"
         ) from None
 
 
@@ -97,7 +97,7 @@ def _sections() -> dict[str, dict[str, Any]]:
     return {name: typing.get_type_hints(kind) for name, kind in kinds.items()}
 
 
-def _known(where: str, name: str) -> tuple[str, str]:
+def _section_and_field(where: str, name: str) -> tuple[str, str]:
     section, _, field = name.partition(".")
     sections = _sections()
     if not field:
@@ -115,7 +115,7 @@ def _known(where: str, name: str) -> tuple[str, str]:
     return section, field
 
 
-def _typed(where: str, name: str, value: Any) -> Any:
+def _read_value(where: str, name: str, value: Any) -> Any:
     section, _, field = name.partition(".")
     hint = _sections()[section][field]
     if isinstance(value, _Name):

@@ -18,11 +18,11 @@ def check() -> None:
     for name in FLAT:
         spec = importlib.util.find_spec(name)
         places = [*(spec.submodule_search_locations or [])] if spec else []
-        found = pathlib.Path(places[0] if places else (spec and spec.origin) or "")
+        directory = pathlib.Path(places[0] if places else (spec and spec.origin) or "")
         if not spec:
             raise UserError(f"package '{name}' is missing; expected in {home}")
-        if found.resolve() != home / name:
+        if directory.resolve() != home / name:
             raise UserError(
-                f"package '{name}' is a foreign one, {found.resolve()}; "
+                f"package '{name}' is a foreign one, {directory.resolve()}; "
                 f"expected {home / name}"
             )

@@ -28,7 +28,7 @@ def job(cfg: fdl.Buildable, *, dry: bool = False) -> Job:
     """
     root = objects(cfg, dry=dry)
     if not isinstance(root, Job):
-        raise _at(cfg, "", f"makes {public(type(root))}, which is no runner job")
+        raise _error_at(cfg, "", f"makes {public(type(root))}, which is no runner job")
     return root
 
 
@@ -58,7 +58,7 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
     try:
         built = fdl.build(cfg)
     except (ValueError, UserError) as error:
-        raise _placed(cfg, error) from error
+        raise _error_with_path(cfg, error) from error
     for node, path in places:
         _construct_model(node, path)
     _check(built, dry=dry)
@@ -68,25 +68,27 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
 def _refuse_names(node: fdl.Buildable, path: str) -> None:
     """Missing and unknown fields, which fiddle leaves to the call."""
     takes = nodes.parameters(fdl.get_callable(node))
-    named = [key for key in node.__arguments__ if isinstance(key, str)]
-    unknown = [key for key in named if key not in takes]
+    keywords = [key for key in node.__arguments__ if isinstance(key, str)]
+    unknown = [key for key in keywords if key not in takes]
     kinds = {parameter.kind for parameter in takes.values()}
     if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
-        raise _at(node, path, f"no field '{unknown[0]}'{nearest(unknown[0], takes)}")
+        raise _error_at(
+            node, path, f"no field '{unknown[0]}'{nearest(unknown[0], takes)}"
+        )
     if isinstance(node, fdl.Config) and (missing := _missing(node)):
-        raise _at(node, path, f"{', '.join(missing)} must be given")
+        raise _error_at(node, path, f"{', '.join(missing)} must be given")
 
 
 def _construct_model(node: fdl.Buildable, path: str) -> None:
     """A module that lacks its random keys alone, made without arrays."""
-    made = fdl.get_callable(node)
+    model = fdl.get_callable(node)
     if not isinstance(node, fdl.Partial) or _missing(node) != ["rngs"]:
         return
-    if isinstance(made, type) and issubclass(made, nnx.Module):
+    if isinstance(model, type) and issubclass(model, nnx.Module):
         try:
             nnx.eval_shape(lambda: fdl.build(node)(rngs=nnx.Rngs(0)))
         except ValueError as error:
-            raise _at(node, path, " ".join(str(error).split())) from error
+            raise _error_at(node, path, " ".join(str(error).split())) from error
 
 
 def _missing(node: fdl.Buildable) -> list[str]:
@@ -94,20 +96,20 @@ def _missing(node: fdl.Buildable) -> list[str]:
     return [str(key) for key, child in fields.items() if child.value is nodes.UNSET]
 
 
-def _at(node: Any, path: str, said: str) -> UserError:
-    return UserError(f"{path or ROOT} ({nodes.kind_of(node)}): {said}")
+def _error_at(node: Any, path: str, message: str) -> UserError:
+    return UserError(f"{path or ROOT} ({nodes.kind_of(node)}): {message}")
 
 
-def _placed(cfg: fdl.Buildable, error: Exception) -> UserError:
+def _error_with_path(cfg: fdl.Buildable, error: Exception) -> UserError:
     """The constructor's own words after the path that fiddle adds below them."""
-    message, _, context = str(error).partition("\n\nFiddle context: ")
+    text, _, context = str(error).partition("\n\nFiddle context: ")
     where = re.search(r" at <root>(\S*) with positional", context)
-    said = " ".join(message.split())
+    message = " ".join(text.split())
     if not where:
-        return UserError(said)
+        return UserError(message)
     path = where[1].removeprefix(".")
     place = paths.find(cfg, path) if path else paths.Place("", cfg, Any)
-    return _at(place.value, place.path, said)
+    return _error_at(place.value, place.path, message)
 
 
 def _check(built: Any, *, dry: bool) -> None:

@@ -27,9 +27,9 @@ def text(cfg: fdl.Buildable) -> str:
 
 def lines(cfg: fdl.Buildable) -> dict[str, str]:
     """Value (as text) by path, in path order."""
-    found: dict[str, str] = {}
-    _collect(cfg, "", found, {})
-    return {path: found[path] for path in sorted(found, key=_natural)}
+    values: dict[str, str] = {}
+    _collect(cfg, "", values, {})
+    return {path: values[path] for path in sorted(values, key=_natural)}
 
 
 def changes(old: str, new: str) -> list[str]:
@@ -44,26 +44,29 @@ def changes(old: str, new: str) -> list[str]:
 
 
 def _collect(
-    value: Any, path: str, found: dict[str, str], seen: dict[int, str]
+    value: Any, path: str, values: dict[str, str], first_paths: dict[int, str]
 ) -> None:
     here = path.removeprefix(".") or ROOT
-    if isinstance(value, fdl.Buildable) and seen.setdefault(id(value), here) != here:
-        found[here] = f"-> {seen[id(value)]}"
+    if (
+        isinstance(value, fdl.Buildable)
+        and first_paths.setdefault(id(value), here) != here
+    ):
+        values[here] = f"-> {first_paths[id(value)]}"
         return
     inner = nodes.children(value) if _has_node(value) else None
     if inner is None:
-        found[here] = leaf(value)
+        values[here] = leaf(value)
         return
-    found[here] = _head(value)
-    named = nodes.item_names(value) is not None
+    values[here] = _head(value)
+    has_names = nodes.item_names(value) is not None
     by_segment = {paths.segment(value, key): inner[key] for key in inner}
     for segment in sorted(by_segment, key=_natural):
         child = by_segment[segment].value
         if child is nodes.UNSET and isinstance(value, fdl.Partial):
             continue  # the caller's to give
-        _collect(child, path + segment, found, seen)
-        if named:  # the path says it
-            found.pop(f"{path}{segment}.name".removeprefix("."), None)
+        _collect(child, path + segment, values, first_paths)
+        if has_names:  # the path says it
+            values.pop(f"{path}{segment}.name".removeprefix("."), None)
 
 
 def _head(value: Any) -> str:
@@ -96,11 +99,11 @@ def leaf(value: Any) -> str:
     if callable(value) and hasattr(value, "__name__"):
         return public(value)
     if isinstance(value, functools.partial):
-        given = [leaf(item) for item in value.args]
-        given += [f"{key}={leaf(item)}" for key, item in value.keywords.items()]
-        return f"partial({', '.join([leaf(value.func), *given])})"
-    said = repr(value)
-    return public(value) if " at 0x" in said else " ".join(said.split())
+        arguments = [leaf(item) for item in value.args]
+        arguments += [f"{key}={leaf(item)}" for key, item in value.keywords.items()]
+        return f"partial({', '.join([leaf(value.func), *arguments])})"
+    literal = repr(value)
+    return public(value) if " at 0x" in literal else " ".join(literal.split())
 
 
 def _has_node(value: Any) -> bool:

@@ -43,7 +43,7 @@ class _Box:
 
     @property
     def width(self) -> float:
-        rows = [len(key) + len(said) + 2 for key, said, _ in self.rows]
+        rows = [len(key) + len(value) + 2 for key, value, _ in self.rows]
         return _CHARACTER * max([len(self.title), *rows]) + 24
 
     def children(self) -> Iterator["_Box"]:
@@ -70,35 +70,36 @@ def svg(cfg: fdl.Buildable) -> str:
         f"<title>{html.escape(root.title)}</title>\n<style>{_STYLE}</style>\n"
         f'<rect width="100%" height="100%" fill="#f6f8fa"/>\n'
         + "".join(edge for box in boxes for edge in _edges(box))
-        + "".join(_drawn(box) for box in boxes)
+        + "".join(_draw_box(box) for box in boxes)
         + "</svg>\n"
     )
 
 
-def _box(value: Any, seen: dict[int, _Box]) -> _Box:
+def _box(value: Any, boxes: dict[int, _Box]) -> _Box:
     kind = nodes.kind_of(value)
     box = _Box(f"{kind}(...)" if isinstance(value, fdl.Partial) else kind, [])
-    seen[id(value)] = box
+    boxes[id(value)] = box
     for key, child in _arguments(value):
         for label, item in _flat(key, child):
-            known = seen.get(id(item)) if isinstance(item, fdl.Buildable) else None
-            if known:
+            other = boxes.get(id(item)) if isinstance(item, fdl.Buildable) else None
+            if other:
                 box.again.add(len(box.rows))
-                box.rows.append((label, "", known))
+                box.rows.append((label, "", other))
             elif nodes.is_node(item):
-                box.rows.append((label, "", _box(item, seen)))
+                box.rows.append((label, "", _box(item, boxes)))
             else:
-                said = leaf(item)
-                short = said if len(said) <= _WIDEST else said[: _WIDEST - 3] + "..."
-                box.rows.append((label, short, None))
+                content = leaf(item)
+                if len(content) > _WIDEST:
+                    content = content[: _WIDEST - 3] + "..."
+                box.rows.append((label, content, None))
     return box
 
 
 def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
     """What the graph sets, in the order of the signature."""
-    given = value.__arguments__ if isinstance(value, fdl.Buildable) else None
+    arguments = value.__arguments__ if isinstance(value, fdl.Buildable) else None
     for key, child in (nodes.children(value) or {}).items():
-        if given is None or key in given:
+        if arguments is None or key in arguments:
             yield paths.segment(value, key).removeprefix("."), child.value
 
 
@@ -155,7 +156,7 @@ def _ends(box: _Box, child: _Box) -> tuple[float, float, float, float]:
     return box.x, -bend, child.x, -bend  # in the same column
 
 
-def _drawn(box: _Box) -> str:
+def _draw_box(box: _Box) -> str:
     colour = _COLOURS.get(box.title.split(".")[0], _COLOUR)
     size = f'x="{box.x:.1f}" width="{box.width:.1f}" rx="5"'
     parts = [
@@ -163,15 +164,15 @@ def _drawn(box: _Box) -> str:
         f'<rect {size} y="{box.y:.1f}" height="{_TITLE - 4}" fill="{colour}"/>',
         _text(box.x + 12, box.y + 15, "title", box.title),
     ]
-    for row, (key, said, _) in enumerate(box.rows):
+    for row, (key, value, _) in enumerate(box.rows):
         y = box.y + _TITLE + _ROW * row + 13
         parts.append(_text(box.x + 12, y, "key", key))
-        if said:
+        if value:
             offset = _CHARACTER * (len(key) + 2)
-            parts.append(_text(box.x + 12 + offset, y, "value", said))
+            parts.append(_text(box.x + 12 + offset, y, "value", value))
     return "\n".join(parts) + "\n"
 
 
-def _text(x: float, y: float, kind: str, said: str) -> str:
+def _text(x: float, y: float, kind: str, content: str) -> str:
     place = f'x="{x:.1f}" y="{y:.1f}"'
-    return f'<text class="{kind}" {place}>{html.escape(said)}</text>'
+    return f'<text class="{kind}" {place}>{html.escape(content)}</text>'

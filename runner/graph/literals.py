@@ -69,14 +69,14 @@ def show(hint: Any) -> str:
         common = [o for o in options if o in (bool, int, float, str, type(None))]
         if len(options) > 3 and common:
             options = common
-        shown = list(dict.fromkeys(show(option) for option in options))
-        return " or ".join([", ".join(shown[:-1]), shown[-1]] if shown[1:] else shown)
+        names = list(dict.fromkeys(show(option) for option in options))
+        return " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
     if typing.get_origin(hint) is collections.abc.Callable:
         return "a function"
     if isinstance(hint, type) and not typing.get_args(hint):
         return hint.__name__.rpartition(".")[2]
-    said = re.sub(r"ForwardRef\('([^']*)'\)|'([A-Z]\w*)'", r"\1\2", str(hint))
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", said)
+    name = re.sub(r"ForwardRef\('([^']*)'\)|'([A-Z]\w*)'", r"\1\2", str(hint))
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
 
 
 _NO = object()

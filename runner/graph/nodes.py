@@ -84,16 +84,16 @@ def kind_of(value: Any) -> str:
 def _arguments(node: fdl.Buildable) -> dict[Key, Child]:
     function = fdl.get_callable(node)
     hints = signatures.get_type_hints(function)
-    found: dict[Key, Child] = {}
+    fields: dict[Key, Child] = {}
     for name, parameter in parameters(function).items():
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             value = node.__arguments__.get(name, _default(function, parameter))
-            found[name] = Child(
+            fields[name] = Child(
                 value, hints.get(name, _hint(function, parameter, value))
             )
     for key, value in node.__arguments__.items():
-        found.setdefault(key, Child(value))
-    return found
+        fields.setdefault(key, Child(value))
+    return fields
 
 
 def parameters(function: Any) -> Mapping[str, inspect.Parameter]:

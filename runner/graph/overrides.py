@@ -49,7 +49,7 @@ def apply(
     Raises:
       UserError: an override names nothing, or gives a value of the wrong type.
     """
-    cfg = _copied(cfg)
+    cfg = _copy(cfg)
     nodes.add_tags(cfg)
     for override in overrides:
         if isinstance(override, Set):
@@ -83,16 +83,16 @@ def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
         for field, tags in node.__argument_tags__.items()
         for tag in {base for t in tags for base in _lineage(t)}
     ]
-    found = {tag for _, _, tag in fields if _is_called(tag, name)}
-    if not found:
+    matches = {tag for _, _, tag in fields if _is_called(tag, name)}
+    if not matches:
         names = {tag.__name__ for _, _, tag in fields}
         none = nearest(name, names) if names else "; it has none"
         raise UserError(f"{flag}: no field of the graph has the tag '{name}'{none}")
-    if len(found) > 1:
-        full = ", ".join(sorted(tag.name for tag in found))
+    if len(matches) > 1:
+        full = ", ".join(sorted(tag.name for tag in matches))
         raise UserError(f"{flag}: several tags have this name; one of: {full}")
     for node, field, tag in fields:
-        if tag in found:
+        if tag in matches:
             hint = (nodes.children(node) or {})[field].hint
             try:
                 setattr(node, str(field), literals.read(text, hint))
@@ -128,7 +128,7 @@ def fiddle(
     return result
 
 
-def _copied(cfg: fdl.Buildable) -> fdl.Buildable:
+def _copy(cfg: fdl.Buildable) -> fdl.Buildable:
     """Nodes and containers anew, leaves the same: a copied function is another one."""
 
     def visit(value: Any, state: daglish.State) -> Any:

@@ -58,7 +58,7 @@ def find(cfg: fdl.Buildable, path: str) -> Place:
     """
     place = Place("", cfg, Any)
     for key in parse(path):
-        place = _opened(place)
+        place = _as_node(place)
         place = _step(place, key)
     return place
 
@@ -98,12 +98,12 @@ def _step(place: Place, key: Key) -> Place:
     elif isinstance(key, int) and key < 0 and isinstance(value, (list, tuple)):
         index = len(value) + key
     if index not in fields:
-        raise UserError(_absent(place, key, fields, names))
+        raise UserError(_no_such_field(place, key, fields, names))
     path = f"{place.path}{segment(value, index)}".removeprefix(".")
     return Place(path, fields[index].value, fields[index].hint, index, place)
 
 
-def _absent(
+def _no_such_field(
     place: Place, key: Key, fields: dict[Key, Child], names: list[str] | None
 ) -> str:
     value, here = place.value, place.path or "the graph"
@@ -119,7 +119,7 @@ def _absent(
     return f"{here} ({kind}) has no field '{key}'{hint}"
 
 
-def _opened(place: Place) -> Place:
+def _as_node(place: Place) -> Place:
     """A finished object, or a class to be called, replaced by a node of the same."""
     value = place.value
     if isinstance(value, (fdl.Buildable, type(None))):

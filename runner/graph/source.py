@@ -120,9 +120,9 @@ def find(module: types.ModuleType, name: str, *, what: str) -> Callable:
     Raises:
       UserError: it has none; with the nearest.
     """
-    found = vars(module).get(name)
-    if callable(found):
-        return found
+    value = vars(module).get(name)
+    if callable(value):
+        return value
     own = [
         key
         for key, value in vars(module).items()
@@ -131,7 +131,7 @@ def find(module: types.ModuleType, name: str, *, what: str) -> Callable:
         and getattr(value, "__module__", module.__name__) == module.__name__
     ]
     raise UserError(
-        f"{_shown(str(module.__file__))}: no {what} '{name}'{nearest(name, own)}"
+        f"{_relative(str(module.__file__))}: no {what} '{name}'{nearest(name, own)}"
     )
 
 
@@ -139,18 +139,18 @@ def failure(path: str, error: Exception) -> UserError:
     """An exception out of a configuration file as `file:line: Type: message`."""
     if isinstance(error, SyntaxError) and error.filename:
         where, line = error.filename, error.lineno
-        said = f"{error.msg}: {(error.text or '').strip()}"
+        message = f"{error.msg}: {(error.text or '').strip()}"
     else:
         frames = traceback.extract_tb(error.__traceback__)
         own = str(pathlib.Path(path).resolve())
         inside = [f.lineno for f in frames if f.filename == own]
         where, line = path, inside[-1] if inside else None
-        said = (str(error).strip() or "(no message)").splitlines()[0]
-    place = f"{_shown(where)}:{line}" if line else _shown(where)
-    return UserError(f"{place}: {type(error).__name__}: {said}")
+        message = (str(error).strip() or "(no message)").splitlines()[0]
+    place = f"{_relative(where)}:{line}" if line else _relative(where)
+    return UserError(f"{place}: {type(error).__name__}: {message}")
 
 
-def _shown(path: str) -> str:
+def _relative(path: str) -> str:
     """Relative to where the user stands, when below it."""
     file, here = pathlib.Path(path), pathlib.Path.cwd()
     return str(file.relative_to(here)) if file.is_relative_to(here) else path

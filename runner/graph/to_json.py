@@ -59,7 +59,7 @@ def from_json(text: str, source: str) -> fdl.Buildable:
         content = renames.in_json(json.loads(text))
         cfg = serialization.load_json(json.dumps(content), AllowList())
     except serialization.PyrefPolicyError as error:
-        raise UserError(f"{source}: {_refused(error.module, error.symbol)}") from None
+        raise UserError(f"{source}: {_refusal(error.module, error.symbol)}") from None
     except (ModuleNotFoundError, AttributeError) as error:
         raise UserError(f"{source}: {_first_line(error)}") from None
     except (ValueError, KeyError, TypeError, serialization.DeserializationError):
@@ -176,10 +176,10 @@ def _refuse_unsaved(value: Any, path: str) -> None:
             "give it a name at the top of a module"
         )
     if not AllowList().allows_value(callee):
-        raise UserError(f"{path}: {_refused(callee.__module__ or '?', name)}")
+        raise UserError(f"{path}: {_refusal(callee.__module__ or '?', name)}")
 
 
-def _refused(module: str, symbol: str) -> str:
+def _refusal(module: str, symbol: str) -> str:
     if module.startswith(FILE_PREFIX):
         file = module.removeprefix(FILE_PREFIX)
         return f"needs '{symbol}' of {file}; name that file: --fdl_config={file}"

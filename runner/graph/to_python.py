@@ -52,8 +52,8 @@ class _Writer:
         name = self.shared[id(value)]
         if id(value) not in self._defined:
             self._defined.add(id(value))
-            made = self._plain(value, _INDENT)
-            self.definitions.append(f"{_INDENT}{name} = {made}\n")
+            expression = self._plain(value, _INDENT)
+            self.definitions.append(f"{_INDENT}{name} = {expression}\n")
         return name
 
     def _plain(self, value: Any, indent: str) -> str:
@@ -80,8 +80,8 @@ class _Writer:
         deeper = indent + _INDENT
         items = [self._name(fdl.get_callable(node))]
         for key, value in node.__arguments__.items():
-            said = self.expression(value, deeper)
-            items.append(said if isinstance(key, int) else f"{key}={said}")
+            expression = self.expression(value, deeper)
+            items.append(expression if isinstance(key, int) else f"{key}={expression}")
         return _bracketed(f"fdl.{type(node).__name__}(", items, ")", indent)
 
     def _name(self, value: Any) -> str:
@@ -91,10 +91,10 @@ class _Writer:
             variable = path.rpartition("/")[2].removesuffix(".py")
             self.files[variable] = path
             return f"{variable}.{name}"
-        said = public(value)
-        if "." in said:
-            self.imports.add(said.removesuffix("." + name))
-        return said
+        qualified = public(value)
+        if "." in qualified:
+            self.imports.add(qualified.removesuffix("." + name))
+        return qualified
 
 
 def _bracketed(
@@ -109,12 +109,12 @@ def _bracketed(
 
 def _used_twice(cfg: fdl.Buildable) -> dict[int, str]:
     """A variable's name for every node that stands at more than one path."""
-    found: dict[int, list[str]] = {}
+    paths: dict[int, list[str]] = {}
     for value, path in daglish.iterate(cfg, memoized=False):
         if isinstance(value, fdl.Buildable):
-            found.setdefault(id(value), []).append(daglish.path_str(path))
+            paths.setdefault(id(value), []).append(daglish.path_str(path))
     names: dict[int, str] = {}
-    for key, places in found.items():
+    for key, places in paths.items():
         if len(places) > 1:
             stem = places[0].rpartition(".")[2].split("[")[0] or "node"
             names[key] = stem if stem not in names.values() else f"{stem}_{len(names)}"

@@ -12,8 +12,8 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m runner.sweeps DIR", file=sys.stderr)
         return 2
     try:
-        found = sweeps.load(arguments[0])
-        sweeps.summarize(found)
+        frozen = sweeps.load(arguments[0])
+        sweeps.summarize(frozen)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

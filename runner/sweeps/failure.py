@@ -15,13 +15,13 @@ def note_failure(unit: Unit, code: int) -> str:
 
     `failed, exit code 1: runner: step 12: learning/ce is not finite`
     """
-    said = f"failed, {_code(code)}"
+    message = f"failed, {_code(code)}"
     if words := _last_words(stderr(unit)):
-        said += f": {words}"
+        message += f": {words}"
     atomic_files.write_atomic(
-        unit.path / _NAME, json.dumps({"code": code, "said": said})
+        unit.path / _NAME, json.dumps({"code": code, "said": message})
     )
-    return said
+    return message
 
 
 def message(unit: Unit) -> str:

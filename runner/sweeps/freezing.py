@@ -37,61 +37,63 @@ def freeze(command: Command, argv: Sequence[str]) -> Frozen:
     assert command.workdir is not None
     path = Path(command.workdir).absolute()
     gin_flags.apply(command.runtime)
-    planned = None if _is_there(path) else plan.make(command)
-    with workdir.named(path):
+    new_plan = None if _is_frozen(path) else plan.make(command)
+    with workdir.user_errors(path):
         _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
-        with lock.held(path / "lock"):
+        with lock.hold(path / "lock"):
             atomic_files.remove_temporaries(path)
-            if not _is_there(path):
-                _write(path, command, planned or plan.make(command), argv)
+            if not _is_frozen(path):
+                _write(path, command, new_plan or plan.make(command), argv)
             elif command.base:
-                _refuse_other(path, said(command))
+                _refuse_other(path, graph_flags(command))
             if command.runtime:
                 _write_runtime(path)
     return frozen.load(path)
 
 
-def said(command: Command) -> dict[str, Any]:
+def graph_flags(command: Command) -> dict[str, Any]:
     """What a command says of the graphs, as JSON."""
     return {
         "graph": command.base,
-        "overrides": [_full(flag) for flag in command.overrides],
+        "overrides": [_spell(flag) for flag in command.overrides],
         "sweep": command.sweep or "",
     }
 
 
-def _full(flag: Flag) -> str:
+def _spell(flag: Flag) -> str:
     return f"--{flag.name}={flag.value}"
 
 
-def _is_there(path: Path) -> bool:
+def _is_frozen(path: Path) -> bool:
     return (path / SWEEP).exists()
 
 
-def _write(path: Path, command: Command, made: plan.Plan, argv: Sequence[str]) -> None:
+def _write(
+    path: Path, command: Command, sweep_plan: plan.Plan, argv: Sequence[str]
+) -> None:
     _remove_unsealed(path)
-    made, kept = _with_source(path, command, made)
+    sweep_plan, config = _with_source(path, command, sweep_plan)
     (path / "units").mkdir()
-    for unit in made.units:
+    for unit in sweep_plan.units:
         directory = path / "units" / unit.name
-        with workdir.open(directory, unit.graph, argv):
+        with workdir.open_workdir(directory, unit.graph, argv):
             # A file that no unbegun run has: from here on its graph is refused if
             # it is another, however the unit is started.
             content = {key: points.text(key, x) for key, x in unit.point.items()}
             _write_json(directory / POINT, content)
     content = {
         "version": frozen.VERSION,
-        "said": said(command),
-        "source": kept,
-        "names": made.names,
-        "units": [frozen.entry(unit.name, unit.point) for unit in made.units],
+        "said": graph_flags(command),
+        "source": config,
+        "names": sweep_plan.names,
+        "units": [frozen.entry(unit.name, unit.point) for unit in sweep_plan.units],
     }
     _write_json(path / SWEEP, content)
 
 
 def _with_source(
-    path: Path, command: Command, made: plan.Plan
+    path: Path, command: Command, sweep_plan: plan.Plan
 ) -> tuple[plan.Plan, str]:
     """The plan read again from a copy of the config file, where graphs name it.
 
@@ -99,27 +101,29 @@ def _with_source(
     """
     from runner.graph import to_json
 
-    if not any(plan.needs_source(to_json.to_json(unit.graph)) for unit in made.units):
-        return made, ""
+    if not any(
+        plan.needs_source(to_json.to_json(unit.graph)) for unit in sweep_plan.units
+    ):
+        return sweep_plan, ""
     assert command.config is not None  # What JSON held can be read by itself.
     file, call = source.split(command.config)
     copy = path / "source" / Path(file).name
     copy.parent.mkdir()
     atomic_files.write_atomic(copy, Path(file).read_text(encoding="utf-8"))
     spec = f"{copy.name}:{call}" if call else copy.name
-    moved = dataclasses.replace(command, config=str(copy.parent / spec))
+    copied_command = dataclasses.replace(command, config=str(copy.parent / spec))
     units = [
-        dataclasses.replace(unit, graph=plan.resolve(moved, unit.point))
-        for unit in made.units
+        dataclasses.replace(unit, graph=plan.resolve(copied_command, unit.point))
+        for unit in sweep_plan.units
     ]
-    for old, new in zip(made.units, units, strict=True):
+    for old, new in zip(sweep_plan.units, units, strict=True):
         if describe.text(old.graph) != describe.text(new.graph):
             shutil.rmtree(copy.parent)
             raise UserError(
                 f"{file}: its copy {copy} makes another graph; "
                 "a config that is swept may not depend on where it stands"
             )
-    return dataclasses.replace(made, units=units), f"source/{spec}"
+    return dataclasses.replace(sweep_plan, units=units), f"source/{spec}"
 
 
 def _write_runtime(path: Path) -> None:
@@ -144,7 +148,7 @@ def _remove_unsealed(path: Path) -> None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    if not path.exists() or _is_there(path):
+    if not path.exists() or _is_frozen(path):
         return
     if (path / workdir.CONFIG).exists():
         raise UserError(f"--workdir={path}: holds a run; give the sweep another")
@@ -164,13 +168,11 @@ def _refuse_other(path: Path, now: Mapping[str, Any]) -> None:
     before = frozen.read(path)["said"]
     for key in now:
         if now[key] != before[key]:
-            was, given = (_shown(key, x[key]) for x in (before, now))
-            raise UserError(
-                f"{path} was frozen from another command\n- {was}\n+ {given}"
-            )
+            old, new = (_format_flag(key, x[key]) for x in (before, now))
+            raise UserError(f"{path} was frozen from another command\n- {old}\n+ {new}")
 
 
-def _shown(key: str, value: Any) -> str:
+def _format_flag(key: str, value: Any) -> str:
     if key == "overrides":
         return " ".join(value) or "no overrides"
     name = {"graph": "fdl_config"}.get(key, key)

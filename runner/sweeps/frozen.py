@@ -50,7 +50,7 @@ class Unit:
     def in_use(self) -> bool:
         """Whether a process runs it: one may outlive what started it."""
         try:
-            with lock.held(self.path / "lock"):
+            with lock.hold(self.path / "lock"):
                 return False
         except UserError:
             return True

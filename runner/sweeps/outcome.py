@@ -64,19 +64,19 @@ def _outcome(unit: Unit) -> Outcome:
     loaded = run.load(unit.path)
     losses = {}
     if unit.finished:
-        found = loaded.evaluations.items()
-        losses = {name: x["loss"] for name, x in found if x.get("loss") is not None}
+        results = loaded.evaluations.items()
+        losses = {name: x["loss"] for name, x in results if x.get("loss") is not None}
     return Outcome(unit, _state(unit, loaded), losses, _untrained(loaded), loaded.unit)
 
 
 def _state(unit: Unit, loaded: run.Run) -> str:
     if unit.finished:
         return "finished"
-    if said := failure.message(unit):
-        return said
+    if message := failure.message(unit):
+        return message
     if loaded.metrics:
-        wanted = f" of {loaded.num_steps}" if loaded.num_steps else ""
-        return f"at step {loaded.last_step}{wanted}"
+        total = f" of {loaded.num_steps}" if loaded.num_steps else ""
+        return f"at step {loaded.last_step}{total}"
     return "not begun"
 
 

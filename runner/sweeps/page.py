@@ -16,7 +16,9 @@ from runner.sweeps.outcome import Outcome, best, evaluations
 def write(frozen: Frozen, outcomes: Sequence[Outcome]) -> Path:
     """Writes the page and its pictures beside `sweep.json`; returns the page's path."""
     pictures = [
-        _saved(frozen.path, key, outcomes, frozen, stem=f"sweep-{i}" if i else "sweep")
+        _save_picture(
+            frozen.path, key, outcomes, frozen, stem=f"sweep-{i}" if i else "sweep"
+        )
         for i, key in enumerate(_axes(outcomes))
     ]
     path = frozen.path / "report.html"
@@ -36,7 +38,7 @@ def _axes(outcomes: Sequence[Outcome]) -> list[str]:
     return numeric or [key]
 
 
-def _saved(
+def _save_picture(
     path: Path, key: str, outcomes: Sequence[Outcome], frozen: Frozen, *, stem: str
 ) -> Picture:
     name, unit = frozen.names.get(key, key), _unit(outcomes)
@@ -50,18 +52,18 @@ def _saved(
 def _lines(key: str, outcomes: Sequence[Outcome], frozen: Frozen) -> list[swept.Line]:
     """One for each setting of the other flags; points alone where no two share one."""
     (evaluation,) = evaluations(outcomes)[:1] or [""]
-    found = settings.along(outcomes, key, frozen.names)
-    if not any(len(one.outcomes) > 1 for one in found):
+    swept_settings = settings.along(outcomes, key, frozen.names)
+    if not any(len(one.outcomes) > 1 for one in swept_settings):
         ended = [o for o in outcomes if o.ended and key in o.unit.point]
-        found = [settings.Setting("", [o.unit.point[key]], [o]) for o in ended]
-        return [_line(one, "", evaluation) for one in found]
+        swept_settings = [settings.Setting("", [o.unit.point[key]], [o]) for o in ended]
+        return [_line(one, "", evaluation) for one in swept_settings]
     lines = []
-    for one in found:
-        label, told = one.label, None
+    for one in swept_settings:
+        label, value = one.label, None
         if key == settings.learning_rate(list(frozen.names)):
-            told = sensitivity.of(one)
-        if label and told is not None:
-            label = f"{label}\nsensitivity {number(told)}"
+            value = sensitivity.of(one)
+        if label and value is not None:
+            label = f"{label}\nsensitivity {number(value)}"
         lines.append(_line(one, label, evaluation))
     return lines
 
@@ -91,7 +93,7 @@ def _html(
     parts = [
         f"<h1>{escape(title)}</h1>\n"
         f'<p class="meta">{state} · {escape(str(frozen.path))}</p>\n',
-        f"<h2>Loss</h2>\n{_placed(figures, frozen)}" if figures else "",
+        f"<h2>Loss</h2>\n{_lay_out(figures, frozen)}" if figures else "",
         _sensitivities(frozen, outcomes),
         f"<h2>Units</h2>\n{_table(frozen, outcomes)}",
         *(f"<p>{escape(line)}</p>\n" for line in table.failures(outcomes)),
@@ -99,7 +101,7 @@ def _html(
     return page.document(title, parts)
 
 
-def _placed(figures: str, frozen: Frozen) -> str:
+def _lay_out(figures: str, frozen: Frozen) -> str:
     """In the columns of the page; one with a legend takes the room it needs."""
     if len(frozen.names) > 1 and figures.count("<figure>") == 1:
         return f'<div style="max-width: 46rem">\n{figures}</div>\n'
@@ -107,21 +109,21 @@ def _placed(figures: str, frozen: Frozen) -> str:
 
 
 def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
-    found = table.sensitivities(frozen, outcomes)
-    if not found:
+    sensitivities = table.sensitivities(frozen, outcomes)
+    if not sensitivities:
         return ""
-    lengths = [value for _, value in found]
+    lengths = [value for _, value in sensitivities]
     lines = [
         f"<tr><td>{escape(label) or 'all'}</td><td>{number(value)}</td>"
         f'<td class="bar">{page.bar(value, among=lengths)}</td></tr>\n'
-        for label, value in found
+        for label, value in sensitivities
     ]
     note = (
         "Mean over the learning rates of the loss, or of the loss at initialisation "
         "where that is less, minus the best (arXiv:2309.14322). Less is better."
     )
-    if counted := table.counted(frozen, outcomes):
-        note += f" {counted}."
+    if line := table.initialization_note(frozen, outcomes):
+        note += f" {line}."
     return (
         '<h2>Learning-rate sensitivity</h2>\n<div class="scroll"><table>\n'
         f'{"".join(lines)}</table></div>\n<p class="meta">{note}</p>\n'

@@ -51,24 +51,26 @@ def make(command: Command) -> Plan:
         graph = command_graph.resolve(command)
         build.job(graph)
         return Plan({}, [Planned("00", {}, "", graph, ())])
-    found = read(command)
-    began = describe.lines(command_graph.resolve(command))
-    names = short_names({key: None for point in found for key in point}, began)
-    units, seen = [], {}
-    for number, point in enumerate(found):
+    sweep_points = read(command)
+    base_lines = describe.lines(command_graph.resolve(command))
+    names = short_names(
+        {key: None for point in sweep_points for key in point}, base_lines
+    )
+    units, labels = [], {}
+    for number, point in enumerate(sweep_points):
         label = points.label(point, names)
         try:
             graph = resolve(command, point)
             text = describe.text(graph)
-            if (same := seen.setdefault(text, label)) != label:
+            if (same := labels.setdefault(text, label)) != label:
                 raise UserError(f"makes the same graph as the point {same}")
             build.job(graph)
         except UserError as error:
             raise UserError(
                 f"--sweep={command.sweep}, point {label}: {error}"
             ) from None
-        changes = describe.changes(_text(began), text)
-        name = directory(number, len(found), label)
+        changes = describe.changes(_text(base_lines), text)
+        name = directory(number, len(sweep_points), label)
         units.append(Planned(name, point, label, graph, changes))
     return Plan(names, units)
 
@@ -125,11 +127,11 @@ def _short(segments: tuple[str, ...], places: Iterable[tuple[str, ...]]) -> str:
             sum(place[-length:] == end for place in places) == 1
             and end[0].isidentifier()
         ):
-            return _joined(end)
-    return _joined(segments)
+            return _join(end)
+    return _join(segments)
 
 
-def _joined(segments: Sequence[str]) -> str:
+def _join(segments: Sequence[str]) -> str:
     """`losses[0].weight`"""
     return re.sub(r"\.(\d+)", r"[\1]", ".".join(segments))
 

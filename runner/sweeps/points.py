@@ -25,9 +25,9 @@ def values(key: str, *choices: Any) -> list[Point]:
         raise UserError(f"{key}: no values; give at least one")
     for choice in choices:
         _check_value(key, choice)
-    found = [{key: choice} for choice in choices]
-    _refuse_duplicates(found)
-    return found
+    points = [{key: choice} for choice in choices]
+    _refuse_duplicates(points)
+    return points
 
 
 def product(*parts: Sequence[Point]) -> list[Point]:
@@ -37,7 +37,7 @@ def product(*parts: Sequence[Point]) -> list[Point]:
       UserError: a part is empty, or two parts set one flag.
     """
     _check_parts("product", parts)
-    return [_joined(found) for found in itertools.product(*parts)]
+    return [_join(combination) for combination in itertools.product(*parts)]
 
 
 def zipped(*parts: Sequence[Point]) -> list[Point]:
@@ -50,7 +50,7 @@ def zipped(*parts: Sequence[Point]) -> list[Point]:
     lengths = [len(part) for part in parts]
     if len(set(lengths)) > 1:
         raise UserError(f"zipped: parts of unequal lengths: {_and(lengths)} points")
-    return [_joined(found) for found in zip(*parts, strict=True)]
+    return [_join(combination) for combination in zip(*parts, strict=True)]
 
 
 def check(points: Any) -> list[Point]:
@@ -132,26 +132,26 @@ def _check_value(key: str, value: Any) -> None:
 def _check_parts(what: str, parts: Sequence[Sequence[Point]]) -> None:
     if not parts:
         raise UserError(f"{what}: nothing to combine")
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for number, part in enumerate(parts, 1):
         if not part:
             raise UserError(f"{what}: part {number} has no points")
         keys = {key for point in part for key in point}
-        if twice := sorted(seen & keys):
+        if twice := sorted(earlier & keys):
             raise UserError(f"{what}: two parts set {twice[0]}")
-        seen |= keys
+        earlier |= keys
 
 
 def _refuse_duplicates(points: Sequence[Mapping[str, Any]]) -> None:
-    seen = set()
+    earlier = set()
     for point in points:
         key = tuple(sorted((key, repr(value)) for key, value in point.items()))
-        if key in seen:
+        if key in earlier:
             raise UserError(f"the point {label(point)} is there twice")
-        seen.add(key)
+        earlier.add(key)
 
 
-def _joined(points: Sequence[Point]) -> Point:
+def _join(points: Sequence[Point]) -> Point:
     return {key: value for point in points for key, value in point.items()}
 
 

@@ -17,8 +17,8 @@ def sensitivity(losses: Sequence[float | None], untrained: float) -> float:
 
     Source: Wortsman et al. 2023 (arXiv:2309.14322), section 2.2.
     """
-    given = np.array([np.nan if loss is None else loss for loss in losses])
-    capped = np.fmin(given, untrained)  # NaN is passed over.
+    values = np.array([np.nan if loss is None else loss for loss in losses])
+    capped = np.fmin(values, untrained)  # NaN is passed over.
     return float(capped.mean() - capped.min())
 
 
@@ -29,14 +29,14 @@ def of(setting: Setting) -> float | None:
     the loss at initialisation.
     """
     (name,) = evaluations(setting.outcomes)[:1] or [""]
-    at_start, found = untrained(setting.outcomes), losses(setting, name)
+    at_start, unit_losses = untrained(setting.outcomes), losses(setting, name)
     if at_start is None or len(set(setting.values)) < 2:
         return None
-    if all(loss is None for loss in found):
+    if all(loss is None for loss in unit_losses):
         return None
     if not all(outcome.ended for outcome in setting.outcomes):
         return None
-    return sensitivity(found, at_start)
+    return sensitivity(unit_losses, at_start)
 
 
 def without_loss(settings: Sequence[Setting]) -> list[str]:

@@ -25,7 +25,7 @@ def run(frozen: Frozen) -> None:
       SystemExit: with 1 where units failed; with `Stop.exit_code` after a signal.
     """
     failed = []
-    with lock.held(frozen.path / "lock"), Stop() as stop:
+    with lock.hold(frozen.path / "lock"), Stop() as stop:
         for number, unit in enumerate(frozen.units, 1):
             head = f"unit {number}/{len(frozen.units)} {unit.label}".rstrip()
             if unit.in_use:
@@ -78,14 +78,14 @@ def _child(unit: Unit, stop: Stop) -> int:
             stderr=errors,
             start_new_session=True,
         )
-    told = False
+    signal_sent = False
     try:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return child.wait(timeout=0.1)
-            if stop.signal is not None and not told:
+            if stop.signal is not None and not signal_sent:
                 child.send_signal(stop.signal)
-                told = True
+                signal_sent = True
     except BaseException:
         # A second Ctrl-C: at once.
         child.terminate()

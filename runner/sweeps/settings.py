@@ -30,8 +30,8 @@ def learning_rate(keys: Sequence[str]) -> str | None:
     else `init_value`.
     """
     ours = [key for key in keys if key.startswith("fdl.optimizer")]
-    named = [key for name in _RATES for key in ours if key.rpartition(".")[2] == name]
-    return named[0] if named else None
+    rates = [key for name in _RATES for key in ours if key.rpartition(".")[2] == name]
+    return rates[0] if rates else None
 
 
 def axis(outcomes: Sequence[Outcome]) -> str | None:
@@ -57,13 +57,13 @@ def along(
             others = {k: x for k, x in outcome.unit.point.items() if k != key}
             groups.setdefault(points.label(others, names), []).append(outcome)
     numeric = is_numeric(outcomes, key)
-    found = []
+    settings = []
     for label, group in groups.items():
         if numeric:
             group = sorted(group, key=lambda outcome: outcome.unit.point[key])
         values = [outcome.unit.point[key] for outcome in group]
-        found.append(Setting(label, values, group))
-    return found
+        settings.append(Setting(label, values, group))
+    return settings
 
 
 def untrained(outcomes: Sequence[Outcome]) -> float | None:
@@ -72,11 +72,11 @@ def untrained(outcomes: Sequence[Outcome]) -> float | None:
     A learning rate does not touch it: of the units of a setting any will do.
     """
     (name,) = evaluations(outcomes)[:1] or [""]
-    found = [outcome.untrained.get(name) for outcome in outcomes]
-    return next((value for value in found if finite(value)), None)
+    values = [outcome.untrained.get(name) for outcome in outcomes]
+    return next((value for value in values if finite(value)), None)
 
 
 def losses(setting: Setting, evaluation: str) -> list[float | None]:
     """Of each unit; None where it diverged, failed, or has not ended."""
-    found = [outcome.losses.get(evaluation) for outcome in setting.outcomes]
-    return [value if finite(value) else None for value in found]
+    values = [outcome.losses.get(evaluation) for outcome in setting.outcomes]
+    return [value if finite(value) else None for value in values]

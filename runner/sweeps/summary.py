@@ -22,7 +22,7 @@ def summarize(frozen: Frozen) -> None:
     atomic_files.write_atomic(
         frozen.path / "sweep.md", table.markdown(frozen, outcomes)
     )
-    found = json.dumps(table.results(frozen, outcomes), indent=1) + "\n"
-    atomic_files.write_atomic(frozen.path / "results.json", found)
-    written = page.write(frozen, outcomes)
-    print(f"\n{table.text(frozen, outcomes)}\n\n  report:   {written}", flush=True)
+    results = json.dumps(table.results(frozen, outcomes), indent=1) + "\n"
+    atomic_files.write_atomic(frozen.path / "results.json", results)
+    report = page.write(frozen, outcomes)
+    print(f"\n{table.text(frozen, outcomes)}\n\n  report:   {report}", flush=True)

@@ -23,9 +23,9 @@ def text(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
     heads, body = titles(frozen, outcomes), rows(frozen, outcomes)
     widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
     winner = best(outcomes)
-    lines = [f"  {_aligned(heads, widths)}"]
+    lines = [f"  {_align(heads, widths)}"]
     lines += [
-        f"{'>' if outcome is winner else ' '} {_aligned(row, widths)}"
+        f"{'>' if outcome is winner else ' '} {_align(row, widths)}"
         for outcome, row in zip(outcomes, body, strict=True)
     ]
     parts = ["\n".join(lines), _sensitivities(frozen, outcomes)]
@@ -40,11 +40,16 @@ def markdown(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
         [f"**{cell}**" for cell in row] if outcome is winner else row
         for outcome, row in zip(outcomes, rows(frozen, outcomes), strict=True)
     ]
-    parts = [f"# Sweep {frozen.name}".rstrip(), _piped(titles(frozen, outcomes), bold)]
-    if found := sensitivities(frozen, outcomes):
-        told = [[label or "all", number(value)] for label, value in found]
-        parts.append(_piped(["setting", SENSITIVITY.format(_unit(outcomes))], told))
-        parts.append(counted(frozen, outcomes))
+    parts = [
+        f"# Sweep {frozen.name}".rstrip(),
+        _markdown_table(titles(frozen, outcomes), bold),
+    ]
+    if by_setting := sensitivities(frozen, outcomes):
+        cells = [[label or "all", number(value)] for label, value in by_setting]
+        parts.append(
+            _markdown_table(["setting", SENSITIVITY.format(_unit(outcomes))], cells)
+        )
+        parts.append(initialization_note(frozen, outcomes))
     parts.append("\n".join(f"* {failure}" for failure in failures(outcomes)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -53,8 +58,8 @@ def titles(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[str]:
     """Of the columns."""
     unit = _unit(outcomes)
     names = evaluations(outcomes)
-    measured = [f"{name} {unit}" for name in names] if names[1:] else [unit]
-    return ["unit", *frozen.names.values(), *measured, "state"]
+    losses = [f"{name} {unit}" for name in names] if names[1:] else [unit]
+    return ["unit", *frozen.names.values(), *losses, "state"]
 
 
 def rows(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[list[str]]:
@@ -75,11 +80,13 @@ def sensitivities(
     frozen: Frozen, outcomes: Sequence[Outcome]
 ) -> list[tuple[str, float]]:
     """Learning-rate sensitivity by setting of everything else, where it can be told."""
-    found = [(one.label, sensitivity.of(one)) for one in _by_rate(frozen, outcomes)]
-    return [(label, value) for label, value in found if value is not None]
+    by_setting = [
+        (one.label, sensitivity.of(one)) for one in _by_rate(frozen, outcomes)
+    ]
+    return [(label, value) for label, value in by_setting if value is not None]
 
 
-def counted(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
+def initialization_note(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
     """Which units count in it with the loss at initialisation; empty if none does."""
     names = sensitivity.without_loss(_by_rate(frozen, outcomes))
     numbers = ", ".join(name.partition("-")[0] for name in names)
@@ -124,17 +131,17 @@ def _by_rate(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[settings.Setti
 
 def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
     """Lines for a terminal."""
-    found = sensitivities(frozen, outcomes)
-    if not found:
+    by_setting = sensitivities(frozen, outcomes)
+    if not by_setting:
         return ""
-    width = max(len(label) for label, _ in found)
+    width = max(len(label) for label, _ in by_setting)
     lines = [f"  {SENSITIVITY.format(_unit(outcomes))}"]
-    lines += [f"    {label:{width}}  {number(value)}" for label, value in found]
-    lines += [f"    {line}" for line in [counted(frozen, outcomes)] if line]
+    lines += [f"    {label:{width}}  {number(value)}" for label, value in by_setting]
+    lines += [f"    {line}" for line in [initialization_note(frozen, outcomes)] if line]
     return "\n".join(lines)
 
 
-def _piped(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def _markdown_table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     rule = [*("---:" for _ in heads[:-1]), "---"]
     return "\n".join("| " + " | ".join(row) + " |" for row in (heads, rule, *body))
 
@@ -151,10 +158,10 @@ def _value(point: Mapping[str, Any], key: str) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    known = value is None or isinstance(value, (bool, int, float, str))
-    return value if known else repr(value)
+    is_json = value is None or isinstance(value, (bool, int, float, str))
+    return value if is_json else repr(value)
 
 
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
     right = [f"{x:>{width}}" for x, width in zip(cells, widths, strict=True)]
     return "  ".join([*right[:-1], cells[-1]])

@@ -16,7 +16,7 @@ _HELD: set[int] = set()
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
+def hold(path: Path) -> Iterator[None]:
     """Hold the lock file `path` for the length of the block.
 
     The kernel lets go of it when the process ends, however it ends. The file stays: to

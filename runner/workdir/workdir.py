@@ -94,7 +94,8 @@ class Workdir:
         changes = describe.changes(_lines(_read_json(path)), _lines(description))
         if changes:
             raise UserError(
-                f"the data changed since {self.path} began:\n{_shown(changes)}\n"
+                f"the data changed since {self.path} began:\n"
+                f"{_format_changes(changes)}\n"
                 "Give the new data another --workdir, or bring the old data back."
             )
 
@@ -107,7 +108,7 @@ class Workdir:
 
 
 @contextlib.contextmanager
-def open(
+def open_workdir(
     path: str | Path,
     config: fdl.Buildable,
     argv: Sequence[str],
@@ -133,9 +134,9 @@ def open(
     texts = _texts(config)
     _refuse_foreign(workdir.path)
     with contextlib.ExitStack() as stack:
-        with named(workdir.path):
+        with user_errors(workdir.path):
             workdir.path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lock.held(workdir.path / "lock"))
+            stack.enter_context(lock.hold(workdir.path / "lock"))
             runs = _runs(workdir.path)
             if runs:
                 _refuse_changed(workdir.path, texts["config.txt"])
@@ -197,7 +198,7 @@ def _begin(path: Path, texts: Mapping[str, str]) -> None:
 
 def _refuse_foreign(path: Path) -> None:
     """A directory with other people's files is not a run, nor room for one."""
-    with named(path):
+    with user_errors(path):
         if not path.exists() or (path / CONFIG).exists():
             return
         strangers = sorted(
@@ -213,17 +214,17 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _refuse_changed(path: Path, described: str) -> None:
+def _refuse_changed(path: Path, text: str) -> None:
     from runner.graph import describe, renames
 
     try:
         began = (path / "config.txt").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: config.txt is missing, {CONFIG} is there") from None
-    changes = describe.changes(renames.in_text(began), described)
+    changes = describe.changes(renames.in_text(began), text)
     if changes:
         raise UserError(
-            f"the graph changed since {path} began:\n{_shown(changes)}\n"
+            f"the graph changed since {path} began:\n{_format_changes(changes)}\n"
             "Give the new graph another --workdir; --gin flags may change, a graph not."
         )
 
@@ -236,7 +237,7 @@ def _append_command(path: Path, argv: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def named(path: Path) -> Iterator[None]:
+def user_errors(path: Path) -> Iterator[None]:
     """An operating system's error within becomes a UserError that names `path`."""
     try:
         yield
@@ -265,9 +266,9 @@ def _lines(tree: Any, path: str = "") -> str:
     return "".join(_lines(inner, f"{path}{dot}{name}") for name, inner in tree.items())
 
 
-def _shown(changes: Sequence[str]) -> str:
+def _format_changes(changes: Sequence[str]) -> str:
     more = len(changes) - _SHOWN_CHANGES
-    shown = [line if len(line) <= 160 else line[:157] + "..." for line in changes]
+    lines = [line if len(line) <= 160 else line[:157] + "..." for line in changes]
     return "\n".join(
-        shown[:_SHOWN_CHANGES] + ([f"(and {more} more)"] if more > 0 else [])
+        lines[:_SHOWN_CHANGES] + ([f"(and {more} more)"] if more > 0 else [])
     )

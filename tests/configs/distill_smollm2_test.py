@@ -54,7 +54,7 @@ def small(cfg, folder):
 
 
 def run(cfg, path):
-    with workdir.open(path, cfg, ["runner"]) as opened:
+    with workdir.open_workdir(path, cfg, ["runner"]) as opened:
         build.job(cfg).run(opened)
     return opened
 

@@ -86,7 +86,7 @@ class World:
         )
         cfg = self.tiny(cfg)
         try:
-            with workdir.open(self.folder / name, cfg, ["runner"]) as opened:
+            with workdir.open_workdir(self.folder / name, cfg, ["runner"]) as opened:
                 build.job(cfg).run(opened)
         finally:
             gin.clear_config()

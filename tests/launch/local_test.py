@@ -129,7 +129,7 @@ def test_runs_do_not_outlive_a_launcher_that_is_killed(sweep, capfd):
 
 
 def test_a_second_launcher_is_refused(sweep):
-    with lock.held(sweep.path / "lock"), pytest.raises(UserError, match="in use by"):
+    with lock.hold(sweep.path / "lock"), pytest.raises(UserError, match="in use by"):
         sweep.run()
 
 

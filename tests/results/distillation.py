@@ -144,7 +144,7 @@ class Results:
             cfg, _ = read.read(f"{ROOT / 'configs' / 'dense.py'}")
             cfg.num_steps = TEACHER_STEPS
             cfg.optimizer.learning_rate.decay_steps = TEACHER_STEPS
-            with workdir.open(path, cfg, ["make results"]) as opened:
+            with workdir.open_workdir(path, cfg, ["make results"]) as opened:
                 build.job(cfg).run(opened)
         return str(path)
 
@@ -158,7 +158,7 @@ class Results:
                 mode=fdl.Config(type(mode), **vars(mode)),
             )
             cfg.data = fdl.Config(Part, data=cfg.data, num_rows=STEPS * BATCH)
-            with workdir.open(path, cfg, ["make results"]) as opened:
+            with workdir.open_workdir(path, cfg, ["make results"]) as opened:
                 build.job(cfg).run(opened)
         return str(path)
 

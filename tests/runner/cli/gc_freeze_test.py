@@ -15,7 +15,7 @@ def _as_it_was():
 
 
 def test_nothing_is_collected_until_the_release_and_all_so_far_is_left_alone():
-    with gc_freeze.held():
+    with gc_freeze.hold():
         assert not gc.isenabled()
         made = [[] for _ in range(100)]
         gc_freeze.release()
@@ -24,7 +24,7 @@ def test_nothing_is_collected_until_the_release_and_all_so_far_is_left_alone():
 
 
 def test_an_end_without_a_release_releases():
-    with pytest.raises(SystemExit), gc_freeze.held():
+    with pytest.raises(SystemExit), gc_freeze.hold():
         raise SystemExit
     assert gc.isenabled() and gc.get_freeze_count()
 

@@ -241,7 +241,7 @@ def test_only_what_is_ours_is_a_sweeps_directory(place):
 def test_a_sweep_in_use_is_refused(place):
     place.freeze()
     with (
-        lock.held(place.workdir / "lock"),
+        lock.hold(place.workdir / "lock"),
         pytest.raises(UserError, match="in use by process"),
     ):
         place.freeze()

@@ -20,7 +20,7 @@ def start(body, path):
 import os, sys, time
 from pathlib import Path
 from runner.workdir import lock
-with lock.held(Path({str(path)!r})):
+with lock.hold(Path({str(path)!r})):
 {textwrap.indent(textwrap.dedent(body), "    ")}
 """
     return subprocess.Popen(
@@ -36,7 +36,7 @@ def said(process):
 def test_a_second_run_is_refused_with_the_owner(tmp_path):
     with start("print('held', flush=True); time.sleep(60)", tmp_path / "lock") as owner:
         assert said(owner) == "held\n"
-        with pytest.raises(UserError) as refusal, lock.held(tmp_path / "lock"):
+        with pytest.raises(UserError) as refusal, lock.hold(tmp_path / "lock"):
             pass
         owner.kill()
     message = str(refusal.value)
@@ -50,7 +50,7 @@ def test_a_dead_owner_holds_nothing(tmp_path, number):
     with start("print('held', flush=True); time.sleep(60)", tmp_path / "lock") as owner:
         assert said(owner) == "held\n"
         owner.send_signal(number)
-    with lock.held(tmp_path / "lock"):
+    with lock.hold(tmp_path / "lock"):
         assert f'"pid": {os.getpid()}' in (tmp_path / "lock").read_text()
 
 
@@ -65,35 +65,35 @@ def test_a_forked_child_that_outlives_its_owner_holds_nothing(tmp_path):
         child = int(said(owner))
         owner.wait()
         try:
-            with lock.held(tmp_path / "lock"):
+            with lock.hold(tmp_path / "lock"):
                 pass
         finally:
             os.kill(child, signal.SIGKILL)
 
 
 def test_it_can_be_taken_again_after_its_end_and_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), lock.held(tmp_path / "lock"):
+    with pytest.raises(ZeroDivisionError), lock.hold(tmp_path / "lock"):
         raise ZeroDivisionError
-    with lock.held(tmp_path / "lock"):
+    with lock.hold(tmp_path / "lock"):
         pass
     assert (tmp_path / "lock").read_text() == ""
 
 
 def test_it_is_refused_to_a_second_run_of_the_same_process(tmp_path):
     with (
-        lock.held(tmp_path / "lock"),
+        lock.hold(tmp_path / "lock"),
         pytest.raises(UserError, match="in use by process"),
-        lock.held(tmp_path / "lock"),
+        lock.hold(tmp_path / "lock"),
     ):
         pass
 
 
 def test_an_unreadable_owner_is_still_an_owner(tmp_path):
-    with lock.held(tmp_path / "lock"):
+    with lock.hold(tmp_path / "lock"):
         (tmp_path / "lock").write_text("{")
         with (
             pytest.raises(UserError, match="just starting"),
-            lock.held(tmp_path / "lock"),
+            lock.hold(tmp_path / "lock"),
         ):
             pass
 
@@ -101,6 +101,6 @@ def test_an_unreadable_owner_is_still_an_owner(tmp_path):
 def test_a_lock_that_cannot_be_made_says_why(tmp_path):
     with (
         pytest.raises(UserError, match="No such file"),
-        lock.held(tmp_path / "absent" / "lock"),
+        lock.hold(tmp_path / "absent" / "lock"),
     ):
         pass

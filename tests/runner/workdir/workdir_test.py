@@ -22,7 +22,7 @@ def graph(**fields):
 
 
 def begin(path, **fields):
-    with workdir.open(path, graph(**fields), ARGV):
+    with workdir.open_workdir(path, graph(**fields), ARGV):
         pass
 
 
@@ -38,7 +38,7 @@ def content(path):
 
 
 def test_a_new_run_writes_what_it_is(tmp_path):
-    with workdir.open(tmp_path / "a" / "run", graph(), ARGV) as opened:
+    with workdir.open_workdir(tmp_path / "a" / "run", graph(), ARGV) as opened:
         path = opened.path
         assert Path(opened) == path == tmp_path / "a" / "run"
         assert opened.checkpoints == path / "checkpoints"
@@ -140,7 +140,7 @@ def test_a_graph_that_cannot_be_saved_makes_no_directory(tmp_path):
 
 def test_two_runs_do_not_share_a_directory(tmp_path):
     with (
-        workdir.open(tmp_path, graph(), ARGV),
+        workdir.open_workdir(tmp_path, graph(), ARGV),
         pytest.raises(UserError, match="in use by process"),
     ):
         begin(tmp_path)
@@ -148,14 +148,14 @@ def test_two_runs_do_not_share_a_directory(tmp_path):
 
 
 def test_another_process_of_the_run_neither_locks_nor_writes(tmp_path):
-    with workdir.open(tmp_path / "run", graph(), ARGV, writes=False) as other:
+    with workdir.open_workdir(tmp_path / "run", graph(), ARGV, writes=False) as other:
         other.record_data({"train": "a"})
         other.record_start()
     assert not (tmp_path / "run").exists()
 
 
 def test_a_start_records_devices_and_the_operative_gin(tmp_path):
-    with workdir.open(tmp_path, graph(), ARGV) as opened:
+    with workdir.open_workdir(tmp_path, graph(), ARGV) as opened:
         opened.record_start()
     devices = json.loads((tmp_path / "versions.json").read_text())["devices"]
     assert devices["backend"] == "cpu" and devices["count"] == 8
@@ -164,10 +164,10 @@ def test_a_start_records_devices_and_the_operative_gin(tmp_path):
 
 def test_changed_data_is_refused_by_name(tmp_path):
     data = {"train": {"fingerprint": "5be1", "sequences": 812}, "held_out": "77"}
-    with workdir.open(tmp_path, graph(), ARGV) as opened:
+    with workdir.open_workdir(tmp_path, graph(), ARGV) as opened:
         opened.record_data(data)
         opened.record_data(data)
-    with workdir.open(tmp_path, graph(), ARGV) as opened:
+    with workdir.open_workdir(tmp_path, graph(), ARGV) as opened:
         opened.record_data(dict(reversed(data.items())))
         changed = {**data, "train": {"fingerprint": "0000", "sequences": 812}}
         with pytest.raises(UserError) as refusal:
@@ -200,7 +200,7 @@ def write_or_die(path, text):
     write(path, text)
 atomic_files.write_atomic = write_or_die
 graph = fdl.Config(losses.LossTerm, name="ce", weight=1.0)
-with workdir.open({path!r}, graph, ["runner"]):
+with workdir.open_workdir({path!r}, graph, ["runner"]):
     pass
 """
 
