@@ -9,7 +9,7 @@ from runner.dry_run.memory import aligned, local, local_bytes, size
 from runner.head import flops
 from runner.machine.mesh import AXES
 from runner.machine.topology import Planned
-from runner.teachers.weights import UNSEEN
+from runner.teachers.weights import UNREAD
 from runner.train.trainer import Trainer
 from runner.writers.quantities import quantity
 
@@ -76,7 +76,7 @@ def parameters(trainer: Trainer) -> Iterator[str]:
         description = teacher.describe()
         unseen = (
             "; its files were not looked at"
-            if description.get("weights") == UNSEEN
+            if description.get("weights") == UNREAD
             else ""
         )
         yield f"{description['kind']} teacher: {has} beside the student's{unseen}"

@@ -59,7 +59,7 @@ def live(jaxpr: Any) -> Any:
 
 
 def is_lower_bound(fn: Callable, *args: Any) -> bool:
-    """Whether some matmul of `fn(*args)` is in a loop as long as its data decides."""
+    """Return true if a matmul of `fn(*args)` is in a loop of data-dependent length."""
     return _in_open_loop(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
@@ -89,8 +89,8 @@ def _of_equation(equation: Any) -> int:
         numbers = params["ragged_dot_dimension_numbers"]
         left, right = (x.aval.shape for x in equation.invars[:2])
         (_, contracted), (_, batched) = numbers.dot_dimension_numbers
-        taken = {*contracted, *batched, *numbers.rhs_group_dimensions}
-        free = math.prod(n for axis, n in enumerate(right) if axis not in taken)
+        paired = {*contracted, *batched, *numbers.rhs_group_dimensions}
+        free = math.prod(n for axis, n in enumerate(right) if axis not in paired)
         return 2 * math.prod(left) * free
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape

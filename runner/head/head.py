@@ -55,12 +55,12 @@ class Head:
 
     @functools.cached_property
     def tileable(self) -> bool:
-        """Whether a parameter says which of its axes is the vocabulary."""
+        """True if a parameter says which of its axes is the vocabulary."""
         return any(axis >= 0 for axis in self._vocab_axes)
 
     @functools.cached_property
     def is_linear(self) -> bool:
-        """Whether its gradient needs no logits (with a soft cap it does)."""
+        """True if its gradient needs no logits (with a soft cap it does)."""
         leaves = self._select(self._shapes)
 
         def backward(leaves: list, hidden: jax.Array, d_logits: jax.Array) -> Tree:

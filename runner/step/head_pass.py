@@ -313,7 +313,7 @@ class HeadPass:
         return TermSums(values=sums, weighted=dict(sums)), zeros_like(params)
 
     def _tileable(self, params: Tree, inputs: StepInputs, trunk: StudentTrunk) -> bool:
-        """Whether every term is a function of sums, and every head can be cut."""
+        """Return true if every term has a tiled form, and every head can be cut."""
         head, teacher = trunk.head, trunk.teacher
         if not self._logits or not head.tileable:
             return False

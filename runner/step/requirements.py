@@ -1,7 +1,6 @@
-"""What a list of loss terms asks of the model and of the way a batch is cut."""
+"""Requirements of the loss terms on models, teachers, weights and batches."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import jax
 
@@ -13,34 +12,31 @@ from losses.core.terms import Item
 from losses.weighting import weights
 from runner.errors import UserError, nearest
 from runner.machine.mesh import batch_shards
-
-if TYPE_CHECKING:
-    from runner.teachers.base import LoadedTeacher
-
+from runner.teachers.base import LoadedTeacher
 
 TEACHER = "teacher/"
 TRUNK = "trunk"
-"""What the student's head reads, `[*b d]`; a loss may need it of any model."""
+"""Path of the hidden states that the student's head reads; every model has them."""
 
 
 def capture(terms: Sequence[LossTerm]) -> frozenset[str]:
-    """The student's intermediates that any term needs."""
+    """Return the student's intermediates that any term needs."""
     return frozenset(p for p in _needs(terms) if not p.startswith(TEACHER)) - {"logits"}
 
 
 def capture_of_teacher(terms: Sequence[LossTerm]) -> frozenset[str]:
-    """The teacher's intermediates that any term needs, by the teacher's own paths."""
+    """Return the teacher's intermediates that any term needs, by its own paths."""
     paths = (p.removeprefix(TEACHER) for p in _needs(terms) if p.startswith(TEACHER))
     return frozenset(paths) - {"logits"}
 
 
 def wants_teacher_logits(terms: Sequence[LossTerm]) -> bool:
-    """Whether any term reads the teacher's distribution."""
+    """Return true if any term reads the teacher's distribution."""
     return f"{TEACHER}logits" in _needs(terms)
 
 
 def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
-    """The terms that want means over the global batch before their values."""
+    """Return the terms that need means over the global batch before their values."""
     return [
         term
         for term in terms
@@ -49,7 +45,7 @@ def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
 
 
 def scopes(terms: Sequence[LossTerm]) -> set[str]:
-    """How much the terms see at a time: tokens, sequences, the batch."""
+    """Return the scopes of the terms: token, sequence, batch."""
     return {term.loss.scope for term in terms}
 
 
@@ -64,7 +60,7 @@ def check_needs(terms: Sequence[LossTerm], offered: frozenset[str]) -> None:
         _refuse_missing(term, own, offered | {"logits", TRUNK}, "student")
 
 
-def check_teacher(terms: Sequence[LossTerm], teacher: "LoadedTeacher | None") -> None:
+def check_teacher(terms: Sequence[LossTerm], teacher: LoadedTeacher | None) -> None:
     """Refuse terms that need what the teacher does not offer, or has not stored.
 
     Raises:

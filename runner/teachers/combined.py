@@ -1,4 +1,4 @@
-"""Several teachers as one: mixtures of their distributions, sums of their logits."""
+"""Teachers combined: mixtures of distributions, sums of logits."""
 
 import abc
 import dataclasses
@@ -30,11 +30,11 @@ class Combined(Teacher):
 
     @abc.abstractmethod
     def members(self) -> Mapping[str, Teacher]:
-        """The teachers by name, in order."""
+        """Return the teachers by name, in order."""
 
     @abc.abstractmethod
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
-        """Logits `[*b v]` of the members, in order, to one `[*b v]`."""
+        """Combine the logits `[*b v]` of the members, in order, to one `[*b v]`."""
 
     def check(self) -> None:
         for name, member in self.members().items():
@@ -50,17 +50,17 @@ class Combined(Teacher):
         import hashlib
 
         parts = [member.identity() for member in self.members().values()]
-        said = f"{self.describe()} {parts}".encode()
-        return hashlib.blake2b(said, digest_size=16).hexdigest()
+        description = f"{self.describe()} {parts}".encode()
+        return hashlib.blake2b(description, digest_size=16).hexdigest()
 
     @property
     @abc.abstractmethod
     def entrywise(self) -> bool:
-        """Whether an entry of `combine` depends on that entry of the members alone."""
+        """True if an entry of `combine` depends on that entry of the members alone."""
 
     @abc.abstractmethod
     def describe(self) -> Mapping[str, Any]:
-        """What the combination is, less the members."""
+        """Return the combination as JSON values, without the members."""
 
     def load(self, context: TeacherContext) -> "LoadedCombined":
         loaded = {}
@@ -75,8 +75,8 @@ class Combined(Teacher):
         )
 
     def init_state(self, student: Tree) -> Tree:
-        found = {name: m.init_state(student) for name, m in self.members().items()}
-        return found if jax.tree.leaves(found) else {}
+        states = {name: m.init_state(student) for name, m in self.members().items()}
+        return states if jax.tree.leaves(states) else {}
 
     def update_state(self, ema: Tree, student: Tree, step: jax.Array) -> Tree:
         return {
@@ -89,10 +89,12 @@ class Combined(Teacher):
 class EnsembleTeacher(Combined):
     """The weighted mean of several teachers.
 
-    average: `"probabilities"`: `log Σ_i w_i softmax(t_i)_v`, a mixture (Hinton et al.
-             2015, arXiv:1503.02531, section 1); `"logits"`: `Σ_i w_i t_i,v`, whose
-             softmax is the normalised geometric mean.
-    weights: positive, divided by their sum; None for equal ones.
+    Attributes:
+      teachers: at least one.
+      weights: positive, divided by their sum; None for equal ones.
+      average: `"probabilities"`: `log Σ_i w_i softmax(t_i)_v`, a mixture (Hinton et al.
+        2015, arXiv:1503.02531, section 1); `"logits"`: `Σ_i w_i t_i,v`, whose softmax
+        is the normalised geometric mean.
 
     Raises:
       ValueError: no teacher, or weights that are not one positive number each.
@@ -122,9 +124,9 @@ class EnsembleTeacher(Combined):
         return {f"teachers[{i}]": t for i, t in enumerate(self.teachers)}
 
     def shares(self) -> list[float]:
-        """The weights, adding up to 1."""
-        given = self.weights or [1.0] * len(self.teachers)
-        return [w / sum(given) for w in given]
+        """Return the weights, adding up to 1."""
+        weights = self.weights or [1.0] * len(self.teachers)
+        return [w / sum(weights) for w in weights]
 
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
         if self.average == "logits":
@@ -148,8 +150,8 @@ class EnsembleTeacher(Combined):
 class FusedTeacher(Combined):
     """`base + scale · (expert - antiexpert)`, on logits.
 
-    What `expert` learnt beyond `antiexpert`, added to a `base` that has not learnt it;
-    a constant added to any member's logits changes nothing.
+    The difference that training made to `expert` over `antiexpert`, added to a `base`
+    without that training; a constant added to any member's logits changes nothing.
 
     Source: Liu et al. 2024, proxy tuning (arXiv:2401.08565), section 2, scale 1;
     Liu et al. 2021, DExperts (arXiv:2105.03023), eq. 1.
@@ -193,11 +195,12 @@ class LoadedCombined(LoadedTeacher):
         self,
         members: Mapping[str, LoadedTeacher],
         combine: Combine,
-        said: Mapping[str, Any],
+        description: Mapping[str, Any],
         *,
         entrywise: bool,
     ):
-        self._members, self._combine, self._said = members, combine, said
+        self._members, self._combine = members, combine
+        self._description = description
         self._entrywise = entrywise
         self.abstract = {name: member.abstract for name, member in members.items()}
 
@@ -206,7 +209,7 @@ class LoadedCombined(LoadedTeacher):
 
     def describe(self) -> Mapping[str, Any]:
         members = {name: member.describe() for name, member in self._members.items()}
-        return {**self._said, **members}
+        return {**self._description, **members}
 
     def trunk(
         self,
@@ -217,7 +220,7 @@ class LoadedCombined(LoadedTeacher):
         capture: frozenset[str],
         logits: bool,
     ) -> TeacherTrunk:
-        lessons = {
+        trunks = {
             name: member.trunk(
                 frozen[name], ema.get(name, {}), batch, capture=capture, logits=logits
             )
@@ -229,32 +232,25 @@ class LoadedCombined(LoadedTeacher):
         ) -> losses.TeacherOutputs:
             if not logits:
                 return losses.TeacherOutputs()
-            found = []
-            for name, teacher_trunk in lessons.items():
-                one = teacher_trunk.outputs(
-                    head_params[name], tokens[name], batch
-                ).logits
+            member_logits = []
+            for name, trunk in trunks.items():
+                one = trunk.outputs(head_params[name], tokens[name], batch).logits
                 assert one is not None  # records are refused by `load`
-                found.append(one)
-            return losses.TeacherOutputs(logits=self._combine(found))
+                member_logits.append(one)
+            return losses.TeacherOutputs(logits=self._combine(member_logits))
 
         return TeacherTrunk(
-            tokens={
-                name: teacher_trunk.tokens for name, teacher_trunk in lessons.items()
-            },
-            head_params={
-                name: teacher_trunk.head_params
-                for name, teacher_trunk in lessons.items()
-            },
+            tokens={name: trunk.tokens for name, trunk in trunks.items()},
+            head_params={name: trunk.head_params for name, trunk in trunks.items()},
             outputs=outputs,
             full_logits=logits,
-            tiles=self._tiles(lessons) if self._entrywise else None,
+            tiles=self._tiles(trunks) if self._entrywise else None,
         )
 
-    def _tiles(self, lessons: Mapping[str, TeacherTrunk]) -> LogitTiles | None:
-        """The combination of the members' tiles, if all have them."""
-        members = {name: x.tiles for name, x in lessons.items() if x.tiles is not None}
-        if len(members) < len(lessons):
+    def _tiles(self, trunks: Mapping[str, TeacherTrunk]) -> LogitTiles | None:
+        """Return the combination of the members' tiles, if all have them."""
+        members = {name: x.tiles for name, x in trunks.items() if x.tiles is not None}
+        if len(members) < len(trunks):
             return None
 
         def logits(

@@ -23,7 +23,8 @@ class EMATeacher(Teacher):
     start is soon forgotten. The average is part of the train state: sharded like the
     student, checkpointed, and resumed bit for bit.
 
-    decay: of one optimiser step, from 0 (the student itself) to below 1.
+    Attributes:
+      decay: of one optimiser step, from 0 (the student itself) to below 1.
 
     Source: Tarvainen & Valpola 2017, mean teacher (arXiv:1703.01780), section 2; the
     rise of the decay is TensorFlow's `ExponentialMovingAverage(num_updates)`.
@@ -63,7 +64,7 @@ class EMATeacher(Teacher):
 
 
 class LoadedEMA(LoadedModel):
-    """The student's definition over the averaged arrays."""
+    """The student with the averaged arrays."""
 
     def __init__(self, modules: TrainModules, decay: float, vocab_size: int):
         super().__init__(modules.student, vocab_size)

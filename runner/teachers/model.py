@@ -17,11 +17,12 @@ Tree = Any
 
 
 class LoadedModel(LoadedTeacher):
-    """A definition over arrays that stay, or that move with the student.
+    """A model over arrays that are frozen, or that follow the student.
 
-    make:       `(params, variables) -> Model`.
-    vocab_size: outputs beyond the tokenizer's ids are padding, and are cut off before
-                the softmax.
+    Args:
+      make: `(params, variables) -> Model`.
+      vocab_size: outputs beyond the tokenizer's ids are padding, and are cut off before
+        the softmax.
     """
 
     def __init__(self, make: Callable[[Tree, Tree], Model], vocab_size: int):
@@ -29,7 +30,7 @@ class LoadedModel(LoadedTeacher):
 
     @abc.abstractmethod
     def arrays(self, frozen: Tree, ema: Tree) -> Tree:
-        """Its `{"params": ..., "variables": ...}` among those of the step."""
+        """Return its `{"params": ..., "variables": ...}` among those of the step."""
 
     def trunk(
         self,
@@ -41,7 +42,7 @@ class LoadedModel(LoadedTeacher):
         logits: bool,
     ) -> TeacherTrunk:
         arrays = self.arrays(frozen, ema)
-        return _teacher_trunk(
+        return _run_trunk(
             self.make,
             arrays["params"],
             arrays["variables"],
@@ -51,7 +52,7 @@ class LoadedModel(LoadedTeacher):
         )
 
 
-def _teacher_trunk(
+def _run_trunk(
     make: Callable[[Tree, Tree], Model],
     params: Tree,
     variables: Tree,
@@ -60,7 +61,7 @@ def _teacher_trunk(
     capture: frozenset[str],
     vocab_size: int | None,
 ) -> TeacherTrunk:
-    """The lesson of the model `make(params, variables)`; no logits without a size.
+    """Run the trunk of `make(params, variables)`; no logits without a size.
 
     Raises:
       UserError: the model cannot read such a batch.
@@ -71,12 +72,12 @@ def _teacher_trunk(
         model.check_batch(batch)
     except ValueError as error:
         raise UserError(f"teacher: {error}") from None
-    seen = model.trunk(batch, capture=capture)
-    tokens = {"hidden": seen.hidden, "intermediates": dict(seen.intermediates)}
+    trunk = model.trunk(batch, capture=capture)
+    tokens = {"hidden": trunk.hidden, "intermediates": dict(trunk.intermediates)}
     if vocab_size is None:
         tokens = {"intermediates": tokens["intermediates"]}
         return TeacherTrunk(tokens=tokens, head_params={}, outputs=_intermediates)
-    head = Head(make, params, variables, seen.hidden)
+    head = Head(make, params, variables, trunk.hidden)
 
     def outputs(head_params: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:
         del batch

@@ -25,14 +25,15 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OfflineTeacher(Teacher):
-    """What `RecordTeacher` wrote, read beside the data and checked against it.
-
-    records: the work directory of the recording, or the directory of its shards.
-    teacher: the one that must have made them; None for any.
+    """Records that `RecordTeacher` wrote, read beside the data and checked against it.
 
     A record belongs to one row: its tokens, segments and positions are compared with
     the row's (blake2b), and every number is checked before it is used. The data's own
     mask, segments and positions hold.
+
+    Attributes:
+      records: the work directory of the recording, or the directory of its shards.
+      teacher: the one that must have written them; None for any.
     """
 
     records: str
@@ -51,7 +52,7 @@ class OfflineTeacher(Teacher):
 
 
 class LoadedRecords(LoadedTeacher):
-    """Records as a teacher: no arrays of its own, all comes with the batch."""
+    """Records as a teacher: it has no arrays, all comes with the batch."""
 
     def __init__(self, records: Records):
         self._records = records
@@ -93,7 +94,7 @@ class LoadedRecords(LoadedTeacher):
 
 @dataclasses.dataclass(frozen=True)
 class RowsWithRecords:
-    """The data's rows, each with its record."""
+    """Rows of the data, each with its record."""
 
     data: "Dataset"
     records: Records
@@ -102,7 +103,7 @@ class RowsWithRecords:
         return len(self.data)
 
     def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows with what is stored for them.
+        """Return the rows `numbers` with their records.
 
         Raises:
           UserError: a record is not that of its row, or not what a record should be.
@@ -112,7 +113,7 @@ class RowsWithRecords:
 
 
 def unpacked(batch: Batch, stored: losses.RecordSpec) -> losses.TeacherOutputs:
-    """The stored planes of a block, `[*b ...]`, as distributions.
+    """Return the stored planes of a block, `[*b ...]`, as distributions.
 
     Only here do ids become int32 and codes float32: on the device, a block at a time.
     """
@@ -140,7 +141,7 @@ def _by_temperature(
 
 
 def _ids(batch: Batch) -> jax.Array:
-    """Int32 ids of their 16-bit plane and, if there is one, their 4-bit plane."""
+    """Return int32 ids of their 16-bit plane and, if there is one, 4-bit plane."""
     ids = batch["teacher/ids16"].astype(jnp.int32)
     if "teacher/ids4" not in batch:
         return ids

@@ -23,10 +23,11 @@ Tree = Any
 class OnlineTeacher(Teacher):
     """A trained model: its trunk runs in every step, its head a block at a time.
 
-    checkpoint: the work directory of a run of ours (its newest whole checkpoint); a
-                directory of `config.json` and `model*.safetensors`; a `.gguf` file.
-    model:      None for the one that the checkpoint describes.
-    dtype:      of parameters and activations; None for what the model says.
+    Attributes:
+      checkpoint: the work directory of a run of ours (its newest whole checkpoint); a
+        directory of `config.json` and `model*.safetensors`; a `.gguf` file.
+      model: None for the one that the checkpoint describes.
+      dtype: of parameters and activations; None for the model's own.
 
     Its weights are arguments of the compiled step: sharded like any model's, never
     donated, never seen by the optimiser. Its tokenizer must be the data's, id by id.
@@ -50,25 +51,27 @@ class OnlineTeacher(Teacher):
             self.check()
 
     def identity(self) -> str:
-        return weights.open(self.checkpoint).digest
+        return weights.open_weights(self.checkpoint).digest
 
     def load(self, context: TeacherContext) -> "LoadedOnline":
         planned = context.dry and self.model is not None
-        opened = (weights.Unseen if planned else weights.open)(self.checkpoint)
-        opened.check_vocabulary(context.vocabulary, cache=context.cache)
-        make = self.model or opened.model
+        source = (weights.UnreadWeights if planned else weights.open_weights)(
+            self.checkpoint
+        )
+        source.check_vocabulary(context.vocabulary, cache=context.cache)
+        make = self.model or source.model
         if self.dtype is not None:
             make = functools.partial(make, dtype=self.dtype, param_dtype=self.dtype)
-        return LoadedOnline(make, opened, context, name=self.checkpoint)
+        return LoadedOnline(make, source, context, name=self.checkpoint)
 
 
 class LoadedOnline(LoadedModel):
-    """A definition, and where its arrays are to come from."""
+    """A model whose arrays are read from files."""
 
     def __init__(
         self,
         make: Callable[..., Model],
-        opened: weights.Weights,
+        source: weights.Weights,
         context: TeacherContext,
         *,
         name: str,
@@ -76,16 +79,16 @@ class LoadedOnline(LoadedModel):
         module = nnx.eval_shape(
             lambda key: make(rngs=nnx.Rngs(params=key)), abstract_key()
         )
-        self._definition, self._weights = SplitModule.of(module), opened
+        self._split_module, self._weights = SplitModule.of(module), source
         size = context.vocabulary.size
-        super().__init__(self._definition.module, size)
+        super().__init__(self._split_module.module, size)
         if module.num_outputs < size:
             raise UserError(
                 f"teacher {name}: {module.num_outputs} outputs for "
                 f"{context.vocabulary.summary}"
             )
-        arrays = self._definition.arrays()
-        placed = self._definition.shardings(context.mesh, context.rules)
+        arrays = self._split_module.arrays()
+        placed = self._split_module.shardings(context.mesh, context.rules)
         params, variables = jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(
                 x.shape, x.dtype, sharding=sharding
@@ -99,7 +102,7 @@ class LoadedOnline(LoadedModel):
         return self._weights.read(self.abstract)
 
     def offers(self) -> frozenset[str]:
-        return self._definition.module(*self._definition.arrays()).offers()
+        return self._split_module.module(*self._split_module.arrays()).offers()
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "online", "weights": self._weights.digest}

@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 Tree = Any
 TOKENIZER = "tokenizer.json"
-UNSEEN = "not looked at"
+UNREAD = "not looked at"
 """The digest of files that a dry run leaves closed."""
 
 
 class Weights(abc.ABC):
     """A model in files.
 
-    model:  what makes it, as the files describe it.
-    digest: 32 hexadecimal digits, equal when the files are.
+    Attributes:
+      model: makes it, as the files describe it.
+      digest: 32 hexadecimal digits, equal when the files are.
     """
 
     model: Callable[..., Model]
@@ -48,7 +49,7 @@ class Weights(abc.ABC):
 
     @abc.abstractmethod
     def read(self, abstract: Tree) -> Tree:
-        """The arrays of `{"params": ..., "variables": ...}`, where `abstract` says.
+        """Return arrays of `{"params": ..., "variables": ...}`, placed as `abstract`.
 
         Raises:
           UserError: an array is missing, or of another shape.
@@ -56,7 +57,7 @@ class Weights(abc.ABC):
 
 
 def find(checkpoint: str) -> type[Weights]:
-    """Which kind of weights stands at a path; nothing is read.
+    """Return the class for the files at a path; nothing is read.
 
     Raises:
       UserError: none does.
@@ -74,8 +75,8 @@ def find(checkpoint: str) -> type[Weights]:
     return PretrainedWeights
 
 
-def open(checkpoint: str) -> Weights:
-    """The weights at a path.
+def open_weights(checkpoint: str) -> Weights:
+    """Return the weights at a path.
 
     Raises:
       UserError: none are, or they are damaged.
@@ -96,8 +97,10 @@ class RunWeights(Weights):
         directory = self._path / "checkpoints" / f"{step:08d}"
         sealed = manifest.read(directory, step=step)
         self._saved = sealed.leaves
-        said = json.dumps({name: x.sha256 for name, x in sorted(sealed.files.items())})
-        self.digest = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+        digests = {name: x.sha256 for name, x in sorted(sealed.files.items())}
+        self.digest = hashlib.blake2b(
+            json.dumps(digests).encode(), digest_size=16
+        ).hexdigest()
 
     @functools.cached_property
     def model(self) -> Callable[..., Model]:  # pyright: ignore[reportIncompatibleVariableOverride] - read when asked for
@@ -115,10 +118,11 @@ class RunWeights(Weights):
         if theirs["digest"] == vocabulary.digest:
             return
         if "classes" in theirs or isinstance(vocabulary, Classes):
-            known = theirs.get("classes", f"{theirs['size']} tokens")
-            said = Classes(known).summary if isinstance(known, list) else known
+            trained = theirs.get("classes", f"{theirs['size']} tokens")
+            if isinstance(trained, list):
+                trained = Classes(trained).summary
             raise UserError(
-                f"teacher: {self._path} was trained on {said}, the data has "
+                f"teacher: {self._path} was trained on {trained}, the data has "
                 f"{vocabulary.summary}"
             )
         _require_same(self._path / TOKENIZER, vocabulary, cache=cache)
@@ -128,10 +132,10 @@ class RunWeights(Weights):
         paths = tree_paths.by_path(wanted)
         as_saved = [self._as_saved(path, leaf) for path, leaf in paths.items()]
         with self._checkpoints() as checkpoints:
-            found = checkpoints.restore_part(
+            arrays = checkpoints.restore_part(
                 self._step, jax.tree.unflatten(jax.tree.structure(wanted), as_saved)
             )
-        cast = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), found, wanted)
+        cast = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), arrays, wanted)
         return {part: cast[part]["student"] for part in abstract}
 
     def _checkpoints(self) -> "Checkpoints":
@@ -145,10 +149,10 @@ class RunWeights(Weights):
         return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding)
 
 
-class Unseen(Weights):
+class UnreadWeights(Weights):
     """Files that a dry run does not look at."""
 
-    digest = UNSEEN
+    digest = UNREAD
 
     def __init__(self, checkpoint: str):
         self._checkpoint = checkpoint
@@ -168,15 +172,15 @@ class PretrainedWeights(Weights):
 
         self._name = checkpoint
         try:
-            self._opened: Pretrained = pretrained.open_model(checkpoint)
+            self._pretrained: Pretrained = pretrained.open_model(checkpoint)
         except ValueError as error:
             raise UserError(f"checkpoint: {error}") from error
-        self.model = self._opened.model
+        self.model = self._pretrained.model
 
     @property
     def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - hashes files
         """Of the files' content."""
-        return self._opened.digest
+        return self._pretrained.digest
 
     def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
         from models import pretrained
@@ -196,7 +200,7 @@ class PretrainedWeights(Weights):
 
     def read(self, abstract: Tree) -> Tree:
         try:
-            arrays = self._opened.arrays(layers=layers.form_of(abstract["params"]))
+            arrays = self._pretrained.arrays(layers=layers.form_of(abstract["params"]))
         except ValueError as error:
             raise UserError(f"checkpoint: {error}") from error
         have, wanted = (
@@ -205,10 +209,10 @@ class PretrainedWeights(Weights):
         )
         for path, leaf in wanted.items():
             if path not in have or have[path].shape != leaf.shape:
-                found = have[path].shape if path in have else "nothing"
+                shape = have[path].shape if path in have else "nothing"
                 raise UserError(
                     f"checkpoint: {self._name}: {path} should be {leaf.shape}, "
-                    f"the file has {found}"
+                    f"the file has {shape}"
                 )
         params = [_placed(have[path], leaf) for path, leaf in wanted.items()]
         structure = jax.tree.structure(abstract["params"])
@@ -242,8 +246,8 @@ def _compare(theirs: "Labels", ours: "Labels", where: str) -> None:
     from runner.data.text.vocabulary import Vocabulary, differences
 
     assert isinstance(theirs, Vocabulary) and isinstance(ours, Vocabulary)
-    found = differences(theirs, ours)
-    if found:
+    message = differences(theirs, ours)
+    if message:
         raise UserError(
-            f"teacher: another tokenizer than the data's ({where}):\n{found}"
+            f"teacher: another tokenizer than the data's ({where}):\n{message}"
         )
