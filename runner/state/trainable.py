@@ -42,6 +42,7 @@ class TrainModules:
     Attributes:
       items: terms and groups, in order.
       optimizer: as given, taking any tree.
+      student: `TrainState.params["student"]` and its variables to the model.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TrainModules:
         self._split_modules = {
             name: SplitModule.of(module) for name, module in modules.items()
         }
+        self.student: Callable[[Tree, Tree], Model] = self._split_modules[""].module
 
     def _init_modules(self, key: jax.Array) -> dict[str, nnx.Module]:
         """Return every module that owns arrays, fresh, by term; "" is the student."""
@@ -69,10 +71,6 @@ class TrainModules:
                 rngs = nnx.Rngs(params=jax.random.fold_in(key, index))
                 modules[term.name] = term.loss(rngs=rngs)
         return modules
-
-    def student(self, params: Tree, variables: Tree) -> Model:
-        """Return the student with the arrays of `TrainState.params["student"]`."""
-        return self._split_modules[""].module(params, variables)
 
     def terms(self, params: Tree, variables: Tree) -> list[LossTerm]:
         """Return the terms with the arrays of `TrainState.params["losses"]`."""
