@@ -38,7 +38,7 @@ def rows(*, split: str, num_rows: int) -> runner.data.Part:
 
 @auto_config
 def record() -> runner.RecordTeacher:
-    """What the teacher says of every row that the student is to see."""
+    """The teacher's records of the rows that the student trains on."""
     return runner.RecordTeacher(
         teacher=runner.OnlineTeacher(checkpoint=SMOLLM2),
         data=rows(split="train", num_rows=1024),

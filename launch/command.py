@@ -12,7 +12,7 @@ from runner.errors import UserError
 
 
 def parse(arguments: Sequence[str]) -> flags.Command:
-    """What the flags of the runner ask for.
+    """Parse the flags of the runner.
 
     Raises:
       UserError: a flag is wrong, or asks to look at a graph rather than to run one.
@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str]) -> flags.Command:
 
 
 def prepare(command: flags.Command, argv: Sequence[str], options: Options) -> Spec:
-    """Freezes the units below the work directory, or finds them frozen.
+    """Freeze the units below the work directory, or load the frozen ones.
 
     Raises:
       UserError: see `Options.check` and `runner.sweeps.freeze`.

@@ -23,14 +23,15 @@ _JOB, _PORT = "process", 8476
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(options.Options):
-    """What the manifest is told beside the units.
+    """Options of the JobSet manifests.
 
-    image:         from `launch/Dockerfile`.
-    volume:        `CLAIM:PATH`: a claim that all pods may write, and where this machine
-                   and the pods see it. The work directory lies below.
-    accelerators:  the resource that `devices` counts.
-    node_selector: `KEY=VALUE`; may be given again.
-    restarts:      how often a unit may be restarted.
+    Attributes:
+      image: built from `launch/Dockerfile`.
+      volume: `CLAIM:PATH`, a claim that all pods may write and the path at which this
+        machine and the pods mount it. The work directory lies below.
+      accelerators: the resource that `devices` counts.
+      node_selector: `KEY=VALUE`; repeatable.
+      restarts: restarts allowed for each unit.
     """
 
     image: str = options.required("REGISTRY/retort:TAG")
@@ -46,7 +47,7 @@ class Options(options.Options):
 
     @property
     def mount(self) -> str:
-        """Where it is seen."""
+        """The path at which the claim is mounted."""
         return self.volume.partition(":")[2]
 
     def check(self, path: Path) -> None:
@@ -64,7 +65,7 @@ class Options(options.Options):
 
 
 def render(spec: Spec, options: Options) -> str:
-    """Manifests, one a unit."""
+    """Return the manifests, one for each unit."""
     numbers = range(len(spec.units))
     return "---\n".join(_manifest(spec, options, number) for number in numbers)
 

@@ -1,4 +1,4 @@
-"""Runs a command that is sent SIGTERM when its launcher dies.
+"""Run a command that is sent SIGTERM when its launcher dies.
 
     python leash.py LAUNCHER COMMAND...
 
@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Never returns: it is the command from here on."""
+    """Become the command; never returns."""
     launcher, *command = arguments
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -27,9 +27,10 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(options.Options):
-    """How the units share this machine.
+    """Options of runs on this machine.
 
-    parallel: how many run at once.
+    Attributes:
+      parallel: number of units that run at once.
     """
 
     parallel: int = 1
@@ -63,10 +64,11 @@ def render(spec: Spec, options: Options) -> str:
 
 
 def run(spec: Spec, options: Options) -> int:
-    """Runs every unit that is not finished; ends in the table and the picture.
+    """Run every unfinished unit, then write the table and the picture.
 
-    Returns 0 at the end and after SIGTERM, 130 after Ctrl-C, 1 if units failed, which
-    are named.
+    Returns:
+      The exit code: 0 at the end and after SIGTERM, 130 after Ctrl-C, 1 if units
+      failed, which are named.
 
     Raises:
       UserError: another launcher runs this sweep.
@@ -94,7 +96,7 @@ class _Run:
         self._signals_sent = 0
 
     def all(self) -> list[Unit]:
-        """Those that failed."""
+        """Run the units and return those that failed."""
         waiting = list(self._ready())
         while self._groups or (waiting and self._stop.signal is None):
             while waiting and self._free() and not self._waits_for(waiting[0]):
@@ -123,7 +125,7 @@ class _Run:
         return len(self._groups) < self._at_once and self._stop.signal is None
 
     def _waits_for(self, unit: Unit) -> bool:
-        """Whether a run that outlived its launcher still saves its checkpoint."""
+        """Return True while a run that outlived its launcher saves a checkpoint."""
         if not unit.in_use:
             return False
         if unit not in self._awaited:
@@ -139,7 +141,7 @@ class _Run:
         self._groups.append(Group(self._spec, unit, prefix=prefix))
 
     def _pass_on(self) -> None:
-        """A signal once to every process; a second one again, which ends them."""
+        """Send each signal on to every process; a second one ends them."""
         while self._signals_sent < self._stop.count:
             self._signals_sent += 1
             for group in self._groups:
@@ -165,7 +167,7 @@ class _Run:
 
 
 class _Stop:
-    """While open, SIGTERM and SIGINT are counted instead of obeyed."""
+    """Counts SIGTERM and SIGINT instead of obeying them."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None

@@ -11,13 +11,14 @@ from runner.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every target takes.
+    """Options common to all targets.
 
-    render_only: print the text; run and submit nothing.
-    processes:   of one unit.
-    devices:     accelerators of each process; 0: whatever is there.
-    name:        of the whole; empty: the work directory's.
-    env:         `KEY=VALUE`, for every process; may be given again.
+    Attributes:
+      render_only: print the text; run and submit nothing.
+      processes: processes of one unit.
+      devices: accelerators of each process; 0 for all that are there.
+      name: name of the launch; empty for the work directory's.
+      env: `KEY=VALUE`, set for every process; repeatable.
     """
 
     render_only: bool = False
@@ -32,7 +33,9 @@ class Options:
         return dict(pair.split("=", 1) for pair in self.env)
 
     def check(self, path: Path) -> None:
-        """That they fit each other and the work directory, before it is written.
+        """Refuse options that do not fit each other or the work directory.
+
+        Called before the directory is written.
 
         Raises:
           UserError: names the option that does not.
@@ -49,7 +52,12 @@ Kind = TypeVar("Kind", bound=Options)
 
 
 def read(kind: type[Kind], arguments: Sequence[str], *, target: str) -> Kind:
-    """The options that `arguments` spell.
+    """Parse the options of a target.
+
+    Args:
+      kind: the target's class of options.
+      arguments: the command line before `--`.
+      target: the target's name, for messages.
 
     Raises:
       UserError: an unknown option, a missing or wrong value, or a required one left
@@ -59,6 +67,7 @@ def read(kind: type[Kind], arguments: Sequence[str], *, target: str) -> Kind:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     for argument in arguments:
+        # The option's name; flags of the run belong behind `--`.
         dashed, assigned, text = argument.partition("=")
         name = dashed.removeprefix("--").replace("-", "_")
         if name not in fields and name.startswith(_OF_THE_RUN):
@@ -71,6 +80,7 @@ def read(kind: type[Kind], arguments: Sequence[str], *, target: str) -> Kind:
         if name not in fields:
             hint = nearest(name, fields)
             raise UserError(f"{target} has no option --{name}{hint}")
+        # Its value; tuples collect repeated options.
         value = _value(name, hints[name], text, bool(assigned))
         if isinstance(value, tuple):
             values[name] = values.get(name, ()) + value
@@ -78,6 +88,7 @@ def read(kind: type[Kind], arguments: Sequence[str], *, target: str) -> Kind:
             raise UserError(f"--{name} is given more than once")
         else:
             values[name] = value
+    # Options without a default.
     for name, field in fields.items():
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and name not in values:
@@ -86,7 +97,7 @@ def read(kind: type[Kind], arguments: Sequence[str], *, target: str) -> Kind:
 
 
 def required(example: str) -> Any:
-    """A field without a default; the example goes into the message."""
+    """Return a field without a default; the example goes into the message."""
     return dataclasses.field(metadata={"example": example})
 
 

@@ -33,7 +33,7 @@ class Tail:
     _read: int = 0
 
     def show(self) -> None:
-        """What is new since the last call, but for a line without its end."""
+        """Print the complete lines that are new since the last call."""
         with self.path.open("rb") as file:
             file.seek(self._read)
             whole, end, _ = file.read().rpartition(b"\n")
@@ -71,7 +71,10 @@ class Group:
 
     @property
     def running(self) -> bool:
-        """Whether any process does. Shows what is new, and ends who waits in vain."""
+        """Return True while a process runs; print new output.
+
+        Processes that outlive a dead one by `_PATIENCE` are ended.
+        """
         codes = self.codes
         for tail in self._tails:
             tail.show()
@@ -89,13 +92,13 @@ class Group:
         return None in codes
 
     def send(self, number: int) -> None:
-        """A signal to every process that still runs."""
+        """Send a signal to every process that still runs."""
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(number)
 
     def failed(self) -> str:
-        """What became of it, in words, for the table of the sweep too."""
+        """Note the failure for the sweep's table, and return it in words."""
         assert self.died is not None
         code = self.codes[self.died]
         assert code is not None
@@ -116,6 +119,7 @@ class Group:
                 f"--gin.distributed.processes={spec.processes}",
                 f"--gin.distributed.process={number}",
             ]
+        # Output to files, which outlive this process.
         errors = _stderr(self.unit, number)
         output = self.unit.path / "stdout.txt"
         with (
@@ -131,6 +135,7 @@ class Group:
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C comes from here, once.
             )
+        # Shown: stdout of the first process, stderr of all.
         self._children.append(child)
         if not number:
             self._tails.append(Tail(output, sys.stdout, prefix))
@@ -144,7 +149,7 @@ def _stderr(unit: Unit, number: int) -> Path:
 
 
 def _visible(spec: Spec, number: int) -> dict[str, str]:
-    """Each process its own GPUs, where it is said how many."""
+    """The environment that gives each process its own GPUs, if `devices` is set."""
     if not spec.devices:
         return {}
     own = range(number * spec.devices, (number + 1) * spec.devices)

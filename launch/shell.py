@@ -34,7 +34,7 @@ def one_line(script: str) -> str:
 
 
 def choose(units: Sequence[Unit], variable: str) -> str:
-    """Sets `unit`, `result` and the positional parameters from a unit's number."""
+    """Return shell that sets `unit`, `result` and `$@` from a unit's number."""
     cases = []
     for number, unit in enumerate(units):
         cases.append(
@@ -61,7 +61,7 @@ def export(spec: Spec) -> str:
 
 
 def awaited(command: str, variable: str) -> str:
-    """Runs `command` with its number in a variable; `code` is what it ends in.
+    """Return shell that runs `command` with its pid in a variable and sets `code`.
 
     A shell that a trapped signal wakes has stopped waiting: it waits again.
     """
@@ -78,10 +78,10 @@ done
 
 
 def guarded(command: str) -> str:
-    """Runs `command` with the positional parameters, unless `$result` is there.
+    """Return shell that runs `command` unless `$result` is there.
 
-    SIGTERM is passed on, once, and the command awaited; it ends in 143 if the command
-    saved a checkpoint without having finished.
+    The command takes the positional parameters. SIGTERM is passed on to it once; the
+    exit code is 143 if it saved a checkpoint without having finished.
     """
     return f"""\
 {UNLESS_FINISHED}child=

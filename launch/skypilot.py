@@ -21,13 +21,14 @@ _FROZEN = "/tmp/retort-frozen"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(options.Options):
-    """What the task is told beside the units.
+    """Options of the SkyPilot task.
 
-    image:        from `launch/Dockerfile`.
-    bucket:       of the sweep; what is frozen is copied into it by each job.
-    accelerators: the kind that `devices` counts.
-    infra:        a cloud, such as `gcp/us-central1`.
-    spot:         machines that may be taken away.
+    Attributes:
+      image: built from `launch/Dockerfile`.
+      bucket: the sweep's bucket; each job copies the frozen files into it.
+      accelerators: the kind that `devices` counts.
+      infra: a cloud, such as `gcp/us-central1`.
+      spot: use preemptible machines.
     """
 
     image: str = options.required("REGISTRY/retort:TAG")
@@ -38,7 +39,7 @@ class Options(options.Options):
 
 
 def render(spec: Spec, options: Options) -> str:
-    """A task that runs the unit of number `$SWEEP_UNIT`."""
+    """Return a task that runs the unit of number `$SWEEP_UNIT`."""
     script = textwrap.indent(_script(spec), "  ")
     environment = "".join(
         f"  {name}: {json.dumps(value)}\n"

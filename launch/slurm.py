@@ -20,10 +20,14 @@ FILE = "slurm.sh"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(options.Options):
-    """What `sbatch` is told beside the units.
+    """Options of the `sbatch` script.
 
-    running: how many units run at once; 0: as many as there is room for.
-    sbatch:  any other line, such as `--constraint=h100`; may be given again.
+    Attributes:
+      partition: Slurm's `--partition`.
+      time: Slurm's `--time`, the limit of one task.
+      account: Slurm's `--account`.
+      running: number of units that run at once; 0 for no limit.
+      sbatch: any other directive, such as `--constraint=h100`; repeatable.
     """
 
     partition: str = ""

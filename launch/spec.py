@@ -1,4 +1,4 @@
-"""What is to be run, whoever runs it."""
+"""A launch, the same for every target."""
 
 import dataclasses
 import re
@@ -12,13 +12,15 @@ from runner.sweeps import Unit
 class Spec:
     """Units whose graphs are frozen, and the processes that each is run by.
 
-    name:        of the whole, for a scheduler's list.
-    path:        the directory of the sweep; every process has to see it.
-    directory:   where processes are started: relative paths in a graph begin there.
-    python:      the interpreter, where processes share this machine's file system.
-    processes:   of one unit: one a machine, but for `local`.
-    devices:     accelerators that each process asks for; 0: whatever is there.
-    environment: variables that every process gets.
+    Attributes:
+      name: name of the launch in a scheduler's list.
+      path: the directory of the sweep; every process must see it.
+      directory: working directory of the processes, for relative paths in a graph.
+      python: the interpreter, where processes share this machine's file system.
+      units: the units, in the order of the points.
+      processes: processes of one unit: one a machine, except for `local`.
+      devices: accelerators that each process asks for; 0 for all that are there.
+      environment: variables set for every process.
     """
 
     name: str
@@ -32,12 +34,12 @@ class Spec:
 
     @property
     def program(self) -> list[str]:
-        """What runs one process on this machine's file system, without its flags."""
+        """The command of one process on this machine, without its flags."""
         return [self.python, "-m", "runner.main"]
 
     @property
     def label(self) -> str:
-        """`name` as a DNS label: what Kubernetes and the clouds take for a name."""
+        """`name` as a DNS label, as Kubernetes and the clouds require of names."""
         label = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
         label = label if label[:1].isalpha() else f"run-{label}"
         return label[:32].strip("-")

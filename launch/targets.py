@@ -16,9 +16,10 @@ from runner.errors import UserError
 class Target:
     """One place to run on.
 
-    options: what it takes.
-    render:  spec and options to text, touching nothing.
-    run:     spec and options to an exit code.
+    Attributes:
+      options: the class of its options.
+      render: function of spec and options that returns the text, without side effects.
+      run: function of spec and options that returns an exit code.
     """
 
     options: type[options.Options]
@@ -45,7 +46,10 @@ TARGETS = {
 
 
 def submit(text: str, file: Path, commands: Sequence[Sequence[str]]) -> int:
-    """Writes the text and runs the commands; the first code that is not 0, or 0.
+    """Write the text and run the commands.
+
+    Returns:
+      The first exit code that is not 0, or 0.
 
     Raises:
       UserError: the scheduler's program is not on this machine. The text is written.

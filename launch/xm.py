@@ -29,7 +29,7 @@ _THEIRS = frozenset(absl_flags.FLAGS)
 
 
 def main(argv: Sequence[str]) -> None:
-    """What XManager calls once it has read its own flags."""
+    """The entry point, called by XManager once it has read its own flags."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         spec = command.prepare(command.parse(ours(sys.argv)), sys.argv, Options())
@@ -47,8 +47,9 @@ def main(argv: Sequence[str]) -> None:
 
 
 async def run(spec: Spec) -> None:
-    """One experiment, its work units one after another."""
+    """Create one experiment and run its work units one after another."""
     async with xm_local.create_experiment(experiment_title=spec.name) as experiment:
+        # One executable, this interpreter, for all units.
         [executable] = experiment.package(
             [
                 xm.Packageable(
@@ -61,8 +62,10 @@ async def run(spec: Spec) -> None:
             if unit.finished:
                 print(f"{unit.name}: finished", flush=True)
                 continue
+            # A run of an earlier launch may still save its checkpoint.
             while unit.in_use:
                 await asyncio.sleep(0.2)
+            # The executable is the interpreter itself, so it is not an argument.
             _, *arguments = leash.leashed([*spec.program, *unit.arguments])
             job = xm.Job(
                 executable=executable,

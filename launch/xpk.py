@@ -20,14 +20,15 @@ FILE = "xpk.sh"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(options.Options):
-    """What `xpk workload create` is told beside the units.
+    """Options of `xpk workload create`.
 
-    cluster:      its name.
-    image:        from `launch/Dockerfile`, with `JAX_EXTRA=tpu`.
-    accelerators: the type of a slice.
-    slices:       of one unit.
-    restarts:     how often a unit may be restarted.
-    xpk:          any other flag, such as `--zone=us-central2-b`; may be given again.
+    Attributes:
+      cluster: the cluster's name.
+      image: built from `launch/Dockerfile`, with `JAX_EXTRA=tpu`.
+      accelerators: the type of a slice.
+      slices: slices of one unit.
+      restarts: restarts allowed for each unit.
+      xpk: any other flag, such as `--zone=us-central2-b`; repeatable.
     """
 
     cluster: str = options.required("NAME")
@@ -47,7 +48,7 @@ class Options(options.Options):
 
 
 def render(spec: Spec, options: Options) -> str:
-    """A script of `xpk workload create`."""
+    """Return a script of `xpk workload create`."""
     workloads = "\n".join(
         _workload(spec, options, unit, f"{spec.label}-{number:02d}")
         for number, unit in enumerate(spec.units)

@@ -1,4 +1,4 @@
-"""The command line: a graph in, a trained student out. `runner --help` says how."""
+"""The command `runner`, which trains a student from a graph; see `runner --help`."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from runner.machine import early_exit
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit code; all but 0 come with one to three lines on stderr."""
+    """Run a command and return the exit code; errors print up to three lines."""
     codes = {UserError: 2, NotFinite: 1, PeerLost: 1, KeyboardInterrupt: 130}
     try:
         _obey(flags.parse(argv[1:]), argv)
@@ -21,6 +21,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _obey(command: flags.Command, argv: Sequence[str]) -> None:
+    # Texts, which need no imports.
     match command.action:
         case flags.Flag("help"):
             return print(help.HELP, end="")
@@ -35,6 +36,7 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     import_check.check()
     if is_sweep(command):
         return run_sweep(command, argv)
+    # The graph, to look at or to build.
     cfg = command_graph.resolve(command)
     gin_flags.apply(command.runtime)
     if command.action:
@@ -45,6 +47,7 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
 
     job = build.job(cfg)
     assert command.workdir is not None
+    # The first process writes the work directory, so the processes connect before.
     first = job.init_distributed() == 0
     gc_freeze.release()
     with workdir.open_workdir(command.workdir, cfg, argv, writes=first) as directory:

@@ -1,4 +1,4 @@
-"""How a run is carried out: all that must not change its result (gin's side).
+"""Runtime settings, bound by gin: everything that must not change a result.
 
     runner ... --gin_file=configs/runtime/gpu.gin --gin.loop.log_every=50
 
@@ -38,10 +38,20 @@ def _one_of(section: str, process: int, processes: int) -> None:
 @_section("loop")
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """How often things happen, in optimiser steps; 0 means never.
+    """Intervals of the training loop, in optimizer steps; 0 means never.
 
-    quiet: the terminal shows progress and evaluations, but neither samples nor the
-           final table: for a run that is one of several.
+    Attributes:
+      log_every: between two lines of metrics.
+      evaluate_every: between two evaluations.
+      evaluate_batches: batches of one evaluation.
+      checkpoint_every: between two checkpoints.
+      keep_checkpoints: number of checkpoints that are kept.
+      sample_every: between two sampled texts.
+      profile_start: the step at which the profiler starts.
+      profile_steps: number of steps profiled.
+      wandb_project: a project of Weights & Biases; empty for none.
+      quiet: show progress and evaluations on the terminal, but neither samples nor the
+        final table: for a run that is one of several.
     """
 
     log_every: int = 10
@@ -71,10 +81,13 @@ class Loop:
 class Mesh:
     """Devices along each axis (-1: all that are left), and logical -> mesh axes.
 
-    num_cpu_devices: split the CPU into this many devices (0: leave it alone).
-    topology: the devices that this is meant for, such as `v5e:16x16` or `h100:8`; empty
-              for those at hand. A dry run is laid out on them, a run is refused on
-              others; see `runner.machine.topology`.
+    Attributes:
+      data: devices along this axis; likewise `fsdp`, `tensor` and `expert`.
+      rules: mesh axes by logical axis.
+      num_cpu_devices: split the CPU into this many devices; 0 leaves it alone.
+      topology: the devices that this is meant for, such as `v5e:16x16` or `h100:8`;
+        empty for those at hand. A dry run is laid out on them, a run is refused on
+        others; see `runner.machine.topology`.
     """
 
     data: int = -1
@@ -91,7 +104,12 @@ class Mesh:
 @_section("step")
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """How a step is cut up: microbatches, trunk remat policy."""
+    """Division of a step.
+
+    Attributes:
+      microbatches: number of microbatches of a batch.
+      remat: rematerialization policy of the trunk; see `models.base.check_remat`.
+    """
 
     microbatches: int = 1
     remat: str = "none"
@@ -104,14 +122,15 @@ class Step:
 @_section("head")
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What the head and the losses may take at a time; see `runner.head.plan`.
+    """Memory limits of the head and the losses; see `runner.head.plan`.
 
-    memory_budget:  bytes on each device for logits and what is as large as they are.
-    smallest_block: where fewer tokens than this would fit, the vocabulary is cut
-                    instead, if every loss can be (logits are then computed twice, but
-                    the head's weights are not read once a handful of tokens).
-    smallest_tile:  entries of the vocabulary that are made at a time even where they
-                    do not fit.
+    Attributes:
+      memory_budget: bytes on each device for logits and arrays of their size.
+      smallest_block: where fewer tokens than this would fit, the vocabulary is cut
+        instead, if every loss can be (logits are then computed twice, but the head's
+        weights are not read once a handful of tokens).
+      smallest_tile: entries of the vocabulary that are computed at a time even where
+        they do not fit.
     """
 
     memory_budget: int = 256 * 2**20
@@ -125,9 +144,13 @@ class Head:
 @_section("input")
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """Batches made ahead, threads that make them, and where corpora are cached.
+    """Input pipeline.
 
-    cache: a directory; empty for `$XDG_CACHE_HOME/retort` or `~/.cache/retort`.
+    Attributes:
+      prefetch: batches prepared ahead.
+      threads: threads that prepare them.
+      cache: the directory of cached corpora; empty for `$XDG_CACHE_HOME/retort` or
+        `~/.cache/retort`.
     """
 
     prefetch: int = 4
@@ -141,9 +164,13 @@ class Input:
 @_section("recording")
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """Of several processes that record one teacher: how many, and which this is.
+    """Processes that record one teacher together.
 
     They share a work directory and write disjoint shards; process 0 holds the lock.
+
+    Attributes:
+      processes: number of processes.
+      process: number of this one.
     """
 
     processes: int = 1
@@ -157,12 +184,13 @@ class Recording:
 @_section("diagnostics")
 @dataclasses.dataclass(frozen=True)
 class Diagnostics:
-    """What terms do to the gradient, and how student and teacher compare.
+    """Gradients of single terms, and agreement of student and teacher.
 
-    every: optimiser steps between two diagnoses; 0 is never. Each costs a backward pass
-           and the student's gradients once a term.
-    best:  the student's probability is summed over so many of the teacher's best
-           entries.
+    Attributes:
+      every: optimizer steps between two diagnoses; 0 is never. Each costs a backward
+        pass and the student's gradients once a term.
+      best: number of the teacher's best entries over which the student's probability
+        is summed.
     """
 
     every: int = 0
@@ -175,7 +203,11 @@ class Diagnostics:
 @_section("compilation")
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """cache: a directory for compiled programs; empty for none."""
+    """Compilation by XLA.
+
+    Attributes:
+      cache: a directory for compiled programs; empty for none.
+    """
 
     cache: str = ""
 
@@ -183,14 +215,15 @@ class Compilation:
 @_section("distributed")
 @dataclasses.dataclass(frozen=True)
 class Distributed:
-    """How processes find each other; see `runner.machine.distributed`.
+    """Processes that train together; see `runner.machine.distributed`.
 
-    coordinator: `host:port` of process 0; empty where Slurm or Open MPI says it.
-    processes:   how many train together.
-    process:     which of them this is.
-    detect:      let JAX look for a TPU pod, or Kubernetes (package `kubernetes`).
-    start_seconds:     how long the first waits for the last.
-    heartbeat_seconds: without a sign of life for so long, a process counts as dead.
+    Attributes:
+      coordinator: `host:port` of process 0; empty under Slurm or Open MPI.
+      processes: number of processes that train together.
+      process: number of this one.
+      detect: let JAX look for a TPU pod, or Kubernetes (package `kubernetes`).
+      start_seconds: time for all processes to connect.
+      heartbeat_seconds: a process that is silent for so long counts as dead.
     """
 
     coordinator: str = ""
@@ -214,7 +247,7 @@ class Distributed:
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """Every section, as bound."""
+    """All sections of the runtime."""
 
     loop: Loop = dataclasses.field(default_factory=Loop)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
@@ -228,7 +261,7 @@ class Runtime:
 
 
 def current() -> Runtime:
-    """The runtime as gin has it bound now.
+    """Return the runtime as gin has it bound now.
 
     Raises:
       ValueError: a value is out of range.

@@ -15,7 +15,7 @@ _ACTIONS = ("print_config", "diff", "graph", "dry_run")
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """One flag as given. `name` has no dashes: `fdl.num_steps`, `workdir`."""
+    """One flag; `name` has no dashes: `fdl.num_steps`, `workdir`."""
 
     name: str
     value: str = ""
@@ -26,12 +26,16 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What a command line asks for.
+    """A parsed command line.
 
-    overrides: `fdl.*`, `fdl_tag.*` and `fiddler`, in order.
-    runtime:   `gin.*`, `gin_file` and `gin_bindings`, in order.
-    action:    what to do instead of running; value empty where it takes none.
-    sweep:     a function of the config file that says which runs; may have arguments.
+    Attributes:
+      config: `--fdl_config`, the config file of the experiment.
+      config_file: `--fdl_config_file`, a saved graph.
+      sweep: a function of the config file that returns the points; may have arguments.
+      workdir: the work directory.
+      overrides: `fdl.*`, `fdl_tag.*` and `fiddler`, in order.
+      runtime: `gin.*`, `gin_file` and `gin_bindings`, in order.
+      action: what to do instead of training; its value is empty where it takes none.
     """
 
     config: str | None = None
@@ -44,12 +48,12 @@ class Command:
 
     @property
     def base(self) -> str | None:
-        """Where the graph comes from, if the command says."""
+        """The config file or saved graph, if one is named."""
         return self.config or self.config_file
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command that `arguments` (argv without the program) spell.
+    """Parse `arguments`, argv without the program.
 
     Raises:
       UserError: an unknown flag, a missing value, or flags that exclude each other.
@@ -149,6 +153,7 @@ def _only(flags: Sequence[Flag], name: str) -> str | None:
 
 
 def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
+    # Too many flags.
     if command.config and command.config_file:
         raise UserError(
             "--fdl_config and --fdl_config_file both name the graph; give one"
@@ -161,6 +166,7 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
     if len(actions) > 1:
         both = " and ".join(f"--{flag.name}" for flag in actions[:2])
         raise UserError(f"{both} are given; give one")
+    # Too few.
     if not command.base and not command.workdir:
         raise UserError(
             "no experiment; give --fdl_config=configs/NAME.py (--help has examples)"
@@ -169,6 +175,7 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
         raise UserError(
             "no place for the results; give --workdir=DIR (--print_config only looks)"
         )
+    # Flags whose values do not fit.
     if command.sweep and actions and actions[0].name != "print_config":
         raise UserError(
             f"{actions[0]} looks at one graph, not at a sweep; "

@@ -13,7 +13,7 @@ from runner.graph import literals
 
 
 def apply(flags: Sequence[Flag]) -> None:
-    """Binds `gin_file`, `gin_bindings` and `gin.section.name` strictly left to right.
+    """Bind `gin_file`, `gin_bindings` and `gin.section.name` strictly left to right.
 
     Raises:
       UserError: a section, name, type or value is not one of `runner.runtime`.
@@ -42,7 +42,7 @@ class _Name(str):
 
 
 def _settings(flag: Flag) -> Iterator[tuple[str, str, Any]]:
-    """Where it was said, `section.field`, and the value."""
+    """Yield the source (for messages), `section.field` and the value."""
     if flag.name == "gin_file":
         yield from _statements(_contents(str(flag), flag.value), flag.value)
     elif flag.name == "gin_bindings":

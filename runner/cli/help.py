@@ -1,4 +1,4 @@
-"""What `--help` and `--version` print."""
+"""The texts of `--help` and `--version`."""
 
 HELP = """\
 runner: train one student under an ordered list of losses, from one graph.
@@ -41,7 +41,7 @@ Examples:
 
 
 def version() -> str:
-    """Ours, Python's and those of the libraries that decide results."""
+    """Return the versions of Retort, Python and the libraries that decide results."""
     import platform
 
     names = ("retort", "jax", "flax", "optax", "fiddle")

@@ -1,4 +1,4 @@
-"""Whether `losses`, `models` and `runner` are ours, all three."""
+"""A check that `losses`, `models` and `runner` are all Retort's own."""
 
 import importlib.util
 import pathlib
@@ -9,7 +9,7 @@ FLAT = ("losses", "models")
 
 
 def check() -> None:
-    """Refuses a foreign package that stands before ours on the import path.
+    """Refuse a foreign package that precedes ours on the import path.
 
     Raises:
       UserError: one is missing or lies elsewhere; with both places.

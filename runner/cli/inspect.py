@@ -10,7 +10,7 @@ from runner.graph import describe, read
 
 
 def at(cfg: fdl.Buildable, action: Flag) -> None:
-    """Prints what `--print_config`, `--diff` or `--dry_run` ask, or draws `--graph`."""
+    """Carry out `--print_config`, `--diff`, `--dry_run` or `--graph`."""
     if action.name == "print_config":
         print(describe.text(cfg), end="")
     elif action.name == "diff":

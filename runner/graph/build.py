@@ -42,12 +42,13 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
       dry: call `check_shapes()` of the objects in place of `check()`.
 
     Returns:
-      The object of the root.
+      The root object.
 
     Raises:
       UserError: a field is missing or unknown, a constructor refuses a value
         (`ValueError`), or an object's check does; with the path of the node.
     """
+    # Names of fields first: fiddle would report them from inside a constructor.
     places = [
         (node, daglish.path_str(path).removeprefix("."))
         for node, path in daglish.iterate(cfg)
@@ -55,10 +56,12 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
     ]
     for node, path in places:
         _refuse_names(node, path)
+    # Constructors, which refuse single values.
     try:
         built = fdl.build(cfg)
     except (ValueError, UserError) as error:
         raise _error_with_path(cfg, error) from error
+    # Models and checks, which see how the values fit each other.
     for node, path in places:
         _construct_model(node, path)
     _check(built, dry=dry)
@@ -66,7 +69,7 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
 
 
 def _refuse_names(node: fdl.Buildable, path: str) -> None:
-    """Missing and unknown fields, which fiddle leaves to the call."""
+    """Refuse missing and unknown fields, which fiddle leaves to the call."""
     takes = nodes.parameters(fdl.get_callable(node))
     keywords = [key for key in node.__arguments__ if isinstance(key, str)]
     unknown = [key for key in keywords if key not in takes]
@@ -80,7 +83,7 @@ def _refuse_names(node: fdl.Buildable, path: str) -> None:
 
 
 def _construct_model(node: fdl.Buildable, path: str) -> None:
-    """A module that lacks its random keys alone, made without arrays."""
+    """Construct a module that lacks only its random keys, without arrays."""
     model = fdl.get_callable(node)
     if not isinstance(node, fdl.Partial) or _missing(node) != ["rngs"]:
         return
@@ -101,7 +104,7 @@ def _error_at(node: Any, path: str, message: str) -> UserError:
 
 
 def _error_with_path(cfg: fdl.Buildable, error: Exception) -> UserError:
-    """The constructor's own words after the path that fiddle adds below them."""
+    """Return the constructor's message, preceded by the path that fiddle appends."""
     text, _, context = str(error).partition("\n\nFiddle context: ")
     where = re.search(r" at <root>(\S*) with positional", context)
     message = " ".join(text.split())

@@ -21,19 +21,19 @@ ROOT = "<root>"
 
 
 def text(cfg: fdl.Buildable) -> str:
-    """All lines, one final newline."""
+    """Return all lines as one text, with a final newline."""
     return "".join(f"{path}: {value}\n" for path, value in lines(cfg).items())
 
 
 def lines(cfg: fdl.Buildable) -> dict[str, str]:
-    """Value (as text) by path, in path order."""
+    """Return each value, as text, by its path, in path order."""
     values: dict[str, str] = {}
     _collect(cfg, "", values, {})
     return {path: values[path] for path in sorted(values, key=_natural)}
 
 
 def changes(old: str, new: str) -> list[str]:
-    """What turns the text of one graph into another's: `- path: was`, `+ path: is`."""
+    """Return the lines that differ: `- path: old`, `+ path: new`."""
     before, after = _parse(old), _parse(new)
     result = []
     for path in sorted({**before, **after}, key=_natural):
@@ -81,7 +81,7 @@ def _head(value: Any) -> str:
 
 
 def leaf(value: Any) -> str:
-    """A value without nodes, the same in every process."""
+    """Return a value without nodes as text, the same in every process."""
     if value is nodes.UNSET:
         return "(required)"
     if isinstance(value, enum.Enum):
@@ -114,7 +114,7 @@ def _has_node(value: Any) -> bool:
 
 
 def _natural(path: str) -> list[tuple[int, int | str]]:
-    """`[2]` before `[10]`, a node before its fields."""
+    """Sort key: `[2]` before `[10]`, a node before its fields."""
     if path == ROOT:
         return []
     parts = re.findall(r"\d+|\D", path)

@@ -53,7 +53,7 @@ class _Box:
 
 
 def svg(cfg: fdl.Buildable) -> str:
-    """The picture, self-contained."""
+    """Return the drawing as a self-contained SVG document."""
     root = _box(cfg, {})
     columns = _columns(root)
     x = float(_MARGIN)
@@ -96,7 +96,7 @@ def _box(value: Any, boxes: dict[int, _Box]) -> _Box:
 
 
 def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
-    """What the graph sets, in the order of the signature."""
+    """Yield the arguments that the graph sets, in the order of the signature."""
     arguments = value.__arguments__ if isinstance(value, fdl.Buildable) else None
     for key, child in (nodes.children(value) or {}).items():
         if arguments is None or key in arguments:
@@ -104,7 +104,7 @@ def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _flat(label: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A container of nodes as one row an item."""
+    """Yield a container of nodes as one row for each item."""
     inner = nodes.children(value)
     if nodes.is_node(value) or not inner:
         yield label, value
@@ -124,7 +124,7 @@ def _columns(root: _Box) -> list[list[_Box]]:
 
 
 def _place(box: _Box, top: float) -> float:
-    """Sets `y` of a tree whose upper edge is `top`; returns its lower edge."""
+    """Set `y` in a tree whose upper edge is `top`; return its lower edge."""
     below = top
     for child in box.children():
         below = _place(child, below) + _GAP
@@ -146,7 +146,7 @@ def _edges(box: _Box) -> Iterator[str]:
 
 
 def _ends(box: _Box, child: _Box) -> tuple[float, float, float, float]:
-    """Where an edge leaves and arrives, and how far it runs straight on each side."""
+    """Return an edge's two ends, and its straight run at each."""
     right, bend = box.x + box.width, _COLUMN / 2
     if child.x >= right:
         bend = max((child.x - right) / 2, bend)

@@ -1,6 +1,6 @@
-"""The nodes of a graph seen alike: their fields, with defaults and types.
+"""The fields of any kind of node, with defaults and types.
 
-A node is a Config, a Partial, or a finished dataclass object, which says the same.
+A node is a Config, a Partial, or a dataclass object.
 """
 
 import dataclasses
@@ -21,23 +21,28 @@ Key = str | int
 
 @dataclasses.dataclass(frozen=True)
 class Child:
-    """What stands under one key: its value (or default, or `UNSET`) and its type."""
+    """A field or item.
+
+    Attributes:
+      value: the value, its default, or `UNSET`.
+      hint: its type annotation.
+    """
 
     value: Any
     hint: Any = Any
 
 
 def is_node(value: Any) -> bool:
-    """Whether `value` has named fields: a Config, a Partial or a dataclass object."""
+    """Return True for a Config, a Partial or a dataclass object."""
     return isinstance(value, fdl.Buildable) or (
         dataclasses.is_dataclass(value) and not isinstance(value, type)
     )
 
 
 def children(value: Any, hint: Any = Any) -> dict[Key, Child] | None:
-    """The fields of a node, items of a list or mapping, defaults included.
+    """Return the fields of a node or the items of a list or mapping.
 
-    None: a leaf.
+    Defaults are included. None for a leaf.
     """
     if isinstance(value, fdl.Buildable):
         return _arguments(value)
@@ -53,7 +58,7 @@ def children(value: Any, hint: Any = Any) -> dict[Key, Child] | None:
 
 
 def item_names(value: Any) -> list[str] | None:
-    """The names of a list's items, if each has its own; else None."""
+    """Return the names of a list's items if all are distinct, else None."""
     if not isinstance(value, (list, tuple)) or not value:
         return None
     names = [_name(item) for item in value]
@@ -62,7 +67,7 @@ def item_names(value: Any) -> list[str] | None:
 
 
 def add_tags(cfg: fdl.Buildable) -> None:
-    """Tags from the annotations of `nnx.Module`s, which fiddle does not see."""
+    """Add the tags in annotations of `nnx.Module`s, which fiddle does not see."""
     for node, _ in daglish.iterate(cfg):
         if not isinstance(node, fdl.Buildable):
             continue
@@ -97,7 +102,7 @@ def _arguments(node: fdl.Buildable) -> dict[Key, Child]:
 
 
 def parameters(function: Any) -> Mapping[str, inspect.Parameter]:
-    """What `function` takes, by name.
+    """Return the parameters of `function` by name.
 
     The metaclass of `nnx.Module` hides the constructor's signature from `inspect` and
     so from fiddle, which would then take any name.

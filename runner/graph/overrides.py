@@ -44,7 +44,12 @@ def apply(
     *,
     module: types.ModuleType | None = None,
 ) -> fdl.Buildable:
-    """A changed copy of `cfg`. `module` is the config file that fiddlers stand in.
+    """Return a changed copy of `cfg`.
+
+    Args:
+      cfg: the graph.
+      overrides: the changes, in order.
+      module: the config file that defines the fiddlers.
 
     Raises:
       UserError: an override names nothing, or gives a value of the wrong type.
@@ -63,7 +68,7 @@ def apply(
 
 
 def set_path(cfg: fdl.Buildable, path: str, text: str) -> None:
-    """Sets one field from the text of its value."""
+    """Set one field from the text of its value."""
     flag = f"--fdl.{path}={text}"
     try:
         place = paths.find(cfg, path)
@@ -74,8 +79,9 @@ def set_path(cfg: fdl.Buildable, path: str, text: str) -> None:
 
 
 def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
-    """Sets every field that carries the tag (or one derived from it)."""
+    """Set every field that carries the tag (or one derived from it)."""
     flag = f"--fdl_tag.{name}={text}"
+    # Fields by tag, base tags included.
     fields = [
         (node, field, tag)
         for node, _ in daglish.iterate(cfg)
@@ -83,6 +89,7 @@ def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
         for field, tags in node.__argument_tags__.items()
         for tag in {base for t in tags for base in _lineage(t)}
     ]
+    # The one tag of this name; short names may be ambiguous.
     matches = {tag for _, _, tag in fields if _is_called(tag, name)}
     if not matches:
         names = {tag.__name__ for _, _, tag in fields}
@@ -91,6 +98,7 @@ def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
     if len(matches) > 1:
         full = ", ".join(sorted(tag.name for tag in matches))
         raise UserError(f"{flag}: several tags have this name; one of: {full}")
+    # The value, read against the type of each field.
     for node, field, tag in fields:
         if tag in matches:
             hint = (nodes.children(node) or {})[field].hint
@@ -105,7 +113,7 @@ def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
 def fiddle(
     cfg: fdl.Buildable, expression: str, module: types.ModuleType | None
 ) -> fdl.Buildable:
-    """What `name(cfg, ...)` returns, or `cfg` as it left it when it returns None."""
+    """Return the result of `name(cfg, ...)`, or the changed `cfg` if that is None."""
     flag = f"--fiddler={expression}"
     try:
         file, rest = source.split(expression)
@@ -138,7 +146,7 @@ def _copy(cfg: fdl.Buildable) -> fdl.Buildable:
 
 
 def _refuse_untyped_node(place: paths.Place, text: str) -> None:
-    """A node whose field has no type would take any literal: only None may."""
+    """Refuse a literal for a node whose field has no type; None is allowed."""
     if place.hint in (Any, object) and nodes.is_node(place.value) and text != "None":
         kind = nodes.kind_of(place.value)
         raise UserError(f"is a {kind}; set one of its fields: {_fields(place)}")

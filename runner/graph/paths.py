@@ -18,7 +18,15 @@ from runner.graph.nodes import UNSET, Child, Key, children, is_node, item_names,
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A spot in a graph. `holder[key]` is in words; `parent` is the holder's own."""
+    """A field or item of a graph.
+
+    Attributes:
+      path: its path from the root.
+      value: the value there.
+      hint: its type annotation.
+      key: its key in the parent.
+      parent: the place of the object that holds it; None for the root.
+    """
 
     path: str
     value: Any
@@ -27,7 +35,7 @@ class Place:
     parent: "Place | None" = None
 
     def set(self, value: Any) -> None:
-        """Puts `value` there."""
+        """Replace the value in the graph."""
         assert self.parent is not None
         holder = self.parent.value
         if isinstance(holder, tuple):
@@ -41,7 +49,7 @@ class Place:
 
 
 def segment(value: Any, key: Key) -> str:
-    """How `key` of `value` is written in a path: `.name`, `[0]` or `['a b']`."""
+    """Return the part of a path for `key` of `value`: `.name`, `[0]` or `['a b']`."""
     names = item_names(value)
     if names and isinstance(key, int):
         return "." + names[key]
@@ -51,10 +59,10 @@ def segment(value: Any, key: Key) -> str:
 
 
 def find(cfg: fdl.Buildable, path: str) -> Place:
-    """The place `path` of `cfg`; a default object on the way becomes a node of its own.
+    """Return the place at `path`; objects on the way to it become nodes.
 
     Raises:
-      UserError: there is none; with the segment, the valid names and the nearest.
+      UserError: there is none; the message has the valid names and the nearest.
     """
     place = Place("", cfg, Any)
     for key in parse(path):
@@ -64,10 +72,10 @@ def find(cfg: fdl.Buildable, path: str) -> Place:
 
 
 def parse(path: str) -> list[Key]:
-    """The keys of a path.
+    """Return the keys of a path.
 
     Raises:
-      UserError: it is none.
+      UserError: it is not a path.
     """
     pattern = r"\.(\w+)|\[(-?\d+)\]|\[(?:'([^']*)'|\"([^\"]*)\")\]"
     dotted = path if path.startswith("[") else "." + path
@@ -120,7 +128,7 @@ def _no_such_field(
 
 
 def _as_node(place: Place) -> Place:
-    """A finished object, or a class to be called, replaced by a node of the same."""
+    """Replace an object or a class in the graph by a node that builds it."""
     value = place.value
     if isinstance(value, (fdl.Buildable, type(None))):
         return place

@@ -9,9 +9,14 @@ from runner.graph import source
 
 
 def read(spec: str) -> tuple[fdl.Buildable, types.ModuleType | None]:
-    """The graph `spec` names, and the file whose functions may change it.
+    """Read a graph from a config file or a saved one.
 
-    spec: `path.py`, `path.py:function`, `path.py:function(num_steps=5)` or `path.json`.
+    Args:
+      spec: `path.py`, `path.py:function`, `path.py:function(num_steps=5)` or
+        `path.json`.
+
+    Returns:
+      The graph, and the module of the config file, which may define fiddlers.
 
     Raises:
       UserError: there is no such file or function, or it makes no graph.

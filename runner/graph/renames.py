@@ -94,6 +94,7 @@ def in_json(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def in_text(described: str) -> str:
     """Rename in the lines of a described graph (see `runner.graph.describe`)."""
+    # Names of fields depend on the class of their node.
     old = dict(line.split(": ", 1) for line in described.splitlines() if line)
     classes = {path: _named_class(text) for path, text in old.items()}
 
@@ -106,6 +107,7 @@ def in_text(described: str) -> str:
             now += part[: len(part) - len(bare)] + field(function, bare)
         return now
 
+    # A line is a reference, a string that may have been renamed, or other names.
     lines = []
     for path, text in old.items():
         now = path_now(path)

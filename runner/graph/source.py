@@ -30,10 +30,10 @@ class Call:
 
     @classmethod
     def parse(cls, text: str) -> "Call":
-        """From `name` or `name(1, two='x')`.
+        """Parse `name` or `name(1, two='x')`.
 
         Raises:
-          UserError: it is neither, or an argument is no literal.
+          UserError: it is neither, or an argument is not a literal.
         """
         try:
             node = ast.parse(text.strip(), mode="eval").body
@@ -61,13 +61,13 @@ def _literal(node: ast.expr) -> Any:
 
 
 def split(spec: str) -> tuple[str, str]:
-    """`path.py:call` -> (`path.py`, `call`); the call may be missing: `""`."""
+    """Split `path.py:call` into `path.py` and `call`; `""` without a call."""
     match = re.fullmatch(r"(.*?\.\w+):(.*)", spec, re.DOTALL)
     return (match[1], match[2]) if match else (spec, "")
 
 
 def load(path: str) -> types.ModuleType:
-    """The module at `path`, run once a process.
+    """Return the module at `path`, executed once a process.
 
     Raises:
       UserError: no such file, not Python, or it fails; with file and line.
@@ -93,7 +93,9 @@ def load(path: str) -> types.ModuleType:
 
 
 def call(module: types.ModuleType, function: Callable, *before: Any, call: Call) -> Any:
-    """`function(*before, *call.args, **call.kwargs)`; an `@auto_config`'s graph.
+    """Return `function(*before, *call.args, **call.kwargs)`, or its graph.
+
+    A function under `@auto_config` is not called: its graph is returned.
 
     Raises:
       UserError: the arguments do not fit, or the function fails; with file and line.
@@ -115,10 +117,10 @@ def call(module: types.ModuleType, function: Callable, *before: Any, call: Call)
 
 
 def find(module: types.ModuleType, name: str, *, what: str) -> Callable:
-    """The function `name` of a configuration file.
+    """Return the function `name` of a configuration file.
 
     Raises:
-      UserError: it has none; with the nearest.
+      UserError: it has none; the message has the nearest name.
     """
     value = vars(module).get(name)
     if callable(value):
@@ -136,7 +138,7 @@ def find(module: types.ModuleType, name: str, *, what: str) -> Callable:
 
 
 def failure(path: str, error: Exception) -> UserError:
-    """An exception out of a configuration file as `file:line: Type: message`."""
+    """Return an error of a configuration file as `file:line: Type: message`."""
     if isinstance(error, SyntaxError) and error.filename:
         where, line = error.filename, error.lineno
         message = f"{error.msg}: {(error.text or '').strip()}"
@@ -151,13 +153,13 @@ def failure(path: str, error: Exception) -> UserError:
 
 
 def _relative(path: str) -> str:
-    """Relative to where the user stands, when below it."""
+    """Return `path` relative to the working directory, if below it."""
     file, here = pathlib.Path(path), pathlib.Path.cwd()
     return str(file.relative_to(here)) if file.is_relative_to(here) else path
 
 
 def _neighbour(file: pathlib.Path) -> str:
-    """The nearest name beside a file that is not there."""
+    """Return a hint with the file names nearest to a missing file's."""
     if not file.parent.is_dir():
         return f" (nor a directory {file.parent})"
     beside = [p.name for p in file.parent.iterdir() if p.suffix == file.suffix]

@@ -30,7 +30,7 @@ _TYPES = ("bfloat16", "float16", "float32", "float64", "int32")  # of jax.numpy
 
 
 def to_json(cfg: fdl.Buildable) -> str:
-    """The graph as JSON.
+    """Return the graph as JSON.
 
     Raises:
       UserError: it holds something that JSON cannot, or that could not be read back.
@@ -49,7 +49,11 @@ def to_json(cfg: fdl.Buildable) -> str:
 
 
 def from_json(text: str, source: str) -> fdl.Buildable:
-    """The graph in `text`; `source` is the file's name, for messages.
+    """Read a graph from JSON.
+
+    Args:
+      text: the JSON.
+      source: the file's name, for messages.
 
     Raises:
       UserError: it is damaged, or names what it may not.
@@ -70,7 +74,7 @@ def from_json(text: str, source: str) -> fdl.Buildable:
 
 
 def load(path: str) -> fdl.Buildable:
-    """The graph in the file `path`.
+    """Read a saved graph from the file `path`.
 
     Raises:
       UserError: see `from_json`; or there is no such file.
@@ -84,19 +88,21 @@ def load(path: str) -> fdl.Buildable:
 
 
 class AllowList(serialization.PyrefPolicy):
-    """What a saved graph may name. Decided before the import, and again on the value,
-    so that no allowed module lends what it merely imported.
+    """The names that a saved graph may contain.
+
+    Checked before the import and again on the value, so that an allowed module gives
+    no access to what it merely imported.
     """
 
     def allows_import(self, module: str, symbol: str) -> bool:
-        """Whether `module` may be imported for `symbol`."""
+        """Return True if `module` may be imported for `symbol`."""
         del symbol
         return _starts(module, (*_WHOLE, "runner", "jax.numpy", "fiddle")) or (
             module in ("builtins", "functools") or module in sys.modules
         )
 
     def allows_value(self, value: Any) -> bool:
-        """Whether what was found may stand in a graph."""
+        """Return True if an imported value may be part of a graph."""
         if value in _CONTAINERS or value is functools.partial:
             return True
         home = getattr(value, "__module__", None) or ""
@@ -133,7 +139,7 @@ def _is_loaded_file(module: str) -> bool:
 
 
 def _is_of_our_kinds(value: Any) -> bool:
-    """A class that the contracts of `losses` and `models` are there for."""
+    """Return True for subclasses of the base classes of `losses` and `models`."""
     import losses
     import models
 
@@ -152,7 +158,7 @@ def _starts(module: str, packages: tuple[str, ...]) -> bool:
 
 
 def _nodes_only(cfg: fdl.Buildable) -> fdl.Buildable:
-    """Finished dataclass objects as Configs, which JSON can hold."""
+    """Return the graph with dataclass objects as Configs, which JSON can hold."""
 
     def visit(value: Any, state: daglish.State) -> Any:
         if nodes.is_node(value) and not isinstance(value, fdl.Buildable):

@@ -14,7 +14,7 @@ _INDENT = "    "
 
 
 def to_python(cfg: fdl.Buildable) -> str:
-    """Source of a config file: plain nested calls, nodes used twice in variables."""
+    """Return the source of a config file: nested calls, shared nodes in variables."""
     writer = _Writer(_used_twice(cfg))
     body = writer.expression(cfg, _INDENT)
     imports = "".join(f"import {module}\n" for module in sorted(writer.imports))
@@ -108,7 +108,7 @@ def _bracketed(
 
 
 def _used_twice(cfg: fdl.Buildable) -> dict[int, str]:
-    """A variable's name for every node that stands at more than one path."""
+    """Return a variable's name, by id, for each node that is used more than once."""
     paths: dict[int, list[str]] = {}
     for value, path in daglish.iterate(cfg, memoized=False):
         if isinstance(value, fdl.Buildable):

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 
 def import_fiddle() -> None:
-    """Imports fiddle, with a stand-in for libcst unless that is there already."""
+    """Import fiddle, with a stand-in for libcst unless that is there already."""
     if "libcst" in sys.modules or "fiddle" in sys.modules:
         return
     stand_in = types.ModuleType("libcst")

@@ -1,4 +1,4 @@
-"""`python -m runner.sweeps DIR`: the state and the table of a sweep, written anew."""
+"""`python -m runner.sweeps DIR`: write the state and the table of a sweep anew."""
 
 import sys
 
@@ -7,7 +7,7 @@ from runner.errors import UserError
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 2 when the directory holds no sweep."""
+    """Return the exit code: 2 when the directory holds no sweep."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m runner.sweeps DIR", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""What `runner` does where the command or the work directory is of a sweep."""
+"""The command `runner` on a sweep."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +9,20 @@ from runner.sweeps.frozen import SWEEP
 
 
 def is_sweep(command: Command) -> bool:
-    """Whether a command asks for a sweep, or its work directory holds one."""
+    """Return True if a command names a sweep, or its work directory holds one."""
     if command.sweep is not None:
         return True
     return command.workdir is not None and (Path(command.workdir) / SWEEP).exists()
 
 
 def run_sweep(command: Command, argv: Sequence[str]) -> None:
-    """Freezes the sweep, or finds it frozen, and runs what is left of it.
+    """Freeze the sweep, or load the frozen one, and run its unfinished units.
 
     Raises:
-      UserError: see `freeze`; or the command asks what a sweep has no answer to.
+      UserError: see `freeze`; or the command does not apply to a sweep.
       SystemExit: a unit failed (1), or a signal stopped the sweep.
     """
+    # Flags that look at a sweep, or that do not apply to one.
     if command.action and command.sweep is None:
         raise UserError(
             f"{command.workdir}: holds a sweep; --{command.action.name} looks at one "
@@ -38,6 +39,7 @@ def run_sweep(command: Command, argv: Sequence[str]) -> None:
 
     from runner.sweeps import frozen, sequential
 
+    # A frozen sweep continues without reading its config file.
     if command.workdir and not command.base and not command.runtime:
         return sequential.run(frozen.load(command.workdir))
 
@@ -56,7 +58,7 @@ def _refuse_processes(command: Command) -> None:
 
 
 def _list(command: Command) -> None:
-    """Every unit, and the lines of the graph that it changes."""
+    """Print every unit, and the lines of the graph that it changes."""
     from runner.cli import gin_flags
     from runner.sweeps import plan
 

@@ -1,4 +1,4 @@
-"""That a unit failed, and with what words; kept beside it until it is tried again."""
+"""The failure of a unit, kept in its directory until the unit runs again."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ _NAME = "failure.json"
 
 
 def note_failure(unit: Unit, code: int) -> str:
-    """Keeps the exit code of a unit, and what it said last; returns both in words.
+    """Save the exit code of a unit and its last message; return both in words.
 
     `failed, exit code 1: runner: step 12: learning/ce is not finite`
     """
@@ -25,7 +25,7 @@ def note_failure(unit: Unit, code: int) -> str:
 
 
 def message(unit: Unit) -> str:
-    """What `note_failure` kept in words; empty without, and for a finished unit."""
+    """Return what `note_failure` returned; empty without a failure."""
     path = unit.path / _NAME
     if unit.finished or not path.exists():
         return ""
@@ -36,12 +36,12 @@ def message(unit: Unit) -> str:
 
 
 def forget_failure(unit: Unit) -> None:
-    """Before another try."""
+    """Delete the note of a failure, before the unit runs again."""
     (unit.path / _NAME).unlink(missing_ok=True)
 
 
 def stderr(unit: Unit) -> Path:
-    """The file for what a unit writes there; each try begins it anew."""
+    """Return the file for a unit's stderr; each run begins it anew."""
     return unit.path / "stderr.txt"
 
 
@@ -55,7 +55,7 @@ def _code(code: int) -> str:
 
 
 def _last_words(path: Path) -> str:
-    """What `runner` itself said; else the last line there is."""
+    """Return the last message of `runner`, else the last line of the file."""
     if not path.exists():
         return ""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

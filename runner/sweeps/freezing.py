@@ -22,27 +22,33 @@ _UNBEGUN |= {"command.txt", "versions.json"}
 
 
 def freeze(command: Command, argv: Sequence[str]) -> Frozen:
-    """Writes a work directory with its graph for each point, or finds them written.
+    """Write a work directory with its graph for each point, or load those written.
 
-    A command without `--sweep` freezes one unit. Where the sweep is there already,
-    nothing of its graphs is read or written again, so edits of the config file do not
-    reach it; gin settings, if any are given, take the place of those it had.
+    A command without `--sweep` freezes one unit. A sweep that is there already keeps
+    its graphs, whatever became of the config file; new gin settings replace its own.
 
-    argv: the command line, for every unit's `command.txt`.
+    Args:
+      command: the parsed command line.
+      argv: the command line, for every unit's `command.txt`.
+
+    Returns:
+      The frozen sweep.
 
     Raises:
       UserError: a point is wrong; the directory holds something else, is in use, or
-        holds what another command froze. Nothing is written then.
+        was frozen by another command. Nothing is written then.
     """
     assert command.workdir is not None
     path = Path(command.workdir).absolute()
     gin_flags.apply(command.runtime)
+    # Planned before anything is written, so that a mistake leaves no directory behind.
     new_plan = None if _is_frozen(path) else plan.make(command)
     with workdir.user_errors(path):
         _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
         with lock.hold(path / "lock"):
             atomic_files.remove_temporaries(path)
+            # Another process may have frozen it before this one had the lock.
             if not _is_frozen(path):
                 _write(path, command, new_plan or plan.make(command), argv)
             elif command.base:
@@ -53,7 +59,7 @@ def freeze(command: Command, argv: Sequence[str]) -> Frozen:
 
 
 def graph_flags(command: Command) -> dict[str, Any]:
-    """What a command says of the graphs, as JSON."""
+    """Return the flags that decide the graphs, as JSON."""
     return {
         "graph": command.base,
         "overrides": [_spell(flag) for flag in command.overrides],
@@ -95,9 +101,10 @@ def _write(
 def _with_source(
     path: Path, command: Command, sweep_plan: plan.Plan
 ) -> tuple[plan.Plan, str]:
-    """The plan read again from a copy of the config file, where graphs name it.
+    """Resolve the plan again from a copy of the config file, where graphs name it.
 
-    Returns also what `--fdl_config` has to be, below `path`; empty without a copy.
+    Returns:
+      The plan, and the value of `--fdl_config` below `path`; empty without a copy.
     """
     from runner.graph import to_json
 
@@ -106,6 +113,7 @@ def _with_source(
     ):
         return sweep_plan, ""
     assert command.config is not None  # What JSON held can be read by itself.
+    # The copy of the config file, and the graphs that it gives.
     file, call = source.split(command.config)
     copy = path / "source" / Path(file).name
     copy.parent.mkdir()
@@ -116,6 +124,7 @@ def _with_source(
         dataclasses.replace(unit, graph=plan.resolve(copied_command, unit.point))
         for unit in sweep_plan.units
     ]
+    # A config that reads files beside it could differ from its copy.
     for old, new in zip(sweep_plan.units, units, strict=True):
         if describe.text(old.graph) != describe.text(new.graph):
             shutil.rmtree(copy.parent)
@@ -133,10 +142,10 @@ def _write_runtime(path: Path) -> None:
 
 
 def _remove_unsealed(path: Path) -> None:
-    """What a freezing that was killed has left; a unit that has begun is never there.
+    """Remove the remains of an interrupted `freeze`; none of its units has begun.
 
     Raises:
-      UserError: there are other files among it.
+      UserError: there are other files among them.
     """
     for file in path.glob("units/*/*"):
         if file.name not in _UNBEGUN and not file.name.startswith(

@@ -1,12 +1,12 @@
 """A sweep as its directory holds it.
 
-SWEEP/sweep.json         what was asked for, and the units: written last
+SWEEP/sweep.json         the command and the units: written last
 SWEEP/units/NAME/        a work directory for each, its graph in it from the start
-SWEEP/units/NAME/point.json    what was swept
+SWEEP/units/NAME/point.json    the values of the swept flags
 SWEEP/runtime.gin        the gin settings of all of them
 SWEEP/source/FILE.py     the config file, where graphs cannot be read without it
 SWEEP/lock               held while one machine runs them one after another
-SWEEP/sweep.md, results.json, report.html, sweep.svg    what came of it
+SWEEP/sweep.md, results.json, report.html, sweep.svg    the results
 """
 
 import ast
@@ -28,11 +28,12 @@ VERSION = 1
 class Unit:
     """One run of a sweep.
 
-    name:  of its directory: `02-peak_value=0.003-z_loss.weight=0.0`.
-    path:  its work directory, absolute.
-    point: what was swept; empty where nothing is.
-    label: the point for a reader: `peak_value=0.003 z_loss.weight=0.0`.
-    graph: flags that name the graph, where its work directory alone cannot.
+    Attributes:
+      name: name of its directory: `02-peak_value=0.003-z_loss.weight=0.0`.
+      path: its work directory, absolute.
+      point: value by flag; empty without a sweep.
+      label: the point in short: `peak_value=0.003 z_loss.weight=0.0`.
+      graph: flags that name the graph, where its work directory alone cannot.
     """
 
     name: str
@@ -43,12 +44,12 @@ class Unit:
 
     @property
     def finished(self) -> bool:
-        """Whether it came to its end."""
+        """True once the run has written its result."""
         return (self.path / "result.json").exists()
 
     @property
     def in_use(self) -> bool:
-        """Whether a process runs it: one may outlive what started it."""
+        """True while a process runs it, which may outlive its launcher."""
         try:
             with lock.hold(self.path / "lock"):
                 return False
@@ -57,7 +58,7 @@ class Unit:
 
     @property
     def arguments(self) -> list[str]:
-        """What `runner` is called with to run it, or to go on with it."""
+        """Arguments of `runner` that start or continue the unit."""
         runtime = self.path.parents[1] / RUNTIME
         bound = [f"--gin_file={runtime}"] if runtime.exists() else []
         return [*self.graph, f"--workdir={self.path}", *bound]
@@ -65,11 +66,13 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """Runs whose graphs are settled.
+    """A sweep whose graphs are written.
 
-    name:  as `--sweep` gave it; empty where nothing is swept.
-    units: in the order of the points.
-    names: short ones of the flags that are swept.
+    Attributes:
+      path: the directory of the sweep.
+      name: the value of `--sweep`; empty without a sweep.
+      units: the runs, in the order of the points.
+      names: short names of the swept flags.
     """
 
     path: Path
@@ -79,7 +82,7 @@ class Frozen:
 
 
 def load(path: str | Path) -> Frozen:
-    """The sweep in a directory.
+    """Load the sweep in a directory.
 
     Raises:
       UserError: it holds none, or its `sweep.json` is damaged.
@@ -95,7 +98,7 @@ def load(path: str | Path) -> Frozen:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of `sweep.json`.
+    """Return the content of `sweep.json`.
 
     Raises:
       UserError: there is none, or it is damaged.
@@ -116,7 +119,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def entry(name: str, point: Mapping[str, Any]) -> dict[str, Any]:
-    """A unit in `sweep.json`: values as literals, so that a tuple stays one."""
+    """Return a unit for `sweep.json`: values as literals, so that a tuple stays one."""
     return {"name": name, "point": {key: repr(value) for key, value in point.items()}}
 
 

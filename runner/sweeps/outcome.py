@@ -1,4 +1,4 @@
-"""What came of each unit, read from its work directory."""
+"""Outcomes of units, read from their work directories."""
 
 import dataclasses
 import math
@@ -11,12 +11,14 @@ from runner.sweeps.frozen import Frozen, Unit
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A unit and how far it came.
+    """The state and losses of a unit.
 
-    state:     `finished`, `failed, exit code 1: ...`, `at step 40 of 60`, `not begun`.
-    losses:    by evaluation, of a finished unit; the first is the one that is compared.
-    untrained: by evaluation, before the first step, as far as it was measured.
-    target:    what has one target: `"token"`, `"image"`.
+    Attributes:
+      unit: the unit.
+      state: `finished`, `failed, exit code 1: ...`, `at step 40 of 60`, `not begun`.
+      losses: loss by evaluation, of a finished unit; units are compared by the first.
+      untrained: loss by evaluation before the first step, as far as measured.
+      target: the unit of one target: `"token"`, `"image"`.
     """
 
     unit: Unit
@@ -27,34 +29,34 @@ class Outcome:
 
     @property
     def ended(self) -> bool:
-        """Whether it finished or failed: there is no more to come."""
+        """True if the unit finished or failed."""
         return self.unit.finished or self.failed
 
     @property
     def failed(self) -> bool:
-        """Whether it ended without a result."""
+        """True if the unit ended without a result."""
         return self.state.startswith("failed")
 
 
 def read(frozen: Frozen) -> list[Outcome]:
-    """In the order of the units."""
+    """Return the outcomes in the order of the units."""
     return [_outcome(unit) for unit in frozen.units]
 
 
 def evaluations(outcomes: Sequence[Outcome]) -> list[str]:
-    """Names of the evaluations that any unit has, the one to compare first."""
+    """Return the evaluations that any unit has, the one to compare first."""
     names = [name for outcome in outcomes for name in outcome.losses]
     names += [name for outcome in outcomes for name in outcome.untrained]
     return list(dict.fromkeys(names))
 
 
 def finite(value: float | None) -> bool:
-    """Whether there is a number."""
+    """Return True for a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def best(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The finished unit with the least loss on the first evaluation."""
+    """Return the finished unit with the least loss on the first evaluation."""
     (name,) = evaluations(outcomes)[:1] or [""]
     able = [outcome for outcome in outcomes if finite(outcome.losses.get(name))]
     return min(able, key=lambda outcome: outcome.losses[name], default=None)

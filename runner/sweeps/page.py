@@ -14,7 +14,7 @@ from runner.sweeps.outcome import Outcome, best, evaluations
 
 
 def write(frozen: Frozen, outcomes: Sequence[Outcome]) -> Path:
-    """Writes the page and its pictures beside `sweep.json`; returns the page's path."""
+    """Write the page and its pictures beside `sweep.json`; return its path."""
     pictures = [
         _save_picture(
             frozen.path, key, outcomes, frozen, stem=f"sweep-{i}" if i else "sweep"
@@ -27,7 +27,7 @@ def write(frozen: Frozen, outcomes: Sequence[Outcome]) -> Path:
 
 
 def _axes(outcomes: Sequence[Outcome]) -> list[str]:
-    """What is drawn along the foot: one flag of a grid; each, where all were drawn."""
+    """Flags for the x-axes: one for a grid, each flag for random points."""
     key = settings.axis(outcomes)
     if key is None or not any(outcome.losses for outcome in outcomes):
         return []
@@ -50,7 +50,7 @@ def _save_picture(
 
 
 def _lines(key: str, outcomes: Sequence[Outcome], frozen: Frozen) -> list[swept.Line]:
-    """One for each setting of the other flags; points alone where no two share one."""
+    """One line for each setting of the other flags; points where no two share one."""
     (evaluation,) = evaluations(outcomes)[:1] or [""]
     swept_settings = settings.along(outcomes, key, frozen.names)
     if not any(len(one.outcomes) > 1 for one in swept_settings):
@@ -69,7 +69,7 @@ def _lines(key: str, outcomes: Sequence[Outcome], frozen: Frozen) -> list[swept.
 
 
 def _line(one: settings.Setting, label: str, evaluation: str) -> swept.Line:
-    """Without the units that may still get a loss."""
+    """One line of the picture, without units that may still get a loss."""
     ended = [i for i, outcome in enumerate(one.outcomes) if outcome.ended]
     losses = settings.losses(one, evaluation)
     return swept.Line(
@@ -102,7 +102,7 @@ def _html(
 
 
 def _lay_out(figures: str, frozen: Frozen) -> str:
-    """In the columns of the page; one with a legend takes the room it needs."""
+    """Lay figures out in columns; a single one with a legend gets more room."""
     if len(frozen.names) > 1 and figures.count("<figure>") == 1:
         return f'<div style="max-width: 46rem">\n{figures}</div>\n'
     return f'<div class="grid">\n{figures}</div>\n'

@@ -1,4 +1,4 @@
-"""What a command would run: the graph of every point, resolved and checked."""
+"""The units of a command: the graph of every point, resolved and checked."""
 
 import dataclasses
 import json
@@ -22,7 +22,15 @@ _LONGEST = 120  # characters of a unit's name
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A unit that is not written yet. changes: lines of its graph, from the base's."""
+    """A unit that is not written yet.
+
+    Attributes:
+      name: name of its directory.
+      point: value by flag.
+      label: the point in short.
+      graph: its graph.
+      changes: lines of its graph that differ from the base's.
+    """
 
     name: str
     point: points.Point
@@ -33,29 +41,37 @@ class Planned:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Every unit, and short names for the flags that are swept."""
+    """All units of a command.
+
+    Attributes:
+      names: short names of the swept flags.
+      units: the units, in the order of the points.
+    """
 
     names: Mapping[str, str]
     units: Sequence[Planned]
 
 
 def make(command: Command) -> Plan:
-    """Resolves the graph of the command at every point, and constructs its nodes.
+    """Resolve the graph of the command at every point, and construct its nodes.
 
     A command without `--sweep` is one unit.
 
     Raises:
-      UserError: the sweep or a point of it is wrong, or two points make one graph.
+      UserError: the sweep or a point of it is wrong, or two points give the same graph.
     """
+    # Without a sweep: one unit.
     if command.sweep is None:
         graph = command_graph.resolve(command)
         build.job(graph)
         return Plan({}, [Planned("00", {}, "", graph, ())])
+    # Points, and names for their flags that are unambiguous in the graph.
     sweep_points = read(command)
     base_lines = describe.lines(command_graph.resolve(command))
     names = short_names(
         {key: None for point in sweep_points for key in point}, base_lines
     )
+    # The graph of each point, built so that every mistake shows before the first run.
     units, labels = [], {}
     for number, point in enumerate(sweep_points):
         label = points.label(point, names)
@@ -76,7 +92,7 @@ def make(command: Command) -> Plan:
 
 
 def read(command: Command) -> list[points.Point]:
-    """The points that the sweep function of the config file returns.
+    """Return the points of the sweep function of the config file.
 
     Raises:
       UserError: there is no such function, or what it returns are no points.
@@ -93,13 +109,13 @@ def read(command: Command) -> list[points.Point]:
 
 
 def resolve(command: Command, point: points.Point) -> fdl.Buildable:
-    """The graph of a command at one point: its own overrides, then the point's."""
+    """Return the graph of a command at one point: its overrides, then the point's."""
     overrides = (*command.overrides, *points.flags(point))
     return command_graph.resolve(dataclasses.replace(command, overrides=overrides))
 
 
 def short_names(keys: Iterable[str], graph: Mapping[str, str]) -> dict[str, str]:
-    """The shortest end of each flag's path that means one place in the graph."""
+    """Return the shortest unambiguous end of each flag's path."""
     keys = list(keys)
     places = {tuple(map(str, paths.parse(path))) for path in graph if path != "<root>"}
     places |= {_segments(key) for key in keys}
@@ -107,14 +123,14 @@ def short_names(keys: Iterable[str], graph: Mapping[str, str]) -> dict[str, str]
 
 
 def directory(number: int, among: int, label: str) -> str:
-    """A file name: the number first, so that names sort as points do."""
+    """Return a directory's name: the number first, so that names sort as points do."""
     width = max(2, len(str(among - 1)))
     safe = re.sub(r"[^\w.=+-]+", "_", label.replace(" ", "-"))
     return f"{number:0{width}}-{safe}"[:_LONGEST]
 
 
 def needs_source(saved: str) -> bool:
-    """Whether a saved graph names what only its config file, or its imports, define."""
+    """Return True if a saved graph names objects of a config file or its imports."""
     return any(
         module.split(".")[0] not in _KNOWN for module in _modules(json.loads(saved))
     )

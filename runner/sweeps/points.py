@@ -15,10 +15,10 @@ _KEYS = ("fdl.", "fdl_tag.")
 
 
 def values(key: str, *choices: Any) -> list[Point]:
-    """A point for each value of one flag.
+    """Return a point for each value of one flag.
 
     Raises:
-      UserError: the flag is none of the graph, or there is no value, or one twice.
+      UserError: it is no flag of the graph, or there is no value, or one twice.
     """
     _check_key(key)
     if not choices:
@@ -31,7 +31,7 @@ def values(key: str, *choices: Any) -> list[Point]:
 
 
 def product(*parts: Sequence[Point]) -> list[Point]:
-    """Every point of each part with every point of the others; the last turns fastest.
+    """Return every combination of points of the parts; the last varies fastest.
 
     Raises:
       UserError: a part is empty, or two parts set one flag.
@@ -41,7 +41,7 @@ def product(*parts: Sequence[Point]) -> list[Point]:
 
 
 def zipped(*parts: Sequence[Point]) -> list[Point]:
-    """The first points of all parts together, then the second, and so on.
+    """Return the first points of all parts combined, then the second, and so on.
 
     Raises:
       UserError: a part is empty or of another length, or two parts set one flag.
@@ -54,11 +54,11 @@ def zipped(*parts: Sequence[Point]) -> list[Point]:
 
 
 def check(points: Any) -> list[Point]:
-    """What a sweep function returned, if it is a list of points.
+    """Return the value of a sweep function, if it is a list of points.
 
     Raises:
-      UserError: it is something else, empty, sets what is no flag of the graph, or
-        holds a point twice.
+      UserError: it is something else or empty, sets anything but flags of the graph,
+        or has a point twice.
     """
     if not isinstance(points, Sequence) or isinstance(points, str):
         raise UserError(

@@ -1,4 +1,4 @@
-"""How much a result depends on the learning rate."""
+"""Learning-rate sensitivity of a result."""
 
 from collections.abc import Sequence
 
@@ -23,10 +23,10 @@ def sensitivity(losses: Sequence[float | None], untrained: float) -> float:
 
 
 def of(setting: Setting) -> float | None:
-    """That of one setting of all else; None while it cannot be told.
+    """Return the sensitivity of one setting; None while it is undefined.
 
-    It takes two learning rates, the end of every unit, one of them with a loss, and
-    the loss at initialisation.
+    Defined with two learning rates, once every unit has ended, one of them with a loss,
+    and the loss at initialisation is known.
     """
     (name,) = evaluations(setting.outcomes)[:1] or [""]
     at_start, unit_losses = untrained(setting.outcomes), losses(setting, name)
@@ -40,7 +40,7 @@ def of(setting: Setting) -> float | None:
 
 
 def without_loss(settings: Sequence[Setting]) -> list[str]:
-    """Names of the units that count with the loss at initialisation."""
+    """Return the names of units that count with the loss at initialisation."""
     return [
         outcome.unit.name
         for setting in settings

@@ -15,10 +15,10 @@ _INTERRUPTED = 130
 
 
 def run(frozen: Frozen) -> None:
-    """Runs every unit that is not finished; ends in the table and the picture.
+    """Run every unfinished unit, then write the table and the picture.
 
-    A unit that fails is named, and the others go on. A signal goes to the unit that
-    runs, which saves a checkpoint; then the sweep ends too.
+    A failed unit is named, and the others still run. A signal is passed to the running
+    unit, which saves a checkpoint; then the sweep ends too.
 
     Raises:
       UserError: another process runs this sweep.
@@ -28,6 +28,7 @@ def run(frozen: Frozen) -> None:
     with lock.hold(frozen.path / "lock"), Stop() as stop:
         for number, unit in enumerate(frozen.units, 1):
             head = f"unit {number}/{len(frozen.units)} {unit.label}".rstrip()
+            # A unit may outlive the sweep that started it.
             if unit.in_use:
                 _say(f"{head}: runs in another process; waiting for it")
                 while unit.in_use and not stop.requested:
@@ -42,6 +43,7 @@ def run(frozen: Frozen) -> None:
                 code = 0
             if unit.finished:
                 continue
+            # Stopped: the unit has a checkpoint, so the same command continues.
             if stop.requested or code in (0, _INTERRUPTED):
                 why = "stopped in" if stop.requested else "ended without a result:"
                 _say(
@@ -49,6 +51,7 @@ def run(frozen: Frozen) -> None:
                     f"go on with: runner --workdir={frozen.path}"
                 )
                 sys.exit(stop.exit_code or code)
+            # Failed: noted for the table; the next unit runs.
             failed.append(unit)
             _say(f"{head}: {failure.note_failure(unit, code)}")
     from runner.sweeps import summary  # Matplotlib: only for those who draw.
@@ -64,11 +67,11 @@ def run(frozen: Frozen) -> None:
 
 
 def _child(unit: Unit, stop: Stop) -> int:
-    """The exit code of a run in a process of its own.
+    """Run a unit in a process of its own and return the exit code.
 
     Its session is its own too, so that Ctrl-C in a terminal reaches it once, from here:
-    a second one would end it without a checkpoint. What it says on stderr goes to a
-    file, which outlives this process as the unit itself does.
+    a second one would end it without a checkpoint. Its stderr goes to a file, since the
+    unit may outlive this process.
     """
     failure.forget_failure(unit)
     with failure.stderr(unit).open("w", encoding="utf-8") as errors:
@@ -78,6 +81,7 @@ def _child(unit: Unit, stop: Stop) -> int:
             stderr=errors,
             start_new_session=True,
         )
+    # Polled, so that a signal that arrives meanwhile is passed on, once.
     signal_sent = False
     try:
         while True:

@@ -14,8 +14,10 @@ _RATES = ("learning_rate", "peak_value", "init_value")
 class Setting:
     """Units that differ in one value alone, in the order of that value.
 
-    label: the setting of the others, `z_loss.weight=0.0001`; empty where nothing else
-      is swept.
+    Attributes:
+      label: the other values, `z_loss.weight=0.0001`; empty if none is swept.
+      values: the values that differ, in order.
+      outcomes: the outcome at each value.
     """
 
     label: str
@@ -24,10 +26,10 @@ class Setting:
 
 
 def learning_rate(keys: Sequence[str]) -> str | None:
-    """The flag that is a learning rate, if one is.
+    """Return the flag that is a learning rate, if any.
 
-    One below `fdl.optimizer` whose last name is `learning_rate`, else `peak_value`,
-    else `init_value`.
+    It is the flag below `fdl.optimizer` whose last name is `learning_rate`, else
+    `peak_value`, else `init_value`.
     """
     ours = [key for key in keys if key.startswith("fdl.optimizer")]
     rates = [key for name in _RATES for key in ours if key.rpartition(".")[2] == name]
@@ -35,14 +37,14 @@ def learning_rate(keys: Sequence[str]) -> str | None:
 
 
 def axis(outcomes: Sequence[Outcome]) -> str | None:
-    """The flag that a picture has along its foot: the learning rate, or a number."""
+    """Return the flag of the x-axis: the learning rate, else one that is numeric."""
     keys = list(dict.fromkeys(key for o in outcomes for key in o.unit.point))
     numeric = [key for key in keys if is_numeric(outcomes, key)]
     return learning_rate(numeric) or next(iter(numeric), next(iter(keys), None))
 
 
 def is_numeric(outcomes: Sequence[Outcome], key: str) -> bool:
-    """Whether every unit has a number there."""
+    """Return True if the flag `key` is a number in every unit."""
     values = [outcome.unit.point.get(key) for outcome in outcomes]
     return all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in values)
 
@@ -50,7 +52,7 @@ def is_numeric(outcomes: Sequence[Outcome], key: str) -> bool:
 def along(
     outcomes: Sequence[Outcome], key: str, names: Mapping[str, str]
 ) -> list[Setting]:
-    """Units by what they are set to besides `key`, in the order of the points."""
+    """Group units by their values besides `key`, in the order of the points."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         if key in outcome.unit.point:
@@ -67,9 +69,9 @@ def along(
 
 
 def untrained(outcomes: Sequence[Outcome]) -> float | None:
-    """The loss at initialisation on the first evaluation, if a unit measured it.
+    """Return the loss at initialisation on the first evaluation, if measured.
 
-    A learning rate does not touch it: of the units of a setting any will do.
+    It does not depend on the learning rate, so any unit of a setting will do.
     """
     (name,) = evaluations(outcomes)[:1] or [""]
     values = [outcome.untrained.get(name) for outcome in outcomes]
@@ -77,6 +79,6 @@ def untrained(outcomes: Sequence[Outcome]) -> float | None:
 
 
 def losses(setting: Setting, evaluation: str) -> list[float | None]:
-    """Of each unit; None where it diverged, failed, or has not ended."""
+    """Return the loss of each unit; None if it diverged, failed, or has not ended."""
     values = [outcome.losses.get(evaluation) for outcome in setting.outcomes]
     return [value if finite(value) else None for value in values]

@@ -12,9 +12,9 @@ from runner.sweeps.frozen import Frozen
 
 
 def summarize(frozen: Frozen) -> None:
-    """Writes table and picture of what there is, and prints the table.
+    """Write the table and the picture, and print the table.
 
-    Works at any time: on a sweep that is not at its end too.
+    Works on an unfinished sweep too.
     """
     from runner.sweeps import page  # Matplotlib: only for those who draw.
 

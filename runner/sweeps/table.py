@@ -13,7 +13,7 @@ SENSITIVITY = "learning-rate sensitivity, {} (arXiv:2309.14322)"
 
 
 def text(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
-    """For a terminal, the best row marked.
+    """Return the table for a terminal, the best row marked.
 
       unit  peak_value  z_loss.weight  nats/token  state
         00       0.001            0.0       4.812  finished
@@ -34,7 +34,7 @@ def text(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
 
 
 def markdown(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
-    """The same for `sweep.md`."""
+    """Return the table for `sweep.md`."""
     winner = best(outcomes)
     bold = [
         [f"**{cell}**" for cell in row] if outcome is winner else row
@@ -55,7 +55,7 @@ def markdown(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
 
 
 def titles(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[str]:
-    """Of the columns."""
+    """Return the titles of the columns."""
     unit = _unit(outcomes)
     names = evaluations(outcomes)
     losses = [f"{name} {unit}" for name in names] if names[1:] else [unit]
@@ -63,7 +63,7 @@ def titles(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def rows(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[list[str]]:
-    """The cells of every row."""
+    """Return the cells of every row."""
     names = evaluations(outcomes) or [""]
     return [
         [
@@ -79,7 +79,7 @@ def rows(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[list[str]]:
 def sensitivities(
     frozen: Frozen, outcomes: Sequence[Outcome]
 ) -> list[tuple[str, float]]:
-    """Learning-rate sensitivity by setting of everything else, where it can be told."""
+    """Return the learning-rate sensitivity of each setting, where defined."""
     by_setting = [
         (one.label, sensitivity.of(one)) for one in _by_rate(frozen, outcomes)
     ]
@@ -87,7 +87,7 @@ def sensitivities(
 
 
 def initialization_note(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
-    """Which units count in it with the loss at initialisation; empty if none does."""
+    """Return a note on units that count with the loss at initialisation, if any."""
     names = sensitivity.without_loss(_by_rate(frozen, outcomes))
     numbers = ", ".join(name.partition("-")[0] for name in names)
     verb = "count" if len(names) > 1 else "counts"
@@ -95,7 +95,7 @@ def initialization_note(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[str]:
-    """What each failed unit said last."""
+    """Return the last message of each failed unit."""
     return [
         f"{outcome.unit.name.partition('-')[0]}: {outcome.state}"
         for outcome in outcomes
@@ -104,7 +104,7 @@ def failures(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def results(frozen: Frozen, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Everything for a program; what is no finite number is null."""
+    """Return the content of `results.json`; numbers that are not finite are null."""
     winner = best(outcomes)
     return {
         "sweep": frozen.name,
@@ -130,7 +130,7 @@ def _by_rate(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[settings.Setti
 
 
 def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
-    """Lines for a terminal."""
+    """Return the lines on sensitivity for a terminal."""
     by_setting = sensitivities(frozen, outcomes)
     if not by_setting:
         return ""

@@ -19,9 +19,9 @@ _HELD: set[int] = set()
 def hold(path: Path) -> Iterator[None]:
     """Hold the lock file `path` for the length of the block.
 
-    The kernel lets go of it when the process ends, however it ends. The file stays: to
-    delete it would let two runs lock two files of one name. What stands in it is for
-    the message alone.
+    The kernel releases it when the process ends, however it ends. The file stays: to
+    delete it would let two runs lock two files of one name. Its content is for messages
+    only.
 
     Raises:
       UserError: another process holds it (its pid, host and start), or the file cannot

@@ -1,12 +1,12 @@
-"""The work directory of a run: what it holds, who may write it, and what it was for.
+"""The work directory of a run.
 
     config.txt  config.json  config.py     the graph: to read, to load, to rebuild
     command.txt                            every start: time, place and command line
-    versions.json  operative.gin           what it last ran with
+    versions.json  operative.gin           software and settings of the last start
     data.json                              fingerprints of the data
-    tokenizer.json                         whose ids the student speaks
-    metrics.jsonl  events/  report.html    what came out
-    checkpoints/                           where it goes on from
+    tokenizer.json                         the student's tokenizer
+    metrics.jsonl  events/  report.html    the results
+    checkpoints/                           states to continue from
     lock                                   held while a run writes here
 
 `config.json` is written last: a directory that has one is a run. A run goes on only
@@ -40,7 +40,9 @@ _SHOWN_CHANGES = 20
 class Workdir:
     """An open work directory; `Path(workdir)` is its path.
 
-    writes: false on all but the first of several processes.
+    Attributes:
+      path: absolute path.
+      writes: False on all but the first of several processes.
     """
 
     path: Path
@@ -115,10 +117,11 @@ def open_workdir(
     *,
     writes: bool = True,
 ) -> Iterator[Workdir]:
-    """Hold a work directory for a run of `config`: a new one, or the one to go on with.
+    """Open and lock a work directory for a run of `config`, new or to be continued.
 
     Args:
-      path: made if absent, with its parents; else empty, or a run of this graph.
+      path: created if absent, with its parents; else empty, or a run of this graph.
+      config: the graph.
       argv: the command line, for `command.txt`.
       writes: false for all but the first of several processes, which share the
         directory: they neither lock nor write it.
@@ -131,12 +134,14 @@ def open_workdir(
     if not writes:
         yield workdir
         return
+    # Refusals that need no lock, so that they write nothing.
     texts = _texts(config)
     _refuse_foreign(workdir.path)
     with contextlib.ExitStack() as stack:
         with user_errors(workdir.path):
             workdir.path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock.hold(workdir.path / "lock"))
+            # Under the lock: continue the run, or begin one.
             runs = _runs(workdir.path)
             if runs:
                 _refuse_changed(workdir.path, texts["config.txt"])
@@ -148,7 +153,7 @@ def open_workdir(
 
 
 def saved_config(path: str | Path) -> Path:
-    """The saved graph of the run in `path`.
+    """Return the path of the saved graph of the run in `path`.
 
     Raises:
       UserError: there is no run; names the runs in directories below, if any.
@@ -169,7 +174,7 @@ def saved_config(path: str | Path) -> Path:
 
 
 def _texts(config: fdl.Buildable) -> dict[str, str]:
-    """Content by file name, `config.json` last."""
+    """Return content by file name, `config.json` last."""
     from runner.graph import describe, to_json, to_python
 
     return {
@@ -180,7 +185,7 @@ def _texts(config: fdl.Buildable) -> dict[str, str]:
 
 
 def _runs(path: Path) -> bool:
-    """Whether a run got as far as its data: before that, its graph may still change.
+    """Return True once a run has loaded its data; until then its graph may change.
 
     A mistake that shows late (a vocabulary smaller than the tokenizer's) can then be
     mended in the same directory.
@@ -197,7 +202,7 @@ def _begin(path: Path, texts: Mapping[str, str]) -> None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """A directory with other people's files is not a run, nor room for one."""
+    """Refuse a directory that holds files but no run."""
     with user_errors(path):
         if not path.exists() or (path / CONFIG).exists():
             return
@@ -238,7 +243,7 @@ def _append_command(path: Path, argv: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def user_errors(path: Path) -> Iterator[None]:
-    """An operating system's error within becomes a UserError that names `path`."""
+    """Turn errors of the operating system into `UserError`s that name `path`."""
     try:
         yield
     except OSError as error:
@@ -259,7 +264,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _lines(tree: Any, path: str = "") -> str:
-    """Nested mappings in the form of a described graph, one `path: value` a line."""
+    """Return nested mappings as the lines of a described graph, `path: value`."""
     if not isinstance(tree, Mapping):
         return f"{path}: {json.dumps(tree, sort_keys=True)}\n"
     dot = "." if path else ""
