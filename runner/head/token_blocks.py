@@ -7,6 +7,7 @@ its own tokens and the sums are added once, after the scan: the batch axes are m
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -82,7 +83,7 @@ class TokenBlocks:
         shared: Tree,
         tokens: Tree,
     ) -> tuple[Tree, Tree]:
-        """Run `total, out = fn(total, shared, block)` over all blocks.
+        """Run `total, out = fn(shared, total, block)` over all blocks.
 
         Each block runs before the next, so nothing is stored for a backward pass.
 
@@ -97,11 +98,10 @@ class TokenBlocks:
         """
 
         def local(shared: Tree, tokens: Tree) -> tuple[Tree, Tree]:
-            def body(total: Tree, block: Tree) -> tuple[Tree, Tree]:
-                return fn(total, shared, block)
-
             blocks = jax.tree.map(self._split, tokens)
-            total, outs = jax.lax.scan(body, self.varying(zeros), blocks)
+            total, outs = jax.lax.scan(
+                functools.partial(fn, shared), self.varying(zeros), blocks
+            )
             return self._psum(total), self._join(outs, like=tokens)
 
         out_specs = (PartitionSpec(), self._spread)

@@ -100,27 +100,11 @@ class BlockEvaluator:
                 teacher_width=width,
                 **self._common_fields(inputs, intermediates, constants, teacher),
             )
-            return self.total(
-                HeadParams(head=[], losses=owned), inputs, constants, tiled
-            )
+            params = HeadParams(head=[], losses=owned)
+            values = self.values(params, inputs, constants, tiled)
+            return weighted_total(values, inputs)
 
         return total
-
-    def total(
-        self,
-        params: HeadParams,
-        inputs: StepInputs,
-        constants: BlockConstants,
-        outputs: Outputs,
-    ) -> tuple[jax.Array, TermSums]:
-        """Return `Σ_i w_i / N_i Σ mask·value` over a block, and the sums by term."""
-        values = self.values(params, inputs, constants, outputs)
-        sums = TermSums(
-            values={name: jnp.sum(x.values) for name, x in values.items()},
-            weighted={name: jnp.sum(x.weighted) for name, x in values.items()},
-        )
-        scaled = [inputs.scales[name] * x for name, x in sums.weighted.items()]
-        return functools.reduce(jnp.add, scaled), sums
 
     def values(
         self,
@@ -164,6 +148,18 @@ class BlockEvaluator:
             "step": inputs.step,
             "key": jax.random.fold_in(jax.random.key(self.seed), inputs.step),
         }
+
+
+def weighted_total(
+    values: Mapping[str, TokenValues], inputs: StepInputs
+) -> tuple[jax.Array, TermSums]:
+    """Return `Σ_i w_i / N_i Σ mask·value` over a block, and the sums by term."""
+    sums = TermSums(
+        values={name: jnp.sum(x.values) for name, x in values.items()},
+        weighted={name: jnp.sum(x.weighted) for name, x in values.items()},
+    )
+    scaled = [inputs.scales[name] * x for name, x in sums.weighted.items()]
+    return functools.reduce(jnp.add, scaled), sums
 
 
 def counted_by_any(constants: BlockConstants) -> jax.Array:

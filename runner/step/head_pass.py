@@ -37,6 +37,7 @@ from runner.step.block_outputs import (
     BlockEvaluator,
     counted_by_any,
     teacher_logit_tiles,
+    weighted_total,
 )
 from runner.step.requirements import scopes, statistical
 from runner.step.trunk_pass import StudentTrunk
@@ -235,10 +236,11 @@ class HeadPass:
             outputs = self._evaluator.full_outputs(
                 trunk, params, inputs, tokens, constants, logits=self._logits
             )
-            return self._evaluator.total(params, inputs, constants, outputs)
+            values = self._evaluator.values(params, inputs, constants, outputs)
+            return weighted_total(values, inputs)
 
         def add(
-            sums: tuple[TermSums, HeadParams], shared: Shared, block: Block
+            shared: Shared, sums: tuple[TermSums, HeadParams], block: Block
         ) -> tuple[tuple[TermSums, HeadParams], BlockTokens]:
             (params, inputs), (tokens, constants) = shared, block
             (d_params, d_tokens), terms = jax.grad(total, argnums=(0, 1), has_aux=True)(
@@ -269,7 +271,7 @@ class HeadPass:
         blocks = self._blocks(trunk, plan)
 
         def add(
-            sums: tuple[TermSums, HeadParams], shared: Shared, block: Block
+            shared: Shared, sums: tuple[TermSums, HeadParams], block: Block
         ) -> tuple[tuple[TermSums, HeadParams], BlockTokens]:
             (terms, d_params), (params, inputs) = sums, shared
             tokens, constants = block

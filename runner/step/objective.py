@@ -1,7 +1,7 @@
 """The objective of an experiment on a mesh: its terms, checked, and their passes."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -38,6 +38,7 @@ class Objective:
       terms: in order.
       head_pass: the head and all terms, forward and backward.
       prepass: passes over the batch before its gradients.
+      accumulate: `fn, tokens` to `Σ fn(microbatch)`, by a scan over the microbatches.
       has_experts: whether the student shows its routers.
       teacher_has_experts: whether the teacher does.
 
@@ -82,11 +83,13 @@ class Objective:
             seed=seed,
             gradient_filter=gradient_filter,
         )
+        over = {"count": config.step.microbatches, "mesh": mesh}
+        self.accumulate = functools.partial(microbatches.accumulate, **over)
         self.prepass = PrePass(
             modules.items,
             self.head_pass,
             accumulate=self.accumulate,
-            collect=self.collect,
+            collect=functools.partial(microbatches.collect, **over),
         )
 
     def count(
@@ -135,16 +138,6 @@ class Objective:
         count = self._config.microbatches
         first = jax.tree.map(lambda x: x[: x.shape[0] // count], result.tokens)
         return self.head_pass.plan(params, inputs, run_trunk(first))
-
-    def accumulate(self, fn: Callable[[Tokens], Tree], tokens: Tokens) -> Tree:
-        """Return `Σ fn(microbatch)`, by a scan over the microbatches."""
-        count = self._config.microbatches
-        return microbatches.accumulate(fn, tokens, count=count, mesh=self._mesh)
-
-    def collect(self, fn: Callable[[Tokens], Tree], tokens: Tokens) -> Tree:
-        """Return `fn` of every microbatch, joined to arrays `[B ...]`."""
-        count = self._config.microbatches
-        return microbatches.collect(fn, tokens, count=count, mesh=self._mesh)
 
     def _trunk(
         self, params: Tree, variables: Tree, tokens: Tokens, teacher: TeacherState
