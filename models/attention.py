@@ -22,10 +22,10 @@ class Attention(nnx.Module):
     between them.
 
     Attributes:
-        intermediates: names that `captured` offers, once a layer: `queries`
-            `[b t heads head_dim]`, `keys` and `values` `[b t kv_heads head_dim]` after
-            norm and rotation; `attention` `[b t heads t]`, the scores before the
-            softmax (scaled, capped, float32), -inf where a query may not look.
+      intermediates: names that `captured` offers, once a layer: `queries`
+        `[b t heads head_dim]`, `keys` and `values` `[b t kv_heads head_dim]` after
+        norm and rotation; `attention` `[b t heads t]`, the scores before the
+        softmax (scaled, capped, float32), -inf where a query may not look.
     """
 
     intermediates: ClassVar[frozenset[str]] = frozenset(
@@ -109,10 +109,10 @@ class Attention(nnx.Module):
         """Return the attention's output, `[b t d]`.
 
         Args:
-            x: `[b t d]`.
-            rotation: tables of `rope.angles`; without it positions are not encoded.
-            mask: `[b t t]`, query by key, true where the query may look; without it
-                every token sees every other.
+          x: `[b t d]`.
+          rotation: tables of `rope.angles`; without it positions are not encoded.
+          mask: `[b t t]`, query by key, true where the query may look; without it
+            every token sees every other.
         """
         return self.merge(self.attend(*self.project(x, rotation), mask))
 
@@ -207,8 +207,8 @@ def packed_mask(segment_ids: jax.Array, window: int | None = None) -> jax.Array:
     """Causal mask within documents, `[b t t]`: query t may look at key s <= t.
 
     Args:
-        segment_ids: `[b t]`, the document of each token.
-        window: also demand `t - s < window` (Mistral); None is no limit.
+      segment_ids: `[b t]`, the document of each token.
+      window: also demand `t - s < window` (Mistral); None is no limit.
     """
     length = segment_ids.shape[-1]
     same_document = jnp.expand_dims(segment_ids, -1) == jnp.expand_dims(segment_ids, -2)

@@ -39,9 +39,9 @@ class TrunkOutput:
     """Everything a model computes before its head.
 
     Attributes:
-        hidden: `[*b d]`, the input of `Model.head`.
-        intermediates: by path; a path without a layer is `[*b layer ...]`, with one
-            (`hidden/3`) `[*b ...]`.
+      hidden: `[*b d]`, the input of `Model.head`.
+      intermediates: by path; a path without a layer is `[*b layer ...]`, with one
+        (`hidden/3`) `[*b ...]`.
     """
 
     hidden: Array
@@ -75,8 +75,8 @@ class Model(Configurable):
     `[b]` of images.
 
     Attributes:
-        num_outputs: width of the logits: vocabulary or classes.
-        reads: entries of a batch that the trunk takes.
+      num_outputs: width of the logits: vocabulary or classes.
+      reads: entries of a batch that the trunk takes.
     """
 
     num_outputs: int
@@ -93,13 +93,13 @@ class Model(Configurable):
         """Return hidden states `[*b d]` and the intermediates named in `capture`.
 
         Args:
-            batch: holds the entries of `reads`.
-            capture: paths, each in `offers()`.
-            remat: which activations of a block are recomputed in the backward pass, a
-                name in `REMAT`. Changes memory and time, never the result.
+          batch: holds the entries of `reads`.
+          capture: paths, each in `offers()`.
+          remat: which activations of a block are recomputed in the backward pass, a
+            name in `REMAT`. Changes memory and time, never the result.
 
         Raises:
-            ValueError: for a path not in `offers()` or a name not in `REMAT`.
+          ValueError: for a path not in `offers()` or a name not in `REMAT`.
         """
 
     @abc.abstractmethod
@@ -118,10 +118,10 @@ class Model(Configurable):
         """Refuse a batch that the trunk cannot take.
 
         Args:
-            batch: arrays, or anything with their shapes, by name.
+          batch: arrays, or anything with their shapes, by name.
 
         Raises:
-            ValueError: for an absent entry or one of the wrong shape.
+          ValueError: for an absent entry or one of the wrong shape.
         """
         missing = sorted(self.reads - batch.keys())
         if missing:
@@ -145,9 +145,9 @@ def stack_captured(
     """Return the captured paths of all layers.
 
     Args:
-        capture: `name` for all layers, `name/i` for layer `i`.
-        layers: by name, a list of arrays or one array `[layer ...]`.
-        axis: where the layers go in `name`: the first axis after `*b`.
+      capture: `name` for all layers, `name/i` for layer `i`.
+      layers: by name, a list of arrays or one array `[layer ...]`.
+      axis: where the layers go in `name`: the first axis after `*b`.
     """
     captured = {}
     for path in sorted(capture):

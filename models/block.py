@@ -27,10 +27,10 @@ class Block(nnx.Module):
         """Return `x [b t d]` after the block, and the layer's intermediates.
 
         Args:
-            x: `[b t d]`, the residual stream.
-            rotation: tables of `rope.angles`, or None.
-            mask: `[b t t]`, or None.
-            capture: names of the attention's intermediates to return.
+          x: `[b t d]`, the residual stream.
+          rotation: tables of `rope.angles`, or None.
+          mask: `[b t t]`, or None.
+          capture: names of the attention's intermediates to return.
         """
         attention = self.attention
         projections = attention.project(self.attention_norm(x), rotation)

@@ -9,7 +9,7 @@ def positive(**fields: float | None) -> None:
     """Refuse fields that are not above zero; None passes.
 
     Raises:
-        ValueError: for the first such field, with its value.
+      ValueError: for the first such field, with its value.
     """
     for name, value in fields.items():
         if value is not None and not value > 0:
@@ -20,7 +20,7 @@ def not_negative(**fields: float) -> None:
     """Refuse fields that are below zero or not finite.
 
     Raises:
-        ValueError: for the first such field, with its value.
+      ValueError: for the first such field, with its value.
     """
     for name, value in fields.items():
         if not 0 <= value < math.inf:
@@ -31,7 +31,7 @@ def one_of(name: str, value: str, choices: Iterable[str]) -> str:
     """Return `value` if it is one of `choices`.
 
     Raises:
-        ValueError: otherwise; it lists the choices and names the nearest, if any.
+      ValueError: otherwise; it lists the choices and names the nearest, if any.
     """
     choices = sorted(choices)
     if value not in choices:
@@ -45,7 +45,7 @@ def divisible(name: str, value: int, *, by: str, divisor: int) -> None:
     """Refuse a field that the field `by` does not divide.
 
     Raises:
-        ValueError: with both names and values.
+      ValueError: with both names and values.
     """
     if value % divisor:
         raise ValueError(f"{name} must be divisible by {by}, got {value} and {divisor}")

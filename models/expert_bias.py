@@ -21,9 +21,9 @@ def update(bias: jax.Array, load: jax.Array, *, rate: float) -> jax.Array:
     """`b_e + rate · sign(mean load - load_e)`, arrays `[... expert]`.
 
     Args:
-        bias: of the step that ended.
-        load: tokens of the last global batch that chose each expert.
-        rate: size of the change.
+      bias: of the step that ended.
+      load: tokens of the last global batch that chose each expert.
+      rate: size of the change.
 
     Source: Wang et al. 2024 (arXiv:2408.15664), algorithm 1, rate 1e-3; DeepSeek-V3
     (arXiv:2412.19437), section 2.1.2.

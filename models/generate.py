@@ -27,17 +27,17 @@ def generate(
     """Return the `num_tokens` tokens after each prompt, `[b num_tokens]`.
 
     Args:
-        model: any `Transformer`.
-        prompts: `[b p]`, row i padded on the right beyond `lengths[i]`.
-        lengths: `[b]`, at least 1; None is no padding.
-        num_tokens: how many tokens follow each prompt.
-        temperature: 0 takes the most probable token; above, tokens are drawn from
-            `softmax(logits / temperature)` with `key`.
-        key: for draws.
-        end: a row that has produced this token repeats it.
+      model: any `Transformer`.
+      prompts: `[b p]`, row i padded on the right beyond `lengths[i]`.
+      lengths: `[b]`, at least 1; None is no padding.
+      num_tokens: how many tokens follow each prompt.
+      temperature: 0 takes the most probable token; above, tokens are drawn from
+        `softmax(logits / temperature)` with `key`.
+      key: for draws.
+      end: a row that has produced this token repeats it.
 
     Raises:
-        ValueError: for a negative temperature, or a positive one without a key.
+      ValueError: for a negative temperature, or a positive one without a key.
     """
     checks.positive(num_tokens=num_tokens)
     checks.not_negative(temperature=temperature)

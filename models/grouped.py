@@ -24,11 +24,11 @@ class Layout:
     """Assignment of the choices of `n` tokens, `k` each, to rows.
 
     Attributes:
-        position: `[n k]`, the row of a choice.
-        source: `[rows]`, the choice (`token * k + j`) of a row; `n * k` for filler.
-        owner: `[rows / block]`, the expert of a block.
-        used: number of leading blocks that hold any choice of an expert.
-        sizes: `[expert]`, rows of each expert, filler included.
+      position: `[n k]`, the row of a choice.
+      source: `[rows]`, the choice (`token * k + j`) of a row; `n * k` for filler.
+      owner: `[rows / block]`, the expert of a block.
+      used: number of leading blocks that hold any choice of an expert.
+      sizes: `[expert]`, rows of each expert, filler included.
     """
 
     position: jax.Array

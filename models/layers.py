@@ -49,12 +49,12 @@ class Layers(nnx.Module):
         """Run `x, output = step(layer, x, input)` through all layers.
 
         Args:
-            step: called once a layer.
-            x: the first layer's input.
-            inputs: a tree by layer.
+          step: called once a layer.
+          x: the first layer's input.
+          inputs: a tree by layer.
 
         Returns:
-            The last `x`, and the outputs by layer.
+          The last `x`, and the outputs by layer.
         """
 
     @abc.abstractmethod

@@ -22,15 +22,15 @@ class GatedMLP(Configurable):
     """`(activation(x W_gate) * x W_up) W_down`; SwiGLU with silu, GeGLU with gelu.
 
     Args:
-        dim: width of inputs and outputs.
-        hidden_dim: inner width; None is `8/3 dim` rounded up to a multiple of 32, as
-            many parameters as a plain block of width `4 dim`.
-        activation: a name in `ACTIVATIONS`.
-        init: of all kernels.
-        output_scale: factor on the initial values of `W_down`.
-        dtype: type of the products.
-        param_dtype: type of the kernels.
-        rngs: of the initial values.
+      dim: width of inputs and outputs.
+      hidden_dim: inner width; None is `8/3 dim` rounded up to a multiple of 32, as
+        many parameters as a plain block of width `4 dim`.
+      activation: a name in `ACTIVATIONS`.
+      init: of all kernels.
+      output_scale: factor on the initial values of `W_down`.
+      dtype: type of the products.
+      param_dtype: type of the kernels.
+      rngs: of the initial values.
 
     Source: Shazeer 2020 (arXiv:2002.05202), equation 6.
     """

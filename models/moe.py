@@ -27,33 +27,33 @@ class MoE(Configurable):
     the lower number.
 
     Args:
-        dim: width of inputs and outputs.
-        num_experts: routed experts.
-        experts_per_token: k.
-        hidden_dim: inner width of one expert; None is that of a dense `GatedMLP`.
-        num_shared_experts: experts that see every token, with gate 1, run as one
-            `GatedMLP` of that many times the width (DeepSeekMoE, arXiv:2401.06066,
-            equation 9).
-        renormalize: divide the gates of a token by their sum (Mixtral, Qwen3), so that
-            the router learns from comparing the chosen experts only.
-        bias_rate: experts are chosen by `p + b`, and after each step b moves by so much
-            towards those that got too few tokens (`ExpertBias`), which balances the
-            load without a loss; gates are still `p`. 0 is no bias.
-        activation: a name in `models.mlp.ACTIVATIONS`.
-        init: of the experts' kernels.
-        router_init: of the router.
-        output_scale: factor on the initial values of the experts' last kernels.
-        dtype: type of the experts' products.
-        param_dtype: type of the parameters.
-        rngs: of the initial values.
+      dim: width of inputs and outputs.
+      num_experts: routed experts.
+      experts_per_token: k.
+      hidden_dim: inner width of one expert; None is that of a dense `GatedMLP`.
+      num_shared_experts: experts that see every token, with gate 1, run as one
+        `GatedMLP` of that many times the width (DeepSeekMoE, arXiv:2401.06066,
+        equation 9).
+      renormalize: divide the gates of a token by their sum (Mixtral, Qwen3), so that
+        the router learns from comparing the chosen experts only.
+      bias_rate: experts are chosen by `p + b`, and after each step b moves by so much
+        towards those that got too few tokens (`ExpertBias`), which balances the
+        load without a loss; gates are still `p`. 0 is no bias.
+      activation: a name in `models.mlp.ACTIVATIONS`.
+      init: of the experts' kernels.
+      router_init: of the router.
+      output_scale: factor on the initial values of the experts' last kernels.
+      dtype: type of the experts' products.
+      param_dtype: type of the parameters.
+      rngs: of the initial values.
 
     Attributes:
-        intermediates: `router_logits` `[*b expert]` float32, and `router_assignments`
-            `[*b k]`.
+      intermediates: `router_logits` `[*b expert]` float32, and `router_assignments`
+        `[*b k]`.
 
     Raises:
-        ValueError: for one expert per token with renormalized gates: each would be 1,
-            and the router would have no gradient.
+      ValueError: for one expert per token with renormalized gates: each would be 1,
+        and the router would have no gradient.
     """
 
     intermediates: ClassVar[frozenset[str]] = frozenset(

@@ -11,12 +11,12 @@ class RMSNorm(nnx.Module):
     """`x / sqrt(mean(x²) + eps) * (scale + offset)` over the last axis, in float32.
 
     Args:
-        dim: length of the last axis.
-        eps: added to the mean square.
-        offset: 0 with a scale that starts at one (Llama, Qwen), 1 with a scale that
-            starts at zero (Gemma), so that weight decay pulls towards the plain norm.
-        param_dtype: type of the scale.
-        rngs: of the initial values.
+      dim: length of the last axis.
+      eps: added to the mean square.
+      offset: 0 with a scale that starts at one (Llama, Qwen), 1 with a scale that
+        starts at zero (Gemma), so that weight decay pulls towards the plain norm.
+      param_dtype: type of the scale.
+      rngs: of the initial values.
 
     Source: Zhang & Sennrich 2019 (arXiv:1910.07467), equation 4.
     """

@@ -15,7 +15,7 @@ class Scaling(Protocol):
         """Return the changed frequencies.
 
         Args:
-            frequencies: `[head_dim/2]`, radians per position, fastest first.
+          frequencies: `[head_dim/2]`, radians per position, fastest first.
         """
         ...
 
@@ -30,10 +30,10 @@ def angles(
     """Cosine and sine of `position * base**(-2i / head_dim)`, each `[*b head_dim/2]`.
 
     Args:
-        positions: `[*b]`, counted from the start of the document.
-        head_dim: features of a head.
-        base: of the geometric series of frequencies.
-        scaling: applied to the frequencies `base**(-2i / head_dim)`; None is none.
+      positions: `[*b]`, counted from the start of the document.
+      head_dim: features of a head.
+      base: of the geometric series of frequencies.
+      scaling: applied to the frequencies `base**(-2i / head_dim)`; None is none.
 
     Source: Su et al. 2021 (arXiv:2104.09864), equation 15.
     """
@@ -51,12 +51,12 @@ def rotate(
     """Rotate each pair of features of `x [*b heads head_dim]` by its angle, in float32.
 
     Args:
-        x: queries or keys.
-        rotation: cosine and sine tables of `angles`.
-        layout: `"split"` pairs feature `i` with `i + head_dim/2` (GPT-NeoX, Llama in
-            Hugging Face form, Qwen, Gemma); `"interleaved"` pairs `2i` with `2i + 1`
-            (GPT-J, the original Llama). A fixed permutation of features turns one into
-            the other.
+      x: queries or keys.
+      rotation: cosine and sine tables of `angles`.
+      layout: `"split"` pairs feature `i` with `i + head_dim/2` (GPT-NeoX, Llama in
+        Hugging Face form, Qwen, Gemma); `"interleaved"` pairs `2i` with `2i + 1`
+        (GPT-J, the original Llama). A fixed permutation of features turns one into
+        the other.
     """
     cos, sin = (jnp.expand_dims(table, -2) for table in rotation)
     wide = x.astype(jnp.float32)

@@ -34,10 +34,10 @@ class Llama3:
     `high_turns`: fast rotations stay, slow ones shrink.
 
     Attributes:
-        factor: by which slow rotations are divided.
-        low_turns: at most so many turns count as slow.
-        high_turns: at least so many count as fast.
-        original_length: tokens of context before the extension.
+      factor: by which slow rotations are divided.
+      low_turns: at most so many turns count as slow.
+      high_turns: at least so many count as fast.
+      original_length: tokens of context before the extension.
 
     Source: the `llama3` type of the configurations of Llama 3.1.
     """

@@ -75,17 +75,17 @@ def parameter(
     """Create a parameter with logical axis names.
 
     Args:
-        init: fills the array.
-        rngs: one `params` key is drawn.
-        shape: of the array.
-        axes: a name or None for each axis.
-        dtype: of the array.
-        fan: sizes of the matrix that `init` fills, for parameters whose matrix takes
-            more than two axes (`[embed, heads, head_dim]`). The leading axes that are
-            left are independent draws.
+      init: fills the array.
+      rngs: one `params` key is drawn.
+      shape: of the array.
+      axes: a name or None for each axis.
+      dtype: of the array.
+      fan: sizes of the matrix that `init` fills, for parameters whose matrix takes
+        more than two axes (`[embed, heads, head_dim]`). The leading axes that are
+        left are independent draws.
 
     Raises:
-        ValueError: if `axes` and `shape` differ in length.
+      ValueError: if `axes` and `shape` differ in length.
     """
     if len(axes) != len(shape):
         raise ValueError(f"axes must name every axis of {shape}, got {axes}")
@@ -112,11 +112,11 @@ def partition_spec(
     """Return the partition of an array with these logical axes.
 
     Args:
-        axes: logical axis names of the array.
-        rules: mesh axes by logical axis name.
-        shape: of the array.
-        sizes: of the mesh axes; with `shape` too, axes that do not divide are
-            replicated.
+      axes: logical axis names of the array.
+      rules: mesh axes by logical axis name.
+      shape: of the array.
+      sizes: of the mesh axes; with `shape` too, axes that do not divide are
+        replicated.
     """
     used: set[str] = set()
     entries: list[tuple[str, ...] | str | None] = []
@@ -179,10 +179,10 @@ def parameter_shardings(state: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
     """Return the tree of `nnx.to_pure_dict(state)` with a `NamedSharding` a leaf.
 
     Args:
-        state: an `nnx.State` of real or abstract variables; one without logical axes is
-            replicated.
-        mesh: of the shardings.
-        rules: mesh axes by logical axis name.
+      state: an `nnx.State` of real or abstract variables; one without logical axes is
+        replicated.
+      mesh: of the shardings.
+      rules: mesh axes by logical axis name.
     """
     sizes = dict(mesh.shape)
 

@@ -20,7 +20,7 @@ def check_dtypes(*, dtype: str, param_dtype: str) -> None:
     """Refuse types that are not in `DTYPES`.
 
     Raises:
-        ValueError: with the field, its value and the types there are.
+      ValueError: with the field, its value and the types there are.
     """
     checks.one_of("dtype", dtype, DTYPES)
     checks.one_of("param_dtype", param_dtype, DTYPES)

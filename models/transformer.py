@@ -31,45 +31,45 @@ class Transformer(Model):
     """Embedding, `num_layers` blocks, norm, head. Rows may hold several documents.
 
     Args:
-        vocab_size: number of logits.
-        dim: width of the residual stream.
-        num_layers: blocks.
-        num_heads: heads of queries.
-        num_kv_heads: heads of keys and values; None is `num_heads` (multi-head), 1 is
-            multi-query.
-        head_dim: features of a head; None is `dim / num_heads`.
-        mlp: called once a layer with `dim`, `init`, `output_scale`, `dtype`,
-            `param_dtype` and `rngs`: `GatedMLP`, `MoE`, or a `functools.partial` of
-            one.
-        norm_eps: `eps` of every RMSNorm.
-        norm_offset: 1.0 for Gemma's `1 + scale`.
-        rope_base: base of the rotary frequencies.
-        rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
-        rope_scaling: context extension, of `models.rope_scaling`; None is none.
-        attention_bias: biases on queries, keys and values (Qwen2).
-        attention_window: a token attends to itself and the `attention_window - 1`
-            before it (Mistral); None is all before it.
-        attention_scale: factor on scores; None is `1 / sqrt(head_dim)`.
-        attention_soft_cap: `cap * tanh(x / cap)` of scores (Gemma 2).
-        qk_norm: RMSNorm of each head's queries and keys (Qwen3, Gemma 3).
-        embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
-        logit_soft_cap: `cap * tanh(x / cap)` of logits (Gemma 2).
-        tie_head: the head reads the embedding's parameter.
-        embedding_init: of an embedding that is not tied. At 0.2 a model of dim 128 was
-            0.11 nats per byte ahead of 0.02 after 150 steps.
-        head_init: of the head, and of a tied embedding.
-        init: of every matrix but the embedding and the head; those that write into the
-            residual stream start `1 / sqrt(2 num_layers)` smaller (GPT-2), so that its
-            size does not grow with depth.
-        layers: `"separate"` parameters, `blocks/3/...`, or `"stacked"` along a first
-            axis, `blocks/stacked/...`, and run by `jax.lax.scan`: compile time no
-            longer grows with depth. Initial values and results are the same; an
-            intermediate of one layer (`hidden/3`) is held for all of them, and an
-            optimizer that judges a parameter as a whole (LAMB, Adafactor) judges all
-            layers at once.
-        dtype: type of activations and products.
-        param_dtype: type of the parameters.
-        rngs: of the initial values.
+      vocab_size: number of logits.
+      dim: width of the residual stream.
+      num_layers: blocks.
+      num_heads: heads of queries.
+      num_kv_heads: heads of keys and values; None is `num_heads` (multi-head), 1 is
+        multi-query.
+      head_dim: features of a head; None is `dim / num_heads`.
+      mlp: called once a layer with `dim`, `init`, `output_scale`, `dtype`,
+        `param_dtype` and `rngs`: `GatedMLP`, `MoE`, or a `functools.partial` of
+        one.
+      norm_eps: `eps` of every RMSNorm.
+      norm_offset: 1.0 for Gemma's `1 + scale`.
+      rope_base: base of the rotary frequencies.
+      rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
+      rope_scaling: context extension, of `models.rope_scaling`; None is none.
+      attention_bias: biases on queries, keys and values (Qwen2).
+      attention_window: a token attends to itself and the `attention_window - 1`
+        before it (Mistral); None is all before it.
+      attention_scale: factor on scores; None is `1 / sqrt(head_dim)`.
+      attention_soft_cap: `cap * tanh(x / cap)` of scores (Gemma 2).
+      qk_norm: RMSNorm of each head's queries and keys (Qwen3, Gemma 3).
+      embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
+      logit_soft_cap: `cap * tanh(x / cap)` of logits (Gemma 2).
+      tie_head: the head reads the embedding's parameter.
+      embedding_init: of an embedding that is not tied. At 0.2 a model of dim 128 was
+        0.11 nats per byte ahead of 0.02 after 150 steps.
+      head_init: of the head, and of a tied embedding.
+      init: of every matrix but the embedding and the head; those that write into the
+        residual stream start `1 / sqrt(2 num_layers)` smaller (GPT-2), so that its
+        size does not grow with depth.
+      layers: `"separate"` parameters, `blocks/3/...`, or `"stacked"` along a first
+        axis, `blocks/stacked/...`, and run by `jax.lax.scan`: compile time no
+        longer grows with depth. Initial values and results are the same; an
+        intermediate of one layer (`hidden/3`) is held for all of them, and an
+        optimizer that judges a parameter as a whole (LAMB, Adafactor) judges all
+        layers at once.
+      dtype: type of activations and products.
+      param_dtype: type of the parameters.
+      rngs: of the initial values.
 
     Intermediates, stacked over layers: `hidden` `[*b layer d]`, each block's output,
     before the last norm; `queries`, `keys`, `values` and `attention`, see
@@ -235,7 +235,7 @@ def check_heads(
     """Return the features of a head; `head_dim` None is `dim / num_heads`.
 
     Raises:
-        ValueError: for numbers that do not divide, or an odd `head_dim`.
+      ValueError: for numbers that do not divide, or an odd `head_dim`.
     """
     checks.positive(num_heads=num_heads, num_kv_heads=num_kv_heads)
     checks.divisible("num_heads", num_heads, by="num_kv_heads", divisor=num_kv_heads)

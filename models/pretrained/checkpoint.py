@@ -20,12 +20,12 @@ class Pretrained:
     """A published model, whose weights are read when asked for.
 
     Attributes:
-        path: of its folder or file.
-        model: `functools.partial(Transformer, ...)` with all fields that the files set;
-            others (`dtype`, `param_dtype`) are free: `functools.partial(p.model, ...)`.
-        end_ids: tokens that end a text, the one for the end of a document or turn
-            first.
-        source: the open files.
+      path: of its folder or file.
+      model: `functools.partial(Transformer, ...)` with all fields that the files set;
+        others (`dtype`, `param_dtype`) are free: `functools.partial(p.model, ...)`.
+      end_ids: tokens that end a text, the one for the end of a document or turn
+        first.
+      source: the open files.
     """
 
     path: Path
@@ -40,10 +40,10 @@ class Pretrained:
         of the type they are stored in, float32 where they were quantized.
 
         Args:
-            layers: of the `Transformer` that they are for.
+          layers: of the `Transformer` that they are for.
 
         Raises:
-            ValueError: for a tensor that is missing, of another shape or unknown.
+          ValueError: for a tensor that is missing, of another shape or unknown.
         """
         return layout.arrays(self.source, functools.partial(self.model, layers=layers))
 
@@ -51,10 +51,10 @@ class Pretrained:
         """Return the model on the default device.
 
         Args:
-            **fields: of `Transformer`, as in `load(dtype="bfloat16")`.
+          **fields: of `Transformer`, as in `load(dtype="bfloat16")`.
 
         Raises:
-            ValueError: as `arrays`.
+          ValueError: as `arrays`.
         """
         make = functools.partial(self.model, **fields)
         graph, state = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
@@ -75,10 +75,10 @@ def open_model(path: str | Path) -> Pretrained:
     """Open a folder (`config.json`, `model*.safetensors`) or a `.gguf` file.
 
     Args:
-        path: also `package:NAME/FILE`, a file that an installed Python package carries.
+      path: also `package:NAME/FILE`, a file that an installed Python package carries.
 
     Raises:
-        ValueError: naming the file, and the entry that is missing or not supported.
+      ValueError: naming the file, and the entry that is missing or not supported.
     """
     location = locate(path)
     if location.is_dir():

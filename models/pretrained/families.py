@@ -49,7 +49,7 @@ def read(settings: Settings) -> tuple[Fields, Mapping[str, str], tuple[int, ...]
     """Return fields of `Transformer`, tensor names by role, and ids that end a text.
 
     Raises:
-        ValueError: for a family or an entry that is not supported.
+      ValueError: for a family or an entry that is not supported.
     """
     kind = settings.take("model_type")
     if kind not in FAMILIES:

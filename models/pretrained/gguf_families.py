@@ -33,12 +33,12 @@ def read(
     """Return fields of `Transformer` but the embedding's, and tensor names by role.
 
     Args:
-        settings: entries of the file, by the rest of their names after the family's.
-        family: a key of `FAMILIES`.
-        rope_factors: divisors of the frequencies, where the file holds that tensor.
+      settings: entries of the file, by the rest of their names after the family's.
+      family: a key of `FAMILIES`.
+      rope_factors: divisors of the frequencies, where the file holds that tensor.
 
     Raises:
-        ValueError: for an entry that is not supported.
+      ValueError: for an entry that is not supported.
     """
     dim = settings.take("embedding_length")
     heads = settings.take("attention.head_count")

@@ -23,7 +23,7 @@ def read(file: Path) -> Source:
     """Open the model of a file.
 
     Raises:
-        ValueError: for a file that is not GGUF, or of a family not supported.
+      ValueError: for a file that is not GGUF, or of a family not supported.
     """
     reader = GGUFReader(file)
     family = reader.value("general.architecture", "")

@@ -28,10 +28,10 @@ class TensorRecord:
     """A tensor's entry in the header.
 
     Attributes:
-        name: in the file.
-        shape: in NumPy's order, the reverse of the file's.
-        kind: a number of `gguf.GGMLQuantizationType`.
-        start: of its bytes in the file.
+      name: in the file.
+      shape: in NumPy's order, the reverse of the file's.
+      kind: a number of `gguf.GGMLQuantizationType`.
+      start: of its bytes in the file.
     """
 
     name: str
@@ -52,7 +52,7 @@ def parse(content: np.ndarray) -> Header:
     """Parse the header of a file's bytes `[size]` (a memory map: tensors stay unread).
 
     Raises:
-        ValueError: for content that is not GGUF, or ends too early.
+      ValueError: for content that is not GGUF, or ends too early.
     """
     cursor = _Cursor(content.data)
     # Magic, version, counts.

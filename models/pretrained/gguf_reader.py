@@ -16,7 +16,7 @@ class GGUFReader:
     """Metadata and tensors of a file; a tensor is decoded when it is asked for.
 
     Raises:
-        ValueError: when the file is not GGUF.
+      ValueError: when the file is not GGUF.
     """
 
     def __init__(self, file: Path):
@@ -49,8 +49,8 @@ class GGUFReader:
         float16 and float32 come as stored, all else as float32.
 
         Raises:
-            ValueError: when the file ends before a tensor does, or the library is not
-                installed.
+          ValueError: when the file ends before a tensor does, or the library is not
+            installed.
         """
         return {
             tensor.name: functools.partial(self._decode, tensor, self._bytes(tensor))

@@ -17,7 +17,7 @@ def arrays(source: Source, model: functools.partial) -> dict[str, Any]:
     """Return the arrays of `model` in nested dicts, in the type of their tensors.
 
     Raises:
-        ValueError: for a tensor that is missing, misshapen or of no use.
+      ValueError: for a tensor that is missing, misshapen or of no use.
     """
     parts = {path: _parts(path, shape) for path, shape in _shapes(model).items()}
     tensor_names = {

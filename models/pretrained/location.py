@@ -11,11 +11,11 @@ def locate(path: str | Path) -> Path:
     """Return the file or folder at `path`.
 
     Args:
-        path: also `package:NAME/FILE`, a file of an installed package; the package is
-            not imported.
+      path: also `package:NAME/FILE`, a file of an installed package; the package is
+        not imported.
 
     Raises:
-        ValueError: when there is no such package or file.
+      ValueError: when there is no such package or file.
     """
     text = str(path)
     if not text.startswith(PACKAGE):

@@ -20,7 +20,7 @@ def read(folder: Path) -> Source:
     """Open the model of a folder.
 
     Raises:
-        ValueError: for a file that is missing or cannot be read.
+      ValueError: for a file that is missing or cannot be read.
     """
     config = folder / "config.json"
     settings = Settings(config, _json(config))

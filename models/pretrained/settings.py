@@ -22,7 +22,7 @@ class Settings:
         """Return the value of an entry; null is the same as absent.
 
         Raises:
-            ValueError: when it is absent and has no default.
+          ValueError: when it is absent and has no default.
         """
         self._names_read.add(name)
         value = self._entries.get(name)
@@ -46,10 +46,10 @@ class Settings:
         """Refuse entries that were not taken, unless empty or false.
 
         Args:
-            *harmless: names that change no logit; one that ends in `*` is a prefix.
+          *harmless: names that change no logit; one that ends in `*` is a prefix.
 
         Raises:
-            ValueError: for the first such entry.
+          ValueError: for the first such entry.
         """
         prefixes = tuple(name[:-1] for name in harmless if name.endswith("*"))
         allowed = self._names_read | set(harmless)

@@ -14,15 +14,15 @@ class Source:
     """One published model, in its files' own names.
 
     Attributes:
-        path: of the folder or file, for messages.
-        files: all that determine the arrays, in a fixed order.
-        fields: of `models.Transformer`.
-        names: by role (a parameter's path without its layer, `attention/query`), the
-            name of the tensor that fills it; `{layer}` and `{expert}` stand for
-            numbers.
-        unused: endings of names of tensors that no model needs.
-        tensors: by name, a function that reads the tensor.
-        end_ids: tokens that end a text.
+      path: of the folder or file, for messages.
+      files: all that determine the arrays, in a fixed order.
+      fields: of `models.Transformer`.
+      names: by role (a parameter's path without its layer, `attention/query`), the
+        name of the tensor that fills it; `{layer}` and `{expert}` stand for
+        numbers.
+      unused: endings of names of tensors that no model needs.
+      tensors: by name, a function that reads the tensor.
+      end_ids: tokens that end a text.
     """
 
     path: Path

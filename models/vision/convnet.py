@@ -73,19 +73,19 @@ class ConvNet(Classifier):
     Kernels are sharded over `fsdp` alone, and replicated along `tensor`.
 
     Args:
-        num_classes: number of logits.
-        channels: of the images; their sides may have any length.
-        widths: channels of the stages; `groups` divides each.
-        depth: convolutions of a stage.
-        groups: of each GroupNorm.
-        pixel_mean: of the data, for pixels in [0, 1].
-        pixel_stddev: likewise.
-        init: of the kernels: variance `2 / inputs` (He et al. 2015, arXiv:1502.01852,
-            equation 10).
-        head_init: of the head.
-        dtype: type of activations and products.
-        param_dtype: type of the parameters.
-        rngs: of the initial values.
+      num_classes: number of logits.
+      channels: of the images; their sides may have any length.
+      widths: channels of the stages; `groups` divides each.
+      depth: convolutions of a stage.
+      groups: of each GroupNorm.
+      pixel_mean: of the data, for pixels in [0, 1].
+      pixel_stddev: likewise.
+      init: of the kernels: variance `2 / inputs` (He et al. 2015, arXiv:1502.01852,
+        equation 10).
+      head_init: of the head.
+      dtype: type of activations and products.
+      param_dtype: type of the parameters.
+      rngs: of the initial values.
 
     Intermediates: `hidden/i` `[b widths[i]]`, the spatial mean of stage `i`'s output,
     before the norm.

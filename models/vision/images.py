@@ -14,10 +14,10 @@ class Classifier(Model):
     """Model of images `[b h w c]` with a linear head.
 
     Attributes:
-        reads: `images`.
-        image_shape: `(h, w, c)`, None for any length.
-        dtype: of activations and products.
-        output: the head's parameter, `[classes dim]`.
+      reads: `images`.
+      image_shape: `(h, w, c)`, None for any length.
+      dtype: of activations and products.
+      output: the head's parameter, `[classes dim]`.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"images"})

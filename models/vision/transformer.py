@@ -39,26 +39,26 @@ class VisionTransformer(Classifier):
     rotary positions.
 
     Args:
-        num_classes: number of logits.
-        image_size: height and width in pixels.
-        channels: of the images.
-        patch_size: side of a patch in pixels; divides both of `image_size`.
-        dim: width of the residual stream.
-        num_layers: blocks.
-        num_heads: heads of attention.
-        mlp: as in `Transformer`.
-        positions: `"learned"`, or `"sincos"`: fixed, of both coordinates.
-        pool: input of the head: `"mean"` over patches, or a learned `"token"` before
-            them (the class token).
-        pixel_mean: of the data, for pixels in [0, 1].
-        pixel_stddev: likewise.
-        init: of every matrix but the head.
-        token_init: of the class token and of learned positions.
-        head_init: of the head.
-        layers: `"separate"` or `"stacked"`, as in `Transformer`.
-        dtype: type of activations and products.
-        param_dtype: type of the parameters.
-        rngs: of the initial values.
+      num_classes: number of logits.
+      image_size: height and width in pixels.
+      channels: of the images.
+      patch_size: side of a patch in pixels; divides both of `image_size`.
+      dim: width of the residual stream.
+      num_layers: blocks.
+      num_heads: heads of attention.
+      mlp: as in `Transformer`.
+      positions: `"learned"`, or `"sincos"`: fixed, of both coordinates.
+      pool: input of the head: `"mean"` over patches, or a learned `"token"` before
+        them (the class token).
+      pixel_mean: of the data, for pixels in [0, 1].
+      pixel_stddev: likewise.
+      init: of every matrix but the head.
+      token_init: of the class token and of learned positions.
+      head_init: of the head.
+      layers: `"separate"` or `"stacked"`, as in `Transformer`.
+      dtype: type of activations and products.
+      param_dtype: type of the parameters.
+      rngs: of the initial values.
 
     Intermediates: `hidden` `[b layer dim]`, each block's output, pooled, before the
     norm; `hidden/i` is one of them.
