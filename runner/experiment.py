@@ -31,21 +31,27 @@ if TYPE_CHECKING:  # imports orbax, which `--print_config` does without
 class Experiment(Job):
     """A student, its teacher, the ordered list of weighted terms, and the data.
 
-    student:     called with `rngs=`, under `jit`, straight into its shardings.
-    teacher:     online, or records of one; None to learn from the data alone.
-    batch_size:  rows (sequences, images) in a global batch, over all devices and
-                 microbatches.
-    evaluations: what the student is measured by, on which data.
-    gradient_filter: entries of the logits' gradient below this times `Σ_i |w_i| / N_i`
-                 are taken as zero (of a cross-entropy: probabilities below it), and
-                 parts of the head where all are, are left out. 0 is off. It changes
-                 what is learnt: where no probability reaches it, as in a model that
-                 starts near uniform over more than `1 / gradient_filter` entries, the
-                 head's rows of all tokens that are no target stay exactly where they
-                 are. Wijmans et al. 2024 (arXiv:2411.09009), section 4.3, 2^-12.
+    Attributes:
+      student: Called with `rngs=`, under `jit`, straight into its shardings.
+      losses: The weighted terms, and groups of them.
+      train_data: The training data.
+      optimizer: Of the student's parameters.
+      num_steps: Optimiser steps of the whole run.
+      batch_size: Rows (sequences, images) in a global batch, over all devices and
+        microbatches.
+      seed: Of the initial state, the order of rows and the step's draws.
+      teacher: Online, or records of one; None to learn from the data alone.
+      evaluations: Evaluations of the student, each on its own data.
+      gradient_filter: Entries of the logits' gradient below this times
+        `Σ_i |w_i| / N_i` are set to zero (of a cross-entropy: probabilities below
+        it), and parts of the head where all are zero are skipped. 0 is off. It
+        changes the training: where no probability reaches it, as in a model that
+        starts near uniform over more than `1 / gradient_filter` entries, the head's
+        rows of all tokens that are no target stay exactly where they are. Wijmans
+        et al. 2024 (arXiv:2411.09009), section 4.3, 2^-12.
 
     Raises:
-      ValueError: no term, two terms or groups of one name, a number below 1, or a
+      ValueError: No term, two terms or groups of one name, a number below 1, or a
         filter outside [0, 1).
     """
 
@@ -78,30 +84,28 @@ class Experiment(Job):
         """Refuse terms that the student cannot serve; no array is made.
 
         Raises:
-          UserError: a term needs what the student does not offer, or a teacher.
+          UserError: A term needs what the student does not offer, or a teacher.
         """
-        from runner.state.trainable import TrainModules
         from runner.step.requirements import check_balances, check_needs, check_teacher
 
         check_balances(self.losses)
         modules = TrainModules(self.student, self.losses, self.optimizer)
-        terms = modules.abstract_terms()
-        check_needs(terms, modules.abstract_student().offers())
+        abstract_terms = modules.abstract_terms()
+        check_needs(abstract_terms, modules.abstract_student().offers())
         if self.teacher is None:
-            check_teacher(terms, None)
+            check_teacher(abstract_terms, None)
 
     def init_distributed(self) -> int:
-        """Join the processes that train together; the number of this one.
+        """Join the processes that train together; return the number of this one.
 
         Raises:
-          UserError: they do not come, or the mesh does not fit their devices.
+          UserError: They do not come, or the mesh does not fit their devices.
         """
-        from runner import runtime
-        from runner.machine import distributed, mesh
+        from runner.machine import distributed
 
         config = runtime.current()
         process = distributed.start(config)
-        mesh.make(config.mesh)
+        mesh_lib.make(config.mesh)
         return process
 
     def run(self, workdir: Workdir) -> None:

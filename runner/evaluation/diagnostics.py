@@ -1,4 +1,4 @@
-"""What each term does to the gradient, and how student and teacher compare."""
+"""The gradient of each loss term, and metrics of student against teacher."""
 
 import dataclasses
 import functools
@@ -27,7 +27,13 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Conflict:
-    """Two terms whose gradients point apart in a part of the student."""
+    """Two terms whose gradients point apart in a part of the student.
+
+    Attributes:
+      part: `"trunk"` or `"head"`.
+      terms: Their names.
+      cosine: Of the two gradients; negative.
+    """
 
     part: str
     terms: tuple[str, str]
@@ -36,14 +42,15 @@ class Conflict:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """Of one batch.
+    """Gradients of the terms, and prediction metrics, on one batch.
 
-    terms:       their names.
-    inner:       by part of the student (`trunk`, and `head`: all that its head reads, a
-                 tied embedding with it), `[term term]` inner products of the gradients
-                 of the terms, weights included.
-    scalars:     by name, means over the tokens that have a target.
-    expert_load: `[layer expert]`, or None without experts.
+    Attributes:
+      terms: Names of the terms.
+      inner: By part of the student (`trunk`, and `head`: all that its head reads, a
+        tied embedding with it), `[term term]` inner products of the gradients of the
+        terms, weights included.
+      scalars: By name, means over the tokens that have a target.
+      expert_load: `[layer expert]`, or None without experts.
     """
 
     terms: tuple[str, ...]
@@ -52,42 +59,50 @@ class Diagnosis:
     expert_load: np.ndarray | None
 
     def norms(self, part: str) -> np.ndarray:
-        """`‖g_i‖`, `[term]`."""
+        """Return `‖g_i‖`, `[term]`."""
         return np.sqrt(np.diagonal(self.inner[part]))
 
     def cosines(self, part: str) -> np.ndarray:
-        """`g_i · g_j / (‖g_i‖ ‖g_j‖)`, `[term term]`; NaN where a gradient is zero."""
+        """Return `g_i · g_j / (‖g_i‖ ‖g_j‖)`, `[term term]`; NaN at zero norms."""
         norms = self.norms(part)
         scale = norms[:, None] * norms
         return self.inner[part] / np.where(scale > 0.0, scale, np.nan)
 
     def conflicts(self) -> list[Conflict]:
-        """Pairs of terms with a negative cosine, the worst first."""
-        found = [
+        """Return the pairs of terms with a negative cosine, the worst first."""
+        conflicts = [
             Conflict(part, (self.terms[i], self.terms[j]), float(cosines[i, j]))
             for part in self.inner
             for cosines in [self.cosines(part)]
             for i, j in zip(*np.triu_indices(len(self.terms), 1), strict=True)
             if cosines[i, j] < 0.0
         ]
-        return sorted(found, key=lambda conflict: conflict.cosine)
+        return sorted(conflicts, key=lambda conflict: conflict.cosine)
 
 
 class Diagnostics:
-    """Compiled for a step; it costs one backward pass a term, and their gradients.
+    """The diagnosis, compiled for a step.
 
-    best: how many of the teacher's entries `mass_on_best` is about.
+    It costs one backward pass a term, and the memory of all their gradients.
     """
 
     def __init__(self, step: TrainStep, *, best: int):
+        """Compile nothing yet.
+
+        Args:
+          step: The train step whose terms to diagnose.
+          best: How many of the teacher's entries `mass_on_best` counts.
+        """
         self._step, self._best = step, best
-        self._found = jax.jit(self._on_device)
+        self._diagnose = jax.jit(self._on_device)
 
     def __call__(self, state: TrainState, batch: Batch) -> Diagnosis:
-        """What `batch` says at `state`; nothing of either is changed."""
-        found = jax.device_get(self._found(state, batch, self._step.frozen))
+        """Return the diagnosis of `state` on `batch`; neither is changed."""
+        results = jax.device_get(self._diagnose(state, batch, self._step.frozen))
+
+        # Means over the tokens that have a target.
         sums = {
-            name: np.asarray(x, np.float64) for name, x in found["measures"].items()
+            name: np.asarray(x, np.float64) for name, x in results["measures"].items()
         }
         count = max(float(sums.pop("count")), 1.0)
         predictions = {name: sums.pop(name) for name in ("correct", "confidence")}
@@ -95,16 +110,18 @@ class Diagnostics:
         scalars["calibration_error"] = prediction_metrics.calibration_error(
             predictions, count
         )
-        load = found.get("load")
+
+        # The use of experts, where there are any.
+        load = results.get("load")
         if load is not None:
-            routers = found["router_entropy"]
+            routers = results["router_entropy"]
             scalars["router_entropy"] = float(
                 routers["total"] / max(routers["tokens"], 1.0)
             )
             scalars["unused_experts"] = float(np.sum(load == 0))
         return Diagnosis(
             terms=tuple(term.name for term in self._step.objective.terms),
-            inner=found["inner"],
+            inner=results["inner"],
             scalars=scalars,
             expert_load=load,
         )
@@ -153,7 +170,7 @@ class Diagnostics:
         }
 
     def _inner(self, state: TrainState, batch: Batch, gradients: Tree) -> Tree:
-        """By part, the inner products; gradients are `[term ...]`."""
+        """Return the inner products by part, of gradients `[term ...]`."""
         modules = self._step.modules
         params, variables = state.params["student"], state.variables["student"]
         hidden = jax.eval_shape(

@@ -31,15 +31,22 @@ Tree = Any
 class Evaluation:
     """The student's predictions on some data: of next tokens, of the classes of images.
 
-    loss:              nats per target, `-log q(y)`.
-    perplexity:        its exponential.
-    bits_per_byte:     of the text that the targets stand for, where they do.
-    accuracy:          share of targets that are the most probable output.
-    calibration_error: `Σ_b n_b/N |accuracy_b - confidence_b|` over 15 equal bins of the
-                       top probability (Guo et al. 2017, arXiv:1706.04599, eq. 3).
+    Its metrics:
+
+    * `loss`: nats per target, `-log q(y)`.
+    * `perplexity`: the exponential of the loss.
+    * `bits_per_byte`: of the text that the targets stand for, if they are text.
+    * `accuracy`: share of targets that are the most probable output.
+    * `calibration_error`: `Σ_b n_b/N |accuracy_b - confidence_b|` over 15 equal bins
+      of the top probability (Guo et al. 2017, arXiv:1706.04599, eq. 3).
+
+    Attributes:
+      name: The group of its metrics, as in `<name>/loss`.
+      data: The held-out data.
+      batch_size: Rows in a global batch, over all devices.
 
     Raises:
-      ValueError: batch_size is below 1.
+      ValueError: `batch_size` is below 1.
     """
 
     name: str
@@ -52,7 +59,11 @@ class Evaluation:
 
 
 class Evaluator:
-    """An evaluation, compiled for a student on a mesh."""
+    """An evaluation, compiled for a student on a mesh.
+
+    Attributes:
+      dataset: The held-out rows.
+    """
 
     def __init__(
         self,
@@ -76,7 +87,12 @@ class Evaluator:
     def __call__(
         self, state: TrainState, *, limit: int | None = None
     ) -> dict[str, float]:
-        """The metrics over `limit` batches of rows spread evenly (None: over all)."""
+        """Return the metrics of the state's student.
+
+        Args:
+          state: The train state.
+          limit: Batches to evaluate, of rows spread evenly; None for all rows.
+        """
         total: dict[str, np.ndarray] = {}
         for batch in self._batches(limit=limit):
             sums = self._sums(
@@ -118,7 +134,7 @@ def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
 
 
 def metrics(sums: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The numbers of `Evaluation`, from sums over tokens."""
+    """Return the metrics of `Evaluation` from sums over tokens."""
     count = max(float(sums["count"]), 1.0)
     loss = float(sums["nats"]) / count
     values = {

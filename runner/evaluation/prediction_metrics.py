@@ -14,10 +14,14 @@ BINS = 15
 
 
 def of_predictions(outputs: losses.Outputs) -> Sums:
-    """Of the most probable outputs, by 15 equal bins of their probability.
+    """Sum over the most probable outputs, by 15 equal bins of their probability.
 
-    correct, confidence: `[bins]`: how often they are the target, and the sum of their
-    probabilities. The tokens are those of `outputs.mask`.
+    Args:
+      outputs: Of the student; tokens outside `outputs.mask` do not count.
+
+    Returns:
+      `correct`, `[bins]`: how many are the target; `confidence`, `[bins]`: the sum of
+      their probabilities.
     """
     mask = _mask(outputs)
     confidence = jnp.exp(jnp.max(outputs.logits, axis=-1) - outputs.log_normalizer())
@@ -31,26 +35,30 @@ def of_predictions(outputs: losses.Outputs) -> Sums:
 
 
 def calibration_error(sums: Mapping[str, np.ndarray], count: float) -> float:
-    """`Σ_b n_b/N |accuracy_b - confidence_b|` (Guo et al. 2017, arXiv:1706.04599)."""
+    """Return `Σ_b n_b/N |accuracy_b - confidence_b|` (Guo et al., arXiv:1706.04599)."""
     return float(np.sum(np.abs(sums["correct"] - sums["confidence"])) / count)
 
 
 def of_student(outputs: losses.Outputs) -> Sums:
-    """`student_entropy`: `-Σ_v q_v log q_v`, nats."""
+    """Sum `student_entropy`: `-Σ_v q_v log q_v`, nats."""
     log_q = outputs.logits - outputs.log_normalizer()[..., None]
     finite = jnp.where(log_q == -jnp.inf, 0.0, log_q)
     return {"student_entropy": _sum(-jnp.sum(jnp.exp(log_q) * finite, -1), outputs)}
 
 
 def of_both(outputs: losses.Outputs, *, best: int) -> Sums:
-    """What the student makes of its teacher, at temperature 1.
+    """Sum metrics of the student against its teacher, at temperature 1.
 
-    kl:              `KL(p‖q)`, nats; over stored entries with one for the rest, over
-                     draws an estimate.
-    teacher_entropy: nats.
-    agreement:       tokens whose most probable entry is the same.
-    mass_on_best:    the student's probability of the teacher's `best` most probable
-                     entries (of those that are stored). Draws have neither.
+    Args:
+      outputs: Of student and teacher.
+      best: How many of the teacher's entries `mass_on_best` counts.
+
+    Returns:
+      `kl`: `KL(p‖q)`, nats; over stored entries with one for the rest, over draws an
+      estimate. `teacher_entropy`: nats. `agreement`: tokens whose most probable entry
+      is the same. `mass_on_best`: the student's probability of the teacher's `best`
+      most probable entries (of those that are stored). Draws have neither of the last
+      two.
     """
     teacher = outputs.teacher
     assert teacher is not None

@@ -1,4 +1,4 @@
-"""Texts of a student, to look at."""
+"""Texts sampled from a student, to look at."""
 
 import dataclasses
 from collections.abc import Sequence

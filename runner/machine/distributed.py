@@ -38,10 +38,10 @@ _LOST = ("gloo", "nccl", "coordination", "heartbeat", "barrier", "socket")
 
 
 def start(config: runtime.Runtime) -> int:
-    """The number of this process among those that train together; joins them.
+    """Join the processes that train together; return the number of this one.
 
     Raises:
-      UserError: the settings contradict each other, or the others do not come.
+      UserError: The settings contradict each other, or the others do not come.
     """
     settings = config.distributed
     keywords = arguments(settings, os.environ)
@@ -63,7 +63,7 @@ def start(config: runtime.Runtime) -> int:
 
 
 def stop() -> Stop:
-    """What tells a loop to stop: a signal to this process, or to one of the others."""
+    """Return the stop flag of a loop: set by a signal to this process or to another."""
     return SharedStop() if jax.distributed.is_initialized() else Stop()
 
 
@@ -77,6 +77,7 @@ class SharedStop(Stop):
     signals = (signal.SIGINT,)
 
     def after(self, step: int) -> bool:
+        """Return whether all processes stop after `step`."""
         return multihost_utils.reached_preemption_sync_point(step)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -86,10 +87,10 @@ class SharedStop(Stop):
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """The part of a program that cannot go on without the others.
+    """Wrap the part of a program that cannot go on without the other processes.
 
     Raises:
-      PeerLost: one of them ended, or cannot be reached. (Where JAX's own watch sees
+      PeerLost: One of them ended, or cannot be reached. (Where JAX's own watch sees
         that first, it aborts this process, with a page that says the same.)
     """
     try:
@@ -106,7 +107,7 @@ def together() -> Iterator[None]:
 
 
 def whole(x: Any) -> np.ndarray:
-    """An array with parts in every process, all of it in each; all have to ask."""
+    """Gather an array with parts in every process; all of them have to call this."""
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)
@@ -132,10 +133,18 @@ def _show_and_leave(kind: Any, error: BaseException, trace: Any) -> NoReturn:
 def arguments(
     settings: runtime.Distributed, environment: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """What `jax.distributed.initialize` is to be told; None for a process alone.
+    """Return the arguments of `jax.distributed.initialize`; None for a lone process.
 
-    Flags win over what a launcher says, and what it says over JAX's own search.
+    Flags win over the launcher's variables, and these over JAX's own search.
+
+    Args:
+      settings: The flags.
+      environment: The variables of this process.
+
+    Raises:
+      UserError: The flags and the launcher leave out something that JAX needs.
     """
+    # Flags, with the numbers of the launcher where they have none.
     launcher = _launcher(environment)
     if settings.coordinator:
         processes, process = settings.processes, settings.process
@@ -157,6 +166,8 @@ def arguments(
             f"distributed.processes is {settings.processes}; name the first one's host "
             "and a free port: --gin.distributed.coordinator=HOST:PORT"
         )
+
+    # The launcher alone, as far as JAX can read it.
     if launcher == "ompi" and _WHERE not in environment:
         raise UserError(
             "Open MPI from 5 on does not say where its first process is; add "
@@ -168,7 +179,7 @@ def arguments(
 
 
 def _launcher(environment: Mapping[str, str]) -> str | None:
-    """Who started more than one of us, if anybody did."""
+    """Return the launcher that started more than one process, if there is one."""
     for name, (present, count, _) in _LAUNCHERS.items():
         if present in environment and int(environment.get(count, "1")) > 1:
             return name

@@ -16,10 +16,10 @@ BATCH_AXES = ("data", "fsdp", "expert")
 
 
 def make(config: runtime.Mesh) -> jax.sharding.Mesh:
-    """A mesh over all devices with the axes data, fsdp, tensor and expert.
+    """Return a mesh over all devices with the axes data, fsdp, tensor and expert.
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices, or these are others
+      UserError: The sizes do not multiply to the number of devices, or these are others
         than the config is meant for.
     """
     split_cpu(config)
@@ -29,10 +29,10 @@ def make(config: runtime.Mesh) -> jax.sharding.Mesh:
 
 
 def over(config: runtime.Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:
-    """The same over these devices, which need not exist.
+    """Return the mesh of `make` over these devices, which need not exist.
 
     Raises:
-      UserError: the sizes do not multiply to their number.
+      UserError: The sizes do not multiply to their number.
     """
     return jax.make_mesh(
         sizes(config, len(devices)),
@@ -43,7 +43,7 @@ def over(config: runtime.Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:
 
 
 def split_cpu(config: runtime.Mesh) -> None:
-    """Make the CPU as many devices as asked for; later than the first use is an error.
+    """Split the CPU into `num_cpu_devices`; an error after the first use of JAX.
 
     Of several processes, the CPU of each.
     """
@@ -52,10 +52,10 @@ def split_cpu(config: runtime.Mesh) -> None:
 
 
 def sizes(config: runtime.Mesh, devices: int) -> tuple[int, ...]:
-    """Devices along each of `AXES`, with the one -1 filled in.
+    """Return the devices along each of `AXES`, with the one -1 filled in.
 
     Raises:
-      UserError: the sizes do not multiply to `devices`.
+      UserError: The sizes do not multiply to `devices`.
     """
     lengths = [config.data, config.fsdp, config.tensor, config.expert]
     named = ", ".join(f"mesh.{a}={n}" for a, n in zip(AXES, lengths, strict=True))
@@ -69,17 +69,17 @@ def sizes(config: runtime.Mesh, devices: int) -> tuple[int, ...]:
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The first axis of a batch, over the data, fsdp and expert axes."""
+    """Return the sharding of a batch: its first axis over data, fsdp and expert."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The same on every device."""
+    """Return the sharding of an array that is whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_shards(mesh: jax.sharding.Mesh) -> int:
-    """Into how many parts the batch is cut."""
+    """Return the number of parts into which the batch is cut."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 

@@ -19,9 +19,9 @@ class Stop:
     what it did before this was opened: it ends the program at once, or raises
     KeyboardInterrupt.
 
-    exit_code: 0, also after SIGTERM: what a scheduler asked for was done, nothing is
-      lost. Whether the run is at its end is told by `result.json`, which only a
-      finished one has. 130 after Ctrl-C, so that `&&` in a shell does not go on.
+    Attributes:
+      signals: Signals that ask for a stop.
+      signal: The one that came, or None.
     """
 
     signals: ClassVar[Sequence[signal.Signals]] = (signal.SIGTERM, signal.SIGINT)
@@ -32,17 +32,22 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has come."""
+        """Return whether a signal has come."""
         return self.signal is not None
 
     def after(self, step: int) -> bool:
-        """Whether to stop after `step`, the one under way; asked once a step."""
+        """Return whether to stop after `step`; the loop calls this once a step."""
         del step
         return self.requested
 
     @property
     def exit_code(self) -> int:
-        """For `sys.exit`, once the checkpoint is saved."""
+        """Return the code for `sys.exit`, once the checkpoint is saved.
+
+        It is 0 also after SIGTERM: the scheduler's request was met, and nothing is
+        lost. Only a finished run has a `result.json`. After Ctrl-C it is 130, so that
+        `&&` in a shell does not go on.
+        """
         return 128 + signal.SIGINT if self.signal == signal.SIGINT else 0
 
     def __enter__(self) -> Self:

@@ -24,9 +24,10 @@ GB, GIB = 10**9, 2**30
 class Chip:
     """A kind of device.
 
-    kind:   what jax calls it, or what that begins with.
-    memory: bytes of its own; 0 where it has none.
-    pod:    of a TPU, what its accelerator types begin with.
+    Attributes:
+      kind: JAX's name of it, or the first part of that name.
+      memory: Bytes of its own; 0 where it has none.
+      pod: The first part of a TPU's accelerator types; empty for other devices.
     """
 
     kind: str
@@ -57,7 +58,13 @@ _AS_ELSEWHERE = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """`count` chips of a kind, as `name` says."""
+    """A number of chips of one kind.
+
+    Attributes:
+      name: As in `mesh.topology`: `v5e:16x16`.
+      chip: Their kind.
+      count: How many there are.
+    """
 
     name: str
     chip: Chip
@@ -71,10 +78,11 @@ class Topology:
 class Planned:
     """Devices to compile for.
 
-    devices: in jax's sense, though none of them need exist.
-    chip:    what they stand for, where that is known.
-    caveat:  how far the compiler's numbers hold, in lines.
-    options: the compiler's.
+    Attributes:
+      devices: JAX devices, though none of them need exist.
+      chip: The chip that they stand for, where it is known.
+      caveat: Limits of the compiler's numbers, in lines.
+      options: Options of the compiler.
     """
 
     devices: Sequence[Any]
@@ -84,10 +92,10 @@ class Planned:
 
 
 def parse(name: str) -> Topology:
-    """The topology of that name.
+    """Return the topology of that name.
 
     Raises:
-      UserError: no chip is called so, or its number is none.
+      UserError: No chip is called so, or its number is none.
     """
     chip, _, size = name.partition(":")
     if chip not in CHIPS:
@@ -106,7 +114,7 @@ def check(name: str, devices: Sequence[Any]) -> None:
     """Refuse a run on other devices than it is meant for.
 
     Raises:
-      UserError: with both.
+      UserError: With both.
     """
     target = parse(name)
     kind = devices[0].device_kind
@@ -118,19 +126,19 @@ def check(name: str, devices: Sequence[Any]) -> None:
 
 
 def chip_of(device: Any) -> Chip | None:
-    """The chip that a device is, if it is known."""
+    """Return the chip that a device is, if it is known."""
     matches = [c for c in CHIPS.values() if device.device_kind.startswith(c.kind)]
     return max(matches, key=lambda chip: len(chip.kind), default=None)
 
 
 def planned(name: str) -> Planned:
-    """Devices of that name to compile for; those at hand where it is empty.
+    """Return devices of that name to compile for; those at hand for an empty name.
 
     TPUs through libtpu, where it is installed; anything else on a CPU that is split
     into as many devices.
 
     Raises:
-      UserError: the name is none, or the CPU is split another way already.
+      UserError: The name is none, or the CPU is split another way already.
     """
     if not name:
         return Planned(jax.devices(), chip_of(jax.devices()[0]))

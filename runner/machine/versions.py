@@ -22,7 +22,7 @@ LIBRARIES = (
 
 
 def software() -> dict[str, Any]:
-    """Python, platform, libraries, and our own commit where this is a git clone."""
+    """Return Python, platform, libraries, and our own commit in a git clone."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -32,7 +32,7 @@ def software() -> dict[str, Any]:
 
 
 def devices() -> dict[str, Any]:
-    """Kind and number of the accelerators. Starts the backends."""
+    """Return kind and number of the accelerators. Starts the backends."""
     import jax
 
     return {
@@ -51,7 +51,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _commit(root: Path) -> str | None:
-    """`HEAD` of `root`, with `+` where tracked files differ from it."""
+    """Return `HEAD` of `root`, with `+` where tracked files differ from it."""
     if not (root / ".git").exists():
         return None
     commit = _git(root, "rev-parse", "HEAD")

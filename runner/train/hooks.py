@@ -66,6 +66,7 @@ class Hooks:
           start: The step that the run continues after; 0 for a fresh run.
           factories: Make the hooks, in the order in which they act.
         """
+        # The writers.
         loop = trainer.config.loop
         self._terminal, self._checkpoints = terminal, checkpoints
         self._stopwatch = Stopwatch(announce=terminal.status)
@@ -77,6 +78,8 @@ class Hooks:
             terminal=terminal,
             show_texts=not loop.quiet,
         )
+
+        # The run, as the hooks see it, and the hooks.
         self.results = Results()
         context = HookContext(
             config=trainer.config,

@@ -23,7 +23,7 @@ class _Row:
 
 
 def parameter_table(parameters: Mapping[str, Any]) -> str:
-    """A table of a pure dictionary of arrays, and its total.
+    """Return a table of a pure dictionary of arrays, and its total.
 
     CLU's own overview sorts layer 10 before layer 2, prints one-device shardings in
     full and sums bfloat16 in bfloat16; its table is used, with our rows.
@@ -50,7 +50,7 @@ def parameter_table(parameters: Mapping[str, Any]) -> str:
 
 
 def write_parameters(parameters: Mapping[str, Any], path: str | Path) -> str:
-    """Writes the table, from the first process; every process has to call it."""
+    """Write the table, from the first process; every process has to call it."""
     table = parameter_table(parameters)
     if jax.process_index() == 0:
         Path(path).write_text(table + "\n")
@@ -73,7 +73,7 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, jax.Array]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts `layers/2` before `layers/10`."""
+    """Return a sort key that puts `layers/2` before `layers/10`."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
