@@ -12,7 +12,7 @@ def write_atomic(path: Path, text: str) -> None:
     """Replace `path` by `text`: a temporary file beside it, synced, then renamed.
 
     Raises:
-      OSError: and leaves no temporary file behind.
+      OSError: It cannot be written; no temporary file is left behind.
     """
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
@@ -39,7 +39,7 @@ def sync(path: Path) -> None:
 
 
 def remove_temporaries(directory: Path) -> None:
-    """Delete what a killed `write_atomic` left in `directory`."""
+    """Delete temporary files of a killed `write_atomic` in `directory`."""
     for path in directory.glob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)
 

@@ -17,12 +17,12 @@ class NotFinite(ArithmeticError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the valid names when none is near."""
+    """Return `; did you mean 'x'?`, or the valid names when none is near."""
     choices = sorted(choices)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
     if not choices:
         return ""
-    shown = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
-    return f"; one of: {shown}"
+    names = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
+    return f"; one of: {names}"

@@ -37,7 +37,7 @@ def adamw(
 
 
 def relaxed(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The same, usable where JAX is strict about mixing dtypes: optax mixes them."""
+    """Return the optimiser for where JAX forbids mixing dtypes: optax mixes them."""
     standard = jax.numpy_dtype_promotion("standard")
     return optax.GradientTransformation(
         standard(optimizer.init), standard(optimizer.update)

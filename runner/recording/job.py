@@ -1,4 +1,4 @@
-"""The job that runs a teacher over data and writes down what it says."""
+"""The job that runs a teacher over data and stores its outputs."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from runner.graph.job import Job
 from runner.recording.modes import Mode, TopK
 from runner.teachers.base import Teacher
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the data rooms and the recorder wait for `run`
     from runner.data import DataSource
     from runner.recording.recorder import Recorder
     from runner.workdir.workdir import Workdir
@@ -28,14 +28,19 @@ _COMPRESSIONS = r"uncompressed|snappy|(?:zstd|brotli)(?::-?\d+)?"  # of ArrayRec
 class RecordTeacher(Job):
     """Run `teacher` over `data` and store its outputs, a record a row.
 
-    temperatures: those that losses will ask for; a log-normaliser is stored for each.
-                  `Sampled` draws at one. `Full` needs none.
-    shard_size:   rows in a file, as equal as can be; what a kill can lose.
-    compression:  of the files: `"uncompressed"`, or `"zstd:3"` for remote storage.
-    seed:         of the draws.
+    Attributes:
+      teacher: The one to record.
+      data: Rows that it is run on.
+      mode: Choice of the entries that are stored at each token.
+      temperatures: Those that losses will ask for; a log-normaliser is stored for each.
+        `Sampled` draws at one. `Full` needs none.
+      batch_size: Rows that are computed at once, of all devices.
+      shard_size: Rows in a file, as equal as can be; a kill can lose so many.
+      compression: Of the files: `"uncompressed"`, or `"zstd:3"` for remote storage.
+      seed: Of the draws.
 
     Raises:
-      ValueError: a number is below 1, a temperature not positive or not what the mode
+      ValueError: A number is below 1, a temperature not positive or not what the mode
         takes, or the compression unknown.
     """
 
@@ -70,11 +75,11 @@ class RecordTeacher(Job):
         return runtime.current().recording.process
 
     def run(self, workdir: "Workdir") -> None:
-        """Record what is missing; a kill loses at most the shards under way.
+        """Record the missing shards; a kill loses at most the shards under way.
 
         Raises:
-          UserError: the teacher does not fit the data, or says what is no number.
-          SystemExit: a signal stopped it.
+          UserError: The teacher does not fit the data, or a logit is not finite.
+          SystemExit: A signal stopped it.
         """
         from runner.machine.stop_signals import Stop
         from runner.records import shards
@@ -99,7 +104,7 @@ class RecordTeacher(Job):
         if manifest is None:
             return terminal.print("this process's shards are written; others are not")
         seconds = time.monotonic() - begin
-        _note(workdir, {"rows": written, "seconds": seconds})
+        _write_cost(workdir, {"rows": written, "seconds": seconds})
         size = sum(shard.bytes for shard in manifest.shards)
         tokens = manifest.records * manifest.layout.sequence_length
         terminal.print(
@@ -127,7 +132,7 @@ class RecordTeacher(Job):
     def _write(
         self, recorder: "Recorder", directory: Path, terminal: Any, stopped: Any
     ) -> int:
-        """Write the missing shards of this process; how many rows that was."""
+        """Write the missing shards of this process; return their number of rows."""
         from runner.records import shards
 
         written = 0
@@ -178,8 +183,8 @@ def _until(records: Iterator[bytes], stopped: Any) -> Iterator[bytes]:
         yield record
 
 
-def _note(workdir: "Workdir", content: dict[str, Any]) -> None:
-    """How long it took, for the tables that set a teacher's cost beside its use."""
+def _write_cost(workdir: "Workdir", content: dict[str, Any]) -> None:
+    """Note the seconds, for the tables that set a teacher's cost beside its use."""
     from runner import atomic_files
 
     path = workdir.path / "recording.json"

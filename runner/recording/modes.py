@@ -1,4 +1,4 @@
-"""What is kept of a teacher's distribution: its best entries, draws, or all of it."""
+"""Modes of recording: a teacher's best entries, draws, or its whole distribution."""
 
 import abc
 import dataclasses
@@ -10,14 +10,15 @@ import jax.numpy as jnp
 
 from runner.errors import UserError
 
-Kept = dict[str, jax.Array]
+StoredEntries = dict[str, jax.Array]
 
 
 class Mode(abc.ABC):
-    """What is kept at each token.
+    """Choice of the entries that are stored at each token.
 
-    name:     as in `runner.records.layout.Layout`.
-    uniforms: random numbers in [0, 1) that a token takes.
+    Attributes:
+      name: As in `runner.records.layout.Layout`.
+      uniforms: Random numbers in [0, 1) that a token takes.
     """
 
     name: Literal["top_k", "sampled", "full"]
@@ -28,30 +29,30 @@ class Mode(abc.ABC):
         """Stored entries a token.
 
         Raises:
-          UserError: the vocabulary has not so many.
+          UserError: The vocabulary has not so many.
         """
 
     @abc.abstractmethod
-    def keep(
+    def select(
         self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
-    ) -> Kept:
-        """What `encode_batch` stores, of whole logits less their largest.
+    ) -> StoredEntries:
+        """Return the arrays that `encode_batch` stores.
 
         Args:
-          logits: `[*b v]`, float32; the largest of each token is 0.
+          logits: Whole ones, `[*b v]` float32; the largest of each token is 0.
           uniform: `[*b uniforms]`.
-          temperatures: those to store a log-normaliser (and an entropy) for.
+          temperatures: Those to store a log-normaliser (and an entropy) for.
         """
 
-    def stored_temperatures(self, asked: Sequence[float]) -> tuple[float, ...]:
-        """Those of `asked` that something is stored for.
+    def stored_temperatures(self, requested: Sequence[float]) -> tuple[float, ...]:
+        """Those of `requested` that something is stored for.
 
         Raises:
-          ValueError: there are too many, or too few.
+          ValueError: There are too many, or too few.
         """
-        if not asked:
+        if not requested:
             raise ValueError(f"{type(self).__name__} stores at least one temperature")
-        return tuple(float(temperature) for temperature in asked)
+        return tuple(float(temperature) for temperature in requested)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,9 @@ class TopK(Mode):
             raise UserError(f"mode: k is {self.k}, the vocabulary has {vocab_size}")
         return self.k
 
-    def keep(
+    def select(
         self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
-    ) -> Kept:
+    ) -> StoredEntries:
         del uniform
         best, indices = jax.lax.top_k(logits, self.k)
         return {
@@ -116,14 +117,14 @@ class Sampled(Mode):
         del vocab_size
         return self.n
 
-    def stored_temperatures(self, asked: Sequence[float]) -> tuple[float, ...]:
-        if len(asked) != 1:
-            raise ValueError(f"Sampled draws at one temperature, got {list(asked)}")
-        return super().stored_temperatures(asked)
+    def stored_temperatures(self, requested: Sequence[float]) -> tuple[float, ...]:
+        if len(requested) != 1:
+            raise ValueError(f"Sampled draws at one temperature, got {list(requested)}")
+        return super().stored_temperatures(requested)
 
-    def keep(
+    def select(
         self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
-    ) -> Kept:
+    ) -> StoredEntries:
         return {
             "indices": draws(logits / temperatures[0], uniform),
             "log_normalizers": _each(jax.nn.logsumexp, logits, temperatures),
@@ -140,13 +141,13 @@ class Full(Mode):
     def entries(self, vocab_size: int) -> int:
         return vocab_size
 
-    def stored_temperatures(self, asked: Sequence[float]) -> tuple[float, ...]:
-        del asked  # whole logits give their own log-normalisers
+    def stored_temperatures(self, requested: Sequence[float]) -> tuple[float, ...]:
+        del requested  # whole logits give their own log-normalisers
         return ()
 
-    def keep(
+    def select(
         self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
-    ) -> Kept:
+    ) -> StoredEntries:
         del uniform, temperatures
         return {"logits": logits}
 
@@ -157,17 +158,17 @@ def draws(logits: jax.Array, uniform: jax.Array) -> jax.Array:
     The smallest id whose cumulative probability exceeds the uniform number, by halving:
     `jnp.searchsorted` cannot be used inside `jax.shard_map` (jax 0.10).
     """
-    reached = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
-    wanted = uniform * reached[..., -1:]
+    cumulative = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
+    thresholds = uniform * cumulative[..., -1:]
     size = logits.shape[-1]
 
     def halve(_: Any, bounds: tuple[jax.Array, jax.Array]) -> tuple:
         low, high = bounds
         middle = (low + high) // 2
-        beyond = jnp.take_along_axis(reached, middle, axis=-1) > wanted
+        beyond = jnp.take_along_axis(cumulative, middle, axis=-1) > thresholds
         return jnp.where(beyond, low, middle + 1), jnp.where(beyond, middle, high)
 
-    low = jnp.zeros_like(wanted, jnp.int32)
+    low = jnp.zeros_like(thresholds, jnp.int32)
     bounds = (low, low + (size - 1))
     return jax.lax.fori_loop(0, size.bit_length(), halve, bounds)[1]
 
@@ -178,6 +179,6 @@ def _each(fn: Any, logits: jax.Array, temperatures: Sequence[float]) -> jax.Arra
 
 
 def _entropy(logits: jax.Array, axis: int) -> jax.Array:
-    """Of `softmax(logits)`, nats."""
+    """Entropy of `softmax(logits)`, nats."""
     log_p = jax.nn.log_softmax(logits, axis=axis)
     return jnp.sum(-jnp.exp(log_p) * jnp.maximum(log_p, -1e4), axis=axis)

@@ -36,7 +36,7 @@ class Recorder:
       dataset: The rows that records are made of.
       layout: Of the records.
       num_shards: Files in all, those of other processes included.
-      alone: Whether no other process writes.
+      alone: True if no other process writes.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Recorder:
         assert logits is not None  # records are refused
         logits = logits.astype(jnp.float32)
         logits = logits - jnp.max(logits, axis=-1, keepdims=True)
-        return self._mode.keep(logits, block["uniform"], self.layout.temperatures)
+        return self._mode.select(logits, block["uniform"], self.layout.temperatures)
 
     def _uniform(self, batch: Batch) -> jax.Array:
         """Draw `[B T uniforms]` in [0, 1), a function of the seed and the row alone."""

@@ -1,4 +1,4 @@
-"""Offline teacher records: what a teacher said, on disk, checked whenever it is read.
+"""Offline teacher records: a teacher's outputs on disk, checked whenever it is read.
 
 `layout` and `format` are the bytes of a record, `shards` and `manifest` a directory of
 them, `reader` joins them to rows of data and refuses what does not belong together.

@@ -1,8 +1,8 @@
-"""What must be true of records beyond their checksums, a batch at a time.
+"""Checks of records beyond their checksums, a batch at a time.
 
 A checksum says that the bytes are those that were written. These say that they can be
-what a teacher said: ids of the vocabulary, best first, no more than one of probability,
-and that they hit the recorded targets where they did when they were made.
+a teacher's outputs: ids of the vocabulary, best first, no more than one of probability,
+and that they hit the recorded targets where they did when they were recorded.
 """
 
 import functools
@@ -26,9 +26,13 @@ Fault = tuple[int, str]  # place in the batch, reason
 def first_fault(
     layout: Layout, table: np.ndarray, targets: np.ndarray, mask: np.ndarray
 ) -> Fault | None:
-    """The first record of `table` `[B]` that cannot be a teacher's, and why.
+    """Return the first record that cannot be a teacher's, and the reason.
 
-    targets, mask: of the rows of data, `[B T]`.
+    Args:
+      layout: Of the records.
+      table: Records, `[B]` of `layout.dtype`.
+      targets: Of the rows of data, `[B T]`.
+      mask: Of the rows of data, `[B T]`.
     """
     for bad, reason in _faults(layout, table, targets, mask):
         if bad.any():
@@ -65,13 +69,13 @@ def _faults(layout, table, targets, mask) -> Iterator[_Check]:
     if layout.mode == "sampled":
         yield from _draws(layout, table, ids)
     recorded = unpacked_hits(layout, table)
-    found = hits(ids, targets, mask)
+    among = hits(ids, targets, mask)
     yield (
-        recorded != found,
+        recorded != among,
         lambda i: (
-            f"its entries hit {int(found[i].sum())} next tokens, not the "
+            f"its entries hit {int(among[i].sum())} next tokens, not the "
             f"{int(recorded[i].sum())} recorded, first at position "
-            f"{int((recorded[i] != found[i]).argmax())}{_shift(ids, i, targets, table)}"
+            f"{int((recorded[i] != among[i]).argmax())}{_shift(ids, i, targets, table)}"
         ),
     )
 
@@ -158,7 +162,7 @@ def _shift(ids, i: int, targets: np.ndarray, table: np.ndarray) -> str:
 
 
 def _largest(x: np.ndarray) -> np.ndarray:
-    """`[B]`, of each record."""
+    """Largest value of each record, `[B]`."""
     return x.reshape(len(x), -1).max(-1, initial=0)
 
 

@@ -17,15 +17,15 @@ SPAN = 16.0  # nats, of a 24-bit number
 
 
 class NotRecordable(ValueError):
-    """What no teacher says: numbers that are not finite, ids outside a vocabulary."""
+    """A number is not finite, or an id outside the vocabulary."""
 
 
 def drops(logits: np.ndarray, largest: np.ndarray) -> np.ndarray:
     """Codes uint16 of `logits` `[*b k]` under the `largest` `[*b 1]`, one of them.
 
     Raises:
-      NotRecordable: a logit is NaN or +inf, or all are -inf.
-      ValueError: one is above the largest.
+      NotRecordable: A logit is NaN or +inf, or all are -inf.
+      ValueError: One is above the largest.
     """
     steps = np.float32(1 / DROP)
     with np.errstate(invalid="ignore"):
@@ -47,8 +47,8 @@ def ranked_drops(logits: np.ndarray) -> np.ndarray:
     A float32 of 4096 + x is x in steps of 2⁻¹¹, half to even, in its low bits.
 
     Raises:
-      NotRecordable: a logit is NaN or +inf, or all are -inf.
-      ValueError: they are not best first.
+      NotRecordable: A logit is NaN or +inf, or all are -inf.
+      ValueError: They are not best first.
     """
     logits = np.ascontiguousarray(logits, np.float32)
     flat, best = logits.reshape(-1), logits[..., :1]
@@ -71,11 +71,11 @@ def logits(codes: np.ndarray) -> np.ndarray:
     return codes.astype(np.float32) * np.float32(-DROP)
 
 
-def fixed(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+def to_fixed_point(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Low 16 and high 8 bits of nats in [0, 16); just below 0 counts as 0.
 
     Raises:
-      NotRecordable: a value is outside or not a number.
+      NotRecordable: A value is outside or not a number.
     """
     x = np.asarray(x, np.float64)
     if not (x.min() > -1e-3 and x.max() < SPAN):
@@ -84,13 +84,13 @@ def fixed(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     return (steps & 0xFFFF).astype("<u2"), (steps >> 16).astype("u1")
 
 
-def unfixed(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The float32 nats again, exactly the stored ones."""
+def from_fixed_point(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Float32 nats of their low and high bits; the inverse of `to_fixed_point`."""
     steps = low.astype(np.uint32) | high.astype(np.uint32) << 16
     return steps.astype(np.float32) * np.float32(FINE)
 
 
-def halves(x: np.ndarray) -> np.ndarray:
+def high_bits(x: np.ndarray) -> np.ndarray:
     """Bits 16 to 19 of ids `[*b n]`, two to a byte, the first in the low half."""
     high = (x >> 16).astype("u1")
     if high.shape[-1] % 2:
@@ -109,10 +109,12 @@ def join_ids(low: np.ndarray, high: np.ndarray | None) -> np.ndarray:
     return ids
 
 
-def runs(x: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Where the rows of `x` `[B T]` int32 change, from 0 at first, and to what.
+def to_runs(x: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Run-length code of the rows of `x` `[B T]` int32, which begin at 0.
 
-    Returns the runs of all rows, one after the other, and how many each has `[B]`.
+    Returns:
+      The runs of all rows, one after the other: the place and the value of each
+      change. The number of runs of each row `[B]`.
     """
     change = np.empty(x.shape, bool)
     change[:, 0] = x[:, 0] != 0
@@ -123,11 +125,11 @@ def runs(x: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     return coded, np.bincount(row, minlength=len(x))
 
 
-def unruns(coded: np.ndarray, length: int) -> np.ndarray:
-    """The `[length]` int32 values again.
+def from_runs(coded: np.ndarray, length: int) -> np.ndarray:
+    """The `[length]` int32 values of runs; the inverse of `to_runs` for one row.
 
     Raises:
-      ValueError: the runs are not in order, or outside.
+      ValueError: The runs are not in order, or outside.
     """
     starts = coded["start"].astype(np.int64)
     ends = np.append(starts, length)

@@ -1,4 +1,4 @@
-"""A teacher record: what a teacher said about one row of data, as bytes and back.
+"""Teacher records as bytes: a teacher's outputs on one row of data, and back.
 
 A record is the structure `Layout.dtype`, then the runs of four arrays, each stored as
 its difference from what the tokens and segments foretell, so that packed rows need few:
@@ -62,27 +62,29 @@ def encode_batch(
     rows: Mapping[str, np.ndarray],
     stored: Mapping[str, np.ndarray],
 ) -> list[bytes]:
-    """One record a row.
+    """Encode one record a row.
 
-    indices: row numbers `[B]`.
-    rows:    tokens, targets, mask, segment_ids, positions, each `[B T]`.
-    stored:  for `top_k`: indices `[B T k]`, best first; logits `[B T k]`;
-             log_normalizers `[B T temperatures]`, of logits less their largest:
-             `log Σ_v exp((t_v - max t) / T)`.
-             For `full`: logits `[B T V]`.
-             For `sampled`: indices `[B T n]`, in any order; log_normalizers as above;
-             entropies `[B T temperatures]`.
+    Args:
+      layout: Of the records.
+      indices: Row numbers `[B]`.
+      rows: tokens, targets, mask, segment_ids, positions, each `[B T]`.
+      stored: For `top_k`: indices `[B T k]`, best first; logits `[B T k]`;
+        log_normalizers `[B T temperatures]`, of logits less their largest:
+        `log Σ_v exp((t_v - max t) / T)`.
+        For `full`: logits `[B T V]`.
+        For `sampled`: indices `[B T n]`, in any order; log_normalizers as above;
+        entropies `[B T temperatures]`.
 
     Raises:
-      UserError: an id is outside the vocabulary, or a number is not finite.
-      ValueError: an array is missing, of another shape, or not best first.
+      UserError: An id is outside the vocabulary, or a number is not finite.
+      ValueError: An array is missing, of another shape, or not best first.
     """
-    given = _given(layout, len(indices), rows, stored)
+    arrays = _all_arrays(layout, len(indices), rows, stored)
     if not len(indices):
         return []
     try:
-        fields, runs = fields_by_row(layout, indices, given)
-        return _encoded(layout, given, fields, runs)
+        fields, runs = fields_by_row(layout, indices, arrays)
+        return _encode_parts(layout, arrays, fields, runs)
     except NotRecordable as error:
         raise UserError(
             f"rows {indices[0]} to {indices[-1]} cannot be recorded: {error}"
@@ -95,28 +97,28 @@ def with_checksum(record: bytearray) -> bytes:
     return bytes(record)
 
 
-def _given(layout, count, rows, stored) -> dict[str, np.ndarray]:
-    """All arrays that a layout takes, their shapes checked, the rows as int32."""
+def _all_arrays(layout, count, rows, stored) -> dict[str, np.ndarray]:
+    """Return all arrays that a layout takes, shapes checked, those of rows as int32."""
     whole = (count, layout.sequence_length)
     entries = {"indices": layout.entries, "logits": layout.entries}
     words = {name: len(layout.temperatures) for name in layout.words}
-    wanted = {name: entries[name] for name in layout.arrays} | words
-    given = {
+    widths = {name: entries[name] for name in layout.arrays} | words
+    arrays = {
         name: np.ascontiguousarray(_shaped(rows, name, whole), np.int32)
         for name in ("tokens", *RUNS)
     }
-    for name, width in wanted.items():
-        given[name] = _shaped(stored, name, (*whole, width))
-    return given
+    for name, width in widths.items():
+        arrays[name] = _shaped(stored, name, (*whole, width))
+    return arrays
 
 
 def _part(layout) -> int:
-    """How many records have entries that stay in the cache from step to step."""
+    """Number of records whose entries stay in the cache from step to step."""
     return max(1, _CACHED // (layout.sequence_length * layout.entries))
 
 
-def _encoded(layout, given, fields, runs) -> list[bytes]:
-    """Records of some rows, a part after the other, in the same memory."""
+def _encode_parts(layout, arrays, fields, runs) -> list[bytes]:
+    """Encode some rows, a part after the other, in the same memory."""
     step, records = _part(layout), []
     table = _with_constants(layout, min(step, len(runs)))
     for start in range(0, len(runs), step):
@@ -124,13 +126,13 @@ def _encoded(layout, given, fields, runs) -> list[bytes]:
         filled = table[: len(runs[part])]
         for name, values in fields.items():
             filled[name] = values[part]
-        _fill_entries(layout, filled, {name: x[part] for name, x in given.items()})
-        records += _sealed(layout, filled, runs[part])
+        _fill_entries(layout, filled, {name: x[part] for name, x in arrays.items()})
+        records += _add_checksums(layout, filled, runs[part])
     return records
 
 
 def _with_constants(layout: Layout, count: int) -> np.ndarray:
-    """`[count]` of the layout's dtype, with what all of its records share."""
+    """`[count]` of the layout's dtype, the fields that all records share filled in."""
     table = np.zeros(count, layout.dtype)
     table["magic"], table["format"] = MAGIC, FORMAT
     table["mode"] = MODES.index(layout.mode)
@@ -141,39 +143,39 @@ def _with_constants(layout: Layout, count: int) -> np.ndarray:
     return table
 
 
-def _fill_entries(layout, table, given) -> None:
+def _fill_entries(layout, table, arrays) -> None:
     ids = None
     if layout.mode != "full":
-        ids = given["indices"]
+        ids = arrays["indices"]
         if layout.mode == "sampled":
             ids = np.sort(ids, axis=-1)
         check_ids(layout, "ids", ids)
         for name, plane in planes(layout, "ids", ids).items():
             table[name] = plane
     if layout.mode == "full":
-        logits = given["logits"]
+        logits = arrays["logits"]
         table["drops"] = codes.drops(logits, logits.max(-1, keepdims=True))
     if layout.mode == "top_k":
-        table["drops"] = codes.ranked_drops(given["logits"])[..., 1:]
-    found = hits(ids, given["targets"], given["mask"])
-    table["hits"] = np.packbits(found, axis=-1)
+        table["drops"] = codes.ranked_drops(arrays["logits"])[..., 1:]
+    hit = hits(ids, arrays["targets"], arrays["mask"])
+    table["hits"] = np.packbits(hit, axis=-1)
 
 
-def _sealed(layout, table, runs) -> list[bytes]:
+def _add_checksums(layout, table, runs) -> list[bytes]:
     views = table.view("u1").reshape(len(table), layout.dtype.itemsize)
-    sealed = []
+    records = []
     for i, coded in enumerate(runs):
         table["checksum"][i] = np.frombuffer(
             checksum(views[i, CHECKED:].data, coded), "u1"
         )
-        sealed.append(b"".join((views[i], coded)))
-    return sealed
+        records.append(b"".join((views[i], coded)))
+    return records
 
 
-def _shaped(arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    if name not in arrays:
+def _shaped(source, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name not in source:
         raise ValueError(f"no {name!r} of shape {shape} to record")
-    array = np.asarray(arrays[name])
+    array = np.asarray(source[name])
     if array.shape != shape:
         raise ValueError(f"{name!r} must have shape {shape}, got {array.shape}")
     return array

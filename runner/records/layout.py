@@ -1,4 +1,4 @@
-"""Where each number stands in a record: one structured dtype."""
+"""Layout of a record: the place of each number, as one structured dtype."""
 
 import dataclasses
 import functools
@@ -23,16 +23,18 @@ CHECKED = 8  # the checksum covers the record from this byte on: all but itself
 class Layout:
     """All that decides the bytes of a record of given numbers.
 
-    mode:            entries are the best ones, draws, or the whole vocabulary.
-    entries:         how many a token: k, n, or the vocabulary's size.
-    sequence_length: positions in a row, T.
-    temperatures:    those with a log-normaliser (and, for draws, an entropy) a token;
-                     whole logits need none, and have none.
-    origin:          16 hexadecimal digits, of what the records are made from. Records
-                     of another origin, alike in shape, are told by it.
+    Attributes:
+      mode: Entries are the best ones, draws, or the whole vocabulary.
+      entries: Number a token: k, n, or the vocabulary's size.
+      vocab_size: Number of ids of the vocabulary, V.
+      sequence_length: Positions in a row, T.
+      temperatures: Those with a log-normaliser (and, for draws, an entropy) a token;
+        whole logits need none, and have none.
+      origin: 16 hexadecimal digits, of the sources of the records, `Origin.digest`.
+        Records of another origin, alike in shape, are told by it.
 
     Raises:
-      UserError: records of this kind cannot be written.
+      UserError: Records of this kind cannot be written.
     """
 
     mode: Literal["top_k", "sampled", "full"]
@@ -66,28 +68,27 @@ class Layout:
         if len(set(self.temperatures)) < len(self.temperatures) or (
             bool(self.temperatures) == (self.mode == "full")
         ):
-            wanted = "no temperatures" if self.mode == "full" else "each once, some"
+            rule = "no temperatures" if self.mode == "full" else "each once, some"
             raise UserError(
-                f"temperatures of {self.mode} records: {wanted}, got "
-                f"{self.temperatures}"
+                f"temperatures of {self.mode} records: {rule}, got {self.temperatures}"
             )
 
     @property
     def wide(self) -> bool:
-        """Whether ids take a second plane."""
+        """True if ids take a second plane."""
         return self.vocab_size > WIDE
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Which arrays of entries a teacher gives, `[T entries]` each."""
-        known = {"top_k": ("indices", "logits"), "sampled": ("indices",)}
-        return known.get(self.mode, ("logits",))
+        """Names of the arrays of entries to store, `[T entries]` each."""
+        names = {"top_k": ("indices", "logits"), "sampled": ("indices",)}
+        return names.get(self.mode, ("logits",))
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Which numbers it gives for each temperature, `[T temperatures]` each."""
-        known = {"top_k": ("log_normalizers",), "full": ()}
-        return known.get(self.mode, ("log_normalizers", "entropies"))
+        """Names of the numbers to store a temperature, `[T temperatures]` each."""
+        names = {"top_k": ("log_normalizers",), "full": ()}
+        return names.get(self.mode, ("log_normalizers", "entropies"))
 
     @functools.cached_property
     def tag(self) -> bytes:

@@ -1,4 +1,4 @@
-"""`runner-records inspect|verify DIR`: what records are, and whether they are whole."""
+"""`runner-records inspect|verify DIR`: describe records, or check every byte."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from runner.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code; 2 comes with one to three lines on stderr."""
+    """Return the exit code; 2 comes with one to three lines on stderr."""
     parser = argparse.ArgumentParser(
         prog="runner-records", description="Look at and check offline teacher records."
     )

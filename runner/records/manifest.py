@@ -1,4 +1,4 @@
-"""What a directory of teacher records is, written last and carrying its own digest.
+"""Manifest of a directory of teacher records, written last, with its own digest.
 
     records/
         records-00000-of-00002.array_record   one record a row, in the order of rows
@@ -30,15 +30,16 @@ FOLDER = "records"  # of a work directory
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What records were made from; one teacher on one dataset.
+    """Sources of records: one teacher on one dataset.
 
-    teacher:    what it is, for people.
-    weights:    digest of its parameters.
-    dtype:      that its forward pass computed in.
-    vocabulary: digest of the vocabulary, `Vocabulary.digest`.
-    end:        the id that ends a document.
-    data:       fingerprint of the rows, `Dataset.fingerprint`.
-    sampling:   temperature and seed of draws; None for other modes.
+    Attributes:
+      teacher: Its kind, for people.
+      weights: Digest of its parameters.
+      dtype: Of its forward pass.
+      vocabulary: Digest of the vocabulary, `Vocabulary.digest`.
+      end: Id that ends a document.
+      data: Fingerprint of the rows, `Dataset.fingerprint`.
+      sampling: Temperature and seed of draws; None for other modes.
     """
 
     teacher: str
@@ -61,9 +62,14 @@ class Origin:
 class Shard:
     """One file of records, as the sidecar beside it says.
 
-    first:   row number of its first record.
-    hits:    positions whose target is among the stored entries.
-    targets: positions that have a target.
+    Attributes:
+      name: Of the file.
+      first: Row number of its first record.
+      count: Number of records.
+      bytes: Size of the file.
+      sha256: Of the file.
+      hits: Positions whose target is among the stored entries.
+      targets: Positions that have a target.
     """
 
     name: str
@@ -77,9 +83,14 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All of a directory of records.
+    """Description of a directory of records.
 
-    code: what wrote them, `retort 0.1.0 (commit)`.
+    Attributes:
+      layout: Of every record.
+      origin: Teacher and data.
+      shards: Files, in the order of their rows.
+      code: Program that wrote them, `retort 0.1.0 (commit)`.
+      format: Version of the bytes of records.
     """
 
     layout: Layout
@@ -90,7 +101,7 @@ class Manifest:
 
     @property
     def records(self) -> int:
-        """How many; rows 0 to this."""
+        """Number of records, of rows 0 to this."""
         return sum(shard.count for shard in self.shards)
 
     @property
@@ -112,7 +123,7 @@ class Manifest:
         """Refuse records of another teacher than that with this digest of weights.
 
         Raises:
-          UserError: naming both.
+          UserError: Naming both.
         """
         if weights != self.origin.weights:
             raise UserError(
@@ -124,7 +135,7 @@ class Manifest:
         """Refuse records of other data than that with this fingerprint.
 
         Raises:
-          UserError: naming both.
+          UserError: Naming both.
         """
         if fingerprint != self.origin.data:
             raise UserError(
@@ -137,7 +148,7 @@ def locate(path: Path | str) -> Path:
     """The directory of records that `path` is, or a work directory has below it.
 
     Raises:
-      UserError: neither.
+      UserError: Neither.
     """
     path = Path(path).expanduser()
     for candidate in (path / FOLDER, path):
@@ -161,7 +172,7 @@ def read_manifest(directory: Path | str) -> Manifest:
     """The manifest of a directory, itself checked; the files are not.
 
     Raises:
-      UserError: it is absent, altered or of another format.
+      UserError: It is absent, altered or of another format.
     """
     path = Path(directory) / NAME
     try:

@@ -3,19 +3,18 @@
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
+from runner.data.labels import Labels
 from runner.errors import UserError
 from runner.records import checks
 from runner.records.explain import misplaced, other_row
 from runner.records.manifest import Manifest, locate, read_manifest
 from runner.records.record import CorruptRecord, Record, decode, nats, stack
 from runner.records.rows import binding
-
-if TYPE_CHECKING:
-    from runner.data.labels import Labels
+from runner.records.vocabularies import check_vocabulary
 
 PREFIX = "teacher/"
 _RANDOM = "readahead_buffer_size:0,max_parallelism:0"
@@ -40,7 +39,7 @@ class Records:
         """The records of a directory, or of the work directory above it.
 
         Raises:
-          UserError: they are not finished, or a shard is missing or cut short.
+          UserError: They are not finished, or a shard is missing or cut short.
         """
         directory = locate(path)
         manifest = read_manifest(directory)
@@ -72,7 +71,7 @@ class Records:
         """Refuse records of another teacher than that with this digest of weights.
 
         Raises:
-          UserError: naming both.
+          UserError: Naming both.
         """
         self.manifest.check_teacher(weights, directory=self.directory)
 
@@ -80,25 +79,23 @@ class Records:
         """Refuse records of other data than that with this fingerprint.
 
         Raises:
-          UserError: naming both.
+          UserError: Naming both.
         """
         self.manifest.check_data(fingerprint, directory=self.directory)
 
-    def check_vocabulary(self, vocabulary: "Labels") -> None:
-        """Refuse records over other tokens than those of `vocabulary`.
+    def check_vocabulary(self, labels: Labels) -> None:
+        """Refuse records over other tokens than those of `labels`.
 
         Raises:
-          UserError: naming the first tokens that differ.
+          UserError: Naming the first tokens that differ.
         """
-        from runner.records.vocabularies import check_vocabulary
-
-        check_vocabulary(self.manifest, vocabulary, directory=self.directory)
+        check_vocabulary(self.manifest, labels, directory=self.directory)
 
     def read(self, numbers: Sequence[int] | np.ndarray) -> list[Record]:
         """The records of some rows, undamaged and each that of its row.
 
         Raises:
-          UserError: one is missing, damaged or that of another row.
+          UserError: One is missing, damaged or that of another row.
         """
         numbers = np.asarray(numbers)
         raw = self.read_bytes(numbers)
@@ -108,23 +105,24 @@ class Records:
     def teacher_arrays(
         self, numbers: Sequence[int] | np.ndarray, rows: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """What the teacher said about some rows, stacked; every record is checked.
+        """Return the teacher's outputs on some rows, stacked; every record is checked.
 
-        numbers: row numbers `[B]`.
-        rows:    tokens, targets, mask, segment_ids and positions of these, `[B T]`.
+        Args:
+          numbers: Row numbers `[B]`.
+          rows: tokens, targets, mask, segment_ids and positions of these, `[B T]`.
 
-        Returns these, where `T'` are the temperatures of the records:
-
-            teacher/ids16           uint16 `[B T k]`, entries (not for `full`)
-            teacher/ids4            uint8 `[B T ceil(k/2)]`, bits 16-19 of two ids a
-                                    byte, first low (vocabularies above 65536)
-            teacher/drops           uint16 `[B T k-1]` or `[B T V]`: logits are
-                                    `-2⁻¹¹ * drops`; a best entry's 0 is not stored
-            teacher/log_normalizers float32 `[B T T']`, of these logits
-            teacher/entropies       float32 `[B T T']` (`sampled`)
+        Returns:
+          Arrays by name, where `T'` are the temperatures of the records:
+          `teacher/ids16`: uint16 `[B T k]`, entries (not for `full`).
+          `teacher/ids4`: uint8 `[B T ceil(k/2)]`, bits 16-19 of two ids a byte, first
+            low (vocabularies above 65536).
+          `teacher/drops`: uint16 `[B T k-1]` or `[B T V]`: logits are `-2⁻¹¹ * drops`;
+            a best entry's 0 is not stored.
+          `teacher/log_normalizers`: float32 `[B T T']`, of these logits.
+          `teacher/entropies`: float32 `[B T T']` (`sampled`).
 
         Raises:
-          UserError: a record is missing, damaged, of another row, or no teacher's.
+          UserError: A record is missing, damaged, of another row, or no teacher's.
         """
         numbers = np.asarray(numbers)
         table = self.table(numbers, self.read_bytes(numbers))
@@ -144,7 +142,7 @@ class Records:
         """The bytes stored for some rows, unchecked.
 
         Raises:
-          UserError: there is no such row, or a shard cannot be read.
+          UserError: There is no such row, or a shard cannot be read.
         """
         outside = (numbers < 0) | (numbers >= len(self))
         if outside.any():
@@ -159,12 +157,12 @@ class Records:
             shard = self.manifest.shards[owner]
             within = (numbers[places] - shard.first).tolist()
             try:
-                found = self._reader(owner).read(within)
+                stored = self._reader(owner).read(within)
             except (RuntimeError, IndexError) as error:
                 raise self._unreadable(owner, error) from error
-            if len(found) != len(within):
-                raise self._unreadable(owner, f"{len(found)} of {len(within)} records")
-            for place, record in zip(places.tolist(), found, strict=True):
+            if len(stored) != len(within):
+                raise self._unreadable(owner, f"{len(stored)} of {len(within)} records")
+            for place, record in zip(places.tolist(), stored, strict=True):
                 records[place] = record
         return records
 
@@ -172,7 +170,7 @@ class Records:
         """`[B]` of the layout's dtype: undamaged records, each that of its row.
 
         Raises:
-          UserError: one is damaged or that of another row.
+          UserError: One is damaged or that of another row.
         """
         try:
             table = stack(self.layout, raw)
@@ -221,7 +219,7 @@ class Records:
 
 
 def arrays(table: np.ndarray) -> dict[str, np.ndarray]:
-    """What `Records.teacher_arrays` gives, of a structured array of records."""
+    """Arrays of `Records.teacher_arrays`, of a structured array of records."""
     names = table.dtype.names or ()
     planes = [name for name in ("ids16", "ids4", "drops") if name in names]
     words = [w for w in ("log_normalizers", "entropies") if f"{w}_low" in names]

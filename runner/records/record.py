@@ -13,14 +13,14 @@ from runner.records.rows import default_positions, next_tokens
 
 
 class CorruptRecord(ValueError):
-    """Why some bytes are not a record of a layout, in one line."""
+    """Bytes are not a record of a layout; the message is the reason, in one line."""
 
 
 def decode(layout: Layout, record: bytes) -> "Record":
-    """The record, its arrays views of the bytes; values are not checked.
+    """Decode a record, its arrays views of the bytes; values are not checked.
 
     Raises:
-      Malformed: it is not a whole, undamaged record of `layout`.
+      CorruptRecord: It is not a whole, undamaged record of `layout`.
     """
     _check(layout, record)
     return Record(layout, np.frombuffer(record, layout.dtype, 1)[0], record)
@@ -30,8 +30,8 @@ def stack(layout: Layout, records: Sequence[bytes]) -> np.ndarray:
     """`[B]` of `layout.dtype`: the records up to their runs.
 
     Raises:
-      Malformed: one is not a record of `layout`; its `args` are the reason and its
-        place in the list.
+      CorruptRecord: One is not a record of `layout`; its `args` are the reason and
+        its place in the list.
     """
     for place, record in enumerate(records):
         try:
@@ -47,7 +47,10 @@ def stack(layout: Layout, records: Sequence[bytes]) -> np.ndarray:
 class Record:
     """One record, its numbers as they are stored.
 
-    fields: a scalar of `layout.dtype`.
+    Attributes:
+      layout: Of the record.
+      fields: Scalar of `layout.dtype`.
+      record: Bytes of all of it, runs included.
     """
 
     layout: Layout
@@ -120,7 +123,7 @@ class Record:
         values, at = {}, self.layout.dtype.itemsize
         for name, count in zip(RUNS, self.fields["runs"].tolist(), strict=True):
             coded = np.frombuffer(self.record, self.layout.run, count, at)
-            values[name] = codes.unruns(coded, self.layout.sequence_length)
+            values[name] = codes.from_runs(coded, self.layout.sequence_length)
             at += coded.nbytes
         return values
 
@@ -134,7 +137,7 @@ def entry_ids(layout: Layout, fields: np.ndarray | np.void) -> np.ndarray | None
 
 def nats(fields: np.ndarray | np.void, name: str) -> np.ndarray:
     """`[*b T temperatures]` float32 of some records."""
-    values = codes.unfixed(fields[f"{name}_low"], fields[f"{name}_high"])
+    values = codes.from_fixed_point(fields[f"{name}_low"], fields[f"{name}_high"])
     return np.ascontiguousarray(np.moveaxis(values, -2, -1))
 
 

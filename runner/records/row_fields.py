@@ -8,36 +8,36 @@ from runner.records.layout import RUNS
 from runner.records.rows import binding, default_positions, next_tokens
 
 
-def fields_by_row(layout, indices, given) -> tuple[dict[str, np.ndarray], list[bytes]]:
-    """Of each record its fields `[B ...]` but for those of entries, and its runs.
+def fields_by_row(layout, indices, arrays) -> tuple[dict[str, np.ndarray], list[bytes]]:
+    """Return the fields `[B ...]` of each record but for its entries, and its runs.
 
     Raises:
-      NotRecordable: a token is outside the vocabulary, or a number is not finite.
+      NotRecordable: A token is outside the vocabulary, or a number is not finite.
     """
-    runs, counts = _coded_runs(layout, given)
-    check_ids(layout, "tokens", given["tokens"])
-    hashed = {name: given[name] for name in ("tokens", "segment_ids", "positions")}
+    runs, counts = _coded_runs(layout, arrays)
+    check_ids(layout, "tokens", arrays["tokens"])
+    hashed = {name: arrays[name] for name in ("tokens", "segment_ids", "positions")}
     bindings = [
         binding({name: x[i] for name, x in hashed.items()}) for i in range(len(runs))
     ]
     fields = {
         "index": np.asarray(indices, np.uint64),
-        "targets": (given["mask"] != 0).sum(-1),
+        "targets": (arrays["mask"] != 0).sum(-1),
         "binding": np.frombuffer(b"".join(bindings), "u1").reshape(-1, 16),
         "runs": counts,
-        **planes(layout, "tokens", given["tokens"]),
+        **planes(layout, "tokens", arrays["tokens"]),
     }
     for name in layout.words:
-        low, high = codes.fixed(np.moveaxis(given[name], -1, -2), name)
+        low, high = codes.to_fixed_point(np.moveaxis(arrays[name], -1, -2), name)
         fields |= {f"{name}_low": low, f"{name}_high": high}
     return fields, runs
 
 
 def check_ids(layout, name, ids) -> None:
-    """Refuses ids outside of the vocabulary.
+    """Refuse ids outside of the vocabulary.
 
     Raises:
-      NotRecordable: one is.
+      NotRecordable: One is.
     """
     if ids.dtype == np.int32:  # one pass: negative ones are the largest
         outside = ids.view(np.uint32).max(initial=0) >= layout.vocab_size
@@ -52,11 +52,13 @@ def check_ids(layout, name, ids) -> None:
 
 def planes(layout, name, ids) -> dict[str, np.ndarray]:
     """Planes of ids by field; of the first, the low 16 bits count."""
-    return {f"{name}16": ids} | ({f"{name}4": codes.halves(ids)} if layout.wide else {})
+    return {f"{name}16": ids} | (
+        {f"{name}4": codes.high_bits(ids)} if layout.wide else {}
+    )
 
 
 def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
-    """Of each record its runs, and how many there are of each kind `[B 4]`."""
+    """Return the runs of each record, and the number of each kind `[B 4]`."""
     segments = rows["segment_ids"]
     differences = {
         "segment_ids": segments,
@@ -64,7 +66,7 @@ def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
         "mask": (rows["mask"] != 0).astype(np.int32) - (segments > 0),
         "targets": rows["targets"] - next_tokens(rows["tokens"]),
     }
-    coded = [codes.runs(differences[name], layout.run) for name in RUNS]
+    coded = [codes.to_runs(differences[name], layout.run) for name in RUNS]
     counts = np.stack([count for _, count in coded], -1)
     ends = np.cumsum(counts, 0)
     runs = [

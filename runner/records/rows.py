@@ -1,4 +1,4 @@
-"""What follows from a row of data: its binding, its hits, what foretells its arrays."""
+"""Functions of a row of data: its binding, its hits, its default arrays."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ def hits(ids: np.ndarray | None, targets: np.ndarray, mask: np.ndarray) -> np.nd
     """`[*b]` bool: positions that count and whose target is among `ids` `[*b k]`."""
     if ids is None:
         return mask.astype(bool)
-    found = np.zeros(mask.size, bool)
-    found[np.flatnonzero(ids == targets[..., None]) // ids.shape[-1]] = True
-    return found.reshape(mask.shape) & mask.astype(bool)
+    among = np.zeros(mask.size, bool)
+    among[np.flatnonzero(ids == targets[..., None]) // ids.shape[-1]] = True
+    return among.reshape(mask.shape) & mask.astype(bool)
 
 
 def best_first(drops: np.ndarray) -> bool:
-    """Whether `drops` `[*b k]` begin with 0 and never fall.
+    """Return true if `drops` `[*b k]` begin with 0 and never fall.
 
     Compared end to end, which is faster: they fall where a token begins, and only
     there, unless the token before ends with 0.

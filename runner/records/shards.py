@@ -11,12 +11,12 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runner import atomic_files
 from runner.data.text.record_files import sha256_of
+from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
 from runner.records.layout import Layout
 from runner.records.manifest import (
@@ -30,9 +30,6 @@ from runner.records.manifest import (
     write_manifest,
 )
 from runner.records.record import CorruptRecord, stack
-
-if TYPE_CHECKING:
-    from runner.data.text.vocabulary import Vocabulary
 
 COMPRESSION = "uncompressed"  # records hardly shrink; "zstd:3" for a slow disk
 TEMPORARY = ".tmp"
@@ -60,12 +57,18 @@ def write_shard(
 ) -> Shard:
     """Write one shard, whole or not at all, then its sidecar.
 
-    first:   row number of its first record; the others follow one by one.
-    records: what `encode_batch` gave. The file depends on nothing else.
+    Args:
+      directory: Of the records.
+      number: Of this shard.
+      of: Number of shards.
+      records: From `encode_batch`. The file depends on nothing else.
+      layout: Of the records.
+      first: Row number of its first record; the others follow one by one.
+      compression: Of the file, as ArrayRecord spells it.
 
     Raises:
-      UserError: the directory cannot be written.
-      ValueError: a record is malformed or out of order; nothing is left behind.
+      UserError: The directory cannot be written.
+      ValueError: A record is malformed or out of order; nothing is left behind.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -110,18 +113,22 @@ def write_shard(
 
 
 def sidecar(shard: Path) -> Path:
-    """Where the description of a shard stands."""
+    """Path of the description of a shard."""
     return shard.with_name(shard.name + ".json")
 
 
 def finished_shards(
     directory: Path, of: int, layout: Layout, *, digest: bool = False
 ) -> dict[int, Shard]:
-    """Shards that count, by number: their sidecar is there, and describes them.
+    """Return the shards that count, by number: their sidecar describes them.
 
-    digest: also compare the sha256 of each file.
+    Args:
+      directory: Of the records.
+      of: Number of shards.
+      layout: That the records must have.
+      digest: Also compare the sha256 of each file.
     """
-    found = {}
+    finished = {}
     for number in range(of):
         path = directory / shard_name(number, of)
         try:
@@ -134,8 +141,8 @@ def finished_shards(
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue
         if same:
-            found[number] = shard
-    return found
+            finished[number] = shard
+    return finished
 
 
 def seal(
@@ -145,7 +152,7 @@ def seal(
     layout: Layout,
     origin: Origin,
     records: int,
-    vocabulary: "Vocabulary",
+    vocabulary: Vocabulary,
     code: str = "",
 ) -> Manifest | None:
     """Write the manifest once all shards are there; None before that.
@@ -153,33 +160,39 @@ def seal(
     Any process may call it, several at once: they write the same. A directory that is
     sealed already stays as it is.
 
-    records: how many there must be in all shards.
-    code:    `code_version()` unless given.
+    Args:
+      directory: Of the records.
+      of: Number of shards.
+      layout: Of the records.
+      origin: Of the records.
+      records: Number there must be in all shards.
+      vocabulary: Its tokenizer is copied beside the records.
+      code: `code_version()` by default.
 
     Raises:
-      UserError: the shards do not hold rows 0 to `records`, or the directory was
+      UserError: The shards do not hold rows 0 to `records`, or the directory was
         sealed as something else.
     """
-    found = finished_shards(directory, of, layout)
-    if len(found) < of:
+    finished = finished_shards(directory, of, layout)
+    if len(finished) < of:
         return None
-    shards = tuple(found[number] for number in range(of))
+    shards = tuple(finished[number] for number in range(of))
     for shard, first in zip(shards, _firsts(shards), strict=False):
         if shard.first != first:
             raise UserError(
                 f"{directory / shard.name} begins with row {shard.first}, "
                 f"wanted {first}"
             )
-    if (held := sum(shard.count for shard in shards)) != records:
-        raise UserError(f"{directory} holds {held} records, wanted {records}")
+    if (count := sum(shard.count for shard in shards)) != records:
+        raise UserError(f"{directory} holds {count} records, wanted {records}")
     manifest = Manifest(
         layout=layout, origin=origin, shards=shards, code=code or code_version()
     )
     if (directory / NAME).exists():
-        known = read_manifest(directory)
-        if dataclasses.replace(known, code=manifest.code) != manifest:
+        sealed = read_manifest(directory)
+        if dataclasses.replace(sealed, code=manifest.code) != manifest:
             raise UserError(f"{directory} holds finished records of something else")
-        return known
+        return sealed
     text = vocabulary.tokenizer.to_str()
     atomic_files.write_atomic(directory / TOKENIZER, text)
     write_manifest(directory, manifest)
@@ -187,21 +200,21 @@ def seal(
 
 
 def remove_temporaries(directory: Path) -> None:
-    """Delete what killed writers left; only while no other process writes."""
+    """Delete files of killed writers; only while no other process writes."""
     atomic_files.remove_temporaries(directory)
     for path in directory.glob(f"*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 
 def _check_whole(path: Path, count: int) -> None:
-    """Read back how many records a file has: a full disk may go unsaid."""
+    """Refuse a file that lost records: a full disk may go unreported."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     reader = ArrayRecordReader(str(path))
-    held = reader.num_records()
+    count_on_disk = reader.num_records()
     reader.close()
-    if held != count:
-        raise OSError(f"{held} of {count} records reached the disk")
+    if count_on_disk != count:
+        raise OSError(f"{count_on_disk} of {count} records reached the disk")
 
 
 def _firsts(shards: Iterable[Shard]) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""What a directory of records is, for people to read."""
+"""Description of a directory of records, for people to read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ _OFF = 0.1  # this much more often the token itself than the next is worth a wor
 
 
 def describe(path: Path | str) -> Iterator[str]:
-    """Lines: sizes, teacher, hit rate, and what the teacher says about a few tokens.
+    """Yield lines: sizes, teacher, hit rate, the teacher's guesses of a few tokens.
 
     Raises:
-      UserError: there are no finished records, or the first one is damaged.
+      UserError: There are no finished records, or the first one is damaged.
     """
     records = Records.load(path)
     manifest = records.manifest
@@ -84,7 +84,7 @@ def _entries(mode: str, entries: int, vocab_size: int) -> str:
 
 
 def _reader(records: Records) -> Callable[[Sequence[int]], str]:
-    """The function from some ids to their text, quoted; ids without text as `<id>`."""
+    """Return the function from ids to text, quoted; ids without text as `<id>`."""
     try:
         decode = recorded_vocabulary(records.manifest, records.directory).decode
     except UserError:
@@ -103,8 +103,8 @@ def _guesses(record: Record, text: Callable[[Sequence[int]], str]) -> Iterator[s
         before = text(record.tokens[max(place + 1 - CONTEXT, 0) : place + 1].tolist())
         target = text([int(record.targets[place])])
         mark = "+" if record.hits[place] else "-"
-        said = [f"{text([i])} {share:.0%}" for i, share in _best(record, place)]
-        yield f"  {place:>5}  {before} -> {target} {mark}   {'  '.join(said)}"
+        guesses = [f"{text([i])} {share:.0%}" for i, share in _best(record, place)]
+        yield f"  {place:>5}  {before} -> {target} {mark}   {'  '.join(guesses)}"
 
 
 def _best(record: Record, place: int) -> list[tuple[int, float]]:

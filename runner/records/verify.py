@@ -28,7 +28,7 @@ def verify(path: Path | str, terminal: Terminal | None = None) -> Manifest:
     them by their count, their targets and their hits.
 
     Raises:
-      UserError: naming the first file or record that is not what it should be.
+      UserError: Naming the first file or record that is not what it should be.
     """
     terminal = terminal or Terminal()
     try:
@@ -43,7 +43,7 @@ def verify(path: Path | str, terminal: Terminal | None = None) -> Manifest:
 
 
 def next_and_own(records: Records, numbers: np.ndarray) -> tuple[float, float]:
-    """How often the entries of some rows hit the next token, and the token itself.
+    """Share of the positions whose entries hit the next token, and the token itself.
 
     A teacher recorded one position off hits the token itself.
     """
@@ -64,11 +64,11 @@ def _check_files(records: Records, terminal: Terminal) -> None:
     shards = records.manifest.shards
     for number, shard in enumerate(shards):
         _show(terminal, number / len(shards), f"sha256 of {shard.name}")
-        found = sha256_of(records.directory / shard.name)
-        if found != shard.sha256:
+        digest = sha256_of(records.directory / shard.name)
+        if digest != shard.sha256:
             raise UserError(
                 f"{records.directory / shard.name} is altered:\n"
-                f"its sha256 is {found[:16]}..., {shard.sha256[:16]}... was recorded"
+                f"its sha256 is {digest[:16]}..., {shard.sha256[:16]}... was recorded"
             )
     recorded_vocabulary(records.manifest, records.directory)
 
@@ -86,7 +86,7 @@ def _check_shard(records: Records, shard: Shard, terminal: Terminal) -> None:
 
 
 def _check(records: Records, numbers: np.ndarray) -> np.ndarray:
-    """Refuse what is wrong with some records; their hits and targets."""
+    """Refuse faulty records; return the numbers of hits and targets."""
     layout = records.layout
     raw = records.read_bytes(numbers)
     table = records.table(numbers, raw)
@@ -113,5 +113,5 @@ def _batches(shard: Shard, layout: Layout) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + step, end))
 
 
-def _show(terminal: Terminal, fraction: float, what: str) -> None:
-    terminal.show(f"{bar(fraction, 30, terminal)} {fraction:4.0%}  {what}")
+def _show(terminal: Terminal, fraction: float, label: str) -> None:
+    terminal.show(f"{bar(fraction, 30, terminal)} {fraction:4.0%}  {label}")

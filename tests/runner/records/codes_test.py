@@ -56,7 +56,7 @@ def test_what_is_not_ranked_or_no_number_is_refused(logits, error):
 def test_ids_come_back_from_their_planes():
     for count in (1, 2, 5, 64):
         ids = np.random.default_rng(0).integers(0, 2**20, (3, 4, count), np.int32)
-        high = codes.halves(ids)
+        high = codes.high_bits(ids)
         assert high.shape == (3, 4, -(-count // 2))
         np.testing.assert_array_equal(
             codes.join_ids((ids & 0xFFFF).astype("<u2"), high), ids
@@ -68,4 +68,4 @@ def test_runs_that_are_out_of_order_are_refused(starts):
     coded = np.zeros(2, [("start", "<u2"), ("value", "<i4")])
     coded["start"] = starts
     with pytest.raises(ValueError, match="runs are out of order"):
-        codes.unruns(coded, 8)
+        codes.from_runs(coded, 8)

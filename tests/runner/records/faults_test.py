@@ -14,7 +14,7 @@ import pytest
 
 from runner.errors import UserError
 from runner.records import shards
-from runner.records.codes import RESERVED, halves
+from runner.records.codes import RESERVED, high_bits
 from runner.records.format import Layout, decode, encode_batch, with_checksum
 from runner.records.reader import Records
 from runner.records.verify import verify
@@ -144,7 +144,7 @@ def leave_vocabulary(folder, made, random):
     ids[place, -1] = random.integers(layout.vocab_size, 2**20 if layout.wide else 2**16)
     changed["ids16"] = ids & 0xFFFF
     if layout.wide:
-        changed["ids4"] = halves(ids)
+        changed["ids4"] = high_bits(ids)
     replace(folder, made, number, changed)
     return f"record {number}: holds id {ids[place, -1]}, outside of a vocabulary"
 
