@@ -17,7 +17,7 @@ __all__ = ["compare", "table", "write"]
 
 
 def write(workdir: str | Path) -> Path:
-    """Writes `report.html` and the pictures it shows; returns the page's path.
+    """Write `report.html` and the pictures it shows; return the page's path.
 
     Raises:
       UserError: the directory holds no run.
@@ -32,7 +32,7 @@ def write(workdir: str | Path) -> Path:
 
 
 def table(workdir: str | Path, *, next_command: str = "") -> str:
-    """Evaluations beside baselines, best last, for a terminal.
+    """Return evaluations beside baselines, best last, for a terminal.
 
     Below it where the page is, if there is one, and what to try next.
 
@@ -54,7 +54,7 @@ def table(workdir: str | Path, *, next_command: str = "") -> str:
 
 
 def compare(arguments: Sequence[str]) -> str:
-    """One table of several work directories, each `DIR` or `NAME=DIR`.
+    """Return one table of several work directories, each `DIR` or `NAME=DIR`.
 
     Writes `comparison.html`, beside the first of them, and says where it is.
 

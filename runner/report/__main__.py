@@ -11,7 +11,7 @@ from runner.errors import UserError
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 2 when a directory holds no run."""
+    """Print the table; return the exit code, 2 when a directory holds no run."""
     if not arguments or any(argument.startswith("-") for argument in arguments):
         print("usage: python -m runner.report [NAME=]WORKDIR ...", file=sys.stderr)
         return 2

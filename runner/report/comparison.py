@@ -19,9 +19,12 @@ from runner.writers.quantities import duration
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A work directory under the name it is to be shown by.
+    """A work directory, and the name to show it under.
 
-    records: what it holds, if it is a recording.
+    Attributes:
+      name: The name.
+      run: The run.
+      records: The manifest of its records, if it is a recording.
     """
 
     name: str
@@ -37,7 +40,7 @@ class Row(results.Row):
 
     @property
     def steps(self) -> str:
-        """`300`; `120/300` of a run that has not ended."""
+        """Format the steps: `300`; `120/300` of a run that has not ended."""
         if self.entry is None:
             return ""
         done, total = self.entry.run.last_step, self.entry.run.num_steps
@@ -45,16 +48,16 @@ class Row(results.Row):
 
     @property
     def time(self) -> str:
-        """Of training, `2:45`."""
+        """Format the time of training: `2:45`."""
         seconds = self.entry and self.entry.run.seconds
         return duration(seconds) if seconds else ""
 
 
 def entry(argument: str) -> Entry:
-    """`DIR`, or `NAME=DIR`.
+    """Read the run of `DIR` or `NAME=DIR`.
 
     Raises:
-      UserError: it holds no run.
+      UserError: It holds no run.
     """
     name, assigned, path = argument.partition("=")
     if not assigned or Path(argument).is_dir():
@@ -68,7 +71,7 @@ def entry(argument: str) -> Entry:
 
 
 def rows(entries: Sequence[Entry]) -> list[Row]:
-    """Runs among the baselines of the first that has any; best last.
+    """Return the runs among the baselines of the first that has any; best last.
 
     Of a run with several evaluations, the first.
     """
@@ -89,7 +92,7 @@ def rows(entries: Sequence[Entry]) -> list[Row]:
 
 
 def text(entries: Sequence[Entry]) -> str:
-    """The table for a terminal, and the costs.
+    """Format the table for a terminal, and the costs.
 
                     steps  nats/token  bits/byte  training
       bigram                    4.933      1.840
@@ -99,6 +102,7 @@ def text(entries: Sequence[Entry]) -> str:
       teacher: 700 steps in 2:05
       records: 2,400 rows in 0:17, 80.1 MB, 261 bytes a token
     """
+    # Columns as wide as their widest cell.
     table = rows(entries)
     width = max([len(row.name) for row in table], default=0)
     steps = max([5, *(len(row.steps) for row in table)])
@@ -119,18 +123,18 @@ def text(entries: Sequence[Entry]) -> str:
 
 
 def unit(entries: Sequence[Entry]) -> str:
-    """What has one target in the first of the runs."""
+    """Return the unit of the first run that is no recording: `"token"`, `"image"`."""
     return next((one.run.unit for one in entries if one.records is None), "token")
 
 
 def columns(entries: Sequence[Entry]) -> list[results.Column]:
-    """Those of one run, less the perplexity."""
+    """Return the columns of one run's table, less the perplexity."""
     every_column = results.columns(unit(entries))
     return [column for column in every_column if column.title != "perplexity"]
 
 
 def costs(entries: Sequence[Entry]) -> list[str]:
-    """A line for each run that taught another, and for each recording."""
+    """Return a line for each run that taught another, and for each recording."""
     checkpoints = [one.run.config.get("teacher.checkpoint", "") for one in entries]
     teachers = {Path(path.strip("'\"")).absolute() for path in checkpoints if path}
     lines = []
@@ -144,7 +148,7 @@ def costs(entries: Sequence[Entry]) -> list[str]:
 
 
 def warnings(entries: Sequence[Entry]) -> list[str]:
-    """Runs that were measured on other text than the first, by its fingerprint."""
+    """Name the runs whose text has another fingerprint than that of the first."""
     measured = {}
     for one in entries:
         evaluation = next(iter(one.run.evaluations), "")
@@ -158,7 +162,7 @@ def warnings(entries: Sequence[Entry]) -> list[str]:
 
 
 def _recorded(workdir: Path, records: manifest.Manifest) -> str:
-    """Rows, seconds of all of them at the pace of those last written, size."""
+    """Format rows, seconds of all at the pace of those last written, and size."""
     size = sum(shard.bytes for shard in records.shards)
     tokens = records.records * records.layout.sequence_length
     path, time = workdir / "recording.json", ""

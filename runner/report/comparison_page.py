@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from runner.report import comparison, page, plot, results
+from runner.report import comparison, page, plot, results, theme
 from runner.report.comparison import Entry, Row
 from runner.report.curves import Picture, cross_entropy
 
@@ -14,7 +14,7 @@ FOLDER = "comparison"
 
 
 def write(entries: Sequence[Entry], directory: Path) -> Path:
-    """Writes the page and its pictures into `directory`; returns its path."""
+    """Write the page and its pictures into `directory`; return its path."""
     path = directory / "comparison.html"
     path.write_text(_html(entries, directory), encoding="utf-8")
     return path
@@ -60,7 +60,7 @@ def _results(table: Sequence[Row], directory: Path, entries: Sequence[Entry]) ->
 
 
 def _name(row: Row, directory: Path) -> str:
-    """The name, as a link to the run's own page where it has one."""
+    """Format the name, as a link to the run's own page where it has one."""
     name = escape(row.name)
     if row.entry is None or not (row.entry.run.workdir / "report.html").exists():
         return name
@@ -76,7 +76,7 @@ def _costs(lines: Sequence[str]) -> str:
 
 
 def _curves(entries: Sequence[Entry], directory: Path) -> str:
-    """The cross-entropy on the training batches, of every run that logged one."""
+    """Draw the cross-entropy on the training batches, of every run that logged one."""
     lines = {}
     for one in entries:
         name = cross_entropy(one.run)
@@ -93,7 +93,7 @@ def _curves(entries: Sequence[Entry], directory: Path) -> str:
     svg = plot.compared(lines, unit=unit, levels=levels)
     (directory / FOLDER).mkdir(exist_ok=True)
     files = "cross_entropy.svg", "cross_entropy-dark.svg"
-    for file, text in zip(files, (svg, plot.dark(svg)), strict=True):
+    for file, text in zip(files, (svg, theme.dark(svg)), strict=True):
         (directory / FOLDER / file).write_text(text, encoding="utf-8")
     picture = Picture("learning", "cross-entropy in training", unit, *files)
     figure = page.figure(picture, folder=FOLDER)
@@ -101,7 +101,7 @@ def _curves(entries: Sequence[Entry], directory: Path) -> str:
 
 
 def _commands(entries: Sequence[Entry]) -> str:
-    """How each was made: the last command of each work directory."""
+    """Format the last command of each work directory."""
     blocks = [
         f"<details><summary>{escape(one.name)}</summary>\n"
         f"<pre class=wrap>{escape(commands[-1])}</pre></details>\n"

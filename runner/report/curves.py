@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runner.report import heat_map, plot, units
+from runner.report import heat_map, plot, theme, units
 from runner.report.run import Run, Series
 
 OTHERS = {
@@ -62,7 +62,7 @@ class _Curve:
 
 
 def draw(run: Run, *, directory: Path) -> list[Picture]:
-    """Draws every curve that has two points, in the order of the page."""
+    """Draw every curve that has two points, in the order of the page."""
     directory.mkdir(parents=True, exist_ok=True)
     pictures = []
     for curve in _curves(run):
@@ -84,20 +84,20 @@ def draw(run: Run, *, directory: Path) -> list[Picture]:
 
 
 def _order(pictures: Sequence[Picture], section: str) -> int:
-    """Where a section starts, so that its pictures stand together."""
+    """Return the index of a section's first picture, so that all stand together."""
     return [picture.section for picture in pictures].index(section)
 
 
 def _saved(curve: "_Curve", svg: str, directory: Path) -> Picture:
     stem = re.sub(r"[^\w.-]+", "_", curve.name)
     files = f"{stem}.svg", f"{stem}-dark.svg"
-    for file, text in zip(files, (svg, plot.dark(svg)), strict=True):
+    for file, text in zip(files, (svg, theme.dark(svg)), strict=True):
         (directory / file).write_text(text, encoding="utf-8")
     return Picture(curve.section, curve.title, curve.unit, *files)
 
 
 def cross_entropy(run: Run) -> str | None:
-    """The name of the training metric that is the cross-entropy, if one is."""
+    """Return the name of the training metric that is the cross-entropy, if any."""
     named = (f"learning/{term}" for term in run.terms)
     return next(
         (n for n in named if n in run.metrics and _is_cross_entropy(run, n)), None
@@ -123,7 +123,7 @@ def _curves(run: Run) -> Iterator[_Curve]:
 
 
 def _drawn(run: Run, curve: _Curve, series: Series) -> str:
-    """The cross-entropy is drawn among evaluations and baselines of the same unit."""
+    """Draw a curve; cross-entropy among evaluations and baselines of its unit."""
     if curve.section == "evaluation":
         return plot.svg(None, unit=curve.unit, points={"": series}, levels={})
     if not _is_cross_entropy(run, curve.name):
@@ -150,5 +150,5 @@ def _is_cross_entropy(run: Run, name: str) -> bool:
 
 
 def _class(run: Run, term: str) -> str:
-    """The class of a term's loss; empty where no config tells."""
+    """Return the class of a term's loss; empty where no config tells."""
     return run.of_term(term, "loss").rpartition(".")[2]

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from runner.report.plot import BLUE, INK, MEASURED, MUTED, STYLE, system_font
+from runner.report.theme import BLUE, INK, MEASURED, MUTED, STYLE, system_font
 
 PREFIX = "diagnostics/"
 AGAINST = MEASURED[0]
@@ -20,7 +20,7 @@ ROOM = 50  # characters that fit side by side above the square
 def square(
     latest: Mapping[str, float], part: str, terms: Sequence[str]
 ) -> tuple[list[str], np.ndarray] | None:
-    """The terms that have a cosine, and these, from the latest metrics by name."""
+    """Return the terms that have a cosine, and the cosines, from the latest metrics."""
     values = {}
     for name, value in latest.items():
         if name.startswith(f"{PREFIX}{part}_cosine/"):
@@ -37,9 +37,8 @@ def square(
 
 
 def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:
-    """One cell a pair: blue together, orange apart, as strong as the cosine is far
-    from 0.
-    """
+    """Draw one cell a pair: blue above 0, orange below, stronger far from 0."""
+    # The square; long names slant.
     count = len(terms)
     drawn = Figure(figsize=(4.8, 2.7))
     slanted = count * max(map(len, terms)) > ROOM
@@ -47,6 +46,8 @@ def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:
         (0.24, 0.04, 0.64 if slanted else 0.72, 0.68 if slanted else 0.78)
     )
     axes.grid(visible=False)
+
+    # Cells, each with its number.
     for i in range(count):
         for j in range(count):
             cosine = cosines[i, j]
@@ -60,6 +61,8 @@ def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:
             axes.text(
                 j + 0.5, i + 0.5, f"{cosine:.2f}", ha="center", va="center", color=INK
             )
+
+    # The names of the terms, and nothing else.
     axes.set_xlim(0, count)
     axes.set_ylim(count, 0)
     slant: dict[str, Any] = {"rotation": 30, "ha": "left"} if slanted else {}
@@ -74,7 +77,7 @@ def figure(terms: Sequence[str], cosines: np.ndarray) -> Figure:
 
 
 def svg(terms: Sequence[str], cosines: np.ndarray) -> str:
-    """For the report; `plot.dark` makes its twin."""
+    """Return the picture for the report; `theme.dark` makes its twin."""
     with mpl.rc_context(STYLE):
         drawn, buffer = figure(terms, cosines), io.StringIO()
         drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -82,7 +85,7 @@ def svg(terms: Sequence[str], cosines: np.ndarray) -> str:
 
 
 def pixels(terms: Sequence[str], cosines: np.ndarray) -> np.ndarray:
-    """For TensorBoard, `[height width 3]` uint8."""
+    """Return the picture for TensorBoard, `[height width 3]` uint8."""
     with mpl.rc_context(STYLE):
         canvas = FigureCanvasAgg(figure(terms, cosines))
         canvas.figure.set_dpi(160)

@@ -17,7 +17,7 @@ from runner.writers.quantities import quantity
 
 
 def html(run: Run, pictures: Sequence[Picture]) -> str:
-    """The whole page; parts the run has nothing for are left out."""
+    """Return the whole page; parts the run has nothing for are left out."""
     parts = [
         _header(run),
         _summary(run),
@@ -31,7 +31,7 @@ def html(run: Run, pictures: Sequence[Picture]) -> str:
 
 
 def document(title: str, parts: Sequence[str]) -> str:
-    """A page of our style from pieces of HTML."""
+    """Return a page of our style from pieces of HTML."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -63,7 +63,7 @@ def _header(run: Run) -> str:
 
 
 def _summary(run: Run) -> str:
-    """One paragraph: what was trained, under which terms, on what, how fast."""
+    """Return one paragraph: the student, its terms, the data and the speed."""
     if not run.config:
         return ""
     student = re.sub(r"partial\((.*)\)", r"\1", run.config.get("student", "a model"))
@@ -116,7 +116,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _tiles(run: Run) -> str:
-    """The first evaluation's numbers, large."""
+    """Format the first evaluation's numbers, large."""
     if not run.evaluations:
         return ""
     name, metrics = next(iter(run.evaluations.items()))
@@ -166,7 +166,7 @@ def _results(run: Run, pictures: Sequence[Picture]) -> str:
 
 
 def note(table: Sequence[results.Row], unit: str = "token") -> str:
-    """How the numbers are to be read."""
+    """Return the note on the direction of the numbers."""
     if unit != "token":
         return '<p class="meta">Bars are errors: less is better.</p>\n'
     text = "Less is better."
@@ -176,7 +176,7 @@ def note(table: Sequence[results.Row], unit: str = "token") -> str:
 
 
 def bar(value: float | None, *, among: Sequence[float | None]) -> str:
-    """As long as the value is large beside the largest."""
+    """Return a bar as long as the value is large beside the largest."""
     if value is None or not math.isfinite(value):
         return ""
     widest = max(v for v in among if v is not None and math.isfinite(v))
@@ -194,7 +194,7 @@ def _curves(run: Run, pictures: Sequence[Picture]) -> str:
 
 
 def figure(picture: Picture, *, folder: str = "report") -> str:
-    """A picture that follows the reader's choice of light or dark."""
+    """Return a picture that follows the reader's choice of light or dark."""
     title, unit = escape(picture.title), escape(picture.unit)
     dark = "(prefers-color-scheme: dark)"
     return (

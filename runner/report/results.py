@@ -11,7 +11,12 @@ from runner.report.run import Run
 class Row:
     """A line of the table; None where a method has no such number.
 
-    trained: whether it is the model of this run rather than a baseline.
+    Attributes:
+      name: Of the evaluation, or of the baseline.
+      nats_per_token: The loss.
+      bits_per_byte: The loss in bits per byte of text.
+      trained: True for the model of this run, false for a baseline.
+      accuracy: Share of targets that are the most probable output.
     """
 
     name: str
@@ -22,13 +27,13 @@ class Row:
 
     @property
     def perplexity(self) -> float | None:
-        """`exp(nats per token)`."""
+        """Return `exp(nats per token)`."""
         nats = self.nats_per_token
         return math.exp(nats) if nats is not None and nats < 100 else None
 
 
 def rows(run: Run) -> list[Row]:
-    """Sorted by what every method has (of text, bits per byte); best last."""
+    """Sort runs and baselines by a number that all have; best last."""
     table = [
         Row(
             name=name,
@@ -47,7 +52,7 @@ def rows(run: Run) -> list[Row]:
 
 
 def notes(run: Run) -> list[str]:
-    """What a table of losses leaves out: accuracy and calibration."""
+    """Return lines on accuracy and calibration, which a table of losses leaves out."""
     lines = []
     for name, metrics in run.evaluations.items():
         parts = [
@@ -61,12 +66,12 @@ def notes(run: Run) -> list[str]:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Fixed point; an en dash for what is not known."""
+    """Format in fixed point; an unknown number as an en dash."""
     return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def percent(value: float) -> str:
-    """`23.1 %`."""
+    """Format a share: `23.1 %`."""
     return f"{100 * value:.1f} %"
 
 
@@ -85,7 +90,7 @@ class Column:
 
 
 def columns(unit: str) -> list[Column]:
-    """Those that tell something of text, or of anything that has classes."""
+    """Return the columns for text, or for anything that has classes."""
     nats = Column(f"nats/{unit}", lambda row: number(row.nats_per_token))
     if unit != "token":
         return [nats, Column("accuracy", lambda row: _share(row.accuracy))]
@@ -97,7 +102,7 @@ def columns(unit: str) -> list[Column]:
 
 
 def length(row: Row, unit: str) -> float | None:
-    """What the bar of a row shows; less is better, as in `badness`."""
+    """Return the length of a row's bar; less is better, as in `badness`."""
     if unit == "token":
         return row.bits_per_byte
     return None if row.accuracy is None else 1.0 - row.accuracy
@@ -110,7 +115,7 @@ def _share(value: float | None) -> str:
 def text(
     table: Sequence[Row], *, notes: Sequence[str] = (), unit: str = "token"
 ) -> str:
-    """The table in plain text, the run's own rows marked.
+    """Format the table in plain text, the run's own rows marked.
 
                  nats/token  perplexity  bits/byte
       unigram         6.902       994.3      2.674
@@ -131,7 +136,7 @@ def text(
 
 
 def badness(row: Row) -> tuple[float, float, float]:
-    """What rows are sorted by: bits per byte, else accuracy, nats; unknown is worst."""
+    """Return the sort key: bits per byte, else accuracy, nats; unknown is worst."""
     bits, nats = row.bits_per_byte, row.nats_per_token
     return (
         math.inf if bits is None or math.isnan(bits) else bits,

@@ -23,7 +23,7 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """What one gets without this model; None for what the method does not know."""
+    """Metrics of a simple method on the same data; None where it has none."""
 
     name: str
     nats_per_token: float | None
@@ -35,9 +35,19 @@ class Baseline:
 class Run:
     """Everything the report shows.
 
-    metrics:     by name, training and evaluations.
-    evaluations: the final metrics, by name of the evaluation.
-    config:      value (as text) by path, in the order of the file.
+    Attributes:
+      workdir: The work directory.
+      metrics: By name, training and evaluations.
+      evaluations: The final metrics, by name of the evaluation.
+      baselines: Simple methods on the data of the first evaluation.
+      samples: Prompts and their continuations.
+      config: Value (as text) by path, in the order of the file.
+      config_text: The file, `config.txt`.
+      parameters: The table of parameters.
+      versions: The software and the devices.
+      data: The fingerprints of all data.
+      runtime: The gin settings that were used.
+      command: Every command of the work directory.
     """
 
     workdir: Path
@@ -55,31 +65,31 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        """The last step that left a metric."""
+        """Return the last step that left a metric."""
         return max((s.steps[-1] for s in self.metrics.values()), default=0)
 
     @property
     def num_steps(self) -> int | None:
-        """How many the experiment asks for."""
+        """Return the steps of the whole experiment, if the config has them."""
         number = self.config.get("num_steps", "")
         return int(number) if number.isdigit() else None
 
     @property
     def unit(self) -> str:
-        """What has one target: `"token"`, `"image"`."""
+        """Return the name of a target: `"token"`, `"image"`."""
         return self.data.get("train_data", {}).get("unit", "token")
 
     @property
     def title(self) -> str:
-        """The name of the config file; without one, of the work directory."""
+        """Return the name of the config file; without one, of the work directory."""
         match = re.search(r"--fdl_config[= ]['\"]?([^\s'\"]+)", self.command)
         return Path(match[1]).stem if match else self.workdir.name
 
     @property
     def seconds(self) -> float | None:
-        """Of training, without compilation and evaluation; None: no speed was logged.
+        """Return the seconds of training proper; None if no speed was logged.
 
-        `Σ steps / (steps a second)`.
+        `Σ steps / (steps a second)`, without compilation and evaluation.
         """
         speed = self.metrics.get("speed/steps_per_second")
         if speed is None:
@@ -91,30 +101,30 @@ class Run:
 
     @property
     def latest(self) -> dict[str, float]:
-        """The last value of every metric."""
+        """Return the last value of every metric."""
         return {name: series.values[-1] for name, series in self.metrics.items()}
 
     @property
     def waiting(self) -> float | None:
-        """The mean share of the time that was spent waiting for data, if logged."""
+        """Return the mean share of the time spent waiting for data, if logged."""
         shares = self.metrics.get("speed/waiting_for_data")
         return sum(shares.values) / len(shares.values) if shares else None
 
     @property
     def terms(self) -> list[str]:
-        """Names of terms and groups in the order of the experiment."""
+        """Return the names of terms and groups in the order of the experiment."""
         if listed := list(self._listed("losses")):
             return [path.rpartition(".")[2] for path in listed]
         names = [name.partition("/") for name in self.metrics]
         return [n for group, _, n in names if group == "learning" and n != "total"]
 
     def of_term(self, term: str, field: str) -> str:
-        """What the config says of a term or group; empty where it does not."""
+        """Return a field of a term or group in the config; empty if it has none."""
         paths = [p for p in self._listed("losses") if p.endswith(f".{term}")]
         return self.config.get(f"{paths[0]}.{field}", "") if paths else ""
 
     def _listed(self, path: str) -> Iterator[str]:
-        """Paths of the terms in a list, and of those in their groups."""
+        """Yield the paths of the terms in a list, and of those in their groups."""
         match = re.fullmatch(r"[\[(](.*)[\])]", self.config.get(path, ""))
         for name in match[1].split(", ") if match else ():
             if name:
@@ -123,10 +133,10 @@ class Run:
 
 
 def load(workdir: str | Path) -> Run:
-    """Reads a work directory.
+    """Read a work directory.
 
     Raises:
-      UserError: it holds neither metrics nor a config.
+      UserError: It holds neither metrics nor a config.
     """
     workdir = Path(workdir).absolute()
     metrics_path = workdir / "metrics.jsonl"
@@ -167,7 +177,7 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
 
 
 def _evaluations(metrics: Mapping[str, Series]) -> dict[str, dict[str, float]]:
-    """The latest of each evaluation, for a run that was stopped."""
+    """Return the latest of each evaluation, for a run that was stopped."""
     evaluations: dict[str, dict[str, float]] = {}
     for name, series in metrics.items():
         group, _, metric = name.rpartition("/")

@@ -1,4 +1,4 @@
-"""The picture of a sweep: what was reached, against the value that was swept."""
+"""The picture of a sweep: losses against the value that was swept."""
 
 import dataclasses
 import io
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from runner.report import plot
+from runner.report import theme
 
 LEGEND = 2.4  # inches, beside the picture
 _SHOWN_TICKS = 9
@@ -23,11 +23,13 @@ _STYLES = ("-", (0, (5, 2)), (0, (1, 1.6)))
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One setting of everything else.
+    """The runs of one setting of everything else.
 
-    values: along the foot, in order; numbers, or anything that has a name.
-    losses: None for a run that has none.
-    untrained: the loss at initialisation, if it is known.
+    Attributes:
+      label: In the legend.
+      values: Along the foot, in order; numbers, or anything that has a name.
+      losses: None for a run that has none.
+      untrained: The loss at initialisation, if it is known.
     """
 
     label: str
@@ -37,17 +39,17 @@ class Line:
 
 
 def svg(lines: Sequence[Line], *, name: str, unit: str) -> str:
-    """Losses against what is called `name`, a colour a line; for a light page."""
+    """Draw losses against the values of `name`, a colour a line; for a light page."""
     legend = LEGEND if any(line.label for line in lines) else 0.0
-    width, height = plot.WIDTH + legend, plot.HEIGHT + 0.3
-    with mpl.rc_context(plot.STYLE):
+    width, height = theme.WIDTH + legend, theme.HEIGHT + 0.3
+    with mpl.rc_context(theme.STYLE):
         figure = Figure(figsize=(width, height))
-        axes = figure.add_axes((0.6 / width, 0.19, (plot.WIDTH - 0.75) / width, 0.66))
+        axes = figure.add_axes((0.6 / width, 0.19, (theme.WIDTH - 0.75) / width, 0.66))
         places = _places(lines)
         for line, (style, color) in zip(lines, _looks(lines), strict=False):
             _draw(axes, line, places=places, color=color, style=style)
         _foot(axes, lines, places=places, name=name)
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=plot.STEPS))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=theme.STEPS))
         if legend:
             axes.legend(
                 loc="upper left",
@@ -57,16 +59,16 @@ def svg(lines: Sequence[Line], *, name: str, unit: str) -> str:
                 handlelength=1.6,
                 borderaxespad=0.0,
             )
-        figure.text(0, 0.985, _caption(lines, unit), color=plot.MUTED, va="top")
+        figure.text(0, 0.985, _caption(lines, unit), color=theme.MUTED, va="top")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-        return plot.system_font(buffer.getvalue())
+        return theme.system_font(buffer.getvalue())
 
 
 def _draw(
     axes: Axes, line: Line, *, places: Mapping[Any, float], color: str, style: Any
 ) -> None:
-    """Runs that learnt are joined, where the foot has an order; others are crosses.
+    """Join runs that learnt where the foot has an order; draw others as crosses.
 
     Crosses stand at the upper edge: at their height they would press the rest flat.
     """
@@ -83,14 +85,14 @@ def _draw(
 
 
 def _failed(line: Line, loss: float | None) -> bool:
-    """Whether a run has no loss, or one that is worse than before its first step."""
+    """Return whether a run has no loss, or a worse one than before its first step."""
     if loss is None or not math.isfinite(loss):
         return True
     return line.untrained is not None and loss > line.untrained
 
 
 def _caption(lines: Sequence[Line], unit: str) -> str:
-    """The unit, and what a cross is, where there is one."""
+    """Return the unit, and the meaning of a cross where there is one."""
     if not any(_failed(line, loss) for line in lines for loss in line.losses):
         return unit
     levels = [line.untrained for line in lines if line.untrained is not None]
@@ -99,7 +101,7 @@ def _caption(lines: Sequence[Line], unit: str) -> str:
 
 
 def _places(lines: Sequence[Line]) -> dict[Any, float]:
-    """Where each value stands: numbers at themselves, others one after another.
+    """Return the place of each value: of a number itself, of others their rank.
 
     So do a few numbers that neither a linear nor a logarithmic axis keeps apart, such
     as 0, 1e-4 and 1e-2.
@@ -117,7 +119,7 @@ def _places(lines: Sequence[Line]) -> dict[Any, float]:
 def _foot(
     axes: Axes, lines: Sequence[Line], *, places: Mapping[Any, float], name: str
 ) -> None:
-    axes.set_xlabel(name, color=plot.MUTED, labelpad=4)
+    axes.set_xlabel(name, color=theme.MUTED, labelpad=4)
     axes.margins(x=0.06, y=0.08)
     values = list(places)
     if list(places.values()) != values:
@@ -138,7 +140,7 @@ def _short(value: Any) -> str:
 
 
 def logarithmic(values: Sequence[float]) -> bool:
-    """Whether ordered values are spaced by ratios rather than by differences."""
+    """Return whether ordered values are spaced by ratios rather than differences."""
     at = np.asarray(values, float)
     if len(at) < 2 or at[0] <= 0 or at[-1] < 4 * at[0]:
         return False
@@ -149,7 +151,7 @@ def logarithmic(values: Sequence[float]) -> bool:
 
 
 def number(value: float) -> str:
-    """`0.003`, `1e-4`, `0`."""
+    """Format a number: `0.003`, `1e-4`, `0`."""
     if value and abs(value) < 1e-3:
         digits, exponent = f"{value:.2e}".split("e")
         return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
@@ -157,10 +159,10 @@ def number(value: float) -> str:
 
 
 def _looks(lines: Sequence[Line]) -> Iterator[tuple[Any, str]]:
-    """A style and a colour for each; one for all, where each is a single point."""
+    """Return a style and a colour for each; one for all single points."""
     if all(len(line.values) < 2 for line in lines):
-        return itertools.repeat((_STYLES[0], plot.BLUE))
-    return itertools.cycle(itertools.product(_STYLES, plot.COLORS))
+        return itertools.repeat((_STYLES[0], theme.BLUE))
+    return itertools.cycle(itertools.product(_STYLES, theme.COLORS))
 
 
 def _key(value: Any) -> Any:

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from runner import atomic_files
-from runner.report import page, plot, swept
+from runner.report import page, swept, theme
 from runner.report.curves import Picture
 from runner.report.results import number
 from runner.sweeps import sensitivity, settings, table
@@ -44,7 +44,7 @@ def _save_picture(
     name, unit = frozen.names.get(key, key), _unit(outcomes)
     svg = swept.svg(_lines(key, outcomes, frozen), name=name, unit=unit)
     names = f"{stem}.svg", f"{stem}-dark.svg"
-    for file, text in zip(names, (svg, plot.dark(svg)), strict=True):
+    for file, text in zip(names, (svg, theme.dark(svg)), strict=True):
         atomic_files.write_atomic(path / file, text)
     return Picture("sweep", f"loss against {name}", unit, *names)
 

@@ -8,7 +8,7 @@ from runner import report
 from runner.errors import UserError
 from runner.records import manifest
 from runner.records.layout import Layout
-from runner.report import plot, run
+from runner.report import plot, run, theme
 from runner.report.__main__ import main
 from tests.runner.report.pages import RESULT, Page, trained
 
@@ -149,4 +149,4 @@ def test_a_picture_of_several_runs_leaves_out_where_they_begin():
     svg = plot.compared(lines, unit="nats", levels={"bigram": 4.9, "unigram": 7.0})
     assert "a 4.5" in svg and "b 4" in svg and "bigram 4.9" in svg
     assert "unigram" not in svg
-    assert plot.BLUE in svg and plot.MEASURED[0] in svg
+    assert theme.BLUE in svg and theme.MEASURED[0] in svg

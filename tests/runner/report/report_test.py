@@ -10,7 +10,7 @@ import pytest
 
 from runner import report
 from runner.errors import UserError
-from runner.report import plot, results, run
+from runner.report import line_labels, plot, results, run, smoothing, theme
 from runner.report.__main__ import main
 from tests.runner.report.pages import Page, trained
 
@@ -177,19 +177,21 @@ def test_only_a_wide_positive_curve_is_logarithmic():
 
 
 def test_labels_that_meet_are_pushed_apart_but_not_below_the_axis():
-    placed = plot._apart([(0.9, "a", ""), (0.1, "b", ""), (0.05, "c", "")], gap=0.1)
+    placed = line_labels.spread(
+        [(0.9, "a", ""), (0.1, "b", ""), (0.05, "c", "")], gap=0.1
+    )
     assert [name for _, name, _ in placed] == ["a", "b", "c"]
     np.testing.assert_allclose([at for at, _, _ in placed], [0.9, 0.1, 0.0], atol=1e-9)
 
 
 def test_smoothing_keeps_a_line_a_gap_and_the_first_point():
     line = np.linspace(3.0, 5.0, 200)
-    np.testing.assert_allclose(plot.smoothed(line)[:180], line[:180], rtol=1e-9)
+    np.testing.assert_allclose(smoothing.smoothed(line)[:180], line[:180], rtol=1e-9)
     np.testing.assert_allclose(
-        plot.smoothed(np.exp(line), log=True)[:180], np.exp(line[:180]), rtol=1e-9
+        smoothing.smoothed(np.exp(line), log=True)[:180], np.exp(line[:180]), rtol=1e-9
     )
     line[50] = np.nan
-    smooth = plot.smoothed(line)
+    smooth = smoothing.smoothed(line)
     assert np.isnan(smooth[50]) and np.isfinite(np.delete(smooth, 50)).all()
     assert smooth[0] == 3.0
 
@@ -198,8 +200,8 @@ def test_the_dark_picture_differs_in_nothing_but_colours():
     light = plot.svg(
         run.Series([1, 2], [1.0, 2.0]), unit="u", points={}, levels={"level": 1.5}
     )
-    dark = plot.dark(light)
-    assert not set(plot.DARK) & set(re.findall("#[0-9a-f]{6}", dark))
+    dark = theme.dark(light)
+    assert not set(theme.DARK) & set(re.findall("#[0-9a-f]{6}", dark))
     assert len(dark) == len(light) and dark != light
 
 
@@ -217,4 +219,4 @@ def test_two_evaluations_differ_in_colour():
     series = run.Series([1, 2], [5.0, 4.0])
     points = {"near": run.Series([1, 2], [5.1, 4.1]), "far": run.Series([1, 2], [6, 5])}
     drawn = plot.svg(series, unit="u", points=points, levels={})
-    assert all(color in drawn for color in plot.MEASURED[:2])
+    assert all(color in drawn for color in theme.MEASURED[:2])

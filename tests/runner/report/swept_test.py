@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from runner.report import plot, swept
+from runner.report import swept, theme
 
 UNIT = "held_out, nats per token"
 
@@ -66,14 +66,14 @@ def test_lines_have_colours_names_and_a_dark_twin():
     assert [f"seed={i}" for i in range(6)] == [
         text for text in texts(svg) if text.startswith("seed")
     ]
-    assert all(color in svg for color in plot.COLORS)
-    assert not any(color in plot.dark(svg) for color in plot.COLORS)
+    assert all(color in svg for color in theme.COLORS)
+    assert not any(color in theme.dark(svg) for color in theme.COLORS)
 
 
 def test_points_that_share_no_setting_are_of_one_colour():
     lines = [swept.Line("", [value], [4.0]) for value in (1, 2, 3)]
     svg = swept.svg(lines, name="x", unit=UNIT)
-    assert plot.BLUE in svg and not any(color in svg for color in plot.MEASURED)
+    assert theme.BLUE in svg and not any(color in svg for color in theme.MEASURED)
 
 
 def test_the_same_sweep_is_the_same_file():
