@@ -129,16 +129,23 @@ def errors(found, wanted):
     )
 
 
+def error_of(way, kind, dtype):
+    """Errors of one way to the value and gradient."""
+    content = heads.content(SMALL, dtype=dtype)
+    arguments = content["student"], content["teacher"], content["batch"]
+    return errors(jax.jit(way)(*arguments), exact(kind, dtype))
+
+
+@functools.cache
+def error_of_full_logits(kind, dtype):
+    """Errors of autodiff, whatever the head it is compared with."""
+    return error_of(heads.full(KINDS[kind][1]), kind, dtype)
+
+
 def both(kind, head, dtype="float32"):
     """Errors of the runner's step, and of full logits by autodiff."""
-    terms, full = KINDS[kind]
-    given = heads.content(SMALL, dtype=dtype)
-    given = given["student"], given["teacher"], given["batch"]
-    step = heads.step(SMALL, terms, head=head, dtype=dtype)
-    wanted = exact(kind, dtype)
-    return tuple(
-        errors(jax.jit(way)(*given), wanted) for way in (step, heads.full(full))
-    )
+    step = heads.step(SMALL, KINDS[kind][0], head=head, dtype=dtype)
+    return error_of(step, kind, dtype), error_of_full_logits(kind, dtype)
 
 
 @cuts

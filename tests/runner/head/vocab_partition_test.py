@@ -29,6 +29,7 @@ def test_every_entry_is_in_one_tile(piece, shards, entries):
     assert cut.width * shards <= max(entries, shards)
 
 
+# dear: every draw has shapes of its own, whose slices are compiled.
 @settings(max_examples=25)
 @given(
     piece=st.integers(1, 30), shards=st.sampled_from([1, 2]), entries=st.integers(1, 40)

@@ -82,10 +82,9 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "cut", cases(CUTS, fast=("blocks", "tiles", "2x2x2, microbatches"))
-)
+@pytest.mark.parametrize("cut", cases(CUTS, fast=("2x2x2, microbatches",)))
 def test_a_step_is_the_same_however_the_batch_is_cut(batch, whole, cut):
+    # dear: three steps of two programs, gradients of every term in each.
     state, metrics = run(batch, **cut)
     expected, expected_metrics = jax.device_get(whole)
     for found, wanted in zip(

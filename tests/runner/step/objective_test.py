@@ -1,4 +1,7 @@
-"""One gradient: whatever the mesh, the microbatches and the token blocks."""
+"""One gradient on every mesh, by every number of microbatches and size of blocks.
+
+`programs_test` holds five of these cuts to the textbook in `make test`.
+"""
 
 import functools
 
@@ -7,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 
 import losses
 from losses import LossTerm
@@ -19,19 +21,7 @@ from runner.step.objective import Objective
 from runner.step.train_step import gradients as step_gradients
 from tests.heads import in_blocks, in_tiles
 from tests.runner.step.inputs import VOCABULARY, assert_same
-
-
-class Readout(losses.Loss, nnx.Module):
-    """A loss with a parameter: a line through a hidden layer should read 1."""
-
-    needs = frozenset({"hidden/0"})
-
-    def __init__(self, *, rngs):
-        self.line = nnx.Param(jax.random.normal(rngs.params(), (16,)))
-
-    def __call__(self, outputs):
-        return jnp.square(outputs.intermediates["hidden/0"] @ self.line[...] - 1.0)
-
+from tests.runner.step.programs import Readout
 
 TERMS = (
     LossTerm(name="ce", loss=losses.CrossEntropy()),
@@ -183,21 +173,17 @@ REST = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mesh", "head", "microbatches"),
     [
         *COVERING,
-        *(
-            pytest.param(*cut, marks=pytest.mark.slow)
-            for cut in REST
-            if cut not in COVERING
-        ),
+        *(cut for cut in REST if cut not in COVERING),
     ],
 )
 def test_however_a_batch_is_cut_gradient_and_metrics_are_those_of_the_textbook(
     batch, expected, mesh, head, microbatches
 ):
-    # dear: the first pays for the textbook's gradient and the initializer besides.
     params, total, terms, load = gradients(
         batch, mesh=MESHES[mesh], head=HEADS[head], microbatches=microbatches
     )

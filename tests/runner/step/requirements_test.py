@@ -105,8 +105,13 @@ def objective(term, mesh, *, head=None, **step):
 
     placed = jax.device_put(batch, mesh_lib.batch_sharding(devices))
     params, variables = state.params["student"], state.variables["student"]
-    student = modules.student(*jax.device_get((params, variables)))
-    logits = student.head(student.trunk(batch).hidden)
+
+    @jax.jit
+    def whole(params, variables, batch):
+        student = modules.student(params, variables)
+        return student.head(student.trunk(batch).hidden)
+
+    logits = whole(*jax.device_get((params, variables)), batch)
     return float(total(state, placed)[0]), np.asarray(logits)
 
 

@@ -96,6 +96,7 @@ def stacked(state):
 
 
 def test_both_forms_are_trained_alike(corpus):
+    # dear: two forms of a mixture and its average, compiled and counted.
     found = {}
     for layers in FORMS:
         ready = trainer(corpus, layers)
@@ -127,20 +128,30 @@ def test_moments_and_average_lie_where_the_parameters_do(corpus):
     assert specs(optax.tree.get(state.opt_state, "mu")["student"]) == wanted
 
 
-def test_a_checkpoint_goes_on_bit_for_bit_and_on_another_mesh(corpus, tmp_path):
+def test_a_checkpoint_goes_on_bit_for_bit(corpus, tmp_path):
     ready = trainer(corpus, "stacked")
     state, _ = trained(ready, ready.initial_state(), start=0, stop=2)
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
         checkpoints.save(2, state)
         whole, _ = trained(ready, state, start=2, stop=4)
         resumed, _ = trained(ready, ready.restore(checkpoints), start=2, stop=4)
-        assert_bits(jax.device_get(resumed), jax.device_get(whole))
+    assert_bits(jax.device_get(resumed), jax.device_get(whole))
+
+
+@pytest.mark.slow  # `test_a_checkpoint_goes_on_bit_for_bit` is on one mesh
+def test_a_checkpoint_goes_on_on_another_mesh(corpus, tmp_path):
+    ready = trainer(corpus, "stacked")
+    state, _ = trained(ready, ready.initial_state(), start=0, stop=2)
+    with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
+        checkpoints.save(2, state)
+        whole, _ = trained(ready, state, start=2, stop=4)
         moved = trainer(corpus, "stacked", mesh="expert")
         elsewhere, _ = trained(moved, moved.restore(checkpoints), start=2, stop=4)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
     jax.tree.map(close, stacked(elsewhere), stacked(whole))
 
 
+@pytest.mark.slow  # both teach, as averages, in `test_both_forms_are_trained_alike`
 def test_a_run_with_stacked_layers_teaches_as_one_with_separate_layers(
     corpus, tmp_path
 ):

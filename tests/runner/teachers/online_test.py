@@ -55,9 +55,13 @@ def teacher_logits(run, batch, ready):
     setting = examples.setting(ready.dataset.vocabulary)
     module = OnlineTeacher(checkpoint=run).load(setting)
     fixed = jax.device_get(module.read())
-    model = module.make(fixed["params"], fixed["variables"])
-    rows = jax.device_get(batch)
-    return np.asarray(model.head(model.trunk(rows).hidden), np.float64)
+
+    @jax.jit
+    def logits(fixed, rows):
+        model = module.make(fixed["params"], fixed["variables"])
+        return model.head(model.trunk(rows).hidden)
+
+    return np.asarray(logits(fixed, jax.device_get(batch)), np.float64)
 
 
 def expected(ready, batch, logits, *, temperature=1.0):
