@@ -41,15 +41,16 @@ class RejectedCheckpoint:
 class Checkpoints:
     """The checkpoints of one run, `<directory>/<step>/`.
 
-    refused: what `latest_verified` passed over, newest first.
+    Attributes:
+      rejected: Checkpoints that `latest_verified` passed over, newest first.
     """
 
     def __init__(self, directory: Path | str, *, keep: int):
-        """Touches nothing on disk; directories are made by the first `save`.
+        """Touch nothing on disk; directories are made by the first `save`.
 
         Args:
-          directory: that of this run's checkpoints; only its owner may `save`.
-          keep: how many verified ones stay; older ones go once a newer is sealed.
+          directory: That of this run's checkpoints; only its owner may `save`.
+          keep: Number of verified ones that stay; older ones go once a newer is sealed.
         """
         if keep < 1:
             raise UserError(f"checkpoints to keep must be positive, got {keep}")
@@ -67,11 +68,11 @@ class Checkpoints:
         done. A step that this object has saved or restored is not saved again.
 
         Args:
-          step: as in the name of the directory.
-          tree: of `jax.Array`s, at least one of them not empty.
+          step: As in the name of the directory.
+          tree: Of `jax.Array`s, at least one of them not empty.
 
         Raises:
-          UserError: this or the previous save could not be written, and why.
+          UserError: This or the previous save could not be written, and why.
         """
         self.wait()
         if step in self._settled:
@@ -93,21 +94,21 @@ class Checkpoints:
         """Wait until the last save is sealed.
 
         Raises:
-          UserError: it could not be written, and why.
+          UserError: It could not be written, and why.
         """
         if self._sealing is not None:
             sealing, self._sealing = self._sealing, None
             sealing.result()
 
     def check(self) -> None:
-        """The errors of `wait`, without waiting: for every step of a loop."""
+        """Raise the errors of `wait` without waiting: for every step of a loop."""
         if self._sealing is not None and self._sealing.done():
             self.wait()
 
     def latest_verified(self) -> int | None:
-        """The newest step whose every file is as it was sealed, or None.
+        """Return the newest step whose every file is as it was sealed, or None.
 
-        Newer ones that are damaged are logged and listed in `refused`.
+        Newer ones that are damaged are logged and listed in `rejected`.
         """
         self.wait()
         latest = -1
@@ -118,14 +119,14 @@ class Checkpoints:
         return None if latest < 0 else latest
 
     def restore(self, step: int, abstract: Any) -> Any:
-        """The tree saved at `step`, onto the shardings of `abstract`, bit for bit.
+        """Return the tree saved at `step`, bit for bit, sharded as `abstract`.
 
         Args:
-          step: one that `latest_verified` named, or any other, which is then checked.
-          abstract: tree of `jax.ShapeDtypeStruct` with shardings, of any mesh.
+          step: One that `latest_verified` named, or any other, which is then checked.
+          abstract: Tree of `jax.ShapeDtypeStruct` with shardings, of any mesh.
 
         Raises:
-          UserError: the checkpoint is damaged, or a leaf is absent, unknown, or of
+          UserError: The checkpoint is damaged, or a leaf is absent, unknown, or of
             another shape or dtype than asked for.
         """
         target = tree_paths.by_path(abstract)
@@ -143,10 +144,10 @@ class Checkpoints:
         return _filled(abstract, target, restored)
 
     def restore_part(self, step: int, abstract: Any) -> Any:
-        """As `restore`, of the leaves in `abstract` alone; no other is read.
+        """Restore as `restore`, of the leaves in `abstract` alone; no other is read.
 
         Raises:
-          UserError: as `restore`, but for leaves that are not asked for.
+          UserError: As `restore`, but for leaves that are not asked for.
         """
         target = tree_paths.by_path(abstract)
         tree_paths.compare(
@@ -174,7 +175,7 @@ class Checkpoints:
         """Wait for the last save, then let go of the threads.
 
         Raises:
-          UserError: the last save could not be written, and why.
+          UserError: The last save could not be written, and why.
         """
         try:
             self.wait()
@@ -215,7 +216,7 @@ class Checkpoints:
         return self._directory / f"{step:08d}"
 
     def _steps(self) -> list[int]:
-        """Every step with a directory, good or not, ascending."""
+        """Return every step with a directory, good or not, ascending."""
         if not self._directory.is_dir():
             return []
         names = [path.name for path in self._directory.iterdir() if path.is_dir()]
@@ -302,7 +303,7 @@ def _request(target: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _filled(abstract: Any, target: Mapping[str, Any], restored: Any) -> Any:
-    """The tree of `abstract`, of what was restored and of what is empty."""
+    """Return the tree of `abstract`, of what was restored and of what is empty."""
     return jax.tree.unflatten(
         jax.tree.structure(abstract),
         [

@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 class CorruptCheckpoint(Exception):
-    """Why a directory does not count as a checkpoint, in one line."""
+    """A directory that does not count as a checkpoint; the message has the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def seal(directory: Path, *, step: int, leaves: Mapping[str, Leaf]) -> Manifest:
     """Sync and digest every file under `directory`, then write its manifest.
 
     Raises:
-      OSError: a file could not be read or synced, or the manifest not written.
+      OSError: A file could not be read or synced, or the manifest not written.
     """
     files = {}
     for path in sorted(directory.rglob("*")):
@@ -72,10 +72,10 @@ def seal(directory: Path, *, step: int, leaves: Mapping[str, Leaf]) -> Manifest:
 
 
 def read(directory: Path, *, step: int) -> Manifest:
-    """The manifest of a directory, itself checked; the files are not.
+    """Return the manifest of a directory, itself checked; the files are not.
 
     Raises:
-      CorruptCheckpoint: it is absent, altered, of another format or of another step.
+      CorruptCheckpoint: It is absent, altered, of another format or of another step.
     """
     try:
         text = (directory / NAME).read_text(encoding="utf-8")
@@ -83,6 +83,8 @@ def read(directory: Path, *, step: int) -> Manifest:
         raise CorruptCheckpoint(f"no {NAME}: the save was cut short") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CorruptCheckpoint(f"{NAME} cannot be read: {error}") from error
+
+    # Its own digest, format and step.
     try:
         record = json.loads(text)
         content, digest = record["manifest"], record["sha256"]
@@ -109,10 +111,10 @@ def read(directory: Path, *, step: int) -> Manifest:
 
 
 def check(directory: Path, *, step: int) -> Manifest:
-    """The manifest of a directory whose every file is as it was sealed.
+    """Return the manifest of a directory whose every file is as it was sealed.
 
     Raises:
-      CorruptCheckpoint: naming the first file that is missing, cut short or altered.
+      CorruptCheckpoint: Naming the first file that is missing, cut short or altered.
     """
     manifest = read(directory, step=step)
     for name, file in manifest.files.items():

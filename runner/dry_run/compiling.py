@@ -13,11 +13,12 @@ _FULL = "RESOURCE_EXHAUSTED:"
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """What came of it.
+    """The result of compiling a step.
 
-    program: None where the compiler found no room for it.
-    refused: then its own words.
-    seconds: that it took.
+    Attributes:
+      program: None where the compiler found no room for it.
+      refused: The compiler's reason then; otherwise empty.
+      seconds: The time that it took.
     """
 
     program: jax.stages.Compiled | None

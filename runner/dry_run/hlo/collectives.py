@@ -24,12 +24,14 @@ _STARTS = "async-collective-start"
 class Collective:
     """All collectives of one kind along the same mesh axes, in one step.
 
-    axes:  those along which the devices of a group differ; None where that is not said.
-    group: devices in a group (of a permutation: 2, a sender and a receiver).
-    count: how often a device takes part.
-    bytes: of whole arrays on one device, added up: of what a reduce-scatter takes, of
-           what any other gives.
-    open:  some are in a loop as long as its data decide, and are counted once there.
+    Attributes:
+      kind: One of `KINDS`.
+      axes: Those along which the devices of a group differ; None if not named.
+      group: Devices in a group (of a permutation: 2, a sender and a receiver).
+      count: How often a device takes part.
+      bytes: Of whole arrays on one device, added up: of a reduce-scatter its inputs, of
+        any other its outputs.
+      open: Some are in a loop as long as its data decide, and are counted once there.
     """
 
     kind: str
@@ -63,11 +65,13 @@ class _Use:
 
 
 def of(text: str, mesh: Mapping[str, int]) -> list[Collective]:
-    """The collectives in the text of a compiled program, most bytes first.
+    """Return the collectives in the text of a compiled program, most bytes first.
 
     The trips of loops are multiplied in. Of a conditional every branch counts.
 
-    mesh: devices along each axis of the mesh that it is compiled over.
+    Args:
+      text: As `compiled.as_text()` returns it.
+      mesh: Devices along each axis of the mesh that it is compiled over.
     """
     module = parse.parse(text)
     counts: Counter[tuple] = Counter()

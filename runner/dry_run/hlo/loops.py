@@ -52,7 +52,7 @@ def _constant(computation: Computation, name: str) -> int | None:
 
 
 def _increment(body: Computation, position: int) -> int | None:
-    """What is added to an element in one trip."""
+    """Return the increment of an element in one trip, if it is a constant."""
     last = _uncopied(body, _element(body, body.root, position))
     if last.opcode != "add":
         return None
