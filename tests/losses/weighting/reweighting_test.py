@@ -32,6 +32,7 @@ rows = st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=9)
 forms = st.sampled_from(["upper", "quadratic", "extremes"])
 
 
+# dear: every number of rows is a shape of its own.
 @given(rows=rows, form=forms)
 def test_relative_weights_have_mean_one(rows, form):
     weights = of_rows(RelativeLoss(form=form, spread=0.4), rows)
