@@ -10,40 +10,42 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from losses.core.outputs import Batch
 
 Tree = Any
-Combination = Mapping[str, jax.Array]
+Combination = Mapping[str, Float[Array, ""]]
 """`Σ_i c_i L_i`, as the c by the names of the terms."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchValues:
-    """What a term is on a global batch; no gradient flows into it.
+    """Values of one term on a global batch; no gradient flows into them.
 
-    values: of the term, `[b ...]` float32, zero where masked; None where they are not
-            wanted.
-    mask:   tokens that the term counts, bool, of the same shape.
-    batch:  `batch["index"]` `[b]` are the dataset's rows.
-    step:   of the optimiser, from 0.
+    Attributes:
+      values: of the term, float32, zero where masked; None where the reweighting does
+        not ask for them.
+      mask: the tokens that the term counts.
+      batch: `batch["index"]` `[b]` are the dataset's rows.
+      step: of the optimiser, from 0.
     """
 
-    values: jax.Array | None
-    mask: jax.Array
+    values: Float[Array, "b ..."] | None
+    mask: Bool[Array, "b ..."]
     batch: Batch
-    step: jax.Array
+    step: Int[Array, ""]
 
-    def of_rows(self) -> tuple[jax.Array, jax.Array]:
-        """The mean of the values in each row, and whether there are any, both `[b]`."""
-        assert self.values is not None  # they are wanted
+    def row_means(self) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+        """Return the mean of each row's values, and whether the row has any."""
+        assert self.values is not None  # `wants_values`
         axes = tuple(range(1, self.mask.ndim))
         counts = jnp.sum(self.mask, axis=axes, dtype=jnp.float32)
         sums = jnp.sum(self.values, axis=axes)
         return sums / jnp.maximum(counts, 1.0), counts > 0.0
 
-    def to_tokens(self, rows: jax.Array) -> jax.Array:
-        """`[b]`, repeated along each row."""
+    def to_tokens(self, rows: Float[Array, " b"]) -> Float[Array, "b ..."]:
+        """Repeat a number per row along the row."""
         wide = rows.reshape(rows.shape + (1,) * (self.mask.ndim - 1))
         return jnp.broadcast_to(wide, self.mask.shape)
 
@@ -51,48 +53,53 @@ class BatchValues:
 class Reweighting(abc.ABC):
     """Token weights as a function of the whole batch; a `LossTerm.token_weight`.
 
-    wants_values: whether the term's values are wanted: one pass of head and terms more,
-                  under accumulation one of the trunk besides.
-    num_rows:     rows of the dataset that a table has; None without one.
+    Attributes:
+      wants_values: whether it reads the term's values: that costs one more pass of head
+        and terms, and under accumulation one of the trunk besides.
+      num_rows: rows of the dataset that its table has; None without a table.
     """
 
     wants_values: ClassVar[bool] = True
     num_rows: int | None = None
 
     def initial(self) -> Tree:
-        """What it remembers, before the first step; part of every checkpoint."""
+        """Return its memory before the first step; part of every checkpoint."""
         return {}
 
     @abc.abstractmethod
-    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
-        """Weights `[b ...]`, and what it remembers from now on."""
+    def __call__(
+        self, inputs: BatchValues, memory: Tree
+    ) -> tuple[Float[Array, "b ..."], Tree]:
+        """Return the token weights, and its memory after this batch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BalanceInputs:
-    """What balances are made from; no gradient flows into it.
+    """Inputs of balances; no gradient flows into them.
 
-    step:  of the optimiser, from 0.
-    means: by term, `L_i`: the sum of its values times its token weights, over the count
-           of its tokens in the global batch.
-    inner: `[term term]` inner products of the gradients of the `L_i` in what the trunk
-           gives to the terms, in the order of `means`.
+    `means` and `inner` are None where no balance reads them.
 
-    `means` and `inner` are None where no balance wants them.
+    Attributes:
+      step: of the optimiser, from 0.
+      means: by term, `L_i`: the sum of its values times its token weights, over the
+        count of its tokens in the global batch.
+      inner: inner products of the gradients of the `L_i` in the trunk's outputs that
+        the terms read.
+      names: of the terms, in the order of `inner`.
     """
 
-    step: jax.Array
-    means: Mapping[str, jax.Array] | None = None
-    inner: jax.Array | None = None
+    step: Int[Array, ""]
+    means: Mapping[str, Float[Array, ""]] | None = None
+    inner: Float[Array, "term term"] | None = None
     names: tuple[str, ...] = ()
 
-    def value(self, of: Combination) -> jax.Array:
-        """`Σ_i c_i L_i`."""
+    def value(self, of: Combination) -> Float[Array, ""]:
+        """Return `Σ_i c_i L_i`."""
         assert self.means is not None  # a balance that reads it wants it
         return sum((c * self.means[name] for name, c in of.items()), jnp.float32(0.0))
 
-    def gradient_norm(self, of: Combination) -> jax.Array:
-        """`‖∂ Σ_i c_i L_i‖` in what the trunk gives to the terms."""
+    def gradient_norm(self, of: Combination) -> Float[Array, ""]:
+        """Return `‖∂ Σ_i c_i L_i‖` in the trunk's outputs that the terms read."""
         assert self.inner is not None
         zero = jnp.float32(0.0)
         c = jnp.stack([jnp.asarray(of.get(name, zero)) for name in self.names])
@@ -105,37 +112,42 @@ jax.tree_util.register_dataclass(
 
 
 class Balance(abc.ABC):
-    """A weight that follows what the terms are worth.
+    """A weight of a term or group as a function of the terms' values or gradients.
 
-    wants: `"values"` costs one pass of head and terms more, `"gradients"` one of them
-           with a gradient a term; under accumulation, each one of the trunk besides.
+    Attributes:
+      wants: `"values"` costs one more pass of head and terms, `"gradients"` one with a
+        gradient a term; under accumulation, each costs one of the trunk besides.
     """
 
     wants: ClassVar[Literal["nothing", "values", "gradients"]]
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the terms that it looks at, besides what it weighs."""
+        """Names of the terms that it reads, besides those that it weights."""
         return ()
 
     def params(self) -> Tree:
-        """What it learns, before the first step; trained beside the student."""
+        """Return its initial parameters, which are trained beside the student."""
         return {}
 
     def initial(self) -> Tree:
-        """What it remembers, before the first step; part of every checkpoint."""
+        """Return its memory before the first step; part of every checkpoint."""
         return {}
 
     @abc.abstractmethod
     def __call__(
-        self, own: Combination, seen: BalanceInputs, params: Tree, memory: Tree
-    ) -> tuple[jax.Array, Tree]:
-        """The weight, a float32 scalar, and what it remembers from now on.
+        self, own: Combination, inputs: BalanceInputs, params: Tree, memory: Tree
+    ) -> tuple[Float[Array, ""], Tree]:
+        """Return the weight, float32, and its memory after this batch.
 
-        own: what is weighed, before this weight.
+        Args:
+          own: the term or group that it weights, before this weight.
+          inputs: of the global batch.
+          params: as of `params()`.
+          memory: as of `initial()`.
         """
 
-    def penalty(self, params: Tree) -> jax.Array:
-        """What the objective has besides, a float32 scalar."""
+    def penalty(self, params: Tree) -> Float[Array, ""]:
+        """Return a float32 scalar that is added to the objective."""
         del params
         return jnp.float32(0.0)

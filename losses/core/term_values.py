@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from clu.metrics import Average
+from jaxtyping import Array, Bool, Float
 
 from losses.core.batch_weights import Reweighting
 from losses.core.loss import Loss, TokenWeight
@@ -21,10 +22,11 @@ from losses.core.vocab_sums import TiledOutputs
 
 
 class TokenValues(NamedTuple):
-    """Of one term, `[*b]` float32, zero (with zero gradient) where masked.
+    """Values of one term, float32, zero (with zero gradient) where masked.
 
-    values:   as the loss gives them.
-    weighted: times the term's token weights; what is differentiated.
+    Attributes:
+      values: as the loss returns them.
+      weighted: times the term's token weights; these are differentiated.
     """
 
     values: PerToken
@@ -35,36 +37,41 @@ def per_token(
     terms: Sequence[LossTerm],
     outputs: Outputs,
     *,
-    masks: Mapping[str, jax.Array],
-    statistics: Mapping[str, Mapping[str, jax.Array]],
-    reweighted: Mapping[str, jax.Array] | None = None,
+    masks: Mapping[str, Bool[Array, "*b"]],
+    statistics: Mapping[str, Mapping[str, Float[Array, "..."]]],
+    token_weights: Mapping[str, Float[Array, "*b"]] | None = None,
 ) -> dict[str, TokenValues]:
-    """By term, its values; `masks` and `statistics` are by term too.
+    """Return the values of every term, by its name.
 
-    reweighted: `[*b]` by term, where the token weights are a `Reweighting`; terms that
-                are not there are taken without.
+    Args:
+      terms: the terms.
+      outputs: inputs of the losses.
+      masks: by term, the tokens that it counts.
+      statistics: by term, masked means over the global batch of `Loss.statistics`.
+      token_weights: by term, where they come from a `Reweighting`; a term of one that
+        is missing here is not reweighted.
     """
-    reweighted = reweighted or {}
-    result = {}
-    for term, seen in _shown(terms, outputs, masks):
-        seen = dataclasses.replace(seen, statistics=statistics.get(term.name, {}))
+    token_weights = token_weights or {}
+    results = {}
+    for term, inputs in _mask_outputs(terms, outputs, masks):
+        inputs = dataclasses.replace(inputs, statistics=statistics.get(term.name, {}))
         mask = masks[term.name]
-        assert isinstance(term.loss, Loss)  # made, if it owns parameters
+        assert isinstance(term.loss, Loss)  # built, if it owns parameters
         values = jnp.where(
-            mask, jnp.asarray(_values(term.loss, seen), jnp.float32), 0.0
+            mask, jnp.asarray(_values(term.loss, inputs), jnp.float32), 0.0
         )
         weighted = values
-        if term.name in reweighted:
-            weighted = values * jnp.where(mask, reweighted[term.name], 0.0)
+        if term.name in token_weights:
+            weighted = values * jnp.where(mask, token_weights[term.name], 0.0)
         elif not isinstance(term.token_weight, Reweighting | None):
-            weight = jax.lax.stop_gradient(_token_weights(term.token_weight, seen))
+            weight = jax.lax.stop_gradient(_token_weights(term.token_weight, inputs))
             weighted = values * jnp.where(mask, weight, 0.0)
-        result[term.name] = TokenValues(values, weighted)
-    return result
+        results[term.name] = TokenValues(values, weighted)
+    return results
 
 
 def _values(loss: Loss, outputs: Outputs) -> PerToken:
-    """Return the loss's values from rows of logits or from tiles of them.
+    """Return a loss's values from rows of logits or from tiles of them.
 
     Raises:
       NeedsFullLogits: the outputs are tiled and the loss reads rows.
@@ -92,26 +99,29 @@ def _token_weights(weight: Callable[..., Any], outputs: Outputs) -> PerToken:
 
 
 def statistic_sums(
-    terms: Sequence[LossTerm], outputs: Outputs, *, masks: Mapping[str, jax.Array]
-) -> dict[str, dict[str, jax.Array]]:
-    """By term, its `Loss.statistic_sums` over these tokens."""
-    result = {}
-    for term, seen in _shown(terms, outputs, masks):
+    terms: Sequence[LossTerm],
+    outputs: Outputs,
+    *,
+    masks: Mapping[str, Bool[Array, "*b"]],
+) -> dict[str, dict[str, Float[Array, "..."]]]:
+    """Return, by term, its `Loss.statistic_sums` over these tokens."""
+    results = {}
+    for term, inputs in _mask_outputs(terms, outputs, masks):
         tokens = masks[term.name].astype(jnp.float32)
-        assert isinstance(term.loss, Loss)  # made, if it owns parameters
-        result[term.name] = dict(term.loss.statistic_sums(seen, tokens))
-    return result
+        assert isinstance(term.loss, Loss)  # built, if it owns parameters
+        results[term.name] = dict(term.loss.statistic_sums(inputs, tokens))
+    return results
 
 
 def wants_means(loss: Loss) -> bool:
-    """Whether a loss asks for `statistics` of the global batch."""
+    """Return whether a loss asks for `statistics` of the global batch."""
     kind = type(loss)
     plain = (Loss.statistics, Loss.statistic_sums)
     return (kind.statistics, kind.statistic_sums) != plain
 
 
 def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
-    """By term, the masked sum of values and the count; divides nothing.
+    """Return, by term, the masked sum of values and the count; divides nothing.
 
     Statistics are those of these outputs alone.
     """
@@ -121,24 +131,29 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
         name: {key: value / jnp.maximum(counts[name], 1.0) for key, value in by.items()}
         for name, by in statistic_sums(terms, outputs, masks=masks).items()
     }
-    found = per_token(
+    results = per_token(
         terms, outputs, masks=masks, statistics=jax.lax.stop_gradient(means)
     )
-    return {name: average(jnp.sum(found[name].values), counts[name]) for name in found}
+    return {
+        name: average(jnp.sum(result.values), counts[name])
+        for name, result in results.items()
+    }
 
 
-def average(total: jax.Array, count: jax.Array) -> Average:
-    """`total / count`, kept as the two until it is computed."""
+def average(total: Float[Array, ""], count: Float[Array, ""]) -> Average:
+    """Return `total / count` as a metric, which divides when it is computed."""
     # clu reaches its dataclass decorator by an import that pyright does not follow.
     return Average(total=total, count=count)  # pyright: ignore[reportCallIssue]
 
 
-def _shown(
-    terms: Sequence[LossTerm], outputs: Outputs, masks: Mapping[str, jax.Array]
+def _mask_outputs(
+    terms: Sequence[LossTerm],
+    outputs: Outputs,
+    masks: Mapping[str, Bool[Array, "*b"]],
 ) -> Iterator[tuple[LossTerm, Outputs]]:
-    """Each term with the outputs zeroed where it is masked; equal masks share them."""
-    shown: dict[Callable, Outputs] = {}
+    """Yield each term with its outputs, zero where masked; equal masks share them."""
+    by_mask: dict[Callable, Outputs] = {}
     for term in terms:
-        if term.mask not in shown:
-            shown[term.mask] = outputs.where(masks[term.name])
-        yield term, shown[term.mask]
+        if term.mask not in by_mask:
+            by_mask[term.mask] = outputs.where(masks[term.name])
+        yield term, by_mask[term.mask]

@@ -6,19 +6,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
+from jaxtyping import Array, Bool
 
 from losses.core.loss import Loss
 from losses.core.outputs import Batch
 
 
-def target_mask(batch: Batch) -> jax.Array:
-    """Tokens that have a target, bool `[*b]`."""
+def target_mask(batch: Batch) -> Bool[Array, "*b"]:
+    """Return a mask of the tokens that have a target."""
     return batch["mask"].astype(bool)
 
 
-def token_mask(batch: Batch) -> jax.Array:
-    """Tokens that are not padding, bool `[*b]`."""
+def token_mask(batch: Batch) -> Bool[Array, "*b"]:
+    """Return a mask of the tokens that are not padding."""
     return batch["segment_ids"] > 0
 
 
@@ -26,11 +26,14 @@ def token_mask(batch: Batch) -> jax.Array:
 class LossTerm:
     """A loss with a name, a weight and the tokens it counts.
 
-    weight:       a float, a function of the optimiser step (any optax schedule), or a
-                  `losses.Balance`.
-    mask:         batch -> bool `[*b]`.
-    token_weight: outputs -> float `[*b]`, or a `losses.Reweighting`; multiplies values,
-                   never counts; gradients are stopped.
+    Attributes:
+      name: an identifier; metrics are logged under it.
+      loss: one value per token. One that owns parameters is a function that builds it.
+      weight: a float, a function of the optimiser step (any optax schedule), or a
+        `losses.Balance`.
+      mask: of a batch, the tokens that the term counts, bool `[*b]`.
+      token_weight: of `Outputs`, float `[*b]`; or a `losses.Reweighting`. Multiplies
+        values, never counts; gradients are stopped.
 
     Raises:
       ValueError: the name is no identifier, or the weight is of no such kind.
@@ -39,7 +42,7 @@ class LossTerm:
     name: str
     loss: Loss | Callable[..., Loss]
     weight: float | Callable[..., Any] = 1.0
-    mask: Callable[[Batch], jax.Array] = target_mask
+    mask: Callable[[Batch], Bool[Array, "*b"]] = target_mask
     token_weight: Callable[..., Any] | None = None
 
     def __post_init__(self):
@@ -48,19 +51,27 @@ class LossTerm:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Of the loss, and of the weights of its tokens."""
-        assert isinstance(self.loss, Loss)  # made, if it owns parameters
+        """Needs of the loss, and of its token weights."""
+        assert isinstance(self.loss, Loss)  # built, if it owns parameters
         return self.loss.needs | getattr(self.token_weight, "needs", frozenset())
 
 
 def check_name(name: str, kind: str) -> None:
-    """ValueError unless `name` is an identifier; `kind` says of what."""
+    """Refuse a name of a term or group (`kind`) that is no identifier.
+
+    Raises:
+      ValueError: it is none.
+    """
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise ValueError(f"a {kind}'s name must be an identifier, got {name!r}")
 
 
 def check_weight(name: str, weight: object) -> None:
-    """ValueError unless `weight` is a number or something to call."""
+    """Refuse a weight that is neither a number nor callable.
+
+    Raises:
+      ValueError: it is neither; the message names its term or group.
+    """
     if isinstance(weight, bool) or not (
         callable(weight) or isinstance(weight, (int, float))
     ):
@@ -74,11 +85,14 @@ def check_weight(name: str, weight: object) -> None:
 class Group:
     """`weight · Σ_i w_i L_i` over its terms and the groups in it.
 
-    weight: as of a `LossTerm`.
+    Attributes:
+      name: an identifier; metrics are logged under it.
+      terms: terms and groups.
+      weight: as of a `LossTerm`.
 
     Raises:
-      ValueError: the name is no identifier, the weight is of no kind there is, or there
-        is nothing in it.
+      ValueError: the name is no identifier, the weight is of no such kind, or there are
+        no terms.
     """
 
     name: str
@@ -96,12 +110,12 @@ Item = LossTerm | Group
 
 
 def flat_terms(items: Sequence[Item]) -> list[LossTerm]:
-    """The terms, in the order in which they are written."""
+    """Return the terms, those in groups too, in their order."""
     return [item for item in all_items(items) if isinstance(item, LossTerm)]
 
 
 def all_items(items: Sequence[Item]) -> Iterator[Item]:
-    """Terms and groups; a group before what is in it."""
+    """Yield terms and groups; a group before its items."""
     for item in items:
         yield item
         if isinstance(item, Group):
@@ -109,10 +123,10 @@ def all_items(items: Sequence[Item]) -> Iterator[Item]:
 
 
 def check_names(items: Sequence[Item]) -> None:
-    """Refuse two of one name, terms and groups alike, since the log names both.
+    """Refuse terms and groups that share a name, under which both would be logged.
 
     Raises:
-      ValueError: naming it.
+      ValueError: two share the name in the message.
     """
     names = collections.Counter(item.name for item in all_items(items))
     for name, count in names.items():

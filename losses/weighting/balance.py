@@ -4,8 +4,8 @@ import abc
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.batch_weights import Balance, BalanceInputs, Combination
 
@@ -20,8 +20,12 @@ class Ratio(Balance):
     (`(1 - decay) Σ_age decay^age r / (1 - decay^steps)`); at decay 0 it is the ratio of
     this batch alone, and nothing is remembered.
 
-    to:  name of the term that is followed.
-    cap: the largest ratio that counts; None for no bound.
+    Attributes:
+      to: name of the term that is followed.
+      scale: a positive factor.
+      decay: of the mean over steps, in [0, 1).
+      cap: the largest ratio that counts; None for no bound.
+      eps: the smallest `m(own)` that is divided by.
 
     Raises:
       ValueError: decay is outside [0, 1), or another number is not positive.
@@ -49,42 +53,42 @@ class Ratio(Balance):
         return {"sum": jnp.zeros((), jnp.float32)} if self.decay else {}
 
     @abc.abstractmethod
-    def measure(self, of: Combination, seen: BalanceInputs) -> jax.Array:
-        """m, a float32 scalar."""
+    def measure(self, of: Combination, inputs: BalanceInputs) -> Float[Array, ""]:
+        """Return m of a term or group, float32."""
 
     def __call__(
-        self, own: Combination, seen: BalanceInputs, params: Tree, memory: Tree
-    ) -> tuple[jax.Array, Tree]:
+        self, own: Combination, inputs: BalanceInputs, params: Tree, memory: Tree
+    ) -> tuple[Float[Array, ""], Tree]:
         del params
-        to = self.measure({self.to: jnp.float32(1.0)}, seen)
-        ratio = to / jnp.maximum(self.measure(own, seen), self.eps)
+        to = self.measure({self.to: jnp.float32(1.0)}, inputs)
+        ratio = to / jnp.maximum(self.measure(own, inputs), self.eps)
         if self.cap is not None:
             ratio = jnp.minimum(ratio, self.cap)
         if not self.decay:
             return self.scale * ratio, {}
         total = self.decay * memory["sum"] + (1.0 - self.decay) * ratio
-        steps = (seen.step + 1).astype(jnp.float32)
+        steps = (inputs.step + 1).astype(jnp.float32)
         return self.scale * total / (1.0 - self.decay**steps), {"sum": total}
 
 
 class MatchValue(Ratio):
     """`scale · sg(L_to / max(L_own, eps))`: as large as another term, times `scale`.
 
-    With `decay = 0` and no cap, this is the balance that MaxText has published (pull
-    4220): of hard loss H, soft loss S and feature loss F,
+    With `decay = 0` and no cap, this is the balance of MaxText (pull 4220): of hard
+    loss H, soft loss S and feature loss F,
 
         Group(name="kd", terms=[S, F with MatchValue(to="S")],
               weight=MatchValue(to="H", scale=alpha))
 
-    beside H is `H + alpha · kd · sg(H / kd)` with `kd = S + F · sg(S / F)`. What it is
-    worth knowing of it (`tests/losses/weighting/balance_test.py` shows each):
+    beside H is `H + alpha · kd · sg(H / kd)` with `kd = S + F · sg(S / F)`. Its limits
+    (`tests/losses/weighting/balance_test.py` shows each):
 
     * the objective's *value* is always `(1 + alpha) H`: it cannot tell how the student
       matches the teacher, and its curve is that of H;
     * the gradient of F is `S/F ∂F`, which grows without bound as F goes to zero;
-    * a constant factor on F cancels, so that a weight there is a switch;
-    * of ratios taken a microbatch at a time, the objective depends on how the batch is
-      cut. Here they are of the global batch, whatever the microbatches.
+    * a constant factor on F cancels, so that a weight there only turns F on or off;
+    * with ratios of each microbatch, the objective depends on how the batch is cut.
+      Here they are of the global batch, whatever the microbatches.
 
     A `decay` near 1 and a `cap` mend the second: weights that change slowly are nearly
     constants, and F's gradient goes to zero with F. Losses are taken to be positive.
@@ -92,37 +96,39 @@ class MatchValue(Ratio):
 
     wants = "values"
 
-    def measure(self, of: Combination, seen: BalanceInputs) -> jax.Array:
-        return seen.value(of)
+    def measure(self, of: Combination, inputs: BalanceInputs) -> Float[Array, ""]:
+        return inputs.value(of)
 
 
 class MatchGradient(Ratio):
     """`scale · sg(‖∂L_to‖ / max(‖∂L_own‖, eps))`: gradients of equal norm at the trunk.
 
-    The norm is that of the gradient in what the trunk gives to the terms, hidden states
-    and intermediates of all tokens: the last layer that they share. For terms all of
-    which follow one, these norms are equal in every step, which is what GradNorm (Chen
-    et al. 2018, arXiv:1711.02257, eq. 1-2, with exponent 0) has its weights approach by
-    a learning rate of their own. That gradients in the shared representation may stand
-    for those in its parameters is from Sener and Koltun 2018 (arXiv:1810.04650,
-    section 3.3).
+    The norm is that of the gradient in the trunk's outputs that the terms read, hidden
+    states and intermediates of all tokens: the last layer that they share. For terms
+    all of which follow one, these norms are equal in every step; the weights of
+    GradNorm (Chen et al. 2018, arXiv:1711.02257, eq. 1-2, with exponent 0) approach
+    this by a learning rate of their own. That gradients in the shared representation
+    may stand for those in its parameters is from Sener and Koltun 2018
+    (arXiv:1810.04650, section 3.3).
     """
 
     wants = "gradients"
 
-    def measure(self, of: Combination, seen: BalanceInputs) -> jax.Array:
-        return seen.gradient_norm(of)
+    def measure(self, of: Combination, inputs: BalanceInputs) -> Float[Array, ""]:
+        return inputs.gradient_norm(of)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Uncertainty(Balance):
     """`scale · exp(-s)`, with `s / 2` added to the objective; s is learned.
 
-    s is the logarithm of the variance that the term's errors are taken to have; where
-    `scale · L` stays the same, it settles at `s = log(2 scale L)`, so that the term
-    contributes 1/2. It is trained by the experiment's optimiser, and is not exported.
+    s is the logarithm of the assumed variance of the term's errors; where `scale · L`
+    stays the same, it converges to `s = log(2 scale L)`, so that the term contributes
+    1/2. It is trained by the experiment's optimiser, and is not exported.
 
-    scale: 1 for a negative log-likelihood, 1/2 for a squared error.
+    Attributes:
+      scale: 1 for a negative log-likelihood, 1/2 for a squared error.
+      initial_log_variance: s before the first step.
 
     Source: Kendall et al. 2018 (arXiv:1705.07115), eq. 7 and 10, in `s = log σ²` as
     recommended in section 3.2. L must be positive, or s has no lower bound.
@@ -143,10 +149,10 @@ class Uncertainty(Balance):
         return {"log_variance": jnp.float32(self.initial_log_variance)}
 
     def __call__(
-        self, own: Combination, seen: BalanceInputs, params: Tree, memory: Tree
-    ) -> tuple[jax.Array, Tree]:
-        del own, seen
+        self, own: Combination, inputs: BalanceInputs, params: Tree, memory: Tree
+    ) -> tuple[Float[Array, ""], Tree]:
+        del own, inputs
         return self.scale * jnp.exp(-params["log_variance"]), memory
 
-    def penalty(self, params: Tree) -> jax.Array:
+    def penalty(self, params: Tree) -> Float[Array, ""]:
         return 0.5 * params["log_variance"]

@@ -1,4 +1,4 @@
-"""Weights of tokens that are made from the whole global batch, before its gradients."""
+"""Token weights from the whole global batch, computed before its gradients."""
 
 import dataclasses
 from typing import Any, Literal
@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from losses.core.batch_weights import BatchValues, Reweighting
 
@@ -27,7 +28,10 @@ class RelativeLoss(Reweighting):
     smallest. Where all rows are alike, so are their weights. Rows without a token that
     counts have weight 0. Documents packed in one row are one sample.
 
-    after: steps of the optimiser with all weights 1, to begin with.
+    Attributes:
+      form: f.
+      spread: a positive divisor of f; the larger, the more alike the weights.
+      after: steps of the optimiser with all weights 1, to begin with.
 
     Source: Sow et al. 2025 (arXiv:2502.06733), there `f = min(h + δ, δ)` with δ = 1,
     the same but for a constant; spread 1 at 124 M parameters, 0.4 at 684 M; after 1000.
@@ -48,17 +52,19 @@ class RelativeLoss(Reweighting):
         if self.after < 0:
             raise ValueError(f"after must not be negative, got {self.after}")
 
-    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
-        of_row, counted = spread.of_rows()
-        most = jnp.max(jnp.where(counted, of_row, -jnp.inf))
-        least = jnp.min(jnp.where(counted, of_row, jnp.inf))
+    def __call__(
+        self, inputs: BatchValues, memory: Tree
+    ) -> tuple[Float[Array, "b ..."], Tree]:
+        means, nonempty = inputs.row_means()
+        most = jnp.max(jnp.where(nonempty, means, -jnp.inf))
+        least = jnp.min(jnp.where(nonempty, means, jnp.inf))
         width = jnp.maximum(most - least, 1e-6)
-        h = jnp.clip((2.0 * of_row - most - least) / width, -1.0, 1.0)
-        scores = jnp.where(counted, _FORMS[self.form](h) / self.spread, -jnp.inf)
-        share = jnp.where(counted, jax.nn.softmax(scores), 0.0)
-        weights = share * jnp.sum(counted, dtype=jnp.float32)
-        weights = jnp.where(spread.step < self.after, jnp.ones_like(weights), weights)
-        return spread.to_tokens(weights), memory
+        h = jnp.clip((2.0 * means - most - least) / width, -1.0, 1.0)
+        scores = jnp.where(nonempty, _FORMS[self.form](h) / self.spread, -jnp.inf)
+        share = jnp.where(nonempty, jax.nn.softmax(scores), 0.0)
+        weights = share * jnp.sum(nonempty, dtype=jnp.float32)
+        weights = jnp.where(inputs.step < self.after, jnp.ones_like(weights), weights)
+        return inputs.to_tokens(weights), memory
 
 
 _FORMS = {
@@ -72,16 +78,21 @@ _FORMS = {
 class LearningProgress(Reweighting):
     """`clip(scale · (1 - σ(sharpness · (l_before - l_now))), least, most)` a row.
 
-    l is the mean of the values in a row, `l_before` the one when the row was seen last:
-    rows that have stopped improving count more. The table of them lives in the train
-    state, is checkpointed and restored with it. A row seen for the first time has
-    weight 1; one that a batch holds twice is remembered by the mean.
+    l is the mean of the values in a row, `l_before` that of the last batch with the
+    row: rows that have stopped improving count more. The table of them is part of the
+    train state and its checkpoints. A row's first weight is 1; of a row that is in a
+    batch twice, the table holds the mean.
 
     Source: arXiv:2601.04992, there scale 1 or 2, sharpness 10 to 30, clipped to
     [0.5, 5]. At scale 1 a row that stays as it is has weight 1/2, which halves the
     learning rate from the second epoch on; at 2 it has weight 1.
 
-    num_rows: of the dataset.
+    Attributes:
+      num_rows: of the dataset.
+      scale: a positive factor.
+      sharpness: of the sigmoid.
+      least: the smallest weight.
+      most: the largest weight.
 
     Raises:
       ValueError: a number is not positive, or `least` exceeds `most`.
@@ -106,29 +117,37 @@ class LearningProgress(Reweighting):
             "seen": jnp.zeros(self.num_rows, bool),
         }
 
-    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
-        now, counted = spread.of_rows()
-        index = spread.batch["index"]
-        gain = self.sharpness * (memory["loss"][index] - now)
+    def __call__(
+        self, inputs: BatchValues, memory: Tree
+    ) -> tuple[Float[Array, "b ..."], Tree]:
+        means, nonempty = inputs.row_means()
+        index = inputs.batch["index"]
+        gain = self.sharpness * (memory["loss"][index] - means)
         weights = jnp.clip(self.scale * jax.nn.sigmoid(-gain), self.least, self.most)
         weights = jnp.where(memory["seen"][index], weights, 1.0)
-        times = _added_at(index, counted.astype(jnp.float32), self.num_rows)
-        sums = _added_at(index, jnp.where(counted, now, 0.0), self.num_rows)
-        here = times > 0.0
-        following = {
-            "loss": jnp.where(here, sums / jnp.maximum(times, 1.0), memory["loss"]),
-            "seen": memory["seen"] | here,
+        counts = _sum_at(index, nonempty.astype(jnp.float32), self.num_rows)
+        sums = _sum_at(index, jnp.where(nonempty, means, 0.0), self.num_rows)
+        in_batch = counts > 0.0
+        new_memory = {
+            "loss": jnp.where(
+                in_batch, sums / jnp.maximum(counts, 1.0), memory["loss"]
+            ),
+            "seen": memory["seen"] | in_batch,
         }
-        return spread.to_tokens(weights), following
+        return inputs.to_tokens(weights), new_memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowTable(Reweighting):
     """`table[row]`, from a `.npy` file `[num_rows]` of floats.
 
-    It is read when training starts and lives in the train state from then on, so that a
-    run goes on with the table it began with. For weights by the likelihood p of a row,
-    say that of its cluster (arXiv:2308.09878), store `(1 + (1 - p)^5) / 2`.
+    The file is read when training starts; from then on the table is part of the train
+    state, so that a resumed run has the same one. For weights by the likelihood p of a
+    row, say that of its cluster (arXiv:2308.09878), store `(1 + (1 - p)^5) / 2`.
+
+    Attributes:
+      path: of the file.
+      num_rows: of the dataset.
 
     Raises:
       ValueError: the file has another shape.
@@ -146,8 +165,10 @@ class RowTable(Reweighting):
             )
         return {"table": jnp.asarray(table, jnp.float32)}
 
-    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
-        return spread.to_tokens(memory["table"][spread.batch["index"]]), memory
+    def __call__(
+        self, inputs: BatchValues, memory: Tree
+    ) -> tuple[Float[Array, "b ..."], Tree]:
+        return inputs.to_tokens(memory["table"][inputs.batch["index"]]), memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,7 +180,11 @@ class Span(Reweighting):
     which follows `begin`, and the last that of `end` itself. The answers of a chat, or
     the fields of a form, without another mask.
 
-    begin, end: ids of the tokenizer.
+    Attributes:
+      begin: an id of the tokenizer.
+      end: an id of the tokenizer.
+      inside: weight inside.
+      outside: weight elsewhere.
     """
 
     begin: int
@@ -168,21 +193,27 @@ class Span(Reweighting):
     outside: float = 0.0
     wants_values = False
 
-    def __call__(self, spread: BatchValues, memory: Tree) -> tuple[jax.Array, Tree]:
-        tokens = spread.batch["tokens"]
+    def __call__(
+        self, inputs: BatchValues, memory: Tree
+    ) -> tuple[Float[Array, "b ..."], Tree]:
+        tokens = inputs.batch["tokens"]
         at = jax.lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
 
-        def last(token: int) -> jax.Array:
+        def last(token: int) -> Int[Array, "b ..."]:
+            """Return the position in the row of the last `token` up to each one."""
             return jax.lax.cummax(
                 jnp.where(tokens == token, at, -1), axis=tokens.ndim - 1
             )
 
-        start = at - spread.batch["positions"].astype(jnp.int32)
-        begun = last(self.begin)
-        within = (begun >= start) & (begun > last(self.end))
+        start = at - inputs.batch["positions"].astype(jnp.int32)
+        last_begin = last(self.begin)
+        within = (last_begin >= start) & (last_begin > last(self.end))
         weights = jnp.where(within, jnp.float32(self.inside), jnp.float32(self.outside))
         return weights, memory
 
 
-def _added_at(index: jax.Array, values: jax.Array, size: int) -> jax.Array:
+def _sum_at(
+    index: Int[Array, " b"], values: Float[Array, " b"], size: int
+) -> Float[Array, " n"]:
+    """Return the sum of the values at each index below `size`."""
     return jnp.zeros(size, jnp.float32).at[index].add(values)

@@ -1,9 +1,9 @@
-"""What every term and group is multiplied by at a step.
+"""Weights of terms and groups at a step.
 
 A weight is a number, a function of the optimiser step, or a `Balance`: a function of
-what the terms are worth on the whole global batch, gradients stopped. A balance sees
-values, never other weights; that of a group comes after those in it. So the order of
-the list means nothing, and neither do microbatches, blocks and devices.
+the terms' values or gradients on the global batch, gradients stopped. A balance reads
+values, never other weights; that of a group is computed after those in it. So the order
+of the list changes nothing, and neither do microbatches, blocks and devices.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from losses.core.batch_weights import Balance, BalanceInputs
 from losses.core.terms import Item, LossTerm, all_items
@@ -22,17 +23,18 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True)
 class TermWeights:
-    """Every weight at a step.
+    """Weights of all terms and groups at a step.
 
-    weights:   by term and group, its own.
-    effective: by term, times those of the groups around it.
-    penalty:   what the objective has besides the terms.
-    memory:    by term and group, what its balance remembers.
+    Attributes:
+      weights: by term and group, its own.
+      effective: by term, its own times those of the groups around it.
+      penalty: added to the objective besides the terms.
+      memory: by term and group, the memory of its balance.
     """
 
-    weights: Mapping[str, jax.Array]
-    effective: Mapping[str, jax.Array]
-    penalty: jax.Array
+    weights: Mapping[str, Float[Array, ""]]
+    effective: Mapping[str, Float[Array, ""]]
+    penalty: Float[Array, ""]
     memory: Tree
 
 
@@ -44,7 +46,7 @@ jax.tree_util.register_dataclass(
 
 
 def balances(items: Sequence[Item]) -> dict[str, Balance]:
-    """By term and group, the weights that are balances."""
+    """Return, by term and group, the weights that are balances."""
     return {
         item.name: item.weight
         for item in all_items(items)
@@ -53,43 +55,49 @@ def balances(items: Sequence[Item]) -> dict[str, Balance]:
 
 
 def term_weights(
-    items: Sequence[Item], seen: BalanceInputs, params: Tree, memory: Tree
+    items: Sequence[Item], inputs: BalanceInputs, params: Tree, memory: Tree
 ) -> TermWeights:
-    """The weights of all terms and groups.
+    """Return the weights of all terms and groups.
 
-    params, memory: by the names of `balances`.
+    Args:
+      items: terms and groups.
+      inputs: of the balances.
+      params: of the balances, by the names of `balances`.
+      memory: of the balances, by the same names.
     """
-    seen = jax.lax.stop_gradient(seen)
-    weights: dict[str, jax.Array] = {}
-    remembered: Tree = {}
+    inputs = jax.lax.stop_gradient(inputs)
+    weights: dict[str, Float[Array, ""]] = {}
+    new_memory: Tree = {}
     penalties = [jnp.float32(0.0)]
 
-    def weighed(item: Item) -> dict[str, jax.Array]:
-        """By term, what it is multiplied by, this weight included."""
+    def factors(item: Item) -> dict[str, Float[Array, ""]]:
+        """Return the factor of each term of an item, the item's weight included."""
+        # A group's weight comes after those in it, which its balance reads.
         own = {item.name: jnp.float32(1.0)}
         if not isinstance(item, LossTerm):
-            own = {n: c for inner in item.terms for n, c in weighed(inner).items()}
+            own = {n: c for inner in item.terms for n, c in factors(inner).items()}
         name, weight = item.name, item.weight
         if isinstance(weight, Balance):
-            weights[name], remembered[name] = weight(
-                jax.lax.stop_gradient(own), seen, params[name], memory[name]
+            weights[name], new_memory[name] = weight(
+                jax.lax.stop_gradient(own), inputs, params[name], memory[name]
             )
             penalties.append(weight.penalty(params[name]))
         else:
-            weights[name] = scheduled(weight, seen.step)
+            weights[name] = weight_at_step(weight, inputs.step)
         return {term: c * weights[name] for term, c in own.items()}
 
-    effective = {n: c for item in items for n, c in weighed(item).items()}
+    # `factors` fills the dicts above; `weights` below has the order of the items.
+    effective = {n: c for item in items for n, c in factors(item).items()}
     return TermWeights(
         weights={item.name: weights[item.name] for item in all_items(items)},
         effective=effective,
         penalty=functools.reduce(jnp.add, penalties),
-        memory=remembered,
+        memory=new_memory,
     )
 
 
-def scheduled(weight: Any, step: jax.Array) -> jax.Array:
-    """A number, or a schedule at an optimiser step, as a float32 scalar."""
+def weight_at_step(weight: Any, step: Int[Array, ""]) -> Float[Array, ""]:
+    """Return a number, or a schedule at an optimiser step, as float32."""
     if not callable(weight):
         return jnp.float32(weight)
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix dtypes
@@ -98,34 +106,37 @@ def scheduled(weight: Any, step: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class TermReport:
-    """Of a term or group at a step.
+    """Value and contribution of a term or group at a step.
 
-    value:        before its own weight.
-    contribution: to the objective, every weight included.
-    share:        of the contributions at the top, by magnitude; signed.
+    Attributes:
+      value: before its own weight.
+      contribution: to the objective, every weight included.
+      share: the contribution over the sum of the magnitudes of those of the outermost
+        terms and groups; signed.
     """
 
-    value: jax.Array
-    contribution: jax.Array
-    share: jax.Array
+    value: Float[Array, ""]
+    contribution: Float[Array, ""]
+    share: Float[Array, ""]
 
 
 def term_reports(
-    items: Sequence[Item], weighed: TermWeights, means: Mapping[str, jax.Array]
+    items: Sequence[Item], weights: TermWeights, means: Mapping[str, Float[Array, ""]]
 ) -> dict[str, TermReport]:
-    """By term and group; `means` as in `BalanceInputs`."""
-    values: dict[str, jax.Array] = {}
-    contributions: dict[str, jax.Array] = {}
+    """Return reports by term and group; `means` as in `BalanceInputs`."""
+    # Values and contributions, a group's from those of its items.
+    values: dict[str, Float[Array, ""]] = {}
+    contributions: dict[str, Float[Array, ""]] = {}
 
     def add(item: Item) -> None:
         if isinstance(item, LossTerm):
             values[item.name] = means[item.name]
-            contributions[item.name] = weighed.effective[item.name] * means[item.name]
+            contributions[item.name] = weights.effective[item.name] * means[item.name]
             return
         for inner in item.terms:
             add(inner)
         values[item.name] = sum(
-            (weighed.weights[x.name] * values[x.name] for x in item.terms),
+            (weights.weights[x.name] * values[x.name] for x in item.terms),
             jnp.float32(0.0),
         )
         contributions[item.name] = sum(
@@ -134,6 +145,8 @@ def term_reports(
 
     for item in items:
         add(item)
+
+    # Shares of the outermost items' contributions.
     top = sum((jnp.abs(contributions[item.name]) for item in items), jnp.float32(0.0))
     whole = jnp.where(top > 0.0, top, 1.0)
     return {

@@ -119,14 +119,14 @@ def gradients(
     ) -> tuple[Tree, Tile | None]:
         tile_params = head.tile(params, partition, start, width)
         tile = tiles.tile(head(tile_params, tiles.variables, hidden), start, width)
-        return requests.updated(state, tile), tile if store_logits else None
+        return requests.add_tile(state, tile), tile if store_logits else None
 
     state, stored = tiles.scan(collect, varying(requests.start()))
 
     # The losses of these sums, and their gradients.
-    sums = requests.found(state)
+    sums = requests.values(state)
     total, pullback, auxiliary = jax.vjp(
-        lambda sums, others: value(requests.answers(sums), others),
+        lambda sums, others: value(requests.results(sums), others),
         sums,
         others,
         has_aux=True,

@@ -119,7 +119,7 @@ class BlockEvaluator:
             outputs,
             masks=constants.masks,
             statistics=inputs.statistics,
-            reweighted=constants.token_weights,
+            token_weights=constants.token_weights,
         )
 
     def gradient_threshold(self, inputs: StepInputs) -> jax.Array | None:

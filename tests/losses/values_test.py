@@ -10,7 +10,7 @@ import pytest
 
 import losses
 from losses.core.term_values import evaluate, per_token
-from losses.weighting.weights import scheduled
+from losses.weighting.weights import weight_at_step
 
 
 def outputs(logits, targets=None, **intermediates):
@@ -162,7 +162,7 @@ def test_a_schedule_is_a_function_of_the_step():
         loss=losses.CrossEntropy(),
         weight=optax.linear_schedule(0.0, 1.0, 10),
     )
-    found = scheduled(term.weight, jnp.int32(5))
+    found = weight_at_step(term.weight, jnp.int32(5))
     np.testing.assert_allclose(found, 0.5)
 
 

@@ -91,9 +91,9 @@ def by_tiles(row, floats, fixed, *, width):
     value(requests)
     state = requests.start()
     for tile in tiles():
-        state = requests.updated(state, tile)
-    sums = requests.found(state)
-    total, cotangents = jax.value_and_grad(lambda x: value(requests.answers(x)))(sums)
+        state = requests.add_tile(state, tile)
+    sums = requests.values(state)
+    total, cotangents = jax.value_and_grad(lambda x: value(requests.results(x)))(sums)
     grads = [
         jax.grad(
             lambda student, tile=tile: requests.tangent(

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 import losses
 from losses import Group, LossTerm, MatchGradient, MatchValue, Uncertainty
 from losses.core.batch_weights import BalanceInputs
-from losses.weighting.weights import balances, scheduled, term_reports, term_weights
+from losses.weighting.weights import (
+    balances,
+    term_reports,
+    term_weights,
+    weight_at_step,
+)
 
 positive = st.floats(1e-3, 1e3)
 
@@ -196,9 +201,9 @@ def test_groups_scale_their_terms_and_say_what_each_is_worth():
 
 
 def test_a_number_stands_for_itself_and_a_schedule_for_its_step():
-    assert scheduled(2, jnp.int32(7)) == 2.0
+    assert weight_at_step(2, jnp.int32(7)) == 2.0
     schedule = optax.linear_schedule(0.0, 1.0, 10)
-    np.testing.assert_allclose(scheduled(schedule, jnp.int32(5)), 0.5)
+    np.testing.assert_allclose(weight_at_step(schedule, jnp.int32(5)), 0.5)
 
 
 @pytest.mark.parametrize(
