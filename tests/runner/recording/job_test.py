@@ -133,6 +133,7 @@ def test_draws_depend_on_the_seed_and_the_row_alone(folder, corpus, teacher):
     assert (np.array(ids[0]) != np.array(ids[2])).mean() > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [TopK(k=300), Full()], ids=["k = V", "full"])
 def test_a_whole_vocabulary_of_records_teaches_like_the_model(
     folder, corpus, teacher, mode
@@ -151,6 +152,7 @@ def test_a_whole_vocabulary_of_records_teaches_like_the_model(
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), ours, theirs)
 
 
+@pytest.mark.slow
 def test_records_teach_the_same_on_every_mesh_and_in_microbatches(
     folder, corpus, teacher
 ):
@@ -184,6 +186,30 @@ def test_a_mixture_of_teachers_is_recorded_like_one(folder, corpus, teacher):
     wanted = -np.sort(-(both[0] + both[1]) / 2, axis=-1)[3, :, 0]
     found = records.read(np.array([3]))[0]
     np.testing.assert_allclose(np.exp(-found.log_normalizers[:, 0]), wanted, rtol=1e-4)
+
+
+def test_a_stop_and_a_second_process_change_no_byte(
+    folder, corpus, teacher, monkeypatch
+):
+    recording = job(corpus, teacher, mode=TopK(k=3))
+    record(recording, folder / "at-once")
+    shared = folder / "in-shares"
+    terminal = Terminal(io.StringIO())
+    for process in range(2):
+        share = runtime.Recording(processes=2, process=process)
+        settings = runtime.Runtime(recording=share)
+        monkeypatch.setattr(runtime, "current", lambda settings=settings: settings)
+        recorder = recording.recorder()
+        stops = iter([False] * 7 + [True])  # in the middle of its first shard
+        rows = recording._write(recorder, shared, terminal, stops.__next__)
+        assert rows == 0 and recorder.seal(shared) is None
+        assert recording._write(recorder, shared, terminal, lambda: False) > 0
+    assert recorder.seal(shared) is not None
+    at_once, in_shares = (
+        {path.name: path.read_bytes() for path in directory.iterdir()}
+        for directory in (folder / "at-once", shared)
+    )
+    assert in_shares == at_once
 
 
 # The job, as a user starts it
@@ -262,6 +288,7 @@ def whole(commands):
     return commands.content("whole")
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_record_and_repeats_none(commands, whole):
     process = commands.start("killed")
     while process.poll() is None and commands.shards("killed") < 2:
@@ -286,6 +313,7 @@ def test_ten_kills_at_any_moment_change_no_byte(commands, whole):
     assert commands.content("ten") == whole
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_in_one_line_and_it_goes_on(commands, whole):
     process = commands.start("asked")
     while process.poll() is None and commands.shards("asked") < 1:
@@ -298,6 +326,7 @@ def test_a_signal_ends_it_in_one_line_and_it_goes_on(commands, whole):
     assert commands.content("asked") == whole
 
 
+@pytest.mark.slow
 def test_processes_write_disjoint_shards_of_the_same_records(commands, whole):
     processes = [
         commands.start(
