@@ -207,7 +207,7 @@ def zero_outside(tree: Any, mask: jax.Array) -> Any:
     """Return arrays `[*b ...]` with zeros where `mask` `[*b]` is false."""
 
     def select(x: jax.Array) -> jax.Array:
-        wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
-        return jnp.where(wide, x, jnp.zeros((), x.dtype))
+        column = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+        return jnp.where(column, x, jnp.zeros((), x.dtype))
 
     return jax.tree.map(select, tree)

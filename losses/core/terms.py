@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxtyping import Array, Bool
@@ -114,12 +114,14 @@ def flat_terms(items: Sequence[Item]) -> list[LossTerm]:
     return [item for item in all_items(items) if isinstance(item, LossTerm)]
 
 
-def all_items(items: Sequence[Item]) -> Iterator[Item]:
-    """Yield terms and groups; a group before its items."""
+def all_items(items: Sequence[Item]) -> list[Item]:
+    """Return terms and groups; a group before its items."""
+    flat: list[Item] = []
     for item in items:
-        yield item
+        flat.append(item)
         if isinstance(item, Group):
-            yield from all_items(item.terms)
+            flat.extend(all_items(item.terms))
+    return flat
 
 
 def check_names(items: Sequence[Item]) -> None:

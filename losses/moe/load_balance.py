@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
-import jax
+from jaxtyping import Array, Float, Int
 
 from losses.core.checks import check_choice
 from losses.core.loss import Loss
@@ -17,16 +17,17 @@ Scale = Literal["experts_over_k", "experts"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RouterBalance(Loss, abstract=True):
-    """What the balances share: `scale · Σ_e f_{l,e} p_{l,e}`, over the layers l.
+    """Base of the balances: `scale · Σ_e f_{l,e} p_{l,e}`, over the layers l.
 
     A concrete balance says over which tokens the share `f_{l,e}` is taken.
 
-    source: the router, by the path of its `_logits` and `_assignments`: `"router"` is
+    Attributes:
+      source: the router, by the path of its `_logits` and `_assignments`: `"router"` is
         the student's, `"teacher/router"` the teacher's, a constant to log at weight 0.
         Where the model offers no such path, a dense student say, the run is refused.
-    layers: `"mean"` or `"sum"` of the layers, or `"pooled"`: `f` and `p` are averaged
+      layers: `"mean"` or `"sum"` of the layers, or `"pooled"`: `f` and `p` are averaged
         over the layers before their product, so that one layer may make up for another.
-    scale: `"experts_over_k"`, 1 when balanced whatever k, or `"experts"`, k then.
+      scale: `"experts_over_k"`, 1 when balanced whatever k, or `"experts"`, k then.
 
     Raises:
       ValueError: the source is no name, or one of the others no choice.
@@ -46,8 +47,10 @@ class RouterBalance(Loss, abstract=True):
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
         return frozenset({f"{self.source}_logits", f"{self.source}_assignments"})
 
-    def routing(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
-        """Return router logits `[*b layer expert]` and the k choices `[*b layer k]`."""
+    def routing(
+        self, outputs: Outputs
+    ) -> tuple[Float[Array, "*b layer expert"], Int[Array, "*b layer k"]]:
+        """Return the router logits and the k choices of each token."""
         return (
             outputs.intermediate(f"{self.source}_logits"),
             outputs.intermediate(f"{self.source}_assignments"),
@@ -78,8 +81,10 @@ class LoadBalance(RouterBalance):
     MaxText and DeepSeek balance sequences: `SequenceLoadBalance`.
     """
 
-    def statistics(self, outputs: Outputs) -> dict[str, jax.Array]:
-        """`share` `[*b layer expert]`: 1 where the token chose the expert."""
+    def statistics(
+        self, outputs: Outputs
+    ) -> dict[str, Float[Array, "*b layer expert"]]:
+        """Return `share`: 1 where the token chose the expert."""
         return {"share": expert_hits(*self.routing(outputs))}
 
     def __call__(self, outputs: Outputs) -> PerToken:

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.loss import Loss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
@@ -24,8 +24,9 @@ class RouterDistillation(Loss):
     tokens. Its own experts have no part in this: where they start at random, expert e
     becomes the one that serves what the teacher's e does.
 
-    temperature: T, of both sides.
-    layers: pairs of the student's MoE layer and the teacher's, `(i, f(i))`, counted
+    Attributes:
+      temperature: T, of both sides.
+      layers: pairs of the student's MoE layer and the teacher's, `(i, f(i))`, counted
         from 0; None where both have as many and i learns from i.
 
     Source: none to the letter. Closest are B-Distill ("Balanced Knowledge Distillation
@@ -56,12 +57,15 @@ class RouterDistillation(Loss):
     def __call__(self, outputs: Outputs) -> PerToken:
         return router_distillation(*self._logits(outputs), self.temperature)
 
-    def _logits(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
-        """Of student and teacher, `[*b layer expert]`.
+    def _logits(
+        self, outputs: Outputs
+    ) -> tuple[Float[Array, "*b layer expert"], Float[Array, "*b layer expert"]]:
+        """Return the router logits of student and teacher, layer by layer.
 
         Raises:
-          Misfit: they differ in experts, or in layers where none are paired.
+          IncompatibleLoss: they differ in experts, or in layers where none are paired.
         """
+        # All layers in order, or the pairs that were asked for.
         if self.layers is None:
             student = outputs.intermediate(LOGITS)
             teacher = outputs.intermediate(f"teacher/{LOGITS}")
@@ -76,6 +80,8 @@ class RouterDistillation(Loss):
                     strict=True,
                 )
             )
+
+        # A router learns from one of the same shape.
         for name, axis, remedy in (
             ("experts", -1, "a router can only learn from one over as many"),
             ("MoE layers", -2, "pair them: layers=((0, 1), (1, 3))"),

@@ -1,4 +1,4 @@
-"""What losses read of the routers of mixtures."""
+"""Names of routers, checked."""
 
 import re
 from typing import Literal
@@ -9,7 +9,7 @@ Layers = Literal["mean", "sum"]
 
 
 def check_source(source: str) -> None:
-    """Refuses what names no router.
+    """Refuse a path that names no router.
 
     Raises:
       ValueError: it is no name, with or without `teacher/` before it.
