@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,13 @@ import numpy as np
 
 import losses
 from models.base import Batch
+from runner.data.dataset import Dataset
 from runner.data.labels import require_tokens
 from runner.data.text.record_files import sha256_of
 from runner.records import codes
 from runner.records.manifest import NAME
 from runner.records.reader import Records
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
-
-if TYPE_CHECKING:
-    from runner.data.dataset import Dataset
 
 Tree = Any
 
@@ -64,7 +62,7 @@ class LoadedRecords(LoadedTeacher):
         manifest = self._records.directory / NAME
         return {"kind": "offline", "manifest": sha256_of(manifest)}
 
-    def rows_with_records(self, dataset: "Dataset") -> "RowsWithRecords":
+    def rows_with_records(self, dataset: Dataset) -> "RowsWithRecords":
         self._records.check_data(dataset.fingerprint)
         return RowsWithRecords(dataset, self._records)
 
@@ -96,7 +94,7 @@ class LoadedRecords(LoadedTeacher):
 class RowsWithRecords:
     """Rows of the data, each with its record."""
 
-    data: "Dataset"
+    data: Dataset
     records: Records
 
     def __len__(self) -> int:

@@ -14,13 +14,12 @@ import numpy as np
 from models import layers
 from models.base import Model
 from runner.checkpoint import manifest, tree_paths
-from runner.data.labels import Classes
+from runner.data.labels import Classes, Labels
 from runner.errors import UserError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # safetensors and orbax wait for the first weights
     from models.pretrained import Pretrained
     from runner.checkpoint.checkpoints import Checkpoints
-    from runner.data.labels import Labels
 
 Tree = Any
 TOKENIZER = "tokenizer.json"
@@ -40,7 +39,7 @@ class Weights(abc.ABC):
     digest: str
 
     @abc.abstractmethod
-    def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
+    def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
         """Refuse data whose ids stand for other tokens than the model's.
 
         Raises:
@@ -112,7 +111,7 @@ class RunWeights(Weights):
         cfg: Any = to_json.load(str(self._path / "config.json"))
         return fdl.build(cfg.student)
 
-    def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
+    def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
         data = json.loads((self._path / "data.json").read_text(encoding="utf-8"))
         theirs = data["train_data"]["vocabulary"]
         if theirs["digest"] == vocabulary.digest:
@@ -157,7 +156,7 @@ class UnreadWeights(Weights):
     def __init__(self, checkpoint: str):
         self._checkpoint = checkpoint
 
-    def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
+    def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
         del vocabulary, cache
 
     def read(self, abstract: Tree) -> Tree:
@@ -182,7 +181,7 @@ class PretrainedWeights(Weights):
         """Of the files' content."""
         return self._pretrained.digest
 
-    def check_vocabulary(self, vocabulary: "Labels", *, cache: str) -> None:
+    def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
         from models import pretrained
 
         if isinstance(vocabulary, Classes):
@@ -231,7 +230,7 @@ def _zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
     return jax.numpy.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
 
 
-def _require_same(file: Path, vocabulary: "Labels", *, cache: str) -> None:
+def _require_same(file: Path, vocabulary: Labels, *, cache: str) -> None:
     from runner.data import TokenizerFile
 
     if not file.is_file():
@@ -242,7 +241,7 @@ def _require_same(file: Path, vocabulary: "Labels", *, cache: str) -> None:
     _compare(TokenizerFile(file=str(file)).load(cache=cache), vocabulary, str(file))
 
 
-def _compare(theirs: "Labels", ours: "Labels", where: str) -> None:
+def _compare(theirs: Labels, ours: Labels, where: str) -> None:
     from runner.data.text.vocabulary import Vocabulary, differences
 
     assert isinstance(theirs, Vocabulary) and isinstance(ours, Vocabulary)

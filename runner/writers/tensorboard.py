@@ -19,7 +19,7 @@ Event: Any = vars(event_pb2)["Event"]
 SessionLog: Any = vars(event_pb2)["SessionLog"]
 Summary: Any = vars(summary_pb2)["Summary"]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # cannot be imported before `runner.writers.clu` has run
     from clu.metric_writers.interface import MetricWriter
 else:  # Joined to CLU's interface in `runner.writers.clu`; not importable before it.
     MetricWriter = object
