@@ -136,16 +136,19 @@ STUDENTS = [path.stem for path in PATHS if path.stem not in ("dense", "record_te
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_it_runs_two_steps(world, name):
+    # dear: whole runs, compiled as a user would.
     runs_two_steps(world, read(name), f"run-{name}")
 
 
 @pytest.mark.parametrize("fiddler", ["logits_only", "bias_balanced"])
 def test_mixtures_learn_without_routers_and_balance_without_a_term(world, fiddler):
+    # dear: whole runs, compiled as a user would.
     runs_two_steps(world, read("distill_moe", fiddler), fiddler)
 
 
 @pytest.mark.parametrize("fiddler", ["online", "labels_only"])
 def test_the_same_students_learn_from_a_live_teacher_or_from_none(world, fiddler):
+    # dear: whole runs, compiled as a user would.
     runs_two_steps(world, read("distill", fiddler), fiddler)
 
 

@@ -31,6 +31,7 @@ def metrics(workdir):
 
 
 def test_digits_teach_digits_and_tell_images(tmp_path, capsys):
+    # dear: whole runs, compiled as a user would.
     assert run("vision_digits", tmp_path / "teacher", "--fdl.num_steps=2") == 0
     shown = capsys.readouterr().out
     assert "images/s" in shown and "nats/image  accuracy" in shown
@@ -46,6 +47,7 @@ def test_digits_teach_digits_and_tell_images(tmp_path, capsys):
 
 
 def test_a_vision_transformer_reads_idx_files(tmp_path, capsys):
+    # dear: whole runs, compiled as a user would.
     for prefix in ("train", "t10k"):
         write(tmp_path, count=32, prefix=prefix, zipped=True)
     flags = [
