@@ -28,12 +28,16 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
         case flags.Flag("version"):
             return print(help.version())
 
+    # Foreign packages are named, and fiddle is there, before what imports both.
     from runner import graph
-    from runner.cli import command_graph, gin_flags, import_check, inspect
+    from runner.cli import import_check
+
+    import_check.check()
+    graph.import_fiddle()
+
+    from runner.cli import command_graph, gin_flags, inspect
     from runner.sweeps.command import is_sweep, run_sweep
 
-    graph.import_fiddle()  # before what imports all of it
-    import_check.check()
     if is_sweep(command):
         return run_sweep(command, argv)
     # The graph, to look at or to build.

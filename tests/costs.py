@@ -87,7 +87,9 @@ class Costs:
         by_cost = sorted(self._seconds.items(), key=lambda pair: -pair[1])
         for name, seconds in by_cost[:count]:
             write(f"{seconds:7.1f}  {name}")
-        in_tests, overall = sum(self._seconds.values()), sum(self._processes.values())
+        in_tests = sum(self._seconds.values())
+        # Workers are children of this process, where there are any.
+        overall = max(self._processes.values(), default=0.0)
         write(f"{in_tests:7.1f}  in {len(by_cost)} tests; {overall:.1f} in all")
         own = [own for own, _ in self._peaks.values()]
         child = max(child for _, child in self._peaks.values())

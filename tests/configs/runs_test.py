@@ -21,6 +21,7 @@ from runner.graph.overrides import Set
 from runner.records.reader import Records
 from runner.teachers import OfflineTeacher, OnlineTeacher
 from runner.workdir import workdir
+from tests.cases import cases
 
 ROOT = Path(__file__).parents[2]
 # Images have other sizes: see vision_test.py.
@@ -134,18 +135,22 @@ def runs_two_steps(world, cfg, name):
 STUDENTS = [path.stem for path in PATHS if path.stem not in ("dense", "record_teacher")]
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize(
+    "name", cases({name: name for name in STUDENTS}, fast=("moe_zloss", "distill"))
+)
 def test_it_runs_two_steps(world, name):
     # dear: whole runs, compiled as a user would.
     runs_two_steps(world, read(name), f"run-{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fiddler", ["logits_only", "bias_balanced"])
 def test_mixtures_learn_without_routers_and_balance_without_a_term(world, fiddler):
     # dear: whole runs, compiled as a user would.
     runs_two_steps(world, read("distill_moe", fiddler), fiddler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fiddler", ["online", "labels_only"])
 def test_the_same_students_learn_from_a_live_teacher_or_from_none(world, fiddler):
     # dear: whole runs, compiled as a user would.

@@ -46,6 +46,7 @@ def test_digits_teach_digits_and_tell_images(tmp_path, capsys):
     assert len(found) == 2 and np.isfinite(found).all()
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_reads_idx_files(tmp_path, capsys):
     # dear: whole runs, compiled as a user would.
     for prefix in ("train", "t10k"):

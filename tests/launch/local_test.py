@@ -190,6 +190,7 @@ def launch(tmp_path, *flags):
     )
 
 
+@pytest.mark.slow
 def test_one_run_without_a_sweep(tmp_path):
     code, out, err = ended(launch(tmp_path, "--fdl.num_steps=2"))
     assert code == 0, err

@@ -69,6 +69,7 @@ PUBLIC = [
     "TotalVariation",
     "Uncertainty",
     "ZLoss",
+    "functional",
     "target_mask",
     "token_mask",
     "uniform_map",

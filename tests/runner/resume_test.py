@@ -28,6 +28,7 @@ def whole(runner):
     return "whole"
 
 
+@pytest.mark.slow
 def test_two_kills_and_a_damaged_checkpoint_change_nothing(runner, whole):
     runner.killed("twice", step=2)  # before the first checkpoint
     runner.killed("twice", step=22)
@@ -66,6 +67,7 @@ main.run()
 
 
 def test_a_signal_saves_within_one_step_and_the_run_goes_on(runner, whole):
+    # dear: three starts of the runner; the one whole resume in `make test`
     output = runner.run("asked", program=("-c", ASKED_IN_STEP_8))
     assert f"stopped after step 8 of {STEPS}" in output
     assert f"runner --workdir={runner.directory / 'asked'}" in output

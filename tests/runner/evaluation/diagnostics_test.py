@@ -80,6 +80,7 @@ def plain(whole):
 
 
 def test_inner_products_are_those_of_plain_gradients(whole):
+    # dear: a gradient of every term, which the other tests of this file share
     found, trainer, state, batch = whole
     batch = jax.device_get(batch)
     teacher = trainer.step.teacher

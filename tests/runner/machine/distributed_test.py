@@ -74,6 +74,7 @@ def both(pair):
     return "both"
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(pair, both):
     pair.run("one")
     ours, theirs = pair.metrics(both), pair.metrics("one")

@@ -55,7 +55,9 @@ def biases(state):
     return np.stack([blocks[key]["mlp"]["bias"] for key in sorted(blocks, key=int)])
 
 
-@pytest.mark.parametrize("layers", FORMS)
+@pytest.mark.parametrize(
+    "layers", cases({form: form for form in FORMS}, fast=("separate",))
+)
 def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
     ready = trainer(corpus, layers)
     state = ready.initial_state()
@@ -78,7 +80,7 @@ def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
     ("layers", "cut"),
     cases(
         {f"{form}, {cut}": (form, cut) for form in FORMS for cut in CUTS},
-        fast=("stacked, microbatches", "separate, expert"),
+        fast=(),
     ),
 )
 def test_no_cut_moves_it_otherwise(corpus, layers, cut):

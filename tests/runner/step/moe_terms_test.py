@@ -145,7 +145,7 @@ def expected(corpus, teacher):
     return jax.device_get((params["student"], total))
 
 
-@pytest.mark.parametrize("cuts", cases(CUTS, fast=("microbatches",)))
+@pytest.mark.parametrize("cuts", cases(CUTS, fast=()))
 def test_the_gradient_is_that_of_the_textbook(corpus, teacher, expected, cuts):
     # dear: trains a teacher, and compiles the textbook and the step.
     ready = examples.ready(experiment(corpus, teacher), **cuts)

@@ -95,6 +95,7 @@ def stacked(state):
     return {name: stacked_values(tree) for name, tree in trees.items()}
 
 
+@pytest.mark.slow
 def test_both_forms_are_trained_alike(corpus):
     # dear: two forms of a mixture and its average, compiled and counted.
     found = {}
