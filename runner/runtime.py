@@ -38,7 +38,7 @@ def _one_of(section: str, process: int, processes: int) -> None:
 @_section("loop")
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """Intervals of the training loop, in optimizer steps; at 0, after the last step alone.
+    """Intervals of the training loop, in optimizer steps; 0: after the last step alone.
 
     Attributes:
       log_every: between two lines of metrics.
