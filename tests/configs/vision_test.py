@@ -30,6 +30,7 @@ def metrics(workdir):
     return [{k: v for k, v in r.items() if not k.startswith("speed/")} for r in rows]
 
 
+@pytest.mark.slow
 def test_digits_teach_digits_and_tell_images(tmp_path, capsys):
     # dear: whole runs, compiled as a user would.
     assert run("vision_digits", tmp_path / "teacher", "--fdl.num_steps=2") == 0

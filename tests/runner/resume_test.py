@@ -66,8 +66,8 @@ main.run()
 """
 
 
+@pytest.mark.slow
 def test_a_signal_saves_within_one_step_and_the_run_goes_on(runner, whole):
-    # dear: three starts of the runner; the one whole resume in `make test`
     output = runner.run("asked", program=("-c", ASKED_IN_STEP_8))
     assert f"stopped after step 8 of {STEPS}" in output
     assert f"runner --workdir={runner.directory / 'asked'}" in output

@@ -16,6 +16,7 @@ from runner.head import flops, plan
 from tests import heads
 from tests.benchmarks import head_bench
 from tests.benchmarks.head_bench import CASES
+from tests.cases import cases as parameters
 
 cases = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
@@ -61,6 +62,9 @@ KINDS = {
 }
 cuts = pytest.mark.parametrize("head", CUTS.values(), ids=CUTS)
 kinds = pytest.mark.parametrize("kind", KINDS)
+dearest_kind = pytest.mark.parametrize(
+    "kind", parameters({kind: kind for kind in KINDS}, fast=("five",))
+)
 
 
 @functools.cache
@@ -158,7 +162,7 @@ def test_float32_is_as_exact_as_full_logits(kind, head):
 
 
 @cuts
-@kinds
+@dearest_kind
 def test_bfloat16_is_as_exact_as_full_logits(kind, head):
     ours, full = both(kind, head, "bfloat16")
     assert ours.value <= 1e-6

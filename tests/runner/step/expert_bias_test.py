@@ -93,9 +93,7 @@ def test_no_cut_moves_it_otherwise(corpus, layers, cut):
         assert said[-1][name] == pytest.approx(metrics[-1][name], rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "layers", cases(dict(zip(FORMS, FORMS, strict=True)), fast=("stacked",))
-)
+@pytest.mark.parametrize("layers", cases(dict(zip(FORMS, FORMS, strict=True)), fast=()))
 def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, layers):
     ready = trainer(corpus, layers)
     state, _ = trained(ready, ready.initial_state(), start=0, stop=2)

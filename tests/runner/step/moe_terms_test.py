@@ -160,7 +160,7 @@ def test_the_gradient_is_that_of_the_textbook(corpus, teacher, expected, cuts):
     jax.tree.map(close, jax.device_get(found), expected)
 
 
-@pytest.mark.parametrize("microbatches", cases({"1": 1, "4": 4}, fast=("4",)))
+@pytest.mark.parametrize("microbatches", cases({"1": 1, "4": 4}, fast=()))
 def test_the_teachers_load_is_logged_beside_the_students(corpus, teacher, microbatches):
     terms = [LossTerm(name="ce", loss=losses.CrossEntropy())]
     ready = examples.ready(

@@ -155,7 +155,7 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("cut", cases(CUTS, fast=("fsdp, tensor",)))
+@pytest.mark.parametrize("cut", cases(CUTS, fast=()))
 def test_however_a_batch_is_cut_the_gradient_is_that_of_the_textbook(
     batch, expected, cut
 ):

@@ -129,6 +129,7 @@ def test_moments_and_average_lie_where_the_parameters_do(corpus):
     assert specs(optax.tree.get(state.opt_state, "mu")["student"]) == wanted
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_bit_for_bit(corpus, tmp_path):
     ready = trainer(corpus, "stacked")
     state, _ = trained(ready, ready.initial_state(), start=0, stop=2)
