@@ -35,7 +35,7 @@ help:
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
 	@echo 'make bench-peers  the heads of MaxText, tunix, tokamax and optax, then ours'
-	@echo 'make results   what of a teacher is worth keeping: 105 small runs (an hour)'
+	@echo 'make results   ablation of stored teacher outputs: 105 small runs (an hour)'
 	@echo 'make parity    tiny models of every family again, against transformers'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
 	@echo 'make venv      set-up alone, into .venv (the others do it too)'
