@@ -3,6 +3,7 @@
 import re
 import sys
 
+import losses
 from runner.report.run import Run
 
 _AVERAGE = "average"
