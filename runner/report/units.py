@@ -4,6 +4,7 @@ import re
 import sys
 
 import losses
+from losses.renamed import RENAMED
 from runner.report.run import Run
 
 _AVERAGE = "average"
@@ -29,7 +30,10 @@ def _unit(value: str) -> object:
     if name is None:
         return _AVERAGE
     # The file may come from a stranger: it never decides what is imported.
-    loss = getattr(sys.modules.get(name[1]), name[2], None)
+    module, attribute = name.groups()
+    if module == losses.__name__:
+        attribute = RENAMED.get(attribute, attribute)
+    loss = getattr(sys.modules.get(module), attribute, None)
     if not (isinstance(loss, type) and issubclass(loss, losses.Loss)):
         return _AVERAGE
     unit = loss.unit
