@@ -34,6 +34,7 @@ AT_THE_ROOT = {
     "README.md",
     "configs",
     "docs",
+    "findings",
     "launch",
     "losses",
     "models",
