@@ -166,6 +166,7 @@ class Experiment(Job):
                     rules=config.mesh.rules,
                     modules=modules,
                     cache=config.input.cache,
+                    positions=dataset.targets_per_row,
                     dry=planned is not None,
                 )
             )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,17 @@ class Pretrained:
         others (`dtype`, `param_dtype`) are free: `functools.partial(p.model, ...)`.
       end_ids: tokens that end a text, the one for the end of a document or turn
         first.
+      assumed: entries of `config.json` that a `.gguf` file cannot say, as they were
+        read; `open_model(..., settings=)` sets them.
+      context: positions of the longest text it was made for; None where unsaid.
       source: the open files.
     """
 
     path: Path
     model: functools.partial
     end_ids: tuple[int, ...]
+    assumed: Mapping[str, Any]
+    context: int | None
     source: Source = dataclasses.field(repr=False)
 
     def arrays(self, *, layers: str = "separate") -> dict[str, Any]:
@@ -71,20 +77,24 @@ class Pretrained:
         return self.source.digest()
 
 
-def open_model(path: str | Path) -> Pretrained:
+def open_model(
+    path: str | Path, *, settings: Mapping[str, Any] | None = None
+) -> Pretrained:
     """Open a folder (`config.json`, `model*.safetensors`) or a `.gguf` file.
 
     Args:
       path: also `package:NAME/FILE`, a file that an installed Python package carries.
+      settings: entries of `config.json` that are read in place of the file's own; None
+        as a value reads the model as if the entry were null.
 
     Raises:
       ValueError: naming the file, and the entry that is missing or not supported.
     """
     location = locate(path)
     if location.is_dir():
-        source = safetensors_folder.read(location)
+        source = safetensors_folder.read(location, dict(settings or {}))
     elif location.suffix == ".gguf":
-        source = gguf_file.read(location)
+        source = gguf_file.read(location, dict(settings or {}))
     else:
         raise ValueError(
             f"{path} is neither a folder with config.json and model*.safetensors "
@@ -94,5 +104,7 @@ def open_model(path: str | Path) -> Pretrained:
         path=location,
         model=functools.partial(Transformer, **source.fields),
         end_ids=source.end_ids,
+        assumed=source.assumed,
+        context=source.context,
         source=source,
     )

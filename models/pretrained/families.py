@@ -1,16 +1,17 @@
 """Families of published models, by `model_type` of their `config.json`.
 
-A reader a family, from the entries of the file to fields of `Transformer`.
+A reader a family, from the entries of the file to fields of `Transformer`. An absent
+entry means what it does to the family's class in transformers 5.24.0.
 """
 
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from models import checks, rope_scaling
+from models import rope_scaling
 from models.mlp import GatedMLP
 from models.moe import MoE
-from models.pretrained import names
+from models.pretrained import harmless, names
 from models.pretrained.settings import Settings
 
 Fields = dict[str, Any]
@@ -22,27 +23,10 @@ ACTIVATIONS = {
     "gelu_new": "gelu",
     "gelu_pytorch_tanh": "gelu",
 }
-# Entries of training, sampling and bookkeeping, which change no logit.
-_HARMLESS = (
-    "_*",
-    "architectures",
-    "attention_dropout",
-    "bos_token_id",
-    "dtype",
-    "initializer_range",
-    "is_llama_config",
-    "max_length",
-    "max_position_embeddings",
-    "output_router_logits",
-    "pad_token_id",
-    "router_aux_loss_coef",
-    "router_jitter_noise",
-    "torch_dtype",
-    "transformers.js_config",
-    "transformers_version",
-    "unsloth*",
-    "use_cache",
-)
+# Of the rotations, where the file names none; else 10,000.
+_ROPE_BASES = {"mixtral": 1_000_000.0}
+_QWEN_FULL_LAYERS = 28  # `max_window_layers`, where the file names none
+_WINDOW = 4096  # where the file has no such entry; null is no window
 
 
 def read(settings: Settings) -> tuple[Fields, Mapping[str, str], tuple[int, ...]]:
@@ -53,11 +37,14 @@ def read(settings: Settings) -> tuple[Fields, Mapping[str, str], tuple[int, ...]
     """
     kind = settings.take("model_type")
     if kind not in FAMILIES:
-        settings.refuse("model_type", kind, checks.nearest(kind, FAMILIES).lstrip("; "))
+        settings.refuse("model_type", kind, f"it must be one of {sorted(FAMILIES)}")
+    for entry in ("quantization_config", "quantization"):
+        settings.demand_unquantized(entry)
     family, tensor_names = FAMILIES[kind]
-    fields = _common(settings) | family(settings)
+    rope = _rope(settings, default=_ROPE_BASES.get(kind, 10_000.0))
+    fields = _common(settings) | rope | family(settings)
     ends = settings.take("eos_token_id", [])
-    settings.finish(*_HARMLESS)
+    settings.finish(*harmless.ENTRIES)
     return fields, tensor_names, tuple(ends if isinstance(ends, list) else [ends])
 
 
@@ -73,17 +60,18 @@ def _common(settings: Settings) -> Fields:
         "num_heads": settings.take("num_attention_heads"),
         "norm_eps": settings.take("rms_norm_eps"),
         "tie_head": settings.take("tie_word_embeddings", False),
-        **_rope(settings),
     }
 
 
-def _rope(settings: Settings) -> Fields:
+def _rope(settings: Settings, *, default: float) -> Fields:
     """Read `rope_theta` and `rope_scaling` of old files, `rope_parameters` of new."""
     settings.demand("rope_interleaved", False)
     old = settings.take("rope_scaling", {})
     entries = Settings(settings.file, settings.take("rope_parameters", old))
-    base = settings.take("rope_theta", 10_000.0)
-    base = entries.take("rope_theta", base)
+    outer = settings.take("rope_theta", None)
+    base = entries.take("rope_theta", default if outer is None else outer)
+    if outer is not None and outer != base:
+        settings.refuse("rope_theta", outer, f"rope_parameters has another, {base}")
     entries.demand("partial_rotary_factor", 1.0)
     kind = entries.take("rope_type", entries.take("type", "default"))
     scaling = None
@@ -108,7 +96,8 @@ def _llama(settings: Settings) -> Fields:
 
 
 def _mistral(settings: Settings) -> Fields:
-    fields = _grouped(settings) | _head_dim(settings) | _window(settings)
+    window = settings.take("sliding_window", None, absent=_WINDOW)
+    fields = _grouped(settings) | _head_dim(settings) | {"attention_window": window}
     return fields | _dense(settings)
 
 
@@ -119,7 +108,8 @@ def _mixtral(settings: Settings) -> Fields:
         hidden_dim=settings.take("intermediate_size"),
         renormalize=True,
     )
-    return _grouped(settings) | _head_dim(settings) | experts | _window(settings)
+    window = {"attention_window": settings.take("sliding_window", None)}
+    return _grouped(settings) | _head_dim(settings) | experts | window
 
 
 def _qwen2(settings: Settings) -> Fields:
@@ -136,6 +126,7 @@ def _qwen3_moe(settings: Settings) -> Fields:
     settings.demand("decoder_sparse_step", 1)
     settings.demand("mlp_only_layers", [])
     settings.take("intermediate_size", None)  # of layers that are not there
+    settings.take("max_window_layers", None)  # every layer has the window, or none
     local = settings.take("num_local_experts", None)  # as newer files call it
     experts = settings.take("num_experts", *([] if local is None else [local]))
     mlp = _experts(
@@ -159,7 +150,7 @@ def _head_dim(settings: Settings) -> Fields:
 def _dense(settings: Settings) -> Fields:
     width = settings.take("intermediate_size")
     mlp = functools.partial(
-        GatedMLP, hidden_dim=width, activation=_activation(settings)
+        GatedMLP, hidden_dim=width, activation=_hidden_act(settings)
     )
     return {"mlp": mlp}
 
@@ -168,26 +159,30 @@ def _experts(settings: Settings, **fields: Any) -> Fields:
     mlp = functools.partial(
         MoE,
         experts_per_token=settings.take("num_experts_per_tok"),
-        activation=_activation(settings),
+        activation=_hidden_act(settings),
         **fields,
     )
     return {"mlp": mlp}
 
 
-def _activation(settings: Settings) -> str:
-    name = settings.take("hidden_act", "silu")
+def _hidden_act(settings: Settings) -> str:
+    return activation(settings, settings.take("hidden_act", "silu"))
+
+
+def activation(settings: Settings, name: str) -> str:
+    """Return our name of a `hidden_act`.
+
+    Raises:
+      ValueError: there is none.
+    """
     if name not in ACTIVATIONS:
         settings.refuse("hidden_act", name, f"it must be one of {sorted(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
-def _window(settings: Settings) -> Fields:
-    return {"attention_window": settings.take("sliding_window", None)}
-
-
 def _qwen_window(settings: Settings) -> Fields:
     """Read a window that is off unless `use_sliding_window`."""
-    window = settings.take("sliding_window", None)
+    window = settings.take("sliding_window", None, absent=_WINDOW)
     enabled = settings.take("use_sliding_window", False)
     return {"attention_window": window if enabled else None}
 
@@ -196,10 +191,11 @@ def _layered_window(settings: Settings) -> Fields:
     """Read a window of layers from `max_window_layers` on, or of `layer_types`."""
     window = _qwen_window(settings)["attention_window"]
     layers = settings.take("num_hidden_layers")
-    first = settings.take("max_window_layers", layers)
+    first = settings.take("max_window_layers", _QWEN_FULL_LAYERS)
     kinds = settings.take("layer_types", [])
     if not kinds and window is not None:
-        kinds = [_FULL] * min(first, layers) + [_SLIDING] * (layers - first)
+        first = min(first, layers)
+        kinds = [_FULL] * first + [_SLIDING] * (layers - first)
     if set(kinds) <= {_FULL}:
         return {"attention_window": None}
     if set(kinds) != {_SLIDING} or window is None:

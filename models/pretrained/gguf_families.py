@@ -8,10 +8,11 @@ import numpy as np
 from models import rope_scaling
 from models.mlp import GatedMLP
 from models.moe import MoE
-from models.pretrained import names
+from models.pretrained import families, names
 from models.pretrained.settings import Settings
+from models.pretrained.unsaid import Unsaid
 
-# Fields that the file does not hold. llama.cpp renormalizes the gates of all these.
+# Fields that go with the architecture's name.
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen2": {"attention_bias": True},
@@ -28,12 +29,17 @@ _HARMLESS = (
 
 
 def read(
-    settings: Settings, family: str, *, rope_factors: np.ndarray | None
+    settings: Settings,
+    unsaid: Unsaid,
+    family: str,
+    *,
+    rope_factors: np.ndarray | None,
 ) -> tuple[dict[str, Any], names.Names]:
     """Return fields of `Transformer` but the embedding's, and tensor names by role.
 
     Args:
       settings: entries of the file, by the rest of their names after the family's.
+      unsaid: entries that the file does not have.
       family: a key of `FAMILIES`.
       rope_factors: divisors of the frequencies, where the file holds that tensor.
 
@@ -56,14 +62,31 @@ def read(
         "num_kv_heads": kv_heads,
         "head_dim": head_dim,
         "norm_eps": settings.take("attention.layer_norm_rms_epsilon"),
-        "rope_base": settings.take("rope.freq_base", 10_000.0),
+        "rope_base": float(
+            unsaid.take("rope_theta", settings.take("rope.freq_base", None))
+        ),
         "rope_scaling": _scaling(settings, rope_factors),
-        "attention_window": settings.take("attention.sliding_window", None),
+        "attention_window": unsaid.take(
+            "sliding_window", settings.take("attention.sliding_window", None)
+        ),
         **FAMILIES[family],
     }
     experts = settings.take("expert_count", 0)
-    fields["mlp"] = _experts(settings, experts) if experts else _dense(settings)
+    activation = families.activation(settings, unsaid.take("hidden_act"))
+    if experts:
+        # Mixtral, of the architecture `llama`, renormalizes always.
+        renormalize = family == "llama" or unsaid.take("norm_topk_prob")
+        fields["mlp"] = _experts(
+            settings, experts, activation=activation, renormalize=renormalize
+        )
+    else:
+        fields["mlp"] = functools.partial(
+            GatedMLP,
+            hidden_dim=settings.take("feed_forward_length"),
+            activation=activation,
+        )
     settings.finish(*_HARMLESS)
+    unsaid.finish()
     return fields, names.GGUF_MOE if experts else names.GGUF_DENSE
 
 
@@ -81,16 +104,12 @@ def _scaling(settings: Settings, rope_factors: np.ndarray | None) -> Any:
     return rope_scaling.PerFrequency(factors=tuple(rope_factors.tolist()))
 
 
-def _dense(settings: Settings) -> functools.partial:
-    return functools.partial(GatedMLP, hidden_dim=settings.take("feed_forward_length"))
-
-
-def _experts(settings: Settings, num_experts: int) -> functools.partial:
+def _experts(settings: Settings, num_experts: int, **fields: Any) -> functools.partial:
     length = settings.take("expert_feed_forward_length", None)
     return functools.partial(
         MoE,
         num_experts=num_experts,
         experts_per_token=settings.take("expert_used_count"),
         hidden_dim=length or settings.take("feed_forward_length"),
-        renormalize=True,
+        **fields,
     )

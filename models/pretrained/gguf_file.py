@@ -5,22 +5,27 @@ order of interleaved rotations; they are put back into that of `rope_layout="spl
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from models import checks
 from models.pretrained import gguf_families
 from models.pretrained.gguf_reader import GGUFReader
 from models.pretrained.settings import Settings
 from models.pretrained.source import Source
+from models.pretrained.unsaid import Unsaid
 
 FREQUENCIES = "rope_freqs.weight"
 
 
-def read(file: Path) -> Source:
+def read(file: Path, settings: Mapping[str, Any]) -> Source:
     """Open the model of a file.
+
+    Args:
+      file: path of the file.
+      settings: entries of `config.json` that the file cannot say.
 
     Raises:
       ValueError: for a file that is not GGUF, or of a family not supported.
@@ -28,15 +33,20 @@ def read(file: Path) -> Source:
     reader = GGUFReader(file)
     family = reader.value("general.architecture", "")
     if family not in gguf_families.FAMILIES:
-        near = checks.nearest(family, gguf_families.FAMILIES)
-        raise ValueError(f"{file}: architecture {family!r} is not supported{near}")
+        raise ValueError(
+            f"{file}: architecture {family!r} is not supported: it must be one of "
+            f"{sorted(gguf_families.FAMILIES)}"
+        )
     if reader.value("split.count", 1) > 1:
         raise ValueError(f"{file} is one part of several: merge them into one file")
     # Configuration.
     tensors, shapes = dict(reader.tensors()), reader.shapes()
-    settings = Settings(file, reader.values(f"{family}."))
+    entries = Settings(file, reader.values(f"{family}."))
+    unsaid = Unsaid(file, settings)
     rope_factors = tensors[FREQUENCIES]() if FREQUENCIES in tensors else None
-    fields, names = gguf_families.read(settings, family, rope_factors=rope_factors)
+    fields, names = gguf_families.read(
+        entries, unsaid, family, rope_factors=rope_factors
+    )
     if names["embedding"] not in shapes:
         raise ValueError(f"{file}: no tensor {names['embedding']!r}")
     fields["vocab_size"] = shapes[names["embedding"]][0]
@@ -56,6 +66,9 @@ def read(file: Path) -> Source:
         unused=(FREQUENCIES,),
         tensors=tensors,
         end_ids=() if end is None else (end,),
+        settings=settings,
+        assumed=unsaid.assumed,
+        context=reader.value(f"{family}.context_length"),
     )
 
 

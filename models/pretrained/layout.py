@@ -82,12 +82,14 @@ def _check_names(source: Source, tensor_names: Mapping[str, list[str]]) -> None:
     """Refuse a source whose tensors are not exactly those of the model."""
     used = {name for names in tensor_names.values() for name in names}
     available = {name for name in source.tensors if not name.endswith(source.unused)}
+    head = source.names["output"]
     for path, names in tensor_names.items():
         for name in names:
             if name not in available:
-                near = checks.nearest(name, available - used)
-                raise ValueError(f"{source.path}: no tensor {name!r} for {path}{near}")
-    head = source.names["output"]
+                raise ValueError(
+                    f"{source.path}: no tensor {name!r} for {path}; "
+                    f"{_missing_hint(name == head, name, available - used)}"
+                )
     if head in available - used:  # tied, and stored all the same
         table = source.tensors[source.names["embedding"]]()
         if not np.array_equal(source.tensors[head](), table):
@@ -101,6 +103,17 @@ def _check_names(source: Source, tensor_names: Mapping[str, list[str]]) -> None:
             f"{source.path}: no place for {len(unknown)} of the tensors, the first of "
             f"them {unknown[0]!r}: a part of a model that is not supported"
         )
+
+
+def _missing_hint(is_head: bool, name: str, unused: set[str]) -> str:
+    if is_head:
+        return (
+            "the file holds no head of its own, and tie_word_embeddings is not true: "
+            "where the head is the embedding, settings={'tie_word_embeddings': True}"
+        )
+    if not unused:
+        return "every tensor that is there has a place"
+    return checks.nearest(name, unused).lstrip("; ")
 
 
 def _array(source: Source, path: str, names: list[str], shape: Shape) -> np.ndarray:

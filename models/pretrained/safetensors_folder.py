@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,19 @@ from models.pretrained.source import Source
 INDEX = "model.safetensors.index.json"
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path, settings: Mapping[str, Any]) -> Source:
     """Open the model of a folder.
+
+    Args:
+      folder: of `config.json` and `model*.safetensors`.
+      settings: entries in place of those of `config.json`.
 
     Raises:
       ValueError: for a file that is missing or cannot be read.
     """
     config = folder / "config.json"
-    settings = Settings(config, _json(config))
-    fields, names, end_ids = families.read(settings)
+    entries = Settings(config, {**_json(config), **settings})
+    fields, names, end_ids = families.read(entries)
     weights = _weight_files(folder)
     tensors: dict[str, Callable[[], np.ndarray]] = {}
     for file in weights:
@@ -37,6 +41,8 @@ def read(folder: Path) -> Source:
         unused=("rotary_emb.inv_freq",),
         tensors=tensors,
         end_ids=end_ids,
+        settings=settings,
+        context=entries.take("max_position_embeddings", None),
     )
 
 
@@ -44,12 +50,29 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         entries = json.loads(file.read_text())
     except FileNotFoundError:
-        raise ValueError(f"{file.parent} has no {file.name}") from None
+        raise ValueError(f"{file.parent} has no {file.name}{_other(file)}") from None
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
     if not isinstance(entries, dict):
         raise ValueError(f"{file} must hold an object, got {type(entries).__name__}")
     return entries
+
+
+def _other(missing: Path) -> str:
+    """Name another form of model in the folder, and what to do with it."""
+    for pattern, advice in _OTHER_FORMS.items():
+        files = sorted(missing.parent.glob(pattern))
+        if files:
+            return f"; it holds {files[0].name}: {advice}"
+    return ""
+
+
+_OTHER_FORMS = {
+    "adapter_config.json": "an adapter; merge it into its model and save that",
+    "*.gguf": "give that file itself",
+    "pytorch_model*.bin": "save the model again, as safetensors",
+    "consolidated*": "the publisher's own form; take the one with model*.safetensors",
+}
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -62,7 +85,7 @@ def _weight_files(folder: Path) -> list[Path]:
         if len(files) > 1:
             raise ValueError(f"{folder} has {len(files)} shards and no {INDEX}")
     if not files:
-        raise ValueError(f"{folder} has no model*.safetensors")
+        raise ValueError(f"{folder} has no model*.safetensors{_other(folder / INDEX)}")
     for file in files:
         if not file.is_file():
             raise ValueError(f"{folder} lacks {file.name}, which {INDEX} names")

@@ -18,14 +18,19 @@ class Settings:
         self._entries = entries
         self._names_read: set[str] = set()
 
-    def take(self, name: str, default: Any = _REQUIRED) -> Any:
-        """Return the value of an entry; null is the same as absent.
+    def take(self, name: str, default: Any = _REQUIRED, absent: Any = None) -> Any:
+        """Return the value of an entry.
+
+        Args:
+          name: of the entry.
+          default: for null; none is an error.
+          absent: for an entry that is not there at all; None is the same as null.
 
         Raises:
-          ValueError: when it is absent and has no default.
+          ValueError: when it is null and has no default.
         """
         self._names_read.add(name)
-        value = self._entries.get(name)
+        value = self._entries.get(name, absent)
         if value is not None:
             return value
         if default is _REQUIRED:
@@ -41,6 +46,18 @@ class Settings:
     def refuse(self, name: str, value: Any, reason: str) -> None:
         """Raise the ValueError for a value that is not supported."""
         raise ValueError(f"{self.file}: {name} {value!r} is not supported: {reason}")
+
+    def demand_unquantized(self, name: str) -> None:
+        """Refuse a file that describes how its weights are quantized."""
+        scheme = self.take(name, None)
+        if scheme is None:
+            return
+        method = scheme.get("quant_method", "") if isinstance(scheme, dict) else ""
+        raise ValueError(
+            f"{self.file}: the weights are quantized ({name}{': ' * bool(method)}"
+            f"{method}), which is read from .gguf files alone: give the model as it "
+            "was before, or a .gguf file"
+        )
 
     def finish(self, *harmless: str) -> None:
         """Refuse entries that were not taken, unless empty or false.
@@ -59,7 +76,8 @@ class Settings:
             if value not in (None, False, {}, []):
                 raise ValueError(
                     f"{self.file}: unknown entry {name!r} ({value!r}), which may "
-                    "change the result; where it does not, take it out of the file"
+                    f"change the result; settings={{{name!r}: None}} reads the model "
+                    "without it"
                 )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ class Source:
       unused: endings of names of tensors that no model needs.
       tensors: by name, a function that reads the tensor.
       end_ids: tokens that end a text.
+      settings: entries of `config.json` read in place of the files' own.
+      assumed: entries of `config.json` that the files cannot say, as they were read.
+      context: positions of the longest text it was made for; None where unsaid.
     """
 
     path: Path
@@ -32,13 +36,18 @@ class Source:
     unused: tuple[str, ...]
     tensors: Mapping[str, Callable[[], np.ndarray]]
     end_ids: tuple[int, ...]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    assumed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    context: int | None = None
 
     def digest(self) -> str:
-        """Return a hash of the content of `files`, 32 hexadecimal digits."""
+        """Return a hash of `files` and `settings`, 32 hexadecimal digits."""
         content_hash = hashlib.blake2b(b"retort pretrained 1", digest_size=16)
         for file in self.files:
             content_hash.update(f" {file.stat().st_size} ".encode())
             with file.open("rb") as stream:
                 while block := stream.read(1 << 24):
                     content_hash.update(block)
+        if self.settings:
+            content_hash.update(json.dumps(self.settings, sort_keys=True).encode())
         return content_hash.hexdigest()

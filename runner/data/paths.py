@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from runner.data import file_forms
 from runner.errors import UserError, nearest
 
 
@@ -68,6 +69,8 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
+        if form := file_forms.describe(error.object):
+            raise UserError(f"{path} is {form}") from error
         raise UserError(
             f"{path} is not UTF-8 text: byte {error.start} is "
             f"0x{error.object[error.start]:02x}"

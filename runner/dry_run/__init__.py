@@ -25,6 +25,8 @@ def report(job: Job) -> None:
     mesh.split_cpu(config.mesh)
     planned = topology.planned(config.mesh.topology)
     trainer = job.prepare(config, planned=planned)
+    for caution in trainer.cautions:
+        print(caution, end="\n\n")
     for section in (layout.batch, layout.parameters):
         print("\n".join(section(trainer)), end="\n\n")
     compiled = attempt(trainer, planned)

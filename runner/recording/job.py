@@ -88,6 +88,8 @@ class RecordTeacher(Job):
         terminal = Terminal()
         _wait_for_first(workdir)
         recorder = self.recorder()
+        for caution in recorder.cautions:
+            terminal.print(caution)
         workdir.record_start()
         workdir.record_data(recorder.describe())
         directory = workdir.path / "records"

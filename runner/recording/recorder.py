@@ -70,8 +70,10 @@ class Recorder:
                 mesh=self._mesh,
                 rules=config.mesh.rules,
                 cache=config.input.cache,
+                positions=dataset.sequence_length,
             )
         )
+        self.cautions = self._teacher.cautions
         if self._teacher.stored is not None:
             raise UserError("teacher: records cannot be recorded again; copy them")
         arrays = jax.tree.leaves(self._teacher.abstract)

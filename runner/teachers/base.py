@@ -31,6 +31,7 @@ class TeacherContext:
       rules: from logical axes to mesh axes.
       modules: the student; None where there is none (recording).
       cache: directory for results of slow work, such as a tokenizer.
+      positions: in a row of the data.
       dry: only shapes are asked for, and files may be missing.
     """
 
@@ -39,6 +40,7 @@ class TeacherContext:
     rules: sharding.Rules
     modules: TrainModules | None = None
     cache: str = ""
+    positions: int = 1
     dry: bool = False
 
 
@@ -125,10 +127,12 @@ class LoadedTeacher(abc.ABC):
       abstract: shapes and shardings of the frozen arrays: arguments of the compiled
         step, never donated, never in the optimiser.
       stored: form of its records; None for a teacher that is a model.
+      cautions: lines for the terminal, of what may be wrong and cannot be told.
     """
 
     abstract: Tree = {}  # noqa: RUF012 - an empty tree, read and never written
     stored: RecordSpec | None = None
+    cautions: tuple[str, ...] = ()
 
     def read(self) -> Tree:
         """Return the arrays of `abstract`, on the devices."""

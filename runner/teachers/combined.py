@@ -203,6 +203,9 @@ class LoadedCombined(LoadedTeacher):
         self._description = description
         self._entrywise = entrywise
         self.abstract = {name: member.abstract for name, member in members.items()}
+        self.cautions = tuple(
+            caution for member in members.values() for caution in member.cautions
+        )
 
     def read(self) -> Tree:
         return {name: member.read() for name, member in self._members.items()}

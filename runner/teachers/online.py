@@ -28,6 +28,10 @@ class OnlineTeacher(Teacher):
         directory of `config.json` and `model*.safetensors`; a `.gguf` file.
       model: None for the one that the checkpoint describes.
       dtype: of parameters and activations; None for the model's own.
+      settings: entries of `config.json` that are read in place of a published model's
+        own. A `.gguf` file cannot say `hidden_act`, `sliding_window` (of all layers)
+        and `norm_topk_prob`; without a setting they are what llama.cpp takes. In a
+        folder, None reads the model without an entry.
 
     Its weights are arguments of the compiled step: sharded like any model's, never
     donated, never seen by the optimiser. Its tokenizer must be the data's, id by id.
@@ -37,6 +41,7 @@ class OnlineTeacher(Teacher):
     checkpoint: str
     model: Callable[..., Model] | None = None
     dtype: str | None = None
+    settings: Mapping[str, Any] | None = None
 
     def check(self) -> None:
         weights.find(self.checkpoint)
@@ -51,13 +56,14 @@ class OnlineTeacher(Teacher):
             self.check()
 
     def identity(self) -> str:
-        return weights.open_weights(self.checkpoint).digest
+        return weights.open_weights(self.checkpoint, self.settings).digest
 
     def load(self, context: TeacherContext) -> "LoadedOnline":
         planned = context.dry and self.model is not None
-        source = (weights.UnreadWeights if planned else weights.open_weights)(
-            self.checkpoint
-        )
+        if planned:
+            source = weights.UnreadWeights(self.checkpoint)
+        else:
+            source = weights.open_weights(self.checkpoint, self.settings)
         source.check_vocabulary(context.vocabulary, cache=context.cache)
         make = self.model or source.model
         if self.dtype is not None:
@@ -87,6 +93,10 @@ class LoadedOnline(LoadedModel):
                 f"teacher {name}: {module.num_outputs} outputs for "
                 f"{context.vocabulary.summary}"
             )
+        self.cautions = tuple(
+            f"teacher {name}: {caution}"
+            for caution in source.cautions(context.positions)
+        )
         arrays = self._split_module.arrays()
         placed = self._split_module.shardings(context.mesh, context.rules)
         params, variables = jax.tree.map(

@@ -4,7 +4,7 @@ import abc
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,12 @@ class Weights(abc.ABC):
     Attributes:
       model: makes it, as the files describe it.
       digest: 32 hexadecimal digits, equal when the files are.
+      context: positions of the longest text it was made for; None where unsaid.
     """
 
     model: Callable[..., Model]
     digest: str
+    context: int | None = None
 
     @abc.abstractmethod
     def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
@@ -53,6 +55,15 @@ class Weights(abc.ABC):
         Raises:
           UserError: an array is missing, or of another shape.
         """
+
+    def cautions(self, positions: int) -> tuple[str, ...]:
+        """Return what is worth a word before it reads rows of so many positions."""
+        if self.context is None or positions <= self.context:
+            return ()
+        return (
+            f"rows of {positions} positions, more than the {self.context} it was made "
+            "for: of documents that go on beyond these it may know nothing",
+        )
 
 
 def find(checkpoint: str) -> type[Weights]:
@@ -74,13 +85,25 @@ def find(checkpoint: str) -> type[Weights]:
     return PretrainedWeights
 
 
-def open_weights(checkpoint: str) -> Weights:
+def open_weights(checkpoint: str, settings: Mapping[str, Any] | None = None) -> Weights:
     """Return the weights at a path.
+
+    Args:
+      checkpoint: path of a run of ours or of a published model.
+      settings: entries of `config.json` in place of a published model's own.
 
     Raises:
       UserError: none are, or they are damaged.
     """
-    return find(checkpoint)(checkpoint)  # pyright: ignore[reportCallIssue] - each takes it
+    kind = find(checkpoint)
+    if kind is PretrainedWeights:
+        return PretrainedWeights(checkpoint, settings)
+    if settings:
+        raise UserError(
+            f"settings are of published models; {checkpoint} is a run of ours, whose "
+            "graph says all"
+        )
+    return kind(checkpoint)  # pyright: ignore[reportCallIssue] - each takes it
 
 
 class RunWeights(Weights):
@@ -111,9 +134,18 @@ class RunWeights(Weights):
         cfg: Any = to_json.load(str(self._path / "config.json"))
         return fdl.build(cfg.student)
 
-    def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
+    @functools.cached_property
+    def context(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride] - read when asked for
+        """Positions in a row that it was trained on."""
+        return self._train_data.get("sequence_length")
+
+    @functools.cached_property
+    def _train_data(self) -> dict[str, Any]:
         data = json.loads((self._path / "data.json").read_text(encoding="utf-8"))
-        theirs = data["train_data"]["vocabulary"]
+        return data["train_data"]
+
+    def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
+        theirs = self._train_data["vocabulary"]
         if theirs["digest"] == vocabulary.digest:
             return
         if "classes" in theirs or isinstance(vocabulary, Classes):
@@ -166,15 +198,29 @@ class UnreadWeights(Weights):
 class PretrainedWeights(Weights):
     """A published model: safetensors with a `config.json`, or GGUF."""
 
-    def __init__(self, checkpoint: str):
+    def __init__(self, checkpoint: str, settings: Mapping[str, Any] | None = None):
         from models import pretrained
 
         self._name = checkpoint
         try:
-            self._pretrained: Pretrained = pretrained.open_model(checkpoint)
+            self._pretrained: Pretrained = pretrained.open_model(
+                checkpoint, settings=settings
+            )
         except ValueError as error:
             raise UserError(f"checkpoint: {error}") from error
         self.model = self._pretrained.model
+        self.context = self._pretrained.context
+
+    def cautions(self, positions: int) -> tuple[str, ...]:
+        assumed = self._pretrained.assumed
+        if not assumed:
+            return super().cautions(positions)
+        values = ", ".join(f"{name} {value!r}" for name, value in assumed.items())
+        return (
+            f"read with {values}, as llama.cpp does: a .gguf file does not say. Where "
+            "the model's config.json says otherwise, set it by `settings`",
+            *super().cautions(positions),
+        )
 
     @property
     def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - hashes files

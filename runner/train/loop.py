@@ -27,6 +27,8 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     # Refuse what does not fit before the work directory says that a run has begun.
     terminal = Terminal(None if workdir.writes else io.StringIO())
     trainer.step.trace(trainer.abstract_batch())
+    for caution in trainer.cautions:
+        terminal.print(caution)
     workdir.record_start()
     workdir.record_data(trainer.describe_data())
     workdir.record_vocabulary(trainer.dataset.vocabulary.files())

@@ -59,6 +59,11 @@ class Trainer:
         """Targets in a global batch (tokens, images), padding included."""
         return self.batch_size * self.dataset.targets_per_row
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Lines for the terminal: what of the teacher may be wrong."""
+        return () if self.step.teacher is None else self.step.teacher.cautions
+
     def describe_data(self) -> dict[str, Any]:
         """Return the fingerprints of all data, for the work directory."""
         evaluated = {name: e.dataset.describe() for name, e in self.evaluators.items()}

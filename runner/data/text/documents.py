@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from runner.data import file_forms
 from runner.data.paths import read_text, resolve
 from runner.errors import UserError, nearest
 from runner.graph.job import Checked
@@ -80,6 +81,8 @@ class JsonLines(Documents):
     def __iter__(self) -> Iterator[Document]:
         for name, path in resolve(self.files):
             with path.open("rb") as lines:
+                if form := file_forms.describe(lines.peek(file_forms.LONGEST)):
+                    raise UserError(f"{path} is {form}")
                 for number, line in enumerate(lines, start=1):
                     if line.strip():
                         text = _field(line, self.field, f"{path}:{number}")

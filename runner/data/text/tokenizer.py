@@ -5,8 +5,14 @@ import dataclasses
 from pathlib import Path
 
 from runner.data import cache as caching
+from runner.data import file_forms
 from runner.data.text.documents import Documents, digest
-from runner.data.text.vocabulary import Vocabulary, special_tokens, vocabulary
+from runner.data.text.vocabulary import (
+    Vocabulary,
+    require_bytes,
+    special_tokens,
+    vocabulary,
+)
 from runner.errors import UserError, nearest
 from runner.graph.job import Checked
 
@@ -67,15 +73,19 @@ class TokenizerFile(TokenizerSource):
         from tokenizers import Tokenizer
 
         self.check()
+        path = Path(self.file).expanduser()
         try:
-            tokenizer = Tokenizer.from_file(str(Path(self.file).expanduser()))
+            tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises no narrower class
-            reason = str(error).splitlines()[0]
+            with path.open("rb") as content:
+                form = file_forms.describe(content.read(file_forms.LONGEST))
+            reason = f"it is {form}" if form else str(error).splitlines()[0]
             raise UserError(f"{self.file} is not a tokenizer.json: {reason}") from error
         names = special_tokens(tokenizer)
         usual = [name for name in _ENDS if name in names]
         end = tokenizer.token_to_id(self.end or (usual[0] if usual else ""))
         if end is None:
+            require_bytes(tokenizer)  # an end would not mend that
             raise UserError(
                 f"{self.file} has no end-of-document token {self.end!r}"
                 f"{nearest(self.end, names)}"

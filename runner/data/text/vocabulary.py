@@ -153,6 +153,15 @@ def _format_id(vocabulary: Vocabulary, index: int) -> str:
     return repr(vocabulary.pieces[index].decode(errors="backslashreplace"))
 
 
+def require_bytes(tokenizer: "Tokenizer") -> None:
+    """Refuse a tokenizer whose tokens stand for unknown bytes.
+
+    Raises:
+      UserError: It is of words or of WordPiece.
+    """
+    _piece_reader(json.loads(tokenizer.to_str()))
+
+
 def special_tokens(tokenizer: "Tokenizer") -> list[str]:
     """Return the names of the special tokens."""
     added: Iterable[AddedToken] = tokenizer.get_added_tokens_decoder().values()

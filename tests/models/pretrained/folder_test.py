@@ -144,13 +144,24 @@ def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
         (
             "llama",
             {"model_type": "lama"},
-            "'lama' is not supported: did you mean 'llam",
+            r"'lama' is not supported: it must be one of \['llama', 'mis",
         ),
         ("llama", {"attention_bias": True}, "attention_bias True is not supported"),
         ("llama", {"mlp_bias": True}, "mlp_bias True is not supported"),
         ("llama", {"hidden_act": "relu"}, "hidden_act 'relu' .* one of .*'silu'"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
-        ("llama", {"quantization_config": {"bits": 4}}, "entry 'quantization_config'"),
+        (
+            "llama",
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            r"the weights are quantized \(quantization_config: gptq\), .* \.gguf",
+        ),
+        ("llama", {"quantization": {"bits": 4}}, "quantized \\(quantization\\),"),
+        ("llama", {"rope_theta": 5.0}, "rope_theta 5.0 .* rope_parameters has another"),
+        (
+            "llama",
+            {"causal_twist": 3},
+            r"'causal_twist' \(3\), .* settings={'causal_twist': None} reads the model",
+        ),
         ("llama", {"vocab_size": None}, r"config\.json: no 'vocab_size'"),
         (
             "llama",
@@ -175,6 +186,90 @@ def test_an_unsupported_entry_is_refused(family, entries, message, tmp_path: Pat
         pretrained.open_model(changed(tmp_path, family, **entries))
 
 
+# As `config.json` of published models have them; none changes a logit.
+HARMLESS = {
+    "_name_or_path": "x",
+    "attn_implementation": "eager",
+    "auto_map": {"AutoModelForCausalLM": "modeling.LlamaForCausalLM"},
+    "bos_token_id": 1,
+    "do_sample": True,
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    "is_decoder": True,
+    "label2id": {"LABEL_0": 0, "LABEL_1": 1},
+    "max_sequence_length": 2048,
+    "num_labels": 3,
+    "repetition_penalty": 1.1,
+    "return_dict": True,
+    "return_dict_in_generate": True,
+    "task_specific_params": {"text-generation": {"max_length": 50}},
+    "temperature": 0.6,
+    "tokenizer_class": "LlamaTokenizer",
+    "top_k": 50,
+    "top_p": 0.9,
+    "torchscript": True,
+}
+
+
+def test_entries_that_change_no_logit_are_no_reason_to_refuse(tmp_path: Path):
+    folder = changed(tmp_path, "llama", **HARMLESS)
+    model = pretrained.open_model(folder).model
+    assert str(model) == str(pretrained.open_model(FIXTURES / "llama").model)
+    known = {"max_window_layers": 48}  # Qwen3-30B-A3B; its class does not read it
+    assert pretrained.open_model(changed(tmp_path, "qwen3_moe", **known))
+
+
+@pytest.mark.parametrize(
+    ("family", "drop", "entries", "field", "expected"),
+    [
+        ("llama", "rope_parameters", {}, "rope_base", 1e4),
+        ("mistral", "rope_parameters", {}, "rope_base", 1e4),
+        ("mixtral", "rope_parameters", {}, "rope_base", 1e6),
+        ("qwen2", "rope_parameters", {}, "rope_base", 1e4),
+        ("qwen3", "rope_parameters", {}, "rope_base", 1e4),
+        ("qwen3_moe", "rope_parameters", {}, "rope_base", 1e4),
+        ("mistral", "sliding_window", {}, "attention_window", 4096),
+        ("mistral", "", {"sliding_window": None}, "attention_window", None),
+        ("mixtral", "sliding_window", {}, "attention_window", None),
+        ("qwen3_moe", "sliding_window", {}, "attention_window", None),
+        (
+            "qwen3_moe",
+            "sliding_window",
+            {"use_sliding_window": True},
+            "attention_window",
+            4096,
+        ),
+        (
+            "qwen2_sliding",
+            "max_window_layers",
+            {"layer_types": None},
+            "attention_window",
+            None,
+        ),
+    ],
+)
+def test_an_absent_entry_means_what_it_does_to_transformers(
+    family, drop, entries, field, expected, tmp_path: Path
+):
+    """Values of the `...Config` classes of transformers 5.24.0."""
+    opened = pretrained.open_model(changed(tmp_path, family, (drop,), **entries))
+    assert opened.model.keywords[field] == expected
+
+
+def test_settings_stand_in_place_of_entries_of_the_file(tmp_path: Path):
+    folder = changed(tmp_path, "llama", causal_twist=3, sliding_window=None)
+    settings = {"causal_twist": None, "hidden_act": "gelu", "rms_norm_eps": 1e-3}
+    opened = pretrained.open_model(folder, settings=settings)
+    assert opened.model.keywords["norm_eps"] == 1e-3
+    assert opened.model.keywords["mlp"].keywords["activation"] == "gelu_exact"
+    assert (opened.context, opened.assumed) == (64, {})
+    others = pretrained.open_model(folder, settings={"causal_twist": None})
+    assert opened.digest != others.digest
+
+
+def _drop_the_head(tensors):
+    del tensors["lm_head.weight"]
+
+
 def _drop(tensors):
     del tensors["model.layers.1.mlp.up_proj.weight"]
 
@@ -190,9 +285,16 @@ def _cut(tensors):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_drop, "no tensor 'model.layers.1.mlp.up_proj.weight' for blocks/1/mlp/up"),
+        (
+            _drop,
+            "'model.layers.1.mlp.up_proj.weight' .*; every tensor .* has a place",
+        ),
         (_add_a_bias, "no place for 1 of .* 'model.layers.0.mlp.up_proj.bias'"),
         (_cut, r"'lm_head.weight' must be \[64, 16\], got \[60, 16\]"),
+        (
+            _drop_the_head,
+            "'lm_head.weight' for output; the file holds no head of its own, and tie_",
+        ),
     ],
 )
 def test_tensors_must_be_those_of_the_model(change, message, tmp_path: Path):
@@ -210,14 +312,20 @@ def test_integers_are_no_weights(tmp_path: Path):
 
 
 def test_a_folder_or_file_that_is_not_a_model_is_named(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"has no config\.json"):
+    with pytest.raises(ValueError, match=r"has no config\.json$"):
+        pretrained.open_model(tmp_path)
+    (tmp_path / "model.Q4_K.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ValueError, match=r"config\.json; it holds .*: give that file"):
         pretrained.open_model(tmp_path)
     folder = changed(tmp_path, "llama")
     (folder / "model.safetensors").write_bytes(b"broken" * 10)
     with pytest.raises(ValueError, match="is not a safetensors file"):
         pretrained.open_model(folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"has no model\*\.safetensors"):
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"has no model\*\.safetensors; .* save the mo"
+    ):
         pretrained.open_model(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is not JSON"):

@@ -12,18 +12,65 @@ from models import pretrained
 from models.rope_scaling import PerFrequency
 from tests.models.pretrained import inputs
 from tests.models.pretrained.tables import (
-    CONVERTED,
+    FAMILIES,
     FIXTURES,
     TOLERANCE,
+    UNSAID,
     largest_difference,
 )
 
 
-@pytest.mark.parametrize("family", CONVERTED)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_those_of_transformers(family: str, tmp_path: Path):
-    opened = pretrained.open_model(inputs.write(family, tmp_path))
+    settings = UNSAID.get(family)
+    opened = pretrained.open_model(inputs.write(family, tmp_path), settings=settings)
     assert largest_difference(opened.load(), family) < TOLERANCE
     assert opened.end_ids == (2,)
+    assert opened.context == 64
+
+
+@pytest.mark.parametrize(
+    ("family", "assumed"),
+    [
+        ("llama", {"hidden_act": "silu", "sliding_window": None}),
+        ("mixtral", {"hidden_act": "silu", "sliding_window": None}),
+        (
+            "qwen3_moe",
+            {"hidden_act": "silu", "sliding_window": None, "norm_topk_prob": True},
+        ),
+    ],
+)
+def test_what_a_file_cannot_say_is_assumed_as_by_llama_cpp(
+    family: str, assumed: dict, tmp_path: Path
+):
+    file = inputs.write(family, tmp_path)
+    opened = pretrained.open_model(file)
+    assert opened.assumed == assumed
+    told = pretrained.open_model(file, settings=assumed)
+    assert not told.assumed
+    assert str(told.model.keywords) == str(opened.model.keywords)
+    assert told.digest != opened.digest
+
+
+def test_a_window_and_a_base_of_rotations_that_the_file_says_are_read(tmp_path: Path):
+    file = inputs.write("llama", tmp_path, **{"llama.attention.sliding_window": 5})
+    opened = pretrained.open_model(file)
+    assert opened.model.keywords["attention_window"] == 5
+    assert opened.model.keywords["rope_base"] == 10_000.0
+    assert opened.assumed == {"hidden_act": "silu"}
+    other = pretrained.open_model(file, settings={"sliding_window": None})
+    assert other.model.keywords["attention_window"] is None
+
+
+def test_a_setting_that_no_such_file_leaves_out_is_refused(tmp_path: Path):
+    file = inputs.write("llama", tmp_path)
+    for settings, message in {
+        ("hidden_acts", "gelu"): "got 'hidden_acts'; did you mean 'hidden_act'",
+        ("hidden_act", "relu"): r"hidden_act 'relu' is not supported: it must be one",
+        ("norm_topk_prob", False): r"'norm_topk_prob' is of other models; .*window",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            pretrained.open_model(file, settings=dict([settings]))
 
 
 def test_arrays_are_those_of_the_folder_it_was_made_of(tmp_path: Path):
@@ -93,13 +140,13 @@ def test_an_entry_that_nobody_knows_is_refused(tmp_path: Path):
         pretrained.open_model(file)
 
 
-def test_an_unknown_architecture_is_named_beside_the_nearest(tmp_path: Path):
+def test_an_unknown_architecture_is_named_beside_those_that_are_known(tmp_path: Path):
     file = tmp_path / "other.gguf"
     writer = gguf.GGUFWriter(file, "qwen3vlmoe")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(ValueError, match=r"'qwen3vlmoe' .* did you mean 'qwen3moe'"):
+    with pytest.raises(ValueError, match=r"'qwen3vlmoe' .* must be one of \['llama'"):
         pretrained.open_model(file)
 
 

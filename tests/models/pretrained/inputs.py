@@ -95,8 +95,6 @@ def _write_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
     if config["rope_parameters"]["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config["rope_parameters"]["factor"])
-    if config.get("sliding_window"):
-        writer.add_sliding_window(config["sliding_window"])
     if "num_local_experts" in config:
         writer.add_expert_count(config["num_local_experts"])
         writer.add_expert_used_count(config["num_experts_per_tok"])

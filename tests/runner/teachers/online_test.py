@@ -14,10 +14,17 @@ from runner.dry_run import layout
 from runner.errors import UserError
 from runner.graph import to_json
 from runner.head import flops
-from runner.teachers import EMATeacher, EnsembleTeacher, FusedTeacher, OnlineTeacher
+from runner.teachers import (
+    EMATeacher,
+    EnsembleTeacher,
+    FusedTeacher,
+    OnlineTeacher,
+    weights,
+)
 from runner.teachers.model import LoadedModel
 from tests.cases import cases
 from tests.heads import in_blocks, in_tiles, largest_array
+from tests.models.pretrained import inputs
 from tests.runner.teachers import examples
 from tests.runner.teachers.examples import VOCABULARY, experiment, gradients
 
@@ -313,6 +320,33 @@ def test_a_teacher_with_too_few_outputs_is_refused(folder, corpus):
     run = examples.write_run(folder / "small", fdl.build(corpus).load(), student=small)
     with pytest.raises(UserError, match="200 outputs for a tokenizer of 300 tokens"):
         examples.ready(experiment(corpus, OnlineTeacher(checkpoint=str(run))))
+
+
+def test_rows_longer_than_a_teacher_was_made_for_are_said(folder, corpus, runs):
+    teacher = EnsembleTeacher(teachers=[OnlineTeacher(checkpoint=run) for run in runs])
+    assert examples.ready(experiment(corpus, teacher)).cautions == ()
+    longer = examples.source(folder / "text", length=16)
+    cautions = examples.ready(experiment(longer, teacher)).cautions
+    assert [text.split(",")[0] for text in cautions] == [
+        f"teacher {run}: rows of 16 positions" for run in runs
+    ]
+
+
+def test_what_a_published_file_cannot_say_is_said(tmp_path):
+    file = str(inputs.write("mistral", tmp_path))
+    (caution,) = weights.open_weights(file).cautions(64)
+    assert "read with sliding_window None, hidden_act 'silu', as llama.cpp" in caution
+    settings = {"sliding_window": 3, "hidden_act": "silu"}
+    told = weights.open_weights(file, settings)
+    assert told.cautions(64) == ()
+    (caution,) = told.cautions(65)
+    assert "rows of 65 positions, more than the 64 it was made for" in caution
+    assert told.digest != weights.open_weights(file).digest
+
+
+def test_settings_are_of_published_models(runs):
+    with pytest.raises(UserError, match=r"settings are of published .*; .*run-0"):
+        weights.open_weights(runs[0], {"hidden_act": "gelu"})
 
 
 def test_no_checkpoint_is_said_before_anything_is_built(tmp_path):

@@ -1,4 +1,7 @@
+import bz2
+import gzip
 import json
+import lzma
 
 import pytest
 
@@ -53,6 +56,25 @@ def test_the_digest_sees_names_contents_order_and_where_texts_end():
     assert len({digest(documents).hexdigest() for documents in different}) == 8
     assert digest([a, b]).hexdigest() == digest(iter([a, b])).hexdigest()
     assert (digest([a, b]).documents, digest([a, b]).bytes) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        (gzip.compress(b'{"text": "a"}'), "compressed by gzip; unpack it first"),
+        (bz2.compress(b'{"text": "a"}'), "compressed by bzip2"),
+        (lzma.compress(b'{"text": "a"}'), "compressed by xz"),
+        (b"PAR1\xff\x00", "a Parquet file; write its texts out as JSON lines"),
+        ('{"text": "a"}'.encode("utf-16"), "UTF-16 text; write it as UTF-8"),
+    ],
+)
+def test_what_is_not_text_is_named(tmp_path, content, form):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(content)
+    for documents in (TextFiles(files=[str(path)]), JsonLines(files=[str(path)])):
+        with pytest.raises(UserError) as error:
+            list(documents)
+        assert f"{path} is {form}" in str(error.value)
 
 
 def test_names_do_not_say_where_the_files_are(tmp_path):

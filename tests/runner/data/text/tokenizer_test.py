@@ -135,6 +135,14 @@ def test_what_is_no_tokenizer_is_refused_in_two_lines(tmp_path):
 
 def test_word_pieces_are_refused_because_their_bytes_are_unknown(tmp_path):
     model = models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]")
-    path = saved(tmp_path, model, byte_level=False)
-    with pytest.raises(UserError, match=r"neither byte-level nor byte-fallback"):
+    path = saved(tmp_path, model, byte_level=False, special=["[CLS]", "[SEP]"])
+    for end in ("", "[SEP]", "</s>"):  # first of all, for no end would mend it
+        with pytest.raises(UserError, match=r"neither byte-level nor byte-fallback"):
+            TokenizerFile(file=str(path), end=end).load()
+
+
+def test_a_model_file_is_no_tokenizer_file_and_says_what_reads_it(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF\x03\x00\x00\x00")
+    with pytest.raises(UserError, match=r"it is a model in GGUF; data\.GGUFTokenizer"):
         TokenizerFile(file=str(path)).load()
