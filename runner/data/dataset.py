@@ -9,6 +9,8 @@ import numpy as np
 from runner.data.labels import Labels
 from runner.errors import UserError
 
+_ROWS_AT_A_TIME = 1024
+
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
@@ -73,6 +75,21 @@ class Dataset(abc.ABC):
         """Return scores on `held_out` of simple predictors fitted to these rows."""
         del held_out
         return []
+
+    def text_bytes(self, numbers: np.ndarray) -> float:
+        """Return the UTF-8 bytes of the text in the rows `numbers` `[b]`; 0 without.
+
+        Here they are counted from the pieces of the targets. A dataset that knows its
+        documents counts those: a tokenizer may normalize, strip or prefix.
+        """
+        token_bytes = self.vocabulary.token_bytes.astype(np.int64)
+        if not token_bytes.any():
+            return 0.0
+        total = 0
+        for some in np.array_split(numbers, -(-len(numbers) // _ROWS_AT_A_TIME) or 1):
+            rows = self.rows(some)
+            total += int(token_bytes[rows["targets"]][rows["mask"]].sum())
+        return float(total)
 
     def __len__(self) -> int:
         """Number of rows."""

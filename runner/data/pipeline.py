@@ -104,12 +104,25 @@ def evaluation_batches(
       dataset: Rows to read.
       batch_size: Rows in a global batch.
       sharding: Of the batch's arrays.
+      limit: Largest number of batches, as in `evaluation_rows`.
+    """
+    numbers = evaluation_rows(dataset, batch_size=batch_size, limit=limit)
+    return numbered_batches(dataset, numbers, batch_size=batch_size, sharding=sharding)
+
+
+def evaluation_rows(
+    dataset: Rows, *, batch_size: int, limit: int | None = None
+) -> np.ndarray:
+    """Return the numbers of the rows that an evaluation reads.
+
+    Args:
+      dataset: Rows to read.
+      batch_size: Rows in a global batch.
       limit: Largest number of batches. If the dataset has more, their rows are spread
         evenly over all of it, always the same ones.
     """
     count = len(dataset) if limit is None else min(limit * batch_size, len(dataset))
-    numbers = np.arange(count) * len(dataset) // max(count, 1)
-    return numbered_batches(dataset, numbers, batch_size=batch_size, sharding=sharding)
+    return np.arange(count) * len(dataset) // max(count, 1)
 
 
 def numbered_batches(

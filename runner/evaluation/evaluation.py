@@ -14,7 +14,7 @@ import losses
 from models import sharding
 from models.base import Batch
 from runner import runtime
-from runner.data.pipeline import evaluation_batches
+from runner.data.pipeline import evaluation_batches, evaluation_rows
 from runner.data.source import DataSource
 from runner.evaluation import prediction_metrics
 from runner.head import plan
@@ -35,7 +35,7 @@ class Evaluation:
 
     * `loss`: nats per target, `-log q(y)`.
     * `perplexity`: the exponential of the loss.
-    * `bits_per_byte`: of the text that the targets stand for, if they are text.
+    * `bits_per_byte`: per UTF-8 byte of the documents' text, if the data is text.
     * `accuracy`: share of targets that are the most probable output.
     * `calibration_error`: `Σ_b n_b/N |accuracy_b - confidence_b|` over 15 equal bins
       of the top probability (Guo et al. 2017, arXiv:1706.04599, eq. 3).
@@ -81,7 +81,8 @@ class Evaluator:
             sharding=mesh_lib.batch_sharding(mesh),
         )
         self._modules, self._mesh, self._config = modules, mesh, config
-        self._token_bytes = np.asarray(self.dataset.vocabulary.token_bytes, np.int32)
+        self._batch_size = evaluation.batch_size
+        self._text_bytes: dict[int | None, float] = {}  # by limit
         self._sums = jax.jit(self._batch_sums)
 
     def __call__(
@@ -100,7 +101,16 @@ class Evaluator:
             )
             for name, value in jax.device_get(sums).items():
                 total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
+        total["bytes"] = np.asarray(self._bytes(limit))
         return metrics(total)
+
+    def _bytes(self, limit: int | None) -> float:
+        if limit not in self._text_bytes:
+            rows = evaluation_rows(
+                self.dataset, batch_size=self._batch_size, limit=limit
+            )
+            self._text_bytes[limit] = self.dataset.text_bytes(rows)
+        return self._text_bytes[limit]
 
     def _batch_sums(self, params: Tree, variables: Tree, batch: Batch) -> Tree:
         with sharding.use(self._mesh, self._config.mesh.rules):
@@ -108,7 +118,6 @@ class Evaluator:
             head = Head(self._modules.student, params, variables, hidden)
             tokens = {name: batch[name] for name in ("targets", "mask")}
             tokens["hidden"] = hidden
-            tokens["bytes"] = jnp.asarray(self._token_bytes)[batch["targets"]]
             blocks = TokenBlocks(
                 mesh=self._mesh,
                 token_axes=batch["targets"].shape,
@@ -128,13 +137,12 @@ def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
     return {
         "count": jnp.sum(mask, dtype=jnp.float32),
         "nats": jnp.sum(jnp.where(mask, values, 0.0)),
-        "bytes": jnp.sum(jnp.where(mask, block["bytes"], 0), dtype=jnp.float32),
         **prediction_metrics.of_predictions(outputs),
     }
 
 
 def metrics(sums: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Return the metrics of `Evaluation` from sums over tokens."""
+    """Return the metrics of `Evaluation` from sums over tokens and `bytes` of text."""
     count = max(float(sums["count"]), 1.0)
     loss = float(sums["nats"]) / count
     values = {

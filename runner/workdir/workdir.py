@@ -81,7 +81,8 @@ class Workdir:
 
         Args:
           description: nested mappings of JSON values, such as
-            `{"train": {"fingerprint": "5be1", "sequences": 812}}`.
+            `{"train": {"fingerprint": "5be1", "sequences": 812}}`. Of a part that has a
+            `fingerprint`, this alone is compared: the rest describes it.
 
         Raises:
           UserError: the run began on other data; names what differs.
@@ -93,8 +94,9 @@ class Workdir:
         path = self.path / "data.json"
         if not path.exists():
             return _write_json(path, description)
-        changes = describe.changes(_lines(_read_json(path)), _lines(description))
-        if changes:
+        began = _read_json(path)
+        if not _same_data(began, description):
+            changes = describe.changes(_lines(began), _lines(description))
             raise UserError(
                 f"the data changed since {self.path} began:\n"
                 f"{_format_changes(changes)}\n"
@@ -261,6 +263,17 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _same_data(began: Any, now: Any) -> bool:
+    """Return True if two descriptions are equal wherever it matters."""
+    if not (isinstance(began, Mapping) and isinstance(now, Mapping)):
+        return json.dumps(began, sort_keys=True) == json.dumps(now, sort_keys=True)
+    if "fingerprint" in began and "fingerprint" in now:
+        return began["fingerprint"] == now["fingerprint"]
+    return began.keys() == now.keys() and all(
+        _same_data(began[name], now[name]) for name in began
+    )
 
 
 def _lines(tree: Any, path: str = "") -> str:

@@ -24,6 +24,7 @@ class PackedText(Dataset):
 
     Attributes:
       packing: Ids of the documents, and the rows cut from them.
+      document_bytes: `[documents]`, UTF-8 bytes of each document's text.
       vocabulary: Of the ids.
       documents: Digest of the documents' names and contents.
       read: Yields the texts, one per document, for baselines over bytes.
@@ -31,6 +32,7 @@ class PackedText(Dataset):
     """
 
     packing: Packing
+    document_bytes: np.ndarray
     vocabulary: Vocabulary  # pyright: ignore[reportIncompatibleVariableOverride] - narrower
     documents: str
     read: Callable[[], Iterable[str]]
@@ -69,11 +71,23 @@ class PackedText(Dataset):
         """Yield the documents as text."""
         return self.read()
 
-    @functools.cached_property
+    @property
     def num_bytes(self) -> int:
-        """UTF-8 bytes of all documents, counted from their ids."""
-        counts = np.bincount(self.packing.tokens, minlength=self.vocabulary.size)
-        return int(counts @ self.vocabulary.token_bytes.astype(np.int64))
+        """UTF-8 bytes of all documents."""
+        return int(self.document_bytes.sum())
+
+    def text_bytes(self, numbers: np.ndarray) -> float:
+        """Return the UTF-8 bytes of the documents in the rows `numbers` `[b]`.
+
+        Exact over whole documents. A part of a document has the share of its bytes that
+        the part's ids have of the pieces of all its ids.
+        """
+        if self.selection is not None:
+            numbers = self.selection[numbers]
+        elif len(numbers) == self.num_all:
+            return float(self.num_bytes)
+        shares = self.packing.shares(numbers, self.vocabulary.token_bytes)
+        return float(sum(self.document_bytes[i] * x for i, x in shares.items()))
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -134,6 +148,7 @@ def pack(
     )
     return PackedText(
         packing=packing,
+        document_bytes=tokens.document_bytes,
         vocabulary=vocabulary,
         documents=documents,
         read=read,

@@ -50,12 +50,7 @@ class Packing:
           `segment_ids`: int32, 1 for the first document in the row, 0 at padding.
           `positions`: int32, 0 where a document or the row begins.
         """
-        # Place of each position among all positions, and the document it lies in.
-        row_begins = numbers.astype(np.int64)[:, None] * self.sequence_length
-        place = row_begins + np.arange(self.sequence_length)
-        mask = place < self.positions
-        place = np.minimum(place, self.positions - 1)
-        document = np.searchsorted(self._starts, place, side="right") - 1
+        row_begins, place, mask, document = self._places(numbers)
         begins, after = self._starts[document], self._starts[document + 1]
 
         # `tokens` holds no ends, so each earlier document is one place shorter there.
@@ -73,3 +68,44 @@ class Packing:
             "segment_ids": segment_ids.astype("i4"),
             "positions": positions.astype("i4"),
         }
+
+    def shares(self, numbers: np.ndarray, weights: np.ndarray) -> dict[int, float]:
+        """Return the share of each document that lies in the rows `numbers` `[b]`.
+
+        Args:
+          numbers: Of the rows.
+          weights: `[vocabulary]`, how much of a document an id is. A document of weight
+            0 is shared out by its positions.
+
+        Returns:
+          By document, `Σ w(ids in the rows) / Σ w(ids)`.
+        """
+        _, place, mask, document = self._places(numbers)
+        place, document = place[mask], document[mask]
+        at = np.minimum(place - document, len(self.tokens) - 1)
+        is_end = place + 1 == self._starts[document + 1]
+        weight = np.where(is_end, 0.0, weights[self.tokens[at]])
+        documents, which = np.unique(document, return_inverse=True)
+        inside = np.bincount(which, weight)
+        positions = np.bincount(which)
+        shares = {}
+        for i, index in enumerate(documents.tolist()):
+            ids = self.tokens[self.offsets[index] : self.offsets[index + 1]]
+            whole = float(weights[ids].sum(dtype=np.float64))
+            by_position = positions[i] / (len(ids) + 1)
+            shares[index] = float(inside[i] / whole if whole else by_position)
+        return shares
+
+    def _places(self, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return where rows lie among all positions.
+
+        Returns:
+          `row_begins` `[b 1]`; of each position, `[b T]`: its place among all
+          positions, whether it is one (and no padding), and its document.
+        """
+        row_begins = numbers.astype(np.int64)[:, None] * self.sequence_length
+        place = row_begins + np.arange(self.sequence_length)
+        mask = place < self.positions
+        place = np.minimum(place, self.positions - 1)
+        document = np.searchsorted(self._starts, place, side="right") - 1
+        return row_begins, place, mask, document

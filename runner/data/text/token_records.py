@@ -48,10 +48,14 @@ class TokenRecords(DataSource):
             sha256 = record_files.sha256_of(path)
             record_files.check_manifest(path, sha256, vocabulary)
             hashed.update(f" {name} {sha256}".encode())
-        name = f"records-1-{hashed.hexdigest()}-{vocabulary.digest}.tokens"
+        name = f"records-2-{hashed.hexdigest()}-{vocabulary.digest}.tokens"
         documents = tokens.fetch(
             caching.directory(cache) / "tokens" / name,
-            (ids for _, path in files for ids in record_files.read(path, vocabulary)),
+            (
+                (ids, vocabulary.text_bytes(ids))
+                for _, path in files
+                for ids in record_files.read(path, vocabulary)
+            ),
             vocab_size=vocabulary.size,
         )
         return pack(

@@ -1,5 +1,6 @@
 """Text as data: documents, tokenised and packed."""
 
+import collections
 import dataclasses
 from collections.abc import Iterator
 
@@ -46,7 +47,7 @@ class TokenizedText(DataSource):
         vocabulary = self.tokenizer.load(cache=cache)
         documents_digest = digest(self.documents)
         name = (
-            f"text-1-{documents_digest.hexdigest()}-{vocabulary.definition_digest}"
+            f"text-2-{documents_digest.hexdigest()}-{vocabulary.definition_digest}"
             ".tokens"
         )
         ids = tokens.fetch(
@@ -65,15 +66,19 @@ class TokenizedText(DataSource):
 
     def _encoded(
         self, vocabulary: Vocabulary, documents_digest: Digest
-    ) -> Iterator[np.ndarray]:
-        """Yield the ids of each document; refuse documents that have changed."""
+    ) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield ids and bytes of each document; refuse documents that have changed."""
         again = Digest()
+        sizes: collections.deque[int] = collections.deque()  # of texts read ahead
 
         def texts() -> Iterator[str]:
             for document in self.documents:
+                before = again.bytes
                 again.update(document)
+                sizes.append(again.bytes - before)
                 yield document.text
 
-        yield from vocabulary.encode_all(texts())
+        for ids in vocabulary.encode_all(texts()):
+            yield ids, sizes.popleft()
         if again.hexdigest() != documents_digest.hexdigest():
             raise UserError("the documents changed while they were read; start again")

@@ -43,8 +43,8 @@ class Vocabulary(Labels):
     def token_bytes(self) -> np.ndarray:
         """`[size]` int32, the length of each piece.
 
-        Over the ids of a document these add up to its UTF-8 length, for byte-level
-        tokenizers that neither normalise nor prefix the text.
+        Over the ids of a document these add up to its UTF-8 length only where the
+        tokenizer neither normalizes, strips nor prefixes the text.
         """
         return np.array([len(piece) for piece in self.pieces], np.int32)
 
@@ -94,6 +94,13 @@ class Vocabulary(Labels):
         """Return the text of some ids, special tokens left out."""
         return self.tokenizer.decode(np.asarray(ids).tolist())
 
+    def text_bytes(self, ids: np.ndarray) -> int:
+        """Return the UTF-8 bytes of the text of some ids, a prefix space left out."""
+        text = self.decode(ids)
+        if "\ufffd" in text:  # bytes that are no text, which decoding replaces
+            return int(self.token_bytes[ids].sum(dtype=np.int64))
+        return len(text.encode())
+
 
 def vocabulary(tokenizer: "Tokenizer", *, end: int) -> Vocabulary:
     """Return the vocabulary of a byte-level or byte-fallback tokenizer.
@@ -112,12 +119,12 @@ def vocabulary(tokenizer: "Tokenizer", *, end: int) -> Vocabulary:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     added = tokenizer.get_added_tokens_decoder()
-    piece_of = _piece_reader(json.loads(tokenizer.to_str()))
+    piece_of, added_piece = _piece_readers(json.loads(tokenizer.to_str()))
     pieces = [b""] * (1 + max(tokenizer.get_vocab(with_added_tokens=True).values()))
     for token, index in tokenizer.get_vocab(with_added_tokens=False).items():
         pieces[index] = b"" if index in added else piece_of(token)
     for index, token in added.items():
-        pieces[index] = b"" if token.special else token.content.encode()
+        pieces[index] = b"" if token.special else added_piece(token.content)
     return Vocabulary(
         tokenizer=tokenizer,
         pieces=pieces,
@@ -159,7 +166,7 @@ def require_bytes(tokenizer: "Tokenizer") -> None:
     Raises:
       UserError: It is of words or of WordPiece.
     """
-    _piece_reader(json.loads(tokenizer.to_str()))
+    _piece_readers(json.loads(tokenizer.to_str()))
 
 
 def special_tokens(tokenizer: "Tokenizer") -> list[str]:
@@ -168,12 +175,12 @@ def special_tokens(tokenizer: "Tokenizer") -> list[str]:
     return [token.content for token in added if token.special]
 
 
-def _piece_reader(definition: dict[str, Any]):
-    """Return the function from the written form of a token to its bytes."""
+def _piece_readers(definition: dict[str, Any]):
+    """Return the functions from written forms to bytes: of tokens, of added tokens."""
     if _uses_byte_level(definition):
-        return _byte_level_piece
-    if definition["model"].get("byte_fallback"):
-        return _byte_fallback_piece
+        return _byte_level_piece, str.encode
+    if definition["model"].get("byte_fallback"):  # "▁▁" is added, and is two spaces
+        return _byte_fallback_piece, _byte_fallback_piece
     raise UserError(
         "this tokenizer is neither byte-level nor byte-fallback (its model is "
         f"{definition['model']['type']}),\nso the bytes its tokens stand for are not "

@@ -178,6 +178,15 @@ def test_changed_data_is_refused_by_name(tmp_path):
     assert json.loads((tmp_path / "data.json").read_text()) == data
 
 
+def test_equal_fingerprints_are_equal_data_however_it_is_described(tmp_path):
+    opened = workdir.Workdir(tmp_path)
+    opened.record_data({"train": {"fingerprint": "5be1", "bytes": 9}, "teacher": "a"})
+    opened.record_data({"train": {"fingerprint": "5be1", "end": "b"}, "teacher": "a"})
+    for other in ({"train": {"fingerprint": "5be1"}}, {"train": "a", "teacher": "a"}):
+        with pytest.raises(UserError, match="the data changed"):
+            opened.record_data(other)
+
+
 def test_saved_config_names_the_runs_below(tmp_path):
     begin(tmp_path / "moe")
     with pytest.raises(UserError, match=f"there are runs in {tmp_path}/moe"):

@@ -25,6 +25,7 @@ def dataset(*documents) -> PackedText:
         Tokens(
             ids=np.concatenate(documents).astype(np.uint16),
             offsets=np.cumsum([0, *map(len, documents)], dtype=np.int64),
+            document_bytes=np.array([*map(len, documents)]),
         ),
         vocabulary=Letters(),
         sequence_length=8,
