@@ -19,7 +19,7 @@ from launch.processes import Group
 from launch.spec import Spec
 from runner import sweeps
 from runner.errors import UserError
-from runner.sweeps import Unit
+from runner.sweeps import Unit, trust
 from runner.workdir import lock
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -110,9 +110,12 @@ class _Run:
             options = f"--processes={number} " if number > 1 else ""
             _say(
                 f"{left} of {len(self._spec.units)} units are left; go on with: "
-                f"python -m launch local {options}-- --workdir={self._spec.path}"
+                f"python -m launch local {options}-- {self._flags()}"
             )
         return self._failed
+
+    def _flags(self) -> str:
+        return trust.flags(sweeps.load(self._spec.path))
 
     def _ready(self) -> Iterator[Unit]:
         for unit in self._spec.units:

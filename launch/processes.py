@@ -14,6 +14,7 @@ from typing import TextIO
 
 from launch import leash
 from launch.spec import Spec
+from runner.files import confined
 from runner.sweeps import Unit, failure
 
 _PATIENCE = 60.0  # Seconds that the others have, once one has died, to see it.
@@ -104,8 +105,8 @@ class Group:
         assert code is not None
         if self.died:  # What the table quotes stands in the file of the first.
             text = _stderr(self.unit, self.died).read_text(errors="replace")
-            with failure.stderr(self.unit).open("a", encoding="utf-8") as file:
-                file.write(text)
+            with confined.open_to_append(failure.stderr(self.unit)) as file:
+                file.write(text.encode())
         message = failure.note_failure(self.unit, code)
         if len(self._children) == 1:
             return message
@@ -123,8 +124,8 @@ class Group:
         errors = _stderr(self.unit, number)
         output = self.unit.path / "stdout.txt"
         with (
-            errors.open("wb") as stderr,
-            (Path(os.devnull) if number else output).open("wb") as stdout,
+            confined.open_anew(errors) as stderr,
+            open(os.devnull, "wb") if number else confined.open_anew(output) as stdout,
         ):
             child = subprocess.Popen(
                 leash.leashed(command),

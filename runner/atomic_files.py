@@ -8,16 +8,18 @@ from pathlib import Path
 TEMPORARY = ".tmp-"
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text`: a temporary file beside it, synced, then renamed.
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace `path` by `content`: a temporary file beside it, synced, then renamed.
+
+    A link of that name is replaced, not followed.
 
     Raises:
       OSError: It cannot be written; no temporary file is left behind.
     """
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())

@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
         _obey(flags.parse(argv[1:]), argv)
     except tuple(codes) as error:
         print(f"runner: {str(error) or 'interrupted'}", file=sys.stderr)
-        return codes[type(error)]
+        return next(code for kind, code in codes.items() if isinstance(error, kind))
     return 0
 
 

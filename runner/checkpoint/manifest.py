@@ -11,8 +11,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from runner import atomic_files
+from runner.files import confined, form
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -38,6 +40,14 @@ class File:
     """Size in bytes and content digest of one file."""
 
     size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sealed:
+    """Content of a manifest's file: a manifest, and the digest of its JSON."""
+
+    manifest: dict[str, Any]
     sha256: str
 
 
@@ -75,39 +85,31 @@ def read(directory: Path, *, step: int) -> Manifest:
     """Return the manifest of a directory, itself checked; the files are not.
 
     Raises:
-      CorruptCheckpoint: It is absent, altered, of another format or of another step.
+      CorruptCheckpoint: It is absent, altered, malformed, of another format or of
+        another step, or it names a file outside of the directory.
     """
     try:
-        text = (directory / NAME).read_text(encoding="utf-8")
+        sealed = form.read(Sealed, directory / NAME)
+        # Its own digest and format; then its form, step and names.
+        if _digest_of(sealed.manifest) != sealed.sha256:
+            raise form.Malformed("its own digest does not agree")
+        version = sealed.manifest.get("format")
+        if version != FORMAT:
+            raise CorruptCheckpoint(
+                f"{NAME} has format {version}, this program reads {FORMAT}"
+            )
+        manifest = form.parse(Manifest, sealed.manifest)
+        for name in manifest.files:
+            confined.inside(directory, name)
     except FileNotFoundError:
         raise CorruptCheckpoint(f"no {NAME}: the save was cut short") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise CorruptCheckpoint(f"{NAME} cannot be read: {error}") from error
-
-    # Its own digest, format and step.
-    try:
-        record = json.loads(text)
-        content, digest = record["manifest"], record["sha256"]
-        intact = _digest_of(content) == digest
-        version = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise CorruptCheckpoint(f"{NAME} is damaged: {error}") from error
-    if not intact:
-        raise CorruptCheckpoint(f"{NAME} is damaged: its own digest does not agree")
-    if version != FORMAT:
-        raise CorruptCheckpoint(
-            f"{NAME} has format {version}, this program reads {FORMAT}"
-        )
-    if content["step"] != step:
-        raise CorruptCheckpoint(f"{NAME} is that of step {content['step']}")
-    return Manifest(
-        step=step,
-        leaves={
-            path: Leaf(shape=tuple(leaf["shape"]), dtype=leaf["dtype"])
-            for path, leaf in content["leaves"].items()
-        },
-        files={path: File(**file) for path, file in content["files"].items()},
-    )
+    if manifest.step != step:
+        raise CorruptCheckpoint(f"{NAME} is that of step {manifest.step}")
+    return manifest
 
 
 def check(directory: Path, *, step: int) -> Manifest:

@@ -8,7 +8,7 @@ from runner.errors import UserError, nearest
 
 _VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
 _REPEATED = ("fiddler", "gin_file", "gin_bindings")
-_BARE = ("print_config", "dry_run", "help", "version")
+_BARE = ("print_config", "dry_run", "help", "version", "trust")
 _PREFIXES = ("fdl.", "fdl_tag.", "gin.")
 _ACTIONS = ("print_config", "diff", "graph", "dry_run")
 
@@ -35,6 +35,7 @@ class Command:
       workdir: the work directory.
       overrides: `fdl.*`, `fdl_tag.*` and `fiddler`, in order.
       runtime: `gin.*`, `gin_file` and `gin_bindings`, in order.
+      trust: a frozen sweep may run the Python that it brings, and reach outside.
       action: what to do instead of training; its value is empty where it takes none.
     """
 
@@ -44,6 +45,7 @@ class Command:
     workdir: str | None = None
     overrides: tuple[Flag, ...] = ()
     runtime: tuple[Flag, ...] = ()
+    trust: bool = False
     action: Flag | None = None
 
     @property
@@ -73,6 +75,7 @@ def parse(arguments: Sequence[str]) -> Command:
             f for f in flags if f.name.startswith(("fdl.", "fdl_tag.", "fiddler"))
         ),
         runtime=tuple(f for f in flags if f.name.startswith("gin")),
+        trust=Flag("trust") in flags,
         action=actions[0] if actions else None,
     )
     _refuse_conflicts(command, actions)

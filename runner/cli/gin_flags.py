@@ -33,6 +33,15 @@ def apply(flags: Sequence[Flag]) -> None:
         raise UserError(str(error).strip().splitlines()[0]) from None
 
 
+def read_file(path: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield the place (for messages), `section.field` and value of each binding.
+
+    Raises:
+      UserError: it is no such file.
+    """
+    return _statements(_contents(path, path), path)
+
+
 class _Text(str):
     """The value of `--gin.x.y=value`: bare words may stand for strings."""
 

@@ -72,6 +72,13 @@ class Layout:
             raise UserError(
                 f"temperatures of {self.mode} records: {rule}, got {self.temperatures}"
             )
+        try:
+            _ = self.dtype  # NumPy's are below 2 GiB
+        except ValueError:
+            raise UserError(
+                f"a record of {self.sequence_length} positions with {self.entries} "
+                "entries each is too large"
+            ) from None
 
     @property
     def wide(self) -> bool:

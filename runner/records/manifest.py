@@ -20,6 +20,7 @@ from typing import Any
 
 from runner import atomic_files
 from runner.errors import UserError
+from runner.files import confined, form
 from runner.machine import versions
 from runner.records.layout import FORMAT, Layout
 
@@ -70,6 +71,9 @@ class Shard:
       sha256: Of the file.
       hits: Positions whose target is among the stored entries.
       targets: Positions that have a target.
+
+    Raises:
+      ValueError: A number is negative.
     """
 
     name: str
@@ -79,6 +83,18 @@ class Shard:
     sha256: str
     hits: int
     targets: int
+
+    def __post_init__(self) -> None:
+        if min(self.first, self.count, self.bytes, self.hits, self.targets) < 0:
+            raise ValueError(f"{self.name} has a number below zero")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sealed:
+    """Content of a manifest's file: a manifest, and the digest of its JSON."""
+
+    manifest: dict[str, Any]
+    sha256: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,32 +188,25 @@ def read_manifest(directory: Path | str) -> Manifest:
     """The manifest of a directory, itself checked; the files are not.
 
     Raises:
-      UserError: It is absent, altered or of another format.
+      UserError: It is absent, altered, malformed or of another format, or names a file
+        outside of the directory.
     """
     path = Path(directory) / NAME
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        content, digest = written["manifest"], written["sha256"]
-        version = content["format"]
+        sealed = form.read(Sealed, path)
+        if _digest(sealed.manifest) != sealed.sha256:
+            raise form.Malformed("its own digest does not agree")
+        version = sealed.manifest.get("format")
+        if version != FORMAT:
+            raise UserError(f"{path} has format {version}, this program reads {FORMAT}")
+        manifest = form.parse(Manifest, sealed.manifest)
+        for shard in manifest.shards:
+            confined.inside(path.parent, shard.name)
     except FileNotFoundError:
         raise UserError(f"{directory} has no {NAME}: it was not finished") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    if _digest(content) != digest:
-        raise UserError(f"{path} is damaged: its own digest does not agree")
-    if version != FORMAT:
-        raise UserError(f"{path} has format {version}, this program reads {FORMAT}")
-    layout = dict(content["layout"])
-    layout["temperatures"] = tuple(layout["temperatures"])
-    origin = dict(content["origin"])
-    if origin["sampling"] is not None:
-        origin["sampling"] = tuple(origin["sampling"])
-    return Manifest(
-        layout=Layout(**layout),
-        origin=Origin(**origin),
-        shards=tuple(Shard(**shard) for shard in content["shards"]),
-        code=content["code"],
-    )
+    return manifest
 
 
 def code_version() -> str:

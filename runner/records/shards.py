@@ -18,6 +18,7 @@ from runner import atomic_files
 from runner.data.text.record_files import sha256_of
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
+from runner.files import form
 from runner.records.layout import Layout
 from runner.records.manifest import (
     NAME,
@@ -30,6 +31,18 @@ from runner.records.manifest import (
     write_manifest,
 )
 from runner.records.record import CorruptRecord, stack
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sidecar(Shard):
+    """The file beside a shard.
+
+    Attributes:
+      layout: `Layout.tag` of its records, in hexadecimal.
+    """
+
+    layout: str
+
 
 COMPRESSION = "uncompressed"  # records hardly shrink; "zstd:3" for a slow disk
 TEMPORARY = ".tmp"
@@ -101,8 +114,9 @@ def write_shard(
         sidecar(path).unlink(missing_ok=True)  # of an earlier file of this name
         temporary.replace(path)
         atomic_files.sync(directory)
-        content = dataclasses.asdict(shard) | {"layout": layout.tag.hex()}
-        atomic_files.write_atomic(sidecar(path), json.dumps(content, indent=1) + "\n")
+        beside = Sidecar(**dataclasses.asdict(shard), layout=layout.tag.hex())
+        content = json.dumps(dataclasses.asdict(beside), indent=1)
+        atomic_files.write_atomic(sidecar(path), content + "\n")
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0].partition(";")[0]
         raise UserError(f"cannot write {path}: {reason}") from error
@@ -132,16 +146,17 @@ def finished_shards(
     for number in range(of):
         path = directory / shard_name(number, of)
         try:
-            content = json.loads(sidecar(path).read_text(encoding="utf-8"))
-            same = content.pop("layout") == layout.tag.hex()
-            shard = Shard(**content)
-            same &= path.stat().st_size == shard.bytes and path.name == shard.name
+            beside = form.read(Sidecar, sidecar(path))
+            same = beside.layout == layout.tag.hex() and beside.name == path.name
+            same &= path.stat().st_size == beside.bytes
             if same and digest:
-                same = sha256_of(path) == shard.sha256
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+                same = sha256_of(path) == beside.sha256
+        except (OSError, ValueError):
             continue
         if same:
-            finished[number] = shard
+            fields = dataclasses.asdict(beside)
+            del fields["layout"]
+            finished[number] = Shard(**fields)
     return finished
 
 

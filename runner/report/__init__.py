@@ -11,6 +11,8 @@ is still going on, was stopped, or was moved from another machine.
 from collections.abc import Sequence
 from pathlib import Path
 
+from runner import atomic_files
+from runner.files import confined
 from runner.report import results, run
 
 __all__ = ["compare", "table", "write"]
@@ -20,14 +22,15 @@ def write(workdir: str | Path) -> Path:
     """Write `report.html` and the pictures it shows; return the page's path.
 
     Raises:
-      UserError: the directory holds no run.
+      UserError: the directory holds no run, or a link that leads out of it.
     """
     from runner.report import curves, page  # Matplotlib: only for those who draw.
 
     loaded = run.load(workdir)
+    confined.refuse_links(loaded.workdir)
     pictures = curves.draw(loaded, directory=loaded.workdir / "report")
     path = loaded.workdir / "report.html"
-    path.write_text(page.html(loaded, pictures), encoding="utf-8")
+    atomic_files.write_atomic(path, page.html(loaded, pictures))
     return path
 
 

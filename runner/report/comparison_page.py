@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from runner import atomic_files
 from runner.report import comparison, page, plot, results, theme
 from runner.report.comparison import Entry, Row
 from runner.report.curves import Picture, cross_entropy
@@ -16,7 +17,7 @@ FOLDER = "comparison"
 def write(entries: Sequence[Entry], directory: Path) -> Path:
     """Write the page and its pictures into `directory`; return its path."""
     path = directory / "comparison.html"
-    path.write_text(_html(entries, directory), encoding="utf-8")
+    atomic_files.write_atomic(path, _html(entries, directory))
     return path
 
 
@@ -94,7 +95,7 @@ def _curves(entries: Sequence[Entry], directory: Path) -> str:
     (directory / FOLDER).mkdir(exist_ok=True)
     files = "cross_entropy.svg", "cross_entropy-dark.svg"
     for file, text in zip(files, (svg, theme.dark(svg)), strict=True):
-        (directory / FOLDER / file).write_text(text, encoding="utf-8")
+        atomic_files.write_atomic(directory / FOLDER / file, text)
     picture = Picture("learning", "cross-entropy in training", unit, *files)
     figure = page.figure(picture, folder=FOLDER)
     return f"<div><h2>Learning</h2>\n{figure}</div>\n"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from runner import atomic_files
 from runner.report import heat_map, plot, theme, units
 from runner.report.run import Run, Series
 
@@ -92,7 +93,7 @@ def _saved(curve: "_Curve", svg: str, directory: Path) -> Picture:
     stem = re.sub(r"[^\w.-]+", "_", curve.name)
     files = f"{stem}.svg", f"{stem}-dark.svg"
     for file, text in zip(files, (svg, theme.dark(svg)), strict=True):
-        (directory / file).write_text(text, encoding="utf-8")
+        atomic_files.write_atomic(directory / file, text)
     return Picture(curve.section, curve.title, curve.unit, *files)
 
 

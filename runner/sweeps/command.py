@@ -37,11 +37,13 @@ def run_sweep(command: Command, argv: Sequence[str]) -> None:
             f"{command.overrides[0]} would need another --workdir"
         )
 
-    from runner.sweeps import frozen, sequential
+    from runner.sweeps import frozen, sequential, trust
 
     # A frozen sweep continues without reading its config file.
     if command.workdir and not command.base and not command.runtime:
-        return sequential.run(frozen.load(command.workdir))
+        sweep = frozen.load(command.workdir)
+        trust.require(sweep, command)
+        return sequential.run(sweep)
 
     from runner.sweeps import freezing  # What it imports takes seconds.
 

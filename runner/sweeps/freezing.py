@@ -12,11 +12,11 @@ from runner.cli import gin_flags
 from runner.cli.flags import Command, Flag
 from runner.errors import UserError
 from runner.graph import describe, source
-from runner.sweeps import frozen, plan, points
-from runner.sweeps.frozen import POINT, RUNTIME, SWEEP, Frozen
+from runner.sweeps import frozen, plan, points, trust
+from runner.sweeps.frozen import POINT, RUNTIME, SOURCE, SWEEP, Frozen
 from runner.workdir import lock, workdir
 
-_OURS = {"lock", "units", "source", RUNTIME}
+_OURS = {"lock", "units", SOURCE, RUNTIME}
 _UNBEGUN = {"lock", "config.txt", "config.py", "config.json", POINT}
 _UNBEGUN |= {"command.txt", "versions.json"}
 
@@ -35,14 +35,16 @@ def freeze(command: Command, argv: Sequence[str]) -> Frozen:
       The frozen sweep.
 
     Raises:
-      UserError: a point is wrong; the directory holds something else, is in use, or
-        was frozen by another command. Nothing is written then.
+      UserError: a point is wrong; the directory holds something else, is in use, was
+        frozen by another command, or would do what `--trust` has to allow. Nothing is
+        written then.
     """
     assert command.workdir is not None
     path = Path(command.workdir).absolute()
     gin_flags.apply(command.runtime)
     # Planned before anything is written, so that a mistake leaves no directory behind.
-    new_plan = None if _is_frozen(path) else plan.make(command)
+    was_frozen = _is_frozen(path)
+    new_plan = None if was_frozen else plan.make(command)
     with workdir.user_errors(path):
         _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -53,18 +55,20 @@ def freeze(command: Command, argv: Sequence[str]) -> Frozen:
                 _write(path, command, new_plan or plan.make(command), argv)
             elif command.base:
                 _refuse_other(path, graph_flags(command))
+            if was_frozen:
+                trust.require(frozen.load(path), command)
             if command.runtime:
                 _write_runtime(path)
     return frozen.load(path)
 
 
-def graph_flags(command: Command) -> dict[str, Any]:
-    """Return the flags that decide the graphs, as JSON."""
-    return {
-        "graph": command.base,
-        "overrides": [_spell(flag) for flag in command.overrides],
-        "sweep": command.sweep or "",
-    }
+def graph_flags(command: Command) -> frozen.GraphFlags:
+    """Return the flags that decide the graphs."""
+    return frozen.GraphFlags(
+        graph=command.base or "",
+        overrides=tuple(_spell(flag) for flag in command.overrides),
+        sweep=command.sweep or "",
+    )
 
 
 def _spell(flag: Flag) -> str:
@@ -88,14 +92,13 @@ def _write(
             # it is another, however the unit is started.
             content = {key: points.text(key, x) for key, x in unit.point.items()}
             _write_json(directory / POINT, content)
-    content = {
-        "version": frozen.VERSION,
-        "said": graph_flags(command),
-        "source": config,
-        "names": sweep_plan.names,
-        "units": [frozen.entry(unit.name, unit.point) for unit in sweep_plan.units],
-    }
-    _write_json(path / SWEEP, content)
+    content = frozen.Content(
+        said=graph_flags(command),
+        source=config,
+        names=sweep_plan.names,
+        units=[frozen.entry(unit.name, unit.point) for unit in sweep_plan.units],
+    )
+    _write_json(path / SWEEP, dataclasses.asdict(content))
 
 
 def _with_source(
@@ -115,7 +118,7 @@ def _with_source(
     assert command.config is not None  # What JSON held can be read by itself.
     # The copy of the config file, and the graphs that it gives.
     file, call = source.split(command.config)
-    copy = path / "source" / Path(file).name
+    copy = path / SOURCE / Path(file).name
     copy.parent.mkdir()
     atomic_files.write_atomic(copy, Path(file).read_text(encoding="utf-8"))
     spec = f"{copy.name}:{call}" if call else copy.name
@@ -132,7 +135,7 @@ def _with_source(
                 f"{file}: its copy {copy} makes another graph; "
                 "a config that is swept may not depend on where it stands"
             )
-    return dataclasses.replace(sweep_plan, units=units), f"source/{spec}"
+    return dataclasses.replace(sweep_plan, units=units), f"{SOURCE}/{spec}"
 
 
 def _write_runtime(path: Path) -> None:
@@ -152,7 +155,7 @@ def _remove_unsealed(path: Path) -> None:
             atomic_files.TEMPORARY
         ):
             raise UserError(f"--workdir={path}: holds no sweep, but {file}")
-    for folder in ("units", "source"):
+    for folder in ("units", SOURCE):
         shutil.rmtree(path / folder, ignore_errors=True)
 
 
@@ -173,11 +176,12 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _refuse_other(path: Path, now: Mapping[str, Any]) -> None:
-    before = frozen.read(path)["said"]
-    for key in now:
-        if now[key] != before[key]:
-            old, new = (_format_flag(key, x[key]) for x in (before, now))
+def _refuse_other(path: Path, now: frozen.GraphFlags) -> None:
+    before = frozen.read(path).said
+    for field in dataclasses.fields(now):
+        values = [getattr(flags, field.name) for flags in (before, now)]
+        if values[0] != values[1]:
+            old, new = (_format_flag(field.name, value) for value in values)
             raise UserError(f"{path} was frozen from another command\n- {old}\n+ {new}")
 
 

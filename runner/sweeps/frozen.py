@@ -11,17 +11,86 @@ SWEEP/sweep.md, results.json, report.html, sweep.svg    the results
 
 import ast
 import dataclasses
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
+from runner.files import confined, form
+from runner.graph import source
 from runner.sweeps import points
 from runner.workdir import lock
 
-SWEEP, POINT, RUNTIME = "sweep.json", "point.json", "runtime.gin"
+SWEEP, POINT, RUNTIME, SOURCE = "sweep.json", "point.json", "runtime.gin", "source"
 VERSION = 1
+_OVERRIDES = ("--fdl.", "--fdl_tag.", "--fiddler=")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A unit in `sweep.json`.
+
+    Attributes:
+      name: of its directory.
+      point: literals by flag, as text, so that a tuple stays one.
+    """
+
+    name: str
+    point: Mapping[str, str]
+
+    def values(self) -> points.Point:
+        """Return the point.
+
+        Raises:
+          ValueError: it is no point.
+        """
+        try:
+            point = {key: ast.literal_eval(text) for key, text in self.point.items()}
+            return points.check([point])[0] if point else {}
+        except (SyntaxError, TypeError, MemoryError, RecursionError, UserError):
+            raise ValueError(f"the point of {self.name!r} is none") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphFlags:
+    """Flags of the command that decide the graphs.
+
+    Attributes:
+      graph: the config file or saved graph.
+      overrides: `--fdl.*`, `--fdl_tag.*` and `--fiddler=*`, in order.
+      sweep: the value of `--sweep`; empty without one.
+
+    Raises:
+      ValueError: an override is another flag.
+    """
+
+    graph: str
+    overrides: Sequence[str]
+    sweep: str
+
+    def __post_init__(self) -> None:
+        for flag in self.overrides:
+            if not flag.startswith(_OVERRIDES):
+                raise ValueError(f"{flag!r} is no override")
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """Content of `sweep.json`.
+
+    Attributes:
+      said: flags of the command.
+      source: value of `--fdl_config` below the sweep, where its graphs need one.
+      names: short names of the swept flags.
+      units: the runs, in the order of the points.
+      version: of the format.
+    """
+
+    said: GraphFlags
+    source: str
+    names: Mapping[str, str]
+    units: Sequence[Entry]
+    version: int = VERSION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +122,7 @@ class Unit:
         try:
             with lock.hold(self.path / "lock"):
                 return False
-        except UserError:
+        except lock.InUse:
             return True
 
     @property
@@ -73,73 +142,83 @@ class Frozen:
       name: the value of `--sweep`; empty without a sweep.
       units: the runs, in the order of the points.
       names: short names of the swept flags.
+      source: the Python file that the units run; None where graphs need none.
     """
 
     path: Path
     name: str
     units: tuple[Unit, ...]
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    source: Path | None = None
 
 
 def load(path: str | Path) -> Frozen:
-    """Load the sweep in a directory.
+    """Load the sweep in a directory; nothing of it is run.
 
     Raises:
-      UserError: it holds none, or its `sweep.json` is damaged.
+      UserError: it holds none, its `sweep.json` is damaged, or that names something
+        outside of the directory.
     """
     path = Path(path).absolute()
     content = read(path)
     try:
-        names = content["names"]
-        units = [_unit(path, entry, content) for entry in content["units"]]
-        return Frozen(path, content["said"]["sweep"], tuple(units), names)
-    except (KeyError, TypeError, ValueError, SyntaxError, AttributeError):
-        raise _damaged(path) from None
+        file, _ = source.split(content.source)
+        copy = confined.inside(path, file) if file else None
+        if copy is not None and copy.parent != path / SOURCE:
+            raise ValueError(f"{file!r} names nothing in {path / SOURCE}")
+        units = [_unit(path, entry, content) for entry in content.units]
+        if len({unit.name for unit in units}) < len(units):
+            raise ValueError("two units have one name")
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    return Frozen(path, content.said.sweep, tuple(units), content.names, copy)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Content:
     """Return the content of `sweep.json`.
 
     Raises:
       UserError: there is none, or it is damaged.
     """
     try:
-        with (path / SWEEP).open(encoding="utf-8") as file:
-            content = json.load(file)
+        content = form.read(Content, path / SWEEP)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{path}: holds no sweep (no {SWEEP}); "
             "start one with --fdl_config=configs/NAME.py --sweep=NAME"
         ) from None
-    except ValueError:
-        raise _damaged(path) from None
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise _damaged(path)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+    if content.version != VERSION:
+        raise _damaged(path, f"version {content.version}, this program reads {VERSION}")
     return content
 
 
-def entry(name: str, point: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a unit for `sweep.json`: values as literals, so that a tuple stays one."""
-    return {"name": name, "point": {key: repr(value) for key, value in point.items()}}
+def entry(name: str, point: Mapping[str, Any]) -> Entry:
+    """Return a unit for `sweep.json`."""
+    return Entry(name, {key: repr(value) for key, value in point.items()})
 
 
-def _unit(path: Path, entry: Mapping[str, Any], content: Mapping[str, Any]) -> Unit:
-    point = {key: ast.literal_eval(value) for key, value in entry["point"].items()}
+def _unit(path: Path, entry: Entry, content: Content) -> Unit:
+    units, point = path / "units", entry.values()
+    directory = confined.inside(units, entry.name)
+    if directory.parent != units:
+        raise ValueError(f"{entry.name!r} names nothing in {units}")
     graph = []
-    if content["source"]:
+    if content.source:
         graph = [
-            f"--fdl_config={path / content['source']}",
-            *content["said"]["overrides"],
+            f"--fdl_config={path / content.source}",
+            *content.said.overrides,
             *(f"--{flag.name}={flag.value}" for flag in points.flags(point)),
         ]
     return Unit(
-        name=entry["name"],
-        path=path / "units" / entry["name"],
+        name=entry.name,
+        path=directory,
         point=point,
-        label=points.label(point, content["names"]),
+        label=points.label(point, content.names),
         graph=tuple(graph),
     )
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path / SWEEP} is damaged: not what a sweep writes")
+def _damaged(path: Path, reason: object) -> UserError:
+    return UserError(f"{path / SWEEP} is damaged: {reason}")

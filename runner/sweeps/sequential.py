@@ -5,8 +5,9 @@ import subprocess
 import sys
 import time
 
+from runner.files import confined
 from runner.machine.stop_signals import Stop
-from runner.sweeps import failure
+from runner.sweeps import failure, trust
 from runner.sweeps.frozen import Frozen, Unit
 from runner.workdir import lock
 
@@ -48,7 +49,7 @@ def run(frozen: Frozen) -> None:
                 why = "stopped in" if stop.requested else "ended without a result:"
                 _say(
                     f"{why} unit {number} of {len(frozen.units)}; "
-                    f"go on with: runner --workdir={frozen.path}"
+                    f"go on with: runner {trust.flags(frozen)}"
                 )
                 sys.exit(stop.exit_code or code)
             # Failed: noted for the table; the next unit runs.
@@ -74,7 +75,7 @@ def _child(unit: Unit, stop: Stop) -> int:
     unit may outlive this process.
     """
     failure.forget_failure(unit)
-    with failure.stderr(unit).open("w", encoding="utf-8") as errors:
+    with confined.open_anew(failure.stderr(unit)) as errors:
         child = subprocess.Popen(
             [*PROGRAM, *unit.arguments, "--gin.loop.quiet=True"],
             stdin=subprocess.DEVNULL,

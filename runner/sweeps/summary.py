@@ -7,6 +7,7 @@ SWEEP/report.html  SWEEP/sweep.svg ...   the page and its pictures
 import json
 
 from runner import atomic_files
+from runner.files import confined
 from runner.sweeps import outcome, table
 from runner.sweeps.frozen import Frozen
 
@@ -15,9 +16,13 @@ def summarize(frozen: Frozen) -> None:
     """Write the table and the picture, and print the table.
 
     Works on an unfinished sweep too.
+
+    Raises:
+      UserError: the directory holds a link that leads out of it.
     """
     from runner.sweeps import page  # Matplotlib: only for those who draw.
 
+    confined.refuse_links(frozen.path)
     outcomes = outcome.read(frozen)
     atomic_files.write_atomic(
         frozen.path / "sweep.md", table.markdown(frozen, outcomes)

@@ -11,8 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import UserError
+from runner.files import confined
 
 _HELD: set[int] = set()
+
+
+class InUse(UserError):
+    """Another process holds the lock."""
 
 
 @contextlib.contextmanager
@@ -24,11 +29,11 @@ def hold(path: Path) -> Iterator[None]:
     only.
 
     Raises:
-      UserError: another process holds it (its pid, host and start), or the file cannot
-        be made or locked.
+      InUse: another process holds it; with its pid, host and start.
+      UserError: the file cannot be made or locked, or is a link.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = confined.descriptor_of(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     try:
@@ -50,7 +55,7 @@ def _acquire(descriptor: int, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise UserError(f"cannot lock {path}: {error.strerror}") from error
-        raise UserError(
+        raise InUse(
             f"{path.parent} is in use by {_owner(path)}\n"
             "Wait for that run or stop it, or give this one another --workdir."
         ) from None

@@ -28,6 +28,7 @@ import fiddle as fdl
 
 from runner import atomic_files
 from runner.errors import UserError
+from runner.files import confined
 from runner.machine import versions
 from runner.workdir import lock
 
@@ -130,7 +131,8 @@ def open_workdir(
 
     Raises:
       UserError: it is held by another run, holds something else, holds a run of another
-        graph (the difference is shown), or cannot be written. Nothing is written then.
+        graph (the difference is shown) or a link that leads out of it, or cannot be
+        written. Nothing is written then.
     """
     workdir = Workdir(Path(path).absolute(), writes=writes)
     if not writes:
@@ -142,6 +144,7 @@ def open_workdir(
     with contextlib.ExitStack() as stack:
         with user_errors(workdir.path):
             workdir.path.mkdir(parents=True, exist_ok=True)
+            confined.refuse_links(workdir.path)
             stack.enter_context(lock.hold(workdir.path / "lock"))
             # Under the lock: continue the run, or begin one.
             runs = _runs(workdir.path)
@@ -238,9 +241,9 @@ def _refuse_changed(path: Path, text: str) -> None:
 
 def _append_command(path: Path, argv: Sequence[str]) -> None:
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(f"# {now} on {socket.gethostname()}, in {Path.cwd()}\n")
-        file.write(f"{shlex.join(argv)}\n")
+    start = f"# {now} on {socket.gethostname()}, in {Path.cwd()}\n{shlex.join(argv)}\n"
+    with confined.open_to_append(path) as file:
+        file.write(start.encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from runner import atomic_files
+from runner.files import confined
 from runner.writers.base import PartialWriter
 
 
@@ -29,7 +31,7 @@ class JsonLinesWriter(PartialWriter):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         truncate_after(path, start_step)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (held open)
+        self._file = confined.open_to_append(path)
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         self._write(step, {name: _number(value) for name, value in scalars.items()})
@@ -61,9 +63,7 @@ def truncate_after(path: str | Path, step: int) -> None:
     ]
     if remaining == lines:
         return
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(b"".join(remaining))
-    os.replace(partial, path)
+    atomic_files.write_atomic(path, b"".join(remaining))
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:

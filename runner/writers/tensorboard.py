@@ -1,6 +1,5 @@
 """TensorBoard event files behind CLU's `MetricWriter`."""
 
-import os
 import socket
 import struct
 import time
@@ -13,6 +12,8 @@ from absl import logging
 from tensorboardX import summary as summaries
 from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
+
+from runner.files import confined
 
 # These modules make their classes when they are imported: unseen by a type checker.
 Event: Any = vars(event_pb2)["Event"]
@@ -36,7 +37,7 @@ class SummaryWriter(MetricWriter):
     def __init__(self, logdir: str, *, start_step: int = 0):
         Path(logdir).mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
-        self._file = open(os.path.join(logdir, name), "ab", buffering=0)  # noqa: SIM115 (held open)
+        self._file = confined.open_to_append(Path(logdir) / name)
         self._write(Event(file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
         self._write(Event(session_log=start, step=start_step + 1))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from runner import atomic_files
 from runner.errors import UserError
 from runner.writers.base import PartialWriter
 
@@ -74,7 +75,7 @@ def _import() -> Any:
 def _run_id(path: Path) -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(uuid.uuid4().hex[:12] + "\n")
+        atomic_files.write_atomic(path, uuid.uuid4().hex[:12] + "\n")
     return path.read_text().strip()
 
 

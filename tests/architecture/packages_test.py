@@ -20,6 +20,7 @@ MAY_IMPORT = {
 LAUNCH_MAY_IMPORT = (
     "runner.cli.flags",
     "runner.errors",
+    "runner.files",
     "runner.sweeps",
     "runner.workdir.lock",
 )

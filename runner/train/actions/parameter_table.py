@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 
+from runner import atomic_files
+
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
@@ -53,7 +55,7 @@ def write_parameters(parameters: Mapping[str, Any], path: str | Path) -> str:
     """Write the table, from the first process; every process has to call it."""
     table = parameter_table(parameters)
     if jax.process_index() == 0:
-        Path(path).write_text(table + "\n")
+        atomic_files.write_atomic(Path(path), table + "\n")
     return table
 
 

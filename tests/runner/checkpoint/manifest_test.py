@@ -56,7 +56,7 @@ FAULTS = {
     "a manifest of a list": (lambda c: (c / manifest.NAME).write_text("[]"), "damaged"),
     "a manifest not of text": (
         lambda c: (c / manifest.NAME).write_bytes(b"\xff\xfe"),
-        "cannot be read",
+        "not UTF-8",
     ),
     "another dtype in it": (
         edit(lambda r: r["manifest"]["leaves"]["step"].update(dtype="int16")),

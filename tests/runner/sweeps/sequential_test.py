@@ -4,6 +4,7 @@ Units here are a stand-in for `runner` that ends as a test wants it, in millisec
 `resume_test.py` has the real one.
 """
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -81,7 +82,8 @@ class Sweep:
             name = f"{number:02}-a={number}"
             (self.path / "units" / name).mkdir(parents=True)
             (self.path / "units" / name / "config.txt").write_text("num_steps: 3\n")
-            entries.append(frozen_lib.entry(name, {"fdl.a": number}))
+            entry = frozen_lib.entry(name, {"fdl.a": number})
+            entries.append(dataclasses.asdict(entry))
         content = {
             "version": frozen_lib.VERSION,
             "said": {"graph": "a.py", "overrides": [], "sweep": "lr"},

@@ -1,5 +1,6 @@
 """Sweeps as work directories would tell of them, without a run."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def made(directory, ended, *, names=NAMES, untrained=UNTRAINED):
             losses = end if isinstance(end, dict) else {"held_out": end}
             found = {name: {"loss": loss} for name, loss in losses.items()}
             (unit / "result.json").write_text(json.dumps({"evaluations": found}))
-        entries.append(frozen.entry(name, point))
+        entries.append(dataclasses.asdict(frozen.entry(name, point)))
     content = {
         "version": frozen.VERSION,
         "said": {"graph": "a.py", "overrides": [], "sweep": "lr"},

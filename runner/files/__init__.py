@@ -1,0 +1,1 @@
+"""Files that may come from a stranger: where they lie, what form they have."""
