@@ -25,10 +25,15 @@ def text(cfg: fdl.Buildable) -> str:
     return "".join(f"{path}: {value}\n" for path, value in lines(cfg).items())
 
 
-def lines(cfg: fdl.Buildable) -> dict[str, str]:
-    """Return each value, as text, by its path, in path order."""
+def lines(cfg: Any, path: str = "") -> dict[str, str]:
+    """Return each value, as text, by its path, in path order.
+
+    Args:
+      cfg: A graph, or a part of one.
+      path: Where it stands.
+    """
     values: dict[str, str] = {}
-    _collect(cfg, "", values, {})
+    _collect(cfg, path, values, {})
     return {path: values[path] for path in sorted(values, key=_natural)}
 
 

@@ -113,6 +113,12 @@ def parameters(function: Any) -> Mapping[str, inspect.Parameter]:
     return signatures.get_signature(function).parameters
 
 
+def defaults(function: Any) -> dict[str, Any]:
+    """Return the default of each parameter by name; UNSET where it has none."""
+    fields = parameters(function)
+    return {name: _default(function, fields[name]) for name in fields}
+
+
 def _default(function: Any, parameter: inspect.Parameter) -> Any:
     if dataclasses.is_dataclass(function):
         for field in dataclasses.fields(function):

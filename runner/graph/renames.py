@@ -96,7 +96,7 @@ def in_text(described: str) -> str:
     """Rename in the lines of a described graph (see `runner.graph.describe`)."""
     # Names of fields depend on the class of their node.
     old = dict(line.split(": ", 1) for line in described.splitlines() if line)
-    classes = {path: _named_class(text) for path, text in old.items()}
+    classes = {path: named_class(text) for path, text in old.items()}
 
     def path_now(path: str) -> str:
         here, now = "", ""
@@ -160,7 +160,7 @@ def _dereferenced(item: Any, objects: Mapping[str, Any]) -> Any:
     return objects[item["key"]] if is_reference else item
 
 
-def _named_class(text: str) -> Any:
+def named_class(text: str) -> Any:
     """Return the class or function that a described node is of; None for a leaf."""
     match = re.fullmatch(r"(?:partial\()?([\w.]+)\.(\w+)\)?", text)
     return _imported(*symbol(match[1], match[2])) if match else None

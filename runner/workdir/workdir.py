@@ -225,13 +225,13 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _refuse_changed(path: Path, text: str) -> None:
-    from runner.graph import describe, renames
+    from runner.graph import new_fields
 
     try:
         began = (path / "config.txt").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: config.txt is missing, {CONFIG} is there") from None
-    changes = describe.changes(renames.in_text(began), text)
+    changes = new_fields.changes(began, text)
     if changes:
         raise UserError(
             f"the graph changed since {path} began:\n{_format_changes(changes)}\n"
