@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models import checks
+from models.matrices import path_names
 
 STACKED = "stacked"
 """Entry of a parameter's path in place of its layer's number."""
@@ -153,8 +154,7 @@ def ndim_per_layer(params: Tree) -> Tree:
     """Return the number of axes of each parameter, without that of stacked layers."""
 
     def ndim(path: tuple[Any, ...], x: jax.Array) -> int:
-        names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
-        return x.ndim - is_stacked(names)
+        return x.ndim - is_stacked(path_names(path))
 
     return jax.tree_util.tree_map_with_path(ndim, params)
 

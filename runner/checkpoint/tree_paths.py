@@ -62,7 +62,25 @@ def compare(
         if path not in saved:
             raise UserError(f"{where} has no '{path}'{nearest(path, saved)}")
         if leaf != saved[path]:
-            raise UserError(f"{where}: '{path}' is {saved[path]}, wanted {leaf}")
+            raise UserError(
+                f"{where}: '{path}' is {saved[path]}, wanted {leaf}"
+                f"{_was_narrow(path, saved[path], leaf)}"
+            )
     unknown = sorted(saved.keys() - target.keys())
     if whole and unknown:
         raise UserError(f"{where} holds '{unknown[0]}', which was not asked for")
+
+
+def _was_narrow(path: str, saved: Leaf, wanted: Leaf) -> str:
+    """Explain state that older versions kept in the dtype of the parameters.
+
+    It is not widened: an optimiser's constants stand in its state, and were rounded
+    with it.
+    """
+    narrow = saved.dtype in ("bfloat16", "float16") and wanted.dtype == "float32"
+    if not narrow or path.partition("/")[0] not in ("opt_state", "teacher"):
+        return ""
+    return (
+        f"; an older version kept it as {saved.dtype}, where constants are rounded too "
+        "(b2 = 0.999 is 1): such a run cannot go on, start it in a new work directory"
+    )

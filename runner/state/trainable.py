@@ -55,7 +55,7 @@ class TrainModules:
         self._make_student = student
         self.items = tuple(items)
         self._declared_terms = tuple(flat_terms(items))
-        self.optimizer = optimizers.relaxed(optimizer)
+        self.optimizer = optimizers.in_float32(optimizer)
         self._init_teacher = init_teacher
         modules = nnx.eval_shape(self._init_modules, abstract_key())
         self._split_modules = {
@@ -85,7 +85,11 @@ class TrainModules:
 
     def abstract_student(self) -> Model:
         """Return the student, for all that depends on no array."""
-        return self.student(*self._split_modules[""].arrays())
+        return self.student(*self.abstract_arrays())
+
+    def abstract_arrays(self) -> tuple[Tree, Tree]:
+        """Return shapes and dtypes of the student's (params, variables)."""
+        return self._split_modules[""].arrays()
 
     def abstract_terms(self) -> list[LossTerm]:
         """Return the terms, for all that depends on no array: needs, scope, masks."""
@@ -107,8 +111,8 @@ class TrainModules:
             params=params,
             variables=variables,
             opt_state=self.optimizer.init(params),
-            teacher=self._teacher_state(params, variables),
-            memory=self._memory(),
+            teacher=optimizers.float32(self._teacher_state(params, variables)),
+            memory=optimizers.float32(self._memory()),
         )
 
     @property
@@ -151,10 +155,12 @@ class TrainModules:
             variables=variables,
             opt_state=optax.tree.map_params(
                 self.optimizer,
-                lambda _, placed: placed,
+                # An optimiser of some parameters has no array for the others.
+                lambda x, placed: x if isinstance(x, optax.MaskedNode) else placed,
                 abstract.opt_state,
                 params,
                 transform_non_params=lambda _: everywhere,
+                is_leaf=lambda x: isinstance(x, optax.MaskedNode),
             ),
             teacher=self._teacher_state(params, variables),
             memory=jax.tree.map(lambda _: everywhere, abstract.memory),

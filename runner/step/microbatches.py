@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from runner.head.token_blocks import add_trees
+from runner.head.token_blocks import add_trees, zeros_like
 from runner.machine.mesh import batch_sharding
 
 Tree = Any
@@ -34,15 +34,13 @@ def accumulate(
       mesh: where the rows are spread over the batch axes.
 
     Returns:
-      `Σ_i fn(microbatch_i)`.
+      `Σ_i fn(microbatch_i)`; of several, floats below 32 bits are added in float32.
     """
     if count == 1:
         return fn(rows)
     parts = jax.tree.map(lambda x: _split(x, count, mesh), rows)
     first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, first)
-    )
+    zeros = zeros_like(jax.eval_shape(fn, first))
 
     def add(total: Tree, part: Part) -> tuple[Tree, None]:
         return add_trees(total, fn(part)), None

@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from clu.metrics import Metric
 
 from losses import IncompatibleLoss
@@ -25,7 +24,7 @@ from losses.core.term_values import average
 from losses.weighting.weights import TermWeights, term_reports, term_weights
 from models import sharding
 from models.base import Batch
-from runner import runtime
+from runner import optimizers, runtime
 from runner.errors import UserError
 from runner.head.plan import HeadPlan
 from runner.state.train_state import TrainState
@@ -217,7 +216,7 @@ class TrainStep:
         updates, opt_state = self.optimizer.update(
             grads.params, state.opt_state, state.params
         )
-        params: Any = optax.apply_updates(state.params, updates)
+        params = optimizers.apply_updates(state.params, updates)
 
         # State beside the parameters: expert biases, memories, a teacher that follows.
         variables = expert_load.update_biases(

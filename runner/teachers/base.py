@@ -50,7 +50,7 @@ class Teacher(Checked, abc.ABC):
     A teacher may have state that follows the student. It is part of the train state,
     so that it is sharded, checkpointed and resumed like the student itself;
     `init_state` and `update_state` only rearrange and mix trees of the student's
-    `{"params": ..., "variables": ...}`.
+    `{"params": ..., "variables": ...}`; floats in them are held in float32.
     """
 
     @abc.abstractmethod

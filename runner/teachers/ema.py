@@ -20,8 +20,9 @@ class EMATeacher(Teacher):
     """`θ' ← d θ' + (1 - d) θ` after every optimiser step, from `θ' = θ`.
 
     `d = min(decay, (1 + step) / (10 + step))`: a short memory first, so that the random
-    start is soon forgotten. The average is part of the train state: sharded like the
-    student, checkpointed, and resumed bit for bit.
+    start is soon forgotten. The average is part of the train state: float32 whatever
+    the student's parameters are, sharded like them, checkpointed, and resumed bit for
+    bit.
 
     Attributes:
       decay: of one optimiser step, from 0 (the student itself) to below 1.
@@ -56,15 +57,14 @@ class EMATeacher(Teacher):
         def mix(old: jax.Array, new: jax.Array) -> jax.Array:
             if not jnp.issubdtype(new.dtype, jnp.floating):
                 return new
-            mixed = old.astype(jnp.float32)
-            mixed = mixed + (1.0 - decay) * (new.astype(jnp.float32) - mixed)
-            return mixed.astype(old.dtype)
+            mean = old.astype(jnp.float32)
+            return mean + (1.0 - decay) * (new.astype(jnp.float32) - mean)
 
         return jax.tree.map(mix, ema, student)
 
 
 class LoadedEMA(LoadedModel):
-    """The student with the averaged arrays."""
+    """The student with the averaged arrays, which it reads in its own dtypes."""
 
     def __init__(self, modules: TrainModules, decay: float, vocab_size: int):
         super().__init__(modules.student, vocab_size)
@@ -72,7 +72,12 @@ class LoadedEMA(LoadedModel):
 
     def arrays(self, frozen: Tree, ema: Tree) -> Tree:
         del frozen
-        return ema
+        params, variables = self._modules.abstract_arrays()
+        return jax.tree.map(
+            lambda mean, own: mean.astype(own.dtype),
+            ema,
+            {"params": params, "variables": variables},
+        )
 
     def offers(self) -> frozenset[str]:
         return self._modules.abstract_student().offers()
