@@ -1,16 +1,15 @@
-"""Sequences of layers: a module each, or one module with stacked arrays."""
+"""Sequences of layers: a module each, or one with stacked arrays; their parameters."""
 
 import abc
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from models import checks
-from models.matrices import path_names
 
 STACKED = "stacked"
 """Entry of a parameter's path in place of its layer's number."""
@@ -159,9 +158,55 @@ def ndim_per_layer(params: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(ndim, params)
 
 
+class MatrixAxes(NamedTuple):
+    """The axes of one matrix, from the end; any others number independent matrices.
+
+    Attributes:
+      inputs: axes that a product with the layer's input sums over.
+      outputs: axes of the product.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+_PLAIN = MatrixAxes(inputs=(-2,), outputs=(-1,))
+_INTO_HEADS = MatrixAxes(inputs=(-3,), outputs=(-2, -1))
+
+_OF_BLOCKS = {
+    "query": _INTO_HEADS,
+    "key": _INTO_HEADS,
+    "value": _INTO_HEADS,
+    "output": MatrixAxes(inputs=(-3, -2), outputs=(-1,)),
+    "gate": _PLAIN,
+    "up": _PLAIN,
+    "down": _PLAIN,
+    "router": _PLAIN,
+}
+"""By the name of a parameter within `blocks`; experts and stacked layers come first."""
+
+
+def matrix_axes(params: Tree) -> Tree:
+    """Return the `MatrixAxes` of each parameter, None for all but matrices of blocks.
+
+    Embeddings, heads, biases, norms and all that stands outside the blocks have None.
+    """
+
+    def axes(path: tuple[Any, ...], _: Any) -> MatrixAxes | None:
+        names = path_names(path)
+        return _OF_BLOCKS.get(names[-1]) if "blocks" in names[:-1] else None
+
+    return jax.tree_util.tree_map_with_path(axes, params)
+
+
 def form_of(params: Mapping[str, Any]) -> str:
     """Return the form, a name in `FORMS`, of a model with these nested parameters."""
     return STACKED if STACKED in params.get("blocks", {}) else "separate"
+
+
+def path_names(path: tuple[Any, ...]) -> list[str]:
+    """Return the keys of a path as strings."""
+    return jax.tree_util.keystr(path, simple=True, separator="/").split("/")
 
 
 def _is_list(x: Any) -> bool:

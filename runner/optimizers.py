@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-from models import layers, matrices
+from models import layers
 from runner.errors import UserError
 
 Tree = Any
@@ -66,8 +66,8 @@ def muon(
     The update of a matrix `[n m]` is `rms · sqrt(max(n, m)) · orthogonal(momentum)`,
     whose root mean square is about that of AdamW's, so that its learning rates and
     decay serve here too. Each layer, and each expert, is a matrix of its own, stacked
-    or not; heads are one side of theirs (`models.matrices`). Embeddings, head, norms
-    and biases, and whatever losses own, are left to AdamW.
+    or not; heads are one side of theirs (`models.layers.matrix_axes`). Embeddings,
+    head, norms and biases, and whatever losses own, are left to AdamW.
 
     Args:
       learning_rate: of both.
@@ -206,7 +206,7 @@ def _decays(params: optax.Params) -> optax.Params:
     ndims = layers.ndim_per_layer(params)
     return jax.tree_util.tree_map_with_path(
         lambda path, ndim: (
-            ndim > 1 and not matrices.path_names(path)[-1].endswith("_bias")
+            ndim > 1 and not layers.path_names(path)[-1].endswith("_bias")
         ),
         ndims,
     )
@@ -216,7 +216,7 @@ def _muon_axes(params: optax.Params) -> optax.Params:
     """Return the sides of the matrices that Muon updates."""
     return jax.tree.map(
         lambda axes: MuonDimensionNumbers(axes.inputs, axes.outputs),
-        matrices.matrix_axes(params),
+        layers.matrix_axes(params),
         is_leaf=is_axes,
     )
 
@@ -229,7 +229,7 @@ def _muon_or_adam(params: optax.Params) -> optax.Params:
     """
     labels = jax.tree.map(
         lambda axes: "adam" if axes is None else "muon",
-        matrices.matrix_axes(params),
+        layers.matrix_axes(params),
         is_leaf=is_axes,
     )
     if set(jax.tree.leaves(labels)) == {"adam"}:
@@ -257,4 +257,4 @@ def _size(x: jax.Array, axes: Any) -> int:
 
 def is_axes(x: Any) -> bool:
     """Return true for what `matrix_axes` has in the place of a parameter."""
-    return x is None or isinstance(x, matrices.MatrixAxes)
+    return x is None or isinstance(x, layers.MatrixAxes)

@@ -12,8 +12,10 @@ import pytest
 from flax import nnx
 from optax.contrib import muon as optax_muon
 
+import losses
+from losses import LossTerm
 from models import MoE, Transformer
-from models.matrices import matrix_axes
+from models.layers import matrix_axes
 from runner import optimizers, runtime
 from runner.checkpoint import tree_paths
 from runner.checkpoint.checkpoints import Checkpoints
@@ -22,11 +24,11 @@ from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.teachers import EMATeacher
-from tests.runner.step.train_step_test import TERMS
 
 pytestmark = pytest.mark.own_initializer
 
 RATE, BETA2, DECAY = 3e-4, 0.999, 0.1
+TERMS = (LossTerm(name="ce", loss=losses.CrossEntropy()),)
 
 
 def bfloat16(*values):
