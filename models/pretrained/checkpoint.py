@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from models.pretrained import gguf_file, layout, safetensors_folder
@@ -52,6 +53,10 @@ class Pretrained:
           ValueError: for a tensor that is missing, of another shape or unknown.
         """
         return layout.arrays(self.source, functools.partial(self.model, layers=layers))
+
+    def dtypes(self, *, layers: str = "separate") -> dict[str, np.dtype]:
+        """Return the type of each of `arrays`, by path; only headers are read."""
+        return layout.dtypes(self.source, functools.partial(self.model, layers=layers))
 
     def load(self, **fields: Any) -> Transformer:
         """Return the model on the default device.

@@ -65,6 +65,7 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
         names=names,
         unused=(FREQUENCIES,),
         tensors=tensors,
+        dtypes=reader.dtypes(),
         end_ids=() if end is None else (end,),
         settings=settings,
         assumed=unsaid.assumed,

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from models.pretrained import gguf_header
 from models.pretrained.gguf_header import TensorRecord
+
+_FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
 
 
 class GGUFReader:
@@ -46,7 +49,7 @@ class GGUFReader:
     def tensors(self) -> Mapping[str, Callable[[], np.ndarray]]:
         """Return a function a tensor, by name, that reads it.
 
-        float16 and float32 come as stored, all else as float32.
+        Floats come as stored, quantized tensors as float32.
 
         Raises:
           ValueError: when the file ends before a tensor does, or the library is not
@@ -56,6 +59,20 @@ class GGUFReader:
             tensor.name: functools.partial(self._decode, tensor, self._bytes(tensor))
             for tensor in self._header.tensors
         }
+
+    def dtypes(self) -> Mapping[str, np.dtype]:
+        """Return the type that each tensor is read in, by name."""
+        return {
+            tensor.name: np.dtype(_FLOATS.get(self._kind(tensor), "<f4"))
+            for tensor in self._header.tensors
+        }
+
+    def _kind(self, tensor: TensorRecord) -> str:
+        """Return the name of the type it is stored in, as in `Q8_0`."""
+        try:
+            return self._library().GGMLQuantizationType(tensor.kind).name
+        except ValueError as error:
+            raise self._broken(error) from error
 
     def _bytes(self, tensor: TensorRecord) -> np.ndarray:
         """Return a tensor's bytes, uint8; the last axis counts bytes."""
@@ -73,8 +90,8 @@ class GGUFReader:
     def _decode(self, tensor: TensorRecord, content: np.ndarray) -> np.ndarray:
         gguf = self._library()
         kind = gguf.GGMLQuantizationType(tensor.kind)
-        if kind.name in ("F16", "F32"):
-            return content.view(f"<f{2 if kind.name == 'F16' else 4}")
+        if kind.name in _FLOATS:
+            return content.view(_FLOATS[kind.name])
         try:
             return gguf.dequantize(content, kind)
         except NotImplementedError:

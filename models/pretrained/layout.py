@@ -37,6 +37,24 @@ def arrays(source: Source, model: functools.partial) -> dict[str, Any]:
     return tree
 
 
+def dtypes(source: Source, model: functools.partial) -> dict[str, np.dtype]:
+    """Return the type of each of `arrays`, by path: the widest of its tensors.
+
+    Float64 is read as float32.
+    """
+    by_path = {}
+    for path, shape in _shapes(model).items():
+        names = [
+            name
+            for p, part in _parts(path, shape).items()
+            for name in _tensor_names(source, p, part)
+        ]
+        stored = {source.dtypes[name] for name in names if name in source.dtypes}
+        by_path[path] = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
+    wide = np.dtype(np.float64)
+    return {p: np.dtype(np.float32) if x == wide else x for p, x in by_path.items()}
+
+
 def _shapes(model: functools.partial) -> dict[str, Shape]:
     """Return the shape of each parameter, by path; nothing is allocated."""
     module = nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0)))

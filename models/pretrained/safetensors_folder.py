@@ -31,8 +31,11 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
     fields, names, end_ids = families.read(entries)
     weights = _weight_files(folder)
     tensors: dict[str, Callable[[], np.ndarray]] = {}
+    dtypes: dict[str, np.dtype] = {}
     for file in weights:
-        tensors |= _tensors(file)
+        of_file = _dtypes(file)
+        dtypes |= of_file
+        tensors |= {name: functools.partial(_tensor, file, name) for name in of_file}
     return Source(
         path=folder,
         files=(config, *weights),
@@ -40,6 +43,7 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
         names=names,
         unused=("rotary_emb.inv_freq",),
         tensors=tensors,
+        dtypes=dtypes,
         end_ids=end_ids,
         settings=settings,
         context=entries.take("max_position_embeddings", None),
@@ -93,8 +97,8 @@ def _weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _tensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """Return a function a tensor, by name, that reads it; only the header is read."""
+def _dtypes(file: Path) -> dict[str, np.dtype]:
+    """Return the type of each tensor, by name; only the header is read."""
     try:
         import safetensors
     except ImportError:
@@ -112,7 +116,7 @@ def _tensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
             raise ValueError(
                 f"{file}: {name!r} is stored as {kind}; supported: {sorted(_KINDS)}"
             )
-    return {name: functools.partial(_tensor, file, name) for name in kinds}
+    return {name: np.dtype(_KINDS[kind]) for name, kind in kinds.items()}
 
 
 _KINDS = {

@@ -23,6 +23,7 @@ class Source:
         numbers.
       unused: endings of names of tensors that no model needs.
       tensors: by name, a function that reads the tensor.
+      dtypes: by name, the type that it is read in: as stored, float32 if quantized.
       end_ids: tokens that end a text.
       settings: entries of `config.json` read in place of the files' own.
       assumed: entries of `config.json` that the files cannot say, as they were read.
@@ -35,6 +36,7 @@ class Source:
     names: Mapping[str, str]
     unused: tuple[str, ...]
     tensors: Mapping[str, Callable[[], np.ndarray]]
+    dtypes: Mapping[str, np.dtype]
     end_ids: tuple[int, ...]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     assumed: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 
 from models.base import Model
+from runner.checkpoint import tree_paths
 from runner.errors import UserError
 from runner.state.split_module import SplitModule
 from runner.state.trainable import abstract_key
@@ -27,7 +28,9 @@ class OnlineTeacher(Teacher):
       checkpoint: the work directory of a run of ours (its newest whole checkpoint); a
         directory of `config.json` and `model*.safetensors`; a `.gguf` file.
       model: None for the one that the checkpoint describes.
-      dtype: of parameters and activations; None for the model's own.
+      dtype: of parameters and activations. None keeps each parameter in the type that
+        the file stores, float32 if it is quantized, and activations in the model's own:
+        the numbers are those of float32 parameters. A `model` has its own of both.
       settings: entries of `config.json` that are read in place of a published model's
         own. A `.gguf` file cannot say `hidden_act`, `sliding_window` (of all layers)
         and `norm_topk_prob`; without a setting they are what llama.cpp takes. In a
@@ -68,11 +71,25 @@ class OnlineTeacher(Teacher):
         make = self.model or source.model
         if self.dtype is not None:
             make = functools.partial(make, dtype=self.dtype, param_dtype=self.dtype)
-        return LoadedOnline(make, source, context, name=self.checkpoint)
+        return LoadedOnline(
+            make,
+            source,
+            context,
+            name=self.checkpoint,
+            as_stored=self.dtype is None and self.model is None,
+        )
 
 
 class LoadedOnline(LoadedModel):
-    """A model whose arrays are read from files."""
+    """A model whose arrays are read from files.
+
+    Args:
+      make: the model.
+      source: its files.
+      context: surroundings.
+      name: of the files, for messages.
+      as_stored: whether parameters have the types of the files, not those of `make`.
+    """
 
     def __init__(
         self,
@@ -81,6 +98,7 @@ class LoadedOnline(LoadedModel):
         context: TeacherContext,
         *,
         name: str,
+        as_stored: bool = False,
     ):
         module = nnx.eval_shape(
             lambda key: make(rngs=nnx.Rngs(params=key)), abstract_key()
@@ -97,16 +115,13 @@ class LoadedOnline(LoadedModel):
             f"teacher {name}: {caution}"
             for caution in source.cautions(context.positions)
         )
-        arrays = self._split_module.arrays()
-        placed = self._split_module.shardings(context.mesh, context.rules)
-        params, variables = jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(
-                x.shape, x.dtype, sharding=sharding
-            ),
-            arrays,
-            placed,
+        self.abstract = _placed(
+            self._split_module.arrays(),
+            self._split_module.shardings(context.mesh, context.rules),
         )
-        self.abstract = {"params": params, "variables": variables}
+        if as_stored:
+            params = self.abstract["params"]
+            self.abstract["params"] = _with_dtypes(params, source.stored_dtypes(params))
 
     def read(self) -> Tree:
         return self._weights.read(self.abstract)
@@ -120,3 +135,22 @@ class LoadedOnline(LoadedModel):
     def arrays(self, frozen: Tree, ema: Tree) -> Tree:
         del ema
         return frozen
+
+
+def _placed(arrays: tuple[Tree, Tree], shardings: tuple[Tree, Tree]) -> dict[str, Tree]:
+    """Return abstract `{"params": ..., "variables": ...}` in their shardings."""
+    params, variables = jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        arrays,
+        shardings,
+    )
+    return {"params": params, "variables": variables}
+
+
+def _with_dtypes(abstract: Tree, dtypes: Mapping[str, Any]) -> Tree:
+    """Return abstract arrays with other dtypes, by path."""
+    leaves = [
+        jax.ShapeDtypeStruct(x.shape, dtypes.get(path, x.dtype), sharding=x.sharding)
+        for path, x in tree_paths.by_path(abstract).items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(abstract), leaves)

@@ -48,6 +48,14 @@ class Weights(abc.ABC):
           UserError: with the first tokens that differ.
         """
 
+    def stored_dtypes(self, params: Tree) -> Mapping[str, Any]:
+        """Return the dtypes in which parameters of `model` are stored, by path.
+
+        Those that are not named have the model's own.
+        """
+        del params
+        return {}
+
     @abc.abstractmethod
     def read(self, abstract: Tree) -> Tree:
         """Return arrays of `{"params": ..., "variables": ...}`, placed as `abstract`.
@@ -242,6 +250,9 @@ class PretrainedWeights(Weights):
             theirs = GGUFTokenizer(file=self._name).load(cache=cache)
             return _compare(theirs, vocabulary, str(path))
         _require_same(path / TOKENIZER, vocabulary, cache=cache)
+
+    def stored_dtypes(self, params: Tree) -> Mapping[str, Any]:
+        return self._pretrained.dtypes(layers=layers.form_of(params))
 
     def read(self, abstract: Tree) -> Tree:
         try:
