@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from runner.data.text import gguf_byte_level
+from runner.data.text import gguf_byte_level, gguf_sentencepiece
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary, special_tokens, vocabulary
 from runner.errors import UserError, nearest
@@ -13,15 +13,15 @@ if TYPE_CHECKING:  # tokenizers wait for the first load
     from tokenizers import Tokenizer
 
 # By `tokenizer.ggml.model`.
-_BUILDERS = {"gpt2": gguf_byte_level.build}
+_BUILDERS = {"gpt2": gguf_byte_level.build, "llama": gguf_sentencepiece.build}
 _OTHERS = {"bert": "WordPiece", "t5": "Unigram", "rwkv": "RWKV", "plamo2": "PLaMo-2"}
 
 
 @dataclasses.dataclass(frozen=True)
 class GGUFTokenizer(TokenizerSource):
-    """The byte-level tokenizer of a `.gguf` file.
+    """The byte-level or SentencePiece tokenizer of a `.gguf` file.
 
-    Text is not normalised, as in llama.cpp;
+    Text is not normalised, as in llama.cpp, but for SentencePiece's space before it;
     `tokenizer.json` of Qwen composes accents (NFC) first.
 
     Attributes:
@@ -69,7 +69,7 @@ class GGUFTokenizer(TokenizerSource):
         if kind not in _BUILDERS:
             name = f"{kind!r} ({_OTHERS[kind]})" if kind in _OTHERS else repr(kind)
             raise UserError(
-                f"{self.file}: tokenizer {name} is not supported, only "
-                "byte-level 'gpt2'"
+                f"{self.file}: tokenizer {name} is not supported, but for 'gpt2' "
+                "(byte-level) and 'llama' (SentencePiece)"
             )
         return _BUILDERS[kind](self.file, entries)

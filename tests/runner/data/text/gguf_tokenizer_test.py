@@ -69,6 +69,11 @@ def test_every_text_comes_back(pre: str, text: str, tmp_path: Path):
         ("smollm", "the's", ["the", "'s"]),
         ("qwen2", "THE\n\n", ["T", "H", "E", "\n\n"]),
         ("smollm", "a<mine>b", ["a", "<mine>", "b"]),
+        ("tekken", "123 the", ["1", "2", "3", " the"]),
+        ("gpt-4o", "1234 the", ["123", "4", " the"]),
+        ("deepseek-v3", "1234 the", ["123", "4", " the"]),
+        ("deepseek-llm", "12\n\n the", ["1", "2", "\n", "\n", " the"]),
+        ("deepseek-coder", "12\n\n the", ["1", "2", "\n", "\n", " the"]),
     ],
 )
 def test_words_are_cut_as_the_file_says(pre, text, expected, tmp_path: Path):
@@ -104,6 +109,69 @@ def test_names_of_other_converter_versions_mean_the_same(pre, others, tmp_path: 
             assert vocabulary.encode(text).tolist() == ids, text
 
 
+def test_no_space_stands_before_the_text_where_the_file_says_so(tmp_path: Path):
+    entries, rows = gguf_files.read("mistral-spm")
+    plain = GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
+    entries |= {"add_space_prefix": False}
+    vocabulary = GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
+    for text, ids in rows:
+        assert vocabulary.decode(vocabulary.encode(text)) == text
+        assert vocabulary.token_bytes[vocabulary.encode(text)].sum() == len(
+            text.encode()
+        )
+        if text:
+            assert plain.token_bytes[ids].sum() == 1 + len(text.encode())
+    assert pieces(vocabulary, "the") == ["the"]
+    assert pieces(plain, "the") == [" the"]
+
+
+def test_tokens_that_no_text_has_are_special(tmp_path: Path):
+    entries, _ = gguf_files.read("mistral-spm")
+    entries["tokens"] += ["<|turn|>", "[MINE]"]
+    entries["token_type"] += [gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED]
+    entries["scores"] += [-1000.0, -1000.0]
+    vocabulary = GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
+    turn = len(entries["tokens"]) - 2
+    assert vocabulary.special == {0, 1, 2, turn}
+    ids = vocabulary.encode("a <|turn|> </s> [MINE] b").tolist()
+    assert not set(ids) & vocabulary.special
+    assert turn + 1 in ids  # as llama.cpp has it
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({262: ("[REF]", 0.0)}, r"1 tokens look like pieces .* \('\[REF\]'\)"),
+        ({262: ("[A]", 0.0), 263: ("[B]", 0.0)}, r"2 tokens .* \('\[A\]', '\[B\]'\)"),
+        ({3: ("<0x0G>", None)}, "255 tokens of single bytes .* 256 are needed"),
+        ({}, "changes texts first"),
+    ],
+)
+def test_what_a_sentencepiece_file_does_not_describe_is_refused(
+    change, message, tmp_path: Path
+):
+    entries, _ = gguf_files.read("mistral-spm")
+    for index, (token, score) in change.items():
+        entries["tokens"][index] = token
+        if score is None:
+            entries["token_type"][index] = gguf.TokenType.NORMAL
+        entries["scores"][index] = -5.0 if score is None else score
+    entries |= {} if change else {"remove_extra_whitespaces": True}
+    with pytest.raises(UserError, match=f"{message}.*use TokenizerFile"):
+        GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
+
+
+def test_the_first_merge_may_have_the_score_of_a_symbol(tmp_path: Path):
+    entries, rows = gguf_files.read("mistral-spm")
+    first = next(i for i, s in enumerate(entries["scores"]) if s == -2.0)
+    scores = entries["scores"]
+    entries["scores"] = [s + 2 if s < 0 else s for s in scores]
+    entries["scores"][first + 1] = -1.0
+    assert len(entries["tokens"][first]) == 2
+    vocabulary = GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
+    assert vocabulary.encode(rows[0][0]).tolist() == rows[0][1]
+
+
 def test_the_end_is_the_files_or_the_one_that_is_named(tmp_path: Path):
     file = written(tmp_path)
     assert GGUFTokenizer(file=file).load().end == 1
@@ -119,7 +187,7 @@ def test_what_is_not_supported_is_named(tmp_path: Path):
         UserError, match="'smollm3' is not supported; it must be one of"
     ):
         GGUFTokenizer(file=written(tmp_path, pre="smollm3")).load()
-    with pytest.raises(UserError, match=r"'bert' \(WordPiece\) is not supported, only"):
+    with pytest.raises(UserError, match=r"'bert' \(WordPiece\) is not supported, but"):
         GGUFTokenizer(file=written(tmp_path, model="bert")).load()
 
 
