@@ -15,6 +15,7 @@ class CrossEntropy(Loss):
     """
 
     needs = frozenset({"logits"})
+    tiled = True
 
     def __call__(self, outputs: Outputs) -> PerToken:
         return vocabulary.cross_entropy_from_sums(
@@ -40,6 +41,7 @@ class SmoothedCrossEntropy(Loss):
 
     epsilon: float = 0.1
     needs = frozenset({"logits"})
+    tiled = True
 
     def __post_init__(self):
         if not 0.0 <= self.epsilon < 1.0:

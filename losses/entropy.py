@@ -20,6 +20,7 @@ class ConfidencePenalty(Loss):
     """
 
     needs = frozenset({"logits"})
+    tiled = True
 
     def __call__(self, outputs: Outputs) -> PerToken:
         finite, possible = vocabulary.finite_logits(outputs.logits)

@@ -18,6 +18,7 @@ class ZLoss(Loss):
     """
 
     needs = frozenset({"logits"})
+    tiled = True
     unit = "nats²"
 
     def __call__(self, outputs: Outputs) -> PerToken:

@@ -75,10 +75,12 @@ class Model(Configurable):
     `[b]` of images.
 
     Attributes:
+      dim: width of the hidden states that the head reads.
       num_outputs: width of the logits: vocabulary or classes.
       reads: entries of a batch that the trunk takes.
     """
 
+    dim: int
     num_outputs: int
     reads: ClassVar[frozenset[str]] = frozenset({"tokens", "segment_ids", "positions"})
 

@@ -123,7 +123,7 @@ class Transformer(Model):
         head_dim = check_heads(
             dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim
         )
-        self.num_outputs = vocab_size
+        self.dim, self.num_outputs = dim, vocab_size
         self.head_dim, self.num_kv_heads = head_dim, num_kv_heads
         self.rope_base, self.rope_scaling = rope_base, rope_scaling
         self.attention_window = attention_window

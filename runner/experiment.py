@@ -128,8 +128,8 @@ class Experiment(Job):
         Raises:
           UserError: Data, mesh and experiment do not fit each other.
         """
+        from runner.step.compiled_step import CompiledStep
         from runner.step.requirements import check_tables
-        from runner.step.train_step import TrainStep
         from runner.train.trainer import Trainer
 
         config = runtime.current() if config is None else config
@@ -170,7 +170,7 @@ class Experiment(Job):
                     dry=planned is not None,
                 )
             )
-        step = TrainStep(
+        step = CompiledStep(
             modules,
             mesh=mesh,
             config=config,

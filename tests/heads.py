@@ -52,7 +52,7 @@ class HeadAlone(Model):
 
     def __init__(self, *, size: Size, dim: int, dtype: str = "float32", rngs: nnx.Rngs):
         del rngs
-        self.num_outputs = size.vocabulary
+        self.dim, self.num_outputs = dim, size.vocabulary
         self.dtype = dtype
         self.hidden = nnx.Param(jnp.zeros((1, size.tokens, dim), dtype))
         self.table = nnx.Param(

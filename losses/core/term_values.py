@@ -134,16 +134,19 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     results = per_token(
         terms, outputs, masks=masks, statistics=jax.lax.stop_gradient(means)
     )
-    return {
-        name: average(jnp.sum(result.values), counts[name])
-        for name, result in results.items()
-    }
+    sums = {name: jnp.sum(result.values) for name, result in results.items()}
+    return averages(sums, counts)
 
 
-def average(total: Float[Array, ""], count: Float[Array, ""]) -> Average:
-    """Return `total / count` as a metric, which divides when it is computed."""
+def averages(
+    sums: Mapping[str, Float[Array, ""]], counts: Mapping[str, Float[Array, ""]]
+) -> dict[str, Average]:
+    """Return, by term, `sum / count` as a metric, which divides when it is computed."""
     # clu reaches its dataclass decorator by an import that pyright does not follow.
-    return Average(total=total, count=count)  # pyright: ignore[reportCallIssue]
+    return {
+        name: Average(total=total, count=counts[name])  # pyright: ignore[reportCallIssue]
+        for name, total in sums.items()
+    }
 
 
 def _mask_outputs(

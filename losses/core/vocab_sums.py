@@ -1,99 +1,130 @@
 """Loss inputs for vocabulary-tiled logits: only reductions over it are available.
 
 No row of logits exists then. A loss asks for log-normalisers, expectations under a
-softmax and plain totals, which `losses.core.vocab_sums_pass` computes tile by tile.
+softmax and plain totals: first of `SumRequests`, which records what is asked for, then
+of `SumResults`, once `losses.core.vocab_sums_pass` has computed it tile by tile.
 """
 
+import abc
+import collections
 import dataclasses
-from collections.abc import Callable
-from typing import Literal, NamedTuple, NoReturn, Protocol
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, zero_outside
+from losses.core.tiles import Distribution, Entrywise, Tile, Tilewise
 
 
-class Tile(NamedTuple):
-    """Logits of `n` entries of the vocabulary, for every token.
-
-    Attributes:
-      ids: int32, equal runs of ids at equal distances; a run has `n / shards`.
-      student: float32.
-      teacher: float32; None where there is no teacher or its outputs are stored.
-    """
-
-    ids: Int[Array, "shards run"]
-    student: Float[Array, "*b n"]
-    teacher: Float[Array, "*b n"] | None = None
-
-    @property
-    def entries(self) -> Int[Array, " n"]:
-        """Ids in the order of the logits."""
-        return self.ids.reshape(-1)
-
-    def place(
-        self, ids: Int[Array, "*i"]
-    ) -> tuple[Int[Array, "*i"], Bool[Array, "*i"]]:
-        """Return the indices of `ids` among the entries, and whether they are there."""
-        shards, width = self.ids.shape
-        first = self.ids[0, 0]
-        shard = 0
-        if shards > 1:
-            shard = ids // (self.ids[1, 0] - first)
-            first = self.ids[jnp.clip(shard, 0, shards - 1), 0]
-        offset = ids - first
-        inside = (offset >= 0) & (offset < width)
-        return jnp.where(inside, shard * width + offset, 0), inside
-
-
-Entrywise = Callable[[Tile], Float[Array, "*b n"]]
-"""One number per token and entry of a tile."""
-
-Tilewise = Callable[[Tile], Float[Array, "..."]]
-"""Part of a total that a tile adds, `[*b ...]`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Distribution:
-    """`softmax(x / T)` over the ids below `width`.
-
-    Attributes:
-      side: whose logits x are.
-      temperature: T.
-      width: ids at or above it have probability 0.
-    """
-
-    side: Literal["student", "teacher"]
-    temperature: float
-    width: int
-
-    def scores(self, tile: Tile) -> Float[Array, "*b n"]:
-        """Return `x / T`, -inf at ids that are not below `width`."""
-        logits = tile.student if self.side == "student" else tile.teacher
-        assert logits is not None
-        inside = tile.entries < self.width
-        for _ in range(logits.ndim - 1):
-            inside = inside[None]
-        return jnp.where(inside, logits / self.temperature, -jnp.inf)
-
-
-class VocabSums(Protocol):
+class VocabSums(abc.ABC):
     """Source of the sums over the vocabulary that losses ask for."""
 
+    @abc.abstractmethod
     def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
-        """Return `log Σ_v exp x_v`."""
-        ...
+        """Return `log Σ_v exp x_v`, nats."""
 
+    @abc.abstractmethod
     def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
         """Return `Σ_v softmax(x)_v y_v`; every y must be finite."""
-        ...
 
+    @abc.abstractmethod
     def total(
         self, of: Tilewise, *, shape: tuple[int, ...] = ()
     ) -> Float[Array, "..."]:
         """Return `Σ_tiles of(tile)`, `[*b *shape]`."""
-        ...
+
+    @abc.abstractmethod
+    def where(self, mask: Bool[Array, "*b"]) -> "VocabSums":
+        """Return these sums, zero where `mask` is false."""
+
+
+class SumRequests(VocabSums):
+    """Record of the sums that losses ask for; it answers with zeros.
+
+    Args:
+      token_axes: sizes of `*b`.
+
+    Attributes:
+      moments: by distribution, what is expected under it; its log-normaliser comes too.
+      totals: with their shapes after `*b`.
+    """
+
+    def __init__(self, token_axes: tuple[int, ...]):
+        self.token_axes = token_axes
+        self.moments: dict[Distribution, list[Entrywise]] = {}
+        self.totals: list[tuple[Tilewise, tuple[int, ...]]] = []
+
+    def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
+        self.moments.setdefault(of, [])
+        return jnp.zeros(self.token_axes)
+
+    def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
+        self.moments.setdefault(under, []).append(of)
+        return jnp.zeros(self.token_axes)
+
+    def total(
+        self, of: Tilewise, *, shape: tuple[int, ...] = ()
+    ) -> Float[Array, "..."]:
+        self.totals.append((of, shape))
+        return jnp.zeros((*self.token_axes, *shape))
+
+    def where(self, mask: Bool[Array, "*b"]) -> "SumRequests":
+        del mask
+        return self
+
+
+@dataclasses.dataclass
+class SumResults(VocabSums):
+    """Sums over the vocabulary, returned in the order in which they were recorded.
+
+    Attributes:
+      distributions: those of the next two lists.
+      normalizers: log-normalisers, `[*b]`.
+      expectations: of each distribution, in the order of the requests.
+      totals: each `[*b ...]`, in the order of the requests.
+    """
+
+    distributions: tuple[Distribution, ...]
+    normalizers: list[Float[Array, "*b"]]
+    expectations: list[list[Float[Array, "*b"]]]
+    totals: list[Float[Array, "..."]]
+    # Counts what was read of each list; masked views go on where the others stand.
+    _places: dict[Any, Iterator[int]] = dataclasses.field(
+        default_factory=functools.partial(collections.defaultdict, itertools.count),
+        init=False,
+        repr=False,
+    )
+
+    def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
+        return self.normalizers[self.distributions.index(of)]
+
+    def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
+        del of
+        expectations = self.expectations[self.distributions.index(under)]
+        return expectations[next(self._places[under])]
+
+    def total(
+        self, of: Tilewise, *, shape: tuple[int, ...] = ()
+    ) -> Float[Array, "..."]:
+        del of, shape
+        return self.totals[next(self._places["totals"])]
+
+    def where(self, mask: Bool[Array, "*b"]) -> "SumResults":
+        masked = zero_outside(self, mask)
+        masked._places = self._places
+        return masked
+
+
+jax.tree_util.register_dataclass(
+    SumResults,
+    data_fields=["normalizers", "expectations", "totals"],
+    meta_fields=["distributions"],
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +155,7 @@ class TiledOutputs(Outputs):
         return self.vocabulary
 
     def log_normalizer(self, temperature: float = 1.0) -> PerToken:
-        return self.normalizer_of(self.student(temperature))
+        return self.sums.log_normalizer(self.student(temperature))
 
     def logits_at(self, ids: Int[Array, "*b k"]) -> Float[Array, "*b k"]:
         def at_ids(tile: Tile) -> Float[Array, "*b k"]:
@@ -133,7 +164,7 @@ class TiledOutputs(Outputs):
             return jnp.where(inside, logits, 0.0)
 
         in_vocabulary = ids < self.vocabulary
-        logits = self.total(at_ids, shape=ids.shape[-1:])
+        logits = self.sums.total(at_ids, shape=ids.shape[-1:])
         return jnp.where(in_vocabulary, logits, jnp.nan)
 
     def target_logits(self) -> PerToken:
@@ -143,17 +174,20 @@ class TiledOutputs(Outputs):
             is_target = jnp.broadcast_to(tile.entries, tile.student.shape) == targets
             return jnp.sum(jnp.where(is_target, tile.student, 0.0), axis=-1)
 
-        return self.total(at_target)
+        return self.sums.total(at_target)
 
     def mean_logits(self) -> PerToken:
-        total = self.total(lambda tile: jnp.sum(tile.student, axis=-1))
+        total = self.sums.total(lambda tile: jnp.sum(tile.student, axis=-1))
         return total / self.vocabulary
 
     def where(self, mask: Bool[Array, "*b"]) -> "TiledOutputs":
+        others = dict(self.intermediates), self.teacher
+        intermediates, teacher = zero_outside(others, mask)
         return dataclasses.replace(
             self,
-            intermediates=zero_outside(dict(self.intermediates), mask),
-            teacher=zero_outside(self.teacher, mask),
+            intermediates=intermediates,
+            teacher=teacher,
+            sums=self.sums.where(mask),
             mask=mask,
         )
 
@@ -177,17 +211,14 @@ class TiledOutputs(Outputs):
 
     def normalizer_of(self, distribution: Distribution) -> PerToken:
         """Return `log Σ_v exp x_v`, nats."""
-        return self._masked(self.sums.log_normalizer(distribution))
+        return self.sums.log_normalizer(distribution)
 
     def expected(self, under: Distribution, of: Entrywise) -> PerToken:
         """Return `Σ_v softmax(x)_v y_v`; every y must be finite."""
-        return self._masked(self.sums.expected(under, of))
+        return self.sums.expected(under, of)
 
     def total(
         self, of: Tilewise, *, shape: tuple[int, ...] = ()
     ) -> Float[Array, "..."]:
         """Return `Σ_tiles of(tile)`, `[*b *shape]`."""
-        return self._masked(self.sums.total(of, shape=shape))
-
-    def _masked(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return x if self.mask is None else zero_outside(x, self.mask)
+        return self.sums.total(of, shape=shape)

@@ -6,8 +6,8 @@ pass computes each tile's gradient from those of the sums. So no row of logits e
 and no loss needs a gradient of its own.
 """
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,21 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from losses.core.outputs import zero_outside
-from losses.core.vocab_sums import Distribution, Entrywise, Tile, Tilewise
-
-
-class SumValues(NamedTuple):
-    """Sums over the vocabulary, in the order of the requests.
-
-    Attributes:
-      normalizers: one for each distribution.
-      expected: one list for each distribution.
-      totals: each `[*b ...]`.
-    """
-
-    normalizers: list[Float[Array, "*b"]]
-    expected: list[list[Float[Array, "*b"]]]
-    totals: list[Float[Array, "..."]]
+from losses.core.tiles import Tile
+from losses.core.vocab_sums import SumRequests, SumResults
 
 
 class SumState(NamedTuple):
@@ -48,54 +35,36 @@ class SumState(NamedTuple):
     totals: list[Float[Array, "..."]]
 
 
-class SumRequests:
-    """Requests of losses for sums over the vocabulary, and the passes that serve them.
+@dataclasses.dataclass(frozen=True)
+class VocabSumsPass:
+    """The passes over the tiles that serve what losses have requested.
 
-    A `VocabSums` that records each request and returns zeros. After one evaluation of
-    the losses, `start`, `add_tile` and `values` compute the sums, and `tangent` their
-    gradients.
-
-    Args:
-      axes: sizes of the token axes `*b`.
+    Attributes:
+      requests: of one evaluation of the losses.
     """
 
-    def __init__(self, axes: tuple[int, ...]):
-        self._axes = axes
-        self._moments: dict[Distribution, list[Entrywise]] = {}
-        self._totals: list[tuple[Tilewise, tuple[int, ...]]] = []
-
-    def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
-        """Record the request; return zeros."""
-        self._moments.setdefault(of, [])
-        return jnp.zeros(self._axes)
-
-    def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
-        """Record the request; return zeros."""
-        self._moments.setdefault(under, []).append(of)
-        return jnp.zeros(self._axes)
-
-    def total(
-        self, of: Tilewise, *, shape: tuple[int, ...] = ()
-    ) -> Float[Array, "..."]:
-        """Record the request; return zeros."""
-        self._totals.append((of, shape))
-        return jnp.zeros((*self._axes, *shape))
+    requests: SumRequests
 
     def start(self) -> SumState:
         """Return the running sums before the first tile."""
-        zeros = jnp.zeros(self._axes)
+        axes, moments = self.requests.token_axes, self.requests.moments
+        zeros = jnp.zeros(axes)
         return SumState(
-            largest=[zeros - jnp.inf for _ in self._moments],
-            mass=[zeros for _ in self._moments],
-            moments=[[zeros for _ in ys] for ys in self._moments.values()],
-            totals=[jnp.zeros((*self._axes, *shape)) for _, shape in self._totals],
+            largest=[zeros - jnp.inf for _ in moments],
+            mass=[zeros for _ in moments],
+            moments=[[zeros for _ in ys] for ys in moments.values()],
+            totals=[jnp.zeros((*axes, *shape)) for _, shape in self.requests.totals],
         )
 
     def add_tile(self, state: SumState, tile: Tile) -> SumState:
         """Return the running sums after one more tile."""
         new_state = SumState([], [], [], [])
         for (distribution, ys), largest, mass, moments in zip(
-            self._moments.items(), state.largest, state.mass, state.moments, strict=True
+            self.requests.moments.items(),
+            state.largest,
+            state.mass,
+            state.moments,
+            strict=True,
         ):
             x = distribution.scores(tile)
             top = jnp.maximum(largest, jnp.max(x, axis=-1))
@@ -112,30 +81,27 @@ class SumRequests:
             )
         new_state.totals.extend(
             total + of(tile)
-            for total, (of, _) in zip(state.totals, self._totals, strict=True)
+            for total, (of, _) in zip(state.totals, self.requests.totals, strict=True)
         )
         return new_state
 
-    def values(self, state: SumState) -> SumValues:
+    def results(self, state: SumState) -> SumResults:
         """Return the sums from the running sums after the last tile."""
-        return SumValues(
+        return SumResults(
+            distributions=tuple(self.requests.moments),
             normalizers=[
                 jnp.log(mass) + jnp.where(top == -jnp.inf, 0.0, top)
                 for top, mass in zip(state.largest, state.mass, strict=True)
             ],
-            expected=[
+            expectations=[
                 [moment / jnp.where(mass > 0, mass, 1.0) for moment in moments]
                 for moments, mass in zip(state.moments, state.mass, strict=True)
             ],
             totals=state.totals,
         )
 
-    def results(self, values: SumValues) -> "SumResults":
-        """Return a `VocabSums` that serves the same requests, in the same order."""
-        return SumResults(list(self._moments), values)
-
     def tangent(
-        self, tile: Tile, state: SumState, values: SumValues, cotangents: SumValues
+        self, tile: Tile, state: SumState, sums: SumResults, cotangents: SumResults
     ) -> Float[Array, ""]:
         """Return a scalar whose gradient in the tile's logits is that of the sums.
 
@@ -147,15 +113,15 @@ class SumRequests:
         Args:
           tile: the tile.
           state: running sums after the last tile.
-          values: the sums, from `state`.
-          cotangents: gradient of the losses in `values`.
+          sums: their results, from `state`.
+          cotangents: gradient of the losses in `sums`.
         """
         tile = self._mask_tile(tile, cotangents)
         parts = []
 
         # Log-normalisers and expectations, a distribution at a time.
-        for i, (distribution, ys) in enumerate(self._moments.items()):
-            d_log_z, d_means = cotangents.normalizers[i], cotangents.expected[i]
+        for i, (distribution, ys) in enumerate(self.requests.moments.items()):
+            d_log_z, d_means = cotangents.normalizers[i], cotangents.expectations[i]
             nonzero = [x != 0.0 for x in (d_log_z, *d_means)]
             used = functools.reduce(jnp.logical_or, nonzero)
             scores = jnp.where(used[..., None], distribution.scores(tile), -jnp.inf)
@@ -163,58 +129,25 @@ class SumRequests:
             finite = jnp.where(used & (top > -jnp.inf), top, 0.0)
             share = jnp.where(used & (mass > 0.0), 1.0 / mass, 0.0)
             inner = (d_log_z * share)[..., None]
-            for y, mean, d_mean in zip(ys, values.expected[i], d_means, strict=True):
+            for y, mean, d_mean in zip(ys, sums.expectations[i], d_means, strict=True):
                 d_y = (d_mean * share)[..., None]
                 inner = inner + d_y * (y(tile) - mean[..., None])
             parts.append(jnp.sum(jnp.exp(scores - finite[..., None]) * inner))
 
         # Totals.
-        for (of, _), d_total in zip(self._totals, cotangents.totals, strict=True):
+        for (of, _), d_total in zip(
+            self.requests.totals, cotangents.totals, strict=True
+        ):
             parts.append(jnp.sum(d_total * of(tile)))
         return sum(parts, jnp.float32(0.0))
 
-    def _mask_tile(self, tile: Tile, cotangents: SumValues) -> Tile:
+    def _mask_tile(self, tile: Tile, cotangents: SumResults) -> Tile:
         """Return the tile, zero for tokens whose cotangents are all zero."""
-        axes = len(self._axes)
+        axes = len(self.requests.token_axes)
         nonzero = [
             jnp.any(x != 0.0, axis=tuple(range(axes, x.ndim)))
             for x in jax.tree.leaves(cotangents)
         ]
         used = functools.reduce(jnp.logical_or, nonzero)
-        teacher = None if tile.teacher is None else zero_outside(tile.teacher, used)
-        return tile._replace(student=zero_outside(tile.student, used), teacher=teacher)
-
-
-class SumResults:
-    """A `VocabSums` of computed sums, which it returns in the order of the requests.
-
-    Args:
-      distributions: those of `values`, in its order.
-      values: the sums.
-    """
-
-    def __init__(self, distributions: Sequence[Distribution], values: SumValues):
-        self._normalizers: Mapping[Distribution, Float[Array, "*b"]] = dict(
-            zip(distributions, values.normalizers, strict=True)
-        )
-        self._expected = {
-            distribution: iter(means)
-            for distribution, means in zip(distributions, values.expected, strict=True)
-        }
-        self._totals = iter(values.totals)
-
-    def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
-        """Return the log-normaliser of a distribution."""
-        return self._normalizers[of]
-
-    def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
-        """Return the next expectation under a distribution."""
-        del of
-        return next(self._expected[under])
-
-    def total(
-        self, of: Tilewise, *, shape: tuple[int, ...] = ()
-    ) -> Float[Array, "..."]:
-        """Return the next total."""
-        del of, shape
-        return next(self._totals)
+        student, teacher = zero_outside((tile.student, tile.teacher), used)
+        return tile._replace(student=student, teacher=teacher)

@@ -6,15 +6,13 @@
 
 import dataclasses
 import math
-from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
 
 from losses.core.loss import Loss
 from losses.core.of_means import Means, OfMeans
-from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, RecordSpec
-from losses.core.vocab_sums import TiledOutputs
+from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import align, teacher_of
 from losses.distillation.divergence import check_temperature
 from losses.functional import correlation
@@ -39,6 +37,7 @@ class _Correlation(Loss, abstract=True):
     epsilon: float = 1e-12
 
     needs = frozenset({"logits", "teacher/logits"})
+    tiled = False
     unit = "1"
 
     def __post_init__(self):
@@ -53,10 +52,6 @@ class _Correlation(Loss, abstract=True):
                 f"{type(self).__name__} correlates whole distributions, and the "
                 f"records hold {contents}"
             )
-
-    def call_tiled(self, outputs: TiledOutputs) -> NoReturn:
-        del outputs
-        raise NeedsFullLogits
 
     def _probabilities(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
         """Return the teacher's and the student's, `[*b v]`."""

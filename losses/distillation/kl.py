@@ -9,7 +9,8 @@ import dataclasses
 import jax
 
 from losses.core.outputs import Outputs, PerToken
-from losses.core.vocab_sums import Distribution, Tile, TiledOutputs
+from losses.core.tiles import Distribution, Tile
+from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import (
     Entries,
     student_log_probabilities,

@@ -1,7 +1,6 @@
 """Auxiliary-head loss: a second output head on the student's trunk."""
 
 import dataclasses
-import typing
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,10 @@ from losses.core.checks import check_inner
 from losses.core.loss import Loss
 from losses.core.outputs import (
     IncompatibleLoss,
-    NeedsFullLogits,
     Outputs,
     PerToken,
     RecordSpec,
 )
-from losses.core.vocab_sums import TiledOutputs
 from losses.functional.own_head import own_head_logits
 
 _INITIAL = jax.nn.initializers.lecun_normal()
@@ -59,6 +56,8 @@ class OwnHead(Loss, nnx.Module):
     Raises:
       ValueError: a size is not positive, or `loss` reads no logits or wants means.
     """
+
+    tiled = False
 
     def __init__(
         self,
@@ -120,10 +119,6 @@ class OwnHead(Loss, nnx.Module):
     def __call__(self, outputs: Outputs) -> PerToken:
         own = self.logits(outputs.intermediates["trunk"])
         return self.loss(dataclasses.replace(outputs, logits=own, _log_normalizers={}))
-
-    def call_tiled(self, outputs: TiledOutputs) -> typing.NoReturn:
-        del outputs
-        raise NeedsFullLogits
 
 
 class _Affine(nnx.Module):

@@ -36,6 +36,7 @@ class RouterBalance(Loss, abstract=True):
     source: str = "router"
     layers: Layers = "mean"
     scale: Scale = "experts_over_k"
+    tiled = True
     unit = "1"
 
     def __post_init__(self):

@@ -29,6 +29,7 @@ class RouterZLoss(Loss):
     layers: routers.Layers = "mean"
 
     needs = frozenset({"router_logits"})
+    tiled = True
     unit = "nats²"
 
     def __post_init__(self):

@@ -86,10 +86,10 @@ def term_weights(
             weights[name] = weight_at_step(weight, inputs.step)
         return {term: c * weights[name] for term, c in own.items()}
 
-    # `factors` fills the dicts above; `weights` below has the order of the items.
+    # `factors` fills the dicts above too.
     effective = {n: c for item in items for n, c in factors(item).items()}
     return TermWeights(
-        weights={item.name: weights[item.name] for item in all_items(items)},
+        weights=weights,
         effective=effective,
         penalty=functools.reduce(jnp.add, penalties),
         memory=new_memory,
@@ -150,10 +150,6 @@ def term_reports(
     top = sum((jnp.abs(contributions[item.name]) for item in items), jnp.float32(0.0))
     whole = jnp.where(top > 0.0, top, 1.0)
     return {
-        item.name: TermReport(
-            values[item.name],
-            contributions[item.name],
-            contributions[item.name] / whole,
-        )
-        for item in all_items(items)
+        name: TermReport(values[name], contributions[name], contributions[name] / whole)
+        for name in weights.weights
     }

@@ -117,7 +117,7 @@ class ConvNet(Classifier):
             pixel_stddev=pixel_stddev,
         )
         check_dtypes(dtype=dtype, param_dtype=param_dtype)
-        self.num_outputs = num_classes
+        self.dim, self.num_outputs = widths[-1], num_classes
         self.image_shape = (None, None, channels)
         self.pixel_mean, self.pixel_stddev = pixel_mean, pixel_stddev
         self.dtype = dtype

@@ -111,7 +111,7 @@ class VisionTransformer(Classifier):
             )
         if positions == "sincos" and dim % 4:
             raise ValueError(f"dim must be divisible by 4 for 'sincos', got {dim}")
-        self.num_outputs = num_classes
+        self.dim, self.num_outputs = dim, num_classes
         self.image_shape = (height, width, channels)
         self.patch_size, self.pool, self.dtype = patch_size, pool, dtype
         self.pixel_mean, self.pixel_stddev = pixel_mean, pixel_stddev

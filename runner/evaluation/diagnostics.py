@@ -18,8 +18,9 @@ from runner.head.head import Head
 from runner.state.train_state import TrainState
 from runner.step import expert_load
 from runner.step.arrays import StepInputs, TeacherState, Tokens
+from runner.step.compiled_step import CompiledStep
 from runner.step.requirements import wants_teacher_logits
-from runner.step.train_step import TrainStep, accumulate_gradients
+from runner.step.train_step import accumulate_gradients
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
@@ -86,7 +87,7 @@ class Diagnostics:
     It costs one backward pass a term, and the memory of all their gradients.
     """
 
-    def __init__(self, step: TrainStep, *, best: int):
+    def __init__(self, step: CompiledStep, *, best: int):
         """Compile nothing yet.
 
         Args:
@@ -165,28 +166,8 @@ class Diagnostics:
             return sums | (_expert_sums(trunk) if objective.has_experts else {})
 
         return {
-            "inner": self._inner(state, batch, gradients),
+            "inner": _inner(objective.head, gradients),
             **objective.accumulate(measure, result.tokens),
-        }
-
-    def _inner(self, state: TrainState, batch: Batch, gradients: Tree) -> Tree:
-        """Return the inner products by part, of gradients `[term ...]`."""
-        modules = self._step.modules
-        params, variables = state.params["student"], state.variables["student"]
-        hidden = jax.eval_shape(
-            lambda: modules.student(params, variables).trunk(batch).hidden
-        )
-        reads = Head(modules.student, params, variables, hidden).reads
-        parts: dict[str, list[jax.Array]] = {"trunk": [], "head": []}
-        for x, read in zip(jax.tree.leaves(gradients), reads, strict=True):
-            axes = tuple(range(1, x.ndim))
-            wide = x.astype(jnp.float32)
-            product = jnp.tensordot(wide, wide, axes=(axes, axes))
-            parts["head" if read else "trunk"].append(product)
-        return {
-            part: functools.reduce(jnp.add, products)
-            for part, products in parts.items()
-            if products
         }
 
     def _measures(self, params: Tree, inputs: StepInputs, trunk: StudentTrunk) -> Tree:
@@ -206,8 +187,23 @@ class Diagnostics:
                 sums |= prediction_metrics.of_both(outputs, best=self._best)
             return sums
 
-        head_pass = self._step.objective.head_pass
-        return head_pass.measure(params, inputs, trunk, metric_sums)
+        head_values = self._step.objective.head_values
+        return head_values.measure(params, inputs, trunk, metric_sums)
+
+
+def _inner(head: Head, gradients: Tree) -> Tree:
+    """Return the inner products by part of the student, of gradients `[term ...]`."""
+    parts: dict[str, list[jax.Array]] = {"trunk": [], "head": []}
+    for x, read in zip(jax.tree.leaves(gradients), head.reads, strict=True):
+        axes = tuple(range(1, x.ndim))
+        wide = x.astype(jnp.float32)
+        product = jnp.tensordot(wide, wide, axes=(axes, axes))
+        parts["head" if read else "trunk"].append(product)
+    return {
+        part: functools.reduce(jnp.add, products)
+        for part, products in parts.items()
+        if products
+    }
 
 
 def _expert_sums(trunk: StudentTrunk) -> Tree:

@@ -81,6 +81,7 @@ class Evaluator:
             sharding=mesh_lib.batch_sharding(mesh),
         )
         self._modules, self._mesh, self._config = modules, mesh, config
+        self._head = Head.of(modules)
         self._batch_size = evaluation.batch_size
         self._text_bytes: dict[int | None, float] = {}  # by limit
         self._sums = jax.jit(self._batch_sums)
@@ -115,7 +116,7 @@ class Evaluator:
     def _batch_sums(self, params: Tree, variables: Tree, batch: Batch) -> Tree:
         with sharding.use(self._mesh, self._config.mesh.rules):
             hidden = self._modules.student(params, variables).trunk(batch).hidden
-            head = Head(self._modules.student, params, variables, hidden)
+            head = self._head
             tokens = {name: batch[name] for name in ("targets", "mask")}
             tokens["hidden"] = hidden
             blocks = TokenBlocks(
@@ -130,7 +131,7 @@ class Evaluator:
 def _block_sums(head: Head, shared: Tree, block: Tree) -> Tree:
     mask = block["mask"]
     leaves, variables = shared
-    logits = head(leaves, variables, block["hidden"])
+    logits = head(leaves, block["hidden"], variables=variables)
     outputs = losses.FullOutputs(batch=block, logits=logits)
     outputs = outputs.where(mask)
     values = losses.CrossEntropy()(outputs)

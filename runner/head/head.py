@@ -10,16 +10,18 @@ from flax import nnx
 
 from models import sharding
 from models.base import Model
+from runner.errors import UserError
 from runner.head import flops
 from runner.head.vocab_partition import VocabPartition
 from runner.machine.mesh import BATCH_AXES
 from runner.state.split_module import string_keys
+from runner.state.trainable import TrainModules
 
 Tree = Any
 
 
 class Head:
-    """`leaves, variables, hidden -> logits`, where `leaves` are what the head reads.
+    """`leaves, hidden, variables -> logits`, where `leaves` are what the head reads.
 
     They are read off the head's jaxpr, so that a tied embedding is among them and
     nothing is declared twice. Only these are gathered for the token blocks, and only
@@ -45,13 +47,35 @@ class Head:
         )
         self._one_hidden = jax.ShapeDtypeStruct(hidden.shape[-1:], hidden.dtype)
         shapes = (self._shapes, self._variables, self._one_hidden)
-        jaxpr = self._jaxpr = jax.make_jaxpr(self._logits)(*shapes).jaxpr
+
+        def logits(leaves: list, variables: Tree, hidden: jax.Array) -> jax.Array:
+            params = jax.tree.unflatten(self._structure, leaves)
+            return make(params, variables).head(hidden)
+
+        jaxpr = self._jaxpr = jax.make_jaxpr(logits)(*shapes).jaxpr
         operands = {id(x) for equation in jaxpr.eqns for x in equation.invars}
         self.reads = [id(x) in operands for x in jaxpr.invars[: len(leaves)]]
         self.num_outputs: int = jaxpr.outvars[0].aval.shape[-1]
         params = jax.tree.unflatten(self._structure, self._shapes)
         model = make(params, self._variables)
         self._vocab_axes = self._select(_vocab_axes(model, self.num_outputs))
+
+    @classmethod
+    def of(cls, modules: TrainModules) -> "Head":
+        """Return the head of a student, before there are arrays.
+
+        Raises:
+          UserError: the model does not say how wide its hidden states are.
+        """
+        params, variables = modules.abstract_arrays()
+        student = modules.abstract_student()
+        if not hasattr(student, "dim"):
+            raise UserError(
+                f"student: {type(student).__name__} must set `dim`, the width of the "
+                "hidden states that its head reads, beside `num_outputs`"
+            )
+        hidden = jax.ShapeDtypeStruct((student.dim,), jnp.float32)
+        return cls(modules.student, params, variables, hidden)
 
     @functools.cached_property
     def tileable(self) -> bool:
@@ -64,12 +88,8 @@ class Head:
         leaves = self._select(self._shapes)
 
         def backward(leaves: list, hidden: jax.Array, d_logits: jax.Array) -> Tree:
-            _, pullback = jax.vjp(
-                lambda leaves, hidden: self(leaves, self._variables, hidden),
-                leaves,
-                hidden,
-            )
-            return pullback(d_logits)
+            call = functools.partial(self, variables=self._variables)
+            return jax.vjp(call, leaves, hidden)[1](d_logits)
 
         d_logits = jax.ShapeDtypeStruct((self.num_outputs,), jnp.float32)
         forward_flops = flops.of_jaxpr(self._jaxpr)
@@ -78,9 +98,11 @@ class Head:
         )
         return backward_flops <= 2 * forward_flops
 
-    @functools.cached_property
-    def shards(self) -> int:
-        """Devices that the vocabulary is spread over while blocks are computed."""
+    def vocab_shards(self) -> int:
+        """Return the devices that the vocabulary is spread over, under `sharding.use`.
+
+        Those of the batch's axes do not count: blocks are computed on each of them.
+        """
         context = sharding.current()
         if context is None or not self.tileable:
             return 1
@@ -124,7 +146,7 @@ class Head:
         ]
 
     def __call__(
-        self, leaves: list[jax.Array], variables: Tree, hidden: jax.Array
+        self, leaves: list[jax.Array], hidden: jax.Array, *, variables: Tree
     ) -> jax.Array:
         """Return logits `[*b v]` of `hidden` `[*b d]`."""
         rest = iter(leaves)
@@ -132,7 +154,8 @@ class Head:
             next(rest) if read else shape
             for shape, read in zip(self._shapes, self.reads, strict=True)
         ]
-        return self._logits(all_leaves, variables, hidden)
+        params = jax.tree.unflatten(self._structure, all_leaves)
+        return self._make(params, variables).head(hidden)
 
     def add_leaves(self, params: Tree, leaves: list[jax.Array]) -> Tree:
         """Return the model's parameters with `leaves` added in their places."""
@@ -145,10 +168,6 @@ class Head:
 
     def _select(self, leaves: list) -> list:
         return [x for x, read in zip(leaves, self.reads, strict=True) if read]
-
-    def _logits(self, leaves: list, variables: Tree, hidden: jax.Array) -> jax.Array:
-        params = jax.tree.unflatten(self._structure, leaves)
-        return self._make(params, variables).head(hidden)
 
 
 def _vocab_axes(model: Model, size: int) -> list[int]:

@@ -79,7 +79,7 @@ class TokenBlocks:
     def accumulate(
         self,
         fn: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]],
-        zeros: Tree,
+        like: Tree,
         shared: Tree,
         tokens: Tree,
     ) -> tuple[Tree, Tree]:
@@ -89,7 +89,7 @@ class TokenBlocks:
 
         Args:
           fn: forward and backward of one block.
-          zeros: the first total.
+          like: arrays of the shapes and dtypes of what is added up.
           shared: arrays that every block reads.
           tokens: arrays `[*b ...]`, cut into blocks.
 
@@ -100,7 +100,7 @@ class TokenBlocks:
         def local(shared: Tree, tokens: Tree) -> tuple[Tree, Tree]:
             blocks = jax.tree.map(self._split, tokens)
             total, outs = jax.lax.scan(
-                functools.partial(fn, shared), self.varying(zeros), blocks
+                functools.partial(fn, shared), self.varying(zeros_like(like)), blocks
             )
             return self._psum(total), self._join(outs, like=tokens)
 

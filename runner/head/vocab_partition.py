@@ -1,6 +1,7 @@
 """Partition of the vocabulary into tiles."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -30,23 +31,20 @@ class VocabPartition:
         shards = shards if size % shards == 0 else 1
         piece = size // shards
         widest = min(piece, max(1, entries // shards))
-        divisors = (n for n in range(widest, widest // 2, -1) if piece % n == 0)
-        return cls(size, shards, next(divisors, widest))
+        for width in range(widest, widest // 2, -1):
+            if piece % width == 0:
+                return cls(size, shards, width)
+        return cls(size, shards, widest)
 
     @property
     def piece(self) -> int:
         """Entries of one shard."""
         return self.size // self.shards
 
-    @property
-    def whole_tiles(self) -> int:
-        """Tiles of full width."""
-        return self.piece // self.width
-
-    @property
-    def rest(self) -> int:
-        """Entries of a shard in the last, narrower tile; 0 if there is none."""
-        return self.piece % self.width
+    @functools.cached_property
+    def tiles(self) -> tuple[int, int]:
+        """Tiles of full width; and a shard's entries in the narrower one after them."""
+        return divmod(self.piece, self.width)
 
     def ids(self, start: Any, width: int) -> jax.Array:
         """Return the ids of the tile at `start` of every shard, `[shards width]`."""

@@ -9,17 +9,18 @@ exists a tile at a time.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from losses.core.vocab_sums import Tile
-from losses.core.vocab_sums_pass import SumRequests
+from losses.core.tiles import Tile
+from losses.core.vocab_sums import SumRequests, VocabSums
+from losses.core.vocab_sums_pass import VocabSumsPass
 from runner.head.gradient_filter import large
 from runner.head.head import Head
-from runner.head.token_blocks import sum_dtype
 from runner.head.vocab_partition import VocabPartition
 
 Tree = Any
@@ -62,12 +63,13 @@ class VocabTiles:
             number, input_ = tile
             return body(carry, number * partition.width, partition.width, input_)
 
-        numbers = jnp.arange(partition.whole_tiles)
+        whole_tiles, rest = partition.tiles
+        numbers = jnp.arange(whole_tiles)
         carry, outs = jax.lax.scan(step, carry, (numbers, of_tiles))
-        if not partition.rest:
+        if not rest:
             return carry, (outs, None)
-        start = partition.whole_tiles * partition.width
-        carry, out = body(carry, start, partition.rest, of_rest)
+        start = whole_tiles * partition.width
+        carry, out = body(carry, start, rest, of_rest)
         return carry, (outs, out)
 
     def tile(self, student_logits: jax.Array, start: Any, width: int) -> Tile:
@@ -81,7 +83,7 @@ class VocabTiles:
 
 def gradients(
     tiles: VocabTiles,
-    value: Callable[[Any, Tree], tuple[jax.Array, Tree]],
+    value: Callable[[VocabSums, Tree], tuple[jax.Array, Tree]],
     *,
     params: list[jax.Array],
     hidden: jax.Array,
@@ -109,28 +111,29 @@ def gradients(
     Returns:
       `(d_params, d hidden in float32, d others, auxiliary)`.
     """
-    head, partition = tiles.head, tiles.partition
+    model_head, partition = tiles.head, tiles.partition
+    head = functools.partial(model_head, variables=tiles.variables)
+
+    # Ask the losses, once, which sums they want.
     requests = SumRequests(hidden.shape[:-1])
-    value(requests, others)  # notes the sums that the losses ask for
+    value(requests, others)
+    sums_pass = VocabSumsPass(requests)
 
     # First pass: head forward, and the sums online.
     def collect(
         state: Tree, start: Any, width: int, _: None
     ) -> tuple[Tree, Tile | None]:
-        tile_params = head.tile(params, partition, start, width)
-        tile = tiles.tile(head(tile_params, tiles.variables, hidden), start, width)
-        return requests.add_tile(state, tile), tile if store_logits else None
+        tile_params = model_head.tile(params, partition, start, width)
+        tile = tiles.tile(head(tile_params, hidden), start, width)
+        return sums_pass.add_tile(state, tile), tile if store_logits else None
 
-    state, stored = tiles.scan(collect, varying(requests.start()))
+    d_hidden = jnp.zeros(hidden.shape, jnp.float32)
+    zeros, d_hidden = varying((sums_pass.start(), d_hidden))
+    state, stored = tiles.scan(collect, zeros)
 
     # The losses of these sums, and their gradients.
-    sums = requests.values(state)
-    total, pullback, auxiliary = jax.vjp(
-        lambda sums, others: value(requests.results(sums), others),
-        sums,
-        others,
-        has_aux=True,
-    )
+    sums = sums_pass.results(state)
+    total, pullback, auxiliary = jax.vjp(value, sums, others, has_aux=True)
     d_sums, d_others = pullback(jnp.ones_like(total))
 
     # Second pass: head backward.
@@ -138,15 +141,15 @@ def gradients(
         carry: Tree, start: Any, width: int, tile: Tile | None
     ) -> tuple[Tree, None]:
         d_params, d_hidden = carry
-        tile_params = head.tile(params, partition, start, width)
+        tile_params = model_head.tile(params, partition, start, width)
         logits, pullback = jax.vjp(
-            lambda tile_params, hidden: head(tile_params, tiles.variables, hidden),
-            [x.astype(sum_dtype(x.dtype)) for x in tile_params],
+            head,
+            [x.astype(d.dtype) for x, d in zip(tile_params, d_params, strict=True)],
             hidden,
         )
         tile = tiles.tile(logits, start, width) if tile is None else tile
         d_logits = jax.grad(
-            lambda logits: requests.tangent(
+            lambda logits: sums_pass.tangent(
                 tile._replace(student=logits), state, sums, d_sums
             )
         )(tile.student)
@@ -154,7 +157,7 @@ def gradients(
         def add(d_logits: jax.Array) -> Tree:
             d_tile, more = pullback(d_logits)
             return (
-                head.add_tile(d_params, d_tile, partition, start),
+                model_head.add_tile(d_params, d_tile, partition, start),
                 d_hidden + more.astype(jnp.float32),
             )
 
@@ -164,6 +167,5 @@ def gradients(
         none = jnp.logical_not(jnp.any(d_logits))
         return jax.lax.cond(none, lambda _: carry, add, d_logits), None
 
-    d_hidden = varying(jnp.zeros(hidden.shape, jnp.float32))
     (d_params, d_hidden), _ = tiles.scan(push, (d_params, d_hidden), inputs=stored)
     return d_params, d_hidden, d_others, auxiliary

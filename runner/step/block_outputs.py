@@ -12,6 +12,7 @@ from losses import FullOutputs, LossTerm, Outputs, TeacherOutputs
 from losses.core.term_values import TokenValues, per_token
 from losses.core.vocab_sums import TiledOutputs, VocabSums
 from runner.head.gradient_filter import filtered
+from runner.head.head import Head
 from runner.head.vocab_partition import VocabPartition
 from runner.state.trainable import TrainModules
 from runner.step.arrays import (
@@ -22,13 +23,29 @@ from runner.step.arrays import (
     TermSums,
 )
 from runner.step.trunk_pass import StudentTrunk
+from runner.teachers.base import LogitTiles
 
 Tree = Any
-Owned = Mapping[str, Tree]
-TiledTotal = Callable[
-    [VocabSums, tuple[Owned, Mapping[str, jax.Array]]], tuple[jax.Array, TermSums]
-]
-"""`sums, (parameters of the losses, intermediates) -> total, sums by term`."""
+Others = tuple[Mapping[str, Tree], Mapping[str, jax.Array]]
+"""`(parameters of the losses, intermediates)`, differentiated beside the sums."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TiledBlock:
+    """One block of tokens, whose logits come a tile of the vocabulary at a time.
+
+    Attributes:
+      total: the weighted total of sums over the vocabulary, and the sums by term.
+      counted: tokens that any term counts, bool `[*b 1]`.
+      teacher_logits: `(partition, start, width) -> [*b n]`, the teacher's logits of a
+        tile; None where it has none by tiles.
+      threshold: what the gradient of a logit must reach; None where all counts.
+    """
+
+    total: Callable[[VocabSums, Others], tuple[jax.Array, TermSums]]
+    counted: jax.Array
+    teacher_logits: Callable[[VocabPartition, Any, int], jax.Array] | None
+    threshold: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +54,13 @@ class BlockEvaluator:
 
     Attributes:
       modules: the terms, without the arrays that they own.
+      head: the student's.
       seed: of the experiment; the key of a step is made from it.
       gradient_filter: as `Experiment.gradient_filter`.
     """
 
     modules: TrainModules
+    head: Head
     seed: int
     gradient_filter: float
 
@@ -56,14 +75,15 @@ class BlockEvaluator:
         logits: bool,
     ) -> Outputs:
         """Return one block with whole rows of logits, or with none."""
-        counted = counted_by_any(constants)
+        counted = _counted_by_any(constants)
         student_logits = jnp.zeros((*counted.shape[:-1], 0))
         if logits:
             # Hidden states of tokens that no term counts are zero: they may hold NaN.
             hidden = jnp.where(counted, tokens.hidden, 0)
-            student = inputs.variables["student"]
-            student_logits = trunk.head(params.head, student, hidden)
-            threshold = self.gradient_threshold(inputs)
+            student_logits = self.head(
+                params.head, hidden, variables=inputs.variables["student"]
+            )
+            threshold = self._gradient_threshold(inputs)
             if threshold is not None:
                 student_logits = filtered(student_logits, threshold)
         teacher = None
@@ -76,35 +96,43 @@ class BlockEvaluator:
             **self._common_fields(inputs, tokens.intermediates, constants, teacher),
         )
 
-    def tiled_total(
+    def tiled(
         self, trunk: StudentTrunk, inputs: StepInputs, constants: BlockConstants
-    ) -> TiledTotal:
-        """Return the weighted total as a function of sums over the vocabulary."""
+    ) -> TiledBlock:
+        """Return one block as a function of sums over the vocabulary."""
+        teacher = trunk.teacher
+        teacher_tiles = None if teacher is None else teacher.tiles
 
-        def total(
-            sums: VocabSums, others: tuple[Owned, Mapping[str, jax.Array]]
-        ) -> tuple[jax.Array, TermSums]:
+        def total(sums: VocabSums, others: Others) -> tuple[jax.Array, TermSums]:
             owned, intermediates = others
-            teacher, width = None, None
-            if trunk.teacher is not None:
-                outputs = trunk.teacher.outputs
-                if trunk.teacher.tiles is not None:
-                    outputs = trunk.teacher.tiles.outputs
-                    width = trunk.teacher.tiles.width
-                teacher = outputs(
+            teacher_outputs = None
+            if teacher is not None:
+                outputs = (teacher_tiles or teacher).outputs
+                teacher_outputs = outputs(
                     inputs.teacher_head, constants.teacher, constants.batch
                 )
             tiled = TiledOutputs(
                 sums=sums,
-                vocabulary=trunk.head.num_outputs,
-                teacher_width=width,
-                **self._common_fields(inputs, intermediates, constants, teacher),
+                vocabulary=self.head.num_outputs,
+                teacher_width=None if teacher_tiles is None else teacher_tiles.width,
+                **self._common_fields(
+                    inputs, intermediates, constants, teacher_outputs
+                ),
             )
             params = HeadParams(head=[], losses=owned)
             values = self.values(params, inputs, constants, tiled)
             return weighted_total(values, inputs)
 
-        return total
+        counted = _counted_by_any(constants)
+        return TiledBlock(
+            total=total,
+            counted=counted,
+            teacher_logits=teacher_tiles
+            and functools.partial(
+                _teacher_logits, teacher_tiles, inputs, constants, counted
+            ),
+            threshold=self._gradient_threshold(inputs),
+        )
 
     def values(
         self,
@@ -122,16 +150,16 @@ class BlockEvaluator:
             token_weights=constants.token_weights,
         )
 
-    def gradient_threshold(self, inputs: StepInputs) -> jax.Array | None:
+    def terms(self, params: HeadParams, inputs: StepInputs) -> list[LossTerm]:
+        """Return all terms, with the arrays that they own."""
+        return self.modules.terms(params.losses, inputs.variables["losses"])
+
+    def _gradient_threshold(self, inputs: StepInputs) -> jax.Array | None:
         """Return what the gradient of a logit must reach; None where all counts."""
         if not self.gradient_filter or not inputs.scales:
             return None
         scales = [jnp.abs(scale) for scale in inputs.scales.values()]
         return self.gradient_filter * functools.reduce(jnp.add, scales)
-
-    def terms(self, params: HeadParams, inputs: StepInputs) -> list[LossTerm]:
-        """Return all terms, with the arrays that they own."""
-        return self.modules.terms(params.losses, inputs.variables["losses"])
 
     def _common_fields(
         self,
@@ -162,23 +190,22 @@ def weighted_total(
     return functools.reduce(jnp.add, scaled), sums
 
 
-def counted_by_any(constants: BlockConstants) -> jax.Array:
+def _counted_by_any(constants: BlockConstants) -> jax.Array:
     """Return the tokens that any term counts, bool `[*b 1]`."""
     return functools.reduce(jnp.logical_or, constants.masks.values())[..., None]
 
 
-def teacher_logit_tiles(
-    trunk: StudentTrunk, inputs: StepInputs, constants: BlockConstants
-) -> Callable[[VocabPartition, Any, int], jax.Array] | None:
-    """Return the teacher's logits of a block by tiles, if it is a model that can."""
-    if trunk.teacher is None or trunk.teacher.tiles is None:
-        return None
-    tile_logits, counted = trunk.teacher.tiles.logits, counted_by_any(constants)
-
-    def tile(partition: VocabPartition, start: Any, width: int) -> jax.Array:
-        logits = tile_logits(
-            inputs.teacher_head, constants.teacher, partition, start, width
-        )
-        return jax.lax.stop_gradient(jnp.where(counted, logits, 0.0))
-
-    return tile
+def _teacher_logits(
+    tiles: LogitTiles,
+    inputs: StepInputs,
+    constants: BlockConstants,
+    counted: jax.Array,
+    partition: VocabPartition,
+    start: Any,
+    width: int,
+) -> jax.Array:
+    """Return a teacher's logits of one tile, `[*b n]`, zero for uncounted tokens."""
+    logits = tiles.logits(
+        inputs.teacher_head, constants.teacher, partition, start, width
+    )
+    return jax.lax.stop_gradient(jnp.where(counted, logits, 0.0))

@@ -1,6 +1,6 @@
 """Expert load: tokens per expert, and the expert biases that follow it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,9 +12,11 @@ from losses import token_mask
 from models import expert_bias
 from models.base import Model
 from models.expert_bias import ExpertBias
-from runner.state.trainable import TrainModules
 
 Tree = Any
+
+Bias = tuple[tuple[str, ...], float]
+"""Path of an expert bias among the student's variables, and its rate."""
 
 NEEDS = frozenset({"router_logits", "router_assignments"})
 
@@ -65,37 +67,36 @@ def summary(load: Float[Array, "layer expert"]) -> dict[str, Float[Array, ""]]:
     }
 
 
-def update_biases(
-    modules: TrainModules, variables: Tree, load: Float[Array, "layer expert"] | None
-) -> Tree:
-    """Return `TrainState.variables` with the expert biases after a step.
-
-    Args:
-      modules: the student; its biases have a rate each.
-      variables: before the step.
-      load: tokens per expert over the global batch, so that the outcome depends on
-        neither microbatches nor mesh; None where there are no experts.
-    """
-    student, first = variables["student"], 0
-    for path, rate in _biases(modules.abstract_student()):
-        bias = _leaf(student, path)
-        layers = 1 if bias.ndim == 1 else bias.shape[0]
-        assert load is not None  # what has a bias has routers
-        layer_load = load[first : first + layers].reshape(bias.shape)
-        bias = expert_bias.update(bias, layer_load, rate=rate)
-        student = _with_leaf(student, path, bias)
-        first += layers
-    return {**variables, "student": student}
-
-
-def _biases(student: Model) -> list[tuple[tuple[str, ...], float]]:
-    """Return the paths of the biases in the order of their layers, with their rates."""
+def biases(student: Model) -> list[Bias]:
+    """Return the expert biases of a student, in the order of their layers."""
     paths = [
         (path, variable.get_metadata()["rate"])
         for path, variable in nnx.to_flat_state(nnx.state(student, ExpertBias))
     ]
     paths.sort(key=lambda place: [(isinstance(x, str), x) for x in place[0]])
     return [(tuple(map(str, path)), rate) for path, rate in paths]
+
+
+def update_biases(
+    biases: Sequence[Bias], variables: Tree, load: Float[Array, "layer expert"]
+) -> Tree:
+    """Return `TrainState.variables` with the expert biases after a step.
+
+    Args:
+      biases: of the student.
+      variables: before the step.
+      load: tokens per expert over the global batch, so that the outcome depends on
+        neither microbatches nor mesh.
+    """
+    student, first = variables["student"], 0
+    for path, rate in biases:
+        bias = _leaf(student, path)
+        layers = 1 if bias.ndim == 1 else bias.shape[0]
+        layer_load = load[first : first + layers].reshape(bias.shape)
+        bias = expert_bias.update(bias, layer_load, rate=rate)
+        student = _with_leaf(student, path, bias)
+        first += layers
+    return {**variables, "student": student}
 
 
 def _leaf(tree: Mapping[str, Tree], path: tuple[str, ...]) -> jax.Array:

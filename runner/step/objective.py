@@ -9,11 +9,15 @@ import jax.numpy as jnp
 
 from models.base import Batch
 from runner import runtime
+from runner.head.head import Head
 from runner.head.plan import HeadPlan
 from runner.state.trainable import TrainModules
 from runner.step import expert_load, microbatches
 from runner.step.arrays import StepInputs, TeacherState, Tokens
-from runner.step.head_pass import HeadPass
+from runner.step.block_outputs import BlockEvaluator
+from runner.step.head_blocks import HeadBlocks
+from runner.step.head_gradients import HeadGradients
+from runner.step.head_values import HeadValues
 from runner.step.prepass import PrePass, RunTrunk
 from runner.step.requirements import (
     capture,
@@ -36,10 +40,13 @@ class Objective:
     Attributes:
       modules: student and terms, without their arrays.
       terms: in order.
-      head_pass: the head and all terms, forward and backward.
+      head: the student's.
+      head_gradients: the head and all terms, forward and backward.
+      head_values: their read-only passes.
       prepass: passes over the batch before its gradients.
       accumulate: `fn, tokens` to `Σ fn(microbatch)`, by a scan over the microbatches.
       has_experts: whether the student shows its routers.
+      expert_biases: those of the student that follow the load.
       teacher_has_experts: whether the teacher does.
 
     Raises:
@@ -60,7 +67,8 @@ class Objective:
         self._mesh, self._config, self._teacher = mesh, config.step, teacher
 
         # Refuse what cannot be served before anything is traced.
-        offered = modules.abstract_student().offers()
+        student = modules.abstract_student()
+        offered = student.offers()
         check_balances(modules.items)
         check_needs(self.terms, offered)
         check_teacher(self.terms, teacher)
@@ -69,25 +77,24 @@ class Objective:
         # Expert load is logged wherever there are experts, whatever the terms need.
         teacher_offers = frozenset() if teacher is None else teacher.offers()
         self.has_experts = offered >= expert_load.NEEDS
+        self.expert_biases = expert_load.biases(student)
         self.teacher_has_experts = teacher_offers >= expert_load.NEEDS
         self._capture = capture(self.terms) | (expert_load.NEEDS & offered)
         self._teacher_capture = capture_of_teacher(self.terms)
         if self.teacher_has_experts:
             self._teacher_capture |= expert_load.NEEDS
 
-        self.head_pass = HeadPass(
-            modules,
-            self.terms,
-            mesh=mesh,
-            config=config.head,
-            seed=seed,
-            gradient_filter=gradient_filter,
-        )
+        # The head and the terms, in blocks of tokens.
+        self.head = Head.of(modules)
+        blocks = HeadBlocks(self.head, self.terms, mesh=mesh, config=config)
+        evaluator = BlockEvaluator(modules, self.head, seed, gradient_filter)
+        self.head_gradients = HeadGradients(blocks, evaluator)
+        self.head_values = HeadValues(blocks, evaluator)
         over = {"count": config.step.microbatches, "mesh": mesh}
         self.accumulate = functools.partial(microbatches.accumulate, **over)
         self.prepass = PrePass(
             modules.items,
-            self.head_pass,
+            self.head_values,
             accumulate=self.accumulate,
             collect=functools.partial(microbatches.collect, **over),
         )
@@ -96,7 +103,9 @@ class Objective:
         self, variables: Tree, batch: Batch, step: jax.Array
     ) -> tuple[Tokens, StepInputs]:
         """Return the masks of the terms and their counts over the global batch."""
-        masks = {term.name: term.mask(batch) for term in self.terms}
+        functions = dict.fromkeys(term.mask for term in self.terms)
+        by_function = {mask: mask(batch) for mask in functions}
+        masks = {term.name: by_function[term.mask] for term in self.terms}
         counts = {n: jnp.sum(m, dtype=jnp.float32) for n, m in masks.items()}
         return (
             Tokens(batch=batch, masks=masks),
@@ -117,8 +126,7 @@ class Objective:
 
         if self._config.microbatches > 1:
             return run
-        trunk = run(tokens)
-        return lambda tokens: trunk.with_token_weights(tokens.token_weights)
+        return run(tokens).with_weights_of
 
     def head_plan(
         self,
@@ -137,7 +145,7 @@ class Objective:
         inputs = dataclasses.replace(result.inputs, scales=inputs.counts)
         count = self._config.microbatches
         first = jax.tree.map(lambda x: x[: x.shape[0] // count], result.tokens)
-        return self.head_pass.plan(params, inputs, run_trunk(first))
+        return self.head_gradients.plan(params, inputs, run_trunk(first))
 
     def _trunk(
         self, params: Tree, variables: Tree, tokens: Tokens, teacher: TeacherState

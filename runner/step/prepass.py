@@ -17,7 +17,7 @@ from losses.core.batch_weights import BalanceInputs, BatchValues
 from losses.core.terms import Item
 from losses.weighting.weights import balances
 from runner.step.arrays import StepInputs, Tokens
-from runner.step.head_pass import HeadPass
+from runner.step.head_values import HeadValues
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
@@ -31,12 +31,14 @@ class PrePassResult:
 
     Attributes:
       tokens: the global batch, with the token weights of reweightings.
+      token_weights: by term, their mean over the tokens that it counts.
       inputs: with statistics.
       memory: by term, what reweightings remember from now on.
       balance_inputs: arguments of the balances.
     """
 
     tokens: Tokens
+    token_weights: Mapping[str, jax.Array]
     inputs: StepInputs
     memory: Tree
     balance_inputs: BalanceInputs
@@ -47,7 +49,7 @@ class PrePass:
 
     Args:
       items: terms and groups.
-      head_pass: the passes over the outputs of one trunk.
+      head_values: the passes over the outputs of one trunk.
       accumulate: sums a function over microbatches.
       collect: joins a function, per token, over microbatches.
     """
@@ -55,17 +57,17 @@ class PrePass:
     def __init__(
         self,
         items: Sequence[Item],
-        head_pass: HeadPass,
+        head_values: HeadValues,
         *,
         accumulate: OverMicrobatches,
         collect: OverMicrobatches,
     ):
-        self._head_pass = head_pass
+        self._head_values = head_values
         self._accumulate, self._collect = accumulate, collect
         self._balance_wants = {b.wants for b in balances(items).values()}
         self._reweightings = {
             term.name: term.token_weight
-            for term in head_pass.terms
+            for term in head_values.terms
             if isinstance(term.token_weight, Reweighting)
         }
 
@@ -73,7 +75,7 @@ class PrePass:
     def passes(self) -> dict[str, bool]:
         """By pass, whether some term, balance or reweighting asks for it."""
         return {
-            "statistics": bool(self._head_pass.statistical),
+            "statistics": bool(self._head_values.statistical),
             "values": "values" in self._balance_wants
             or any(r.wants_values for r in self._reweightings.values()),
             "gradients": "gradients" in self._balance_wants,
@@ -96,12 +98,12 @@ class PrePass:
           memory: by term, what reweightings remember.
           run_trunk: the trunks of student and teacher over a microbatch.
         """
-        head_pass, passes, counts = self._head_pass, self.passes, inputs.counts
+        head_values, passes, counts = self._head_values, self.passes, inputs.counts
 
         # Statistics: means over the global batch that losses ask for.
         if passes["statistics"]:
             sums = self._accumulate(
-                lambda part: head_pass.statistics(params, inputs, run_trunk(part)),
+                lambda part: head_values.statistics(params, inputs, run_trunk(part)),
                 tokens,
             )
             inputs = dataclasses.replace(inputs, statistics=divide(sums, counts))
@@ -110,7 +112,7 @@ class PrePass:
         values: Tree = {}
         if passes["values"]:
             values = self._collect(
-                lambda part: head_pass.values(params, inputs, run_trunk(part)), tokens
+                lambda part: head_values.values(params, inputs, run_trunk(part)), tokens
             )
 
         # Token weights of reweightings.
@@ -127,18 +129,21 @@ class PrePass:
             means = divide(sums, counts)
         if passes["gradients"]:
             inner = self._accumulate(
-                lambda part: head_pass.inner_products(params, inputs, run_trunk(part)),
+                lambda part: head_values.inner_products(
+                    params, inputs, run_trunk(part)
+                ),
                 tokens,
             )
         return PrePassResult(
             tokens=tokens,
+            token_weights=divide({n: jnp.sum(w) for n, w in weights.items()}, counts),
             inputs=inputs,
             memory=memory,
             balance_inputs=BalanceInputs(
                 step=inputs.step,
                 means=means,
                 inner=inner,
-                names=tuple(term.name for term in head_pass.terms),
+                names=tuple(term.name for term in head_values.terms),
             ),
         )
 

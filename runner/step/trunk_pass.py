@@ -1,6 +1,7 @@
 """Trunk forward over a microbatch, keeping its vjp."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from models.base import Batch
-from runner.head.head import Head
 from runner.state.trainable import TrainModules
 from runner.step.arrays import BlockConstants, BlockTokens, Tokens
 from runner.step.requirements import TRUNK
@@ -25,14 +25,12 @@ class StudentTrunk:
       tokens: trunk outputs that are differentiated.
       constants: arrays beside them that are not.
       pullback: cotangents of `tokens` to those of the student's parameters.
-      head: the student's.
       teacher: the teacher's trunk; None without a teacher.
     """
 
     tokens: BlockTokens
     constants: BlockConstants
     pullback: Callable[[BlockTokens], tuple[Tree]]
-    head: Head
     teacher: TeacherTrunk | None
 
     @property
@@ -40,13 +38,14 @@ class StudentTrunk:
         """All intermediates, by path."""
         return {**self.tokens.intermediates, **self.constants.intermediates}
 
-    @property
+    @functools.cached_property
     def token_axes(self) -> tuple[int, ...]:
         """`*b` of the microbatch."""
         return self.constants.batch["targets"].shape
 
-    def with_token_weights(self, weights: Mapping[str, jax.Array]) -> "StudentTrunk":
-        """Return it with other token weights, `[*b]` by term."""
+    def with_weights_of(self, tokens: Tokens) -> "StudentTrunk":
+        """Return it with the token weights of the same microbatch, known since."""
+        weights = tokens.token_weights
         constants = dataclasses.replace(self.constants, token_weights=weights)
         return dataclasses.replace(self, constants=constants)
 
@@ -93,7 +92,6 @@ def forward(
             teacher={} if teacher is None else teacher.tokens,
         ),
         pullback=pullback,
-        head=Head(modules.student, params, variables, outputs.hidden),
         teacher=teacher,
     )
 

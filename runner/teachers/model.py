@@ -81,7 +81,9 @@ def _run_trunk(
 
     def outputs(head_params: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:
         del batch
-        logits = head(head_params["head"], head_params["variables"], tokens["hidden"])
+        logits = head(
+            head_params["head"], tokens["hidden"], variables=head_params["variables"]
+        )
         return losses.TeacherOutputs(
             logits=logits[..., :vocab_size], intermediates=tokens["intermediates"]
         )
@@ -94,7 +96,7 @@ def _run_trunk(
         width: int,
     ) -> jax.Array:
         leaves = head.tile(head_params["head"], partition, start, width)
-        return head(leaves, head_params["variables"], tokens["hidden"])
+        return head(leaves, tokens["hidden"], variables=head_params["variables"])
 
     tiles = LogitTiles(
         entries=head.num_outputs,

@@ -19,7 +19,7 @@ from runner.head import flops
 from runner.machine import mesh as mesh_lib
 from runner.state.train_state import TrainState
 from runner.state.trainable import TrainModules
-from runner.step.train_step import TrainStep
+from runner.step.compiled_step import CompiledStep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Trainer:
     dataset: Dataset
     rows: Rows
     modules: TrainModules
-    step: TrainStep
+    step: CompiledStep
     evaluators: dict[str, Evaluator]
 
     @property

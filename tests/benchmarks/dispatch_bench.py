@@ -49,7 +49,7 @@ class Many(Model):
 
     def __init__(self, *, rngs: nnx.Rngs, num_outputs: int):
         del rngs
-        self.num_outputs = num_outputs
+        self.dim, self.num_outputs = WIDTH, num_outputs
         self.vectors = nnx.List(
             [nnx.Param(jnp.zeros(WIDTH)) for _ in range(PARAMETERS - 1)]
         )

@@ -38,7 +38,7 @@ def step_to_trace(mlp: Callable[..., Any] | None) -> tuple[Callable[..., Any], A
     from runner import optimizers, runtime
     from runner.machine import mesh
     from runner.state.trainable import TrainModules
-    from runner.step.train_step import TrainStep
+    from runner.step.compiled_step import CompiledStep
 
     fields = {} if mlp is None else {"mlp": mlp}
     student = functools.partial(
@@ -54,9 +54,9 @@ def step_to_trace(mlp: Callable[..., Any] | None) -> tuple[Callable[..., Any], A
         losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
     ]
     config = runtime.Runtime()
-    step = TrainStep(
+    step = CompiledStep(
         TrainModules(student, terms, optimizers.adamw(1e-3)),
-        mesh=mesh.make(config.mesh),
+        mesh=mesh.over(config.mesh, jax.devices()[:1]),
         config=config,
         seed=0,
     )

@@ -8,8 +8,7 @@ from flax import nnx
 
 import losses
 from losses.core.term_values import per_token
-from losses.core.vocab_sums import TiledOutputs
-from losses.core.vocab_sums_pass import SumRequests
+from losses.core.vocab_sums import SumRequests, TiledOutputs
 
 
 @dataclasses.dataclass(frozen=True)

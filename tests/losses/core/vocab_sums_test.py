@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import losses
 from losses.core.term_values import per_token
-from losses.core.vocab_sums import Tile
-from losses.core.vocab_sums_pass import SumRequests
+from losses.core.tiles import Tile
+from losses.core.vocab_sums import SumRequests, SumResults
+from losses.core.vocab_sums_pass import VocabSumsPass
 from tests.losses import table
 from tests.losses.table import LOSSES, Row, arrays
 
@@ -89,14 +90,15 @@ def by_tiles(row, floats, fixed, *, width):
     # One pass collects the sums; a second gives each tile its gradient.
     requests = SumRequests(fixed["targets"].shape)
     value(requests)
-    state = requests.start()
+    sums_pass = VocabSumsPass(requests)
+    state = sums_pass.start()
     for tile in tiles():
-        state = requests.add_tile(state, tile)
-    sums = requests.values(state)
-    total, cotangents = jax.value_and_grad(lambda x: value(requests.results(x)))(sums)
+        state = sums_pass.add_tile(state, tile)
+    sums = sums_pass.results(state)
+    total, cotangents = jax.value_and_grad(value)(sums)
     grads = [
         jax.grad(
-            lambda student, tile=tile: requests.tangent(
+            lambda student, tile=tile: sums_pass.tangent(
                 tile._replace(student=student), state, sums, cotangents
             )
         )(tile.student)
@@ -255,7 +257,26 @@ def test_terms_share_their_sums():
     )
     losses.CrossEntropy().call_tiled(outputs())
     losses.ZLoss().call_tiled(outputs())
-    assert len(requests.start().largest) == 1
+    assert len(requests.moments) == 1
+
+
+def test_masked_views_of_sums_go_on_where_the_others_stand():
+    """Terms of different masks read totals in the one order of the requests."""
+    totals = [jnp.full(2, 1.0), jnp.full(2, 2.0), jnp.full(2, 3.0)]
+    sums = SumResults((), [], [], totals)
+    first, second = sums.where(jnp.array([True, False])), sums.where(jnp.ones(2, bool))
+    values = [view.total(jnp.sum).tolist() for view in (first, second, first)]
+    assert values == [[1.0, 0.0], [2.0, 2.0], [3.0, 0.0]]
+
+
+def test_a_declared_form_is_the_one_that_a_loss_has():
+    declared = {
+        name: row.loss.tiled
+        for name, row in LOSSES.items()
+        if row.loss.tiled is not None
+    }
+    assert {"cross_entropy", "z_loss"} <= set(declared)
+    assert declared == {name: name not in ROWS for name in declared}
 
 
 @pytest.mark.parametrize("start", [0, 2, 3])

@@ -77,6 +77,7 @@ def convnet():
 def outputs(model, batch):
     """Logits, and all intermediates."""
     trunk = model.trunk(batch, capture=model.offers())
+    assert trunk.hidden.shape[-1] == model.dim
     return model.head(trunk.hidden), trunk.intermediates
 
 

@@ -88,6 +88,7 @@ def test_it_is_the_reference(kind):
     model, batch = random_module(VisionTransformer, **FIELDS, **kind), images()
     trunk = jax.jit(lambda m: m.trunk(batch, capture=m.offers()))(model)
     logits, layers = reference(model, batch["images"])
+    assert trunk.hidden.shape[-1] == model.dim
     np.testing.assert_allclose(model.head(trunk.hidden), logits, rtol=1e-4, atol=1e-4)
     assert trunk.intermediates["hidden"].shape == (8, 2, 8)
     for i, expected in enumerate(layers):

@@ -10,10 +10,9 @@ from runner.head.vocab_partition import VocabPartition
 
 
 def tiles(cut):
-    starts = [(i * cut.width, cut.width) for i in range(cut.whole_tiles)]
-    return [*starts, (cut.whole_tiles * cut.width, cut.rest)][
-        : None if cut.rest else -1
-    ]
+    whole, rest = cut.tiles
+    starts = [(i * cut.width, cut.width) for i in range(whole)]
+    return [*starts, (whole * cut.width, rest)] if rest else starts
 
 
 @settings(max_examples=25)
@@ -51,7 +50,7 @@ def test_slice_and_add_use_the_ids_of_the_tile(piece, shards, entries):
 def test_tiles_are_equal_where_a_near_width_divides(size, width):
     cut = VocabPartition.of(size, shards=1, entries=4096)
     assert cut.width == width
-    assert (cut.rest == 0) == (size % width == 0)
+    assert (cut.tiles[1] == 0) == (size % width == 0)
 
 
 def test_a_size_that_shards_do_not_divide_is_whole():

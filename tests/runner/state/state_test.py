@@ -14,6 +14,7 @@ import losses
 from losses import LossTerm
 from models import Transformer
 from runner import optimizers, runtime
+from runner.errors import UserError
 from runner.head.head import Head
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
@@ -104,11 +105,8 @@ def test_a_loss_that_owns_parameters_is_trained_and_set_apart():
 
 
 def head_leaves(modules):
-    state = jax.eval_shape(modules.initial, jax.random.key(0))
-    hidden = jax.ShapeDtypeStruct((2, 3, 32), np.float32)
-    params = state.params["student"]
-    head = Head(modules.student, params, state.variables["student"], hidden)
-    return {x.shape for x in head.leaves(params)}
+    params, _ = modules.abstract_arrays()
+    return {x.shape for x in Head.of(modules).leaves(params)}
 
 
 def test_the_head_is_found_to_read_its_own_matrix_alone():
@@ -117,3 +115,15 @@ def test_the_head_is_found_to_read_its_own_matrix_alone():
 
 def test_a_tied_head_is_found_to_read_the_embedding():
     assert head_leaves(make(tie_head=True)) == {(64, 32)}
+
+
+def test_a_model_says_how_wide_its_hidden_states_are():
+    class Narrow(Transformer):
+        def __init__(self, **fields):
+            super().__init__(**fields)
+            del self.dim
+
+    student = functools.partial(Narrow, vocab_size=8, dim=4, num_heads=1, num_layers=1)
+    modules = TrainModules(student, [], optax.identity())
+    with pytest.raises(UserError, match="Narrow must set `dim`, the width"):
+        Head.of(modules)

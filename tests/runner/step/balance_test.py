@@ -15,9 +15,9 @@ from runner import runtime
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
+from runner.step.compiled_step import CompiledStep
 from runner.step.metrics import fetch
 from runner.step.requirements import check_balances, check_tables
-from runner.step.train_step import TrainStep
 from tests.cases import cases
 from tests.heads import in_blocks, in_tiles
 
@@ -56,7 +56,7 @@ def run(batch, *, mesh=None, microbatches=1, head=None, steps=3, state=None):
     )
     devices = mesh_lib.make(config.mesh)
     modules = TrainModules(STUDENT, ITEMS, optax.sgd(0.5))
-    step = TrainStep(modules, mesh=devices, config=config, seed=0)
+    step = CompiledStep(modules, mesh=devices, config=config, seed=0)
     state = state or modules.create(3, devices, config.mesh.rules)
     leaves = jax.tree.leaves(jax.tree.map(jnp.copy, state))
     placed = jax.device_put(batch, mesh_lib.batch_sharding(devices))

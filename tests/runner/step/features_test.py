@@ -18,8 +18,8 @@ from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.arrays import TeacherState
+from runner.step.compiled_step import CompiledStep
 from runner.step.objective import Objective
-from runner.step.train_step import TrainStep
 from runner.step.train_step import gradients as step_gradients
 from runner.teachers.model import LoadedModel
 from tests.cases import cases
@@ -225,7 +225,7 @@ OWN = functools.partial(
 
 def step(batch, *terms, teacher=None):
     config = runtime.Runtime(mesh=runtime.Mesh(data=1, tensor=8))
-    step = TrainStep(
+    step = CompiledStep(
         modules(terms),
         mesh=mesh_lib.make(config.mesh),
         config=config,

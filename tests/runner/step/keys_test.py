@@ -12,7 +12,7 @@ from models import Transformer
 from runner import runtime
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
-from runner.step.train_step import TrainStep
+from runner.step.compiled_step import CompiledStep
 from tests.runner.step.inputs import VOCABULARY
 
 STUDENT = functools.partial(
@@ -35,7 +35,7 @@ def draws(batch, *, seed, steps):
     mesh = mesh_lib.make(config.mesh)
     terms = [LossTerm(name="draw", loss=Draw())]
     modules = TrainModules(STUDENT, terms, optax.identity())
-    step = TrainStep(modules, mesh=mesh, config=config, seed=seed)
+    step = CompiledStep(modules, mesh=mesh, config=config, seed=seed)
     leaves = jax.tree.leaves(modules.create(0, mesh, config.mesh.rules))
     placed = jax.device_put(batch, mesh_lib.batch_sharding(mesh))
     values = []

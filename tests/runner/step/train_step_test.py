@@ -16,8 +16,8 @@ from runner import optimizers, runtime
 from runner.head import flops
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
+from runner.step.compiled_step import CompiledStep
 from runner.step.metrics import fetch
-from runner.step.train_step import TrainStep
 from tests.heads import in_blocks, largest_array
 
 BATCH, LENGTH, VOCABULARY, DIM = 16, 8, 512, 16
@@ -40,7 +40,7 @@ def make(*, optimizer=None, vocabulary=VOCABULARY, microbatches=1, head=None):
     )
     mesh = mesh_lib.make(config.mesh)
     modules = TrainModules(student, TERMS, optimizer)
-    made = TrainStep(modules, mesh=mesh, config=config, seed=0)
+    made = CompiledStep(modules, mesh=mesh, config=config, seed=0)
     state = modules.create(0, mesh, config.mesh.rules)
     return made, jax.tree.leaves(state), state
 

@@ -1,0 +1,131 @@
+"""Values of the terms over the outputs of a trunk; nothing is trained by them.
+
+Passes over blocks of tokens with whole rows of logits, before the gradients of a step
+(`runner.step.prepass`) or beside them (`runner.evaluation.diagnostics`).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from losses import Outputs
+from losses.core.term_values import TokenValues, statistic_sums
+from runner.head.token_blocks import TokenBlocks
+from runner.step.arrays import BlockTokens, StepInputs
+from runner.step.block_outputs import BlockEvaluator
+from runner.step.head_blocks import Block, HeadBlocks, Shared
+from runner.step.requirements import statistical
+from runner.step.trunk_pass import StudentTrunk
+
+Tree = Any
+
+
+class HeadValues:
+    """The read-only passes of the head and all terms.
+
+    Attributes:
+      terms: in the order of the experiment.
+      statistical: those that want means over the global batch first.
+    """
+
+    def __init__(self, blocks: HeadBlocks, evaluator: BlockEvaluator):
+        self.terms, self.statistical = blocks.terms, statistical(blocks.terms)
+        self._blocks, self._evaluator = blocks, evaluator
+
+    def statistics(self, params: Tree, inputs: StepInputs, trunk: StudentTrunk) -> Tree:
+        """Return, by term, the masked sums of its `Loss.statistics`."""
+        if not self.statistical:
+            return {}
+        names = {term.name for term in self.statistical}
+        logits = any("logits" in term.loss.needs for term in self.statistical)
+
+        def sums(shared: Shared, block: Block) -> Tree:
+            outputs = self._evaluator.full_outputs(
+                trunk, *shared, *block, logits=logits
+            )
+            terms = [t for t in self._evaluator.terms(*shared) if t.name in names]
+            return statistic_sums(terms, outputs, masks=block[1].masks)
+
+        return self._cut(trunk).sum(sums, *self._detached(params, inputs, trunk))
+
+    def values(self, params: Tree, inputs: StepInputs, trunk: StudentTrunk) -> Tree:
+        """Return, by term, `TokenValues` of all tokens, `[*b]`."""
+
+        def values(shared: Shared, block: Block) -> dict[str, TokenValues]:
+            return self._block_values(trunk, shared, block)
+
+        return self._cut(trunk).map(values, *self._detached(params, inputs, trunk))
+
+    def inner_products(
+        self, params: Tree, inputs: StepInputs, trunk: StudentTrunk
+    ) -> jax.Array:
+        """Return `Σ_tokens ∂L_i · ∂L_j`, `[term term]`, L being means over the batch.
+
+        The gradients are those in `trunk.tokens`, one term at a time.
+        """
+        names = [term.name for term in self.terms]
+        blocks = self._cut(trunk)
+
+        def products(shared: Shared, block: Block) -> jax.Array:
+            tokens, constants = block
+
+            # The means of the terms, as a function of the trunk outputs alone.
+            def means(tokens: BlockTokens) -> jax.Array:
+                values = self._block_values(trunk, shared, (tokens, constants))
+                counts = shared[1].counts
+                return jnp.stack(
+                    [
+                        jnp.sum(values[name].weighted) / jnp.maximum(counts[name], 1.0)
+                        for name in names
+                    ]
+                )
+
+            # One backward pass a term, then the products leaf by leaf.
+            _, pullback = jax.vjp(means, tokens)
+            one_hot = blocks.varying(jnp.eye(len(names)))
+            gradients = jax.lax.map(lambda term: pullback(term)[0], one_hot)
+            flat = [
+                x.reshape((len(names), -1)).astype(jnp.float32)
+                for x in jax.tree.leaves(gradients)
+            ]
+            return functools.reduce(jnp.add, [x @ x.T for x in flat])
+
+        return blocks.sum(products, *self._detached(params, inputs, trunk))
+
+    def measure(
+        self,
+        params: Tree,
+        inputs: StepInputs,
+        trunk: StudentTrunk,
+        metric_sums: Callable[[Outputs], Tree],
+    ) -> Tree:
+        """Return `Σ_blocks metric_sums(outputs)`."""
+
+        def sums(shared: Shared, block: Block) -> Tree:
+            return metric_sums(
+                self._evaluator.full_outputs(trunk, *shared, *block, logits=True)
+            )
+
+        return self._cut(trunk).sum(sums, *self._detached(params, inputs, trunk))
+
+    def _block_values(
+        self, trunk: StudentTrunk, shared: Shared, block: Block
+    ) -> dict[str, TokenValues]:
+        outputs = self._evaluator.full_outputs(
+            trunk, *shared, *block, logits=self._blocks.reads_logits
+        )
+        return self._evaluator.values(*shared, block[1], outputs)
+
+    def _cut(self, trunk: StudentTrunk) -> TokenBlocks:
+        """Return blocks of whole rows of logits."""
+        return self._blocks.cut(trunk, self._blocks.plan(trunk, tileable=False))
+
+    def _detached(
+        self, params: Tree, inputs: StepInputs, trunk: StudentTrunk
+    ) -> tuple[Shared, Block]:
+        """Return what blocks share, and what is cut into them, without gradients."""
+        tokens = jax.lax.stop_gradient(trunk.tokens)
+        return self._blocks.shared(params, inputs, trunk), (tokens, trunk.constants)
