@@ -10,11 +10,8 @@ ends a save with a barrier, after which process 0 alone seals, checks and delete
 """
 
 import concurrent.futures
-import contextlib
-import dataclasses
 import functools
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -25,25 +22,14 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from runner.checkpoint import manifest, tree_paths
-from runner.errors import UserError
+from runner.checkpoint.directory import CheckpointDirectory, RejectedCheckpoint
+from runner.checkpoint.restoring import restore_leaves, restore_tree
 
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class RejectedCheckpoint:
-    """A checkpoint that does not count, and why."""
-
-    step: int
-    reason: str
-
-
 class Checkpoints:
-    """The checkpoints of one run, `<directory>/<step>/`.
-
-    Attributes:
-      rejected: Checkpoints that `latest_verified` passed over, newest first.
-    """
+    """The checkpoints of one run, `<directory>/<step>/`."""
 
     def __init__(self, directory: Path | str, *, keep: int):
         """Touch nothing on disk; directories are made by the first `save`.
@@ -52,12 +38,7 @@ class Checkpoints:
           directory: That of this run's checkpoints; only its owner may `save`.
           keep: Number of verified ones that stay; older ones go once a newer is sealed.
         """
-        if keep < 1:
-            raise UserError(f"checkpoints to keep must be positive, got {keep}")
-        self.rejected: list[RejectedCheckpoint] = []
-        self._directory = Path(directory).absolute()
-        self._keep = keep
-        self._verified: dict[int, manifest.Manifest] = {}
+        self._directory = CheckpointDirectory(directory, keep=keep)
         self._settled: set[int] = set()
         self._sealing: concurrent.futures.Future[None] | None = None
 
@@ -79,11 +60,10 @@ class Checkpoints:
             return
         named = tree_paths.by_path(tree)
         if jax.process_index() == 0:
-            self._clean()
-            self._require_room(sum(leaf.nbytes for leaf in named.values()))
-        with self._named(step):
+            self._directory.prepare(sum(leaf.nbytes for leaf in named.values()))
+        with self._directory.write_errors(step):
             self._orbax.save(
-                self._at(step),
+                self._directory.at(step),
                 args=ocp.args.StandardSave(tree_paths.not_empty(named)),
                 force=True,
             )
@@ -100,6 +80,11 @@ class Checkpoints:
             sealing, self._sealing = self._sealing, None
             sealing.result()
 
+    @property
+    def rejected(self) -> list[RejectedCheckpoint]:
+        """Checkpoints that `latest_verified` passed over, newest first."""
+        return self._directory.rejected
+
     def check(self) -> None:
         """Raise the errors of `wait` without waiting: for every step of a loop."""
         if self._sealing is not None and self._sealing.done():
@@ -111,12 +96,12 @@ class Checkpoints:
         Newer ones that are damaged are logged and listed in `rejected`.
         """
         self.wait()
-        latest = -1
-        if jax.process_index() == 0:
-            latest = self._check_newest()
+        latest = self._directory.check_newest() if jax.process_index() == 0 else None
         if jax.process_count() > 1:
-            latest = int(multihost_utils.broadcast_one_to_all(jnp.int32(latest)))
-        return None if latest < 0 else latest
+            number = jnp.int32(-1 if latest is None else latest)
+            latest = int(multihost_utils.broadcast_one_to_all(number))
+            return None if latest < 0 else latest
+        return latest
 
     def restore(self, step: int, abstract: Any) -> Any:
         """Return the tree saved at `step`, bit for bit, sharded as `abstract`.
@@ -129,19 +114,15 @@ class Checkpoints:
           UserError: The checkpoint is damaged, or a leaf is absent, unknown, or of
             another shape or dtype than asked for.
         """
-        target = tree_paths.by_path(abstract)
-        tree_paths.compare(
-            self._saved(step),
-            tree_paths.described(target),
-            where=_where(step),
-            whole=True,
-        )
-        request = _request(target)
-        restored = self._orbax.restore(
-            self._at(step), args=ocp.args.StandardRestore(request)
+        tree = restore_tree(
+            self._directory.at(step),
+            abstract,
+            saved=self._saved(step),
+            where=f"checkpoint of step {step}",
+            checkpointer=self._orbax,
         )
         self._settled.add(step)
-        return _filled(abstract, target, restored)
+        return tree
 
     def restore_part(self, step: int, abstract: Any) -> Any:
         """Restore as `restore`, of the leaves in `abstract` alone; no other is read.
@@ -149,27 +130,12 @@ class Checkpoints:
         Raises:
           UserError: As `restore`, but for leaves that are not asked for.
         """
-        target = tree_paths.by_path(abstract)
-        tree_paths.compare(
-            self._saved(step),
-            tree_paths.described(target),
-            where=_where(step),
-            whole=False,
+        return restore_leaves(
+            self._directory.at(step),
+            abstract,
+            saved=self._saved(step),
+            where=f"checkpoint of step {step}",
         )
-        request = _request(target)
-        restored = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
-            self._at(step),
-            args=ocp.args.PyTreeRestore(
-                request,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(request),
-                partial_restore=True,
-            ),
-        )
-        return _filled(abstract, target, restored)
-
-    def _saved(self, step: int) -> Mapping[str, manifest.Leaf]:
-        self.wait()
-        return self._manifest(step).leaves
 
     def close(self) -> None:
         """Wait for the last save, then let go of the threads.
@@ -212,102 +178,13 @@ class Checkpoints:
     def _background(self) -> concurrent.futures.ThreadPoolExecutor:
         return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="seal")
 
-    def _at(self, step: int) -> Path:
-        return self._directory / f"{step:08d}"
-
-    def _steps(self) -> list[int]:
-        """Return every step with a directory, good or not, ascending."""
-        if not self._directory.is_dir():
-            return []
-        names = [path.name for path in self._directory.iterdir() if path.is_dir()]
-        return sorted(int(name) for name in names if name.isdecimal())
-
-    def _check_newest(self) -> int:
-        self.rejected = []
-        for step in reversed(self._steps()):
-            try:
-                self._verified[step] = manifest.check(self._at(step), step=step)
-            except manifest.CorruptCheckpoint as damage:
-                self.rejected.append(RejectedCheckpoint(step=step, reason=str(damage)))
-                log.warning("checkpoint %s refused: %s", self._at(step), damage)
-            else:
-                return step
-        return -1
-
-    def _manifest(self, step: int) -> manifest.Manifest:
-        if step in self._verified:
-            return self._verified[step]
-        verify = manifest.check if jax.process_index() == 0 else manifest.read
-        try:
-            return verify(self._at(step), step=step)
-        except manifest.CorruptCheckpoint as damage:
-            raise UserError(
-                f"checkpoint {self._at(step)} refused: {damage}"
-            ) from damage
+    def _saved(self, step: int) -> Mapping[str, manifest.Leaf]:
+        self.wait()
+        return self._directory.checked_manifest(step).leaves
 
     def _seal(self, step: int, described: dict[str, manifest.Leaf]) -> None:
-        with self._named(step):
+        with self._directory.write_errors(step):
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
-                sealed = manifest.seal(self._at(step), step=step, leaves=described)
-                self._verified[step] = sealed
-                self._delete_old(step)
+                self._directory.seal(step, described)
             self._settled.add(step)
-
-    def _delete_old(self, newest: int) -> None:
-        """Keep `keep` sealed steps up to `newest`, and nothing older than those."""
-        older = [step for step in self._steps() if step <= newest]
-        sealed = [step for step in older if (self._at(step) / manifest.NAME).exists()]
-        for step in older:
-            if step < sealed[-self._keep :][0]:
-                # First the manifest: a directory half deleted must not look whole.
-                (self._at(step) / manifest.NAME).unlink(missing_ok=True)
-                shutil.rmtree(self._at(step))
-                self._verified.pop(step, None)
-
-    def _clean(self) -> None:
-        """Delete the temporary directories of killed runs."""
-        for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _require_room(self, needed: int) -> None:
-        """Refuse in one line what the writing would refuse in hundreds."""
-        ancestors = (self._directory, *self._directory.parents)
-        free = shutil.disk_usage(next(p for p in ancestors if p.exists())).free
-        if needed > free:
-            raise UserError(
-                f"{self._directory}: a checkpoint takes {needed / 1e6:,.0f} MB, "
-                f"the disk has {free / 1e6:,.0f} MB left"
-            )
-
-    @contextlib.contextmanager
-    def _named(self, step: int):
-        """Name the checkpoint in a disk's error; tensorstore's are ValueErrors."""
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            # What was written comes first in such a message, why not comes last.
-            reason = str(error).partition("\n")[0]
-            reason = reason if len(reason) < 300 else f"... {reason[-200:]}"
-            raise UserError(
-                f"checkpoint {self._at(step)} could not be written: {reason}"
-            ) from error
-
-
-def _where(step: int) -> str:
-    return f"checkpoint of step {step}"
-
-
-def _request(target: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    return {p: tree_paths.placed(x) for p, x in tree_paths.not_empty(target).items()}
-
-
-def _filled(abstract: Any, target: Mapping[str, Any], restored: Any) -> Any:
-    """Return the tree of `abstract`, of what was restored and of what is empty."""
-    return jax.tree.unflatten(
-        jax.tree.structure(abstract),
-        [
-            restored[path] if leaf.size else tree_paths.empty(leaf)
-            for path, leaf in target.items()
-        ],
-    )

@@ -1,0 +1,139 @@
+"""The directory of a run's checkpoints: which steps it holds, and which are whole.
+
+A step counts once every file of it is listed in a manifest
+(`runner.checkpoint.manifest`) and is as it was then. Process 0 alone seals, checks and
+deletes.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from runner.checkpoint import manifest
+from runner.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class RejectedCheckpoint:
+    """A checkpoint that does not count, and why."""
+
+    step: int
+    reason: str
+
+
+class CheckpointDirectory:
+    """The steps in `<path>/<step>/`, and what was found of their files.
+
+    Attributes:
+      rejected: checkpoints that `check_newest` passed over, newest first.
+    """
+
+    def __init__(self, path: Path | str, *, keep: int):
+        """Touch nothing on disk.
+
+        Args:
+          path: the directory, which need not exist.
+          keep: number of sealed steps that stay; older ones go once a newer is sealed.
+
+        Raises:
+          UserError: `keep` is below 1.
+        """
+        if keep < 1:
+            raise UserError(f"checkpoints to keep must be positive, got {keep}")
+        self.rejected: list[RejectedCheckpoint] = []
+        self._path, self._keep = Path(path).absolute(), keep
+        self._verified: dict[int, manifest.Manifest] = {}
+
+    def at(self, step: int) -> Path:
+        """Return the directory of a step."""
+        return self._path / f"{step:08d}"
+
+    def steps(self) -> list[int]:
+        """Return every step with a directory, good or not, ascending."""
+        if not self._path.is_dir():
+            return []
+        names = [path.name for path in self._path.iterdir() if path.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def check_newest(self) -> int | None:
+        """Return the newest step that is whole; log and list damaged newer ones."""
+        self.rejected = []
+        for step in reversed(self.steps()):
+            try:
+                self._verified[step] = manifest.check(self.at(step), step=step)
+            except manifest.CorruptCheckpoint as damage:
+                self.rejected.append(RejectedCheckpoint(step=step, reason=str(damage)))
+                log.warning("checkpoint %s refused: %s", self.at(step), damage)
+            else:
+                return step
+        return None
+
+    def checked_manifest(self, step: int) -> manifest.Manifest:
+        """Return the manifest of a step, which is checked unless it was before.
+
+        Raises:
+          UserError: the checkpoint is damaged.
+        """
+        if step in self._verified:
+            return self._verified[step]
+        verify = manifest.check if jax.process_index() == 0 else manifest.read
+        try:
+            return verify(self.at(step), step=step)
+        except manifest.CorruptCheckpoint as damage:
+            raise UserError(f"checkpoint {self.at(step)} refused: {damage}") from damage
+
+    def seal(self, step: int, leaves: dict[str, manifest.Leaf]) -> None:
+        """List the files of a step in its manifest, then delete steps it replaces."""
+        sealed = manifest.seal(self.at(step), step=step, leaves=leaves)
+        self._verified[step] = sealed
+        self._delete_old(step)
+
+    def prepare(self, needed: int) -> None:
+        """Delete what killed runs left, and refuse a disk without room.
+
+        Args:
+          needed: bytes of the arrays that are to be written.
+
+        Raises:
+          UserError: in one line, what the writing would say in hundreds.
+        """
+        for path in self._path.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+        ancestors = (self._path, *self._path.parents)
+        free = shutil.disk_usage(next(p for p in ancestors if p.exists())).free
+        if needed > free:
+            raise UserError(
+                f"{self._path}: a checkpoint takes {needed / 1e6:,.0f} MB, "
+                f"the disk has {free / 1e6:,.0f} MB left"
+            )
+
+    @contextlib.contextmanager
+    def write_errors(self, step: int) -> Iterator[None]:
+        """Name the checkpoint in a disk's error; tensorstore's are ValueErrors."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            # What was written comes first in such a message, why not comes last.
+            reason = str(error).partition("\n")[0]
+            reason = reason if len(reason) < 300 else f"... {reason[-200:]}"
+            raise UserError(
+                f"checkpoint {self.at(step)} could not be written: {reason}"
+            ) from error
+
+    def _delete_old(self, newest: int) -> None:
+        """Keep `keep` sealed steps up to `newest`, and nothing older than those."""
+        older = [step for step in self.steps() if step <= newest]
+        sealed = [step for step in older if (self.at(step) / manifest.NAME).exists()]
+        for step in older:
+            if step < sealed[-self._keep :][0]:
+                # First the manifest: a directory half deleted must not look whole.
+                (self.at(step) / manifest.NAME).unlink(missing_ok=True)
+                shutil.rmtree(self.at(step))
+                self._verified.pop(step, None)
