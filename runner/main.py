@@ -47,14 +47,14 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
         return inspect.at(cfg, command.action)
 
     from runner.graph import build
-    from runner.workdir import workdir
+    from runner.workdir import opening
 
     job = build.job(cfg)
     assert command.workdir is not None
     # The first process writes the work directory, so the processes connect before.
     first = job.init_distributed() == 0
     gc_freeze.release()
-    with workdir.open_workdir(command.workdir, cfg, argv, writes=first) as directory:
+    with opening.open_workdir(command.workdir, cfg, argv, writes=first) as directory:
         job.run(directory)
 
 

@@ -7,7 +7,7 @@ from runner.errors import UserError
 from runner.graph import overrides, read
 from runner.graph.job import Job
 from runner.graph.names import public
-from runner.workdir import workdir
+from runner.workdir import opening
 
 
 def resolve(command: Command) -> fdl.Buildable:
@@ -16,7 +16,7 @@ def resolve(command: Command) -> fdl.Buildable:
     Raises:
       UserError: the base is missing, an override is wrong, or the root is no job.
     """
-    spec = command.base or str(workdir.saved_config(command.workdir or ""))
+    spec = command.base or str(opening.saved_config(command.workdir or ""))
     cfg, module = read.read(spec)
     cfg = overrides.apply(
         cfg, [_override(flag) for flag in command.overrides], module=module

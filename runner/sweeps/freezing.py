@@ -14,7 +14,7 @@ from runner.errors import UserError
 from runner.graph import describe, source
 from runner.sweeps import frozen, plan, points, trust
 from runner.sweeps.frozen import POINT, RUNTIME, SOURCE, SWEEP, Frozen
-from runner.workdir import lock, workdir
+from runner.workdir import lock, opening
 
 _OURS = {"lock", "units", SOURCE, RUNTIME}
 _UNBEGUN = {"lock", "config.txt", "config.py", "config.json", POINT}
@@ -45,7 +45,7 @@ def freeze(command: Command, argv: Sequence[str]) -> Frozen:
     # Planned before anything is written, so that a mistake leaves no directory behind.
     was_frozen = _is_frozen(path)
     new_plan = None if was_frozen else plan.make(command)
-    with workdir.user_errors(path):
+    with opening.user_errors(path):
         _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
         with lock.hold(path / "lock"):
@@ -87,7 +87,7 @@ def _write(
     (path / "units").mkdir()
     for unit in sweep_plan.units:
         directory = path / "units" / unit.name
-        with workdir.open_workdir(directory, unit.graph, argv):
+        with opening.open_workdir(directory, unit.graph, argv):
             # A file that no unbegun run has: from here on its graph is refused if
             # it is another, however the unit is started.
             content = {key: points.text(key, x) for key, x in unit.point.items()}
@@ -162,7 +162,7 @@ def _remove_unsealed(path: Path) -> None:
 def _refuse_foreign(path: Path) -> None:
     if not path.exists() or _is_frozen(path):
         return
-    if (path / workdir.CONFIG).exists():
+    if (path / opening.CONFIG).exists():
         raise UserError(f"--workdir={path}: holds a run; give the sweep another")
     strangers = sorted(
         file.name

@@ -9,31 +9,20 @@
     checkpoints/                           states to continue from
     lock                                   held while a run writes here
 
-`config.json` is written last: a directory that has one is a run. A run goes on only
-under the graph and on the data that it began with; the gin settings may change. Until
-it has loaded its data it has not begun, and may be given another graph.
+A run goes on only on the data that it began with, and under the graph
+(`runner.workdir.opening`).
 """
 
-import contextlib
 import dataclasses
-import datetime
 import json
-import shlex
-import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import fiddle as fdl
-
 from runner import atomic_files
 from runner.errors import UserError
-from runner.files import confined
 from runner.machine import versions
-from runner.workdir import lock
 
-CONFIG = "config.json"
-_BEFORE_CONFIG = {"lock", "config.txt", "config.py", "command.txt", "versions.json"}
 _SHOWN_CHANGES = 20
 
 
@@ -73,7 +62,7 @@ class Workdir:
 
         if self.writes:
             content = {**versions.software(), "devices": versions.devices()}
-            _write_json(self.path / "versions.json", content)
+            write_json(self.path / "versions.json", content)
             operative = gin.operative_config_str()
             atomic_files.write_atomic(self.path / "operative.gin", operative)
 
@@ -94,13 +83,13 @@ class Workdir:
             return
         path = self.path / "data.json"
         if not path.exists():
-            return _write_json(path, description)
+            return write_json(path, description)
         began = _read_json(path)
         if not _same_data(began, description):
             changes = describe.changes(_lines(began), _lines(description))
             raise UserError(
                 f"the data changed since {self.path} began:\n"
-                f"{_format_changes(changes)}\n"
+                f"{format_changes(changes)}\n"
                 "Give the new data another --workdir, or bring the old data back."
             )
 
@@ -112,152 +101,19 @@ class Workdir:
                 atomic_files.write_atomic(path, definition)
 
 
-@contextlib.contextmanager
-def open_workdir(
-    path: str | Path,
-    config: fdl.Buildable,
-    argv: Sequence[str],
-    *,
-    writes: bool = True,
-) -> Iterator[Workdir]:
-    """Open and lock a work directory for a run of `config`, new or to be continued.
-
-    Args:
-      path: created if absent, with its parents; else empty, or a run of this graph.
-      config: the graph.
-      argv: the command line, for `command.txt`.
-      writes: false for all but the first of several processes, which share the
-        directory: they neither lock nor write it.
-
-    Raises:
-      UserError: it is held by another run, holds something else, holds a run of another
-        graph (the difference is shown) or a link that leads out of it, or cannot be
-        written. Nothing is written then.
-    """
-    workdir = Workdir(Path(path).absolute(), writes=writes)
-    if not writes:
-        yield workdir
-        return
-    # Refusals that need no lock, so that they write nothing.
-    texts = _texts(config)
-    _refuse_foreign(workdir.path)
-    with contextlib.ExitStack() as stack:
-        with user_errors(workdir.path):
-            workdir.path.mkdir(parents=True, exist_ok=True)
-            confined.refuse_links(workdir.path)
-            stack.enter_context(lock.hold(workdir.path / "lock"))
-            # Under the lock: continue the run, or begin one.
-            runs = _runs(workdir.path)
-            if runs:
-                _refuse_changed(workdir.path, texts["config.txt"])
-            atomic_files.remove_temporaries(workdir.path)
-            _append_command(workdir.path / "command.txt", argv)
-            if not runs:
-                _begin(workdir.path, texts)
-        yield workdir
-
-
-def saved_config(path: str | Path) -> Path:
-    """Return the path of the saved graph of the run in `path`.
-
-    Raises:
-      UserError: there is no run; names the runs in directories below, if any.
-    """
-    path = Path(path)
-    if (path / CONFIG).is_file():
-        return path / CONFIG
-    if not path.is_dir():
-        raise UserError(
-            f"--workdir={path}: no such directory; "
-            "a new run needs --fdl_config=configs/NAME.py too"
-        )
-    below = sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))
-    hint = "start one with --fdl_config=configs/NAME.py"
-    if below:
-        hint = f"there are runs in {', '.join(below[:5])}"
-    raise UserError(f"--workdir={path}: holds no run (no {CONFIG}); {hint}")
-
-
-def _texts(config: fdl.Buildable) -> dict[str, str]:
-    """Return content by file name, `config.json` last."""
-    from runner.graph import describe, to_json, to_python
-
-    return {
-        "config.txt": describe.text(config),
-        "config.py": to_python.to_python(config),
-        CONFIG: to_json.to_json(config),
-    }
-
-
-def _runs(path: Path) -> bool:
-    """Return True once a run has loaded its data; until then its graph may change.
-
-    A mistake that shows late (a vocabulary smaller than the tokenizer's) can then be
-    mended in the same directory.
-    """
-    if not (path / CONFIG).exists():
-        return False
-    return any(file.name not in {*_BEFORE_CONFIG, CONFIG} for file in path.iterdir())
-
-
-def _begin(path: Path, texts: Mapping[str, str]) -> None:
-    _write_json(path / "versions.json", versions.software())
-    for name, text in texts.items():
-        atomic_files.write_atomic(path / name, text)
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Refuse a directory that holds files but no run."""
-    with user_errors(path):
-        if not path.exists() or (path / CONFIG).exists():
-            return
-        strangers = sorted(
-            file.name
-            for file in path.iterdir()
-            if file.name not in _BEFORE_CONFIG
-            and not file.name.startswith(atomic_files.TEMPORARY)
-        )
-    if strangers:
-        raise UserError(
-            f"--workdir={path}: holds no run (no {CONFIG}) but other files: "
-            f"{', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}"
-        )
-
-
-def _refuse_changed(path: Path, text: str) -> None:
-    from runner.graph import new_fields
-
-    try:
-        began = (path / "config.txt").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: config.txt is missing, {CONFIG} is there") from None
-    changes = new_fields.changes(began, text)
-    if changes:
-        raise UserError(
-            f"the graph changed since {path} began:\n{_format_changes(changes)}\n"
-            "Give the new graph another --workdir; --gin flags may change, a graph not."
-        )
-
-
-def _append_command(path: Path, argv: Sequence[str]) -> None:
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    start = f"# {now} on {socket.gethostname()}, in {Path.cwd()}\n{shlex.join(argv)}\n"
-    with confined.open_to_append(path) as file:
-        file.write(start.encode(errors="backslashreplace"))
-
-
-@contextlib.contextmanager
-def user_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system into `UserError`s that name `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--workdir={path}: {error.strerror or error}") from error
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object, its keys sorted, at once or not at all."""
     atomic_files.write_atomic(
         path, json.dumps(content, indent=1, sort_keys=True) + "\n"
+    )
+
+
+def format_changes(changes: Sequence[str]) -> str:
+    """Return the first changes, a line each, and how many more there are."""
+    more = len(changes) - _SHOWN_CHANGES
+    lines = [line if len(line) <= 160 else line[:157] + "..." for line in changes]
+    return "\n".join(
+        lines[:_SHOWN_CHANGES] + ([f"(and {more} more)"] if more > 0 else [])
     )
 
 
@@ -285,11 +141,3 @@ def _lines(tree: Any, path: str = "") -> str:
         return f"{path}: {json.dumps(tree, sort_keys=True)}\n"
     dot = "." if path else ""
     return "".join(_lines(inner, f"{path}{dot}{name}") for name, inner in tree.items())
-
-
-def _format_changes(changes: Sequence[str]) -> str:
-    more = len(changes) - _SHOWN_CHANGES
-    lines = [line if len(line) <= 160 else line[:157] + "..." for line in changes]
-    return "\n".join(
-        lines[:_SHOWN_CHANGES] + ([f"(and {more} more)"] if more > 0 else [])
-    )

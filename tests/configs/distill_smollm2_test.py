@@ -18,7 +18,7 @@ from runner.errors import UserError
 from runner.graph import build, overrides, read
 from runner.graph.overrides import Set
 from runner.records.reader import Records
-from runner.workdir import workdir
+from runner.workdir import opening
 
 FILE = str(Path(__file__).parents[2] / "configs" / "distill_smollm2.py")
 ROWS, POSITIONS = 8, 16
@@ -54,7 +54,7 @@ def small(cfg, folder):
 
 
 def run(cfg, path):
-    with workdir.open_workdir(path, cfg, ["runner"]) as opened:
+    with opening.open_workdir(path, cfg, ["runner"]) as opened:
         build.job(cfg).run(opened)
     return opened
 

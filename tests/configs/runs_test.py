@@ -20,7 +20,7 @@ from runner.graph import read as graph_read
 from runner.graph.overrides import Set
 from runner.records.reader import Records
 from runner.teachers import OfflineTeacher, OnlineTeacher
-from runner.workdir import workdir
+from runner.workdir import opening
 from tests.cases import cases
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +87,7 @@ class World:
         )
         cfg = self.tiny(cfg)
         try:
-            with workdir.open_workdir(self.folder / name, cfg, ["runner"]) as opened:
+            with opening.open_workdir(self.folder / name, cfg, ["runner"]) as opened:
                 build.job(cfg).run(opened)
         finally:
             gin.clear_config()

@@ -32,7 +32,7 @@ from runner.graph.overrides import Set
 from runner.recording.job import RecordTeacher
 from runner.recording.modes import Mode, Sampled, TopK
 from runner.teachers import OfflineTeacher, OnlineTeacher
-from runner.workdir import workdir
+from runner.workdir import opening
 
 ROOT = Path(__file__).parents[2]
 STEPS, BATCH, SEEDS = 240, 8, (0, 1, 2)
@@ -144,7 +144,7 @@ class Results:
             cfg, _ = read.read(f"{ROOT / 'configs' / 'dense.py'}")
             cfg.num_steps = TEACHER_STEPS
             cfg.optimizer.learning_rate.decay_steps = TEACHER_STEPS
-            with workdir.open_workdir(path, cfg, ["make results"]) as opened:
+            with opening.open_workdir(path, cfg, ["make results"]) as opened:
                 build.job(cfg).run(opened)
         return str(path)
 
@@ -158,7 +158,7 @@ class Results:
                 mode=fdl.Config(type(mode), **vars(mode)),
             )
             cfg.data = fdl.Config(Part, data=cfg.data, num_rows=STEPS * BATCH)
-            with workdir.open_workdir(path, cfg, ["make results"]) as opened:
+            with opening.open_workdir(path, cfg, ["make results"]) as opened:
                 build.job(cfg).run(opened)
         return str(path)
 

@@ -113,7 +113,7 @@ def renamed(module, name):
         ("runner.graph.source", "pathlib.Path.unlink"),
         ("runner.main", "run"),
         ("runner.atomic_files", "write_atomic"),
-        ("runner.workdir.workdir", "shlex.join"),
+        ("runner.workdir.opening", "shlex.join"),
         ("fiddle", "build"),
         ("fiddle.graphviz", "render"),
         ("fiddle._src.experimental.serialization", "load_json"),

@@ -11,7 +11,8 @@ import pytest
 
 import losses
 from runner.errors import UserError
-from runner.workdir import workdir
+from runner.workdir import opening
+from runner.workdir.workdir import Workdir
 
 ROOT = Path(__file__).parents[3]
 ARGV = ["runner", "--fdl_config=a file.py", "--fdl.weight=2.0"]
@@ -22,13 +23,13 @@ def graph(**fields):
 
 
 def begin(path, **fields):
-    with workdir.open_workdir(path, graph(**fields), ARGV):
+    with opening.open_workdir(path, graph(**fields), ARGV):
         pass
 
 
 def load_data(path):
     """What a run does once it has begun."""
-    workdir.Workdir(path).record_data({"train": {"fingerprint": "5be1"}})
+    Workdir(path).record_data({"train": {"fingerprint": "5be1"}})
 
 
 def content(path):
@@ -38,7 +39,7 @@ def content(path):
 
 
 def test_a_new_run_writes_what_it_is(tmp_path):
-    with workdir.open_workdir(tmp_path / "a" / "run", graph(), ARGV) as opened:
+    with opening.open_workdir(tmp_path / "a" / "run", graph(), ARGV) as opened:
         path = opened.path
         assert Path(opened) == path == tmp_path / "a" / "run"
         assert opened.checkpoints == path / "checkpoints"
@@ -62,7 +63,7 @@ def test_the_saved_config_is_the_graph(tmp_path):
     from runner.graph import to_json
 
     begin(tmp_path / "run", weight=3.0)
-    loaded = to_json.load(str(workdir.saved_config(tmp_path / "run")))
+    loaded = to_json.load(str(opening.saved_config(tmp_path / "run")))
     assert loaded == graph(weight=3.0)
 
 
@@ -140,7 +141,7 @@ def test_a_graph_that_cannot_be_saved_makes_no_directory(tmp_path):
 
 def test_two_runs_do_not_share_a_directory(tmp_path):
     with (
-        workdir.open_workdir(tmp_path, graph(), ARGV),
+        opening.open_workdir(tmp_path, graph(), ARGV),
         pytest.raises(UserError, match="in use by process"),
     ):
         begin(tmp_path)
@@ -148,14 +149,14 @@ def test_two_runs_do_not_share_a_directory(tmp_path):
 
 
 def test_another_process_of_the_run_neither_locks_nor_writes(tmp_path):
-    with workdir.open_workdir(tmp_path / "run", graph(), ARGV, writes=False) as other:
+    with opening.open_workdir(tmp_path / "run", graph(), ARGV, writes=False) as other:
         other.record_data({"train": "a"})
         other.record_start()
     assert not (tmp_path / "run").exists()
 
 
 def test_a_start_records_devices_and_the_operative_gin(tmp_path):
-    with workdir.open_workdir(tmp_path, graph(), ARGV) as opened:
+    with opening.open_workdir(tmp_path, graph(), ARGV) as opened:
         opened.record_start()
     devices = json.loads((tmp_path / "versions.json").read_text())["devices"]
     assert devices["backend"] == "cpu" and devices["count"] == 8
@@ -164,10 +165,10 @@ def test_a_start_records_devices_and_the_operative_gin(tmp_path):
 
 def test_changed_data_is_refused_by_name(tmp_path):
     data = {"train": {"fingerprint": "5be1", "sequences": 812}, "held_out": "77"}
-    with workdir.open_workdir(tmp_path, graph(), ARGV) as opened:
+    with opening.open_workdir(tmp_path, graph(), ARGV) as opened:
         opened.record_data(data)
         opened.record_data(data)
-    with workdir.open_workdir(tmp_path, graph(), ARGV) as opened:
+    with opening.open_workdir(tmp_path, graph(), ARGV) as opened:
         opened.record_data(dict(reversed(data.items())))
         changed = {**data, "train": {"fingerprint": "0000", "sequences": 812}}
         with pytest.raises(UserError) as refusal:
@@ -190,16 +191,16 @@ def test_equal_fingerprints_are_equal_data_however_it_is_described(tmp_path):
 def test_saved_config_names_the_runs_below(tmp_path):
     begin(tmp_path / "moe")
     with pytest.raises(UserError, match=f"there are runs in {tmp_path}/moe"):
-        workdir.saved_config(tmp_path)
+        opening.saved_config(tmp_path)
     with pytest.raises(UserError, match="no such directory"):
-        workdir.saved_config(tmp_path / "absent")
+        opening.saved_config(tmp_path / "absent")
 
 
 KILLED = """
 import os, sys
 import fiddle as fdl, losses
 from runner import atomic_files
-from runner.workdir import workdir
+from runner.workdir import opening
 written = []
 write = atomic_files.write_atomic
 def write_or_die(path, text):
@@ -209,7 +210,7 @@ def write_or_die(path, text):
     write(path, text)
 atomic_files.write_atomic = write_or_die
 graph = fdl.Config(losses.LossTerm, name="ce", weight=1.0)
-with workdir.open_workdir({path!r}, graph, ["runner"]):
+with opening.open_workdir({path!r}, graph, ["runner"]):
     pass
 """
 

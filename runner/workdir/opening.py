@@ -1,0 +1,168 @@
+"""Opening of a work directory: for a new run, or for one that goes on.
+
+`config.json` is written last: a directory that has one is a run. A run goes on only
+under the graph that it began with; the gin settings may change. Until it has loaded its
+data it has not begun, and may be given another graph.
+"""
+
+import contextlib
+import datetime
+import shlex
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import fiddle as fdl
+
+from runner import atomic_files
+from runner.errors import UserError
+from runner.files import confined
+from runner.machine import versions
+from runner.workdir import lock
+from runner.workdir.workdir import Workdir, format_changes, write_json
+
+CONFIG = "config.json"
+_BEFORE_CONFIG = {"lock", "config.txt", "config.py", "command.txt", "versions.json"}
+
+
+@contextlib.contextmanager
+def open_workdir(
+    path: str | Path,
+    config: fdl.Buildable,
+    argv: Sequence[str],
+    *,
+    writes: bool = True,
+) -> Iterator[Workdir]:
+    """Open and lock a work directory for a run of `config`, new or to be continued.
+
+    Args:
+      path: created if absent, with its parents; else empty, or a run of this graph.
+      config: the graph.
+      argv: the command line, for `command.txt`.
+      writes: false for all but the first of several processes, which share the
+        directory: they neither lock nor write it.
+
+    Raises:
+      UserError: it is held by another run, holds something else, holds a run of another
+        graph (the difference is shown) or a link that leads out of it, or cannot be
+        written. Nothing is written then.
+    """
+    workdir = Workdir(Path(path).absolute(), writes=writes)
+    if not writes:
+        yield workdir
+        return
+    # Refusals that need no lock, so that they write nothing.
+    texts = _texts(config)
+    _refuse_foreign(workdir.path)
+    with contextlib.ExitStack() as stack:
+        with user_errors(workdir.path):
+            workdir.path.mkdir(parents=True, exist_ok=True)
+            confined.refuse_links(workdir.path)
+            stack.enter_context(lock.hold(workdir.path / "lock"))
+            # Under the lock: continue the run, or begin one.
+            runs = _runs(workdir.path)
+            if runs:
+                _refuse_changed(workdir.path, texts["config.txt"])
+            atomic_files.remove_temporaries(workdir.path)
+            _append_command(workdir.path / "command.txt", argv)
+            if not runs:
+                _begin(workdir.path, texts)
+        yield workdir
+
+
+def saved_config(path: str | Path) -> Path:
+    """Return the path of the saved graph of the run in `path`.
+
+    Raises:
+      UserError: there is no run; names the runs in directories below, if any.
+    """
+    path = Path(path)
+    if (path / CONFIG).is_file():
+        return path / CONFIG
+    if not path.is_dir():
+        raise UserError(
+            f"--workdir={path}: no such directory; "
+            "a new run needs --fdl_config=configs/NAME.py too"
+        )
+    below = sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))
+    hint = "start one with --fdl_config=configs/NAME.py"
+    if below:
+        hint = f"there are runs in {', '.join(below[:5])}"
+    raise UserError(f"--workdir={path}: holds no run (no {CONFIG}); {hint}")
+
+
+def _texts(config: fdl.Buildable) -> dict[str, str]:
+    """Return content by file name, `config.json` last."""
+    from runner.graph import describe, to_json, to_python
+
+    return {
+        "config.txt": describe.text(config),
+        "config.py": to_python.to_python(config),
+        CONFIG: to_json.to_json(config),
+    }
+
+
+def _runs(path: Path) -> bool:
+    """Return True once a run has loaded its data; until then its graph may change.
+
+    A mistake that shows late (a vocabulary smaller than the tokenizer's) can then be
+    mended in the same directory.
+    """
+    if not (path / CONFIG).exists():
+        return False
+    return any(file.name not in {*_BEFORE_CONFIG, CONFIG} for file in path.iterdir())
+
+
+def _begin(path: Path, texts: Mapping[str, str]) -> None:
+    write_json(path / "versions.json", versions.software())
+    for name, text in texts.items():
+        atomic_files.write_atomic(path / name, text)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a directory that holds files but no run."""
+    with user_errors(path):
+        if not path.exists() or (path / CONFIG).exists():
+            return
+        strangers = sorted(
+            file.name
+            for file in path.iterdir()
+            if file.name not in _BEFORE_CONFIG
+            and not file.name.startswith(atomic_files.TEMPORARY)
+        )
+    if strangers:
+        raise UserError(
+            f"--workdir={path}: holds no run (no {CONFIG}) but other files: "
+            f"{', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}"
+        )
+
+
+def _refuse_changed(path: Path, text: str) -> None:
+    from runner.graph import new_fields
+
+    try:
+        began = (path / "config.txt").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: config.txt is missing, {CONFIG} is there") from None
+    changes = new_fields.changes(began, text)
+    if changes:
+        raise UserError(
+            f"the graph changed since {path} began:\n{format_changes(changes)}\n"
+            "Give the new graph another --workdir; --gin flags may change, a graph not."
+        )
+
+
+def _append_command(path: Path, argv: Sequence[str]) -> None:
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    start = f"# {now} on {socket.gethostname()}, in {Path.cwd()}\n{shlex.join(argv)}\n"
+    with confined.open_to_append(path) as file:
+        file.write(start.encode(errors="backslashreplace"))
+
+
+@contextlib.contextmanager
+def user_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system into `UserError`s that name `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--workdir={path}: {error.strerror or error}") from error
