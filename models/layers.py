@@ -149,13 +149,14 @@ def is_stacked(path: Sequence[str]) -> bool:
     return ("blocks", STACKED) in itertools.pairwise(path)
 
 
-def ndim_per_layer(params: Tree) -> Tree:
-    """Return the number of axes of each parameter, without that of stacked layers."""
+def are_matrices(params: Tree) -> Tree:
+    """Return true for the matrices of one layer, stacked or not; biases are vectors."""
 
-    def ndim(path: tuple[Any, ...], x: jax.Array) -> int:
-        return x.ndim - is_stacked(path_names(path))
+    def is_matrix(path: tuple[Any, ...], x: jax.Array) -> bool:
+        names = path_names(path)
+        return x.ndim - is_stacked(names) > 1 and not names[-1].endswith("_bias")
 
-    return jax.tree_util.tree_map_with_path(ndim, params)
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
 class MatrixAxes(NamedTuple):

@@ -43,7 +43,7 @@ def adamw(
                 b2=b2,
                 eps=eps,
                 weight_decay=weight_decay,
-                mask=_decays,
+                mask=layers.are_matrices,
             ),
         )
     )
@@ -105,7 +105,7 @@ def muon(
             b2=b2,
             eps=eps,
             weight_decay=weight_decay,
-            mask=_decays,
+            mask=layers.are_matrices,
         )
         return optax.partition({"muon": orthogonalized, "adam": adam}, _muon_or_adam)
 
@@ -199,17 +199,6 @@ def float32(tree: Tree) -> Tree:
         return x.astype(jnp.float32) if narrow else x
 
     return jax.tree.map(widen, tree)
-
-
-def _decays(params: optax.Params) -> optax.Params:
-    """Return true for the matrices of one layer, stacked or not; biases are vectors."""
-    ndims = layers.ndim_per_layer(params)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, ndim: (
-            ndim > 1 and not layers.path_names(path)[-1].endswith("_bias")
-        ),
-        ndims,
-    )
 
 
 def _muon_axes(params: optax.Params) -> optax.Params:

@@ -29,7 +29,8 @@ class Loss:
         accumulated or sharded.
       unit: of a value, for reports; `"1"` where it has none.
       tiled: whether `call_tiled` does without whole rows of logits; None has the
-        runner find out by tracing it.
+        runner find out by tracing it. A subclass that defines either call anew
+        declares it anew.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -39,6 +40,9 @@ class Loss:
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        # A declaration is of the form beside it: another form is undeclared.
+        if "tiled" not in vars(cls) and {"__call__", "call_tiled"} & vars(cls).keys():
+            cls.tiled = None
         undefined = _undefined(cls)
         if undefined and not abstract:
             raise TypeError(

@@ -43,21 +43,23 @@ class VocabSums(abc.ABC):
         """Return these sums, zero where `mask` is false."""
 
 
+@dataclasses.dataclass(frozen=True)
 class SumRequests(VocabSums):
     """Record of the sums that losses ask for; it answers with zeros.
 
-    Args:
-      token_axes: sizes of `*b`.
-
     Attributes:
+      token_axes: sizes of `*b`.
       moments: by distribution, what is expected under it; its log-normaliser comes too.
       totals: with their shapes after `*b`.
     """
 
-    def __init__(self, token_axes: tuple[int, ...]):
-        self.token_axes = token_axes
-        self.moments: dict[Distribution, list[Entrywise]] = {}
-        self.totals: list[tuple[Tilewise, tuple[int, ...]]] = []
+    token_axes: tuple[int, ...]
+    moments: dict[Distribution, list[Entrywise]] = dataclasses.field(
+        default_factory=dict
+    )
+    totals: list[tuple[Tilewise, tuple[int, ...]]] = dataclasses.field(
+        default_factory=list
+    )
 
     def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
         self.moments.setdefault(of, [])

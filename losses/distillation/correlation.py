@@ -37,7 +37,6 @@ class _Correlation(Loss, abstract=True):
     epsilon: float = 1e-12
 
     needs = frozenset({"logits", "teacher/logits"})
-    tiled = False
     unit = "1"
 
     def __post_init__(self):
@@ -81,6 +80,8 @@ class InterClassCorrelation(_Correlation):
     with `scale_by_temperature_squared`, 1 on ImageNet.
     """
 
+    tiled = False
+
     def __call__(self, outputs: Outputs) -> PerToken:
         p, q = self._probabilities(outputs)
         return self._scaled(
@@ -101,6 +102,8 @@ class IntraClassCorrelation(_Correlation, OfMeans):
     """
 
     epsilon: float = 1e-9
+
+    tiled = False
 
     def statistics(self, outputs: Outputs) -> dict[str, jax.Array]:
         """Return the first and second moments of p and q, `[*b v]`."""

@@ -36,7 +36,6 @@ class RouterBalance(Loss, abstract=True):
     source: str = "router"
     layers: Layers = "mean"
     scale: Scale = "experts_over_k"
-    tiled = True
     unit = "1"
 
     def __post_init__(self):
@@ -82,6 +81,8 @@ class LoadBalance(RouterBalance):
     MaxText and DeepSeek balance sequences: `SequenceLoadBalance`.
     """
 
+    tiled = True
+
     def statistics(
         self, outputs: Outputs
     ) -> dict[str, Float[Array, "*b layer expert"]]:
@@ -114,6 +115,7 @@ class SequenceLoadBalance(RouterBalance):
     """
 
     scope = "sequence"
+    tiled = True
 
     def __call__(self, outputs: Outputs) -> PerToken:
         return sequence_load_balance(

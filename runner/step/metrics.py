@@ -53,11 +53,12 @@ def fetch(step_metrics: Mapping[str, Metric]) -> dict[str, float]:
 def _optimizer(
     grads: Tree, params: Tree, updates: Tree, opt_state: Tree
 ) -> dict[str, jax.Array]:
-    parameter_norm = _norm(params)
+    grads, params, updates = optimizers.float32((grads, params, updates))
+    parameter_norm = optax.tree.norm(params)
     scalars = {
-        "optimizer/gradient_norm": _norm(grads),
+        "optimizer/gradient_norm": optax.tree.norm(grads),
         "optimizer/parameter_norm": parameter_norm,
-        "optimizer/update_ratio": _norm(updates)
+        "optimizer/update_ratio": optax.tree.norm(updates)
         / jnp.maximum(parameter_norm, jnp.finfo(jnp.float32).tiny),
     }
     rate = optax.tree.get(
@@ -66,10 +67,6 @@ def _optimizer(
         filtering=lambda path, value: isinstance(value, jax.Array),
     )
     return scalars if rate is None else scalars | {"optimizer/learning_rate": rate}
-
-
-def _norm(tree: Tree) -> jax.Array:
-    return optax.tree.norm(optimizers.float32(tree))
 
 
 def _weighting(grads: StepGradients) -> dict[str, jax.Array]:

@@ -67,9 +67,16 @@ class FalselyTiled(ByRows):
     tiled = True
 
 
+class OfRows(losses.CrossEntropy):
+    def __call__(self, outputs):
+        return jnp.max(outputs.logits, axis=-1)
+
+
 @pytest.mark.parametrize(
     ("loss", "error", "message"),
     [
+        # What its base declares of another form says nothing of this one.
+        (OfRows(), losses.NeedsFullLogits, None),
         (ByRows(), losses.NeedsFullLogits, None),
         (DeclaredByRows(), losses.NeedsFullLogits, None),
         (FalselyTiled(), losses.IncompatibleLoss, "declares tiled = True and reads"),

@@ -13,7 +13,7 @@ from runner.checkpoint import manifest as checkpoints
 from runner.errors import UserError
 from runner.files import confined
 from runner.records import manifest as records
-from runner.workdir import lock, workdir
+from runner.workdir import lock, opening
 from tests.runner.sweeps.sweeps import RATE, made
 
 OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "..", "", ".", "a\0b", 5, None, ["x"]]
@@ -36,7 +36,7 @@ def graph():
 
 
 def start(path):
-    with workdir.open_workdir(path, graph(), ["runner"]) as opened:
+    with opening.open_workdir(path, graph(), ["runner"]) as opened:
         return opened
 
 

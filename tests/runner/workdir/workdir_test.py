@@ -180,7 +180,7 @@ def test_changed_data_is_refused_by_name(tmp_path):
 
 
 def test_equal_fingerprints_are_equal_data_however_it_is_described(tmp_path):
-    opened = workdir.Workdir(tmp_path)
+    opened = Workdir(tmp_path)
     opened.record_data({"train": {"fingerprint": "5be1", "bytes": 9}, "teacher": "a"})
     opened.record_data({"train": {"fingerprint": "5be1", "end": "b"}, "teacher": "a"})
     for other in ({"train": {"fingerprint": "5be1"}}, {"train": "a", "teacher": "a"}):
