@@ -7,6 +7,7 @@ of `SumResults`, once `losses.core.vocab_sums_pass` has computed it tile by tile
 
 import abc
 import collections
+import copy
 import dataclasses
 import functools
 import itertools
@@ -101,24 +102,30 @@ class SumResults(VocabSums):
         init=False,
         repr=False,
     )
+    _mask: Bool[Array, "*b"] | None = dataclasses.field(
+        default=None, init=False, repr=False
+    )
 
     def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
-        return self.normalizers[self.distributions.index(of)]
+        value = self.normalizers[self.distributions.index(of)]
+        return value if self._mask is None else jnp.where(self._mask, value, 0.0)
 
     def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
         del of
-        expectations = self.expectations[self.distributions.index(under)]
-        return expectations[next(self._places[under])]
+        place = next(self._places[under])
+        value = self.expectations[self.distributions.index(under)][place]
+        return value if self._mask is None else jnp.where(self._mask, value, 0.0)
 
     def total(
         self, of: Tilewise, *, shape: tuple[int, ...] = ()
     ) -> Float[Array, "..."]:
         del of, shape
-        return self.totals[next(self._places["totals"])]
+        value = self.totals[next(self._places["totals"])]
+        return value if self._mask is None else zero_outside(value, self._mask)
 
     def where(self, mask: Bool[Array, "*b"]) -> "SumResults":
-        masked = zero_outside(self, mask)
-        masked._places = self._places
+        masked = copy.copy(self)  # it shares the places
+        masked._mask = mask
         return masked
 
 
