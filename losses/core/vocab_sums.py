@@ -121,7 +121,10 @@ class SumResults(VocabSums):
     ) -> Float[Array, "..."]:
         del of, shape
         value = self.totals[next(self._places["totals"])]
-        return value if self._mask is None else zero_outside(value, self._mask)
+        if self._mask is None:
+            return value
+        axes = tuple(range(self._mask.ndim, value.ndim))
+        return jnp.where(jnp.expand_dims(self._mask, axes), value, 0.0)
 
     def where(self, mask: Bool[Array, "*b"]) -> "SumResults":
         masked = copy.copy(self)  # it shares the places
