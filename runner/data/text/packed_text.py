@@ -91,12 +91,14 @@ class PackedText(Dataset):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of documents, vocabulary, ids, sequence length and format of rows."""
+        """Hash of documents, vocabulary, ids, ends, lengths and format of rows."""
         hashed = hashlib.blake2b(digest_size=16)
         hashed.update(
             f"retort rows {FORMAT} {self.documents} {self.vocabulary.digest} "
             f"{self.sequence_length} {self.packing.end} ".encode()
         )
+        if self.packing.begin != self.packing.end:  # where they are one, as ever
+            hashed.update(f"begin {self.packing.begin} ".encode())
         hashed.update(self.packing.offsets.data)
         hashed.update(self.packing.tokens.data)
         if self.selection is not None:
@@ -112,6 +114,8 @@ class PackedText(Dataset):
             "rows": len(self),
             "sequence_length": self.sequence_length,
             "vocabulary": self.vocabulary.describe(),
+            "begin": self.vocabulary.tokenizer.id_to_token(self.packing.begin),
+            "end": self.vocabulary.tokenizer.id_to_token(self.packing.end),
             **self.description,
         }
 
@@ -143,6 +147,7 @@ def pack(
     packing = Packing(
         tokens=tokens.ids,
         offsets=tokens.offsets,
+        begin=vocabulary.begin,
         end=vocabulary.end,
         sequence_length=sequence_length,
     )

@@ -1,8 +1,8 @@
 """Documents laid end to end and cut into rows of equal length.
 
-A document of `n` ids takes `n + 1` positions, with inputs `[end] + ids` and targets
+A document of `n` ids takes `n + 1` positions, with inputs `[begin] + ids` and targets
 `ids + [end]`. So each id, and the end, is predicted exactly once, and the first id of a
-document is predicted from `end` alone.
+document is predicted from `begin` alone.
 """
 
 import dataclasses
@@ -18,12 +18,14 @@ class Packing:
     Attributes:
       tokens: `[ids]`, the ids of all documents one after the other, without ends.
       offsets: `[documents + 1]` int64, where each document begins in `tokens`.
+      begin: Id that begins a document.
       end: Id that ends a document.
       sequence_length: Positions in a row.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
+    begin: int
     end: int
     sequence_length: int
 
@@ -56,7 +58,8 @@ class Packing:
         # `tokens` holds no ends, so each earlier document is one place shorter there.
         target_at = place - document
         inputs = self.tokens[np.maximum(target_at - 1, 0)]
-        inputs = np.where(mask & (place > begins), inputs, self.end)
+        inputs = np.where(place > begins, inputs, self.begin)
+        inputs = np.where(mask, inputs, self.end)
         targets = self.tokens[np.minimum(target_at, len(self.tokens) - 1)]
         targets = np.where(mask & (place + 1 < after), targets, self.end)
         segment_ids = np.where(mask, document - document[:, :1] + 1, 0)

@@ -52,10 +52,10 @@ def baselines(
 
 def pairs(packing: Packing) -> tuple[np.ndarray, np.ndarray]:
     """Return inputs and targets, int64, of all positions as one row."""
-    documents = packing.offsets[1:-1]
-    targets = np.insert(packing.tokens.astype(np.int64), documents, packing.end)
-    ids = np.concatenate([[packing.end], targets, [packing.end]])
-    return ids[:-1], ids[1:]
+    ids = packing.tokens.astype(np.int64)
+    inputs = np.insert(ids, packing.offsets[:-1], packing.begin)
+    targets = np.insert(ids, packing.offsets[1:], packing.end)
+    return inputs, targets
 
 
 class Unigram:

@@ -24,6 +24,8 @@ class TokenRecords(DataSource):
       files: Paths, directories and globs, as in `TextFiles`.
       tokenizer: Of the ids.
       sequence_length: Positions in a row.
+      begin: Name of the token that begins a document; "" is what the tokenizer says.
+      end: Name of the token that ends a document; "" is what the tokenizer says.
 
     Raises:
       UserError: The sequence length is below 1.
@@ -32,6 +34,8 @@ class TokenRecords(DataSource):
     files: Sequence[str]
     tokenizer: TokenizerSource
     sequence_length: int = 256
+    begin: str = ""
+    end: str = ""
 
     def __post_init__(self) -> None:
         require_length(self.sequence_length)
@@ -42,6 +46,7 @@ class TokenRecords(DataSource):
 
     def load(self, *, cache: str = "") -> PackedText:
         vocabulary = self.tokenizer.load(cache=cache)
+        vocabulary = vocabulary.with_ends(begin=self.begin, end=self.end)
         files = _files(self.files)
         hashed = hashlib.blake2b(b"retort token records 1", digest_size=16)
         for name, path in files:

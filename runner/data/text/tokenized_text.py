@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from runner.data.text.documents import Digest, Documents, digest
 from runner.data.text.packed_text import PackedText, pack
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
-from runner.errors import UserError
+from runner.errors import UserError, nearest
+
+_SPECIAL_TOKENS = ("text", "tokens")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,17 +30,32 @@ class TokenizedText(DataSource):
       documents: Texts, in a fixed order.
       tokenizer: Maps text to ids.
       sequence_length: Positions in a row.
+      begin: Name of the token that the first id of a document is predicted from; "" is
+        what the tokenizer puts before a text, or `end` where that is nothing.
+      end: Name of the token that ends a document; "" is what the tokenizer says.
+      special_tokens: What the name of a special token in a text is. As "text" it is
+        spelled out, so that no document ends or changes speaker by quoting it. As
+        "tokens" it is that one token, as chat templates mean it; the beginning and the
+        end that a text writes itself are not doubled then.
 
     Raises:
-      UserError: The sequence length is below 1.
+      UserError: The sequence length is below 1; there is no such `special_tokens`.
     """
 
     documents: Documents
     tokenizer: TokenizerSource
     sequence_length: int = 256
+    begin: str = ""
+    end: str = ""
+    special_tokens: Literal["text", "tokens"] = "text"
 
     def __post_init__(self) -> None:
         require_length(self.sequence_length)
+        if self.special_tokens not in _SPECIAL_TOKENS:
+            raise UserError(
+                f"special_tokens is {self.special_tokens!r}"
+                f"{nearest(self.special_tokens, _SPECIAL_TOKENS)}"
+            )
 
     def check(self) -> None:
         self.documents.check()
@@ -45,13 +63,13 @@ class TokenizedText(DataSource):
 
     def load(self, *, cache: str = "") -> PackedText:
         vocabulary = self.tokenizer.load(cache=cache)
+        vocabulary = vocabulary.with_ends(begin=self.begin, end=self.end)
         documents_digest = digest(self.documents)
-        name = (
-            f"text-2-{documents_digest.hexdigest()}-{vocabulary.definition_digest}"
-            ".tokens"
-        )
+        name = f"text-2-{documents_digest.hexdigest()}-{vocabulary.definition_digest}"
+        if self.special_tokens == "tokens":
+            name += f"-special-{vocabulary.begin}-{vocabulary.end}"
         ids = tokens.fetch(
-            caching.directory(cache) / "tokens" / name,
+            caching.directory(cache) / "tokens" / f"{name}.tokens",
             self._encoded(vocabulary, documents_digest),
             vocab_size=vocabulary.size,
         )
@@ -61,7 +79,10 @@ class TokenizedText(DataSource):
             sequence_length=self.sequence_length,
             documents=documents_digest.hexdigest(),
             read=lambda: (document.text for document in self.documents),
-            description=self.documents.describe(),
+            description={
+                **self.documents.describe(),
+                "special_tokens": self.special_tokens,
+            },
         )
 
     def _encoded(
@@ -78,7 +99,16 @@ class TokenizedText(DataSource):
                 sizes.append(again.bytes - before)
                 yield document.text
 
-        for ids in vocabulary.encode_all(texts()):
-            yield ids, sizes.popleft()
+        as_text = self.special_tokens == "text"
+        for ids in vocabulary.encode_all(texts(), special_as_text=as_text):
+            bare = ids if as_text else _without_ends(ids, vocabulary)
+            yield bare, sizes.popleft()
         if again.hexdigest() != documents_digest.hexdigest():
             raise UserError("the documents changed while they were read; start again")
+
+
+def _without_ends(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Return the ids less a beginning and an end that the text writes itself."""
+    if len(ids) and ids[0] == vocabulary.begin:
+        ids = ids[1:]
+    return ids[:-1] if len(ids) and ids[-1] == vocabulary.end else ids

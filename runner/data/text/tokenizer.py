@@ -6,18 +6,12 @@ from pathlib import Path
 
 from runner.data import cache as caching
 from runner.data import file_forms
+from runner.data.text import document_ends
 from runner.data.text.documents import Documents, digest
-from runner.data.text.vocabulary import (
-    Vocabulary,
-    require_bytes,
-    special_tokens,
-    vocabulary,
-)
-from runner.errors import UserError, nearest
+from runner.data.text.vocabulary import Vocabulary, vocabulary
+from runner.errors import UserError
 from runner.graph.job import Checked
 
-END = "<|endoftext|>"
-_ENDS = (END, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>")
 _BYTES = 256
 
 # A word with the one character before it; up to three digits; a run of punctuation with
@@ -58,8 +52,9 @@ class TokenizerFile(TokenizerSource):
 
     Attributes:
       file: Path of the file.
-      end: Name of the token that ends a document; "" takes the first of the usual names
-        that there is.
+      end: Name of the token that ends a document; "" is the end that the file, or
+        `tokenizer_config.json` or `generation_config.json` beside it, names (see
+        `document_ends.read`).
     """
 
     file: str
@@ -81,16 +76,9 @@ class TokenizerFile(TokenizerSource):
                 form = file_forms.describe(content.read(file_forms.LONGEST))
             reason = f"it is {form}" if form else str(error).splitlines()[0]
             raise UserError(f"{self.file} is not a tokenizer.json: {reason}") from error
-        names = special_tokens(tokenizer)
-        usual = [name for name in _ENDS if name in names]
-        end = tokenizer.token_to_id(self.end or (usual[0] if usual else ""))
-        if end is None:
-            require_bytes(tokenizer)  # an end would not mend that
-            raise UserError(
-                f"{self.file} has no end-of-document token {self.end!r}"
-                f"{nearest(self.end, names)}"
-            )
-        return vocabulary(tokenizer, end=end)
+        loaded = vocabulary(tokenizer, source=self.file)
+        ends = document_ends.read(tokenizer, path)
+        return dataclasses.replace(loaded, ends=ends).with_ends(end=self.end)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +143,7 @@ class ByteBPE(TokenizerSource):
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size,
-            special_tokens=[END],
+            special_tokens=[document_ends.END],
             initial_alphabet=sorted(pre.ByteLevel.alphabet()),
             show_progress=False,
         )

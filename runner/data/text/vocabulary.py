@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from runner.data.labels import Labels
-from runner.errors import UserError
+from runner.data.text.document_ends import DocumentEnds
+from runner.data.text.pieces import pieces
+from runner.errors import UserError, nearest
 
 if TYPE_CHECKING:  # tokenizers wait for the first load
     from tokenizers import AddedToken, Tokenizer
@@ -26,18 +27,79 @@ class Vocabulary(Labels):
       tokenizer: Of the `tokenizers` library.
       pieces: Bytes of text of each id; special tokens and unused ids have none.
       special: Ids that stand for no text.
-      end: Id that ends a document.
+      ends: Ids that begin and end a document, as far as they are known.
+      source: Where the tokenizer comes from, for messages.
     """
 
     tokenizer: "Tokenizer"
     pieces: Sequence[bytes]
     special: frozenset[int]
-    end: int
+    ends: DocumentEnds
+    source: str = "the tokenizer"
 
     @property
     def size(self) -> int:
         """Number of ids; logits have this many columns."""
         return len(self.pieces)
+
+    @property
+    def end(self) -> int:
+        """Id that ends a document.
+
+        Raises:
+          UserError: The tokenizer names none, or more than one after another.
+        """
+        if not self.ends.end:
+            raise UserError(
+                f"{self.source} has no end-of-document token '': name one, end=..."
+                f"{nearest('', special_tokens(self.tokenizer))}"
+            )
+        return self._one(self.ends.end, "end")
+
+    @property
+    def begin(self) -> int:
+        """Id that the first id of a document is predicted from.
+
+        `end` where the tokenizer puts nothing before a text: the end of the document
+        before, as in the training of such models.
+
+        Raises:
+          UserError: The tokenizer puts several tokens there.
+        """
+        return self._one(self.ends.begin, "begin") if self.ends.begin else self.end
+
+    def _one(self, ids: Sequence[int], field: str) -> int:
+        if len(ids) > 1:
+            names = ", ".join(str(self.tokenizer.id_to_token(i)) for i in ids)
+            raise UserError(
+                f"{self.source}: documents {field} with {len(ids)} tokens ({names}), "
+                f"a row has room for one: name it, {field}=..."
+            )
+        return ids[0]
+
+    def with_ends(self, *, begin: str = "", end: str = "") -> Self:
+        """Return this vocabulary with other ends of documents.
+
+        Args:
+          begin: Name of the token that begins a document; "" leaves it.
+          end: Name of the token that ends a document; "" leaves it.
+
+        Raises:
+          UserError: There is no such token.
+        """
+        ids = [self._id(begin, "beginning"), self._id(end, "end")]
+        return dataclasses.replace(
+            self, ends=DocumentEnds(ids[0] or self.ends.begin, ids[1] or self.ends.end)
+        )
+
+    def _id(self, name: str, kind: str) -> tuple[int, ...]:
+        index = self.tokenizer.token_to_id(name) if name else None
+        if name and index is None:
+            raise UserError(
+                f"{self.source} has no {kind}-of-document token {name!r}"
+                f"{nearest(name, special_tokens(self.tokenizer))}"
+            )
+        return () if index is None else (index,)
 
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
@@ -81,10 +143,18 @@ class Vocabulary(Labels):
         """Return the ids of a text, uint32; names of special tokens are plain text."""
         return next(self.encode_all([text]))
 
-    def encode_all(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Yield the ids of each text, in order."""
+    def encode_all(
+        self, texts: Iterable[str], *, special_as_text: bool = True
+    ) -> Iterator[np.ndarray]:
+        """Yield the ids of each text, in order, without a beginning and an end.
+
+        Args:
+          texts: To encode.
+          special_as_text: Whether the names of special tokens are plain text.
+        """
         texts = iter(texts)
         while batch := [text for _, text in zip(range(_BATCH), texts, strict=False)]:
+            self.tokenizer.encode_special_tokens = special_as_text
             for encoding in self.tokenizer.encode_batch_fast(
                 batch, add_special_tokens=False
             ):
@@ -102,7 +172,9 @@ class Vocabulary(Labels):
         return len(text.encode())
 
 
-def vocabulary(tokenizer: "Tokenizer", *, end: int) -> Vocabulary:
+def vocabulary(
+    tokenizer: "Tokenizer", *, end: int | None = None, source: str = "the tokenizer"
+) -> Vocabulary:
     """Return the vocabulary of a byte-level or byte-fallback tokenizer.
 
     The tokenizer is set to neither pad nor truncate, and to read the names of special
@@ -111,6 +183,7 @@ def vocabulary(tokenizer: "Tokenizer", *, end: int) -> Vocabulary:
     Args:
       tokenizer: Of the `tokenizers` library; changed in place.
       end: Id that ends a document.
+      source: Where it comes from, for messages.
 
     Raises:
       UserError: The bytes of its tokens are not known (WordPiece, word level).
@@ -119,17 +192,12 @@ def vocabulary(tokenizer: "Tokenizer", *, end: int) -> Vocabulary:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     added = tokenizer.get_added_tokens_decoder()
-    piece_of, added_piece = _piece_readers(json.loads(tokenizer.to_str()))
-    pieces = [b""] * (1 + max(tokenizer.get_vocab(with_added_tokens=True).values()))
-    for token, index in tokenizer.get_vocab(with_added_tokens=False).items():
-        pieces[index] = b"" if index in added else piece_of(token)
-    for index, token in added.items():
-        pieces[index] = b"" if token.special else added_piece(token.content)
     return Vocabulary(
         tokenizer=tokenizer,
-        pieces=pieces,
+        pieces=pieces(tokenizer),
         special=frozenset(index for index, token in added.items() if token.special),
-        end=end,
+        ends=DocumentEnds(begin=(), end=() if end is None else (end,)),
+        source=source,
     )
 
 
@@ -160,63 +228,7 @@ def _format_id(vocabulary: Vocabulary, index: int) -> str:
     return repr(vocabulary.pieces[index].decode(errors="backslashreplace"))
 
 
-def require_bytes(tokenizer: "Tokenizer") -> None:
-    """Refuse a tokenizer whose tokens stand for unknown bytes.
-
-    Raises:
-      UserError: It is of words or of WordPiece.
-    """
-    _piece_readers(json.loads(tokenizer.to_str()))
-
-
 def special_tokens(tokenizer: "Tokenizer") -> list[str]:
     """Return the names of the special tokens."""
     added: Iterable[AddedToken] = tokenizer.get_added_tokens_decoder().values()
     return [token.content for token in added if token.special]
-
-
-def _piece_readers(definition: dict[str, Any]):
-    """Return the functions from written forms to bytes: of tokens, of added tokens."""
-    if _uses_byte_level(definition):
-        return _byte_level_piece, str.encode
-    if definition["model"].get("byte_fallback"):  # "▁▁" is added, and is two spaces
-        return _byte_fallback_piece, _byte_fallback_piece
-    raise UserError(
-        "this tokenizer is neither byte-level nor byte-fallback (its model is "
-        f"{definition['model']['type']}),\nso the bytes its tokens stand for are not "
-        "known; use the tokenizer.json of a Llama, Qwen, Gemma or GPT model"
-    )
-
-
-def _uses_byte_level(definition: dict[str, Any]) -> bool:
-    step = definition.get("pre_tokenizer") or {}
-    steps = step.get("pretokenizers", [step])
-    return any(s.get("type") == "ByteLevel" for s in steps)
-
-
-def _byte_level_piece(token: str) -> bytes:
-    return bytes(_byte_of()[character] for character in token)
-
-
-def _byte_fallback_piece(token: str) -> bytes:
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return bytes([int(token[3:5], 16)])
-    return token.replace("\u2581", " ").encode()  # the mark of a space
-
-
-@functools.cache
-def _byte_of() -> dict[str, int]:
-    """Return the byte of each character of the byte-level alphabet.
-
-    Printable latin-1 is itself; the other bytes follow from U+0100 on.
-
-    Source: `bytes_to_unicode` of GPT-2 (openai/gpt-2, src/encoder.py).
-    """
-    from tokenizers import pre_tokenizers
-
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {chr(byte): byte for byte in printable}
-    alphabet |= {chr(256 + i): byte for i, byte in enumerate(others)}
-    assert set(alphabet) == set(pre_tokenizers.ByteLevel.alphabet())
-    return alphabet

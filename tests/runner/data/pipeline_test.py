@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import socket
 import subprocess
@@ -36,7 +37,7 @@ def dataset(rows=21, length=4):
     """Two documents over `rows` rows, the last one with padding."""
     ids = np.arange(1, rows * length - 2, dtype=np.uint16)
     offsets = np.array([0, len(ids) // 2, len(ids)], np.int64)
-    return Packing(tokens=ids, offsets=offsets, end=0, sequence_length=length)
+    return Packing(tokens=ids, offsets=offsets, begin=0, end=0, sequence_length=length)
 
 
 def take(count, *, data=None, start=0, seed=0, sharding=ONE, size=8, **config):
@@ -152,13 +153,17 @@ def test_closing_stops_the_threads():
         assert not thread.is_alive()
 
 
+def fields(packing):
+    return {x.name: getattr(packing, x.name) for x in dataclasses.fields(packing)}
+
+
 def test_what_fails_in_a_thread_is_raised_to_the_reader():
     class Broken(Packing):
         def rows(self, numbers):
             raise OSError("the disk is gone")
 
     whole = dataset()
-    broken = Broken(whole.tokens, whole.offsets, whole.end, whole.sequence_length)
+    broken = Broken(**fields(whole))
     with pytest.raises(OSError, match="the disk is gone"):
         take(1, data=broken)
 
@@ -216,7 +221,7 @@ class Watched(test.Packing):
         read.append(numbers.tolist())
         return super().rows(numbers)
 whole = test.dataset()
-data = Watched(whole.tokens, whole.offsets, whole.end, whole.sequence_length)
+data = Watched(**test.fields(whole))
 found = []
 with test.batches(
     data, batch_size=8, seed=0, start=0, config=test.Input(threads=1),

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from runner.data.text.document_ends import DocumentEnds
 from runner.errors import UserError
 from runner.records import manifest
 from runner.records.codes import join_ids
@@ -151,7 +152,7 @@ def test_another_tokenizer_is_refused_by_its_first_tokens(top, tmp_path):
         UserError, match=r"\ntoken 3 is '#' there, .*; 7 is .* there, '#' here"
     ):
         records.check_vocabulary(other)
-    other = dataclasses.replace(sets.VOCABULARY, end=5)
+    other = dataclasses.replace(sets.VOCABULARY, ends=DocumentEnds((), (5,)))
     with pytest.raises(UserError, match="ends with id 0 there, 5 here"):
         records.check_vocabulary(other)
     other = dataclasses.replace(sets.VOCABULARY, special=frozenset({0, 9}))

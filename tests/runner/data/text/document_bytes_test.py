@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import tokenizers
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+from tokenizers import normalizers
 
 from runner.data import TextFiles, TokenizedText, TokenizerFile, TokenRecords
 from runner.data.text.record_files import write_token_records
 from runner.data.text.vocabulary import vocabulary
+from tests.runner.data.text.tiny_tokenizers import byte_fallback, byte_level
 
 TEXTS = [
     "def f(x):\n        return  x\n" * 9,
@@ -19,66 +19,25 @@ TEXTS = [
 ]
 
 
-def byte_fallback(*steps):
-    """As Llama-2 and Gemma: marks for spaces, and runs of marks added as tokens."""
-    mark = "\u2581"
-    characters = [*map(chr, range(33, 127)), *"\n\u00e9\u0301\u00e0\u0300", mark]
-    pieces = ["<unk>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *characters]
-    pieces += [mark * 2, mark * 4]
-    model = models.BPE(
-        vocab={piece: index for index, piece in enumerate(pieces)},
-        merges=[(mark, mark), (mark * 2, mark * 2)],
-        byte_fallback=True,
-        unk_token="<unk>",
-        fuse_unk=True,
-    )
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence(
-        [*steps, normalizers.Replace(" ", mark)]
-    )
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace(mark, " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            *([decoders.Strip(" ", 1, 0)] if steps else []),
-        ]
-    )
-    tokenizer.add_special_tokens(["<unk>", "</s>"])
-    tokenizer.add_tokens(
-        [AddedToken(mark * n, normalized=False) for n in (2, 4)]  # as Gemma's
-    )
-    return tokenizer
+def fallback(*, prefix=False):
+    return byte_fallback("<unk>", "</s>", prefix=prefix)
 
 
-def byte_level(*steps):
-    tokenizer = tokenizers.Tokenizer(
-        models.BPE(
-            vocab={
-                token: index
-                for index, token in enumerate(
-                    ["</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-                )
-            },
-            merges=[],
-        )
-    )
-    tokenizer.normalizer = normalizers.Sequence(list(steps))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["</s>"])
+def normalized(step):
+    tokenizer = byte_level("</s>")
+    tokenizer.normalizer = step
     return tokenizer
 
 
 KINDS = {
-    "prefix": lambda: byte_fallback(normalizers.Prepend("\u2581")),
-    "runs of spaces": byte_fallback,
-    "NFC": lambda: byte_level(normalizers.NFC()),
-    "strip": lambda: byte_level(normalizers.Strip()),
-    "lower case and NFKD": lambda: byte_level(
-        normalizers.NFKD(), normalizers.Lowercase()
+    "prefix": lambda: fallback(prefix=True),
+    "runs of spaces": fallback,
+    "NFC": lambda: normalized(normalizers.NFC()),
+    "strip": lambda: normalized(normalizers.Strip()),
+    "lower case and NFKD": lambda: normalized(
+        normalizers.Sequence([normalizers.NFKD(), normalizers.Lowercase()])
     ),
-    "nothing": byte_level,
+    "nothing": lambda: byte_level("</s>"),
 }
 
 
@@ -111,7 +70,7 @@ def test_parts_of_documents_add_up_to_the_documents(dataset):
 
 def test_where_ids_are_the_text_a_row_has_the_bytes_of_its_pieces(tmp_path):
     (tmp_path / "a.txt").write_text("".join(TEXTS))
-    byte_level().save(str(tmp_path / "tokenizer.json"))
+    byte_level("</s>").save(str(tmp_path / "tokenizer.json"))
     rows = TokenizedText(
         documents=TextFiles(files=[str(tmp_path / "a.txt")]),
         tokenizer=TokenizerFile(str(tmp_path / "tokenizer.json")),
@@ -121,13 +80,13 @@ def test_where_ids_are_the_text_a_row_has_the_bytes_of_its_pieces(tmp_path):
 
 
 def test_an_added_run_of_spaces_is_its_spaces():
-    vocab = vocabulary(byte_fallback(), end=1)
+    vocab = vocabulary(fallback(), end=1)
     ids = vocab.encode("a        b")
     assert [vocab.pieces[i] for i in ids] == [b"a", b"    ", b"    ", b"b"]
 
 
 def test_records_of_tokens_count_the_text_without_its_prefix(tmp_path):
-    byte_fallback(normalizers.Prepend("\u2581")).save(str(tmp_path / "tokenizer.json"))
+    fallback(prefix=True).save(str(tmp_path / "tokenizer.json"))
     tokenizer = TokenizerFile(str(tmp_path / "tokenizer.json"))
     vocab = tokenizer.load()
     path = tmp_path / "a.tokens"

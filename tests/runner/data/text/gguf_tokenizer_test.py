@@ -18,7 +18,7 @@ TEXTS = [
 MERGES = ["t h", "th e", "Ġ the", "1 2", "12 3", "' s", "Ċ Ċ"]
 
 
-def written(folder: Path, *, pre="smollm", model="gpt2", eos=True) -> str:
+def written(folder: Path, *, pre="smollm", model="gpt2", eos=True, bos=None) -> str:
     """A file with every byte, a few merges, a control token and a user's own."""
     tokens = [
         "<|end|>",
@@ -39,10 +39,27 @@ def written(folder: Path, *, pre="smollm", model="gpt2", eos=True) -> str:
     writer.add_token_merges(MERGES)
     if eos:
         writer.add_eos_token_id(1)
+    writer.add_bos_token_id(0)
+    if bos is not None:
+        writer.add_add_bos_token(bos)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
     return str(file)
+
+
+@pytest.mark.parametrize(
+    ("pre", "bos", "begin"),
+    [
+        ("llama-bpe", None, 0),  # as llama.cpp reads such files
+        ("llama-bpe", False, 1),
+        ("qwen2", None, 1),
+        ("qwen2", True, 0),
+    ],
+)
+def test_a_document_begins_as_llama_cpp_begins_a_text(pre, bos, begin, tmp_path: Path):
+    vocabulary = GGUFTokenizer(file=written(tmp_path, pre=pre, bos=bos)).load()
+    assert (vocabulary.begin, vocabulary.end) == (begin, 1)
 
 
 def pieces(vocabulary, text: str) -> list[str]:
@@ -179,7 +196,7 @@ def test_the_end_is_the_files_or_the_one_that_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"no end-of-document token '<\|ends\|>'; did"):
         GGUFTokenizer(file=file, end="<|ends|>").load()
     with pytest.raises(UserError, match="no end-of-document token ''"):
-        GGUFTokenizer(file=written(tmp_path, eos=False)).load()
+        _ = GGUFTokenizer(file=written(tmp_path, eos=False)).load().end
 
 
 def test_what_is_not_supported_is_named(tmp_path: Path):

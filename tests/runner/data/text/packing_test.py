@@ -5,13 +5,15 @@ from hypothesis import strategies as st
 
 from runner.data.text.packing import Packing
 
-END = 0
+BEGIN, END = 50, 0
 
 
 def packed(documents, length):
     offsets = np.cumsum([0, *map(len, documents)], dtype=np.int64)
     ids = np.array([i for document in documents for i in document], np.uint16)
-    return Packing(tokens=ids, offsets=offsets, end=END, sequence_length=length)
+    return Packing(
+        tokens=ids, offsets=offsets, begin=BEGIN, end=END, sequence_length=length
+    )
 
 
 def all_rows(packing):
@@ -24,7 +26,7 @@ def by_hand(documents, length):
         (document, at, inputs, target)
         for document, ids in enumerate(documents)
         for at, (inputs, target) in enumerate(
-            zip([END, *ids], [*ids, END], strict=True)
+            zip([BEGIN, *ids], [*ids, END], strict=True)
         )
     ]
     while len(places) % length:

@@ -15,7 +15,7 @@ class Letters:
     """A vocabulary of an end and three letters of one byte."""
 
     size = 4
-    end = END
+    begin = end = END
     digest = "letters"
     token_bytes = np.array([0, 1, 1, 1], np.int32)
 

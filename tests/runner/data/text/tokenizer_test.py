@@ -112,14 +112,18 @@ def test_a_tokenizer_file_is_loaded_with_its_usual_end(tmp_path):
             "</t>",
             "no end-of-document token '</t>'; did you mean '</s>'?",
         ),
-        (["[A]", "[B]"], "", "no end-of-document token ''; one of: [A], [B]"),
+        (
+            ["[A]", "[B]"],
+            "",
+            "no end-of-document token '': name one, end=...; one of: [A], [B]",
+        ),
         (["[A]"], "[E]", "no end-of-document token '[E]'; did you mean '[A]'?"),
     ],
 )
 def test_an_end_that_is_not_there_is_refused(tmp_path, special, end, message):
     path = saved(tmp_path, models.BPE(), special=special)
     with pytest.raises(UserError) as error:
-        TokenizerFile(file=str(path), end=end).load()
+        _ = TokenizerFile(file=str(path), end=end).load().end
     assert message in str(error.value)
 
 

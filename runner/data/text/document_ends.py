@@ -1,0 +1,93 @@
+"""Tokens that begin and end a document, by what a tokenizer's files say."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import UserError
+
+if TYPE_CHECKING:  # tokenizers wait for the first load
+    from tokenizers import Tokenizer
+
+END = "<|endoftext|>"
+_USUAL_ENDS = (END, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>")
+
+
+@dataclasses.dataclass(frozen=True)
+class DocumentEnds:
+    """Ids before and after the text of a document; empty where nothing is said."""
+
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+
+
+def read(tokenizer: "Tokenizer", file: Path) -> DocumentEnds:
+    """Return the ends that the files of a tokenizer name.
+
+    The beginning is what the post-processor puts before a text; else the `bos_token` of
+    `tokenizer_config.json`, if `add_bos_token` is true there (DeepSeek's says so there
+    alone). The end is what the post-processor puts after a text; else the first usual
+    name that there is; else the `eos_token` of `tokenizer_config.json`; else the first
+    `eos_token_id` of `generation_config.json`.
+
+    Args:
+      tokenizer: As it was read; it neither pads nor truncates.
+      file: It was read from. The others are looked for beside a `tokenizer.json` only.
+
+    Raises:
+      UserError: A file beside it is not a JSON object.
+    """
+    beside = file.name == "tokenizer.json"
+    config = _entries(file.with_name("tokenizer_config.json")) if beside else {}
+    generation = _entries(file.with_name("generation_config.json")) if beside else {}
+    begin, end = _template(tokenizer)
+    if not begin and config.get("add_bos_token") is True:
+        begin = _named(tokenizer, config.get("bos_token"))
+    specials = {
+        token.content
+        for token in tokenizer.get_added_tokens_decoder().values()
+        if token.special
+    }
+    usual = [name for name in _USUAL_ENDS if name in specials]
+    for name in (*usual, config.get("eos_token")):
+        end = end or _named(tokenizer, name)
+    return DocumentEnds(begin, end or _numbered(tokenizer, generation))
+
+
+def _template(tokenizer: "Tokenizer") -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids that the post-processor puts before and after a text."""
+    encoding = tokenizer.encode("a", add_special_tokens=True)
+    mask = encoding.special_tokens_mask
+    if 0 not in mask:  # "a" is no token, so that before and after cannot be told
+        return (), ()
+    before = mask.index(0)
+    after = len(mask) - mask[::-1].index(0)
+    return tuple(encoding.ids[:before]), tuple(encoding.ids[after:])
+
+
+def _named(tokenizer: "Tokenizer", token: Any) -> tuple[int, ...]:
+    """Return the id of a token as a config names it: a string, or with `content`."""
+    name = token.get("content") if isinstance(token, dict) else token
+    index = tokenizer.token_to_id(name) if isinstance(name, str) else None
+    return () if index is None else (index,)
+
+
+def _numbered(tokenizer: "Tokenizer", generation: dict[str, Any]) -> tuple[int, ...]:
+    ids = generation.get("eos_token_id")
+    first = ids[0] if isinstance(ids, list) and ids else ids
+    if not isinstance(first, int) or tokenizer.id_to_token(first) is None:
+        return ()
+    return (first,)
+
+
+def _entries(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON: {error}") from error
+    if not isinstance(entries, dict):
+        raise UserError(f"{file} must hold an object, got {type(entries).__name__}")
+    return entries
