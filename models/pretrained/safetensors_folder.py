@@ -57,6 +57,8 @@ def _json(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file.parent} has no {file.name}{_other(file)}") from None
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from error
     if not isinstance(entries, dict):
         raise ValueError(f"{file} must hold an object, got {type(entries).__name__}")
     return entries
@@ -109,6 +111,8 @@ def _dtypes(file: Path) -> dict[str, np.dtype]:
         with safetensors.safe_open(file, framework="numpy") as file_tensors:
             names = list(file_tensors.keys())
             kinds = {name: file_tensors.get_slice(name).get_dtype() for name in names}
+    except OSError as error:  # safetensors 0.8 writes files for their owner alone
+        raise ValueError(f"cannot read {file}: {error}") from error
     except safetensors.SafetensorError as error:
         raise ValueError(f"{file} is not a safetensors file: {error}") from error
     for name, kind in kinds.items():

@@ -1,7 +1,7 @@
 """Tokenizers of `.gguf` files."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.data.text import gguf_byte_level, gguf_sentencepiece
@@ -13,8 +13,11 @@ from runner.errors import UserError
 if TYPE_CHECKING:  # tokenizers wait for the first load
     from tokenizers import Tokenizer
 
-# By `tokenizer.ggml.model`.
-_BUILDERS = {"gpt2": gguf_byte_level.build, "llama": gguf_sentencepiece.build}
+# By `tokenizer.ggml.model`: the builder, and the lists that it reads.
+_BUILDERS = {
+    "gpt2": (gguf_byte_level.build, ("tokens", "merges")),
+    "llama": (gguf_sentencepiece.build, ("tokens", "scores", "token_type")),
+}
 _OTHERS = {"bert": "WordPiece", "t5": "Unigram", "rwkv": "RWKV", "plamo2": "PLaMo-2"}
 # Of these models and `tokenizer.ggml.pre`, llama.cpp puts a token before a text where
 # the file does not say.
@@ -73,7 +76,34 @@ class GGUFTokenizer(TokenizerSource):
                 f"{self.file}: tokenizer {name} is not supported, but for 'gpt2' "
                 "(byte-level) and 'llama' (SentencePiece)"
             )
-        return _BUILDERS[kind](self.file, entries)
+        build, lists = _BUILDERS[kind]
+        _require_whole(self.file, entries, lists)
+        try:
+            return build(self.file, entries)
+        except UserError:
+            raise
+        except Exception as error:  # of tokenizers, which raises no narrower class
+            reason = f"its tokenizer is damaged: {error}"
+            raise UserError(f"{self.file}: {reason}") from error
+
+
+def _require_whole(file: str, entries: Mapping[str, Any], lists: Sequence[str]) -> None:
+    """Refuse entries that are missing, or that do not fit the number of tokens."""
+    for name in lists:
+        if not isinstance(entries.get(name), list):
+            raise UserError(f"{file}: no list 'tokenizer.ggml.{name}'")
+    size = len(entries["tokens"])
+    for name in {"scores", "token_type"} & entries.keys():
+        if len(entries[name]) != size:
+            raise UserError(
+                f"{file}: {len(entries[name]):,} entries in 'tokenizer.ggml.{name}' "
+                f"of {size:,} tokens"
+            )
+    for name in {"bos_token_id", "eos_token_id", "unknown_token_id"} & entries.keys():
+        if entries[name] not in range(size):
+            raise UserError(
+                f"{file}: 'tokenizer.ggml.{name}' is {entries[name]} of {size:,} tokens"
+            )
 
 
 def _begins(entries: Mapping[str, Any]) -> bool:

@@ -126,7 +126,9 @@ def test_quantized_tensors_become_float32(tmp_path: Path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    arrays = pretrained.open_model(file).arrays()
+    opened = pretrained.open_model(file)
+    assert opened.assumed["rope_theta"] == 10_000.0  # the file names no base
+    arrays = opened.arrays()
     assert {leaf.dtype for leaf in jax.tree.leaves(arrays)} == {np.dtype(np.float32)}
     np.testing.assert_allclose(arrays["embedding"], expected["token_embd"], atol=0.02)
     up = arrays["blocks"]["0"]["mlp"]["up"]

@@ -178,6 +178,24 @@ def test_what_a_sentencepiece_file_does_not_describe_is_refused(
         GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("mistral-spm", {"scores": None}, "no list 'tokenizer.ggml.scores'"),
+        ("gpt-2", {"merges": None}, "no list 'tokenizer.ggml.merges'"),
+        ("gpt-2", {"merges": ["qq zz"]}, "its tokenizer is damaged: .*qq"),
+        ("gpt-2", {"token_type": [1]}, r"1 entries in .*token_type' of 630 tokens"),
+        ("gpt-2", {"tokens": ["a", "b"]}, "entries in .* of 2 tokens"),
+        ("gpt-2", {"tokens": ["a"], "token_type": [1]}, "eos_token_id' is 2 of 1 tok"),
+    ],
+)
+def test_a_damaged_vocabulary_is_named(name, change, message, tmp_path: Path):
+    entries, _ = gguf_files.read(name)
+    entries = {k: v for k, v in (entries | change).items() if v is not None}
+    with pytest.raises(UserError, match=message):
+        GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
+
+
 def test_the_first_merge_may_have_the_score_of_a_symbol(tmp_path: Path):
     entries, rows = gguf_files.read("mistral-spm")
     first = next(i for i, s in enumerate(entries["scores"]) if s == -2.0)
