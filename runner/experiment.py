@@ -15,7 +15,7 @@ from runner import runtime
 from runner.data.dataset import Dataset
 from runner.data.source import DataSource
 from runner.errors import UserError
-from runner.evaluation.evaluation import Evaluation, Evaluator
+from runner.evaluation.evaluation import Evaluation
 from runner.graph.job import Job
 from runner.machine import mesh as mesh_lib
 from runner.machine.topology import Planned
@@ -128,6 +128,7 @@ class Experiment(Job):
         Raises:
           UserError: Data, mesh and experiment do not fit each other.
         """
+        from runner.evaluation.evaluator import Evaluator
         from runner.step.compiled_step import CompiledStep
         from runner.step.requirements import check_tables
         from runner.train.trainer import Trainer
@@ -180,7 +181,7 @@ class Experiment(Job):
             gradient_filter=self.gradient_filter,
         )
         evaluators = {
-            evaluation.name: Evaluator(evaluation, modules, mesh=mesh, config=config)
+            evaluation.name: Evaluator(evaluation, step, config=config)
             for evaluation in self.evaluations
         }
         return Trainer(

@@ -42,8 +42,9 @@ class Loop:
 
     Attributes:
       log_every: between two lines of metrics.
-      evaluate_every: between two evaluations.
-      evaluate_batches: batches of one evaluation.
+      evaluate_every: between two evaluations; there is one of all rows before the
+        first step and after the last.
+      evaluate_batches: batches of each evaluation in between.
       checkpoint_every: between two checkpoints.
       keep_checkpoints: number of checkpoints that are kept.
       sample_every: between two sampled texts.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner import atomic_files
 from runner.files import confined
-from runner.report import results, run
+from runner.report import results, run, terms
 
 __all__ = ["compare", "table", "write"]
 
@@ -47,6 +47,7 @@ def table(workdir: str | Path, *, next_command: str = "") -> str:
         results.text(
             results.rows(loaded), notes=results.notes(loaded), unit=loaded.unit
         ),
+        *terms.text(loaded),
         "",
     ]
     if (page := loaded.workdir / "report.html").exists():

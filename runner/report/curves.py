@@ -116,7 +116,7 @@ def _curves(run: Run) -> Iterator[_Curve]:
     for name, (title, unit) in OTHERS.items():
         name, unit = (text.replace("token", run.unit) for text in (name, unit))
         yield _Curve(SECTIONS[name.partition("/")[0]], name, title, unit)
-    for evaluation in run.evaluations:
+    for evaluation in run.measured:
         for metric, unit in EVALUATED.items():
             title = f"{evaluation} {metric.replace('_', ' ')}"
             unit = unit.replace("token", run.unit)
@@ -132,7 +132,7 @@ def _drawn(run: Run, curve: _Curve, series: Series) -> str:
         return plot.svg(series, unit=curve.unit, points={}, levels={}, scale=scale)
     points = {
         name: run.metrics[f"{name}/loss"]
-        for name in run.evaluations
+        for name in run.measured
         if f"{name}/loss" in run.metrics
     }
     levels = {

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from runner.report import results
+from runner.report import results, terms
 from runner.report.curves import Picture
 from runner.report.run import Run
 from runner.report.style import CSS
@@ -23,6 +23,7 @@ def html(run: Run, pictures: Sequence[Picture]) -> str:
         _summary(run),
         _tiles(run),
         _results(run, pictures),
+        _terms(run),
         _curves(run, pictures),
         _samples(run),
         _details(run),
@@ -163,6 +164,33 @@ def _results(run: Run, pictures: Sequence[Picture]) -> str:
     )
     beside = figure(pictures[0]) if pictures else ""
     return f'<h2>Result</h2>\n<div class="grid">\n<div>{body}</div>\n{beside}</div>\n'
+
+
+def _terms(run: Run) -> str:
+    """Format every loss on held-out data, unweighted, beside untrained and teacher."""
+    tables = []
+    for evaluation in run.evaluations:
+        table = terms.rows(run, evaluation)
+        if len(table) < 2:
+            continue
+        heads = "".join(f"<th>{head}</th>" for head in terms.HEADS)
+        lines = [
+            f"<tr><td>{escape(row.name)}</td>"
+            + "".join(f"<td>{cell}</td>" for cell in row.cells)
+            + f"<td>{escape(row.unit)}</td></tr>\n"
+            for row in table
+        ]
+        below = "".join(
+            f'<p class="meta">{escape(line.capitalize())}.</p>\n'
+            for line in terms.notes(table)
+        )
+        tables.append(
+            f'<div class="scroll"><table>\n<tr><th>{escape(evaluation)}</th>{heads}'
+            f"<th></th></tr>\n{''.join(lines)}</table></div>\n{below}"
+        )
+    if not tables:
+        return ""
+    return f"<h2>Losses on held-out data</h2>\n{''.join(tables)}"
 
 
 def note(table: Sequence[results.Row], unit: str = "token") -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
-from runner.writers.console import TRAINING
+from runner.writers.console import split_evaluation
 from runner.writers.json_lines import read
 
 
@@ -38,7 +38,7 @@ class Run:
     Attributes:
       workdir: The work directory.
       metrics: By name, training and evaluations.
-      evaluations: The final metrics, by name of the evaluation.
+      evaluations: The latest metrics of all rows, by name of the evaluation.
       baselines: Simple methods on the data of the first evaluation.
       samples: Prompts and their continuations.
       config: Value (as text) by path, in the order of the file.
@@ -62,6 +62,21 @@ class Run:
     data: Mapping[str, Any]
     runtime: str
     command: str
+
+    @property
+    def measured(self) -> list[str]:
+        """Return the names of the evaluations, those of some rows alone included."""
+        names = [split_evaluation(name)[0] for name in self.metrics]
+        return list(dict.fromkeys([*self.evaluations, *filter(None, names)]))
+
+    def untrained(self, evaluation: str) -> dict[str, float]:
+        """Return the metrics of an evaluation before the first step."""
+        metrics = {}
+        for name, series in self.metrics.items():
+            group, metric = split_evaluation(name)
+            if group == evaluation and series.steps[0] == 0:
+                metrics[metric] = series.values[0]
+        return metrics
 
     @property
     def last_step(self) -> int:
@@ -177,13 +192,13 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
 
 
 def _evaluations(metrics: Mapping[str, Series]) -> dict[str, dict[str, float]]:
-    """Return the latest of each evaluation, for a run that was stopped."""
+    """Return the latest of each evaluation of all rows, for a run that was stopped."""
     evaluations: dict[str, dict[str, float]] = {}
     for name, series in metrics.items():
-        group, _, metric = name.rpartition("/")
-        if group and group.partition("/")[0] not in TRAINING:
+        group, metric = split_evaluation(name)
+        if group:
             evaluations.setdefault(group, {})[metric] = series.values[-1]
-    return evaluations
+    return {n: x for n, x in evaluations.items() if x.get("share", 1.0) == 1.0}
 
 
 def _last_texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:

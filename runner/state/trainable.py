@@ -63,6 +63,10 @@ class TrainModules:
         }
         self.student: Callable[[Tree, Tree], Model] = self._split_modules[""].module
 
+    def with_items(self, items: Sequence[Item]) -> "TrainModules":
+        """Return the same student with other terms, to be evaluated."""
+        return TrainModules(self._make_student, items, optax.identity())
+
     def _init_modules(self, key: jax.Array) -> dict[str, nnx.Module]:
         """Return every module that owns arrays, fresh, by term; "" is the student."""
         modules = {"": self._make_student(rngs=nnx.Rngs(params=key))}

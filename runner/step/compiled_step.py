@@ -45,7 +45,7 @@ class CompiledStep:
         teacher_node: Teacher | None = None,
         gradient_filter: float = 0.0,
     ):
-        self.modules, self.teacher = modules, teacher
+        self.modules, self.teacher, self.seed = modules, teacher, seed
         self._teacher_node = teacher_node
         self.mesh, self.rules = mesh, config.mesh.rules
         self.objective = Objective(

@@ -51,7 +51,7 @@ class HeadBlocks:
             self.vocab_shards = head.vocab_shards()
         self._mesh, self._config = mesh, config.head
         self._batch_shards = batch_shards(mesh)
-        self._scopes = scopes(terms)
+        self._scopes = scopes(terms) or {"token"}
         self._linear = head.is_linear
         self._own_heads = sum(isinstance(term.loss, OwnHead) for term in terms)
 

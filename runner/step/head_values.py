@@ -4,14 +4,15 @@ Passes over blocks of tokens with whole rows of logits, before the gradients of 
 (`runner.step.prepass`) or beside them (`runner.evaluation.diagnostics`).
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from losses import Outputs
+from losses import Outputs, target_mask
 from losses.core.term_values import TokenValues, statistic_sums
 from runner.head.token_blocks import TokenBlocks
 from runner.step.arrays import BlockTokens, StepInputs
@@ -102,14 +103,45 @@ class HeadValues:
         trunk: StudentTrunk,
         metric_sums: Callable[[Outputs], Tree],
     ) -> Tree:
-        """Return `Σ_blocks metric_sums(outputs)`."""
+        """Return `Σ_blocks metric_sums(outputs)` over all targets, counted or not."""
 
         def sums(shared: Shared, block: Block) -> Tree:
-            return metric_sums(
-                self._evaluator.full_outputs(trunk, *shared, *block, logits=True)
+            return metric_sums(self._outputs_of_targets(trunk, shared, block))
+
+        return self._cut(trunk).sum(sums, *self._detached(params, inputs, trunk))
+
+    def evaluate(
+        self,
+        params: Tree,
+        inputs: StepInputs,
+        trunk: StudentTrunk,
+        metric_sums: Callable[[Outputs, Mapping[str, jax.Array]], Tree],
+    ) -> tuple[dict[str, jax.Array], Tree]:
+        """Return the terms' sums by name, and `Σ_blocks metric_sums(outputs, masks)`.
+
+        Values are unweighted, masks those of the terms.
+        """
+
+        def sums(shared: Shared, block: Block) -> Tree:
+            outputs = self._outputs_of_targets(trunk, shared, block)
+            values = self._evaluator.values(*shared, block[1], outputs)
+            return (
+                {name: jnp.sum(x.values) for name, x in values.items()},
+                metric_sums(outputs, block[1].masks),
             )
 
         return self._cut(trunk).sum(sums, *self._detached(params, inputs, trunk))
+
+    def _outputs_of_targets(
+        self, trunk: StudentTrunk, shared: Shared, block: Block
+    ) -> Outputs:
+        """Return a block with logits of all its targets, whatever the terms count."""
+        tokens, constants = block
+        masks = {**constants.masks, "": target_mask(constants.batch)}
+        constants = dataclasses.replace(constants, masks=masks)
+        return self._evaluator.full_outputs(
+            trunk, *shared, tokens, constants, logits=True
+        )
 
     def _block_values(
         self, trunk: StudentTrunk, shared: Shared, block: Block

@@ -83,8 +83,5 @@ def _state(unit: Unit, loaded: run.Run) -> str:
 
 
 def _untrained(loaded: run.Run) -> dict[str, float]:
-    return {
-        name.removesuffix("/loss"): series.values[0]
-        for name, series in loaded.metrics.items()
-        if name.endswith("/loss") and series.steps[0] == 0
-    }
+    losses = {name: loaded.untrained(name).get("loss") for name in loaded.measured}
+    return {name: loss for name, loss in losses.items() if loss is not None}

@@ -162,6 +162,11 @@ class LoadedTeacher(abc.ABC):
         """Return every path that `capture` may name."""
         return frozenset()
 
+    def covers(self, dataset: Dataset) -> bool:
+        """Return whether it can teach on these rows: a model can, on any."""
+        del dataset
+        return True
+
     def rows_with_records(self, dataset: Dataset) -> Rows:
         """Return the data's rows with the records of this teacher.
 

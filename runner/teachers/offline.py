@@ -62,6 +62,9 @@ class LoadedRecords(LoadedTeacher):
         manifest = self._records.directory / NAME
         return {"kind": "offline", "manifest": sha256_of(manifest)}
 
+    def covers(self, dataset: Dataset) -> bool:
+        return self._records.manifest.origin.data == dataset.fingerprint
+
     def rows_with_records(self, dataset: Dataset) -> "RowsWithRecords":
         self._records.check_data(dataset.fingerprint)
         return RowsWithRecords(dataset, self._records)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -49,6 +50,7 @@ def summarize(
         for name, evaluator in list(trainer.evaluators.items())[:1]
         for row in [
             *untrained(workdir, name),
+            *of_teacher(evaluations.get(name, {})),
             *map(dataclasses.asdict, trainer.dataset.baselines(evaluator.dataset)),
         ]
     ]
@@ -65,11 +67,25 @@ def untrained(workdir: Workdir, evaluation: str) -> list[dict[str, Any]]:
     first = next(iter(writers.read(workdir.metrics)), {})
     if first.get("step") != 0 or f"{evaluation}/loss" not in first:
         return []
+    prefix = f"{evaluation}/"
     return [
-        {
-            "name": "untrained",
-            "nats_per_token": first[f"{evaluation}/loss"],
-            "bits_per_byte": first.get(f"{evaluation}/bits_per_byte"),
-            "accuracy": first.get(f"{evaluation}/accuracy"),
-        }
+        _baseline("untrained", {n.removeprefix(prefix): x for n, x in first.items()})
     ]
+
+
+def of_teacher(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the baseline of the teacher on the same data, if it was measured."""
+    if "teacher/loss" not in metrics:
+        return []
+    prefix = "teacher/"
+    own = {n.removeprefix(prefix): x for n, x in metrics.items() if prefix in n}
+    return [_baseline("teacher", own)]
+
+
+def _baseline(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "nats_per_token": metrics["loss"],
+        "bits_per_byte": metrics.get("bits_per_byte"),
+        "accuracy": metrics.get("accuracy"),
+    }

@@ -14,7 +14,7 @@ from runner.step.metrics import fetch
 from runner.train.actions.checkpoint import Checkpoint
 from runner.train.actions.context import HookContext, Results
 from runner.train.actions.diagnose import diagnose
-from runner.train.actions.evaluate import evaluate
+from runner.train.actions.evaluate import Evaluate
 from runner.train.actions.hook import Hook
 from runner.train.actions.log import log
 from runner.train.actions.profile import Profile
@@ -30,7 +30,7 @@ HOOKS: Sequence[Callable[[HookContext], Hook]] = (
     stop_on_nan,
     log,
     Progress,
-    evaluate,
+    Evaluate,
     samples,
     diagnose,
     Checkpoint,

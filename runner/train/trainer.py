@@ -13,7 +13,7 @@ from runner.checkpoint.checkpoints import Checkpoints
 from runner.data.dataset import Dataset
 from runner.data.pipeline import Batches, Rows, batches
 from runner.evaluation.diagnostics import Diagnosis, Diagnostics
-from runner.evaluation.evaluation import Evaluator
+from runner.evaluation.evaluator import Evaluator
 from runner.evaluation.sampling import Sample, Sampler
 from runner.head import flops
 from runner.machine import mesh as mesh_lib
@@ -61,8 +61,10 @@ class Trainer:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """Lines for the terminal: what of the teacher may be wrong."""
-        return () if self.step.teacher is None else self.step.teacher.cautions
+        """Lines for the terminal: what may be wrong, and what is not measured."""
+        of_teacher = () if self.step.teacher is None else self.step.teacher.cautions
+        evaluated = (line for e in self.evaluators.values() for line in e.cautions)
+        return (*of_teacher, *evaluated)
 
     def describe_data(self) -> dict[str, Any]:
         """Return the fingerprints of all data, for the work directory."""
@@ -72,9 +74,12 @@ class Trainer:
         return {"train_data": self.dataset.describe(), **described, **evaluated}
 
     def evaluate(self, name: str, state: TrainState) -> dict[str, float]:
-        """Return an evaluation's metrics: over all of it at the end, a part before."""
-        at_end = int(state.step) == self.num_steps
-        limit = None if at_end else self.config.loop.evaluate_batches
+        """Return an evaluation's metrics.
+
+        Before the first step and after the last, of all its rows: these are results.
+        """
+        whole = int(state.step) in (0, self.num_steps)
+        limit = None if whole else self.config.loop.evaluate_batches
         return self.evaluators[name](state, limit=limit)
 
     def diagnose(self, state: TrainState) -> Diagnosis:

@@ -1,5 +1,6 @@
 """Results on the terminal, above the progress line."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,21 @@ TRAINING = frozenset(
 )
 
 
+_METRIC = re.compile(r"(?:(.*?)/)?((?:teacher/)?(?:terms/)?[^/]+)")
+
+
+def split_evaluation(name: str) -> tuple[str, str]:
+    """Split `held_out/terms/kl` into the evaluation and `terms/kl`.
+
+    Returns:
+      The evaluation and the metric; a training metric has neither, `("", "")`.
+    """
+    match = _METRIC.fullmatch(name)
+    if match is None or name.partition("/")[0] in TRAINING:
+        return "", ""
+    return match[1] or "", match[2]
+
+
 class ConsoleWriter(PartialWriter):
     """Evaluations and samples (unless `texts` is false), one line each.
 
@@ -37,8 +53,9 @@ class ConsoleWriter(PartialWriter):
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         groups: dict[str, list[str]] = {}
         for name, value in scalars.items():
-            group, _, metric = name.rpartition("/")
-            if group.partition("/")[0] not in TRAINING:
+            group, metric = split_evaluation(name)
+            # Terms and the teacher are for the table at the end.
+            if metric and "/" not in metric and metric != "share":
                 number = np.asarray(value).item()
                 label = SHORT.get(metric, metric.replace("_", " "))
                 text = f"{label} {number:#.4g}"

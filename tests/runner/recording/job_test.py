@@ -401,6 +401,9 @@ def test_records_of_other_rows_are_refused(folder, corpus, teacher):
     record(job(corpus, teacher, mode=TopK(k=2)), folder / "rows")
     offline = OfflineTeacher(records=str(folder / "rows"))
     longer = fdl.copy_with(corpus, sequence_length=10)
+    same, other = (fdl.build(source).load() for source in (corpus, longer))
+    loaded = offline.load(examples.setting(same.vocabulary))
+    assert loaded.covers(same) and not loaded.covers(other)
     with pytest.raises(UserError, match="other data"):
         examples.ready(examples.experiment(longer, offline))
 

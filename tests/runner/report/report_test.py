@@ -71,6 +71,39 @@ def test_a_stopped_run_shows_its_last_evaluation_and_samples(tmp_path):
     assert "4.366" in page.text and "text of 40" in page.text
 
 
+def measured(workdir, *, share=1.0, without=()):
+    """A run with two terms, measured before training, after it and of a teacher."""
+    trained(workdir, without=without)
+    untrained = {"step": 0, "held_out/loss": 8.3, "held_out/terms/z_loss": 69.2}
+    last = {"loss": 4.3, "terms/ce": 4.3, "terms/z_loss": 1.25, "share": share}
+    last |= {"teacher/loss": 3.9, "teacher/terms/ce": 3.9}
+    path = workdir / "metrics.jsonl"
+    rows = [untrained, *map(json.loads, path.read_text().splitlines())]
+    rows.append({"step": 60, **{f"held_out/{name}": x for name, x in last.items()}})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_terms_on_held_out_data_stand_beside_untrained_and_teacher(tmp_path):
+    measured(tmp_path, without=["result.json"])
+    assert report.table(tmp_path).splitlines()[-4:] == [
+        "",
+        "  held_out  untrained    trained    teacher",
+        "  ce                –      4.300      3.900  nats per token",
+        "  z_loss       69.200      1.250          –  nats² per token",
+    ]
+    page = Page(report.write(tmp_path).read_text())
+    assert "Losses on held-out data" in page.text and "69.200" in page.text
+
+
+def test_an_evaluation_of_some_rows_is_a_curve_and_no_row_of_a_table(tmp_path):
+    measured(tmp_path, share=0.25, without=["result.json"])
+    assert report.table(tmp_path) == "no evaluation yet"
+    loaded = run.load(tmp_path)
+    assert not loaded.evaluations
+    assert loaded.measured == ["held_out"]
+    assert loaded.untrained("held_out") == {"loss": 8.3, "terms/z_loss": 69.2}
+
+
 EVERY_FILE = [
     "metrics.jsonl",
     "config.txt",

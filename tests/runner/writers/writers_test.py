@@ -15,6 +15,7 @@ from tensorboardX.crc32c import crc32c
 from runner import writers
 from runner.errors import UserError
 from runner.writers.clu import SummaryWriter, metric_writers
+from runner.writers.console import split_evaluation
 from runner.writers.tensorboard import Event, SessionLog
 from runner.writers.terminal import Terminal
 
@@ -183,6 +184,7 @@ def test_the_console_shows_results_and_leaves_training_to_the_live_line(
     writer = writers.create(tmp_path)
     writer.write_scalars(5, {"learning/ce": 1.0, "moe/load/1": 0.5})
     writer.write_scalars(5, {"held_out/loss": 4.51234, "held_out/bits_per_byte": 1.7})
+    writer.write_scalars(5, {"held_out/terms/kl": 1.0, "held_out/teacher/loss": 2.0})
     writer.write_texts(5, {"samples/0": "two\nlines"})
     writer.close()
     assert capsys.readouterr().out.splitlines() == [
@@ -235,3 +237,20 @@ def test_a_console_without_texts_shows_evaluations_alone(capsys):
     writer.write_texts(10, {"samples/0": "The module"})
     writer.write_scalars(10, {"held_out/loss": 4.5})
     assert capsys.readouterr().out == "step 10  held_out: loss 4.500\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluation", "metric"),
+    [
+        ("held_out/loss", "held_out", "loss"),
+        ("held_out/terms/loss", "held_out", "terms/loss"),
+        ("held_out/teacher/loss", "held_out", "teacher/loss"),
+        ("held_out/teacher/terms/z_loss", "held_out", "teacher/terms/z_loss"),
+        ("text/held_out/loss", "text/held_out", "loss"),
+        ("terms/loss", "terms", "loss"),
+        ("learning/loss", "", ""),
+        ("moe/load/1", "", ""),
+    ],
+)
+def test_a_metric_of_an_evaluation_is_known_by_its_name(name, evaluation, metric):
+    assert split_evaluation(name) == (evaluation, metric)

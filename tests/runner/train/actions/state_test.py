@@ -2,7 +2,7 @@
 
 from runner.evaluation.sampling import Sample
 from runner.train.actions.checkpoint import Checkpoint
-from runner.train.actions.evaluate import evaluate
+from runner.train.actions.evaluate import Evaluate
 from runner.train.actions.samples import samples
 from tests.runner.train.contexts import context
 
@@ -39,7 +39,19 @@ def test_only_a_fresh_run_evaluates_the_untrained_student():
             start=start,
             evaluations={"held_out": lambda state: {"loss": state}},
         )
-        hook = evaluate(run)
+        hook = Evaluate(run)
         for step in range(start, 7):
             hook(step, state=1.0)
         assert [step for step, _ in run.writer.scalars] == steps
+
+
+def test_the_untrained_student_and_the_result_are_measured_whatever_the_interval():
+    run = context(
+        loop={"evaluate_every": 0},
+        num_steps=6,
+        evaluations={"held_out": lambda state: {"loss": state}},
+    )
+    hook = Evaluate(run)
+    for step in range(7):
+        hook(step, state=1.0)
+    assert [step for step, _ in run.writer.scalars] == [0, 6]

@@ -1,0 +1,147 @@
+"""An evaluation, compiled: metrics of a student, its terms and its teacher."""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import losses
+from models import sharding
+from models.base import Batch
+from runner import runtime
+from runner.data.pipeline import evaluation_batches, evaluation_rows
+from runner.evaluation import prediction_metrics
+from runner.evaluation.evaluation import Evaluation
+from runner.evaluation.held_out import HeldOutTerms
+from runner.machine import mesh as mesh_lib
+from runner.state.train_state import TrainState
+from runner.step.compiled_step import CompiledStep
+
+Tree = Any
+
+
+class Evaluator:
+    """An evaluation, compiled for a student on a mesh.
+
+    Attributes:
+      dataset: The held-out rows.
+      cautions: Lines for the terminal: terms that are not measured, and why.
+    """
+
+    def __init__(
+        self, evaluation: Evaluation, step: CompiledStep, *, config: runtime.Runtime
+    ):
+        """Read the data; compile nothing yet.
+
+        Args:
+          evaluation: As declared.
+          step: The train step, whose terms and teacher are measured.
+          config: The runtime settings.
+        """
+        self._name, self._step = evaluation.name, step
+        self.dataset = evaluation.data.load(cache=config.input.cache)
+        self._terms = HeldOutTerms(step, self.dataset, config=config)
+        self._rows, self._batch_size = self._terms.rows, evaluation.batch_size
+        self._batches = functools.partial(
+            evaluation_batches,
+            self._rows,
+            batch_size=evaluation.batch_size,
+            sharding=mesh_lib.batch_sharding(step.mesh),
+        )
+        self._text_bytes: dict[int | None, float] = {}  # by limit
+        self._sums = jax.jit(self._batch_sums)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        if not self._terms.left_out:
+            return ()
+        names = ", ".join(self._terms.left_out)
+        return (
+            f"{self._name}: {names} not measured: the teacher's records do not cover "
+            "this data",
+        )
+
+    def __call__(
+        self, state: TrainState, *, limit: int | None = None
+    ) -> dict[str, float]:
+        """Return the metrics of the state's student.
+
+        Args:
+          state: The train state.
+          limit: Batches to evaluate, of rows spread evenly; None for all rows.
+        """
+        total: Tree = None
+        for batch in self._batches(limit=limit):
+            sums = jax.device_get(
+                self._sums(
+                    state.params,
+                    state.variables,
+                    state.teacher,
+                    self._terms.frozen,
+                    batch,
+                    state.step,
+                )
+            )
+            sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
+            total = sums if total is None else jax.tree.map(np.add, total, sums)
+        rows = evaluation_rows(self.dataset, batch_size=self._batch_size, limit=limit)
+        if limit not in self._text_bytes:
+            self._text_bytes[limit] = self.dataset.text_bytes(rows)
+        values = metrics(total, text_bytes=self._text_bytes[limit])
+        return {**values, "share": len(rows) / len(self.dataset)}
+
+    def _batch_sums(
+        self,
+        params: Tree,
+        variables: Tree,
+        ema: Tree,
+        frozen: Tree,
+        batch: Batch,
+        step: jax.Array,
+    ) -> Tree:
+        with sharding.use(self._step.mesh, self._step.rules):
+            return self._terms.sums(
+                params,
+                variables,
+                batch,
+                step,
+                ema=ema,
+                frozen=frozen,
+                prediction_sums=_prediction_sums,
+            )
+
+
+def _prediction_sums(outputs: losses.Outputs) -> Tree:
+    mask = losses.target_mask(outputs.batch)
+    outputs = outputs.where(mask)
+    values = losses.CrossEntropy()(outputs)
+    return {
+        "count": jnp.sum(mask, dtype=jnp.float32),
+        "nats": jnp.sum(jnp.where(mask, values, 0.0)),
+        **prediction_metrics.of_predictions(outputs),
+    }
+
+
+def metrics(sums: Mapping[str, Any], *, text_bytes: float) -> dict[str, float]:
+    """Return the metrics of `Evaluation` from sums over tokens and bytes of text."""
+    count = max(float(sums["count"]), 1.0)
+    loss = float(sums["nats"]) / count
+    values = {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "accuracy": float(np.sum(sums["correct"])) / count,
+        "calibration_error": prediction_metrics.calibration_error(sums, count),
+    }
+    if text_bytes > 0:
+        values["bits_per_byte"] = float(sums["nats"]) / text_bytes / math.log(2)
+    for name, total in sums.get("terms", {}).items():
+        if (counted := float(sums["counts"][name])) > 0:
+            values[f"terms/{name}"] = float(total) / counted
+    of_teacher = (
+        metrics(sums["teacher"], text_bytes=text_bytes) if "teacher" in sums else {}
+    )
+    return values | {f"teacher/{name}": value for name, value in of_teacher.items()}

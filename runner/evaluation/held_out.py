@@ -1,0 +1,167 @@
+"""The terms of a graph on held-out data, of the student and of its teacher."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from losses import FullOutputs, Loss, LossTerm, Outputs
+from losses.core.term_values import per_token, wants_means
+from losses.core.terms import flat_terms
+from models.base import Batch
+from runner import runtime
+from runner.data.dataset import Dataset
+from runner.data.pipeline import Rows
+from runner.step.arrays import TeacherState
+from runner.step.compiled_step import CompiledStep
+from runner.step.objective import Objective
+from runner.step.prepass import divide
+from runner.step.requirements import TEACHER
+
+Tree = Any
+Mask = Callable[[Batch], jax.Array]
+
+
+class HeldOutTerms:
+    """Every term of a step that can be measured on a dataset, unweighted.
+
+    Attributes:
+      left_out: Names of the terms that read records of other data.
+      rows: The dataset, joined with the teacher's records where they cover it.
+    """
+
+    def __init__(
+        self, step: CompiledStep, dataset: Dataset, *, config: runtime.Runtime
+    ):
+        """Compile nothing yet.
+
+        Args:
+          step: The train step.
+          dataset: The held-out rows.
+          config: The runtime settings; a batch here is never cut into microbatches.
+        """
+        teacher = step.teacher
+        reading = {
+            term.name
+            for term in step.objective.terms
+            if any(path.startswith(TEACHER) for path in term.loss.needs)
+        }
+        covered = teacher is None or teacher.covers(dataset)
+        self.left_out = () if covered else tuple(sorted(reading))
+        self._teacher = teacher if covered and reading else None
+        self.rows: Rows = dataset
+        if self._teacher is not None:
+            self.rows = self._teacher.rows_with_records(dataset)
+        self._step = step
+        terms = [
+            term
+            for term in flat_terms(step.modules.items)
+            if term.name not in self.left_out
+        ]
+        self._objective = Objective(
+            step.modules.with_items(_unweighted(terms)),
+            mesh=step.mesh,
+            config=dataclasses.replace(
+                config, step=dataclasses.replace(config.step, microbatches=1)
+            ),
+            seed=step.seed,
+            teacher=self._teacher,
+        )
+        self._of_logits = [
+            term
+            for term in self._objective.terms
+            if term.loss.needs <= {"logits"}
+            and isinstance(term.loss, Loss)
+            and not isinstance(term.loss, nnx.Module)
+            and not wants_means(term.loss)
+        ]
+
+    @property
+    def frozen(self) -> Tree:
+        """The teacher's arrays on the devices; none if it is not read."""
+        return {} if self._teacher is None else self._step.frozen
+
+    def sums(
+        self,
+        params: Tree,
+        variables: Tree,
+        batch: Batch,
+        step: jax.Array,
+        *,
+        ema: Tree,
+        frozen: Tree,
+        prediction_sums: Callable[[Outputs], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Return sums over the tokens of one batch.
+
+        Args:
+          params: As `TrainState.params`.
+          variables: As `TrainState.variables`.
+          batch: Arrays `[B ...]`; rows of index -1 only fill it up.
+          step: Finished optimiser steps.
+          ema: As `TrainState.teacher`.
+          frozen: The arrays of `frozen`.
+          prediction_sums: Of a block's outputs, over its targets.
+
+        Returns:
+          Those of `prediction_sums`; `terms`, sums by name; `counts`, the tokens of
+          each; and the same of a teacher that has whole logits, as `teacher`.
+        """
+        objective = self._objective
+        tokens, inputs = objective.count(variables, batch, step)
+        teacher = TeacherState(frozen=frozen, ema=ema)
+        trunk = objective.trunk_runner(params, variables, tokens, teacher)(tokens)
+        sums = objective.head_values.statistics(params, inputs, trunk)
+        inputs = dataclasses.replace(inputs, statistics=divide(sums, inputs.counts))
+
+        def metric_sums(outputs: Outputs, masks: Mapping[str, jax.Array]) -> Tree:
+            of_student = prediction_sums(outputs)
+            taught = self._as_student(outputs)
+            if taught is None:
+                return of_student
+            values = per_token(self._of_logits, taught, masks=masks, statistics={})
+            sums = {name: jnp.sum(x.values) for name, x in values.items()}
+            return of_student | {"teacher": prediction_sums(taught) | {"terms": sums}}
+
+        terms, metrics = objective.head_values.evaluate(
+            params, inputs, trunk, metric_sums
+        )
+        if "teacher" in metrics:
+            metrics["teacher"]["counts"] = inputs.counts
+        return metrics | {"terms": terms, "counts": inputs.counts}
+
+    def _as_student(self, outputs: Outputs) -> Outputs | None:
+        """Return the outputs of a student that is the teacher, if it is a model."""
+        teacher = outputs.teacher
+        if self._teacher is None or self._teacher.stored is not None:
+            return None
+        if teacher is None or teacher.logits is None or teacher.indices is not None:
+            return None
+        return FullOutputs(
+            batch=outputs.batch,
+            logits=teacher.logits,
+            intermediates={},
+            step=outputs.step,
+            key=outputs.key,
+        )
+
+
+def _unweighted(terms: Sequence[LossTerm]) -> list[LossTerm]:
+    """Return the terms without weights, over the rows that do not only fill a batch."""
+    masks: dict[Mask, Mask] = {
+        term.mask: functools.partial(_of_rows, term.mask) for term in terms
+    }
+    return [
+        dataclasses.replace(term, weight=1.0, token_weight=None, mask=masks[term.mask])
+        for term in terms
+    ]
+
+
+def _of_rows(mask: Mask, batch: Batch) -> jax.Array:
+    tokens = mask(batch)
+    real = batch["index"] >= 0
+    return tokens & jnp.reshape(real, (-1,) + (1,) * (tokens.ndim - 1))
