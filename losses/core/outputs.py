@@ -36,6 +36,8 @@ class TeacherOutputs:
         None for draws.
       log_normalizers: by temperature T, `log Σ_v exp(t_v / T)` over the whole
         vocabulary, `[*b]`; whole logits need none.
+      log_rests: the same over all that is not among the entries, -inf of nothing. It
+        may be missing: a log-normaliser tells a rest of 1e-6 and more.
       entropies: by temperature T, of `softmax(t / T)`, nats, `[*b]`; for draws.
       intermediates: as in `Outputs`.
     """
@@ -43,6 +45,7 @@ class TeacherOutputs:
     indices: jax.Array | None = None
     logits: jax.Array | None = None
     log_normalizers: Mapping[float, jax.Array] = dataclasses.field(default_factory=dict)
+    log_rests: Mapping[float, jax.Array] = dataclasses.field(default_factory=dict)
     entropies: Mapping[float, jax.Array] = dataclasses.field(default_factory=dict)
     intermediates: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
 
@@ -70,6 +73,7 @@ jax.tree_util.register_dataclass(
         "indices",
         "logits",
         "log_normalizers",
+        "log_rests",
         "entropies",
         "intermediates",
     ],
@@ -131,6 +135,15 @@ class Outputs(_Logits):
         """Return `log Σ_v exp(s_v / T)`, nats, `[*b]`; computed once for all terms."""
 
     @abc.abstractmethod
+    def log_normalizer_outside(
+        self, ids: jax.Array, temperature: float = 1.0
+    ) -> jax.Array:
+        """Return `log Σ_v exp(s_v / T)` over v that are none of `ids` `[*b k]`, nats.
+
+        Exact however little that is; -inf of nothing, and without a gradient.
+        """
+
+    @abc.abstractmethod
     def logits_at(self, ids: jax.Array) -> jax.Array:
         """Return `s_i` at `ids` `[*b k]`; an id beyond the vocabulary gives NaN."""
 
@@ -178,6 +191,12 @@ class FullOutputs(Outputs):
             )
         return self._log_normalizers[temperature]
 
+    def log_normalizer_outside(
+        self, ids: jax.Array, temperature: float = 1.0
+    ) -> jax.Array:
+        others = none_of(ids, self.logits.shape)
+        return log_sum_exp(jnp.where(others, self.logits / temperature, -jnp.inf))
+
     def logits_at(self, ids: jax.Array) -> jax.Array:
         return jnp.take_along_axis(self.logits, ids, axis=-1)
 
@@ -201,6 +220,22 @@ class FullOutputs(Outputs):
             mask=mask,
             _log_normalizers={},
         )
+
+
+def none_of(ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return which places of `shape` `[*b v]` are none of `ids` `[*b k]`, bool."""
+    every = jnp.ones(shape, bool)
+    return jnp.put_along_axis(every, ids, False, axis=-1, inplace=False, mode="drop")
+
+
+def log_sum_exp(scores: jax.Array) -> jax.Array:
+    """Return `log Σ_v exp x_v`, `[*b]`; of -inf alone -inf, with a gradient of zero."""
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    finite = jnp.where(top == -jnp.inf, 0.0, top)
+    mass = jnp.sum(jnp.exp(scores - finite), axis=-1)
+    nothing = mass == 0.0
+    log_mass = jnp.log(jnp.where(nothing, 1.0, mass)) + finite[..., 0]
+    return jnp.where(nothing, -jnp.inf, log_mass)
 
 
 def zero_outside(tree: Any, mask: jax.Array) -> Any:

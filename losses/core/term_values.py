@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from losses.core.batch_weights import Reweighting
 from losses.core.loss import Loss, TokenWeight
 from losses.core.outputs import (
+    FullOutputs,
     IncompatibleLoss,
     NeedsFullLogits,
     Outputs,
@@ -57,17 +58,37 @@ def per_token(
         inputs = dataclasses.replace(inputs, statistics=statistics.get(term.name, {}))
         mask = masks[term.name]
         assert isinstance(term.loss, Loss)  # built, if it owns parameters
-        values = jnp.where(
-            mask, jnp.asarray(_values(term.loss, inputs), jnp.float32), 0.0
-        )
+        values = _values(term.loss, inputs)
+        values = _per_token(f"{type(term.loss).__name__} of", term, values, mask)
+        values = jnp.where(mask, values, 0.0)
         weighted = values
         if term.name in token_weights:
             weighted = values * jnp.where(mask, token_weights[term.name], 0.0)
         elif not isinstance(term.token_weight, Reweighting | None):
-            weight = jax.lax.stop_gradient(_token_weights(term.token_weight, inputs))
+            weight = _token_weights(term.token_weight, inputs)
+            weight = _per_token("token_weight of", term, weight, mask)
+            weight = jax.lax.stop_gradient(weight)
             weighted = values * jnp.where(mask, weight, 0.0)
         results[term.name] = TokenValues(values, weighted)
     return results
+
+
+def _per_token(
+    what: str, term: LossTerm, values: Any, mask: Bool[Array, "*b"]
+) -> PerToken:
+    """Return the values of a term in float32.
+
+    Raises:
+      IncompatibleLoss: they are not one float a token.
+    """
+    values = jnp.asarray(values)
+    is_float = jnp.issubdtype(values.dtype, jnp.floating)
+    if values.shape != mask.shape or not is_float:
+        raise IncompatibleLoss(
+            f"{what} term {term.name!r} must return one float a token, "
+            f"{list(mask.shape)}; got {values.dtype} {list(values.shape)}"
+        )
+    return values.astype(jnp.float32)
 
 
 def _values(loss: Loss, outputs: Outputs) -> PerToken:
@@ -123,8 +144,10 @@ def wants_means(loss: Loss) -> bool:
 def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     """Return, by term, the masked sum of values and the count; divides nothing.
 
-    Statistics are those of these outputs alone.
+    Logits of fewer bits are read as float32; sums are float32. Statistics are those of
+    these outputs alone.
     """
+    outputs = _in_float32(outputs)
     masks = {term.name: term.mask(outputs.batch) for term in terms}
     counts = {name: jnp.sum(mask, dtype=jnp.float32) for name, mask in masks.items()}
     means = {
@@ -136,6 +159,18 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     )
     sums = {name: jnp.sum(result.values) for name, result in results.items()}
     return averages(sums, counts)
+
+
+def _in_float32(outputs: Outputs) -> Outputs:
+    """Return outputs whose whole logits, on both sides, are float32."""
+    if not isinstance(outputs, FullOutputs):
+        return outputs
+    teacher = outputs.teacher
+    if teacher is not None and teacher.logits is not None:
+        logits = teacher.logits.astype(jnp.float32)
+        teacher = dataclasses.replace(teacher, logits=logits)
+    logits = outputs.logits.astype(jnp.float32)
+    return dataclasses.replace(outputs, logits=logits, teacher=teacher)
 
 
 def averages(

@@ -56,11 +56,13 @@ class Distribution:
       side: whose logits x are.
       temperature: T.
       width: ids at or above it have probability 0.
+      excluded: number of the ids, among those of the requests, that it leaves out too.
     """
 
     side: Literal["student", "teacher"]
     temperature: float
     width: int
+    excluded: int | None = None
 
     def scores(self, tile: Tile) -> Float[Array, "*b n"]:
         """Return `x / T`, -inf at ids that are not below `width`."""

@@ -30,6 +30,12 @@ class VocabSums(abc.ABC):
         """Return `log Σ_v exp x_v`, nats."""
 
     @abc.abstractmethod
+    def log_normalizer_outside(
+        self, of: Distribution, ids: Int[Array, "*b k"]
+    ) -> Float[Array, "*b"]:
+        """Return `log Σ_v exp x_v` over v that are none of `ids`; -inf of nothing."""
+
+    @abc.abstractmethod
     def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
         """Return `Σ_v softmax(x)_v y_v`; every y must be finite."""
 
@@ -52,6 +58,7 @@ class SumRequests(VocabSums):
       token_axes: sizes of `*b`.
       moments: by distribution, what is expected under it; its log-normaliser comes too.
       totals: with their shapes after `*b`.
+      excluded: ids that distributions leave out.
     """
 
     token_axes: tuple[int, ...]
@@ -61,10 +68,18 @@ class SumRequests(VocabSums):
     totals: list[tuple[Tilewise, tuple[int, ...]]] = dataclasses.field(
         default_factory=list
     )
+    excluded: list[Int[Array, "*b k"]] = dataclasses.field(default_factory=list)
 
     def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
         self.moments.setdefault(of, [])
         return jnp.zeros(self.token_axes)
+
+    def log_normalizer_outside(
+        self, of: Distribution, ids: Int[Array, "*b k"]
+    ) -> Float[Array, "*b"]:
+        number = len(self.excluded)
+        self.excluded.append(ids)
+        return self.log_normalizer(dataclasses.replace(of, excluded=number))
 
     def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
         self.moments.setdefault(under, []).append(of)
@@ -109,6 +124,13 @@ class SumResults(VocabSums):
     def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
         value = self.normalizers[self.distributions.index(of)]
         return value if self._mask is None else jnp.where(self._mask, value, 0.0)
+
+    def log_normalizer_outside(
+        self, of: Distribution, ids: Int[Array, "*b k"]
+    ) -> Float[Array, "*b"]:
+        del ids
+        number = next(self._places["excluded"])
+        return self.log_normalizer(dataclasses.replace(of, excluded=number))
 
     def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
         del of
@@ -168,6 +190,11 @@ class TiledOutputs(Outputs):
 
     def log_normalizer(self, temperature: float = 1.0) -> PerToken:
         return self.sums.log_normalizer(self.student(temperature))
+
+    def log_normalizer_outside(
+        self, ids: Int[Array, "*b k"], temperature: float = 1.0
+    ) -> PerToken:
+        return self.sums.log_normalizer_outside(self.student(temperature), ids)
 
     def logits_at(self, ids: Int[Array, "*b k"]) -> Float[Array, "*b k"]:
         def at_ids(tile: Tile) -> Float[Array, "*b k"]:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from losses.core.outputs import zero_outside
-from losses.core.tiles import Tile
+from losses.core.outputs import none_of, zero_outside
+from losses.core.tiles import Distribution, Tile
 from losses.core.vocab_sums import SumRequests, SumResults
 
 
@@ -66,7 +66,7 @@ class VocabSumsPass:
             state.moments,
             strict=True,
         ):
-            x = distribution.scores(tile)
+            x = self._scores(distribution, tile)
             top = jnp.maximum(largest, jnp.max(x, axis=-1))
             finite = jnp.where(top == -jnp.inf, 0.0, top)
             rescale = jnp.exp(largest - finite)
@@ -124,7 +124,8 @@ class VocabSumsPass:
             d_log_z, d_means = cotangents.normalizers[i], cotangents.expectations[i]
             nonzero = [x != 0.0 for x in (d_log_z, *d_means)]
             used = functools.reduce(jnp.logical_or, nonzero)
-            scores = jnp.where(used[..., None], distribution.scores(tile), -jnp.inf)
+            scores = self._scores(distribution, tile)
+            scores = jnp.where(used[..., None], scores, -jnp.inf)
             top, mass = state.largest[i], state.mass[i]
             finite = jnp.where(used & (top > -jnp.inf), top, 0.0)
             share = jnp.where(used & (mass > 0.0), 1.0 / mass, 0.0)
@@ -140,6 +141,15 @@ class VocabSumsPass:
         ):
             parts.append(jnp.sum(d_total * of(tile)))
         return sum(parts, jnp.float32(0.0))
+
+    def _scores(self, of: Distribution, tile: Tile) -> Float[Array, "*b n"]:
+        """Return `x / T`, -inf at ids that the distribution leaves out."""
+        scores = of.scores(tile)
+        if of.excluded is None:
+            return scores
+        place, here = tile.place(self.requests.excluded[of.excluded])
+        place = jnp.where(here, place, scores.shape[-1])
+        return jnp.where(none_of(place, scores.shape), scores, -jnp.inf)
 
     def _mask_tile(self, tile: Tile, cotangents: SumResults) -> Tile:
         """Return the tile, zero for tokens whose cotangents are all zero."""

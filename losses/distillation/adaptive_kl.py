@@ -4,7 +4,7 @@ import dataclasses
 
 from losses.core.outputs import PerToken
 from losses.distillation.alignment import Entries
-from losses.distillation.divergence import Divergence
+from losses.distillation.divergence import BesideZero, Divergence
 from losses.functional import log_probs
 
 
@@ -37,6 +37,15 @@ class AdaptiveKL(Divergence):
         if not 0.0 < self.head_mass < 1.0:
             raise ValueError(f"head_mass must be in (0, 1), got {self.head_mass}")
 
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "infinite"
+
     def divergence(self, entries: Entries) -> PerToken:
-        log_p, log_q, rest = entries
-        return log_probs.adaptive_kl(log_p, log_q, head_mass=self.head_mass, rest=rest)
+        return log_probs.adaptive_kl(
+            entries.log_p,
+            entries.log_q,
+            head_mass=self.head_mass,
+            rest=entries.rest,
+            partial=entries.partial,
+        )

@@ -32,21 +32,26 @@ SparseMode = Literal[
   side. Still a divergence (0 only if all k + 1 agree). Divergences that obey the
   data-processing inequality (every f-divergence, and Rényi's) are never above the whole
   one, and non-decreasing in k.
-* `renormalize_teacher`: p over the k sums to 1, q is as it is.
+* `renormalize_teacher`: p over the k sums to 1 and is 0 outside of them; q is as it is,
+  its mass outside of the k one more entry.
 * `renormalize_both`: both sum to 1 over the k; other entries are not learnt.
-* `truncate`: the k terms of the whole sum; may be negative.
+* `truncate`: the k terms of the whole sum, in the form whose every term is at least 0
+  (`a log(a/b) - a + b` for a KL). So the sum is never above the whole one, and it is
+  0 only where q = p at all of the k; it sees the student's mass outside of them by
+  what the k are short of alone.
 * `residual_to_target`: the teacher's remaining mass goes to the target token, which is
-  one of the k or an entry of its own; q is as it is.
+  one of the k or an entry of its own; q is as it is, its mass elsewhere one more entry.
 * `sampled`: draws from p, see `ForwardKL`.
 
-Top-k renormalised or truncated is a biased teacher (Anshumann et al. 2025,
-arXiv:2503.16870), and so is a residual given to the target.
+Each divergence is least, and its gradient 0, where q is the teacher that the convention
+names. Under `renormalize_teacher` and `residual_to_target` that is a biased one, with
+no mass outside of its entries (Anshumann et al. 2025, arXiv:2503.16870); a divergence
+that is infinite there, as every reverse KL is, refuses them.
 """
 
-REST_FLOOR = 1e-5
-"""The mass of a rest is at least this, and has no gradient below: with logits of 30, a
-few float32 steps in the log-normaliser move `1 - Σ_k q_k` by 5e-6. With k = V both
-rests are this, and compare as equal."""
+REST_FLOOR = 1e-6
+"""The least mass of a rest that a log-normaliser tells, of all; in float32, and stored
+in steps of 2⁻²⁰ nats, it is no finer."""
 
 
 class Entries(NamedTuple):
@@ -56,25 +61,35 @@ class Entries(NamedTuple):
       log_p: the teacher's, `[*b n]`.
       log_q: the student's, `[*b n]`.
       rest: whether the last entry stands for all that is not among the others.
+      partial: whether entries are left out, so that neither side need sum to 1.
     """
 
     log_p: jax.Array
     log_q: jax.Array
     rest: bool = False
+    partial: bool = False
 
 
-def align(outputs: Outputs, *, temperature: float, sparse: SparseMode) -> Entries:
+def align(
+    outputs: Outputs,
+    *,
+    temperature: float,
+    sparse: SparseMode,
+    student_rest: bool = True,
+) -> Entries:
     """Return `log softmax(t / T)` and `log softmax(s / T)` over the same entries.
 
     Where both logits are whole but differ in width (a padded vocabulary), only the
     first `min(V_student, V_teacher)` ids are compared, and both are renormalised there.
-    Over k entries the student costs its log-normaliser and a gather of k logits; an id
-    beyond its vocabulary gives NaN.
+    Over k entries the student costs a gather of k logits and its log-normaliser, and
+    for a rest a second one, without the k; an id beyond its vocabulary gives NaN. There
+    is no rest where the k are its whole vocabulary.
 
     Args:
       outputs: of student and teacher.
       temperature: T.
       sparse: the convention for stored entries.
+      student_rest: whether an entry that the student alone has is wanted.
 
     Returns:
       Log-probabilities of both sides, over the vocabulary or over stored entries.
@@ -83,35 +98,48 @@ def align(outputs: Outputs, *, temperature: float, sparse: SparseMode) -> Entrie
       ValueError: there is no teacher, it gives draws or wants another convention, or
         its log-normaliser was not stored for this temperature.
     """
+    # Whole rows need no convention.
     teacher = teacher_of(outputs)
     if teacher.logits is None:
         raise ValueError(f"the teacher gives draws; {sparse!r} wants its logits")
     if teacher.indices is None:
         return _whole(outputs, teacher.logits, temperature)
-    logits = teacher.logits.astype(jnp.float32) / temperature
-    log_p = floored(logits - teacher.log_normalizer(temperature)[..., None])
-    log_q = student_log_probabilities(outputs, teacher.indices, temperature)
+
+    # The entries of both sides; the teacher's are normalised with its rest.
+    ids = teacher.indices
+    stored = _with_rest(teacher, teacher.logits.astype(jnp.float32), temperature)
+    all_stored = ids.shape[-1] >= outputs.num_outputs
+    if all_stored:
+        stored = _renormalized(stored.at[..., -1].set(-jnp.inf))
+    stored = floored(stored)
+    log_p, log_q = (
+        stored[..., :-1],
+        student_log_probabilities(outputs, ids, temperature),
+    )
+
+    # What stands for all that is not among them.
     match sparse:
-        case "tail_bucket":
-            return Entries(_with_rest(log_p), _with_rest(log_q), rest=True)
-        case "renormalize_teacher":
-            return Entries(_renormalized(log_p), log_q)
         case "renormalize_both":
             return Entries(_renormalized(log_p), _renormalized(log_q))
         case "truncate":
-            return Entries(log_p, log_q)
-        case "residual_to_target":
-            targets = outputs.batch["targets"][..., None]
-            # Masked tokens may have any target; out of range it would read NaN.
-            in_range = jnp.clip(targets, 0, outputs.num_outputs - 1)
-            log_q_target = student_log_probabilities(outputs, in_range, temperature)
-            return _residual_to_target(
-                log_p, log_q, log_q_target, is_target=teacher.indices == targets
-            )
+            return Entries(log_p, log_q, partial=True)
         case "sampled":
             raise ValueError(
                 "the teacher gives its best entries; 'sampled' wants draws"
             )
+        case "tail_bucket":
+            entries, others = Entries(stored, log_q), ids
+        case "renormalize_teacher":
+            others = ids if student_rest else None
+            entries = Entries(_renormalized(log_p), log_q)
+        case "residual_to_target":
+            target = _target(outputs)
+            others = jnp.concatenate([ids, target], axis=-1) if student_rest else None
+            log_q_target = student_log_probabilities(outputs, target, temperature)
+            entries = _residual_to_target(stored, log_q, log_q_target, ids == target)
+    if all_stored:
+        return Entries(entries.log_p[..., : ids.shape[-1]], log_q)
+    return entries if others is None else _closed(outputs, entries, others, temperature)
 
 
 def teacher_of(outputs: Outputs) -> TeacherOutputs:
@@ -144,41 +172,78 @@ def _whole(outputs: Outputs, teacher_logits: jax.Array, temperature: float) -> E
     return Entries(*normalize_scores(t, s, log_z))
 
 
+def _with_rest(
+    teacher: TeacherOutputs, logits: jax.Array, temperature: float
+) -> jax.Array:
+    """Return log-probabilities of the k entries and of the rest, nats, `[*b k+1]`."""
+    scores = logits / temperature
+    if temperature in teacher.log_rests:
+        log_rest = teacher.log_rests[temperature]
+    else:
+        log_rest = _rest_of_normalizer(scores, teacher.log_normalizer(temperature))
+    return _renormalized(jnp.concatenate([scores, log_rest[..., None]], axis=-1))
+
+
+def _rest_of_normalizer(scores: jax.Array, log_normalizer: jax.Array) -> jax.Array:
+    """Return `log (Z - Σ_k exp x_k)`, nats, `[*b]`; at least `REST_FLOOR` of Z.
+
+    Relative to the largest, so that `Z - 1` and the sum of the others are subtracted.
+    """
+    place = jax.lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+    is_best = place == jnp.argmax(scores, axis=-1, keepdims=True).astype(jnp.int32)
+    best = jnp.max(scores, axis=-1)
+    relative = log_normalizer - best
+    others = jnp.where(is_best, 0.0, jnp.exp(scores - best[..., None]))
+    rest = jnp.expm1(relative) - jnp.sum(others, axis=-1)
+    return jnp.log(jnp.maximum(rest, REST_FLOOR * jnp.exp(relative))) + best
+
+
+def _target(outputs: Outputs) -> jax.Array:
+    """Return the targets, `[*b 1]`; those of masked tokens may be any, and are cut."""
+    targets = outputs.batch["targets"][..., None]
+    return jnp.clip(targets, 0, outputs.num_outputs - 1)
+
+
+def _closed(
+    outputs: Outputs, entries: Entries, ids: jax.Array, temperature: float
+) -> Entries:
+    """Return the entries with the student's mass outside of `ids` for the last one.
+
+    The teacher has an entry for it already, or has nothing there.
+    """
+    log_rest = outputs.log_normalizer_outside(ids, temperature)
+    log_rest = floored(log_rest - outputs.log_normalizer(temperature))[..., None]
+    log_p, log_q = entries.log_p, entries.log_q
+    if log_p.shape == log_q.shape:
+        log_p = jnp.concatenate([log_p, jnp.full_like(log_rest, FLOOR)], axis=-1)
+    return Entries(log_p, jnp.concatenate([log_q, log_rest], axis=-1), rest=True)
+
+
 def _renormalized(logits: jax.Array) -> jax.Array:
     return logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def _rest(log_probabilities: jax.Array) -> jax.Array:
-    """Return `1 - Σ_k exp l_k`, at least `REST_FLOOR`, `[*b 1]`."""
-    mass = jnp.sum(jnp.exp(log_probabilities), axis=-1, keepdims=True)
-    return jnp.maximum(1.0 - mass, REST_FLOOR)
-
-
-def _with_rest(log_probabilities: jax.Array) -> jax.Array:
-    log_rest = jnp.log(_rest(log_probabilities))
-    return jnp.concatenate([log_probabilities, log_rest], axis=-1)
-
-
 def _residual_to_target(
-    log_p: jax.Array, log_q: jax.Array, log_q_target: jax.Array, *, is_target: jax.Array
+    stored: jax.Array, log_q: jax.Array, log_q_target: jax.Array, is_target: jax.Array
 ) -> Entries:
-    """Return the entries with the residual given to the target.
+    """Return the entries and the target, which has the rest of the teacher's mass.
 
     There is always one entry more; where the target is among the k it is impossible on
     both sides, and so compares as equal.
 
     Args:
-      log_p: the teacher's, `[*b k]`.
+      stored: log-probabilities of the teacher's k entries and of its rest, `[*b k+1]`.
       log_q: the student's, `[*b k]`.
       log_q_target: the student's of the target, `[*b 1]`.
       is_target: bool `[*b k]`.
     """
-    rest = _rest(log_p)
-    log_rest = jnp.log(rest)
-    added = jnp.where(is_target & (rest > REST_FLOOR), log_rest, FLOOR)
+    log_p, log_rest = stored[..., :-1], stored[..., -1:]
+    added = jnp.where(is_target, log_rest, FLOOR)
     merged = jnp.where(is_target, jnp.logaddexp(log_p, added), log_p)
     among = jnp.any(is_target, axis=-1, keepdims=True)
+    apart = jnp.where(among, FLOOR, log_rest)
+    log_q_apart = jnp.where(among, FLOOR, log_q_target)
     return Entries(
-        jnp.concatenate([merged, jnp.where(among, FLOOR, log_rest)], axis=-1),
-        jnp.concatenate([log_q, jnp.where(among, FLOOR, log_q_target)], axis=-1),
+        jnp.concatenate([merged, apart], axis=-1),
+        jnp.concatenate([log_q, log_q_apart], axis=-1),
     )

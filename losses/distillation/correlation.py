@@ -57,10 +57,10 @@ class _Correlation(Loss, abstract=True):
         teacher = teacher_of(outputs)
         if teacher.logits is None or teacher.indices is not None:
             raise ValueError(f"{type(self).__name__} wants the teacher's whole logits")
-        log_p, log_q, _ = align(
+        entries = align(
             outputs, temperature=self.temperature, sparse="renormalize_both"
         )
-        return jnp.exp(log_p), jnp.exp(log_q)
+        return jnp.exp(entries.log_p), jnp.exp(entries.log_q)
 
     def _scaled(self, distance: jax.Array) -> jax.Array:
         if self.scale_by_temperature_squared:

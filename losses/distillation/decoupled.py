@@ -144,7 +144,7 @@ class NormalizedKD(Targeted):
     The first part is at temperature 1 whatever T is. `p̂` and `q̂` are softmaxes at T
     over the entries other than y. `c` is T² if `scale_by_temperature_squared`, else 1.
     Both parts are cross-entropies, so that the least value is not 0: the teacher's
-    entropies are in it.
+    entropies are in it. Nor is it at q = p: the first part alone is least at q_y = 1.
 
     Over stored entries the tail bucket is one of the others,
     and log-normalisers are wanted at 1 and at T.

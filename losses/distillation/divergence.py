@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import difflib
 import math
-from typing import ClassVar, get_args
+from typing import ClassVar, Literal, get_args
 
 from losses.core.loss import Loss
 from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, RecordSpec
@@ -15,6 +15,10 @@ from losses.distillation.alignment import Entries, SparseMode, align, teacher_of
 OVER_ENTRIES: tuple[str, ...] = tuple(
     name for name in get_args(SparseMode) if name != "sampled"
 )
+BesideZero = Literal["nothing", "finite", "infinite"]
+"""The cost of an entry that the student has and the teacher lacks."""
+
+_ZERO_OUTSIDE = ("renormalize_teacher", "residual_to_target")
 
 
 def check_temperature(temperature: float) -> None:
@@ -44,7 +48,7 @@ class Divergence(Loss, abstract=True):
 
     Raises:
       ValueError: the temperature is not positive, or `sparse` is no convention of
-        this divergence.
+        this divergence, or one under which it is infinite.
     """
 
     temperature: float = 1.0
@@ -58,6 +62,18 @@ class Divergence(Loss, abstract=True):
         check_temperature(self.temperature)
         if self.sparse not in self.conventions:
             raise ValueError(self._unknown_mode_message())
+        if self.sparse in _ZERO_OUTSIDE and self.beside_zero == "infinite":
+            finite = [x for x in self.conventions if x not in _ZERO_OUTSIDE]
+            raise ValueError(
+                f"{type(self).__name__}(sparse={self.sparse!r}) is infinite: that "
+                f"teacher has no mass outside of its entries, and every student has; "
+                f"finite: {', '.join(map(repr, finite))}"
+            )
+
+    @property
+    def beside_zero(self) -> BesideZero:
+        """Under `"infinite"`, a teacher without mass outside its entries is refused."""
+        return "finite"
 
     @abc.abstractmethod
     def divergence(self, entries: Entries) -> PerToken:
@@ -103,6 +119,7 @@ class Divergence(Loss, abstract=True):
                     outputs,
                     temperature=self.temperature,
                     sparse=self.sparse,
+                    student_rest=self.beside_zero != "nothing",
                 )
             )
         return self._scaled(value)

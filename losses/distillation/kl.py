@@ -7,6 +7,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from losses.core.outputs import Outputs, PerToken
 from losses.core.tiles import Distribution, Tile
@@ -16,20 +17,29 @@ from losses.distillation.alignment import (
     student_log_probabilities,
     teacher_of,
 )
-from losses.distillation.divergence import OVER_ENTRIES, Divergence
+from losses.distillation.divergence import OVER_ENTRIES, BesideZero, Divergence
 from losses.functional import log_probs
 from losses.functional.divergences import sampled_cross_entropy
-from losses.functional.log_probs import floored
+from losses.functional.log_probs import FLOOR
 
 
 def kl_of_sums(outputs: TiledOutputs, a: Distribution, b: Distribution) -> PerToken:
-    """Return `E_a[x_a - x_b] - log Z_a + log Z_b`, nats, `[*b]`; x are scores."""
+    """Return `E_a[x_a - x_b] - log Z_a + log Z_b`, nats, `[*b]`; x are scores.
+
+    Of entries that are impossible in b, `log b` is `FLOOR`; `lost` is their mass in a.
+    """
+
+    def impossible(tile: Tile) -> jax.Array:
+        return b.scores(tile) == -jnp.inf
 
     def gap(tile: Tile) -> jax.Array:
-        return floored(a.scores(tile)) - floored(b.scores(tile))
+        x_a = a.scores(tile)
+        x_a = jnp.where(x_a == -jnp.inf, 0.0, x_a)
+        return x_a - jnp.where(impossible(tile), 0.0, b.scores(tile))
 
-    log_ratio = outputs.normalizer_of(b) - outputs.normalizer_of(a)
-    return outputs.expected(a, gap) + log_ratio
+    lost = outputs.expected(a, lambda tile: impossible(tile).astype(jnp.float32))
+    log_z_b = (1.0 - lost) * outputs.normalizer_of(b) - lost * FLOOR
+    return outputs.expected(a, gap) + log_z_b - outputs.normalizer_of(a)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +59,13 @@ class ForwardKL(Divergence):
 
     conventions = (*OVER_ENTRIES, "sampled")
 
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "nothing"
+
     def divergence(self, entries: Entries) -> PerToken:
-        return log_probs.kl(entries.log_p, entries.log_q)
+        log_p, log_q = entries.log_p, entries.log_q
+        return log_probs.kl(log_p, log_q, partial=entries.partial)
 
     def divergence_from_sums(
         self, outputs: TiledOutputs, p: Distribution, q: Distribution
@@ -79,8 +94,13 @@ class ReverseKL(Divergence):
     Source: Gu et al. 2023, MiniLLM (arXiv:2306.08543), section 2.
     """
 
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "infinite"
+
     def divergence(self, entries: Entries) -> PerToken:
-        return log_probs.kl(entries.log_q, entries.log_p)
+        log_p, log_q = entries.log_p, entries.log_q
+        return log_probs.kl(log_q, log_p, partial=entries.partial)
 
     def divergence_from_sums(
         self, outputs: TiledOutputs, p: Distribution, q: Distribution
@@ -112,9 +132,16 @@ class SymmetricKL(Divergence):
                 f"reverse_weight must be in [0, 1], got {self.reverse_weight}"
             )
 
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "infinite" if self.reverse_weight else "nothing"
+
     def divergence(self, entries: Entries) -> PerToken:
         return log_probs.symmetric_kl(
-            entries.log_p, entries.log_q, reverse_weight=self.reverse_weight
+            entries.log_p,
+            entries.log_q,
+            reverse_weight=self.reverse_weight,
+            partial=entries.partial,
         )
 
     def divergence_from_sums(
@@ -180,8 +207,13 @@ class SkewForwardKL(Divergence):
         super().__post_init__()
         _check_skew(self.skew)
 
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "nothing"
+
     def divergence(self, entries: Entries) -> PerToken:
-        return log_probs.skew_kl(entries.log_p, entries.log_q, skew=self.skew)
+        log_p, log_q = entries.log_p, entries.log_q
+        return log_probs.skew_kl(log_p, log_q, skew=self.skew, partial=entries.partial)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,8 +237,13 @@ class SkewReverseKL(Divergence):
         super().__post_init__()
         _check_skew(self.skew)
 
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "finite" if self.skew else "infinite"
+
     def divergence(self, entries: Entries) -> PerToken:
-        return log_probs.skew_kl(entries.log_q, entries.log_p, skew=self.skew)
+        log_p, log_q = entries.log_p, entries.log_q
+        return log_probs.skew_kl(log_q, log_p, skew=self.skew, partial=entries.partial)
 
 
 def _check_skew(skew: float) -> None:

@@ -14,7 +14,8 @@ class PlackettLuce(Targeted):
     π is the target, then all other entries by descending teacher logit, ties by id;
     `p = softmax(t / T)`, while the student has no temperature. Each step is the
     cross-entropy of choosing entry k among those not chosen yet. A label that the
-    teacher finds unlikely weighs as little.
+    teacher finds unlikely weighs as little. It is no divergence: at q = p the gradient
+    still raises the first of the ranking.
 
     With `target="teacher"`, π is the teacher's own order. Over its best k entries the
     sum then ends at k, and so is at most the whole one; log-normalisers are wanted at 1

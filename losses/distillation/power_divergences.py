@@ -8,7 +8,7 @@ import math
 
 from losses.core.outputs import PerToken
 from losses.distillation.alignment import Entries
-from losses.distillation.divergence import Divergence
+from losses.distillation.divergence import OVER_ENTRIES, BesideZero, Divergence
 from losses.functional import log_probs
 
 
@@ -59,6 +59,10 @@ class AlphaDivergence(Divergence):
                 f"overflow; RenyiDivergence increases with it and does not"
             )
 
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "finite" if self.order else "infinite"
+
     def divergence(self, entries: Entries) -> PerToken:
         return log_probs.alpha_divergence(
             entries.log_p, entries.log_q, order=self.order
@@ -71,7 +75,8 @@ class RenyiDivergence(Divergence):
 
     Non-decreasing in the order. The gradient in `s / T` is bounded for every order:
     `q - w` with `w ∝ p^a q^(1-a)`. Cancellation leaves an error of about
-    1e-7 / |a - 1|. Truncated entries enter the sum as they are.
+    1e-7 / |a - 1|. It is no sum over entries, so that no part of it can be left out:
+    `sparse="truncate"` is refused.
 
     Source: van Erven and Harremoës 2012 (arXiv:1206.2459).
 
@@ -84,10 +89,16 @@ class RenyiDivergence(Divergence):
 
     order: float = 0.5
 
+    conventions = tuple(name for name in OVER_ENTRIES if name != "truncate")
+
     def __post_init__(self):
         super().__post_init__()
         if not 0.0 < self.order < math.inf:
             raise ValueError(f"order must be positive, got {self.order}")
+
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "nothing"
 
     def divergence(self, entries: Entries) -> PerToken:
         return log_probs.renyi_divergence(

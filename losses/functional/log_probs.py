@@ -15,15 +15,14 @@ LogProbs = Float[Array, "*b n"]
 PerToken = Float[Array, "*b"]
 
 FLOOR = -1e5
-"""Log-probabilities (whole: scores `x / T`, before they are normalised) are at least
-this, nats: an entry of -inf is impossible, but its products with probabilities and
-their gradients are finite. Below it, no gradient."""
+"""Log-probabilities are at least this, nats: an entry of -inf is impossible, but its
+products with probabilities and their gradients are finite. Below it, no gradient."""
 
 _TINY = 1e-30
 
 
 def floored(log_probabilities: LogProbs) -> LogProbs:
-    """Return these, or scores, at least `FLOOR`."""
+    """Return these, at least `FLOOR`."""
     return jnp.maximum(log_probabilities, FLOOR)
 
 
@@ -59,20 +58,38 @@ def normalize_scores(
     t: LogProbs, s: LogProbs, student_log_z: PerToken
 ) -> tuple[LogProbs, LogProbs]:
     """Return floored log-probabilities of scores, the student's from its `log Z`."""
-    log_p = floored(t) - jax.nn.logsumexp(t, axis=-1, keepdims=True)
-    return log_p, floored(s) - student_log_z[..., None]
+    log_p = floored(t - jax.nn.logsumexp(t, axis=-1, keepdims=True))
+    return log_p, floored(s - student_log_z[..., None])
 
 
-def kl(log_a: LogProbs, log_b: LogProbs) -> PerToken:
-    """Return `KL(a‖b) = Σ_i a_i (log a_i - log b_i)`, nats."""
-    return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
+def kl(log_a: LogProbs, log_b: LogProbs, *, partial: bool = False) -> PerToken:
+    """Return `KL(a‖b) = Σ_i a_i (log a_i - log b_i)`, nats.
+
+    Args:
+      log_a: a list.
+      log_b: another of the same entries.
+      partial: whether these are some entries of each side, whose sums need not be 1.
+        `Σ_i (b_i - a_i)` is added then: each entry's part is at least 0, and 0 only
+        where `a_i = b_i`. Over whole distributions it adds nothing.
+    """
+    a = jnp.exp(log_a)
+    parts = a * (log_a - log_b)
+    if partial:
+        parts = parts + (jnp.exp(log_b) - a)
+    return jnp.sum(parts, axis=-1)
 
 
 def symmetric_kl(
-    log_p: LogProbs, log_q: LogProbs, *, reverse_weight: float = 0.5
+    log_p: LogProbs,
+    log_q: LogProbs,
+    *,
+    reverse_weight: float = 0.5,
+    partial: bool = False,
 ) -> PerToken:
     """Return `(1 - w) KL(p‖q) + w KL(q‖p)`, nats, w being `reverse_weight`."""
-    return mix_directions(kl(log_p, log_q), kl(log_q, log_p), reverse_weight)
+    forward = kl(log_p, log_q, partial=partial)
+    reverse = kl(log_q, log_p, partial=partial)
+    return mix_directions(forward, reverse, reverse_weight)
 
 
 def mix_directions(
@@ -88,9 +105,11 @@ def jensen_shannon(log_p: LogProbs, log_q: LogProbs, *, beta: float = 0.5) -> Pe
     return beta * kl(log_p, log_m) + (1.0 - beta) * kl(log_q, log_m)
 
 
-def skew_kl(log_a: LogProbs, log_b: LogProbs, *, skew: float = 0.1) -> PerToken:
+def skew_kl(
+    log_a: LogProbs, log_b: LogProbs, *, skew: float = 0.1, partial: bool = False
+) -> PerToken:
     """Return `KL(a ‖ α a + (1 - α) b)`, nats, α being `skew`."""
-    return kl(log_a, log_mixture(log_a, log_b, share=skew))
+    return kl(log_a, log_mixture(log_a, log_b, share=skew), partial=partial)
 
 
 def log_mixture(log_a: LogProbs, log_b: LogProbs, *, share: float) -> LogProbs:
@@ -115,9 +134,9 @@ def alpha_divergence(
     """
     p, q, a = jnp.exp(log_p), jnp.exp(log_q), order
     if a == 1.0:
-        return kl(log_p, log_q) - jnp.sum(p - q, axis=-1)
+        return kl(log_p, log_q, partial=True)
     if a == 0.0:
-        return kl(log_q, log_p) - jnp.sum(q - p, axis=-1)
+        return kl(log_q, log_p, partial=True)
     power = jnp.exp(a * log_p + (1.0 - a) * log_q)
     gap = a * p + (1.0 - a) * q - power
     return jnp.sum(gap, axis=-1) / (a * (1.0 - a))
@@ -134,7 +153,12 @@ def renyi_divergence(
 
 
 def adaptive_kl(
-    log_p: LogProbs, log_q: LogProbs, *, head_mass: float = 0.5, rest: bool = False
+    log_p: LogProbs,
+    log_q: LogProbs,
+    *,
+    head_mass: float = 0.5,
+    rest: bool = False,
+    partial: bool = False,
 ) -> PerToken:
     """Return `w KL(p‖q) + (1 - w) KL(q‖p)`, nats, w following the gaps in p's head.
 
@@ -143,10 +167,13 @@ def adaptive_kl(
       log_q: the student's.
       head_mass: the cumulative mass of p's head.
       rest: whether the last entry is a rest, and so in the tail whatever its mass.
+      partial: as of `kl`.
     """
     constants = jax.lax.stop_gradient((log_p, log_q))
     weight = _head_share_of_gaps(*constants, head_mass=head_mass, rest=rest)
-    return weight * kl(log_p, log_q) + (1.0 - weight) * kl(log_q, log_p)
+    forward = kl(log_p, log_q, partial=partial)
+    reverse = kl(log_q, log_p, partial=partial)
+    return weight * forward + (1.0 - weight) * reverse
 
 
 def _head_share_of_gaps(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from losses.core.batch_weights import Balance, BalanceInputs
+from losses.core.outputs import IncompatibleLoss
 from losses.core.terms import Item, LossTerm, all_items
 
 Tree = Any
@@ -83,7 +84,7 @@ def term_weights(
             )
             penalties.append(weight.penalty(params[name]))
         else:
-            weights[name] = weight_at_step(weight, inputs.step)
+            weights[name] = weight_at_step(weight, inputs.step, name)
         return {term: c * weights[name] for term, c in own.items()}
 
     # `factors` fills the dicts above too.
@@ -96,12 +97,25 @@ def term_weights(
     )
 
 
-def weight_at_step(weight: Any, step: Int[Array, ""]) -> Float[Array, ""]:
-    """Return a number, or a schedule at an optimiser step, as float32."""
+def weight_at_step(
+    weight: Any, step: Int[Array, ""], name: str = "term"
+) -> Float[Array, ""]:
+    """Return a number, or a schedule at an optimiser step, as float32.
+
+    Raises:
+      IncompatibleLoss: the schedule of the term or group `name` gives no number.
+    """
     if not callable(weight):
         return jnp.float32(weight)
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix dtypes
-        return jnp.asarray(weight(step), jnp.float32)
+        value = jnp.asarray(weight(step))
+    kinds = (jnp.floating, jnp.integer)
+    if value.shape or not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
+        raise IncompatibleLoss(
+            f"weight of {name!r} must give one number a step, got {value.dtype} "
+            f"{list(value.shape)}"
+        )
+    return value.astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)

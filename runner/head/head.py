@@ -55,9 +55,10 @@ class Head:
         jaxpr = self._jaxpr = jax.make_jaxpr(logits)(*shapes).jaxpr
         operands = {id(x) for equation in jaxpr.eqns for x in equation.invars}
         self.reads = [id(x) in operands for x in jaxpr.invars[: len(leaves)]]
-        self.num_outputs: int = jaxpr.outvars[0].aval.shape[-1]
         params = jax.tree.unflatten(self._structure, self._shapes)
         model = make(params, self._variables)
+        _check_logits(model, [x.aval for x in jaxpr.outvars])
+        self.num_outputs: int = jaxpr.outvars[0].aval.shape[-1]
         self._vocab_axes = self._select(_vocab_axes(model, self.num_outputs))
 
     @classmethod
@@ -168,6 +169,20 @@ class Head:
 
     def _select(self, leaves: list) -> list:
         return [x for x, read in zip(leaves, self.reads, strict=True) if read]
+
+
+def _check_logits(model: Model, outputs: list[Any]) -> None:
+    """Refuse a head that does not map `[d]` to float32 logits `[v]`.
+
+    Raises:
+      UserError: it does not.
+    """
+    actual = ", ".join(f"{x.dtype} {list(x.shape)}" for x in outputs)
+    if len(outputs) != 1 or outputs[0].ndim != 1 or outputs[0].dtype != jnp.float32:
+        raise UserError(
+            f"{type(model).__name__}.head must return float32 logits [vocabulary] of "
+            f"one hidden state [width]; got {actual}"
+        )
 
 
 def _vocab_axes(model: Model, size: int) -> list[int]:

@@ -67,17 +67,21 @@ LOSSES = {
     "forward_kl_best": Row(losses.ForwardKL(temperature=2.0), "best"),
     "forward_kl_draws": Row(losses.ForwardKL(sparse="sampled"), "draws"),
     "reverse_kl": Row(losses.ReverseKL()),
-    "reverse_kl_best": Row(losses.ReverseKL(sparse="residual_to_target"), "best"),
+    "reverse_kl_best": Row(losses.ReverseKL(sparse="truncate"), "best"),
     "symmetric_kl": Row(losses.SymmetricKL(reverse_weight=0.3)),
-    "symmetric_kl_best": Row(losses.SymmetricKL(sparse="renormalize_teacher"), "best"),
+    "symmetric_kl_best": Row(losses.SymmetricKL(), "best"),
     "jensen_shannon": Row(losses.JensenShannon(beta=0.3)),
-    "jensen_shannon_best": Row(losses.JensenShannon(), "best"),
+    "jensen_shannon_best": Row(
+        losses.JensenShannon(sparse="renormalize_teacher"), "best"
+    ),
     "skew_forward_kl": Row(losses.SkewForwardKL()),
     "skew_forward_kl_best": Row(losses.SkewForwardKL(sparse="truncate"), "best"),
     "skew_reverse_kl": Row(losses.SkewReverseKL()),
     "skew_reverse_kl_best": Row(losses.SkewReverseKL(), "best"),
     "total_variation": Row(losses.TotalVariation()),
-    "total_variation_best": Row(losses.TotalVariation(), "best"),
+    "total_variation_best": Row(
+        losses.TotalVariation(sparse="residual_to_target"), "best"
+    ),
     "alpha_divergence": Row(losses.AlphaDivergence(order=0.3)),
     "alpha_divergence_best": Row(losses.AlphaDivergence(), "best"),
     "renyi_divergence": Row(losses.RenyiDivergence(order=2.0)),

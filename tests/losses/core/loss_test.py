@@ -2,13 +2,16 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
 import losses
-from losses.core.term_values import per_token
+from losses.core.term_values import evaluate, per_token
 from losses.core.vocab_sums import SumRequests, TiledOutputs
+from losses.weighting.weights import weight_at_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,3 +94,60 @@ def test_rows_are_asked_for_when_a_loss_reads_or_declares_them(loss, error, mess
     term = losses.LossTerm(name="term", loss=loss)
     with pytest.raises(error, match=message):
         per_token([term], outputs, masks={"term": jnp.ones(3, bool)}, statistics={})
+
+
+class Returns(losses.Loss):
+    """A loss, or the weights of its tokens, of any shape and dtype."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __call__(self, outputs):
+        return self.values
+
+
+def one_term(loss, **fields):
+    return losses.LossTerm(name="mine", loss=loss, **fields)
+
+
+def inputs(logits):
+    ones = jnp.ones(logits.shape[:-1], jnp.int32)
+    batch = {"targets": ones, "mask": ones.astype(bool), "segment_ids": ones}
+    return losses.FullOutputs(batch=batch, logits=logits)
+
+
+@pytest.mark.parametrize(
+    ("values", "actual"),
+    [
+        (jnp.zeros((3, 1)), r"float32 \[3, 1\]"),
+        (jnp.zeros(()), r"float32 \[\]"),
+        (jnp.zeros(3, jnp.int32), r"int32 \[3\]"),
+        (jnp.zeros(3, bool), r"bool \[3\]"),
+    ],
+)
+def test_values_and_weights_that_are_not_one_float_a_token_are_refused(values, actual):
+    outputs = inputs(jnp.zeros((3, 5)))
+    wanted = rf"term 'mine' must return one float a token, \[3\]; got {actual}"
+    with pytest.raises(losses.IncompatibleLoss, match=f"^Returns of {wanted}"):
+        evaluate([one_term(Returns(values))], outputs)
+    term = one_term(losses.ZLoss(), token_weight=lambda _: values)
+    with pytest.raises(losses.IncompatibleLoss, match=f"^token_weight of {wanted}"):
+        evaluate([term], outputs)
+
+
+@pytest.mark.parametrize("value", [jnp.zeros(3), True, 1j])
+def test_a_weight_that_is_not_one_number_a_step_is_refused(value):
+    wanted = r"^weight of 'mine' must give one number a step, got \w+ \["
+    with pytest.raises(losses.IncompatibleLoss, match=wanted):
+        weight_at_step(lambda step: value, jnp.int32(0), "mine")
+
+
+def test_logits_of_fewer_bits_are_evaluated_in_float32():
+    logits = np.random.default_rng(0).normal(size=(2000, 50), scale=4.0)
+    logits = jnp.asarray(logits, jnp.bfloat16)
+    exact = np.asarray(logits, np.float64)
+    log_z = np.log(np.exp(exact).sum(-1))
+    terms = [one_term(losses.CrossEntropy())]
+    average = jax.jit(lambda x: evaluate(terms, inputs(x)))(logits)["mine"]
+    expected = np.mean(log_z - exact[:, 1])
+    np.testing.assert_allclose(average.total / average.count, expected, rtol=1e-6)
