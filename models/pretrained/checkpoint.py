@@ -105,6 +105,9 @@ def open_model(
             f"{path} is neither a folder with config.json and model*.safetensors "
             "nor a .gguf file"
         )
+    layers, tensors = source.fields["num_layers"], len(source.tensors)
+    if layers > tensors:
+        raise ValueError(f"{path} says {layers:,} layers, and has {tensors:,} tensors")
     return Pretrained(
         path=location,
         model=functools.partial(Transformer, **source.fields),

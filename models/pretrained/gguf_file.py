@@ -32,12 +32,12 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
     """
     reader = GGUFReader(file)
     family = reader.value("general.architecture", "")
-    if family not in gguf_families.FAMILIES:
+    if not isinstance(family, str) or family not in gguf_families.FAMILIES:
         raise ValueError(
             f"{file}: architecture {family!r} is not supported: it must be one of "
             f"{sorted(gguf_families.FAMILIES)}"
         )
-    if reader.value("split.count", 1) > 1:
+    if reader.value("split.count", 1) not in (0, 1):
         raise ValueError(f"{file} is one part of several: merge them into one file")
     # Configuration.
     tensors, shapes = dict(reader.tensors()), reader.shapes()
@@ -57,7 +57,7 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
             for name in tensors:
                 if re.fullmatch(rf"blk\.\d+\.attn_{kind}\.weight", name):
                     tensors[name] = _split_order(tensors[name], fields[heads])
-    end = reader.value("tokenizer.ggml.eos_token_id")
+    end = Settings(file, reader.values("tokenizer.ggml.")).take("eos_token_id", None)
     return Source(
         path=file,
         files=(file,),
@@ -66,10 +66,10 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
         unused=(FREQUENCIES,),
         tensors=tensors,
         dtypes=reader.dtypes(),
-        end_ids=() if end is None else (end,),
+        end_ids=() if end is None else (end,) if isinstance(end, int) else tuple(end),
         settings=settings,
         assumed=unsaid.assumed,
-        context=reader.value(f"{family}.context_length"),
+        context=entries.take("context_length", None),
     )
 
 

@@ -1,6 +1,7 @@
 """Locations of files: a path, or a Python package that carries them."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 PACKAGE = "package:"
@@ -13,9 +14,10 @@ def beside(file: Path, name: object) -> Path:
     Raises:
       ValueError: when it is no bare name of a file.
     """
-    if not isinstance(name, str) or not name or Path(name).name != name:
+    bare = name if isinstance(name, str) and Path(name).name == name else ""
+    if not 0 < len(os.fsencode(bare)) <= 255:
         raise ValueError(f"{file} names {name!r}, which is no file beside it")
-    return file.parent / name
+    return file.parent / bare
 
 
 def locate(path: str | Path) -> Path:

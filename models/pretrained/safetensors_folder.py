@@ -52,10 +52,10 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        entries = json.loads(file.read_text())
+        entries = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{file.parent} has no {file.name}{_other(file)}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from error
@@ -85,8 +85,10 @@ def _weight_files(folder: Path) -> list[Path]:
     """Return the shards that an index names, or the one file there is."""
     if (folder / INDEX).is_file():
         shards = _json(folder / INDEX).get("weight_map", {})
-        names = set(shards.values()) if isinstance(shards, dict) else {shards}
-        files = [location.beside(folder / INDEX, x) for x in sorted(names, key=str)]
+        if not isinstance(shards, dict):
+            raise ValueError(f"{folder / INDEX}: weight_map must be an object")
+        names = [location.beside(folder / INDEX, name) for name in shards.values()]
+        files = sorted(set(names))
     else:
         files = sorted(folder.glob("model*.safetensors"))
         if len(files) > 1:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.pretrained import entry_forms
+
 _REQUIRED = object()
 
 
@@ -27,11 +29,15 @@ class Settings:
           absent: for an entry that is not there at all; None is the same as null.
 
         Raises:
-          ValueError: when it is null and has no default.
+          ValueError: when it is null and has no default, or of another form.
         """
         self._names_read.add(name)
         value = self._entries.get(name, absent)
         if value is not None:
+            try:
+                entry_forms.check(name, value)
+            except ValueError as error:
+                raise ValueError(f"{self.file}: {error}") from None
             return value
         if default is _REQUIRED:
             raise ValueError(f"{self.file}: no {name!r}")

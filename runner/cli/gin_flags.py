@@ -3,12 +3,14 @@
 import difflib
 import io
 import pathlib
+import tokenize
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runner.cli.flags import Flag
 from runner.errors import UserError, nearest
+from runner.files import form
 from runner.graph import literals
 
 
@@ -62,12 +64,17 @@ def _settings(flag: Flag) -> Iterator[tuple[str, str, Any]]:
 
 def _contents(flag: str, path: str) -> str:
     file = pathlib.Path(path)
-    if not file.is_file():
+    try:
+        return form.read_text(file)
+    except (FileNotFoundError, NotADirectoryError):
         beside = [p.name for p in file.parent.glob("*.gin")]
         close = difflib.get_close_matches(file.name, beside, n=1)
         hint = f"; did you mean '{file.parent / close[0]}'?" if close else ""
-        raise UserError(f"{flag}: no such file{hint}")
-    return file.read_text()
+        raise UserError(f"{flag}: no such file{hint}") from None
+    except OSError as error:
+        raise UserError(f"{flag}: {error.strerror}") from None
+    except form.Malformed as error:
+        raise UserError(f"{flag}: {error}") from None
 
 
 def _statements(text: str, source: str) -> Iterator[tuple[str, str, Any]]:
@@ -91,7 +98,9 @@ def _statements(text: str, source: str) -> Iterator[tuple[str, str, Any]]:
                 yield place, key, statement.value
             elif not isinstance(statement, config_parser.BlockDeclaration):
                 raise UserError(f"{source}: a runtime file imports nothing")
-    except (SyntaxError, ValueError) as error:
+    except RecursionError:
+        raise UserError(f"{source}: it includes itself, or nests too deeply") from None
+    except (SyntaxError, ValueError, tokenize.TokenError, MemoryError) as error:
         message = " ".join(str(error).split())
         raise UserError(
             f"{source}: {message or 'expected section.name = value'}"

@@ -26,7 +26,9 @@ def inside(directory: Path, name: object) -> Path:
     if not isinstance(name, str):
         raise ValueError(f"expected the name of a file, got {name!r}")
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+    is_below = path.parts and not path.is_absolute() and ".." not in path.parts
+    longest = max(len(part.encode(errors="replace")) for part in (path.parts or "x"))
+    if not is_below or longest > 255 or "\0" in name:
         raise ValueError(f"{name!r} names nothing inside of {directory}")
     return directory / path
 
@@ -37,9 +39,9 @@ def refuse_links(directory: Path) -> None:
     Raises:
       UserError: Naming the link, and where it leads.
     """
-    home = directory.resolve()
+    home = Path(os.path.realpath(directory))
     for path in _links(directory, _DEPTH):
-        target = path.resolve()
+        target = Path(os.path.realpath(path))
         if not target.is_relative_to(home):
             raise UserError(
                 f"{path} is a link to {target}, and nothing outside of {directory} is "

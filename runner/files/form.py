@@ -4,6 +4,7 @@ A digest proves that a file is whole, not that it is well formed: whoever made t
 made the digest. So each format is one dataclass, and is parsed where it is read.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -35,6 +36,23 @@ class Malformed(ValueError):
     """`units[2].name must be a string, got 5`."""
 
 
+@contextlib.contextmanager
+def of_file(path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong in the block; one that is absent is no error.
+
+    Raises:
+      UserError: The file is malformed, or cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except Malformed as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
 def read_text(path: Path) -> str:
     """Return the text of an ordinary file, which may be a link to one.
 
@@ -42,7 +60,8 @@ def read_text(path: Path) -> str:
       Malformed: It is not UTF-8.
       OSError: There is no such file, or it is a pipe or a device.
     """
-    with open(confined.descriptor_of(path.resolve(), os.O_RDONLY), "rb") as file:
+    home = Path(os.path.realpath(path))
+    with open(confined.descriptor_of(home, os.O_RDONLY), "rb") as file:
         return decode(file.read())
 
 

@@ -2,7 +2,9 @@
 
 import inspect
 import re
+import traceback
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import fiddle as fdl
@@ -59,7 +61,7 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
     # Constructors, which refuse single values.
     try:
         built = fdl.build(cfg)
-    except (ValueError, UserError) as error:
+    except Exception as error:  # of anybody's class, on values of a file
         raise _error_with_path(cfg, error) from error
     # Models and checks, which see how the values fit each other.
     for node, path in places:
@@ -90,8 +92,8 @@ def _construct_model(node: fdl.Buildable, path: str) -> None:
     if isinstance(model, type) and issubclass(model, nnx.Module):
         try:
             nnx.eval_shape(lambda: fdl.build(node)(rngs=nnx.Rngs(0)))
-        except ValueError as error:
-            raise _error_at(node, path, " ".join(str(error).split())) from error
+        except Exception as error:
+            raise _error_at(node, path, _message(error)) from error
 
 
 def _missing(node: fdl.Buildable) -> list[str]:
@@ -105,14 +107,24 @@ def _error_at(node: Any, path: str, message: str) -> UserError:
 
 def _error_with_path(cfg: fdl.Buildable, error: Exception) -> UserError:
     """Return the constructor's message, preceded by the path that fiddle appends."""
-    text, _, context = str(error).partition("\n\nFiddle context: ")
+    _, _, context = str(error).partition("\n\nFiddle context: ")
     where = re.search(r" at <root>(\S*) with positional", context)
-    message = " ".join(text.split())
+    message = _message(error)
     if not where:
         return UserError(message)
     path = where[1].removeprefix(".")
     place = paths.find(cfg, path) if path else paths.Place("", cfg, Any)
     return _error_at(place.value, place.path, message)
+
+
+def _message(error: Exception) -> str:
+    """Return what a constructor says, with the type and place of the unforeseen."""
+    text = " ".join(str(error).partition("\n\nFiddle context: ")[0].split())
+    if isinstance(error, (ValueError, UserError)):
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{type(error).__name__}: {text} ({place})"
 
 
 def _check(built: Any, *, dry: bool) -> None:

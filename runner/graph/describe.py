@@ -18,6 +18,7 @@ from runner.graph import nodes, paths
 from runner.graph.names import public
 
 ROOT = "<root>"
+_DIGITS = "0123456789"
 
 
 def text(cfg: fdl.Buildable) -> str:
@@ -122,8 +123,8 @@ def _natural(path: str) -> list[tuple[int, int | str]]:
     """Sort key: `[2]` before `[10]`, a node before its fields."""
     if path == ROOT:
         return []
-    parts = re.findall(r"\d+|\D", path)
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+    parts = re.findall(r"[0-9]{1,18}|[^0-9]", path)
+    return [(0, int(part)) if part[0] in _DIGITS else (1, part) for part in parts]
 
 
 def _parse(described: str) -> dict[str, str]:

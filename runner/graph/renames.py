@@ -110,7 +110,8 @@ def in_text(described: str) -> str:
     Fields that its classes got since join it, at their defaults.
     """
     # Names of fields depend on the class of their node.
-    old = dict(line.split(": ", 1) for line in described.splitlines() if line)
+    pairs = (line.partition(": ") for line in described.splitlines() if line)
+    old = {path: text for path, _, text in pairs}
     classes = {path: named_class(text) for path, text in old.items()}
 
     def path_now(path: str) -> str:

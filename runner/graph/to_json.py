@@ -20,6 +20,7 @@ from fiddle import daglish
 from fiddle.experimental import serialization
 
 from runner.errors import UserError
+from runner.files import form
 from runner.graph import nodes, renames
 from runner.graph.names import FILE_PREFIX, public, where
 
@@ -60,13 +61,15 @@ def from_json(text: str, source: str) -> fdl.Buildable:
     """
     _register_constants()
     try:
-        content = renames.in_json(json.loads(text))
+        content = renames.in_json(form.load(text))
         cfg = serialization.load_json(json.dumps(content), AllowList())
+    except form.Malformed as error:
+        raise UserError(f"{source}: not a saved graph, or damaged: {error}") from None
     except serialization.PyrefPolicyError as error:
         raise UserError(f"{source}: {_refusal(error.module, error.symbol)}") from None
     except (ModuleNotFoundError, AttributeError) as error:
         raise UserError(f"{source}: {_first_line(error)}") from None
-    except (ValueError, KeyError, TypeError, serialization.DeserializationError):
+    except Exception:  # fiddle checks no form: an index, a key, an attribute, no end
         raise UserError(f"{source}: not a saved graph, or damaged") from None
     if not isinstance(cfg, fdl.Buildable):
         raise UserError(f"{source}: expected a graph, found {type(cfg).__name__}")
@@ -80,9 +83,9 @@ def load(path: str) -> fdl.Buildable:
       UserError: see `from_json`; or there is no such file.
     """
     try:
-        text = pathlib.Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
+        text = form.read_text(pathlib.Path(path))
+    except (OSError, form.Malformed) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path}: {reason.lower()}") from None
     return from_json(text, path)
 

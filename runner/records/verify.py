@@ -12,7 +12,7 @@ from runner.records.explain import own_binding
 from runner.records.layout import Layout
 from runner.records.manifest import Manifest, Shard
 from runner.records.reader import Records
-from runner.records.record import decode, entry_ids, stack
+from runner.records.record import decode, entry_ids
 from runner.records.rows import hits
 from runner.records.vocabularies import recorded_vocabulary
 from runner.writers.terminal import Terminal, bar
@@ -48,7 +48,7 @@ def next_and_own(records: Records, numbers: np.ndarray) -> tuple[float, float]:
     A teacher recorded one position off hits the token itself.
     """
     raw = records.read_bytes(numbers)
-    table = stack(records.layout, raw)
+    table = records.table(numbers, raw)
     rows = [decode(records.layout, record) for record in raw]
     ids = entry_ids(records.layout, table)
     mask = np.stack([row.mask for row in rows])

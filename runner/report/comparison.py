@@ -6,11 +6,10 @@ A work directory of teacher records is no row but a line of costs below the tabl
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.errors import UserError
+from runner.files import form
 from runner.records import manifest
 from runner.report import results
 from runner.report.run import Run, load
@@ -30,6 +29,14 @@ class Entry:
     name: str
     run: Run
     records: manifest.Manifest | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Content of `recording.json`: rows written by the last process, and seconds."""
+
+    rows: int
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,14 +173,11 @@ def _recorded(workdir: Path, records: manifest.Manifest) -> str:
     size = sum(shard.bytes for shard in records.shards)
     tokens = records.records * records.layout.sequence_length
     path, time = workdir / "recording.json", ""
-    if path.is_file():
-        try:
-            recording = json.loads(path.read_text(encoding="utf-8"))
-            seconds = recording["seconds"] * records.records / recording["rows"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+    with form.of_file(path):
+        cost = form.read(Cost, path)
+        seconds = cost.seconds * records.records / max(cost.rows, 1)
         time = f" in {duration(seconds)}"
     return (
         f"{records.records:,} rows{time}, {size / 1e6:,.1f} MB, "
-        f"{size / tokens:.0f} bytes a token"
+        f"{size / max(tokens, 1):.0f} bytes a token"
     )

@@ -90,7 +90,7 @@ def _order(pictures: Sequence[Picture], section: str) -> int:
 
 
 def _saved(curve: "_Curve", svg: str, directory: Path) -> Picture:
-    stem = re.sub(r"[^\w.-]+", "_", curve.name)
+    stem = re.sub(r"[^\w.-]+", "_", curve.name)[:80]  # of four bytes each at most
     files = f"{stem}.svg", f"{stem}-dark.svg"
     for file, text in zip(files, (svg, theme.dark(svg)), strict=True):
         atomic_files.write_atomic(directory / file, text)

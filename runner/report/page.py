@@ -68,7 +68,7 @@ def _summary(run: Run) -> str:
     if not run.config:
         return ""
     student = re.sub(r"partial\((.*)\)", r"\1", run.config.get("student", "a model"))
-    match = re.search(r"Total: ([\d,]+)", run.parameters)
+    match = re.search(r"Total: ([0-9][0-9,]{0,30})", run.parameters)
     size = (
         f" of {quantity(float(match[1].replace(',', '')))} parameters" if match else ""
     )
@@ -79,9 +79,10 @@ def _summary(run: Run) -> str:
         described = run.data.get("train_data", {})
         count = described.get("tokens" if run.unit == "token" else "rows")
         text += f" on {_code(source)}"
-        text += f" ({quantity(count)} {run.unit}s)" if count else ""
+        if isinstance(count, int) and count > 0:
+            text += f" ({quantity(count)} {run.unit}s)"
     if (steps := run.num_steps) and (batch := run.config.get("batch_size")):
-        text += f", in {steps:,} steps of {batch} "
+        text += f", in {steps:,} steps of {escape(batch)} "
         text += "sequences" if run.unit == "token" else f"{run.unit}s"
     if optimizer := run.config.get("optimizer"):
         text += f" with {_code(optimizer)}"
@@ -110,6 +111,8 @@ def _time(run: Run) -> str:
 
 
 def _minutes(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "an unknown time"
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     parts = [(hours, "h"), (minute, "min"), (second if not hours else 0, "s")]
@@ -237,8 +240,8 @@ def _samples(run: Run) -> str:
     if not run.samples:
         return ""
     quotes = [
-        f"<blockquote><b>{escape(prompt)}</b>{escape(text)}</blockquote>\n"
-        for prompt, text in run.samples
+        f"<blockquote><b>{escape(x.prompt)}</b>{escape(x.text)}</blockquote>\n"
+        for x in run.samples
     ]
     return f"<h2>Samples</h2>\n{''.join(quotes)}"
 

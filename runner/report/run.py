@@ -2,15 +2,17 @@
 
 import dataclasses
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.errors import UserError
+from runner.files import form
 from runner.writers.console import split_evaluation
 from runner.writers.json_lines import read
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +28,34 @@ class Baseline:
     """Metrics of a simple method on the same data; None where it has none."""
 
     name: str
-    nats_per_token: float | None
-    bits_per_byte: float | None
+    nats_per_token: float | None = None
+    bits_per_byte: float | None = None
     accuracy: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A prompt and its continuation."""
+
+    prompt: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Content of `result.json`.
+
+    Attributes:
+      evaluations: The final metrics, by name of the evaluation.
+      baselines: Simple methods on the data of the first evaluation.
+      samples: Texts of the student.
+    """
+
+    evaluations: Mapping[str, Mapping[str, float | None]] = dataclasses.field(
+        default_factory=dict
+    )
+    baselines: Sequence[Baseline] = ()
+    samples: Sequence[Sample] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +67,7 @@ class Run:
       metrics: By name, training and evaluations.
       evaluations: The latest metrics of all rows, by name of the evaluation.
       baselines: Simple methods on the data of the first evaluation.
-      samples: Prompts and their continuations.
+      samples: Texts of the student.
       config: Value (as text) by path, in the order of the file.
       config_text: The file, `config.txt`.
       parameters: The table of parameters.
@@ -52,14 +79,14 @@ class Run:
 
     workdir: Path
     metrics: Mapping[str, Series]
-    evaluations: Mapping[str, Mapping[str, float]]
+    evaluations: Mapping[str, Mapping[str, float | None]]
     baselines: Sequence[Baseline]
-    samples: Sequence[tuple[str, str]]
+    samples: Sequence[Sample]
     config: Mapping[str, str]
     config_text: str
     parameters: str
     versions: Mapping[str, Any]
-    data: Mapping[str, Any]
+    data: Mapping[str, Mapping[str, Any]]
     runtime: str
     command: str
 
@@ -87,12 +114,14 @@ class Run:
     def num_steps(self) -> int | None:
         """Return the steps of the whole experiment, if the config has them."""
         number = self.config.get("num_steps", "")
-        return int(number) if number.isdigit() else None
+        return int(number) if re.fullmatch(r"[0-9]{1,18}", number) else None
 
     @property
     def unit(self) -> str:
         """Return the name of a target: `"token"`, `"image"`."""
-        return self.data.get("train_data", {}).get("unit", "token")
+        unit = self.data.get("train_data", {}).get("unit")
+        unit = unit if isinstance(unit, str) else ""
+        return unit if re.fullmatch(r"\w{1,20}", unit) else "token"
 
     @property
     def title(self) -> str:
@@ -151,7 +180,7 @@ def load(workdir: str | Path) -> Run:
     """Read a work directory.
 
     Raises:
-      UserError: It holds neither metrics nor a config.
+      UserError: It holds neither metrics nor a config, or a file of it is malformed.
     """
     workdir = Path(workdir).absolute()
     metrics_path = workdir / "metrics.jsonl"
@@ -160,21 +189,20 @@ def load(workdir: str | Path) -> Run:
         raise UserError(f"no run in {workdir}: no metrics.jsonl and no config.txt")
     rows = read(metrics_path) if metrics_path.exists() else []
     metrics = _series(rows)
-    result = _json(workdir / "result.json")
-    versions = _json(workdir / "versions.json")
+    result = _json(Result, workdir / "result.json") or Result()
     return Run(
         workdir=workdir,
         metrics=metrics,
-        evaluations=result.get("evaluations") or _evaluations(metrics),
-        baselines=[_baseline(entry) for entry in result.get("baselines", [])],
-        samples=_samples(result.get("samples") or _last_texts(rows)),
+        evaluations=result.evaluations or _evaluations(metrics),
+        baselines=result.baselines,
+        samples=result.samples or [Sample("", text) for text in _last_texts(rows)],
         config=dict(
             line.split(": ", 1) for line in config_text.splitlines() if ": " in line
         ),
         config_text=config_text,
         parameters=_text(workdir / "parameters.txt"),
-        versions=versions,
-        data=_json(workdir / "data.json"),
+        versions=_json(dict[str, Any], workdir / "versions.json") or {},
+        data=_json(dict[str, dict[str, Any]], workdir / "data.json") or {},
         runtime=_text(workdir / "operative.gin"),
         command=_text(workdir / "command.txt"),
     )
@@ -208,27 +236,13 @@ def _last_texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return []
 
 
-def _samples(entries: Sequence[Any]) -> list[tuple[str, str]]:
-    return [
-        ("", entry) if isinstance(entry, str) else (entry["prompt"], entry["text"])
-        for entry in entries
-    ]
-
-
-def _baseline(entry: Mapping[str, Any]) -> Baseline:
-    return Baseline(
-        name=entry["name"],
-        nats_per_token=entry.get("nats_per_token"),
-        bits_per_byte=entry.get("bits_per_byte"),
-        accuracy=entry.get("accuracy"),
-    )
-
-
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    with form.of_file(path):
+        return form.read_text(path)
+    return ""  # there is none
 
 
-def _json(path: Path) -> dict[str, Any]:
-    text = _text(path)
-    content = json.loads(text) if text else {}
-    return content if isinstance(content, dict) else {"": content}
+def _json(kind: type[T], path: Path) -> T | None:
+    with form.of_file(path):
+        return form.read(kind, path)
+    return None

@@ -1,10 +1,11 @@
 """Weights in files: of a run of ours, or of a published model."""
 
 import abc
+import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from models.base import Model
 from runner.checkpoint import manifest, tree_paths
 from runner.data.labels import Classes, Labels
 from runner.errors import UserError
+from runner.files import form
 
 if TYPE_CHECKING:  # safetensors and orbax wait for the first weights
     from models.pretrained import Pretrained
@@ -25,6 +27,26 @@ Tree = Any
 TOKENIZER = "tokenizer.json"
 UNREAD = "not looked at"
 """The digest of files that a dry run leaves closed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Vocabulary:
+    digest: str
+    size: int = 0
+    classes: Sequence[str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dataset:
+    vocabulary: _Vocabulary
+    sequence_length: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """The part of `data.json` that says what the student learnt from."""
+
+    train_data: _Dataset
 
 
 class Weights(abc.ABC):
@@ -137,29 +159,37 @@ class RunWeights(Weights):
         """The student of the saved graph."""
         import fiddle as fdl
 
-        from runner.graph import to_json
+        from runner.graph import build, to_json
 
-        cfg: Any = to_json.load(str(self._path / "config.json"))
-        return fdl.build(cfg.student)
+        path = self._path / "config.json"
+        student = getattr(to_json.load(str(path)), "student", None)
+        if not isinstance(student, fdl.Partial):
+            raise UserError(f"checkpoint: {path} has no student")
+        try:
+            return build.objects(student)
+        except UserError as error:
+            raise UserError(f"checkpoint: {path}: student: {error}") from error
 
     @functools.cached_property
     def context(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride] - read when asked for
         """Positions in a row that it was trained on."""
-        return self._train_data.get("sequence_length")
+        return self._train_data.sequence_length
 
     @functools.cached_property
-    def _train_data(self) -> dict[str, Any]:
-        data = json.loads((self._path / "data.json").read_text(encoding="utf-8"))
-        return data["train_data"]
+    def _train_data(self) -> _Dataset:
+        path = self._path / "data.json"
+        with form.of_file(path):
+            return form.read(_Data, path).train_data
+        raise UserError(f"teacher: {path} is missing, which says what it learnt from")
 
     def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
-        theirs = self._train_data["vocabulary"]
-        if theirs["digest"] == vocabulary.digest:
+        theirs = self._train_data.vocabulary
+        if theirs.digest == vocabulary.digest:
             return
-        if "classes" in theirs or isinstance(vocabulary, Classes):
-            trained = theirs.get("classes", f"{theirs['size']} tokens")
-            if isinstance(trained, list):
-                trained = Classes(trained).summary
+        if theirs.classes is not None or isinstance(vocabulary, Classes):
+            trained = f"{theirs.size} tokens"
+            if theirs.classes is not None:
+                trained = Classes(theirs.classes).summary
             raise UserError(
                 f"teacher: {self._path} was trained on {trained}, the data has "
                 f"{vocabulary.summary}"

@@ -16,7 +16,7 @@ import fiddle as fdl
 
 from runner import atomic_files
 from runner.errors import UserError
-from runner.files import confined
+from runner.files import confined, form
 from runner.machine import versions
 from runner.workdir import lock
 from runner.workdir.workdir import Workdir, format_changes, write_json
@@ -140,10 +140,11 @@ def _refuse_foreign(path: Path) -> None:
 def _refuse_changed(path: Path, text: str) -> None:
     from runner.graph import new_fields
 
-    try:
-        began = (path / "config.txt").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: config.txt is missing, {CONFIG} is there") from None
+    began = None
+    with form.of_file(path / "config.txt"):
+        began = form.read_text(path / "config.txt")
+    if began is None:
+        raise UserError(f"{path}: config.txt is missing, {CONFIG} is there")
     changes = new_fields.changes(began, text)
     if changes:
         raise UserError(

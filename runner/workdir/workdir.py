@@ -21,6 +21,7 @@ from typing import Any
 
 from runner import atomic_files
 from runner.errors import UserError
+from runner.files import form
 from runner.machine import versions
 
 _SHOWN_CHANGES = 20
@@ -82,9 +83,11 @@ class Workdir:
         if not self.writes:
             return
         path = self.path / "data.json"
-        if not path.exists():
+        began = None
+        with form.of_file(path):
+            began = form.read(dict[str, Any], path)
+        if began is None:
             return write_json(path, description)
-        began = _read_json(path)
         if not _same_data(began, description):
             changes = describe.changes(_lines(began), _lines(description))
             raise UserError(
@@ -115,13 +118,6 @@ def format_changes(changes: Sequence[str]) -> str:
     return "\n".join(
         lines[:_SHOWN_CHANGES] + ([f"(and {more} more)"] if more > 0 else [])
     )
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def _same_data(began: Any, now: Any) -> bool:

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from runner import atomic_files
-from runner.files import confined
+from runner.files import confined, form
 from runner.writers.base import PartialWriter
+
+_LARGEST = 2.0**63
 
 
 class JsonLinesWriter(PartialWriter):
@@ -81,12 +83,19 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return a row; None for a line that is not whole, or of another form."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = form.load(line) if line.endswith(b"\n") else None
+    except form.Malformed:
         return None
-    whole = line.endswith(b"\n") and isinstance(row, dict) and "step" in row
-    return row if whole else None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return row if all(map(_is_value, row.values())) else None
+
+
+def _is_value(value: Any) -> bool:
+    is_number = type(value) in (int, float) and abs(value) < _LARGEST
+    return value is None or isinstance(value, str) or is_number
 
 
 def _number(value: Any) -> float | int | None:

@@ -1,8 +1,12 @@
 """Durations and quantities as short text."""
 
+import math
+
 
 def duration(seconds: float) -> str:
-    """`0:07`, `1:23`, `2:03:45`, `3d 4h`."""
+    """`0:07`, `1:23`, `2:03:45`, `3d 4h`; an en dash for what is no number."""
+    if not math.isfinite(seconds):
+        return "–"
     seconds = round(seconds)
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)

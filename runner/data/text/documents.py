@@ -98,6 +98,9 @@ def _field(line: bytes, field: str, place: str) -> str:
         raise UserError(
             f"{place}: not JSON: {error.msg} (column {error.colno})"
         ) from error
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition(";")[0]
+        raise UserError(f"{place}: not JSON that can be read: {reason}") from error
     if not isinstance(record, dict):
         kind = type(record).__name__
         raise UserError(f"{place}: expected a JSON object, got {kind}")

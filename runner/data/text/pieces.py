@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,14 @@ def _uses_byte_level(definition: dict[str, Any]) -> bool:
 
 
 def _byte_level_piece(token: str) -> bytes:
-    return bytes(_byte_of()[character] for character in token)
+    try:
+        return bytes(_byte_of()[character] for character in token)
+    except KeyError:
+        raise UserError(f"{token!r} is no token of a byte-level tokenizer") from None
 
 
 def _byte_fallback_piece(token: str) -> bytes:
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+    if re.fullmatch("<0x[0-9A-Fa-f]{2}>", token):
         return bytes([int(token[3:5], 16)])
     return token.replace("\u2581", " ").encode()  # the mark of a space
 

@@ -18,6 +18,7 @@ import numpy as np
 from runner import atomic_files
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
+from runner.files import form
 
 _ID = np.dtype("<u4")
 _RECORDS_PER_READ = 1024
@@ -128,12 +129,14 @@ def check_manifest(path: Path, sha256: str, vocabulary: Vocabulary) -> None:
       UserError: It is another file, or its ids belong to another vocabulary.
     """
     sidecar = manifest_path(path)
-    if not sidecar.is_file():
-        return
     try:
-        manifest = Manifest(**json.loads(sidecar.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{sidecar} is not a manifest of token records") from error
+        manifest = form.read(Manifest, sidecar)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{sidecar} is not a manifest of token records: {error}"
+        ) from error
     if manifest.sha256 != sha256:
         raise UserError(
             f"{path} is not the file that {sidecar.name} describes:\n"

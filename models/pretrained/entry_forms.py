@@ -1,0 +1,96 @@
+"""Forms of configuration entries, by their names in `config.json` and `.gguf` files."""
+
+import math
+from typing import Any
+
+_MOST = 10_000  # layers, experts: each has arrays of its own
+_COUNTS = (
+    "block_count",
+    "expert_count",
+    "num_experts",
+    "num_hidden_layers",
+    "num_local_experts",
+)
+_INTEGERS = (
+    "attention.key_length",
+    "attention.sliding_window",
+    "attention.value_length",
+    "context_length",
+    "embedding_length",
+    "expert_feed_forward_length",
+    "expert_used_count",
+    "feed_forward_length",
+    "head_dim",
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "max_window_layers",
+    "moe_intermediate_size",
+    "num_attention_heads",
+    "num_experts_per_tok",
+    "num_key_value_heads",
+    "original_max_position_embeddings",
+    "rope.dimension_count",
+    "sliding_window",
+    "vocab_size",
+)
+_NUMBERS = (
+    "attention.layer_norm_rms_epsilon",
+    "factor",
+    "high_freq_factor",
+    "low_freq_factor",
+    "rms_norm_eps",
+    "rope.freq_base",
+    "rope.scaling.factor",
+    "rope_theta",
+)
+_FLAGS = ("norm_topk_prob", "tie_word_embeddings", "use_sliding_window")
+_TEXTS = ("hidden_act", "model_type", "rope.scaling.type", "rope_type", "type")
+_OBJECTS = ("rope_parameters", "rope_scaling")
+
+
+def check(name: str, value: Any) -> None:
+    """Refuse an entry of another type than its name asks for, or without measure.
+
+    Raises:
+      ValueError: with the name, what is wanted, and the value.
+    """
+    wanted = _wanted(name, value)
+    if wanted:
+        text = repr(value)
+        text = text if len(text) <= 60 else text[:57] + "..."
+        raise ValueError(f"{name} must be {wanted}, got {text}")
+
+
+def _wanted(name: str, value: Any) -> str:
+    """Return the form that a value does not have; "" where it has it."""
+    if name in _COUNTS:
+        fits = _is_integer(value, below=_MOST)
+        return "" if fits else f"an integer below {_MOST:,}"
+    if name in _INTEGERS:
+        return "" if _is_integer(value, below=2**31) else "an integer of 31 bits"
+    if name in _NUMBERS:
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        return "" if is_number and abs(value) < 1e30 else "a number"
+    if name in _FLAGS:
+        return "" if isinstance(value, bool) else "true or false"
+    if name in _TEXTS:
+        return "" if isinstance(value, str) else "a string"
+    if name in _OBJECTS:
+        return "" if isinstance(value, dict) else "an object"
+    if name == "layer_types":
+        is_list = isinstance(value, list) and all(isinstance(x, str) for x in value)
+        return "" if is_list else "a list of strings"
+    if name == "eos_token_id":
+        ids = value if isinstance(value, list) else [value]
+        fits = all(_is_integer(x, below=2**31) for x in ids)
+        return "" if fits else "an integer of 31 bits, or a list of such"
+    if name.startswith("attention.head_count"):  # those of each layer: refused later
+        numbers = value if isinstance(value, list) else [value]
+        fits = numbers and all(_is_integer(x, below=2**31) and x for x in numbers)
+        return "" if fits else "a positive integer"
+    return ""
+
+
+def _is_integer(value: Any, *, below: int) -> bool:
+    return type(value) is int and 0 <= value < below
