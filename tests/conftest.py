@@ -11,6 +11,8 @@ _FLAGS = os.environ.get("XLA_FLAGS")
 os.environ["XLA_FLAGS"] = (
     f"{_FLAGS or ''} --xla_backend_optimization_level=0"
     " --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
 )
 
 import gin  # noqa: E402 - after the flags

@@ -65,7 +65,9 @@ class Costs:
     # Where the reports arrive
 
     def pytest_runtest_logreport(self, report):
-        """Add up the phases of a test."""
+        """Add up the phases of a test; that of a worker that crashed has no numbers."""
+        if not hasattr(report, "processor_seconds"):
+            return
         self._seconds[report.nodeid] += report.processor_seconds
         self._peaks[getattr(report, "worker_id", "this process")] = report.peak_memory
         if not report.explained:

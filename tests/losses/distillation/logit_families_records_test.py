@@ -14,9 +14,15 @@ BEST = losses.RecordSpec(mode="top_k", temperatures=(1.0, 2.0))
 DRAWS = losses.RecordSpec(mode="sampled", temperatures=(1.0, 2.0))
 
 
-def outputs(k=None, *, seed=0):
+def arrays(seed=0):
+    """Logits of teacher and student, and targets."""
     draw = np.random.default_rng(seed)
-    t, s = jnp.asarray(draw.normal(size=(2, TOKENS, VOCABULARY), scale=2), jnp.float32)
+    t, s = draw.normal(size=(2, TOKENS, VOCABULARY), scale=2).astype(np.float32)
+    return t, s, draw.integers(0, VOCABULARY, TOKENS).astype(np.int32)
+
+
+def outputs(k=None, of=None):
+    t, s, targets = (jnp.asarray(x) for x in of or arrays())
     teacher = losses.TeacherOutputs(logits=t)
     if k is not None:
         best, indices = jax.lax.top_k(t, k)
@@ -27,8 +33,12 @@ def outputs(k=None, *, seed=0):
                 T: jax.nn.logsumexp((t - best[..., :1]) / T, -1) for T in (1.0, 2.0)
             },
         )
-    targets = jnp.asarray(draw.integers(0, VOCABULARY, TOKENS), jnp.int32)
     return losses.FullOutputs(batch={"targets": targets}, logits=s, teacher=teacher)
+
+
+def value(loss, k=None):
+    """The loss of the whole row, or of its `k` best entries."""
+    return np.asarray(jax.jit(lambda *of: loss(outputs(k, of)))(*arrays()))
 
 
 LABEL_FREE = {
@@ -53,17 +63,17 @@ def test_the_teachers_choice_stands_for_the_label(loss):
 @label_free
 def test_all_entries_stored_are_the_whole_row(loss):
     np.testing.assert_allclose(
-        loss(outputs(VOCABULARY)), loss(outputs()), rtol=2e-3, atol=1e-4
+        value(loss, VOCABULARY), value(loss), rtol=2e-3, atol=1e-4
     )
 
 
 @label_free
 def test_stored_entries_never_say_more_than_the_row(loss):
     """Merging the others into a bucket loses, as does ending the ranking early."""
-    whole = np.asarray(loss(outputs()))
+    whole = value(loss)
     before = np.full(TOKENS, -np.inf)
     for k in (2, 4, 6):
-        actual = np.asarray(loss(outputs(k)))
+        actual = value(loss, k)
         if not isinstance(loss, losses.NormalizedKD):  # its entropies move as well
             assert np.all(actual <= whole + 1e-5)
             assert np.all(actual >= before - 1e-5)
@@ -75,14 +85,13 @@ def test_the_target_part_of_stored_entries_is_exact():
         losses.DecoupledKD(non_target_weight=0.0, target="teacher"),
         losses.NormalizedKD(non_target_weight=0.0, target="teacher"),
     ):
-        np.testing.assert_allclose(loss(outputs(2)), loss(outputs()), rtol=1e-5)
+        np.testing.assert_allclose(value(loss, 2), value(loss), rtol=1e-5)
 
 
 def test_a_ranking_of_stored_entries_ends_with_them():
     """Two steps of the whole, in float64."""
-    inputs, stored = outputs(), outputs(2)
-    t, s = (np.asarray(x, np.float64) for x in (inputs.teacher.logits, inputs.logits))
-    actual = losses.PlackettLuce(target="teacher")(stored)
+    t, s = (x.astype(np.float64) for x in arrays()[:2])
+    actual = value(losses.PlackettLuce(target="teacher"), 2)
     for at in range(TOKENS):
         first, second = np.argsort(-t[at])[:2]
         p = np.exp(t[at]) / np.exp(t[at]).sum()
