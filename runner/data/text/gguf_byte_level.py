@@ -100,7 +100,13 @@ def build(file: str, entries: Mapping[str, Any]) -> "Tokenizer":
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models
     from tokenizers import pre_tokenizers as pre
 
-    words = str(entries.get("pre"))
+    words = entries.get("pre")
+    if words is None:
+        raise UserError(
+            f"{file} does not say how it cuts texts into words (tokenizer.ggml.pre), "
+            "as files of old converters do not; use TokenizerFile with the model's "
+            "tokenizer.json"
+        )
     if words not in WORDS:
         raise UserError(
             f"{file}: pre-tokenizer {words!r} is not supported; it must be one of "

@@ -104,15 +104,10 @@ def _require_plain(file: str, entries: Mapping[str, Any]) -> None:
     # A symbol of the user's has the score 0, and llama.cpp's converter writes it as if
     # it were a piece. The first merge may have it too: two characters, then comes -1.
     zeros = [i for i, s in enumerate(scores) if s == 0 and kinds[i] == _NORMAL]
-    if (
-        len(zeros) == 1
-        and len(tokens[zeros[0]]) == 2
-        and -1 in scores[zeros[0] + 1 :][:1]
-    ):
-        return
-    if zeros:
-        names = ", ".join(repr(tokens[i]) for i in zeros[:2])
+    first = [i for i in zeros if len(tokens[i]) == 2 and scores[i + 1 : i + 2] == [-1]]
+    symbols = [repr(tokens[i]) for i in zeros if i not in first[:1]]
+    if symbols:
         raise UserError(
-            f"{file}: {len(zeros)} tokens look like pieces and are symbols of the "
-            f"user's, which are matched first ({names}); {advice}"
+            f"{file}: {len(symbols)} tokens look like pieces and are symbols of the "
+            f"user's, which are matched first ({', '.join(symbols[:2])}); {advice}"
         )

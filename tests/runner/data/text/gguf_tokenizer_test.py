@@ -183,6 +183,7 @@ def test_what_a_sentencepiece_file_does_not_describe_is_refused(
     [
         ("mistral-spm", {"scores": None}, "no list 'tokenizer.ggml.scores'"),
         ("gpt-2", {"merges": None}, "no list 'tokenizer.ggml.merges'"),
+        ("gpt-2", {"pre": None}, "does not say how it cuts texts into words"),
         ("gpt-2", {"merges": ["qq zz"]}, "its tokenizer is damaged: .*qq"),
         ("gpt-2", {"token_type": [1]}, r"1 entries in .*token_type' of 630 tokens"),
         ("gpt-2", {"tokens": ["a", "b"]}, "entries in .* of 2 tokens"),
@@ -205,6 +206,9 @@ def test_the_first_merge_may_have_the_score_of_a_symbol(tmp_path: Path):
     assert len(entries["tokens"][first]) == 2
     vocabulary = GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
     assert vocabulary.encode(rows[0][0]).tolist() == rows[0][1]
+    entries["tokens"][first - 1], entries["scores"][first - 1] = "[REF]", 0.0
+    with pytest.raises(UserError, match=r"1 tokens look .* \('\[REF\]'\)"):
+        GGUFTokenizer(file=gguf_files.write(tmp_path, entries)).load()
 
 
 def test_the_end_is_the_files_or_the_one_that_is_named(tmp_path: Path):
