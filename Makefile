@@ -48,8 +48,8 @@ venv: $(READY)
 # uv is the faster installer, but reads no pip configuration: it is told pip's index, and
 # where it cannot reach what pip can, pip does the work.
 $(READY): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
-	  "retort needs Python 3.11 or newer, not $(VERSION): make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit( \
+	  "retort needs Python 3.11 to 3.13, not $(VERSION): make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python$(VERSION) || { echo 'set-up 1/3: .venv, Python $(VERSION)' \
 	  && $(PYTHON) -m venv --clear .venv; }
 	@echo 'set-up 2/3: locked dependencies'

@@ -44,12 +44,11 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     cfg = command_graph.resolve(command)
     gin_flags.apply(command.runtime)
     if command.action:
-        return inspect.at(cfg, command.action)
+        return inspect.at(command, cfg, command.action)
 
-    from runner.graph import build
     from runner.workdir import opening
 
-    job = build.job(cfg)
+    job = command_graph.job(command, cfg)
     assert command.workdir is not None
     # The first process writes the work directory, so the processes connect before.
     first = job.init_distributed() == 0

@@ -16,7 +16,7 @@ class Loss:
 
     Masking, normalising, weighting, blocking, accumulating, sharding and logging are
     the runner's. Frozen dataclasses and `nnx.Module`s inherit from it; the latter own
-    parameters, which are trained and checkpointed but not exported.
+    parameters, which are trained and checkpointed but are no part of the student.
 
     A class is abstract or final: one that leaves an `abc.abstractmethod` undefined is
     refused where it is defined, unless it is `class Base(Loss, abstract=True)`.

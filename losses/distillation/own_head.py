@@ -25,7 +25,7 @@ class OwnHead(Loss, nnx.Module):
     One trunk, two heads: the cross-entropy on the student's, distillation on this one,
     where each would spoil the other on a single head. Neither head has a gradient from
     the other's terms; the trunk has both. The head is trained and checkpointed with the
-    student, and left out of what is exported and evaluated.
+    student and is no part of it: its predictions, samples and lessons come without.
 
         LossTerm(
             name="kd",

@@ -23,7 +23,7 @@ class Projected(Loss, nnx.Module):
 
     A matrix `[student_dim teacher_dim]` a layer, without an offset, that starts by
     keeping the size of what it maps. It is trained and checkpointed with the student
-    and is no part of it: an exported student has none.
+    and is no part of it: a student that becomes a teacher has none.
 
         functools.partial(
             losses.Projected,

@@ -124,7 +124,7 @@ class Uncertainty(Balance):
 
     s is the logarithm of the assumed variance of the term's errors; where `scale · L`
     stays the same, it converges to `s = log(2 scale L)`, so that the term contributes
-    1/2. It is trained by the experiment's optimiser, and is not exported.
+    1/2. It is trained by the experiment's optimiser, and is no part of the student.
 
     Attributes:
       scale: 1 for a negative log-likelihood, 1/2 for a squared error.

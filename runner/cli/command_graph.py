@@ -16,13 +16,56 @@ def resolve(command: Command) -> fdl.Buildable:
     Raises:
       UserError: the base is missing, an override is wrong, or the root is no job.
     """
-    spec = command.base or str(opening.saved_config(command.workdir or ""))
+    spec = _spec(command)
     cfg, module = read.read(spec)
     cfg = overrides.apply(
         cfg, [_override(flag) for flag in command.overrides], module=module
     )
     check_job(cfg, spec)
     return cfg
+
+
+def job(command: Command, cfg: fdl.Buildable, *, dry: bool = False) -> Job:
+    """Build the job of a resolved command line.
+
+    Args:
+      command: the command line, whose flag is named where it is the cause.
+      cfg: its graph.
+      dry: only shapes will be asked for, so files may be missing.
+
+    Raises:
+      UserError: as `build.job`; the flag without which the graph does not fail so
+        comes first.
+    """
+    from runner.graph import build
+
+    try:
+        return build.job(cfg, dry=dry)
+    except UserError as error:
+        flag = _cause(command, str(error), dry=dry)
+        if flag is None:
+            raise
+        raise UserError(f"{flag}: {error}") from error
+
+
+def _cause(command: Command, message: str, *, dry: bool) -> Flag | None:
+    """Return the first flag with which the graph fails so; None if it does anyway."""
+    from runner.graph import build
+
+    cfg, module = read.read(_spec(command))
+    for flag in (None, *command.overrides):
+        if flag is not None:
+            cfg = overrides.apply(cfg, [_override(flag)], module=module)
+        try:
+            build.job(cfg, dry=dry)
+        except UserError as error:
+            if str(error) == message:
+                return flag
+    return None
+
+
+def _spec(command: Command) -> str:
+    return command.base or str(opening.saved_config(command.workdir or ""))
 
 
 def _override(flag: Flag) -> overrides.Override:

@@ -4,12 +4,13 @@ import pathlib
 
 import fiddle as fdl
 
-from runner.cli.flags import Flag
+from runner.cli import command_graph
+from runner.cli.flags import Command, Flag
 from runner.errors import UserError
 from runner.graph import describe, read
 
 
-def at(cfg: fdl.Buildable, action: Flag) -> None:
+def at(command: Command, cfg: fdl.Buildable, action: Flag) -> None:
     """Carry out `--print_config`, `--diff`, `--dry_run` or `--graph`."""
     if action.name == "print_config":
         print(describe.text(cfg), end="")
@@ -20,9 +21,7 @@ def at(cfg: fdl.Buildable, action: Flag) -> None:
     elif action.name == "graph":
         _draw(cfg, action)
     else:
-        from runner.graph import build
-
-        job = build.job(cfg, dry=True)
+        job = command_graph.job(command, cfg, dry=True)
 
         from runner import dry_run
         from runner.cli import gc_freeze

@@ -92,10 +92,24 @@ def _refuse_missing(
     term: LossTerm, needed: Iterable[str], offered: Iterable[str], who: str
 ) -> None:
     for path in sorted(set(needed) - set(offered)):
+        hint = nearest(path, offered)
+        if who == "teacher" and set(offered) == {f"{TEACHER}logits"}:
+            hint = ": it offers its distribution alone"
+        elif _is_of_router(path):
+            hint = _NO_ROUTER
         raise UserError(
             f"losses.{term.name}: {type(term.loss).__name__} needs '{path}', which "
-            f"the {who} does not offer{nearest(path, offered)}"
+            f"the {who} does not offer{hint}"
         )
+
+
+_NO_ROUTER = ": its layers are dense, a mixture of experts (mlp=models.MoE) has routers"
+
+
+def _is_of_router(path: str) -> bool:
+    """Return true for the intermediates of `models.MoE`, of a student or teacher."""
+    name = path.removeprefix(TEACHER).partition("/")[0]
+    return name in ("router_logits", "router_assignments")
 
 
 def _needs(terms: Sequence[LossTerm]) -> frozenset[str]:

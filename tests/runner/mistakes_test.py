@@ -145,14 +145,21 @@ MISTAKES = [
         "student, losses, optimizer must be given",
     ),
     (
-        "--fdl.student.num_heads=3",
-        "student (models.Transformer): dim must be divisible",
+        "--fdl.num_steps=9 --fdl.student.num_heads=3",
+        "runner: --fdl.student.num_heads=3: student (models.Transformer): dim must be",
     ),
     (
         "--fdl.student.dtype=float8",
         "student (models.Transformer): dtype must be one of",
     ),
-    ("--fdl_tag.DType=bf16", "student (models.Transformer): dtype must be one of"),
+    (
+        "--fdl_tag.DType=bf16",
+        "runner: --fdl_tag.DType=bf16: student (models.Transformer): dtype must be one",
+    ),
+    (
+        "! --fdl_config={r}/configs/dense.py --dry_run --fiddler=steps(20)",
+        "runner: --fiddler=steps(20): optimizer.learning_rate",
+    ),
     ("--fdl.student.mlp.hidden_dim=-8", "hidden_dim must be positive, got -8"),
     ("--fiddler=misspelt", "'hiden'"),
     # fiddlers and tags
@@ -256,6 +263,7 @@ def files(tmp_path):
 def arguments(typed, files, workdir):
     alone = typed.startswith("!")
     words = typed.removeprefix("!").replace("{}", str(files)).replace("{s}", SAMPLE)
+    words = words.replace("{r}", str(ROOT))
     return words.split() if alone else [GRAPH, f"--workdir={workdir}", *words.split()]
 
 

@@ -14,7 +14,9 @@ from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
+from runner.step.requirements import check_teacher
 from runner.step.train_step import gradients as step_gradients
+from runner.teachers.base import LoadedTeacher
 from tests.heads import in_blocks
 
 STUDENT = functools.partial(
@@ -58,9 +60,32 @@ def experiment(*terms):
 def test_a_term_that_needs_what_is_not_there_is_refused_before_anything_is_made():
     term = LossTerm(name="router_z", loss=losses.RouterZLoss())
     with pytest.raises(
-        UserError, match=r"^losses\.router_z: RouterZLoss needs 'router"
+        UserError,
+        match=r"^losses\.router_z: RouterZLoss needs 'router_logits', which the "
+        r"student does not offer: its layers are dense, a mixture of experts "
+        r"\(mlp=models.MoE\) has routers",
     ):
         experiment(term).check()
+
+
+class Speaker(LoadedTeacher):
+    """A teacher that offers its distribution, as an ensemble does."""
+
+    def trunk(self, *arguments, **options):
+        raise NotImplementedError
+
+    def describe(self):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "hint"),
+    [(Speaker(), "it offers its distribution alone"), (None, "needs a teacher")],
+)
+def test_a_teacher_without_routers_or_layers_is_told_so(teacher, hint):
+    term = LossTerm(name="routers", loss=losses.RouterDistillation())
+    with pytest.raises(UserError, match=hint):
+        check_teacher([term], teacher)
 
 
 def test_the_nearest_intermediate_is_named():
