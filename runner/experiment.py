@@ -18,6 +18,7 @@ from runner.errors import UserError
 from runner.evaluation.evaluation import Evaluation
 from runner.graph.job import Job
 from runner.machine import mesh as mesh_lib
+from runner.machine import out_of_memory
 from runner.machine.topology import Planned
 from runner.state.trainable import TrainModules, no_teacher_state
 from runner.teachers.base import Teacher, TeacherContext
@@ -75,6 +76,8 @@ class Experiment(Job):
                 raise ValueError(
                     f"{field} must be at least 1, got {getattr(self, field)}"
                 )
+        if not 0 <= self.seed < 2**32:  # JAX drops higher bits: two seeds as one
+            raise ValueError(f"seed must be 0 to 2**32 - 1, got {self.seed}")
         if not 0.0 <= self.gradient_filter < 1.0:
             raise ValueError(
                 f"gradient_filter must be in [0, 1), got {self.gradient_filter}"
@@ -113,7 +116,7 @@ class Experiment(Job):
         from runner.machine import distributed
         from runner.train import loop
 
-        with distributed.together():
+        with distributed.together(), out_of_memory.explained():
             loop.train(self.prepare(), workdir)
 
     def prepare(
@@ -155,6 +158,11 @@ class Experiment(Job):
         # Data that the student and the terms can read.
         dataset = self.train_data.load(cache=config.input.cache)
         _check_data(modules, dataset)
+        if planned is None and len(dataset) < self.batch_size:
+            raise UserError(
+                f"batch_size: {self.batch_size} rows, the training data has "
+                f"{len(dataset)}"
+            )
         check_tables(modules.abstract_terms(), len(dataset))
 
         # The teacher, the step and the evaluations.

@@ -11,10 +11,11 @@ from typing import Any, TypeVar, cast
 
 import gin
 
-from models import sharding
+from models import checks, sharding
 from models.base import check_remat
 
 T = TypeVar("T")
+_AXES = ("data", "fsdp", "tensor", "expert")
 
 
 def _section(name: str) -> Callable[[type[T]], type[T]]:
@@ -26,6 +27,12 @@ def _positive(section: str, values: Mapping[str, int]) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{section}.{name} must be at least 1, got {value}")
+
+
+def _not_negative(section: str, values: Mapping[str, int]) -> None:
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(f"{section}.{name} must not be negative, got {value}")
 
 
 def _one_of(section: str, process: int, processes: int) -> None:
@@ -75,6 +82,16 @@ class Loop:
                 "keep_checkpoints": self.keep_checkpoints,
             },
         )
+        _not_negative(
+            "loop",
+            {
+                "evaluate_every": self.evaluate_every,
+                "checkpoint_every": self.checkpoint_every,
+                "sample_every": self.sample_every,
+                "profile_start": self.profile_start,
+                "profile_steps": self.profile_steps,
+            },
+        )
 
 
 @_section("mesh")
@@ -100,6 +117,17 @@ class Mesh:
     )
     num_cpu_devices: int = 0
     topology: str = ""
+
+    def __post_init__(self):
+        _not_negative("mesh", {"num_cpu_devices": self.num_cpu_devices})
+        for logical, axes in self.rules.items():
+            if logical not in sharding.RULES:
+                near = checks.nearest(logical, sharding.RULES)
+                raise ValueError(f"mesh.rules: no logical axis {logical!r}{near}")
+            for axis in axes:
+                if axis not in _AXES:
+                    near = checks.nearest(axis, _AXES)
+                    raise ValueError(f"mesh.rules: no mesh axis {axis!r}{near}")
 
 
 @_section("step")
@@ -199,6 +227,7 @@ class Diagnostics:
 
     def __post_init__(self):
         _positive("diagnostics", {"best": self.best})
+        _not_negative("diagnostics", {"every": self.every})
 
 
 @_section("compilation")
@@ -244,6 +273,13 @@ class Distributed:
             },
         )
         _one_of("distributed", self.process, self.processes)
+        host, _, port = self.coordinator.rpartition(":")
+        is_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 2**16
+        if self.coordinator and not (host and is_port):
+            raise ValueError(
+                "distributed.coordinator must be HOST:PORT, such as node1:12345, "
+                f"got {self.coordinator!r}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import fiddle as fdl
 
 from runner.cli.flags import Command, Flag
 from runner.errors import UserError
-from runner.graph import overrides, read
+from runner.graph import describe, overrides, read
 from runner.graph.job import Job
 from runner.graph.names import public
 from runner.workdir import opening
@@ -18,9 +18,17 @@ def resolve(command: Command) -> fdl.Buildable:
     """
     spec = _spec(command)
     cfg, module = read.read(spec)
-    cfg = overrides.apply(
-        cfg, [_override(flag) for flag in command.overrides], module=module
-    )
+    try:
+        cfg = overrides.apply(
+            cfg, [_override(flag) for flag in command.overrides], module=module
+        )
+        describe.lines(cfg)
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, ValueError) and "cycle" not in str(error):  # fiddle's word
+            raise
+        raise UserError(
+            f"{spec}: the graph holds itself, or is nested too deeply"
+        ) from None
     check_job(cfg, spec)
     return cfg
 

@@ -34,7 +34,7 @@ class Evaluation:
       batch_size: Rows in a global batch, over all devices.
 
     Raises:
-      ValueError: `batch_size` is below 1.
+      ValueError: `batch_size` is below 1, or `name` no identifier.
     """
 
     name: str
@@ -42,5 +42,7 @@ class Evaluation:
     batch_size: int
 
     def __post_init__(self):
+        if not self.name.isidentifier():  # `<name>/loss`, `evaluations.<name>`
+            raise ValueError(f"name must be an identifier, got {self.name!r}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")

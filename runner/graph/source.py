@@ -37,12 +37,16 @@ class Call:
         """
         try:
             node = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             node = None
         if isinstance(node, ast.Name):
             return cls(node.id)
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             raise UserError(f"expected name or name(key=value, ...), got {text!r}")
+        names = [word.arg or "**" for word in node.keywords]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"{node.func.id}: the argument {name} is there twice")
         return cls(
             node.func.id,
             tuple(_literal(argument) for argument in node.args),
@@ -86,7 +90,7 @@ def load(path: str) -> types.ModuleType:
     sys.modules[name] = module  # dataclasses look their module up while it runs
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise failure(path, error) from error
     return module
@@ -112,7 +116,7 @@ def call(module: types.ModuleType, function: Callable, *before: Any, call: Call)
         return function(*before, *call.args, **call.kwargs)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise failure(str(module.__file__), error) from error
 
 
@@ -137,7 +141,7 @@ def find(module: types.ModuleType, name: str, *, what: str) -> Callable:
     )
 
 
-def failure(path: str, error: Exception) -> UserError:
+def failure(path: str, error: BaseException) -> UserError:
     """Return an error of a configuration file as `file:line: Type: message`."""
     if isinstance(error, SyntaxError) and error.filename:
         where, line = error.filename, error.lineno

@@ -59,6 +59,8 @@ class RecordTeacher(Job):
                 raise ValueError(
                     f"{field} must be at least 1, got {getattr(self, field)}"
                 )
+        if not 0 <= self.seed < 2**32:  # JAX drops higher bits: two seeds as one
+            raise ValueError(f"seed must be 0 to 2**32 - 1, got {self.seed}")
         if not all(t > 0 for t in self.temperatures):
             raise ValueError(f"temperatures must be positive, got {self.temperatures}")
         if not re.fullmatch(_COMPRESSIONS, self.compression):

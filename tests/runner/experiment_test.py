@@ -7,7 +7,7 @@ import pytest
 
 import losses
 from losses import LossTerm
-from runner import Experiment
+from runner import Evaluation, Experiment
 
 
 def make(**fields):
@@ -49,3 +49,15 @@ def test_a_job_is_built_and_checked_without_a_device():
     subprocess.run(
         [sys.executable, "-c", program], cwd=root, env=environment, check=True
     )
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**23])
+def test_a_seed_has_32_bits_as_jax_keeps_no_more(seed):
+    with pytest.raises(ValueError, match=r"seed must be 0 to 2\*\*32 - 1"):
+        make(seed=seed)
+
+
+@pytest.mark.parametrize("name", ["", "held out", "a/b", "1st", "x.y"])
+def test_an_evaluation_is_named_by_an_identifier(name):
+    with pytest.raises(ValueError, match="name must be an identifier"):
+        Evaluation(name=name, data=None, batch_size=8)  # pyright: ignore[reportArgumentType] - not read

@@ -34,6 +34,15 @@ FILES = {
     "import.gin": "import os\n",
     "include.gin": "include 'nam.gin'\n",
     "macro.gin": "loop.log_every = %steps\n",
+    "itself.gin": "include 'itself.gin'\n",
+    "exits.py": "import sys\n\nsys.exit(3)\n",
+    "leaves.py": "import sys\n\n\ndef config():\n    sys.exit('enough')\n",
+    "circle.py": (
+        "import fiddle as fdl\nimport losses\n\n\ndef config():\n"
+        "    cfg = fdl.Config(losses.ZLoss)\n    inner = []\n    inner.append(inner)\n"
+        "    term = fdl.Config(losses.LossTerm, name='z', loss=cfg)\n"
+        "    term.mask = inner\n    return term\n"
+    ),
 }
 
 # What is typed after `runner` (`{}` is the directory of FILES) and what is answered.
@@ -74,6 +83,13 @@ MISTAKES = [
     ("! --fdl_config={}/missing.py --print_config", "No module named 'lossses'"),
     ("! --fdl_config={}/branch.py --print_config", "branch.py:"),
     ("! --fdl_config={}/raises.py --print_config", "raises.py:2: ZeroDivisionError: "),
+    ("! --fdl_config={}/exits.py --print_config", "exits.py:3: SystemExit: 3"),
+    ("! --fdl_config={}/leaves.py --print_config", "leaves.py:5: SystemExit: enough"),
+    ("! --fdl_config={}/circle.py --print_config", "circle.py: the graph holds itself"),
+    (
+        "--fiddler=bigger(factor=1,factor=2)",
+        "bigger: the argument factor is there twice",
+    ),
     ("! --fdl_config={}/name.gin --print_config", "expected a Python file (.py)"),
     ("! --fdl_config={s}:confg --print_config", "no function 'confg'; did you mean"),
     ("! --fdl_config={s}:sized --print_config", "sized: missing a required argument"),
@@ -185,6 +201,22 @@ MISTAKES = [
     ("--gin.loop.log_every=x", "loop.log_every: expected int, got 'x' (str)"),
     ("--gin.loop.log_every=1.5", "loop.log_every: expected int, got 1.5 (float)"),
     ("--gin.loop.log_every=0", "loop.log_every must be at least 1, got 0"),
+    ("--gin.loop.checkpoint_every=-1", "checkpoint_every must not be negative, got"),
+    (
+        "--gin.loop.evaluate_every=-5",
+        "loop.evaluate_every must not be negative, got -5",
+    ),
+    ("--gin.loop.sample_every=-1", "loop.sample_every must not be negative, got -1"),
+    ("--gin.loop.profile_start=-1", "loop.profile_start must not be negative, got -1"),
+    ("--gin.loop.profile_steps=-1", "loop.profile_steps must not be negative, got -1"),
+    ("--gin.diagnostics.every=-1", "diagnostics.every must not be negative, got -1"),
+    ("--gin.mesh.num_cpu_devices=-1", "mesh.num_cpu_devices must not be negative, got"),
+    ("--gin.mesh.rules={'emded':('data',)}", "no logical axis 'emded'; did you mean"),
+    ("--gin.mesh.rules={'mlp':('tensr',)}", "no mesh axis 'tensr'; did you mean 'ten"),
+    ("--gin.distributed.coordinator=nohost", "must be HOST:PORT, such as node1:12345"),
+    ("--gin.distributed.coordinator=:80", "distributed.coordinator must be HOST:PORT"),
+    ("--gin.distributed.coordinator=a:99999", "coordinator must be HOST:PORT"),
+    ("--gin_file={}/itself.gin", "itself.gin: it includes itself, or nests too deeply"),
     ("--gin.step.microbatches=0", "step.microbatches must be at least 1, got 0"),
     ("--gin.step.remat=some", "remat must be one of ['dots', 'full', 'none'], got"),
     ("--gin_bindings=loop.log_every", "--gin_bindings=loop.log_every: "),

@@ -136,7 +136,9 @@ def test_another_command_is_refused_and_the_difference_shown(place, more, sweep,
 
 def test_gin_settings_may_change_and_stay_where_none_are_given(place):
     runtime = place.workdir / "runtime.gin"
-    place.freeze("--gin.loop.log_every=7", "--gin_bindings=mesh.rules={'a': ('b',)}")
+    place.freeze(
+        "--gin.loop.log_every=7", "--gin_bindings=mesh.rules={'mlp': ('data',)}"
+    )
     assert "loop.log_every = 7" in runtime.read_text()
     first = runtime.read_text()
     place.freeze()
