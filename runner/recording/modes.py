@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from losses.core.outputs import log_sum_exp, none_of
 from runner.errors import UserError
 
 StoredEntries = dict[str, jax.Array]
@@ -57,7 +58,7 @@ class Mode(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class TopK(Mode):
-    """The `k` most probable entries, and the log-normaliser over all of them.
+    """The `k` most probable entries, and log-normalisers over all and over the rest.
 
     Raises:
       ValueError: k is below 1.
@@ -84,6 +85,7 @@ class TopK(Mode):
             "indices": indices,
             "logits": best,
             "log_normalizers": _each(jax.nn.logsumexp, logits, temperatures),
+            "log_rests": log_rests(logits, indices, temperatures),
         }
 
 
@@ -171,6 +173,14 @@ def draws(logits: jax.Array, uniform: jax.Array) -> jax.Array:
     low = jnp.zeros_like(thresholds, jnp.int32)
     bounds = (low, low + (size - 1))
     return jax.lax.fori_loop(0, size.bit_length(), halve, bounds)[1]
+
+
+def log_rests(
+    logits: jax.Array, indices: jax.Array, temperatures: Sequence[float]
+) -> jax.Array:
+    """`log Σ_v exp(t_v / T)` over v that are none of `indices`, `[*b temperatures]`."""
+    others = jnp.where(none_of(indices, logits.shape), logits, -jnp.inf)
+    return jnp.stack([log_sum_exp(others / t) for t in temperatures], axis=-1)
 
 
 def _each(fn: Any, logits: jax.Array, temperatures: Sequence[float]) -> jax.Array:

@@ -98,8 +98,14 @@ def _logits(layout: Layout, table: np.ndarray) -> Iterator[_Check]:
     )
     log_normalizers = nats(table, "log_normalizers")
     yield from _range(layout, log_normalizers, "log-normaliser")
+    rests = np.zeros_like(log_normalizers)
+    if "log_rests" in layout.words:
+        log_rests = nats(table, "log_rests")
+        yield from _range(layout, log_rests, "log-rest")
+        rests = np.exp(log_rests)
     for column, temperature in enumerate(layout.temperatures):
-        mass = 1 + _exponentials(temperature)[drops].sum(-1)
+        mass = 1 + _exponentials(temperature, layout.format)[drops].sum(-1)
+        mass = mass + rests[..., column]
         share = mass * np.exp(-log_normalizers[..., column])
         limit = 1 + TOLERANCE * max(1.0, 1 / temperature)
         yield (
@@ -140,7 +146,7 @@ def _range(layout: Layout, x: np.ndarray, name: str) -> Iterator[_Check]:
 def _too_much(share: np.ndarray, temperature: float, limit: float, i: int) -> str:
     return (
         f"its entries have a mass of {share[i].max():.4f} at temperature "
-        f"{temperature:g}, more than {limit:.4g}"
+        f"{temperature:g}, the rest included, more than {limit:.4g}"
     )
 
 
@@ -167,9 +173,9 @@ def _largest(x: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def _exponentials(temperature: float) -> np.ndarray:
-    """`exp(logit / T)` of every code; nothing for what is as far or farther, or not."""
-    logits = codes.logits(np.arange(1 << 16).astype("<u2")) / np.float32(temperature)
-    values = np.exp(logits)
+def _exponentials(temperature: float, version: int) -> np.ndarray:
+    """`exp(logit / T)` of every code; nothing for what is farthest, or not a number."""
+    logits = codes.logits(np.arange(1 << 16).astype("<u2"), version=version)
+    values = np.exp(logits / np.float32(temperature))
     values[codes.FARTHEST :] = 0
     return values

@@ -1,8 +1,12 @@
 """Numbers in few bits: logits in 16, log-normalisers in 24, ids in 16 or 20, runs.
 
-A logit is stored as how far it is below the largest of its token, in steps of 2⁻¹¹
-nats: softmax does not see a constant, and the error is at most 2⁻¹² nats at any
-distance, where float16 has 2⁻¹² only up to half a nat. 32 nats and more are one code.
+A logit is stored as how far it is below the largest of its token: softmax does not see
+a constant. Up to 16 nats in steps of 2⁻¹¹ nats, the error at most 2⁻¹², where float16
+has that only up to half a nat; from there on in 2¹¹ steps for each doubling, up to a
+million nats, and what is impossible is one code. So rows are right at any temperature.
+
+In format 1, all steps were 2⁻¹¹ nats, and 32 nats and more one code: at a temperature T
+above 1, what is there counts `exp(-32 / T)` an entry.
 """
 
 import numpy as np
@@ -10,18 +14,26 @@ import numpy as np
 from runner.records.rows import best_first
 
 DROP = 2.0**-11  # nats a step
-FARTHEST = 65534  # this far or farther below
+FAR = 1 << 15  # code of 16 nats; from here on the steps grow
+DOUBLING = 1 << 11  # steps for each doubling
+FARTHEST = 65534  # impossible; in format 1: 32 nats below, or farther
 RESERVED = 65535  # not a number; never written
 FINE = 2.0**-20  # nats a step of a 24-bit number
 SPAN = 16.0  # nats, of a 24-bit number
+REST_FINE, REST_LEAST = 2.0**-17, -112.0  # nats, of a log-rest in 24 bits
 
 
 class NotRecordable(ValueError):
     """A number is not finite, or an id outside the vocabulary."""
 
 
-def drops(logits: np.ndarray, largest: np.ndarray) -> np.ndarray:
+def drops(logits: np.ndarray, largest: np.ndarray, *, version: int = 2) -> np.ndarray:
     """Codes uint16 of `logits` `[*b k]` under the `largest` `[*b 1]`, one of them.
+
+    Args:
+      logits: nats.
+      largest: of each token.
+      version: the format of the records.
 
     Raises:
       NotRecordable: A logit is NaN or +inf, or all are -inf.
@@ -35,16 +47,31 @@ def drops(logits: np.ndarray, largest: np.ndarray) -> np.ndarray:
         if np.isnan(lowest):
             raise NotRecordable("logits are not finite")
         raise ValueError("logits must be best first")
-    np.rint(below, out=below)
-    if below.max(initial=0) > FARTHEST:  # seldom, and slower than to look
+    most = below.max(initial=0)
+    if version > 1 and most > FAR:
+        below = np.where(below > FAR, _far_codes(below), np.rint(below))
+    else:
+        np.rint(below, out=below)
+    if most > FAR:  # seldom, and slower than to look
         np.minimum(below, np.float32(FARTHEST), out=below)
     return below.astype("<u2")
 
 
-def ranked_drops(logits: np.ndarray) -> np.ndarray:
+def _far_codes(below: np.ndarray) -> np.ndarray:
+    """Codes of steps above `FAR`: a binary float of 11 bits, in order."""
+    fraction, exponent = np.frexp(np.minimum(below, np.float32(1e12)) / FAR)
+    steps = np.rint((2 * fraction - 1) * DOUBLING)
+    return FAR + (exponent - 1) * DOUBLING + steps
+
+
+def ranked_drops(logits: np.ndarray, *, version: int = 2) -> np.ndarray:
     """Codes uint16 of `logits` `[*b k]`, best first; `drops` in fewer passes.
 
     A float32 of 4096 + x is x in steps of 2⁻¹¹, half to even, in its low bits.
+
+    Args:
+      logits: nats.
+      version: the format of the records.
 
     Raises:
       NotRecordable: A logit is NaN or +inf, or all are -inf.
@@ -56,38 +83,55 @@ def ranked_drops(logits: np.ndarray) -> np.ndarray:
     falls[logits.shape[-1] - 1 :: logits.shape[-1]] = True  # where a token begins
     with np.errstate(invalid="ignore"):
         below = best - logits
-        plain = falls.all() and below[..., -1].max() <= FARTHEST * DROP
+        linear = FARTHEST if version == 1 else FAR
+        plain = falls.all() and below[..., -1].max() <= linear * DROP
     if plain:  # so all are numbers
         below += np.float32(4096)
         return below.view("<u4").astype("<u2")
-    codes = drops(logits, best)
+    codes = drops(logits, best, version=version)
     if not best_first(codes):
         raise ValueError("logits must be best first")
     return codes
 
 
-def logits(codes: np.ndarray) -> np.ndarray:
+def logits(codes: np.ndarray, *, version: int = 2) -> np.ndarray:
     """Float32 logits relative to the largest, nats, of the codes."""
-    return codes.astype(np.float32) * np.float32(-DROP)
+    near = codes.astype(np.float32) * np.float32(-DROP)
+    if version == 1:
+        return near
+    beyond = np.maximum(codes.astype(np.int32) - FAR, 0)
+    far = (DOUBLING + beyond % DOUBLING) << (beyond // DOUBLING)
+    far = far.astype(np.float32) * np.float32(-DROP * FAR / DOUBLING)
+    known = np.where(codes < FAR, near, far)
+    return np.where(codes >= FARTHEST, np.float32(-np.inf), known)
 
 
 def to_fixed_point(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Low 16 and high 8 bits of nats in [0, 16); just below 0 counts as 0.
 
+    Log-rests may be anything below 16; the least, and all below it, are 0.
+
     Raises:
       NotRecordable: A value is outside or not a number.
     """
     x = np.asarray(x, np.float64)
-    if not (x.min() > -1e-3 and x.max() < SPAN):
-        raise NotRecordable(f"{name} are not within 0 and {SPAN:g} nats")
+    is_rest = name == "log_rests"
+    if not ((is_rest or x.min() > -1e-3) and x.max() < SPAN):
+        lowest = "-inf" if is_rest else "0"
+        raise NotRecordable(f"{name} are not within {lowest} and {SPAN:g} nats")
+    if is_rest:
+        x = (np.maximum(x, REST_LEAST) - REST_LEAST) * (FINE / REST_FINE)
     steps = np.clip(np.rint(x / FINE), 0, (1 << 24) - 1).astype(np.uint32)
     return (steps & 0xFFFF).astype("<u2"), (steps >> 16).astype("u1")
 
 
-def from_fixed_point(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def from_fixed_point(low: np.ndarray, high: np.ndarray, name: str) -> np.ndarray:
     """Float32 nats of their low and high bits; the inverse of `to_fixed_point`."""
     steps = low.astype(np.uint32) | high.astype(np.uint32) << 16
-    return steps.astype(np.float32) * np.float32(FINE)
+    if name != "log_rests":
+        return steps.astype(np.float32) * np.float32(FINE)
+    nats = (steps * REST_FINE + REST_LEAST).astype(np.float32)
+    return np.where(steps == 0, np.float32(-np.inf), nats)
 
 
 def high_bits(x: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ its difference from what the tokens and segments foretell, so that packed rows n
     mask      - (segment_ids > 0)
     targets   - (next token, 0 after the last)
 
-No JAX here: `jnp.float32(-2**-11) * drops` are the logits, up to a constant a token;
-for `top_k` the best entry's, which is 0, is not among them.
+No JAX here. `codes.logits` of the drops are the logits, up to a constant a token; for
+`top_k` the best entry's, which is 0, is not among them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ import numpy as np
 from runner.errors import UserError
 from runner.records import codes
 from runner.records.codes import NotRecordable
-from runner.records.layout import CHECKED, FORMAT, MAGIC, MODES, RUNS, Layout
+from runner.records.layout import CHECKED, MAGIC, MODES, RUNS, Layout
 from runner.records.record import CorruptRecord, Record, checksum, decode, stack
 from runner.records.row_fields import check_ids, fields_by_row, planes
 from runner.records.rows import binding, hits
@@ -70,7 +70,7 @@ def encode_batch(
       rows: tokens, targets, mask, segment_ids, positions, each `[B T]`.
       stored: For `top_k`: indices `[B T k]`, best first; logits `[B T k]`;
         log_normalizers `[B T temperatures]`, of logits less their largest:
-        `log Σ_v exp((t_v - max t) / T)`.
+        `log Σ_v exp((t_v - max t) / T)`; log_rests, the same over all other ids.
         For `full`: logits `[B T V]`.
         For `sampled`: indices `[B T n]`, in any order; log_normalizers as above;
         entropies `[B T temperatures]`.
@@ -134,7 +134,7 @@ def _encode_parts(layout, arrays, fields, runs) -> list[bytes]:
 def _with_constants(layout: Layout, count: int) -> np.ndarray:
     """`[count]` of the layout's dtype, the fields that all records share filled in."""
     table = np.zeros(count, layout.dtype)
-    table["magic"], table["format"] = MAGIC, FORMAT
+    table["magic"], table["format"] = MAGIC, layout.format
     table["mode"] = MODES.index(layout.mode)
     table["temperatures"] = len(layout.temperatures)
     for name in ("sequence_length", "entries", "vocab_size"):
@@ -154,9 +154,11 @@ def _fill_entries(layout, table, arrays) -> None:
             table[name] = plane
     if layout.mode == "full":
         logits = arrays["logits"]
-        table["drops"] = codes.drops(logits, logits.max(-1, keepdims=True))
+        largest = logits.max(-1, keepdims=True)
+        table["drops"] = codes.drops(logits, largest, version=layout.format)
     if layout.mode == "top_k":
-        table["drops"] = codes.ranked_drops(arrays["logits"])[..., 1:]
+        ranked = codes.ranked_drops(arrays["logits"], version=layout.format)
+        table["drops"] = ranked[..., 1:]
     hit = hits(ids, arrays["targets"], arrays["mask"])
     table["hits"] = np.packbits(hit, axis=-1)
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from runner.errors import UserError
 
 MAGIC = b"RtTR"  # Retort teacher record
-FORMAT = 1
+FORMAT = 2  # of what is written
+FORMATS = (1, 2)  # of what is read
 MODES = ("top_k", "sampled", "full")
 WIDE = 1 << 16  # ids from here on need a second plane, of four bits each
 LARGEST = 1 << 20  # vocabulary
@@ -32,6 +34,8 @@ class Layout:
         whole logits need none, and have none.
       origin: 16 hexadecimal digits, of the sources of the records, `Origin.digest`.
         Records of another origin, alike in shape, are told by it.
+      format: Version of the bytes. In 1, logits 32 nats and more below the largest are
+        one code, and there are no log-rests.
 
     Raises:
       UserError: Records of this kind cannot be written.
@@ -43,12 +47,15 @@ class Layout:
     sequence_length: int
     temperatures: tuple[float, ...] = (1.0,)
     origin: str = "0" * 16
+    format: int = FORMAT
 
     def __post_init__(self) -> None:
         temperatures = tuple(float(t) for t in self.temperatures)
         object.__setattr__(self, "temperatures", temperatures)  # 1 and 1.0 are one
         if self.mode not in MODES:
             raise UserError(f"mode must be one of {', '.join(MODES)}, got {self.mode}")
+        if self.format not in FORMATS:
+            raise UserError(f"format must be one of {FORMATS}, got {self.format}")
         if not 2 <= self.vocab_size <= LARGEST:
             raise UserError(
                 f"teacher records hold ids of a vocabulary of 2 to {LARGEST} tokens, "
@@ -94,14 +101,22 @@ class Layout:
     @property
     def words(self) -> tuple[str, ...]:
         """Names of the numbers to store a temperature, `[T temperatures]` each."""
-        names = {"top_k": ("log_normalizers",), "full": ()}
+        rests = ("log_rests",) if self.format > 1 else ()
+        names = {"top_k": ("log_normalizers", *rests), "full": ()}
         return names.get(self.mode, ("log_normalizers", "entropies"))
+
+    @property
+    def max_temperature(self) -> float:
+        """The highest that its entries are right at, in nats."""
+        return 1.0 if self.format == 1 and self.mode == "full" else math.inf
 
     @functools.cached_property
     def tag(self) -> bytes:
         """8 bytes that differ when any field does."""
-        fields = json.dumps([FORMAT, dataclasses.asdict(self)], sort_keys=True)
-        return hashlib.blake2b(fields.encode(), digest_size=8).digest()
+        fields = dataclasses.asdict(self)
+        version = fields.pop("format")
+        text = json.dumps([version, fields], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
     @functools.cached_property
     def place(self) -> np.dtype:
@@ -123,8 +138,9 @@ class Layout:
         positions), number of runs of each kind; then the planes:
 
             ids16, ids4       [T entries]     entries; high bits two to a byte
-            drops             [T k-1] or [T V] largest logit - logit, 2⁻¹¹ nats
+            drops             [T k-1] or [T V] codes of largest logit - logit
             log_normalizers   [temperatures T] 24 bits, two planes, 2⁻²⁰ nats
+            log_rests         [temperatures T] the same, 2⁻¹⁷ nats (`top_k`)
             entropies         [temperatures T] the same
             tokens16, tokens4 [T]
             hits              [T] bits: the target is among the entries

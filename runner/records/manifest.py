@@ -22,7 +22,7 @@ from runner import atomic_files
 from runner.errors import UserError
 from runner.files import confined, form
 from runner.machine import versions
-from runner.records.layout import FORMAT, Layout
+from runner.records.layout import FORMATS, Layout
 
 NAME = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -106,14 +106,12 @@ class Manifest:
       origin: Teacher and data.
       shards: Files, in the order of their rows.
       code: Program that wrote them, `retort 0.1.0 (commit)`.
-      format: Version of the bytes of records.
     """
 
     layout: Layout
     origin: Origin
     shards: Sequence[Shard]
     code: str
-    format: int = FORMAT
 
     @property
     def records(self) -> int:
@@ -197,9 +195,12 @@ def read_manifest(directory: Path | str) -> Manifest:
         if _digest(sealed.manifest) != sealed.sha256:
             raise form.Malformed("its own digest does not agree")
         version = sealed.manifest.get("format")
-        if version != FORMAT:
-            raise UserError(f"{path} has format {version}, this program reads {FORMAT}")
+        if version not in FORMATS:
+            valid = " and ".join(map(str, FORMATS))
+            raise UserError(f"{path} has format {version}, this program reads {valid}")
         manifest = form.parse(Manifest, sealed.manifest)
+        layout = dataclasses.replace(manifest.layout, format=version)
+        manifest = dataclasses.replace(manifest, layout=layout)
         for shard in manifest.shards:
             confined.inside(path.parent, shard.name)
     except FileNotFoundError:
@@ -219,6 +220,7 @@ def code_version() -> str:
 def _content(manifest: Manifest) -> dict[str, Any]:
     totals = {name: getattr(manifest, name) for name in ("records", "hits", "targets")}
     content = dataclasses.asdict(manifest) | totals
+    content["format"] = content["layout"].pop("format")
     return json.loads(_canonical(content | {"hit_rate": round(manifest.hit_rate, 6)}))
 
 

@@ -116,8 +116,9 @@ class Records:
           `teacher/ids16`: uint16 `[B T k]`, entries (not for `full`).
           `teacher/ids4`: uint8 `[B T ceil(k/2)]`, bits 16-19 of two ids a byte, first
             low (vocabularies above 65536).
-          `teacher/drops`: uint16 `[B T k-1]` or `[B T V]`: logits are `-2⁻¹¹ * drops`;
-            a best entry's 0 is not stored.
+          `teacher/drops`: uint16 `[B T k-1]` or `[B T V]`, see `codes.logits`; a best
+            entry's 0 is not stored.
+          `teacher/log_rests`: float32 `[B T T']`, of all other logits (`top_k`).
           `teacher/log_normalizers`: float32 `[B T T']`, of these logits.
           `teacher/entropies`: float32 `[B T T']` (`sampled`).
 
@@ -222,6 +223,7 @@ def arrays(table: np.ndarray) -> dict[str, np.ndarray]:
     """Arrays of `Records.teacher_arrays`, of a structured array of records."""
     names = table.dtype.names or ()
     planes = [name for name in ("ids16", "ids4", "drops") if name in names]
-    words = [w for w in ("log_normalizers", "entropies") if f"{w}_low" in names]
+    words = ("log_normalizers", "log_rests", "entropies")
+    words = [word for word in words if f"{word}_low" in names]
     joined = {PREFIX + name: np.ascontiguousarray(table[name]) for name in planes}
     return joined | {PREFIX + name: nats(table, name) for name in words}

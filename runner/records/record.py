@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from runner.records import codes
-from runner.records.layout import CHECKED, FORMAT, MAGIC, RUNS, Layout
+from runner.records.layout import CHECKED, MAGIC, RUNS, Layout
 from runner.records.rows import default_positions, next_tokens
 
 
@@ -100,13 +100,23 @@ class Record:
 
     @property
     def drops(self) -> np.ndarray:
-        """`[T k-1]` or `[T V]` uint16, steps of 2⁻¹¹ nats below the largest logit."""
+        """`[T k-1]` or `[T V]` uint16, codes of how far below the largest logit."""
         return self.fields["drops"]
+
+    @property
+    def logits(self) -> np.ndarray:
+        """`[T k-1]` or `[T V]` float32, nats, less the largest, 0."""
+        return codes.logits(self.drops, version=self.layout.format)
 
     @property
     def log_normalizers(self) -> np.ndarray:
         """`[T temperatures]` float32, of logits less their largest."""
         return nats(self.fields, "log_normalizers")
+
+    @property
+    def log_rests(self) -> np.ndarray:
+        """`[T temperatures]` float32, of logits less their largest."""
+        return nats(self.fields, "log_rests")
 
     @property
     def entropies(self) -> np.ndarray:
@@ -137,7 +147,8 @@ def entry_ids(layout: Layout, fields: np.ndarray | np.void) -> np.ndarray | None
 
 def nats(fields: np.ndarray | np.void, name: str) -> np.ndarray:
     """`[*b T temperatures]` float32 of some records."""
-    values = codes.from_fixed_point(fields[f"{name}_low"], fields[f"{name}_high"])
+    bits = fields[f"{name}_low"], fields[f"{name}_high"]
+    values = codes.from_fixed_point(*bits, name)
     return np.ascontiguousarray(np.moveaxis(values, -2, -1))
 
 
@@ -166,9 +177,9 @@ def _check(layout: Layout, record: bytes) -> None:
         raise CorruptRecord("it is not a teacher record")
     if view[len(MAGIC) : CHECKED] != checksum(view[CHECKED:]):
         raise CorruptRecord("its checksum does not agree: it is damaged or cut short")
-    if record[CHECKED] != FORMAT:
+    if record[CHECKED] != layout.format:
         raise CorruptRecord(
-            f"it has format {record[CHECKED]}, this program reads {FORMAT}"
+            f"it has format {record[CHECKED]}, its directory {layout.format}"
         )
     at = dtype.fields["tag"][1] if dtype.fields else 0
     if view[at : at + 8] != layout.tag:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from runner.errors import UserError
-from runner.records import codes
 from runner.records.manifest import Manifest
 from runner.records.reader import Records
 from runner.records.record import Record
@@ -115,12 +114,12 @@ def _best(record: Record, place: int) -> list[tuple[int, float]]:
         tokens, counts = np.unique(record.ids[place], return_counts=True)
         shares = counts / layout.entries
     elif layout.mode == "full":
-        shares = np.exp(codes.logits(record.drops[place]))
+        shares = np.exp(record.logits[place])
         shares, tokens = shares / shares.sum(), np.arange(layout.vocab_size)
     else:
         assert record.ids is not None
         temperature, z = layout.temperatures[0], record.log_normalizers[place, 0]
-        logits = np.append(np.float32(0), codes.logits(record.drops[place]))
+        logits = np.append(np.float32(0), record.logits[place])
         tokens, shares = record.ids[place], np.exp(logits / temperature - z)
     order = np.argsort(-shares, kind="stable")[:GUESSES]
     return [(int(tokens[i]), float(shares[i])) for i in order]

@@ -14,6 +14,7 @@ from runner.data.dataset import Dataset
 from runner.data.labels import require_tokens
 from runner.data.text.record_files import sha256_of
 from runner.records import codes
+from runner.records.layout import FORMAT
 from runner.records.manifest import NAME
 from runner.records.reader import Records
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
@@ -55,7 +56,9 @@ class LoadedRecords(LoadedTeacher):
     def __init__(self, records: Records):
         self._records = records
         self.stored = losses.RecordSpec(
-            mode=records.layout.mode, temperatures=records.layout.temperatures
+            mode=records.layout.mode,
+            temperatures=records.layout.temperatures,
+            max_temperature=records.layout.max_temperature,
         )
 
     def describe(self) -> Mapping[str, Any]:
@@ -90,7 +93,7 @@ class LoadedRecords(LoadedTeacher):
     ) -> losses.TeacherOutputs:
         del head_params, tokens
         assert self.stored is not None
-        return unpacked(batch, self.stored)
+        return unpacked(batch, self.stored, self._records.layout.format)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,14 +116,16 @@ class RowsWithRecords:
         return {**rows, **self.records.teacher_arrays(numbers, rows)}
 
 
-def unpacked(batch: Batch, stored: losses.RecordSpec) -> losses.TeacherOutputs:
+def unpacked(
+    batch: Batch, stored: losses.RecordSpec, version: int = FORMAT
+) -> losses.TeacherOutputs:
     """Return the stored planes of a block, `[*b ...]`, as distributions.
 
     Only here do ids become int32 and codes float32: on the device, a block at a time.
     """
     logits = None
     if "teacher/drops" in batch:
-        logits = batch["teacher/drops"].astype(jnp.float32) * jnp.float32(-codes.DROP)
+        logits = _logits(batch["teacher/drops"], version)
     if stored.mode == "top_k":
         assert logits is not None
         best = jnp.zeros((*logits.shape[:-1], 1), jnp.float32)
@@ -129,8 +134,22 @@ def unpacked(batch: Batch, stored: losses.RecordSpec) -> losses.TeacherOutputs:
         indices=None if stored.mode == "full" else _ids(batch),
         logits=logits,
         log_normalizers=_by_temperature(batch, "teacher/log_normalizers", stored),
+        log_rests=_by_temperature(batch, "teacher/log_rests", stored),
         entropies=_by_temperature(batch, "teacher/entropies", stored),
     )
+
+
+def _logits(drops: jax.Array, version: int) -> jax.Array:
+    """Return what `codes.logits` does, as JAX."""
+    near = drops.astype(jnp.float32) * jnp.float32(-codes.DROP)
+    if version == 1:
+        return near
+    number = drops.astype(jnp.int32)
+    beyond = jnp.maximum(number - codes.FAR, 0)
+    far = (codes.DOUBLING + beyond % codes.DOUBLING) << (beyond // codes.DOUBLING)
+    scale = -codes.DROP * codes.FAR / codes.DOUBLING
+    known = jnp.where(number < codes.FAR, near, far.astype(jnp.float32) * scale)
+    return jnp.where(number >= codes.FARTHEST, -jnp.inf, known)
 
 
 def _by_temperature(

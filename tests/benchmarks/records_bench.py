@@ -197,11 +197,13 @@ def content(layout: Layout) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
     logits = -np.sort(
         random.exponential(2, (*shape, layout.entries)).astype(np.float32)
     )
-    z = np.log(np.exp(logits - logits[..., :1]).sum(-1, keepdims=True)) + 0.1
+    mass = np.exp(logits - logits[..., :1]).sum(-1, keepdims=True)
+    z = np.log(mass) + 0.1
     return rows, {
         "indices": ids.astype(np.int32),
         "logits": logits,
         "log_normalizers": z,
+        "log_rests": np.log(np.exp(z) - mass),
         "entropies": z + 1,
     }
 

@@ -60,7 +60,14 @@ def test_a_finished_run_is_left_alone(saved):
 
 def test_records_are_read(saved):
     records = Records.load("records")
-    assert len(records) == 32
+    assert len(records) == 32 and records.layout.format == 1
+    first = records.read([0])[0]
+    rows = {name: x[None] for name, x in first.row.items()}
+    teacher = records.teacher_arrays([0], rows)
+    assert set(teacher) == {
+        f"teacher/{name}" for name in ("ids16", "drops", "log_normalizers")
+    }
+    np.testing.assert_array_equal(first.logits, first.drops * np.float32(-(2.0**-11)))
 
 
 def test_the_units_of_a_sweep_are_jobs(saved):

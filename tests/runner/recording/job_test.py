@@ -89,8 +89,9 @@ def test_the_best_entries_are_the_teachers(folder, corpus, teacher):
     for number, found in enumerate(records.read(np.arange(len(records)))):
         order = np.argsort(-logits[number], axis=-1)[:, :5]
         best = np.take_along_axis(logits[number], order, -1)
-        drops = found.drops.astype(np.float64)
-        read = np.concatenate([np.zeros((12, 1)), -drops * 2.0**-11], axis=1)
+        read = np.concatenate([np.zeros((12, 1)), found.logits], axis=1)
+        others = logits[number].copy()
+        np.put_along_axis(others, found.ids, -np.inf, axis=-1)
         np.testing.assert_allclose(read, best, atol=3e-4)
         at = np.take_along_axis(logits[number], found.ids, -1)
         np.testing.assert_allclose(at, best, atol=two_passes)  # the same, but for ties
@@ -98,6 +99,11 @@ def test_the_best_entries_are_the_teachers(folder, corpus, teacher):
             np.testing.assert_allclose(
                 found.log_normalizers[:, place],
                 log_normalizer(logits[number], temperature),
+                atol=two_passes,
+            )
+            np.testing.assert_allclose(
+                found.log_rests[:, place],
+                log_normalizer(others, temperature),
                 atol=two_passes,
             )
 

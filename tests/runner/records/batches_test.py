@@ -34,5 +34,6 @@ def test_an_empty_batch_has_no_records():
         "indices": np.zeros((0, 4, 3), np.int32),
         "logits": np.zeros((0, 4, 3)),
         "log_normalizers": np.zeros((0, 4, 1)),
+        "log_rests": np.zeros((0, 4, 1)),
     }
     assert encode_batch(layout, indices=[], rows=rows, stored=stored) == []

@@ -118,7 +118,7 @@ def test_another_tokenizer_in_its_place_is_refused(top, tmp_path):
 def test_another_format_is_told_by_its_number(top):
     record = bytearray(top.records[3])
     record[CHECKED] = 9
-    with pytest.raises(CorruptRecord, match="has format 9, this program reads 1"):
+    with pytest.raises(CorruptRecord, match="has format 9, its directory 2"):
         decode(top.layout, with_checksum(record))
 
 

@@ -1,21 +1,24 @@
 """Codes of numbers: the fast way and the plain one are one."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from runner.records import codes
+from runner.teachers.offline import _logits
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 64])
 @pytest.mark.parametrize("offset", [0.0, -300.0, 88.7])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_ranked_codes_are_those_of_any_order(width, offset, dtype):
+@pytest.mark.parametrize("version", [1, 2])
+def test_ranked_codes_are_those_of_any_order(width, offset, dtype, version):
     random = np.random.default_rng(0)
     below = np.sort(random.uniform(0, 31, (40, 9, width)), -1)
     below[20:] = np.sort(random.integers(0, 999, (20, 9, width)), -1) * 2.0**-12
     logits = (offset - below).astype(dtype)
-    expected = codes.drops(logits, logits[..., :1])
-    found = codes.ranked_drops(logits)
+    expected = codes.drops(logits, logits[..., :1], version=version)
+    found = codes.ranked_drops(logits, version=version)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
 
@@ -25,13 +28,22 @@ def test_half_a_step_goes_to_the_even_one():
     assert codes.ranked_drops(-below[None]).tolist() == [[0, 0, 1, 2, 2, 4]]
 
 
-def test_the_farthest_are_one_code():
+def test_the_farthest_are_one_code_in_format_1():
     far = codes.FARTHEST * codes.DROP
     logits = np.array([[0, -far, -far - 1, -np.inf], [5, 4, 3, 2]], np.float32)
-    assert codes.ranked_drops(logits).tolist() == [
+    assert codes.ranked_drops(logits, version=1).tolist() == [
         [0, codes.FARTHEST, codes.FARTHEST, codes.FARTHEST],
         [0, 2048, 4096, 6144],
     ]
+
+
+def test_every_code_is_that_of_its_logit_and_the_farther_the_larger():
+    every = np.arange(codes.RESERVED).astype("<u2")
+    logits = codes.logits(every)
+    np.testing.assert_array_equal(codes.ranked_drops(logits[None])[0], every)
+    assert np.all(np.diff(logits) < 0) and logits[-1] == -np.inf
+    assert logits[codes.FAR] == -16 and logits[codes.FARTHEST - 1] < -1e6
+    np.testing.assert_array_equal(_logits(jnp.asarray(every), 2), logits)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,9 @@ def shift_records(folder, made, random):
     return f"record {number}: is that of row {number - 1}"
 
 
+BITS = ("low", "high")
+
+
 def shift_entries(folder, made, random):
     """Entries of one record belong to the positions before; hits are the right ones."""
     hit = [bool(decode(made.layout, record).hits.any()) for record in made.records]
@@ -110,7 +113,8 @@ def shift_entries(folder, made, random):
             axis = -1 if "log" in name else 0
             changed[name] = np.roll(changed[name], by, axis)
     if "log_normalizers_high" in (changed.dtype.names or ()):
-        for name in ("log_normalizers_high", "entropies_low", "entropies_high"):
+        words = [f"{x}_{bits}" for x in ("log_rests", "entropies") for bits in BITS]
+        for name in ("log_normalizers_high", *words):
             if name in (changed.dtype.names or ()):
                 changed[name] = np.roll(changed[name], by, -1)
     replace(folder, made, number, changed)

@@ -11,7 +11,7 @@ import pytest
 from runner.data.text.document_ends import DocumentEnds
 from runner.errors import UserError
 from runner.records import manifest
-from runner.records.codes import join_ids
+from runner.records.codes import join_ids, logits
 from runner.records.format import Layout
 from runner.records.reader import Records
 from tests.runner.records import sets
@@ -49,11 +49,12 @@ def test_rows_are_joined_to_what_the_teacher_said(made, tmp_path):
     numbers = np.array([7, 0, 11, 3, 7])
     joined = Records.load(tmp_path).teacher_arrays(numbers, rows(made, numbers))
     said = {name: x[numbers] for name, x in made.stored.items()}
-    names = {"ids16", "ids4", "drops", "log_normalizers", "entropies"}
+    words = {"log_normalizers", "log_rests", "entropies"}
+    names = {"ids16", "ids4", "drops"} | words
     absent = {
         "top_k": {"entropies"},
-        "sampled": {"drops"},
-        "full": {"ids16", "log_normalizers", "entropies"},
+        "sampled": {"drops", "log_rests"},
+        "full": {"ids16"} | words,
     }[made.layout.mode]
     absent |= set() if made.layout.wide and made.layout.mode != "full" else {"ids4"}
     assert set(joined) == {f"teacher/{name}" for name in names - absent}
@@ -66,13 +67,14 @@ def test_rows_are_joined_to_what_the_teacher_said(made, tmp_path):
     if "teacher/drops" in joined:
         below = said["logits"].max(-1, keepdims=True) - said["logits"]
         below = below if made.layout.mode == "full" else below[..., 1:]
-        below = np.minimum(below, 65534 * 2.0**-11)
-        np.testing.assert_allclose(
-            joined["teacher/drops"] * 2.0**-11, below, atol=2.5e-4
-        )
-    for name in {"log_normalizers", "entropies"} - absent:
+        near = below < 16
+        read = -logits(joined["teacher/drops"])
+        np.testing.assert_allclose(read[near], below[near], atol=2.5e-4)
+        np.testing.assert_allclose(read[~near], below[~near], rtol=2.5e-4)
+    for name in words - absent:
         assert joined[f"teacher/{name}"].dtype == np.float32
-        np.testing.assert_allclose(joined[f"teacher/{name}"], said[name], atol=1e-6)
+        near = 4e-6 if name == "log_rests" else 1e-6
+        np.testing.assert_allclose(joined[f"teacher/{name}"], said[name], atol=near)
 
 
 def test_records_are_read_by_number(made, tmp_path):
@@ -179,7 +181,10 @@ def test_a_directory_or_the_work_directory_above_it_is_found(top, tmp_path):
         (lambda text: text[:-40], "is damaged"),
         (lambda text: "[]", "is damaged"),
         (lambda text: text.replace('"entries": 5', '"entries": 6'), "its own digest"),
-        (lambda text: _with_format(text, 2), "has format 2, this program reads 1"),
+        (
+            lambda text: _with_format(text, 3),
+            "has format 3, this program reads 1 and 2",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_refused(top, tmp_path, damage, message):

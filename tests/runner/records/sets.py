@@ -80,7 +80,14 @@ def chosen(random, layout: Layout, logits: np.ndarray) -> dict[str, np.ndarray]:
     stored = {"log_normalizers": np.stack(normalizers, -1).astype(np.float32)}
     if layout.mode == "top_k":
         best = np.argsort(-logits, -1, kind="stable")[..., : layout.entries]
+        np.put_along_axis(shifted, best, -np.inf, axis=-1)
+        with np.errstate(divide="ignore"):
+            rests = [
+                np.log(np.exp(shifted / temperature).sum(-1))
+                for temperature in layout.temperatures
+            ]
         return stored | {
+            "log_rests": np.stack(rests, -1).astype(np.float32),
             "indices": best.astype(np.int32),
             "logits": np.take_along_axis(logits, best, -1),
         }
