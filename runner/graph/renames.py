@@ -23,6 +23,7 @@ NAMES = {
     "EmaTeacher": "EMATeacher",
     "GgufTokenizer": "GGUFTokenizer",
     "RmsNorm": "RMSNorm",
+    "relaxed": "in_float32",
 }
 
 # Packages whose exported names are read from the package, wherever they now live.
