@@ -23,6 +23,8 @@ VOCABULARY = 128_256
 @auto_config
 def config() -> runner.Experiment:
     return runner.Experiment(
+        # Llama 3 8B learns from Llama 3 70B, which only runs forward: in bfloat16 it is
+        # half as large.
         student=functools.partial(
             models.Transformer,
             vocab_size=VOCABULARY,
@@ -58,6 +60,7 @@ def config() -> runner.Experiment:
             losses.LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
             losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
         ],
+        # Shapes of data, for a dry run: there are no tokens behind it.
         train_data=runner.data.PlannedTokens(
             vocab_size=VOCABULARY, sequence_length=4096
         ),

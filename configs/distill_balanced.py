@@ -28,6 +28,8 @@ def config() -> runner.Experiment:
         teacher=runner.OnlineTeacher(checkpoint="runs/teacher"),
         losses=[
             losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
+            # The teacher's terms together are scaled to the value of `ce`; features and
+            # relations, among them, to half of that of `kd`.
             losses.Group(
                 name="teacher",
                 weight=losses.MatchValue(to="ce", decay=0.99, cap=10.0),
@@ -56,6 +58,7 @@ def config() -> runner.Experiment:
                     ),
                 ],
             ),
+            # What keeps logits and routers in range; no teacher is needed.
             losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
             losses.LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
             losses.LossTerm(

@@ -27,6 +27,7 @@ def config() -> runner.Experiment:
         losses=[
             losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
             losses.LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
+            # Hidden states and relations of layers, of tokens without a target too.
             losses.LossTerm(
                 name="features",
                 loss=functools.partial(
@@ -44,6 +45,7 @@ def config() -> runner.Experiment:
                 weight=1.0,
                 mask=losses.token_mask,
             ),
+            # What keeps logits and routers in range; no teacher is needed.
             losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
             losses.LossTerm(name="router_z", loss=losses.RouterZLoss(), weight=1e-3),
             losses.LossTerm(

@@ -27,6 +27,7 @@ def config() -> runner.Experiment:
             losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=0.5),
             losses.LossTerm(name="kd", loss=losses.ForwardKL(), weight=1.0),
             losses.LossTerm(name="z_loss", loss=losses.ZLoss(), weight=1e-4),
+            # Routers choose experts for every token, so that all tokens count.
             losses.LossTerm(
                 name="router_z",
                 loss=losses.RouterZLoss(),

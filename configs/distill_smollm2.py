@@ -52,6 +52,7 @@ def record() -> runner.RecordTeacher:
 @auto_config
 def config() -> runner.Experiment:
     return runner.Experiment(
+        # Most of a small student is its embedding, which the head shares.
         student=functools.partial(
             models.Transformer,
             vocab_size=49_152,

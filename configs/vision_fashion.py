@@ -44,6 +44,7 @@ def config() -> runner.Experiment:
             dim=64,
             num_layers=4,
             num_heads=4,
+            # Of the training images.
             pixel_mean=0.286,
             pixel_stddev=0.353,
         ),

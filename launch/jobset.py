@@ -78,6 +78,9 @@ def submissions(spec: Spec, file: Path) -> list[Sequence[str]]:
 def _manifest(spec: Spec, options: Options, number: int) -> str:
     unit, name = spec.units[number], f"{spec.label}-{number:02d}"
     script = textwrap.indent(_script(spec, unit, name), " " * 22)
+    # Text and no YAML library, so that the file reads as one would write it. Exit code
+    # 2 is a mistake in the command, which another start does not mend; the pods' own
+    # limit is 0, so that all of them start again together.
     return f"""\
 apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet

@@ -66,6 +66,7 @@ class VocabSumsPass:
             state.moments,
             strict=True,
         ):
+            # Rescaled to the new maximum, if any score is finite yet: else NaN.
             x = self._scores(distribution, tile)
             top = jnp.maximum(largest, jnp.max(x, axis=-1))
             finite = jnp.where(top == -jnp.inf, 0.0, top)

@@ -50,6 +50,7 @@ def batch(trainer: Trainer) -> Iterator[str]:
 
 def parameters(trainer: Trainer) -> Iterator[str]:
     """Every trained array and where it lies."""
+    # The student's arrays, a line each.
     rows = [("parameter", "shape", "dtype", "size", "sharding", "bytes per device")]
     state = trainer.step.state
     leaves = jax.tree_util.tree_leaves_with_path(state.params)
@@ -65,6 +66,8 @@ def parameters(trainer: Trainer) -> Iterator[str]:
             )
         )
     yield from aligned(rows, numbers=(3, 5))
+
+    # Sums: of the student, and of a teacher beside it.
     count = sum(x.size for _, x in leaves)
     optimizer = size(local(state.opt_state))
     yield f"{count:,} parameters; optimiser state {optimizer} per device"

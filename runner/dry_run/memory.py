@@ -14,6 +14,7 @@ from runner.writers.quantities import quantity
 
 def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]:
     """Arrays by their shardings, the rest as the compiler plans it."""
+    # What is known from shapes and shardings, compiled or not.
     state, teacher = trainer.step.state, trainer.step.teacher
     params, optimizer = local(state.params), local(state.opt_state)
     teacher_bytes = local(state.teacher)
@@ -23,6 +24,8 @@ def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]
         ("optimiser state", optimizer, ""),
         *([("teacher's parameters", teacher_bytes, "")] if teacher_bytes else []),
     ]
+
+    # What only the compiler knows; donated results share the memory of arguments.
     total = 0
     analysis = attempt.program and attempt.program.memory_analysis()
     if analysis is not None:
@@ -38,6 +41,7 @@ def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]
         ]
         total = arguments + results + scratch
         rows.append(("together", total, ""))
+
     yield "memory of each device"
     lines = [(f"  {name}", size(count), remark) for name, count, remark in rows]
     yield from aligned(lines, numbers=(1,))

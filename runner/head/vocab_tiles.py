@@ -140,6 +140,7 @@ def gradients(
     def push(
         carry: Tree, start: Any, width: int, tile: Tile | None
     ) -> tuple[Tree, None]:
+        # The head again: its logits are used only where none were stored.
         d_params, d_hidden = carry
         tile_params = model_head.tile(params, partition, start, width)
         logits, pullback = jax.vjp(
@@ -161,6 +162,7 @@ def gradients(
                 d_hidden + more.astype(jnp.float32),
             )
 
+        # A tile whose gradients are all filtered costs no backward matmul.
         if threshold is None:
             return add(d_logits), None
         d_logits = large(d_logits, threshold)

@@ -87,6 +87,7 @@ class RecordTeacher(Job):
         from runner.records import shards
         from runner.writers.terminal import Terminal
 
+        # Open: the first process has begun the directory that the others join.
         terminal = Terminal()
         _wait_for_first(workdir)
         recorder = self.recorder()
@@ -94,6 +95,8 @@ class RecordTeacher(Job):
             terminal.print(caution)
         workdir.record_start()
         workdir.record_data(recorder.describe())
+
+        # Record; temporaries may be another process's shards under way.
         directory = workdir.path / "records"
         if workdir.writes and directory.is_dir() and recorder.alone:
             shards.remove_temporaries(directory)
@@ -104,6 +107,8 @@ class RecordTeacher(Job):
         if stop.requested:
             terminal.print(f"stopped; go on with: runner --workdir={workdir.path}")
             sys.exit(stop.exit_code)
+
+        # Seal, once every process's shards are there, and report.
         manifest = recorder.seal(directory)
         if manifest is None:
             return terminal.print("this process's shards are written; others are not")

@@ -60,6 +60,8 @@ class Recorder:
         self._batch_size = batch_size
         self._mesh = mesh_lib.make(config.mesh)
         mesh_lib.check_batch("batch_size", batch_size, self._mesh)
+
+        # Data, then the teacher over its vocabulary.
         dataset = data.load(cache=config.input.cache)
         require_tokens(dataset.vocabulary)
         assert isinstance(dataset, PackedText)
@@ -76,6 +78,8 @@ class Recorder:
         self.cautions = self._teacher.cautions
         if self._teacher.stored is not None:
             raise UserError("teacher: records cannot be recorded again; copy them")
+
+        # What every record is to be checked against when a student reads it.
         arrays = jax.tree.leaves(self._teacher.abstract)
         self._origin = manifest.Origin(
             teacher=self._teacher.describe()["kind"],

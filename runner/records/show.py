@@ -47,6 +47,8 @@ def _facts(records: Records, manifest: Manifest) -> Iterator[tuple[str, str]]:
     size = sum(shard.bytes for shard in manifest.shards)
     tokens = max(len(records) * layout.sequence_length, 1)
     temperatures = ", ".join(f"{t:g}" for t in layout.temperatures)
+
+    # Contents.
     yield "records", f"{records.directory}"
     yield "rows", f"{len(records):,} of {layout.sequence_length:,} tokens"
     yield (
@@ -62,6 +64,8 @@ def _facts(records: Records, manifest: Manifest) -> Iterator[tuple[str, str]]:
             "drawn",
             f"at temperature {origin.sampling[0]:g}, seed {origin.sampling[1]}",
         )
+
+    # Origin, which is checked against the run that reads them.
     yield "teacher", f"{origin.teacher}, {origin.dtype}"
     yield "weights", origin.weights
     yield "tokenizer", f"{origin.vocabulary}, documents end with {origin.end}"

@@ -103,6 +103,7 @@ class BlockEvaluator:
         teacher = trunk.teacher
         teacher_tiles = None if teacher is None else teacher.tiles
 
+        # Called twice a block: to record what the losses ask for, and with the sums.
         def total(sums: VocabSums, others: Others) -> tuple[jax.Array, TermSums]:
             owned, intermediates = others
             teacher_outputs = None

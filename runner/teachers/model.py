@@ -72,11 +72,15 @@ def _run_trunk(
         model.check_batch(batch)
     except ValueError as error:
         raise UserError(f"teacher: {error}") from None
+
+    # The trunk, once a microbatch; without a need for logits, nothing else.
     trunk = model.trunk(batch, capture=capture)
     tokens = {"hidden": trunk.hidden, "intermediates": dict(trunk.intermediates)}
     if vocab_size is None:
         tokens = {"intermediates": tokens["intermediates"]}
         return TeacherTrunk(tokens=tokens, head_params={}, outputs=_intermediates)
+
+    # The head, a block of tokens at a time: whole rows, or tiles of the vocabulary.
     head = Head(make, params, variables, trunk.hidden)
 
     def outputs(head_params: Tree, tokens: Tree, batch: Batch) -> losses.TeacherOutputs:

@@ -37,7 +37,7 @@ def create(
     terminal: Terminal | None = None,
     show_texts: bool = True,
 ) -> MultiWriter:
-    """All writers of a run in one: TensorBoard, JSON lines, console, Weights & Biases.
+    """Return a run's writers in one: TensorBoard, JSON lines, console, W&B.
 
     `start_step` is the step the run continues after; what earlier attempts wrote of
     later steps is removed, so that the files tell one story. Only the first process

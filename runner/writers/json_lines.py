@@ -47,7 +47,7 @@ class JsonLinesWriter(PartialWriter):
             self._file.write(line.encode() + b"\n")
 
     def flush(self) -> None:
-        """Puts the file on the disk, for a machine that loses power."""
+        """Put the file on the disk, for a machine that loses power."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class JsonLinesWriter(PartialWriter):
 
 
 def truncate_after(path: str | Path, step: int) -> None:
-    """Removes the lines of later steps, and lines that are not whole."""
+    """Remove the lines of later steps, and lines that are not whole."""
     path = Path(path)
     if not path.exists():
         return
@@ -69,7 +69,7 @@ def truncate_after(path: str | Path, step: int) -> None:
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """One dictionary a step, in order of steps; a half line at the end is left out."""
+    """Return one dictionary a step, in order; a half line at the end is left out."""
     steps: dict[int, dict[str, Any]] = {}
     for row in _rows(Path(path)):
         steps.setdefault(row["step"], {}).update(row)

@@ -43,7 +43,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Notes the time in it as spent waiting."""
+        """Count the time in it as spent waiting."""
         begin = self._now()
         try:
             yield
@@ -52,7 +52,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def paused(self, reason: str) -> Iterator[None]:
-        """Stops the clock. May be nested; the outermost reason is announced."""
+        """Stop the clock. May be nested; the outermost reason is announced."""
         if self._since is not None:
             yield
             return
@@ -74,7 +74,7 @@ class Rate:
         self._points: deque[tuple[float, int]] = deque()
 
     def update(self, step: int, elapsed: float) -> float | None:
-        """The rate up to `step`, None until two times are known."""
+        """Return the rate up to `step`, None until two times are known."""
         self._points.append((elapsed, step))
         while len(self._points) > 2 and elapsed - self._points[0][0] > self._seconds:
             self._points.popleft()

@@ -58,16 +58,16 @@ class SummaryWriter(MetricWriter):
             self._write(Event(step=int(step), summary=Summary(value=values)))
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """All scalars of a call in one event."""
+        """Write all scalars of a call in one event."""
         parts = [summaries.scalar(k, np.asarray(v)) for k, v in scalars.items()]
         self._summarize(step, parts)
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Texts; TensorBoard shows them as Markdown."""
+        """Write texts; TensorBoard shows them as Markdown."""
         self._summarize(step, [summaries.text(k, v) for k, v in texts.items()])
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Images `[N, H, W, C]` or `[H, W, C]`, float in [0, 1] or uint8."""
+        """Write images `[N, H, W, C]` or `[H, W, C]`, float in [0, 1] or uint8."""
         parts = []
         for name, image in images.items():
             image = np.asarray(image)
@@ -84,7 +84,7 @@ class SummaryWriter(MetricWriter):
         arrays: Mapping[str, Any],
         num_buckets: Mapping[str, int] | None = None,
     ) -> None:
-        """Histograms of the finite entries; 30 buckets unless said otherwise."""
+        """Write histograms of the finite entries; 30 buckets unless said otherwise."""
         parts = []
         for name, array in arrays.items():
             array = np.asarray(array, np.float64)
@@ -95,23 +95,23 @@ class SummaryWriter(MetricWriter):
         self._summarize(step, parts)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Hyper-parameters of TensorBoard's tab of that name."""
+        """Write hyper-parameters of TensorBoard's tab of that name."""
         self._summarize(0, list(summaries.hparams(dict(hparams), {})))
 
     def write_summaries(self, step, values, metadata=None) -> None:
-        """Left out, and said so once."""
+        """Leave them out, and say so once."""
         _unsupported("raw summaries")
 
     def write_videos(self, step, videos) -> None:
-        """Left out, and said so once."""
+        """Leave them out, and say so once."""
         _unsupported("videos")
 
     def write_audios(self, step, audios, *, sample_rate) -> None:
-        """Left out, and said so once."""
+        """Leave them out, and say so once."""
         _unsupported("audio")
 
     def flush(self) -> None:
-        """Nothing to do: writes are unbuffered."""
+        """Do nothing: writes are unbuffered."""
 
     def close(self) -> None:
         """Close the file."""

@@ -11,7 +11,7 @@ _CYAN, _DIM, _RESET = "\x1b[36m", "\x1b[2m", "\x1b[0m"
 
 
 class Terminal:
-    """Prints lines above one live line that is redrawn in place.
+    """Lines above one live line that is redrawn in place.
 
     On anything but a terminal (a pipe, a file, `TERM=dumb`) there is no live line and
     `show` does nothing.
@@ -31,12 +31,12 @@ class Terminal:
         return max(shutil.get_terminal_size().columns - 1, 20)
 
     def print(self, text: str) -> None:
-        """Prints whole lines above the live line."""
+        """Print whole lines above the live line."""
         self._write((_CLEAR if self._drawn else "") + text + "\n")
         self._draw()
 
     def show(self, line: str) -> None:
-        """Replaces the live line, and its status."""
+        """Replace the live line, and its status."""
         self._line, self._status = line, ""
         if self.live:
             self._draw()
@@ -50,7 +50,7 @@ class Terminal:
             self._draw()
 
     def close(self) -> None:
-        """Leaves the last live line standing and ends it."""
+        """End the live line, and leave it standing."""
         self._status = ""
         if self._drawn:
             self._draw()
@@ -104,7 +104,7 @@ def progress_line(
 
 
 def bar(fraction: float, width: int, terminal: Terminal) -> str:
-    """A bar of `width` columns, a half cell fine."""
+    """Return a bar of `width` columns, a half cell fine."""
     halves = min(int(fraction * width * 2), width * 2)
     if terminal.plain_ascii:
         return "#" * (halves // 2) + "-" * (width - halves // 2)
@@ -116,7 +116,7 @@ def bar(fraction: float, width: int, terminal: Terminal) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """The parts of `text` that fit in `width` columns; colour codes take none."""
+    """Return what of `text` fits in `width` columns; colour codes take none."""
     text_within, columns, i = "", 0, 0
     while i < len(text) and columns < width:
         if text[i] == "\x1b":
