@@ -43,6 +43,8 @@ def generate(
     checks.not_negative(temperature=temperature)
     if temperature > 0 and key is None:
         raise ValueError(f"temperature {temperature} needs a key")
+
+    # Prompts of one length need no padding.
     prompts = jnp.asarray(prompts)
     rows, longest = prompts.shape
     lengths = jnp.full((rows,), longest) if lengths is None else jnp.asarray(lengths)
@@ -50,6 +52,9 @@ def generate(
         raise ValueError(
             f"lengths must be one a prompt, got {lengths.shape} for {prompts.shape}"
         )
+
+    # Temperature and key are arrays even where they are not used: a change of them does
+    # not compile anew.
     graph, state = nnx.split(model)
     return _generate(
         state,

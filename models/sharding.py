@@ -123,6 +123,7 @@ def partition_spec(
     for position, name in enumerate(axes):
         targets = () if name is None else rules.get(name, ())
         targets = [axis for axis in targets if axis not in used]
+        # Without sizes the rule stands as it is; with them, what does not divide goes.
         if sizes is not None:
             targets = [axis for axis in targets if sizes.get(axis, 1) > 1]
             if shape is not None and shape[position] % _product(sizes, targets):
@@ -131,6 +132,7 @@ def partition_spec(
         entries.append(
             tuple(targets) if len(targets) > 1 else next(iter(targets), None)
         )
+    # JAX compares partitions by their entries: `P("x", None)` is not `P("x")`.
     while entries and entries[-1] is None:
         entries.pop()
     return PartitionSpec(*entries)

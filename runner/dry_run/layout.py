@@ -27,6 +27,7 @@ def machine(trainer: Trainer, planned: Planned) -> Iterator[str]:
 
 def batch(trainer: Trainer) -> Iterator[str]:
     """The global batch and how it is cut."""
+    # Its size, and how it is cut.
     rows, length = trainer.batch_size, trainer.dataset.targets_per_row
     step, unit = trainer.config.step, trainer.dataset.unit
     cut = f"{rows} sequences x {length} = " if length > 1 else ""
@@ -35,6 +36,8 @@ def batch(trainer: Trainer) -> Iterator[str]:
         f"            microbatches {step.microbatches}, remat {step.remat}, "
         f"head {trainer.step.head_plan(trainer.abstract_batch())}"
     )
+
+    # Its arrays, and what they are read for before the gradients.
     for name, x in trainer.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
     passes = [

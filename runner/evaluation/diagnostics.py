@@ -176,6 +176,7 @@ class Diagnostics:
         )
 
         def metric_sums(outputs: Outputs) -> Tree:
+            # Tokens without a target may hold NaN: zero before anything is summed.
             mask = target_mask(outputs.batch)
             outputs = outputs.where(mask)
             sums = {

@@ -48,6 +48,7 @@ class Sampler:
         if self._text is None or not isinstance(student, Transformer):
             return []
         decode = self._text.vocabulary.decode
+        # One key for all steps, so that samples differ by the student alone.
         new = generate(
             student,
             np.stack(self._prompts),

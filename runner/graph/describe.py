@@ -97,6 +97,7 @@ def leaf(value: Any) -> str:
         inner = ", ".join(leaf(item) for item in value)
         comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
         return f"{left}{inner}{comma}{right}"
+    # Sorted: the order of a set differs from process to process.
     if isinstance(value, (set, frozenset)):
         return "{" + ", ".join(sorted(leaf(item) for item in value)) + "}"
     if isinstance(value, collections.abc.Mapping):
@@ -108,6 +109,7 @@ def leaf(value: Any) -> str:
         arguments = [leaf(item) for item in value.args]
         arguments += [f"{key}={leaf(item)}" for key, item in value.keywords.items()]
         return f"partial({', '.join([leaf(value.func), *arguments])})"
+    # An address is another in every process: then the name stands for the object.
     literal = repr(value)
     return public(value) if " at 0x" in literal else " ".join(literal.split())
 

@@ -82,6 +82,7 @@ def _box(value: Any, boxes: dict[int, _Box]) -> _Box:
     for key, child in _arguments(value):
         for label, item in _flat(key, child):
             other = boxes.get(id(item)) if isinstance(item, fdl.Buildable) else None
+            # A node that several hold is drawn once; the others point at it.
             if other:
                 box.again.add(len(box.rows))
                 box.rows.append((label, "", other))

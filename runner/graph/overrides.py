@@ -128,6 +128,7 @@ def fiddle(
         result = source.call(module, function, cfg, call=call)
     except UserError as error:
         raise UserError(f"{flag}: {error}") from None
+    # Most change the graph in place; one may return another.
     if result is None:
         return cfg
     if not isinstance(result, fdl.Buildable):

@@ -99,6 +99,7 @@ def _step(place: Place, key: Key) -> Place:
     fields = children(value, place.hint)
     if fields is None:
         raise UserError(f"{here} is {value!r} ({type(value).__name__}), without fields")
+    # Items of a list go by their `name` too, or count from the end.
     index = key
     names = item_names(value)
     if isinstance(key, str) and isinstance(value, (list, tuple)):

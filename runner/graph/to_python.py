@@ -18,6 +18,7 @@ def to_python(cfg: fdl.Buildable) -> str:
     writer = _Writer(_used_twice(cfg))
     body = writer.expression(cfg, _INDENT)
     imports = "".join(f"import {module}\n" for module in sorted(writer.imports))
+    # Nodes of other files: loaded by path, as the command line did.
     files = "".join(
         f'{name} = source.load("{path}")\n' for name, path in writer.files.items()
     )

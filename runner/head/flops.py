@@ -80,6 +80,7 @@ def _flops(jaxpr: Any) -> int:
 
 def _of_equation(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
+    # Products themselves: two operations for each term of their sums.
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         left = equation.invars[0].aval
@@ -97,6 +98,8 @@ def _of_equation(equation: Any) -> int:
         channels = params["dimension_numbers"].rhs_spec[0]
         out = math.prod(equation.outvars[0].aval.shape)
         return 2 * out * math.prod(kernel) // kernel[channels]
+
+    # What holds others: branches, bodies, callees.
     inner = [_flops(jaxpr) for jaxpr in inner_jaxprs(params)]
     if name == "cond":
         return max(inner)

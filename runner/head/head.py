@@ -52,6 +52,7 @@ class Head:
             params = jax.tree.unflatten(self._structure, leaves)
             return make(params, variables).head(hidden)
 
+        # Of one position, so that nothing here depends on the batch.
         jaxpr = self._jaxpr = jax.make_jaxpr(logits)(*shapes).jaxpr
         operands = {id(x) for equation in jaxpr.eqns for x in equation.invars}
         self.reads = [id(x) in operands for x in jaxpr.invars[: len(leaves)]]
@@ -59,6 +60,7 @@ class Head:
         model = make(params, self._variables)
         _check_logits(model, [x.aval for x in jaxpr.outvars])
         self.num_outputs: int = jaxpr.outvars[0].aval.shape[-1]
+        # The axes that the model names `vocab`, of what the head reads.
         self._vocab_axes = self._select(_vocab_axes(model, self.num_outputs))
 
     @classmethod

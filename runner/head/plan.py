@@ -79,12 +79,17 @@ def choose(
         tokens,
         max(block_size(config, entries=entries, planes=cost.planes), cost.together),
     )
+
+    # Matmuls of fewer tokens are slow: then all tokens, a tile of the vocabulary each
+    # time, logits and their gradient of every side at once.
     if cost.tileable and size < min(tokens, config.smallest_block):
         column = 2 * cost.sides * FLOAT * tokens
         tile = max(config.memory_budget // column, config.smallest_tile)
         return HeadPlan(
             mode="lean", by_sums=True, tokens=tokens, entries=min(entries, tile)
         )
+
+    # By autodiff of rows where the head's gradient needs logits (a soft cap).
     return HeadPlan(
         mode="whole" if size >= tokens else "fast",
         by_sums=cost.tileable and cost.linear,

@@ -36,6 +36,7 @@ def misplaced(number: int, index: int, *, index_of: Callable[[int], int | None])
 def other_row(record: Record, row: Mapping[str, np.ndarray]) -> str:
     """Say how the row a record was made from differs from a row of data."""
     tokens = record.tokens
+    # Other tokens: those of the neighbouring positions, or any.
     if (tokens != row["tokens"]).any():
         for by in (1, -1):
             recorded, expected = (tokens[1:], row["tokens"][:-1])
@@ -45,6 +46,7 @@ def other_row(record: Record, row: Mapping[str, np.ndarray]) -> str:
                 return "its tokens are those of the row shifted by one"
         at = int((tokens != row["tokens"]).argmax())
         return f"token {tokens[at]} at position {at}, wanted {row['tokens'][at]}"
+    # The same tokens, packed in another way.
     for name in ("segment_ids", "positions"):
         recorded, expected = getattr(record, name), row[name]
         if (recorded != expected).any():

@@ -151,6 +151,7 @@ class Records:
                 f"{self.directory} holds no record of row {numbers[outside.argmax()]}: "
                 f"it holds rows 0 to {len(self) - 1}"
             )
+        # One read a shard, whatever the order of the rows.
         records: list[bytes] = [b""] * len(numbers)
         owners = np.searchsorted(self._firsts, numbers, side="right") - 1
         for owner in np.unique(owners).tolist():
@@ -208,6 +209,7 @@ class Records:
                     count = reader.num_records() if reader.ok() else 0
                 except RuntimeError as error:
                     raise self._unreadable(owner, error) from error
+                # A file that was cut short can open, with fewer records or none.
                 if count != shard.count:
                     raise self._unreadable(owner, f"{count} of {shard.count} records")
                 self._readers[owner] = reader

@@ -172,6 +172,7 @@ def checksum(*parts: bytes | memoryview) -> bytes:
 
 
 def _check(layout: Layout, record: bytes) -> None:
+    # Its bytes, then its format, then whether it is one of these records.
     view, dtype = memoryview(record), layout.dtype
     if len(record) < CHECKED or view[: len(MAGIC)] != MAGIC:
         raise CorruptRecord("it is not a teacher record")
@@ -186,6 +187,7 @@ def _check(layout: Layout, record: bytes) -> None:
         raise CorruptRecord(
             "it belongs to other records: another teacher, data or layout"
         )
+    # The header says how long the runs after it are.
     if len(record) >= dtype.itemsize:
         at = dtype.fields["runs"][1] if dtype.fields else 0
         counts = np.frombuffer(record, layout.place, len(RUNS), at)

@@ -66,6 +66,7 @@ def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
         "mask": (rows["mask"] != 0).astype(np.int32) - (segments > 0),
         "targets": rows["targets"] - next_tokens(rows["tokens"]),
     }
+    # What follows from the tokens and segments is zero throughout: one run.
     coded = [codes.to_runs(differences[name], layout.run) for name in RUNS]
     counts = np.stack([count for _, count in coded], -1)
     ends = np.cumsum(counts, 0)

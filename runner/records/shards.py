@@ -152,7 +152,7 @@ def finished_shards(
             if same and digest:
                 same = sha256_of(path) == beside.sha256
         except (OSError, ValueError):
-            continue
+            continue  # not there yet, or of a process that was killed
         if same:
             fields = dataclasses.asdict(beside)
             del fields["layout"]

@@ -90,6 +90,7 @@ def _check(records: Records, numbers: np.ndarray) -> np.ndarray:
     layout = records.layout
     raw = records.read_bytes(numbers)
     table = records.table(numbers, raw)
+    # Without the data, a record is checked against the row that it holds itself.
     rows = []
     for number, record in zip(numbers.tolist(), raw, strict=True):
         row = own_binding(decode(layout, record))

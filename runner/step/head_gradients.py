@@ -78,6 +78,7 @@ class HeadGradients:
 
         def add(shared: Shared, sums: Sums, block: Block) -> tuple[Sums, BlockTokens]:
             (params, inputs), (tokens, constants) = shared, block
+            # Plain autodiff: a block keeps its logits and whatever the losses make.
             (d_params, d_tokens), terms = jax.grad(total, argnums=(0, 1), has_aux=True)(
                 params, tokens, inputs, constants
             )

@@ -81,6 +81,7 @@ def forward(
             floats = {**floats, TRUNK: outputs.hidden}
         return BlockTokens(hidden=outputs.hidden, intermediates=floats), integers
 
+    # Its vjp waits for the cotangents that the blocks of tokens add up.
     outputs, pullback, integers = jax.vjp(trunk, params, has_aux=True)
     return StudentTrunk(
         tokens=outputs,

@@ -108,8 +108,10 @@ def _walk(
         if _kind(instruction.opcode) is not None:
             yield _Use(instruction, times, open_, fused)
             continue
+        # The end of an asynchronous collective names it again.
         if instruction.opcode.endswith(("-done", "-update")):
             continue
+        # A loop whose length its data decide counts once, and is marked as open.
         trips: int | None = 1
         if instruction.opcode == "while":
             trips = loops.trips(module, computation, instruction)

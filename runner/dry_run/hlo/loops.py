@@ -18,6 +18,8 @@ def trips(module: Module, caller: Computation, loop: Instruction) -> int | None:
     match = _TRIP_COUNT.search(loop.attributes)
     if match:
         return int(match[1])
+
+    # `i < limit`, i being an element of what the loop carries.
     condition = module.computations[loop.attribute("condition") or ""]
     body = module.computations[loop.attribute("body") or ""]
     test = condition.instructions[condition.root]
@@ -27,6 +29,8 @@ def trips(module: Module, caller: Computation, loop: Instruction) -> int | None:
     position = index.attribute("index")
     if index.opcode != "get-tuple-element" or position is None:
         return None
+
+    # Where i starts, and by how much it grows.
     end = _constant(condition, limit.name)
     start = _constant(caller, _element(caller, loop.inputs[0], int(position)))
     step = _increment(body, int(position))

@@ -78,6 +78,7 @@ def parse(text: str) -> Module:
     instructions: dict[str, Instruction] = {}
     root = ""
     for line in text.splitlines():
+        # A computation is a header, indented instructions and a brace that closes it.
         header = _HEADER.match(line)
         if header and not line[0].isspace():
             name, instructions, root = header[2], {}, ""
