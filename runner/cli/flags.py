@@ -64,6 +64,7 @@ def parse(arguments: Sequence[str]) -> Command:
     for name in ("help", "version"):
         if Flag(name) in flags:
             return Command(action=Flag(name))
+    # Overrides keep their order: each is applied to what those before it left.
     once = {name: _only(flags, name) for name in _VALUED}
     actions = [flag for flag in flags if flag.name in _ACTIONS]
     command = Command(
@@ -99,6 +100,7 @@ def _split(arguments: Sequence[str]) -> Iterator[Flag]:
             continue
         if name not in _VALUED + _REPEATED:
             _refuse_unknown(name)
+        # `--flag value`: the next argument, unless it is a flag itself.
         if not assigned:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"--{name} needs a value: --{name}={_example(name)}")

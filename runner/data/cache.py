@@ -70,6 +70,7 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    # The digest comes last, and the name after it: what has either is whole.
     try:
         with temporary.open("xb") as file:
             sha256 = hashlib.sha256()

@@ -41,6 +41,7 @@ def _resolve_one(file: str) -> Iterable[tuple[str, Path]]:
         candidates = map(Path, glob.iglob(str(path), recursive=True))
     else:
         raise UserError(f"no such file: {file}{_sibling(path)}")
+    # Named below the fixed part of the path, so that a moved folder is the same data.
     named = sorted(
         (p.relative_to(root).as_posix(), p) for p in candidates if p.is_file()
     )

@@ -27,7 +27,7 @@ class Sample:
 
 
 class Sampler:
-    """Continues the first tokens of the first rows of a dataset.
+    """Continuations of the first tokens of the first rows of a dataset.
 
     Drawn at a temperature of 0.7, always with the same key: samples of two states
     differ by their parameters alone. A student that is no `Transformer` does not write,

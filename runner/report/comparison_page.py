@@ -85,6 +85,7 @@ def _curves(entries: Sequence[Entry], directory: Path) -> str:
             lines[one.name] = one.run.metrics[name]
     if not lines:
         return ""
+    # Baselines that were not trained, as levels.
     levels = {
         row.name: row.nats_per_token
         for row in comparison.rows(entries)

@@ -109,6 +109,7 @@ def _curves(run: Run) -> Iterator[_Curve]:
     for term in run.terms:
         unit = units.of_term(run, term)
         yield _Curve(SECTIONS["learning"], f"learning/{term}", term, unit)
+    # A weight that never changes is in the summary already.
     for term in run.terms:
         name = f"weights/{term}"
         if name in run.metrics and len(set(run.metrics[name].values)) > 1:

@@ -67,6 +67,7 @@ def _summary(run: Run) -> str:
     """Return one paragraph: the student, its terms, the data and the speed."""
     if not run.config:
         return ""
+    # Who learns from what terms.
     student = re.sub(r"partial\((.*)\)", r"\1", run.config.get("student", "a model"))
     match = re.search(r"Total: ([0-9][0-9,]{0,30})", run.parameters)
     size = (
@@ -74,6 +75,7 @@ def _summary(run: Run) -> str:
     )
     terms = [_term(run, term) for term in run.terms]
     text = _code(student) + size + (f" minimises {_and(terms)}" if terms else " learns")
+    # On what, how long, by which optimiser; a part that is not known is left out.
     documents = run.config.get("train_data.documents")
     if source := documents or run.config.get("train_data"):
         described = run.data.get("train_data", {})

@@ -187,6 +187,8 @@ def load(workdir: str | Path) -> Run:
     config_text = _text(workdir / "config.txt")
     if not metrics_path.exists() and not config_text:
         raise UserError(f"no run in {workdir}: no metrics.jsonl and no config.txt")
+
+    # A run that was stopped has no `result.json`: then the last values logged stand in.
     rows = read(metrics_path) if metrics_path.exists() else []
     metrics = _series(rows)
     result = _json(Result, workdir / "result.json") or Result()

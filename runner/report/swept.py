@@ -59,6 +59,7 @@ def svg(lines: Sequence[Line], *, name: str, unit: str) -> str:
                 handlelength=1.6,
                 borderaxespad=0.0,
             )
+        # No date in the file: the same curves give the same bytes.
         figure.text(0, 0.985, _caption(lines, unit), color=theme.MUTED, va="top")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

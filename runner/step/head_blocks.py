@@ -28,7 +28,7 @@ Shared = tuple[HeadParams, StepInputs]
 
 
 class HeadBlocks:
-    """How the terms of an experiment cut a head over a mesh.
+    """Cut of a head over a mesh, for the terms of an experiment.
 
     Attributes:
       head: the student's.

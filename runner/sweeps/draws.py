@@ -31,6 +31,7 @@ def random_points(
         raise UserError(
             f"random_points: expected distributions and num >= 1, got num={num}"
         )
+    # Few values can be drawn often before they are all there.
     bits = PCG64(seed)
     points: dict[str, Point] = {}
     for _ in range(_PATIENCE * num):

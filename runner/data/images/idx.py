@@ -123,12 +123,14 @@ def read(path: Path, *, axes: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is no whole gzip file"
         raise UserError(f"{path}: cannot be read: {reason}") from error
+    # Magic: two zeros, the type of an element, the number of axes.
     magic = bytes([0, 0, _UINT8, axes])
     if content[:4] != magic:
         raise UserError(
             f"{path}: is no idx file of bytes with {axes} axes: it begins with "
             f"0x{content[:4].hex()}, not 0x{magic.hex()}"
         )
+    # Sizes, big-endian, which must account for every byte.
     header = 4 + 4 * axes
     if len(content) < header:
         raise UserError(f"{path}: is cut short in its header, {len(content)} bytes")

@@ -83,6 +83,7 @@ def write_token_records(
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
+    # Groups of records are decompressed together: small ones, for reads at random.
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     writer = ArrayRecordWriter(str(temporary), "group_size:64")
     records = tokens = 0

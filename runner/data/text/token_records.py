@@ -48,6 +48,8 @@ class TokenRecords(DataSource):
         vocabulary = self.tokenizer.load(cache=cache)
         vocabulary = vocabulary.with_ends(begin=self.begin, end=self.end)
         files = _files(self.files)
+
+        # Names and contents, not paths or times, are what the data is.
         hashed = hashlib.blake2b(b"retort token records 1", digest_size=16)
         for name, path in files:
             sha256 = record_files.sha256_of(path)

@@ -141,6 +141,7 @@ class ByteBPE(TokenizerSource):
             ]
         )
         tokenizer.decoder = decoders.ByteLevel()
+        # All 256 bytes from the start: no text is outside of the vocabulary.
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size,
             special_tokens=[document_ends.END],

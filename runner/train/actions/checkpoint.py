@@ -7,7 +7,7 @@ from runner.train.actions.periodic import StateHook
 
 
 class Checkpoint(StateHook):
-    """Saves the state when due, and out of turn when a signal ends the run."""
+    """Save the state when due, and out of turn when a signal ends the run."""
 
     def __init__(self, context: HookContext):
         super().__init__(

@@ -23,7 +23,7 @@ def log(context: HookContext) -> Hook:
 
 
 class Log(MetricsHook):
-    """Writes the metrics of a due step, with the speed since the last due step.
+    """Write the metrics of a due step, with the speed since the last due step.
 
     `speed/steps_per_second` and `speed/{unit}s_per_second` leave out pauses of the
     stopwatch, and the first step (it was compiled). `speed/mfu` is
