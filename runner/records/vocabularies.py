@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from runner.data.labels import Labels
-from runner.data.text.vocabulary import Vocabulary, differences, vocabulary
+from runner.data.text.token_identity import differences
+from runner.data.text.vocabulary import Vocabulary, vocabulary
 from runner.errors import UserError
 from runner.records.manifest import TOKENIZER, Manifest
 
@@ -22,10 +23,11 @@ def check_vocabulary(manifest: Manifest, labels: Labels, *, directory: Path) -> 
         recorded = recorded_vocabulary(manifest, directory)
     except UserError as error:
         raise UserError(f"{refusal};\n{error}") from error
-    message = differences(recorded, labels) or (
-        f"a document ends with id {recorded.end} there, {labels.end} here"
-    )
-    raise UserError(f"{refusal}:\n{message}")
+    message = differences(recorded, labels)
+    if not message and recorded.end != labels.end:
+        message = f"a document ends with id {recorded.end} there, {labels.end} here"
+    if message:
+        raise UserError(f"{refusal}:\n{message}")
 
 
 def recorded_vocabulary(manifest: Manifest, directory: Path) -> Vocabulary:

@@ -10,6 +10,8 @@ from flax import nnx
 
 from models.base import Model
 from runner.checkpoint import tree_paths
+from runner.data.labels import Classes
+from runner.data.text.tokenizer import TokenizerSource
 from runner.errors import UserError
 from runner.state.split_module import SplitModule
 from runner.state.trainable import abstract_key
@@ -35,6 +37,8 @@ class OnlineTeacher(Teacher):
         own. A `.gguf` file cannot say `hidden_act`, `sliding_window` (of all layers)
         and `norm_topk_prob`; without a setting they are what llama.cpp takes. In a
         folder, None reads the model without an entry.
+      tokenizer: that the model was trained with, where its files have none, or one that
+        cannot be read. Otherwise that of the files.
 
     Its weights are arguments of the compiled step: sharded like any model's, never
     donated, never seen by the optimiser. Its tokenizer must be the data's, id by id.
@@ -45,9 +49,12 @@ class OnlineTeacher(Teacher):
     model: Callable[..., Model] | None = None
     dtype: str | None = None
     settings: Mapping[str, Any] | None = None
+    tokenizer: TokenizerSource | None = None
 
     def check(self) -> None:
         weights.find(self.checkpoint)
+        if self.tokenizer is not None:
+            self.tokenizer.check()
 
     def check_shapes(self) -> None:
         """Refuse what has no shapes: neither a model nor files.
@@ -67,7 +74,7 @@ class OnlineTeacher(Teacher):
             source = weights.UnreadWeights(self.checkpoint)
         else:
             source = weights.open_weights(self.checkpoint, self.settings)
-        source.check_vocabulary(context.vocabulary, cache=context.cache)
+        self._check_vocabulary(source, context)
         make = self.model or source.model
         if self.dtype is not None:
             make = functools.partial(make, dtype=self.dtype, param_dtype=self.dtype)
@@ -78,6 +85,16 @@ class OnlineTeacher(Teacher):
             name=self.checkpoint,
             as_stored=self.dtype is None and self.model is None,
         )
+
+    def _check_vocabulary(
+        self, source: weights.Weights, context: TeacherContext
+    ) -> None:
+        unread = isinstance(source, weights.UnreadWeights)
+        if self.tokenizer is None or unread or isinstance(context.vocabulary, Classes):
+            source.check_vocabulary(context.vocabulary, cache=context.cache)
+        else:
+            theirs = self.tokenizer.load(cache=context.cache)
+            weights.compare(theirs, context.vocabulary, where=theirs.source)
 
 
 class LoadedOnline(LoadedModel):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # safetensors and orbax wait for the first weights
 
 Tree = Any
 TOKENIZER = "tokenizer.json"
+_GIVE_TOKENIZER = "if you have it elsewhere: tokenizer=data.TokenizerFile(file=...)"
 UNREAD = "not looked at"
 """The digest of files that a dry run leaves closed."""
 
@@ -184,9 +185,10 @@ class RunWeights(Weights):
 
     def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
         theirs = self._train_data.vocabulary
-        if theirs.digest == vocabulary.digest:
-            return
+        same = theirs.digest == vocabulary.digest
         if theirs.classes is not None or isinstance(vocabulary, Classes):
+            if same:
+                return
             trained = f"{theirs.size} tokens"
             if theirs.classes is not None:
                 trained = Classes(theirs.classes).summary
@@ -194,7 +196,8 @@ class RunWeights(Weights):
                 f"teacher: {self._path} was trained on {trained}, the data has "
                 f"{vocabulary.summary}"
             )
-        _require_same(self._path / TOKENIZER, vocabulary, cache=cache)
+        if not same or (self._path / TOKENIZER).is_file():  # which has names, too
+            _require_same(self._path / TOKENIZER, vocabulary, cache=cache)
 
     def read(self, abstract: Tree) -> Tree:
         wanted = {part: {"student": arrays} for part, arrays in abstract.items()}
@@ -274,12 +277,15 @@ class PretrainedWeights(Weights):
                 f"{vocabulary.summary}"
             )
         path = pretrained.locate(self._name)
-        if path.is_file():
-            from runner.data import GGUFTokenizer
+        if path.is_dir():
+            return _require_same(path / TOKENIZER, vocabulary, cache=cache)
+        from runner.data import GGUFTokenizer
 
+        try:
             theirs = GGUFTokenizer(file=self._name).load(cache=cache)
-            return _compare(theirs, vocabulary, str(path))
-        _require_same(path / TOKENIZER, vocabulary, cache=cache)
+        except UserError as error:
+            raise UserError(f"teacher: {error}\n{_GIVE_TOKENIZER}") from error
+        compare(theirs, vocabulary, where=str(path))
 
     def stored_dtypes(self, params: Tree) -> Mapping[str, Any]:
         return self._pretrained.dtypes(layers=layers.form_of(params))
@@ -323,16 +329,28 @@ def _require_same(file: Path, vocabulary: Labels, *, cache: str) -> None:
     if not file.is_file():
         raise UserError(
             f"teacher: {file} is missing, so that its ids cannot be compared with the "
-            "data's"
+            f"data's\n{_GIVE_TOKENIZER}"
         )
-    _compare(TokenizerFile(file=str(file)).load(cache=cache), vocabulary, str(file))
+    theirs = TokenizerFile(file=str(file)).load(cache=cache)
+    compare(theirs, vocabulary, where=str(file))
 
 
-def _compare(theirs: Labels, ours: Labels, where: str) -> None:
-    from runner.data.text.vocabulary import Vocabulary, differences
+def compare(theirs: Labels, ours: Labels, *, where: str) -> None:
+    """Refuse data whose ids stand for other tokens than a teacher's.
 
-    assert isinstance(theirs, Vocabulary) and isinstance(ours, Vocabulary)
-    message = differences(theirs, ours)
+    Args:
+      theirs: The teacher's.
+      ours: The data's; ids that are only planned mean nothing yet.
+      where: The teacher's tokenizer, for messages.
+
+    Raises:
+      UserError: With the first tokens that differ.
+    """
+    from runner.data.text.token_identity import differences
+    from runner.data.text.vocabulary import Vocabulary
+
+    assert isinstance(theirs, Vocabulary)
+    message = differences(theirs, ours) if isinstance(ours, Vocabulary) else ""
     if message:
         raise UserError(
             f"teacher: another tokenizer than the data's ({where}):\n{message}"

@@ -74,7 +74,9 @@ def test_a_live_teacher_in_place_of_records_is_one_node():
         "+ teacher.dtype: None",
         "+ teacher.model: None",
         "- teacher.records: 'runs/records'",
+        "+ teacher.settings: None",
         "- teacher.teacher: None",
+        "+ teacher.tokenizer: None",
     ]
 
 

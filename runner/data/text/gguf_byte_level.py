@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from runner.data.text import gguf_tokens
 from runner.errors import UserError
 
 if TYPE_CHECKING:  # tokenizers wait for the first load
@@ -114,11 +115,11 @@ def build(file: str, entries: Mapping[str, Any]) -> "Tokenizer":
         )
 
     # Vocabulary and merges; then the cutting into words and the byte alphabet.
-    tokens = entries["tokens"]
+    tokens, vocab = entries["tokens"], gguf_tokens.vocab(entries)
     merges = [tuple(merge.split(" ", 1)) for merge in entries["merges"]]
     tokenizer = Tokenizer(
         models.BPE(
-            vocab={token: index for index, token in enumerate(tokens)},
+            vocab=vocab,
             merges=merges,
             ignore_merges=words in _WHOLE_WORDS_FIRST,
         )
@@ -134,7 +135,7 @@ def build(file: str, entries: Mapping[str, Any]) -> "Tokenizer":
         [
             AddedToken(token, special=kind == CONTROL, normalized=False)
             for token, kind in kinds
-            if kind in (CONTROL, USER_DEFINED)
+            if kind in (CONTROL, USER_DEFINED) and token in vocab
         ]
     )
     return tokenizer

@@ -10,6 +10,7 @@ Source: SentencePiece, src/bpe_model.cc; llama.cpp, src/llama-vocab.cpp.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from runner.data.text import gguf_tokens
 from runner.errors import UserError
 
 if TYPE_CHECKING:  # tokenizers wait for the first load
@@ -33,10 +34,10 @@ def build(file: str, entries: Mapping[str, Any]) -> "Tokenizer":
 
     # Pieces that merge; a byte each for characters that are no piece.
     pieces = {t: i for i, t in enumerate(tokens) if kinds[i] == _NORMAL}
-    unknown = entries.get("unknown_token_id")
+    vocab, unknown = gguf_tokens.vocab(entries), entries.get("unknown_token_id")
     tokenizer = Tokenizer(
         models.BPE(
-            vocab={token: index for index, token in enumerate(tokens)},
+            vocab=vocab,
             merges=merges(pieces, scores),
             unk_token=None if unknown is None else tokens[unknown],
             fuse_unk=True,
@@ -64,7 +65,7 @@ def build(file: str, entries: Mapping[str, Any]) -> "Tokenizer":
         [
             AddedToken(token, special=kind != _USER_DEFINED, normalized=False)
             for token, kind in zip(tokens, kinds, strict=True)
-            if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
+            if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and token in vocab
         ]
     )
     return tokenizer

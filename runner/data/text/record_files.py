@@ -34,6 +34,7 @@ class Manifest:
       vocabulary: Digest of the vocabulary that the ids belong to.
       sha256: Of the whole file.
       format: Version of the file format.
+      identity: What the ids mean, whatever file the tokenizer is in; "" in older files.
     """
 
     records: int
@@ -41,6 +42,7 @@ class Manifest:
     vocabulary: str
     sha256: str
     format: int = 1
+    identity: str = ""
 
 
 def read(path: Path, vocabulary: Vocabulary) -> Iterator[np.ndarray]:
@@ -97,7 +99,13 @@ def write_token_records(
         finally:
             writer.close()
         atomic_files.sync(temporary)
-        manifest = Manifest(records, tokens, vocabulary.digest, sha256_of(temporary))
+        manifest = Manifest(
+            records,
+            tokens,
+            vocabulary.digest,
+            sha256_of(temporary),
+            identity=vocabulary.identity,
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -143,7 +151,8 @@ def check_manifest(path: Path, sha256: str, vocabulary: Vocabulary) -> None:
             f"{path} is not the file that {sidecar.name} describes:\n"
             f"sha256 is {sha256[:16]}..., expected {manifest.sha256[:16]}..."
         )
-    if manifest.vocabulary != vocabulary.digest:
+    same = manifest.vocabulary == vocabulary.digest
+    if not same and manifest.identity != vocabulary.identity:
         raise UserError(
             f"{path} holds tokens of another vocabulary:\n"
             f"{manifest.vocabulary}, the tokenizer has {vocabulary.digest}"

@@ -120,6 +120,30 @@ class Vocabulary(Labels):
         hashed.update(f" end {self.end}".encode())
         return hashed.hexdigest()
 
+    def meaning(self, index: int) -> bytes | None:
+        """Return the bytes of text of an id, or the name of its special token.
+
+        None where there is no such token, and for padding (`[PAD151669]`).
+        """
+        meaning = self.pieces[index] if index < self.size else b""
+        if not meaning:
+            name = self.tokenizer.id_to_token(index) if index in self.special else None
+            meaning = (name or "").encode()
+        return None if meaning in (b"", f"[PAD{index}]".encode()) else meaning
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Hash of what each id means and of the end, the same in every container."""
+        meanings = [self.meaning(index) for index in range(self.size)]
+        while meanings and meanings[-1] is None:
+            meanings.pop()
+        hashed = hashlib.blake2b(b"retort meanings 1", digest_size=16)
+        for meaning in meanings:
+            text = meaning or b""
+            hashed.update(f" {len(text)} ".encode() + text)
+        hashed.update(f" end {self.end}".encode())
+        return hashed.hexdigest()
+
     @functools.cached_property
     def definition_digest(self) -> str:
         """Hash of all that decides how text is encoded, 32 hexadecimal digits."""
@@ -199,33 +223,6 @@ def vocabulary(
         ends=DocumentEnds(begin=(), end=() if end is None else (end,)),
         source=source,
     )
-
-
-def differences(theirs: Vocabulary, ours: Vocabulary) -> str:
-    """Describe the first ids whose meaning differs; "" when none does.
-
-    Which id ends a document is not compared.
-    """
-    size = max(theirs.size, ours.size)
-    wrong = [i for i in range(size) if _format_id(theirs, i) != _format_id(ours, i)]
-    if not wrong:
-        return ""
-    pairs = [
-        f"{i} is {_format_id(theirs, i)} there, {_format_id(ours, i)} here"
-        for i in wrong[:2]
-    ]
-    more = f" (and {len(wrong) - 2:,} more)" if len(wrong) > 2 else ""
-    sizes = f"{theirs.size:,} ids there, {ours.size:,} here; "
-    sizes = sizes if theirs.size != ours.size else ""
-    return f"{sizes}token {'; '.join(pairs)}{more}"
-
-
-def _format_id(vocabulary: Vocabulary, index: int) -> str:
-    if index >= vocabulary.size:
-        return "absent"
-    if index in vocabulary.special:
-        return f"special {vocabulary.tokenizer.id_to_token(index)!r}"
-    return repr(vocabulary.pieces[index].decode(errors="backslashreplace"))
 
 
 def special_tokens(tokenizer: "Tokenizer") -> list[str]:

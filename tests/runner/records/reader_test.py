@@ -157,9 +157,8 @@ def test_another_tokenizer_is_refused_by_its_first_tokens(top, tmp_path):
     other = dataclasses.replace(sets.VOCABULARY, ends=DocumentEnds((), (5,)))
     with pytest.raises(UserError, match="ends with id 0 there, 5 here"):
         records.check_vocabulary(other)
-    other = dataclasses.replace(sets.VOCABULARY, special=frozenset({0, 9}))
-    with pytest.raises(UserError, match=r"token 9 is .* there, special '.*' here"):
-        records.check_vocabulary(other)
+    flagged = dataclasses.replace(sets.VOCABULARY, special=frozenset({0, 9}))
+    records.check_vocabulary(flagged)  # a mark is no difference
     (tmp_path / "records" / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match=r"another tokenizer;\nits copy .* cannot be"):
         records.check_vocabulary(other)

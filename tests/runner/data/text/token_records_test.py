@@ -129,7 +129,8 @@ def test_a_file_without_records_is_refused(tmp_path, vocabulary):
 def test_tokens_of_another_vocabulary_are_refused(records, written, cache):
     path = manifest_path(written)
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, "vocabulary": "0" * 32}))
+    other = {"vocabulary": "0" * 32, "identity": "0" * 32}
+    path.write_text(json.dumps({**manifest, **other}))
     with pytest.raises(UserError, match="holds tokens of another vocabulary"):
         records.load(cache=cache)
     path.write_text("{}")
