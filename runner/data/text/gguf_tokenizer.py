@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.data.text import gguf_byte_level, gguf_sentencepiece
 from runner.data.text.document_ends import DocumentEnds
+from runner.data.text.gguf import byte_level, sentencepiece
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary, vocabulary
 from runner.errors import UserError
@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # tokenizers wait for the first load
 
 # By `tokenizer.ggml.model`: the builder, and the lists that it reads.
 _BUILDERS = {
-    "gpt2": (gguf_byte_level.build, ("tokens", "merges")),
-    "llama": (gguf_sentencepiece.build, ("tokens", "scores", "token_type")),
+    "gpt2": (byte_level.build, ("tokens", "merges")),
+    "llama": (sentencepiece.build, ("tokens", "scores", "token_type")),
 }
 _OTHERS = {"bert": "WordPiece", "t5": "Unigram", "rwkv": "RWKV", "plamo2": "PLaMo-2"}
 # Of these models and `tokenizer.ggml.pre`, llama.cpp puts a token before a text where

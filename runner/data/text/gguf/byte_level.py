@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from runner.data.text import gguf_tokens
+from runner.data.text.gguf import tokens as gguf_tokens
 from runner.errors import UserError
 
 if TYPE_CHECKING:  # tokenizers wait for the first load

@@ -10,7 +10,7 @@ Source: SentencePiece, src/bpe_model.cc; llama.cpp, src/llama-vocab.cpp.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.data.text import gguf_tokens
+from runner.data.text.gguf import tokens as gguf_tokens
 from runner.errors import UserError
 
 if TYPE_CHECKING:  # tokenizers wait for the first load

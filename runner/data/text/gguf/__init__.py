@@ -1,0 +1,1 @@
+"""Vocabularies of `.gguf` files, by the kind of their model."""
