@@ -53,7 +53,9 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     # The first process writes the work directory, so the processes connect before.
     first = job.init_distributed() == 0
     gc_freeze.release()
-    with opening.open_workdir(command.workdir, cfg, argv, writes=first) as directory:
+    with opening.open_workdir(
+        command.workdir, cfg, argv, writes=first, begin_anew=command.begin_anew
+    ) as directory:
         job.run(directory)
 
 

@@ -103,6 +103,14 @@ class Checkpoints:
             return None if latest < 0 else latest
         return latest
 
+    def refuse_if_all_damaged(self) -> None:
+        """Refuse to begin at step 0 where `latest_verified` found damage alone.
+
+        Raises:
+          UserError: with what is wrong, and how to begin anew.
+        """
+        self._directory.refuse_if_all_damaged()
+
     def restore(self, step: int, abstract: Any) -> Any:
         """Return the tree saved at `step`, bit for bit, sharded as `abstract`.
 

@@ -22,10 +22,17 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class RejectedCheckpoint:
-    """A checkpoint that does not count, and why."""
+    """A checkpoint that does not count, and why.
+
+    Attributes:
+      step: its step.
+      reason: what is wrong with it.
+      unsealed: True if its save was never done, so that nothing was lost.
+    """
 
     step: int
     reason: str
+    unsealed: bool = False
 
 
 class CheckpointDirectory:
@@ -69,11 +76,32 @@ class CheckpointDirectory:
             try:
                 self._verified[step] = manifest.check(self.at(step), step=step)
             except manifest.CorruptCheckpoint as damage:
-                self.rejected.append(RejectedCheckpoint(step=step, reason=str(damage)))
+                unsealed = isinstance(damage, manifest.UnsealedCheckpoint)
+                rejected = RejectedCheckpoint(step, str(damage), unsealed)
+                self.rejected.append(rejected)
                 log.warning("checkpoint %s refused: %s", self.at(step), damage)
             else:
                 return step
         return None
+
+    def refuse_if_all_damaged(self) -> None:
+        """Refuse to begin at step 0 where checkpoints were, and none is whole.
+
+        One whose save a kill cut short was none yet; a second such is damage too, for a
+        save begins when the one before it is sealed.
+
+        Raises:
+          UserError: with each of them, as `check_newest` left them.
+        """
+        unsealed = [x for x in self.rejected if x.unsealed]
+        if len(unsealed) == len(self.rejected) < 2:
+            return
+        first, *others = [f"step {x.step}: {x.reason}" for x in self.rejected]
+        more = f" (and {len(others)} more)" if others else ""
+        raise UserError(
+            f"{self._path}: no checkpoint is whole; {first}{more}\n"
+            "bring one back, or begin anew at step 0 with --begin_anew"
+        )
 
     def checked_manifest(self, step: int) -> manifest.Manifest:
         """Return the manifest of a step, which is checked unless it was before.
@@ -134,6 +162,13 @@ class CheckpointDirectory:
         for step in older:
             if step < sealed[-self._keep :][0]:
                 # First the manifest: a directory half deleted must not look whole.
-                (self.at(step) / manifest.NAME).unlink(missing_ok=True)
-                shutil.rmtree(self.at(step))
                 self._verified.pop(step, None)
+                try:
+                    if self.at(step).is_symlink():  # it leads to somebody else's
+                        self.at(step).unlink()
+                        continue
+                    (self.at(step) / manifest.NAME).unlink(missing_ok=True)
+                    shutil.rmtree(self.at(step))
+                except OSError as error:  # the save is done: nothing is lost
+                    reason = error.strerror or error
+                    log.warning("%s could not be deleted: %s", self.at(step), reason)

@@ -24,6 +24,10 @@ class CorruptCheckpoint(Exception):
     """A directory that does not count as a checkpoint; the message has the reason."""
 
 
+class UnsealedCheckpoint(CorruptCheckpoint):
+    """A directory without a manifest: a kill came before the save was done."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Leaf:
     """Shape and dtype of one array."""
@@ -102,7 +106,7 @@ def read(directory: Path, *, step: int) -> Manifest:
         for name in manifest.files:
             confined.inside(directory, name)
     except FileNotFoundError:
-        raise CorruptCheckpoint(f"no {NAME}: the save was cut short") from None
+        raise UnsealedCheckpoint(f"no {NAME}: the save was cut short") from None
     except OSError as error:
         raise CorruptCheckpoint(f"{NAME} cannot be read: {error}") from error
     except ValueError as error:

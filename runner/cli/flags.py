@@ -8,7 +8,7 @@ from runner.errors import UserError, nearest
 
 _VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
 _REPEATED = ("fiddler", "gin_file", "gin_bindings")
-_BARE = ("print_config", "dry_run", "help", "version", "trust")
+_BARE = ("print_config", "dry_run", "help", "version", "trust", "begin_anew")
 _PREFIXES = ("fdl.", "fdl_tag.", "gin.")
 _ACTIONS = ("print_config", "diff", "graph", "dry_run")
 
@@ -36,6 +36,7 @@ class Command:
       overrides: `fdl.*`, `fdl_tag.*` and `fiddler`, in order.
       runtime: `gin.*`, `gin_file` and `gin_bindings`, in order.
       trust: a frozen sweep may run the Python that it brings, and reach outside.
+      begin_anew: begin at step 0 where every checkpoint is damaged.
       action: what to do instead of training; its value is empty where it takes none.
     """
 
@@ -46,6 +47,7 @@ class Command:
     overrides: tuple[Flag, ...] = ()
     runtime: tuple[Flag, ...] = ()
     trust: bool = False
+    begin_anew: bool = False
     action: Flag | None = None
 
     @property
@@ -77,6 +79,7 @@ def parse(arguments: Sequence[str]) -> Command:
         ),
         runtime=tuple(f for f in flags if f.name.startswith("gin")),
         trust=Flag("trust") in flags,
+        begin_anew=Flag("begin_anew") in flags,
         action=actions[0] if actions else None,
     )
     _refuse_conflicts(command, actions)

@@ -31,6 +31,7 @@ Look, and train nothing:
 
   --workdir=DIR        where everything of the run goes: metrics.jsonl, checkpoints/,
                        config.json, report.html
+  --begin_anew         begin at step 0 where every checkpoint of DIR is damaged
   --trust              let a sweep that is there already run the Python in its source/
                        and use caches and hosts that its runtime.gin names
   --help, --version

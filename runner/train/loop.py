@@ -22,6 +22,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
 
     Raises:
       NotFinite: A step's metrics are not finite.
+      UserError: There are checkpoints, and none is whole.
       SystemExit: A signal stopped it, with `Stop.exit_code`.
     """
     # Refuse what does not fit before the work directory says that a run has begun.
@@ -43,6 +44,8 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
         for rejected in checkpoints.rejected:
             terminal.print(f"checkpoint {rejected.step} passed over: {rejected.reason}")
         if state is None:
+            if not workdir.begin_anew:
+                checkpoints.refuse_if_all_damaged()
             state = trainer.initial_state()
         else:
             terminal.print(f"continuing after step {int(state.step)}")

@@ -32,6 +32,7 @@ def open_workdir(
     argv: Sequence[str],
     *,
     writes: bool = True,
+    begin_anew: bool = False,
 ) -> Iterator[Workdir]:
     """Open and lock a work directory for a run of `config`, new or to be continued.
 
@@ -41,13 +42,15 @@ def open_workdir(
       argv: the command line, for `command.txt`.
       writes: false for all but the first of several processes, which share the
         directory: they neither lock nor write it.
+      begin_anew: begin at step 0 where every checkpoint is damaged.
 
     Raises:
       UserError: it is held by another run, holds something else, holds a run of another
         graph (the difference is shown) or a link that leads out of it, or cannot be
         written. Nothing is written then.
     """
-    workdir = Workdir(Path(path).absolute(), writes=writes)
+    path = Path(path).absolute()
+    workdir = Workdir(path, writes=writes, begin_anew=begin_anew)
     if not writes:
         yield workdir
         return

@@ -34,10 +34,12 @@ class Workdir:
     Attributes:
       path: absolute path.
       writes: False on all but the first of several processes.
+      begin_anew: True to begin at step 0 where every checkpoint is damaged.
     """
 
     path: Path
     writes: bool = True
+    begin_anew: bool = False
 
     @property
     def checkpoints(self) -> Path:

@@ -78,3 +78,12 @@ def test_the_units_of_a_sweep_are_jobs(saved):
     ]
     for unit in sweep.units:
         build.job(to_json.load(str(unit.path / "config.json")))
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_stops(saved, capsys):
+    for file in Path("stopped/checkpoints").rglob("d/*"):
+        file.write_bytes(b"")
+    assert main.main(["runner", "--workdir=stopped", *RUNTIME]) == 2
+    error = capsys.readouterr().err
+    assert "no checkpoint is whole; step 4: " in error and "--begin_anew" in error
+    assert len(error.splitlines()) <= 3

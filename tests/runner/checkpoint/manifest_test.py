@@ -113,3 +113,44 @@ def test_all_damaged_is_none_and_every_one_named(saved):
     with Checkpoints(saved, keep=2) as checkpoints:
         assert checkpoints.latest_verified() is None
         assert [refused.step for refused in checkpoints.rejected] == [20, 10]
+        with pytest.raises(UserError, match=r"step 20: .*altered.* \(and 1 more\)"):
+            checkpoints.refuse_if_all_damaged()
+
+
+def test_a_save_that_a_kill_cut_short_was_no_checkpoint(saved):
+    shutil.rmtree(saved / "00000010")
+    (saved / "00000020" / manifest.NAME).unlink()
+    with Checkpoints(saved, keep=2) as checkpoints:
+        checkpoints.refuse_if_all_damaged()  # nothing was looked at yet
+        assert checkpoints.latest_verified() is None
+        checkpoints.refuse_if_all_damaged()
+
+
+def test_checkpoints_that_all_lost_their_manifests_are_damaged(saved):
+    for step in ("00000010", "00000020"):
+        (saved / step / manifest.NAME).unlink()
+    with Checkpoints(saved, keep=2) as checkpoints:
+        assert checkpoints.latest_verified() is None
+        with pytest.raises(UserError, match="--begin_anew"):
+            checkpoints.refuse_if_all_damaged()
+
+
+def test_an_old_one_that_is_a_link_goes_and_what_it_leads_to_stays(saved, tmp_path):
+    shutil.move(saved / "00000010", tmp_path / "elsewhere")
+    (saved / "00000010").symlink_to(tmp_path / "elsewhere")
+    with Checkpoints(saved, keep=1) as checkpoints:
+        checkpoints.save(30, content(30))
+    assert [path.name for path in saved.iterdir()] == ["00000030"]
+    manifest.check(tmp_path / "elsewhere", step=10)
+
+
+def test_an_old_one_that_cannot_be_deleted_fails_no_save(saved, monkeypatch, caplog):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", "inner/file")
+
+    with Checkpoints(saved, keep=1) as checkpoints:
+        monkeypatch.setattr(shutil, "rmtree", refuse)
+        checkpoints.save(30, content(30))
+        checkpoints.wait()
+        assert checkpoints.latest_verified() == 30
+    assert f"{saved}/00000010 could not be deleted: Permission denied" in caplog.text
