@@ -49,9 +49,9 @@ no mass outside of its entries (Anshumann et al. 2025, arXiv:2503.16870); a dive
 that is infinite there, as every reverse KL is, refuses them.
 """
 
-REST_FLOOR = 1e-6
-"""The least mass of a rest that a log-normaliser tells, of all; in float32, and stored
-in steps of 2⁻²⁰ nats, it is no finer."""
+REST_FLOOR = 2.0**-23
+"""The least mass of a rest that a log-normaliser tells: a float32 step at 1. One that
+is stored in steps of 2⁻²⁰ nats is coarser still."""
 
 
 class Entries(NamedTuple):

@@ -272,6 +272,7 @@ def test_a_convention_without_a_least_value_at_its_teacher_is_refused(law):
     assert refused == REFUSED.get(label(law.loss), [])
 
 
+# dear: compiles the program of all pairs, which the tests below run again
 def test_every_pair_is_that_of_float64():
     log_p, noise = rows()
     log_q = log_softmax(log_p + noise)
