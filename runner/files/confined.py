@@ -59,6 +59,21 @@ def open_to_append(path: Path) -> BinaryIO:
     return open(descriptor, "ab", buffering=0)
 
 
+def append_whole(file: BinaryIO, content: bytes) -> None:
+    """Add bytes to a file that is open unbuffered: all of them, or none.
+
+    Raises:
+      OSError: They could not be written; the file is as it was.
+    """
+    size = os.fstat(file.fileno()).st_size
+    try:
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(file.fileno(), size)
+        raise
+
+
 def open_anew(path: Path) -> BinaryIO:
     """Open an ordinary file, made if absent, and empty it.
 

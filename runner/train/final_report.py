@@ -21,20 +21,25 @@ def finish(
     state: TrainState,
     results: Results,
     terminal: Terminal,
+    failures: writers.Failures,
 ) -> None:
     """Write `result.json` and `report.html`; print the table, unless quiet.
 
-    A run that is read again after its end keeps the numbers it has.
+    A run that is read again after its end keeps the numbers it has. What cannot be
+    written is noted in `failures`.
     """
     path = workdir.path / "result.json"
     if results.evaluations or not path.exists():
         content = summarize(trainer, workdir, state, results)
-        if workdir.writes:
-            atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")
+        with failures.caught(path.name):
+            if workdir.writes:
+                atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")
     if jax.process_index() == 0:
-        report.write(workdir.path)
-        if not trainer.config.loop.quiet:
-            terminal.print("\n" + report.table(workdir.path))
+        with failures.caught("report.html"):
+            report.write(workdir.path)
+        with failures.caught("the table"):
+            if not trainer.config.loop.quiet:
+                terminal.print("\n" + report.table(workdir.path))
 
 
 def summarize(
@@ -64,6 +69,8 @@ def summarize(
 
 def untrained(workdir: Workdir, evaluation: str) -> list[dict[str, Any]]:
     """Return the baseline of the student before its first step, if it was measured."""
+    if not workdir.metrics.exists():  # it could not be written
+        return []
     first = next(iter(writers.read(workdir.metrics)), {})
     if first.get("step") != 0 or f"{evaluation}/loss" not in first:
         return []

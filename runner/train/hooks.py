@@ -54,6 +54,7 @@ class Hooks:
         terminal: Terminal,
         *,
         start: int,
+        failures: writers.Failures | None = None,
         factories: Sequence[Callable[[HookContext], Hook]] = HOOKS,
     ):
         """Open the writers and make every hook.
@@ -64,6 +65,7 @@ class Hooks:
           checkpoints: Where to save.
           terminal: Where to show progress.
           start: The step that the run continues after; 0 for a fresh run.
+          failures: Notes files that cannot be written.
           factories: Make the hooks, in the order in which they act.
         """
         # The writers.
@@ -77,6 +79,7 @@ class Hooks:
             wandb_project=loop.wandb_project,
             terminal=terminal,
             show_texts=not loop.quiet,
+            failures=failures,
         )
 
         # The run, as the hooks see it, and the hooks.

@@ -14,7 +14,11 @@ from runner.train.actions.parameter_table import write_parameters
 from runner.train.hooks import Hooks
 from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
+from runner.writers import Failures
 from runner.writers.terminal import Terminal
+
+UNWRITTEN = 3
+"""Exit code of a run to its end that lacks a metric, an event or a report."""
 
 
 def train(trainer: Trainer, workdir: Workdir) -> None:
@@ -23,7 +27,8 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     Raises:
       NotFinite: A step's metrics are not finite.
       UserError: There are checkpoints, and none is whole.
-      SystemExit: A signal stopped it, with `Stop.exit_code`.
+      SystemExit: A signal stopped it, with `Stop.exit_code`; or a file beside the
+        checkpoints could not be written, with `UNWRITTEN`.
     """
     # Refuse what does not fit before the work directory says that a run has begun.
     terminal = Terminal(None if workdir.writes else io.StringIO())
@@ -49,22 +54,40 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
             state = trainer.initial_state()
         else:
             terminal.print(f"continuing after step {int(state.step)}")
-        write_parameters(state.params["student"], workdir.path / "parameters.txt")
+        failures = Failures(terminal)
+        with failures.caught("parameters.txt"):
+            write_parameters(state.params["student"], workdir.path / "parameters.txt")
 
-        hooks = Hooks(trainer, workdir, checkpoints, terminal, start=int(state.step))
+        hooks = Hooks(
+            trainer,
+            workdir,
+            checkpoints,
+            terminal,
+            start=int(state.step),
+            failures=failures,
+        )
         try:
             state = run(trainer, state, hooks, stop)
         finally:
             hooks.close()
 
     if int(state.step) == trainer.num_steps:
-        final_report.finish(trainer, workdir, state, hooks.results, terminal)
+        results = hooks.results
+        final_report.finish(trainer, workdir, state, results, terminal, failures)
+        _exit_if_unwritten(failures, terminal)
     else:
         terminal.print(
             f"stopped after step {int(state.step)} of {trainer.num_steps}; "
             f"go on with: runner --workdir={workdir.path}"
         )
         sys.exit(stop.exit_code)
+
+
+def _exit_if_unwritten(failures: Failures, terminal: Terminal) -> None:
+    if failures.names:
+        names = ", ".join(failures.names)
+        terminal.print(f"the run is whole, but not written: {names}")
+        sys.exit(UNWRITTEN)
 
 
 def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState:

@@ -13,12 +13,14 @@ from runner.writers.clu import SummaryWriter, metric_writers
 from runner.writers.console import ConsoleWriter
 from runner.writers.json_lines import JsonLinesWriter, read, truncate_after
 from runner.writers.terminal import Terminal
+from runner.writers.tolerant import Failures, TolerantWriter
 
 MetricWriter = metric_writers.MetricWriter
 MultiWriter = metric_writers.MultiWriter
 
 __all__ = [
     "ConsoleWriter",
+    "Failures",
     "JsonLinesWriter",
     "MetricWriter",
     "MultiWriter",
@@ -36,6 +38,7 @@ def create(
     wandb_project: str = "",
     terminal: Terminal | None = None,
     show_texts: bool = True,
+    failures: Failures | None = None,
 ) -> MultiWriter:
     """Return a run's writers in one: TensorBoard, JSON lines, console, W&B.
 
@@ -43,19 +46,25 @@ def create(
     later steps is removed, so that the files tell one story. Only the first process
     of a multi-host run writes.
 
+    What cannot be written is noted in `failures` and tried again; no call raises.
+
     Raises: UserError if `wandb_project` is set and wandb is not installed.
     """
     if jax.process_index() != 0:
         return MultiWriter([])
-    workdir = Path(workdir)
+    workdir, terminal = Path(workdir), terminal or Terminal()
+    failures = failures or Failures(terminal)
     writers: list[MetricWriter] = []
+
+    def add(writer: MetricWriter, name: str) -> None:
+        writers.append(TolerantWriter(writer, name=name, failures=failures))
+
     if wandb_project:  # First: a missing package should leave nothing behind.
         from runner.writers.wandb import WandbWriter
 
-        writers.append(WandbWriter(workdir, project=wandb_project))
-    writers += [
-        JsonLinesWriter(workdir / "metrics.jsonl", start_step=start_step),
-        SummaryWriter(str(workdir / "events"), start_step=start_step),
-        ConsoleWriter(terminal or Terminal(), texts=show_texts),
-    ]
+        add(WandbWriter(workdir, project=wandb_project), "wandb")
+    metrics = workdir / "metrics.jsonl"
+    add(JsonLinesWriter(metrics, start_step=start_step), metrics.name)
+    add(SummaryWriter(str(workdir / "events"), start_step=start_step), "events")
+    writers.append(ConsoleWriter(terminal, texts=show_texts))
     return MultiWriter(writers)

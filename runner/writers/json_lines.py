@@ -44,7 +44,7 @@ class JsonLinesWriter(PartialWriter):
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         if values:
             line = json.dumps({"step": int(step), **values}, allow_nan=False)
-            self._file.write(line.encode() + b"\n")
+            confined.append_whole(self._file, line.encode() + b"\n")
 
     def flush(self) -> None:
         """Put the file on the disk, for a machine that loses power."""

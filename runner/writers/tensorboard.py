@@ -46,11 +46,12 @@ class SummaryWriter(MetricWriter):
         event.wall_time = time.time()
         data = event.SerializeToString()
         header = struct.pack("<Q", len(data))
-        self._file.write(
+        confined.append_whole(
+            self._file,
             header
             + struct.pack("<I", masked_crc32c(header))
             + data
-            + struct.pack("<I", masked_crc32c(data))
+            + struct.pack("<I", masked_crc32c(data)),
         )
 
     def _summarize(self, step: int, parts: list[Any]) -> None:

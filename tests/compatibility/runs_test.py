@@ -87,3 +87,18 @@ def test_a_run_whose_checkpoints_are_all_damaged_stops(saved, capsys):
     error = capsys.readouterr().err
     assert "no checkpoint is whole; step 4: " in error and "--begin_anew" in error
     assert len(error.splitlines()) <= 3
+
+
+def test_a_report_that_cannot_be_written_is_said_with_its_own_code(
+    saved, capsys, monkeypatch
+):
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("runner.report.write", fail)
+    with pytest.raises(SystemExit) as end:
+        main.main(["runner", "--workdir=teacher", *RUNTIME])
+    assert end.value.code == 3
+    output = capsys.readouterr().out
+    assert "report.html cannot be written (No space left on device)" in output
+    assert "the run is whole, but not written: report.html" in output
