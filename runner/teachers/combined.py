@@ -252,6 +252,7 @@ class LoadedCombined(LoadedTeacher):
 
     def _tiles(self, trunks: Mapping[str, TeacherTrunk]) -> LogitTiles | None:
         """Return the combination of the members' tiles, if all have them."""
+        # One member of whole rows would need a row of every other.
         members = {name: x.tiles for name, x in trunks.items() if x.tiles is not None}
         if len(members) < len(trunks):
             return None
