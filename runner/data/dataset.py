@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from runner.data.labels import Labels
+from runner.data.repeats import Repeats
 from runner.errors import UserError
 
 _ROWS_AT_A_TIME = 1024
@@ -75,6 +76,11 @@ class Dataset(abc.ABC):
         """Return scores on `held_out` of simple predictors fitted to these rows."""
         del held_out
         return []
+
+    def repeats(self, held_out: "Dataset") -> Repeats | None:
+        """Return what `held_out` repeats of these rows; None where nothing is known."""
+        del held_out
+        return None
 
     def text_bytes(self, numbers: np.ndarray) -> float:
         """Return the UTF-8 bytes of the text in the rows `numbers` `[b]`; 0 without.

@@ -64,7 +64,12 @@ class Trainer:
         """Lines for the terminal: what may be wrong, and what is not measured."""
         of_teacher = () if self.step.teacher is None else self.step.teacher.cautions
         evaluated = (line for e in self.evaluators.values() for line in e.cautions)
-        return (*of_teacher, *evaluated)
+        repeats = (
+            f"{name}: {repeats}"
+            for name, e in self.evaluators.items()
+            if (repeats := self.dataset.repeats(e.dataset)) is not None
+        )
+        return (*of_teacher, *evaluated, *repeats)
 
     def describe_data(self) -> dict[str, Any]:
         """Return the fingerprints of all data, for the work directory."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from runner.data.dataset import Baseline, Dataset
 from runner.data.labels import Classes
+from runner.data.repeats import Repeats, repeated
 from runner.errors import UserError
 
 FORMAT = 1  # version of the rows' arrays, part of the fingerprint
@@ -88,6 +89,22 @@ class Images(Dataset):
             "vocabulary": self.vocabulary.describe(),
             **self.description,
         }
+
+    def repeats(self, held_out: Dataset) -> Repeats | None:
+        """Return the images that are equal, pixel by pixel, whatever their labels."""
+        if not isinstance(held_out, Images):
+            return None
+        numbers = [np.arange(len(data)) for data in (self, held_out)]
+        train, test = (
+            data.rows(rows)["images"]
+            for data, rows in zip((self, held_out), numbers, strict=True)
+        )
+        if train.dtype != test.dtype or train.shape[1:] != test.shape[1:]:
+            return None
+        both = repeated(train, test)
+        if not len(both):
+            return None
+        return Repeats(len(both), len(test), "image", f"row {both[0]}")
 
     def baselines(self, held_out: Dataset) -> list[Baseline]:
         """Return class frequencies, and the class of the nearest mean image."""

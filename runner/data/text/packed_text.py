@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from runner.data.dataset import Baseline, Dataset
+from runner.data.repeats import Repeats, repeated
 from runner.data.text import text_baselines
 from runner.data.text.packing import Packing
 from runner.data.text.tokens import Tokens
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
+
+_SHOWN_IDS = 12
 
 FORMAT = 1  # version of the packing, part of the fingerprint
 
@@ -61,6 +64,29 @@ class PackedText(Dataset):
             texts=held_out.texts(),
             num_bytes=held_out.num_bytes,
         )
+
+    def repeats(self, held_out: Dataset) -> Repeats | None:
+        """Return the documents that are equal, id by id."""
+        if not isinstance(held_out, PackedText):
+            return None
+        if held_out.vocabulary.digest != self.vocabulary.digest:
+            return None
+        documents = held_out.documents_in_rows()
+        both = repeated(
+            map(self.packing.document, self.documents_in_rows().tolist()),
+            map(held_out.packing.document, documents.tolist()),
+        )
+        if not len(both):
+            return None
+        start = held_out.packing.document(int(documents[both[0]]))[:_SHOWN_IDS]
+        first = repr(self.vocabulary.decode(start))
+        return Repeats(len(both), len(documents), "document", first)
+
+    def documents_in_rows(self) -> np.ndarray:
+        """Return the numbers of the documents of which these rows hold a part."""
+        if self.selection is None:
+            return np.arange(len(self.packing.offsets) - 1)
+        return self.packing.documents(self.selection)
 
     @property
     def sequence_length(self) -> int:

@@ -72,6 +72,15 @@ class Packing:
             "positions": positions.astype("i4"),
         }
 
+    def document(self, number: int) -> np.ndarray:
+        """Return the ids of a document, `[ids]`, without its ends."""
+        return self.tokens[self.offsets[number] : self.offsets[number + 1]]
+
+    def documents(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the numbers of the documents in the rows `numbers` `[b]`."""
+        _, _, mask, document = self._places(numbers)
+        return np.unique(document[mask])
+
     def shares(self, numbers: np.ndarray, weights: np.ndarray) -> dict[int, float]:
         """Return the share of each document that lies in the rows `numbers` `[b]`.
 
@@ -93,7 +102,7 @@ class Packing:
         positions = np.bincount(which)
         shares = {}
         for i, index in enumerate(documents.tolist()):
-            ids = self.tokens[self.offsets[index] : self.offsets[index + 1]]
+            ids = self.document(index)
             whole = float(weights[ids].sum(dtype=np.float64))
             by_position = positions[i] / (len(ids) + 1)
             shares[index] = float(inside[i] / whole if whole else by_position)
