@@ -216,7 +216,9 @@ def _closed(
     log_p, log_q = entries.log_p, entries.log_q
     if log_p.shape == log_q.shape:
         log_p = jnp.concatenate([log_p, jnp.full_like(log_rest, FLOOR)], axis=-1)
-    return Entries(log_p, jnp.concatenate([log_q, log_rest], axis=-1), rest=True)
+    # Both sum to 1 but for rounding, which `partial` takes out of the first order.
+    log_q = jnp.concatenate([log_q, log_rest], axis=-1)
+    return Entries(log_p, log_q, rest=True, partial=True)
 
 
 def _renormalized(logits: jax.Array) -> jax.Array:
