@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from runner.train.actions.evaluate import evaluate
+from runner.train.actions.evaluate import Evaluate
 from runner.train.actions.log import Log
 from runner.writers.stopwatch import Stopwatch
 from tests.runner.train.contexts import Clock, context
@@ -66,7 +66,7 @@ def test_pauses_do_not_slow_the_logged_speed():
         stopwatch=stopwatch,
         evaluations={"held_out": held_out},
     )
-    log, evaluation = Log(run), evaluate(run)
+    log, evaluation = Log(run), Evaluate(run)
     for step in range(1, 5):
         clock.seconds += 0.5
         log(step, metrics={})
