@@ -89,7 +89,7 @@ def parameter(
     """
     if len(axes) != len(shape):
         raise ValueError(f"axes must name every axis of {shape}, got {axes}")
-    key, shape = rngs.params(), tuple(shape)
+    key, shape = _next_key(rngs.params), tuple(shape)
     if fan is None:
         value = init(key, shape, dtype)
     else:
@@ -100,6 +100,17 @@ def parameter(
         keys = jax.random.split(key, draws)
         value = jax.vmap(lambda k: init(k, fan, dtype))(keys).reshape(shape)
     return nnx.Param(value, axes=tuple(axes))
+
+
+def _next_key(stream: nnx.RngStream) -> jax.Array:
+    """Draw the key that `stream()` would draw.
+
+    Counting with `count[...] += 1`, flax asks tracers for a `sharding`, and JAX says at
+    length, with the trace in print, that they have none: most of a model's trace.
+    """
+    key = jax.random.fold_in(stream.key[...], stream.count[...])
+    stream.count.set_value(stream.count[...] + 1)
+    return key
 
 
 def partition_spec(

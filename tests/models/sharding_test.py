@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from models import Transformer, sharding
@@ -13,6 +14,34 @@ from tests.models.states import initial_module, transformer
 
 TINY = {"vocab_size": 12, "dim": 16, "num_layers": 1}
 BATCH = ("data", "fsdp", "expert")
+
+
+def test_a_parameter_draws_the_keys_that_its_stream_would():
+    ours, flax = nnx.Rngs(3), nnx.Rngs(3)
+
+    def init(key, shape, dtype):
+        return jax.random.normal(key, shape, dtype)
+
+    for _ in range(2):
+        drawn = sharding.parameter(
+            init, ours, (2, 3), axes=(None, None), dtype="float32"
+        )
+        np.testing.assert_array_equal(
+            drawn[...], init(flax.params(), (2, 3), "float32")
+        )
+
+
+def test_to_draw_a_key_asks_no_tracer_where_it_lies(monkeypatch):
+    asked = []
+
+    def sharding_of(tracer):
+        asked.append(tracer)
+        raise AttributeError
+
+    monkeypatch.setattr(Tracer, "sharding", property(sharding_of))
+    model = functools.partial(Transformer, **TINY)
+    nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0)))
+    assert not asked
 
 
 def test_rules_turn_names_into_mesh_axes():
