@@ -28,6 +28,14 @@ def whole(runner):
     return "whole"
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of a few steps to its end: what reads it does not mind how long it was."""
+    short = Runner(tmp_path_factory.mktemp("finished"), steps=4)
+    short.run("whole")
+    return short
+
+
 @pytest.mark.slow
 def test_two_kills_and_a_damaged_checkpoint_change_nothing(runner, whole):
     runner.killed("twice", step=2)  # before the first checkpoint
@@ -94,26 +102,29 @@ def test_a_signal_at_any_time_is_a_clean_exit(runner, whole, number):
     runner.assert_same_run(workdir, whole)
 
 
-def test_a_finished_run_is_read_again_and_left_alone(runner, whole):
-    before = runner.state(whole), runner.metrics(whole)
+def test_a_finished_run_is_read_again_and_left_alone(finished):
+    before = finished.state("whole"), finished.metrics("whole")
     process = subprocess.run(
-        [sys.executable, "-m", "runner.main", f"--workdir={runner.directory / whole}"],
+        [
+            *(sys.executable, "-m", "runner.main"),
+            f"--workdir={finished.directory / 'whole'}",
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
     assert process.returncode == 0, process.stderr
-    after = runner.state(whole), runner.metrics(whole)
+    after = finished.state("whole"), finished.metrics("whole")
     np.testing.assert_equal(after, before)
 
 
-def test_another_graph_is_shown_and_refused(runner, whole):
-    before = runner.metrics(whole)
-    output = runner.run(whole, "--fdl.seed=1", code=2)
+def test_another_graph_is_shown_and_refused(finished):
+    before = finished.metrics("whole")
+    output = finished.run("whole", "--fdl.seed=1", code=2)
     assert "- seed: 0\n+ seed: 1\n" in output
-    output = runner.run(whole, f"--fdl.num_steps={2 * STEPS}", code=2)
-    assert f"- num_steps: {STEPS}\n+ num_steps: {2 * STEPS}\n" in output
-    assert runner.metrics(whole) == before
+    output = finished.run("whole", "--fdl.num_steps=8", code=2)
+    assert "- num_steps: 4\n+ num_steps: 8\n" in output
+    assert finished.metrics("whole") == before
 
 
 def test_a_second_runner_is_refused_while_the_first_lives(runner):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_FRESH = {}
+_INITIALIZERS, _FRESH = {}, {}
 
 
 def placed_state(modules, seed, mesh, rules):
@@ -15,11 +15,13 @@ def placed_state(modules, seed, mesh, rules):
     """
     key = jax.random.key(seed)
     lowered = jax.jit(modules.initial).lower(key)
-    name = (seed, lowered.as_text())
-    if name not in _FRESH:
-        _FRESH[name] = jax.device_get(lowered.compile()(key))
+    text = lowered.as_text()
+    if text not in _INITIALIZERS:
+        _INITIALIZERS[text] = lowered.compile()
+    if (seed, text) not in _FRESH:
+        _FRESH[seed, text] = jax.device_get(_INITIALIZERS[text](key))
     # A copy: a step donates what it is handed.
-    values = jax.tree.map(np.array, _FRESH[name])
+    values = jax.tree.map(np.array, _FRESH[seed, text])
     return jax.device_put(values, modules.shardings(mesh, rules))
 
 

@@ -237,7 +237,8 @@ def test_a_users_loss_of_sums_is_tiled_as_it_is():
         return jnp.sum(table.values(row, inputs, fixed, {}))
 
     expected, expected_grad = jax.jit(jax.value_and_grad(total))(floats["logits"])
-    actual, grad = by_tiles(row, floats, fixed, width=WIDTH)
+    tiled = jax.jit(functools.partial(by_tiles, row, width=WIDTH))
+    actual, grad = tiled(floats, fixed)
     np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(grad, expected_grad, rtol=2e-5, atol=2e-6)
 

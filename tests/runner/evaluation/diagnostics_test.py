@@ -1,7 +1,5 @@
 """Diagnoses, against plain autodiff and formulas in NumPy over the whole batch."""
 
-import dataclasses
-
 import fiddle as fdl
 import jax
 import jax.numpy as jnp
@@ -36,6 +34,12 @@ TERMS = [
 ]
 
 
+# A mixture, so that one program holds what is said of its routers too.
+STUDENT = fdl.copy_with(
+    examples.STUDENT, mlp=fdl.Partial(models.MoE, num_experts=4, hidden_dim=16)
+)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
@@ -43,7 +47,10 @@ def world(tmp_path_factory):
     dataset = fdl.build(source).load(cache=str(folder / "cache"))
     teacher = examples.write_run(folder / "teacher", dataset)
     return examples.experiment(
-        source, OnlineTeacher(checkpoint=str(teacher)), terms=TERMS
+        source,
+        OnlineTeacher(checkpoint=str(teacher)),
+        terms=TERMS,
+        student=STUDENT,
     )
 
 
@@ -65,15 +72,15 @@ def whole(world):
 def plain(whole):
     """Logits of student and teacher, and a mask, of all tokens."""
     _, trainer, state, batch = whole
-    batch = jax.device_get(batch)
+    state, batch = jax.device_get((state, batch))
     student = trainer.modules.student(
         state.params["student"], state.variables["student"]
     )
     teacher = trainer.step.teacher
-    arrays = teacher.arrays(trainer.step.frozen, {})
+    arrays = teacher.arrays(jax.device_get(trainer.step.frozen), {})
     taught = teacher.make(arrays["params"], arrays["variables"])
-    s = student.head(student.trunk(batch).hidden)
-    t = taught.head(taught.trunk(batch).hidden)
+    logits = jax.jit(lambda model, rows: model.head(model.trunk(rows).hidden))
+    s, t = logits(student, batch), logits(taught, batch)
     mask = batch["mask"].astype(bool)
     wide = [np.asarray(x, np.float64)[mask] for x in (s, t)]
     return *wide, batch["targets"][mask]
@@ -82,15 +89,15 @@ def plain(whole):
 def test_inner_products_are_those_of_plain_gradients(whole):
     # dear: a gradient of every term, which the other tests of this file share
     found, trainer, state, batch = whole
-    batch = jax.device_get(batch)
+    state, batch = jax.device_get((state, batch))
     teacher = trainer.step.teacher
-    arrays = teacher.arrays(trainer.step.frozen, {})
+    arrays = teacher.arrays(jax.device_get(trainer.step.frozen), {})
     taught = teacher.make(arrays["params"], arrays["variables"])
-    t = jax.nn.log_softmax(taught.head(taught.trunk(batch).hidden))
 
     def terms(params):
         student = trainer.modules.student(params, state.variables["student"])
         s = student.head(student.trunk(batch).hidden)
+        t = jax.nn.log_softmax(taught.head(taught.trunk(batch).hidden))
         ce = optax.softmax_cross_entropy_with_integer_labels(s, batch["targets"])
         kl = optax.losses.kl_divergence_with_log_targets(jax.nn.log_softmax(s), t)
         z = jnp.square(jax.nn.logsumexp(s, axis=-1))
@@ -98,7 +105,7 @@ def test_inner_products_are_those_of_plain_gradients(whole):
         values = jnp.stack([0.5 * ce, kl, -0.25 * ce, 0.1 * z])
         return jnp.einsum("nbt,bt->n", values, mask) / jnp.sum(mask)
 
-    jacobian = jax.jacrev(terms)(jax.device_get(state.params["student"]))
+    jacobian = jax.jit(jax.jacrev(terms))(state.params["student"])
     flat = jax.tree_util.tree_leaves_with_path(jacobian)
     for part in ("trunk", "head"):
         rows = np.concatenate(
@@ -149,6 +156,7 @@ def test_student_and_teacher_are_compared_by_their_formulas(whole, plain):
 
 
 def test_a_diagnosis_is_the_same_however_the_batch_is_cut(world, whole):
+    # dear: a gradient of every term, of a batch that is cut.
     expected, *_ = whole
     cut, *_ = diagnosed(
         world,
@@ -166,15 +174,13 @@ def test_a_diagnosis_is_the_same_however_the_batch_is_cut(world, whole):
         )
 
 
-def test_a_mixture_shows_its_load_and_how_sure_its_router_is(world):
-    mixture = fdl.Partial(models.MoE, num_experts=4, hidden_dim=16)
-    student = fdl.copy_with(examples.STUDENT, mlp=mixture)
-    made = dataclasses.replace(world, student=fdl.build(student))
-    found, trainer, state, batch = diagnosed(made, microbatches=1)
-    batch = jax.device_get(batch)
+def test_a_mixture_shows_its_load_and_how_sure_its_router_is(whole):
+    found, trainer, state, batch = whole
+    state, batch = jax.device_get((state, batch))
     model = trainer.modules.student(state.params["student"], state.variables["student"])
     capture = frozenset({"router_logits", "router_assignments"})
-    seen = model.trunk(batch, capture=capture).intermediates
+    trunk = jax.jit(lambda model, rows: model.trunk(rows, capture=capture))
+    seen = trunk(model, batch).intermediates
     real = batch["segment_ids"] > 0
     chosen = np.asarray(seen["router_assignments"])[real].reshape(-1)
     np.testing.assert_array_equal(found.expert_load, [np.bincount(chosen, minlength=4)])

@@ -68,7 +68,8 @@ def whole_logits(teacher, dataset):
     fixed = jax.device_get(loaded.read())
     model = loaded.make(fixed["params"], fixed["variables"])
     rows = dataset.rows(np.arange(len(dataset)))
-    logits = np.asarray(model.head(model.trunk(rows).hidden))
+    forward = jax.jit(lambda model, rows: model.head(model.trunk(rows).hidden))
+    logits = np.asarray(forward(model, rows))
     logits = logits.astype(np.float64)
     return logits - logits.max(-1, keepdims=True)
 

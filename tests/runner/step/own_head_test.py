@@ -166,6 +166,7 @@ def test_however_a_batch_is_cut_the_gradient_is_that_of_the_textbook(
     )
 
 
+@pytest.mark.slow  # `programs_test` holds the gradients of both heads to the textbook
 def test_neither_head_has_a_gradient_from_the_others_term(batch):
     """And the trunk has one from both."""
     params, _ = gradients(batch, terms=TERMS[1:])

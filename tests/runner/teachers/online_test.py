@@ -100,6 +100,7 @@ def assert_same(found, wanted, rtol=2e-5, atol=2e-6):
 
 @pytest.mark.parametrize(("mesh", "cuts"), cases(CUTS, fast=("8, tiles",)))
 def test_the_gradient_is_that_of_the_textbook(corpus, runs, mesh, cuts):
+    # dear: makes the three teachers that the other tests share.
     teacher = OnlineTeacher(checkpoint=runs[0])
     (params, total, _), batch, ready = gradients(
         experiment(corpus, teacher), mesh=mesh, **cuts
@@ -109,6 +110,55 @@ def test_the_gradient_is_that_of_the_textbook(corpus, runs, mesh, cuts):
     )
 
 
+def alone(teacher, corpus):
+    """Logits of a teacher without a student or a step, float64, and rows of data."""
+    dataset = fdl.build(corpus).load()
+    loaded = teacher.load(examples.setting(dataset.vocabulary))
+    rows = dataset.rows(np.arange(8))
+
+    @jax.jit
+    def logits(frozen, rows):
+        trunk = loaded.trunk(frozen, {}, rows, capture=frozenset(), logits=True)
+        return trunk.outputs(trunk.head_params, trunk.tokens, rows).logits
+
+    return np.asarray(logits(jax.device_get(loaded.read()), rows), np.float64)
+
+
+COMBINED = {
+    "mean of probabilities": (
+        lambda a, b, c: EnsembleTeacher(teachers=[a, b], weights=[3.0, 1.0]),
+        lambda a, b, c: 0.75 * softmax(a) + 0.25 * softmax(b),
+    ),
+    "mean of logits": (
+        lambda a, b, c: EnsembleTeacher(teachers=[a, b], average="logits"),
+        lambda a, b, c: softmax((a + b) / 2),
+    ),
+    "fused": (
+        lambda a, b, c: FusedTeacher(base=a, expert=b, antiexpert=c, scale=0.7),
+        lambda a, b, c: softmax(a + 0.7 * (b - c)),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def logits_of_members(corpus, runs):
+    return [alone(OnlineTeacher(checkpoint=run), corpus) for run in runs]
+
+
+@pytest.mark.parametrize(("make", "mixed"), COMBINED.values(), ids=COMBINED)
+def test_teachers_combine_as_their_formula_says(
+    corpus, runs, logits_of_members, make, mixed
+):
+    members = [OnlineTeacher(checkpoint=run) for run in runs]
+    np.testing.assert_allclose(
+        softmax(alone(make(*members), corpus)),
+        mixed(*logits_of_members),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.slow  # `test_teachers_combine_as_their_formula_says` has no step
 def test_a_mixture_is_the_mean_of_probabilities(corpus, runs):
     members = [OnlineTeacher(checkpoint=run) for run in runs[:2]]
     teacher = EnsembleTeacher(teachers=members, weights=[3.0, 1.0])
@@ -118,6 +168,7 @@ def test_a_mixture_is_the_mean_of_probabilities(corpus, runs):
     assert_same((params, total), expected(ready, batch, mixed))
 
 
+@pytest.mark.slow  # `test_teachers_combine_as_their_formula_says` has no step
 def test_a_mean_of_logits_is_one(corpus, runs):
     members = [OnlineTeacher(checkpoint=run) for run in runs[:2]]
     teacher = EnsembleTeacher(teachers=members, average="logits")
@@ -126,6 +177,7 @@ def test_a_mean_of_logits_is_one(corpus, runs):
     assert_same((params, total), expected(ready, batch, (one + other) / 2))
 
 
+@pytest.mark.slow  # `test_teachers_combine_as_their_formula_says` has no step
 def test_fused_teachers_add_what_the_expert_learnt(corpus, runs):
     base, expert, antiexpert = (OnlineTeacher(checkpoint=run) for run in runs)
     teacher = FusedTeacher(base=base, expert=expert, antiexpert=antiexpert, scale=0.7)
@@ -275,18 +327,24 @@ class HiddenMatch(losses.Loss):
         return jnp.square(jnp.mean(ours, -1) - jnp.mean(theirs, -1))
 
 
+def captured(model, rows, path):
+    """One intermediate of a model, on the host."""
+    trunk = jax.jit(lambda model, rows: model.trunk(rows, capture=frozenset({path})))
+    return trunk(model, rows).intermediates[path]
+
+
 def test_a_loss_may_read_the_teachers_intermediates(corpus, runs):
     teacher = OnlineTeacher(checkpoint=runs[0])
     terms = [LossTerm(name="match", loss=HiddenMatch())]
     (_, total, _), batch, ready = gradients(experiment(corpus, teacher, terms=terms))
     state, rows = jax.device_get(ready.initial_state()), jax.device_get(batch)
     student = ready.modules.student(state.params["student"], state.variables["student"])
-    ours = student.trunk(rows, capture=frozenset({"hidden/0"})).intermediates
+    ours = captured(student, rows, "hidden/0")
     fixed = jax.device_get(ready.step.frozen)
     assert isinstance(ready.step.teacher, LoadedModel)
     model = ready.step.teacher.make(fixed["params"], fixed["variables"])
-    theirs = model.trunk(rows, capture=frozenset({"hidden/1"})).intermediates
-    gap = np.mean(ours["hidden/0"], -1) - np.mean(theirs["hidden/1"], -1)
+    theirs = captured(model, rows, "hidden/1")
+    gap = np.mean(ours, -1) - np.mean(theirs, -1)
     mean = np.sum(np.square(gap) * rows["mask"]) / rows["mask"].sum()
     np.testing.assert_allclose(total, mean, rtol=1e-5)
 
