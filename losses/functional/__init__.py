@@ -2,7 +2,8 @@
 
     losses.functional.forward_kl(student_logits, teacher_logits, temperature=2.0)
 
-The loss classes call the same code. Arguments are not checked, and nothing is masked:
+The loss classes call the same code. Arrays of fewer bits are read as float32, in which
+values are computed and returned. Arguments are not checked, and nothing is masked:
 select before the call, not after it, where masked tokens may hold inf or NaN.
 
 Losses over the tokens of a batch (`cka`, `intra_class_correlation`, `load_balance`)

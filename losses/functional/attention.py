@@ -53,7 +53,8 @@ def row_kl(student: jax.Array, teacher: jax.Array, visible: jax.Array) -> jax.Ar
     """
 
     def log_probabilities(scores: jax.Array) -> jax.Array:
-        log_p = jax.nn.log_softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
+        scores = jnp.where(visible, scores.astype(jnp.float32), -jnp.inf)
+        log_p = jax.nn.log_softmax(scores, axis=-1)
         return jnp.where(visible, log_p, 0.0)
 
     return kl(log_probabilities(teacher), log_probabilities(student))
@@ -61,7 +62,11 @@ def row_kl(student: jax.Array, teacher: jax.Array, visible: jax.Array) -> jax.Ar
 
 def row_mse(student: jax.Array, teacher: jax.Array, visible: jax.Array) -> jax.Array:
     """Return the mean of `(s - t)²` over the visible keys `[... t]`."""
-    gap = jnp.where(visible, student, 0.0) - jnp.where(visible, teacher, 0.0)
+    student, teacher = (
+        jnp.where(visible, scores.astype(jnp.float32), 0.0)
+        for scores in (student, teacher)
+    )
+    gap = student - teacher
     count = jnp.sum(visible, axis=-1, dtype=jnp.float32)
     return jnp.sum(jnp.square(gap), axis=-1) / jnp.maximum(count, 1.0)
 
@@ -97,7 +102,7 @@ def relation_scores(x: jax.Array, token_axes: int, heads: int) -> jax.Array:
     """Return `X_a X_aᵀ / √d_a`, `[*b t A t]`; heads must divide the features."""
     axes = x.shape[:token_axes]
     width = math.prod(x.shape[token_axes:])
-    parts = x.reshape(*axes, heads, width // heads)
+    parts = x.astype(jnp.float32).reshape(*axes, heads, width // heads)
     scale = math.sqrt(width / heads)
     return jnp.einsum("...tad,...sad->...tas", parts, parts) / scale
 

@@ -44,10 +44,11 @@ def forward_kl_from_samples(
       teacher_entropy: `H(p)` at T, nats.
       temperature: T.
     """
-    at_samples = jnp.take_along_axis(student_logits, samples, axis=-1)
-    log_z = log_normalizer(student_logits, temperature)
+    logits = student_logits.astype(jnp.float32)
+    at_samples = jnp.take_along_axis(logits, samples, axis=-1)
+    log_z = log_normalizer(logits, temperature)
     log_q = floored(at_samples / temperature - log_z[..., None])
-    return sampled_cross_entropy(log_q) - teacher_entropy
+    return sampled_cross_entropy(log_q) - teacher_entropy.astype(jnp.float32)
 
 
 def sampled_cross_entropy(log_q: Float[Array, "*b n"]) -> PerToken:

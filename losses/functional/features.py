@@ -23,7 +23,8 @@ def feature_mse(student: Features, teacher: Features) -> PerToken:
     Source: Romero et al. 2014, FitNets (arXiv:1412.6550), eq. 3; Jiao et al. 2019,
     TinyBERT (arXiv:1909.10351), eq. 8.
     """
-    return jnp.mean(jnp.square(student - teacher), axis=-1)
+    gap = student.astype(jnp.float32) - teacher.astype(jnp.float32)
+    return jnp.mean(jnp.square(gap), axis=-1)
 
 
 def feature_cosine(student: Features, teacher: Features) -> PerToken:
@@ -35,6 +36,7 @@ def feature_cosine(student: Features, teacher: Features) -> PerToken:
 
 
 def _direction(x: jax.Array) -> jax.Array:
+    x = x.astype(jnp.float32)
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     somewhere = square > SHORTEST
     inverse = jax.lax.rsqrt(jnp.where(somewhere, square, 1.0))

@@ -50,8 +50,11 @@ def shared_scores(
 ) -> tuple[LogProbs, LogProbs]:
     """Return `t / T` and `s / T` over the first `min(v, w)` ids, float32."""
     width = min(student_logits.shape[-1], teacher_logits.shape[-1])
-    t = teacher_logits[..., :width].astype(jnp.float32) / temperature
-    return t, student_logits[..., :width] / temperature
+    s, t = (
+        logits[..., :width].astype(jnp.float32) / temperature
+        for logits in (student_logits, teacher_logits)
+    )
+    return t, s
 
 
 def normalize_scores(

@@ -75,8 +75,10 @@ def distance_sums(
 ) -> tuple[PerToken, PerToken]:
     """Return `Σ_v d(s_v / T, t_v / T)` and the number of entries in the sum."""
     width = min(student_logits.shape[-1], teacher_logits.shape[-1])
-    s = student_logits[..., :width] / temperature
-    t = teacher_logits[..., :width].astype(jnp.float32) / temperature
+    s, t = (
+        logits[..., :width].astype(jnp.float32) / temperature
+        for logits in (student_logits, teacher_logits)
+    )
     distances, possible = finite_distances(distance, s, t)
     return jnp.sum(distances, axis=-1), jnp.sum(possible, axis=-1)
 

@@ -24,7 +24,7 @@ def router_z_loss(
       router_logits: r.
       layers: the mean of the layers, or their sum.
     """
-    log_z = jax.nn.logsumexp(router_logits, axis=-1)
+    log_z = jax.nn.logsumexp(router_logits.astype(jnp.float32), axis=-1)
     return over_layers(jnp.square(log_z), layers)
 
 
@@ -120,7 +120,7 @@ def balance(
       layers: as in `load_balance`.
       scale: as in `load_balance`.
     """
-    p = jax.nn.softmax(router_logits, axis=-1)
+    p = jax.nn.softmax(router_logits.astype(jnp.float32), axis=-1)
     share = jax.lax.stop_gradient(jnp.broadcast_to(share, p.shape))
     if layers == "pooled":
         p, share = (jnp.mean(x, axis=-2, keepdims=True) for x in (p, share))

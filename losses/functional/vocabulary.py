@@ -13,14 +13,15 @@ def log_normalizer(
     logits: Float[Array, "*b v"], temperature: float = 1.0
 ) -> Float[Array, "*b"]:
     """Return `log Σ_v exp(s_v / T)`, nats."""
-    return jax.nn.logsumexp(logits / temperature, axis=-1)
+    return jax.nn.logsumexp(logits.astype(jnp.float32) / temperature, axis=-1)
 
 
 def target_logits(
     logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
 ) -> Float[Array, "*b"]:
     """Return `s_y`, the logit of each target."""
-    return jnp.sum(jnp.where(is_target(logits, targets), logits, 0.0), axis=-1)
+    only_target = jnp.where(is_target(logits, targets), logits, 0.0)
+    return jnp.sum(only_target, axis=-1, dtype=jnp.float32)
 
 
 def is_target(logits: Float[Array, "*b v"], targets: Int[Array, "*b"]) -> jax.Array:
@@ -65,7 +66,7 @@ def smoothed_cross_entropy(
     return smoothed_cross_entropy_from_sums(
         log_normalizer(logits),
         target_logits(logits, targets),
-        jnp.mean(logits, axis=-1),
+        jnp.mean(logits, axis=-1, dtype=jnp.float32),
         epsilon=epsilon,
     )
 
@@ -106,9 +107,9 @@ def confidence_penalty(logits: Float[Array, "*b v"]) -> Float[Array, "*b"]:
 
 
 def finite_logits(logits: Float[Array, "*b v"]) -> tuple[jax.Array, jax.Array]:
-    """Return the logits, 0 in place of -inf, and where they are finite."""
+    """Return the logits, 0 in place of -inf, float32, and where they are finite."""
     possible = logits > -jnp.inf
-    return jnp.where(possible, logits, 0.0), possible
+    return jnp.where(possible, logits.astype(jnp.float32), 0.0), possible
 
 
 def negative_entropy(

@@ -132,6 +132,24 @@ def test_the_class_equals_its_function(name):
         np.testing.assert_allclose(actual, expected * mask, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arrays_of_fewer_bits_are_read_as_float32(name, dtype):
+    # Tests promote strictly: an operation that mixes widths raises while tracing.
+    def narrow(floats, fixed):
+        return FUNCTIONS[name]({k: x.astype(dtype) for k, x in floats.items()} | fixed)
+
+    def widened(floats, fixed):
+        floats = {k: x.astype(dtype).astype("float32") for k, x in floats.items()}
+        return FUNCTIONS[name](floats | fixed)
+
+    floats, fixed = arrays()
+    assert jax.eval_shape(narrow, floats, fixed).dtype == jnp.float32
+    if dtype == "bfloat16" and name in ("cross_entropy", "forward_kl"):
+        actual, expected = jax.jit(lambda *x: (narrow(*x), widened(*x)))(floats, fixed)
+        np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-7)
+
+
 def test_optax_agrees():
     floats, fixed = arrays()
     logits, teacher = both(floats)
