@@ -28,6 +28,10 @@ class CKA(OfMeans, OverLayers):
     it is about `(d d')^½ / N` and more, near 1 where N is below d (Nguyen et al. 2020,
     arXiv:2010.15327, section 3). Let the global batch have many times d tokens.
 
+    As covariances are differences of means in float32, variances below about 1e-7 times
+    the squared mean are noise: where a feature's mean is 100 times what it varies by, a
+    value is 1e-3 off, at 1,000 times 0.1. `losses.functional.cka` centres first.
+
     Source: Kornblith et al. 2019 (arXiv:1905.00414), eq. 4 and section 3; in
     distillation Saha et al. 2022 (arXiv:2206.13530).
 

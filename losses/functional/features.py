@@ -70,13 +70,15 @@ def cka(
     axes = student.shape[:-1]
     tokens = jnp.ones(axes) if mask is None else mask.astype(jnp.float32)
     weights = tokens.reshape(-1, 1) / jnp.maximum(jnp.sum(tokens), 1.0)
-    x, y = (flatten_tokens(a) for a in (student, teacher))
+
+    def centred(a: jax.Array) -> jax.Array:
+        flat = flatten_tokens(a)
+        return flat - jnp.sum(flat * weights, axis=0, keepdims=True)
 
     def covariance(a: jax.Array, b: jax.Array) -> jax.Array:
-        product = contract("nd,ne->de", a * weights, b)
-        return product - jnp.outer(
-            jnp.sum(a * weights, axis=0), jnp.sum(b * weights, axis=0)
-        )
+        return contract("nd,ne->de", a * weights, b)
+
+    x, y = centred(student), centred(teacher)
 
     return 1.0 - alignment(covariance(x, y), covariance(x, x), covariance(y, y))
 

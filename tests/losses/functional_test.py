@@ -167,6 +167,16 @@ def test_optax_agrees():
     )
 
 
+def test_cka_of_features_far_from_zero():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(40, 6)) + 1000.0).astype(np.float32)
+    y = (x @ rng.normal(size=(6, 6)) + rng.normal(size=(40, 6))).astype(np.float32)
+    a, b = (h - h.mean(0) for h in (x.astype(np.float64), y.astype(np.float64)))
+    norm = np.linalg.norm
+    expected = 1 - norm(a.T @ b) ** 2 / (norm(a.T @ a) * norm(b.T @ b))
+    np.testing.assert_allclose(functional.cka(x, y), expected, rtol=1e-4)
+
+
 def test_float64_numpy_agrees():
     floats, fixed = arrays()
     s, t = (np.asarray(x, np.float64) for x in both(floats))
