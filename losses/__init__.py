@@ -8,6 +8,7 @@ from or is annotated with. The machinery that evaluates them is in `losses.core`
 from losses import functional, renamed
 from losses.core.batch_weights import Balance, Reweighting
 from losses.core.loss import Loss, TokenWeight
+from losses.core.masks import target_mask, token_mask
 from losses.core.of_means import OfMeans
 from losses.core.outputs import (
     FullOutputs,
@@ -18,7 +19,7 @@ from losses.core.outputs import (
     RecordSpec,
     TeacherOutputs,
 )
-from losses.core.terms import Group, LossTerm, target_mask, token_mask
+from losses.core.terms import Group, LossTerm
 from losses.core.vocab_sums import TiledOutputs
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
 from losses.distillation.adaptive_kl import AdaptiveKL

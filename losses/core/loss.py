@@ -1,12 +1,13 @@
 """The loss interface: inputs (`Outputs`) to per-token values."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
+from losses.core.masks import target_mask
 from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.core.vocab_sums import TiledOutputs
 
@@ -27,6 +28,8 @@ class Loss:
       scope: `"token"` values see one token each. `"sequence"` values see whole
         sequences. `"batch"` values see the whole batch at once, and cannot be
         accumulated or sharded.
+      default_mask: of a batch, the tokens that a term of this loss counts where it says
+        nothing else: those with a target, or all that are not padding (`token_mask`).
       unit: of a value, for reports; `"1"` where it has none.
       tiled: whether `call_tiled` does without whole rows of logits; None has the
         runner find out by tracing it. A subclass that defines either call anew
@@ -35,6 +38,7 @@ class Loss:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     scope: ClassVar[Literal["token", "sequence", "batch"]] = "token"
+    default_mask: ClassVar[Callable[..., jax.Array]] = staticmethod(target_mask)
     unit: ClassVar[str] = "nats"
     tiled: ClassVar[bool | None] = None
 

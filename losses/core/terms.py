@@ -2,24 +2,19 @@
 
 import collections
 import dataclasses
+import functools
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Array, Bool
 
 from losses.core.loss import Loss
+from losses.core.masks import check_mask
 from losses.core.outputs import Batch
 
-
-def target_mask(batch: Batch) -> Bool[Array, "*b"]:
-    """Return a mask of the tokens that have a target."""
-    return batch["mask"].astype(bool)
-
-
-def token_mask(batch: Batch) -> Bool[Array, "*b"]:
-    """Return a mask of the tokens that are not padding."""
-    return batch["segment_ids"] > 0
+Mask = Callable[[Batch], Bool[Array, "*b"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,24 +25,42 @@ class LossTerm:
       name: an identifier; metrics are logged under it.
       loss: one value per token. One that owns parameters is a function that builds it.
       weight: a float, a function of the optimiser step (any optax schedule), or a
-        `losses.Balance`.
-      mask: of a batch, the tokens that the term counts, bool `[*b]`.
+        `losses.Balance`. At weight 0 the term adds nothing to value and gradient,
+        whatever its values are.
+      mask: of a batch, the tokens that the term counts, bool `[*b]`; None for
+        `Loss.default_mask`.
       token_weight: of `Outputs`, float `[*b]`; or a `losses.Reweighting`. Multiplies
         values, never counts; gradients are stopped.
 
     Raises:
-      ValueError: the name is no identifier, or the weight is of no such kind.
+      ValueError: the name is no identifier, or the weight is of no such kind or not
+        finite.
     """
 
     name: str
     loss: Loss | Callable[..., Loss]
     weight: float | Callable[..., Any] = 1.0
-    mask: Callable[[Batch], Bool[Array, "*b"]] = target_mask
+    mask: Mask | None = None
     token_weight: Callable[..., Any] | None = None
 
     def __post_init__(self):
         check_name(self.name, "term")
         check_weight(self.name, self.weight)
+        # A loss that is yet to be built has its mask once it is.
+        if self.mask is None and isinstance(self.loss, Loss):
+            object.__setattr__(self, "mask", self.loss.default_mask)
+
+    @staticmethod
+    def derived_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the defaults that depend on other fields.
+
+        Args:
+          fields: those that are set; a class, or a partial of one, stands for what it
+            will build.
+        """
+        loss = fields.get("loss")
+        kind = loss.func if isinstance(loss, functools.partial) else loss
+        return {"mask": getattr(kind, "default_mask", None)}
 
     @property
     def needs(self) -> frozenset[str]:
@@ -67,18 +80,20 @@ def check_name(name: str, kind: str) -> None:
 
 
 def check_weight(name: str, weight: object) -> None:
-    """Refuse a weight that is neither a number nor callable.
+    """Refuse a weight that is neither a finite number nor callable.
 
     Raises:
       ValueError: it is neither; the message names its term or group.
     """
-    if isinstance(weight, bool) or not (
-        callable(weight) or isinstance(weight, (int, float))
-    ):
+    if callable(weight):
+        return
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
         raise ValueError(
             f"weight of {name!r} must be a number or a function of the step, "
             f"got {weight!r}"
         )
+    if not math.isfinite(weight):
+        raise ValueError(f"weight of {name!r} must be finite, got {weight!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,8 +106,8 @@ class Group:
       weight: as of a `LossTerm`.
 
     Raises:
-      ValueError: the name is no identifier, the weight is of no such kind, or there are
-        no terms.
+      ValueError: the name is no identifier, the weight is of no such kind or not
+        finite, or there are no terms.
     """
 
     name: str
@@ -107,6 +122,24 @@ class Group:
 
 
 Item = LossTerm | Group
+
+
+def token_masks(
+    terms: Sequence[LossTerm], batch: Batch
+) -> dict[str, Bool[Array, "*b"]]:
+    """Return, by term, the tokens of a batch that it counts.
+
+    Raises:
+      IncompatibleLoss: a mask is not bool, or has another shape than the targets.
+    """
+    by_function, masks = {}, {}
+    for term in terms:
+        assert term.mask is not None  # its loss is built
+        if term.mask not in by_function:
+            by_function[term.mask] = term.mask(batch)
+            check_mask(term.name, by_function[term.mask], batch)
+        masks[term.name] = by_function[term.mask]
+    return masks
 
 
 def flat_terms(items: Sequence[Item]) -> list[LossTerm]:

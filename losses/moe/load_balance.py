@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from losses.core.checks import check_choice
 from losses.core.loss import Loss
+from losses.core.masks import token_mask
 from losses.core.outputs import Outputs, PerToken
 from losses.functional.routers import balance, expert_hits, sequence_load_balance
 from losses.moe import routers
@@ -36,6 +37,7 @@ class RouterBalance(Loss, abstract=True):
     source: str = "router"
     layers: Layers = "mean"
     scale: Scale = "experts_over_k"
+    default_mask = staticmethod(token_mask)
     unit = "1"
 
     def __post_init__(self):
@@ -67,9 +69,9 @@ class LoadBalance(RouterBalance):
     because `f` carries no gradient and is known for the whole batch, it is exact under
     accumulation, token blocks and any mesh.
 
-    Count with `mask=token_mask`: every token that is not padding passes through the
-    experts, whether or not it has a target (`target_mask` leaves out prompts, and
-    disagrees with the logged load).
+    Counts every token that is not padding (`token_mask`): it passes through the experts
+    whether or not it has a target. `mask=target_mask` would leave out prompts, and
+    disagree with the logged load.
 
     Source: Qiu et al. 2025 (arXiv:2501.11873): `f` over the global batch, not over one
     device's, lets experts specialise; weight 1e-2 to 1e-3. The options, by peer:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from losses.core.loss import Loss
+from losses.core.masks import token_mask
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.distillation.divergence import check_temperature
 from losses.features.layer_pairs import check_pairs
@@ -22,7 +23,8 @@ class RouterDistillation(Loss):
     `p_j = softmax(t_j / T)` is the teacher's router in its layer j, `q_i` the student's
     in its layer i, both over all experts. The student learns how the teacher parts the
     tokens. Its own experts have no part in this: where they start at random, expert e
-    becomes the one that serves what the teacher's e does.
+    becomes the one that serves what the teacher's e does. Counts every token that is
+    not padding.
 
     Attributes:
       temperature: T, of both sides.
@@ -41,6 +43,8 @@ class RouterDistillation(Loss):
 
     temperature: float = 1.0
     layers: Sequence[tuple[int, int]] | None = None
+
+    default_mask = staticmethod(token_mask)
 
     def __post_init__(self):
         check_temperature(self.temperature)

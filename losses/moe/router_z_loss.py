@@ -5,6 +5,7 @@ from typing import get_args
 
 from losses.core.checks import check_choice
 from losses.core.loss import Loss
+from losses.core.masks import token_mask
 from losses.core.outputs import Outputs, PerToken
 from losses.functional.routers import router_z_loss
 from losses.moe import routers
@@ -15,8 +16,8 @@ class RouterZLoss(Loss):
     """`1/L Σ_l (log Σ_e exp r_{l,e})²`, nats², over the MoE layers l.
 
     `r` `[*b layer expert]` are router logits. Keeps them small, so that the float32
-    softmax of the router is not saturated. Count with `mask=token_mask`, as in
-    `LoadBalance`.
+    softmax of the router is not saturated. Counts every token that is not padding, as
+    `LoadBalance` does.
 
     layers: `"mean"` of the layers, or their `"sum"` (ST-MoE, Megatron-LM).
 
@@ -29,6 +30,7 @@ class RouterZLoss(Loss):
     layers: routers.Layers = "mean"
 
     needs = frozenset({"router_logits"})
+    default_mask = staticmethod(token_mask)
     tiled = True
     unit = "nats²"
 

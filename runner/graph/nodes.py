@@ -89,10 +89,12 @@ def kind_of(value: Any) -> str:
 def _arguments(node: fdl.Buildable) -> dict[Key, Child]:
     function = fdl.get_callable(node)
     hints = signatures.get_type_hints(function)
+    derived = _derived_defaults(function, node.__arguments__)
     fields: dict[Key, Child] = {}
     for name, parameter in parameters(function).items():
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             value = node.__arguments__.get(name, _default(function, parameter))
+            value = derived.get(name) if value is None else value
             fields[name] = Child(
                 value, hints.get(name, _hint(function, parameter, value))
             )
@@ -117,6 +119,22 @@ def defaults(function: Any) -> dict[str, Any]:
     """Return the default of each parameter by name; UNSET where it has none."""
     fields = parameters(function)
     return {name: _default(function, fields[name]) for name in fields}
+
+
+def _derived_defaults(function: Any, arguments: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the defaults of a class that depend on its other fields, where it has any.
+
+    Such a class has `derived_defaults(fields)`; its field is None where it is not set.
+    """
+    derive = getattr(function, "derived_defaults", None)
+    if derive is None:
+        return {}
+    return derive(
+        {
+            name: fdl.get_callable(value) if isinstance(value, fdl.Buildable) else value
+            for name, value in arguments.items()
+        }
+    )
 
 
 def _default(function: Any, parameter: inspect.Parameter) -> Any:

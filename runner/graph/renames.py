@@ -10,6 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import fiddle as fdl
+from fiddle import daglish
+
+import losses
 import models
 from losses import renamed as losses_renamed
 from runner.graph import names
@@ -44,6 +48,12 @@ VALUES = {
         "renormalise_both": "renormalize_both",
         "renormalise_teacher": "renormalize_teacher",
     },
+}
+
+# Fields that a graph leaves out where they have their default, whose default was
+# another one then.
+DEFAULTS: Mapping[Any, Mapping[str, Any]] = {
+    losses.LossTerm: {"mask": losses.target_mask}
 }
 
 
@@ -103,6 +113,15 @@ def in_json(content: Mapping[str, Any]) -> Mapping[str, Any]:
         if attributes:
             _rename_fields(node, attributes, objects)
     return content
+
+
+def set_old_defaults(cfg: fdl.Buildable) -> None:
+    """Set what a graph of then leaves out to what it meant by that, in place."""
+    for node, _ in daglish.iterate(cfg):
+        if isinstance(node, fdl.Buildable):
+            for name, old in DEFAULTS.get(fdl.get_callable(node), {}).items():
+                if name not in node.__arguments__:
+                    setattr(node, name, old)
 
 
 def in_text(described: str) -> str:

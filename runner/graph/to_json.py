@@ -27,6 +27,7 @@ from runner.graph.names import FILE_PREFIX, public, where
 _WHOLE = ("losses", "models", "optax", "jax.nn", "jax._src.nn", "flax.nnx")
 _PUBLIC = ("runner", "runner.data", "runner.optimizers")
 _CONTAINERS = (list, tuple, dict, set, frozenset, bytes, slice)
+_FORMAT_KEY, _FORMAT = "retort_format", 1  # 1: `renames.DEFAULTS` are today's
 _TYPES = ("bfloat16", "float16", "float32", "float64", "int32")  # of jax.numpy
 
 
@@ -41,7 +42,8 @@ def to_json(cfg: fdl.Buildable) -> str:
     for value, path in daglish.iterate(plain):
         _refuse_unsaved(value, daglish.path_str(path).removeprefix("."))
     try:
-        return serialization.dump_json(plain, AllowList(), indent=1) + "\n"
+        content = json.loads(serialization.dump_json(plain, AllowList()))
+        return json.dumps({**content, _FORMAT_KEY: _FORMAT}, indent=1) + "\n"
     except (
         serialization.UnserializableValueError,
         serialization.PyrefPolicyError,
@@ -61,7 +63,9 @@ def from_json(text: str, source: str) -> fdl.Buildable:
     """
     _register_constants()
     try:
-        content = renames.in_json(form.load(text))
+        content = form.load(text)
+        version = content.pop(_FORMAT_KEY, 0) if isinstance(content, dict) else 0
+        content = renames.in_json(content)
         cfg = serialization.load_json(json.dumps(content), AllowList())
     except form.Malformed as error:
         raise UserError(f"{source}: not a saved graph, or damaged: {error}") from None
@@ -73,6 +77,8 @@ def from_json(text: str, source: str) -> fdl.Buildable:
         raise UserError(f"{source}: not a saved graph, or damaged") from None
     if not isinstance(cfg, fdl.Buildable):
         raise UserError(f"{source}: expected a graph, found {type(cfg).__name__}")
+    if version < _FORMAT:
+        renames.set_old_defaults(cfg)
     return cfg
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from losses.core.terms import token_masks
 from models.base import Batch
 from runner import runtime
 from runner.head.head import Head
@@ -102,10 +103,12 @@ class Objective:
     def count(
         self, variables: Tree, batch: Batch, step: jax.Array
     ) -> tuple[Tokens, StepInputs]:
-        """Return the masks of the terms and their counts over the global batch."""
-        functions = dict.fromkeys(term.mask for term in self.terms)
-        by_function = {mask: mask(batch) for mask in functions}
-        masks = {term.name: by_function[term.mask] for term in self.terms}
+        """Return the masks of the terms and their counts over the global batch.
+
+        Raises:
+          IncompatibleLoss: a mask is not one bool for each token.
+        """
+        masks = token_masks(self.terms, batch)
         counts = {n: jnp.sum(m, dtype=jnp.float32) for n, m in masks.items()}
         return (
             Tokens(batch=batch, masks=masks),

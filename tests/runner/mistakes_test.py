@@ -119,6 +119,7 @@ MISTAKES = [
         "losses has no item 'zloss'; did you mean 'z_loss'?",
     ),
     ("--fdl.losses.z_loss.wieght=1", "no field 'wieght'; did you mean 'weight'?"),
+    ("--fdl.losses.ce.weight=nan", "weight of 'ce' must be finite, got nan"),
     ("--fdl.losses.new=1", "losses has no item 'new'; one of: ce, z_loss"),
     ("--fdl.losses[2].weight=1", "losses has no item [2]; valid indices: 0 to 1"),
     ("--fdl.losses[-3].weight=1", "losses has no item [-3]"),
@@ -146,7 +147,7 @@ MISTAKES = [
     ("--fdl.losses=3", "expected Sequence[LossTerm], got 3 (int)"),
     ("--fdl.losses[0]=3", "expected LossTerm, got 3 (int)"),
     ("--fdl.losses.ce.weight=x", "expected float or a function, got 'x' (str)"),
-    ("--fdl.losses.ce.mask=3", "expected a function, got 3 (int)"),
+    ("--fdl.losses.ce.mask=3", "expected a function or None, got 3 (int)"),
     ("--fdl.optimizer=sgd", "expected GradientTransformation, got 'sgd' (str)"),
     ("--fdl.student.num_heads=2.0", "expected int, got 2.0 (float)"),
     # values, once the objects are made

@@ -22,6 +22,15 @@ def router():
     return logits, chosen, np.arange(LENGTH) < np.array([[6], [1], [4]])
 
 
+def batch(mask):
+    """Rows of which all that is not padding has a target."""
+    return {
+        "targets": jnp.zeros(mask.shape, jnp.int32),
+        "mask": jnp.asarray(mask),
+        "segment_ids": jnp.asarray(mask, jnp.int32),
+    }
+
+
 def softmax(x):
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
@@ -94,7 +103,7 @@ PEERS = {
 def mean(loss, logits, chosen, mask):
     """What is logged of the term, over tokens `mask`."""
     seen = losses.FullOutputs(
-        batch={"targets": jnp.zeros(mask.shape, jnp.int32), "mask": jnp.asarray(mask)},
+        batch=batch(mask),
         logits=jnp.zeros((*mask.shape, 2)),
         intermediates={
             "router_logits": logits,
@@ -169,7 +178,7 @@ def test_the_teachers_router_is_another_source(router):
     loss = losses.LoadBalance(source="teacher/router", layers="sum")
     assert loss.needs == {"teacher/router_logits", "teacher/router_assignments"}
     seen = losses.FullOutputs(
-        batch={"targets": jnp.zeros(mask.shape, jnp.int32), "mask": jnp.asarray(mask)},
+        batch=batch(mask),
         logits=jnp.zeros((*mask.shape, 2)),
         teacher=teacher,
     )

@@ -42,7 +42,16 @@ def test_a_swapped_class_shows():
         "- loss: losses.ZLoss",
         "+ loss: losses.RouterZLoss",
         "+ loss.layers: 'mean'",
+        "- mask: losses.target_mask",
+        "+ mask: losses.token_mask",
     ]
+
+
+def test_a_default_that_follows_another_field_shows_as_what_it_is():
+    owner = fdl.Partial(losses.Projected)
+    assert "mask: losses.target_mask\n" in describe.text(term(name="z", loss=owner))
+    own = term(name="z", loss=fdl.Config(losses.RouterZLoss), mask=losses.target_mask)
+    assert "mask: losses.target_mask\n" in describe.text(own)
 
 
 def test_partial_and_config_of_one_class_differ():

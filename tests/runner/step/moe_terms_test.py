@@ -31,16 +31,23 @@ TERMS = [
         name="balance",
         loss=losses.LoadBalance(layers="pooled"),
         weight=0.5,
-        mask=losses.token_mask,
     ),
     LossTerm(
         name="sequences",
         loss=losses.SequenceLoadBalance(layers="sum"),
         weight=0.3,
-        mask=losses.token_mask,
     ),
-    LossTerm(name="router_z", loss=losses.RouterZLoss(layers="sum"), weight=1e-2),
-    LossTerm(name="router_kd", loss=losses.RouterDistillation(layers=((0, 1), (1, 0)))),
+    LossTerm(
+        name="router_z",
+        loss=losses.RouterZLoss(layers="sum"),
+        weight=1e-2,
+        mask=losses.target_mask,
+    ),
+    LossTerm(
+        name="router_kd",
+        loss=losses.RouterDistillation(layers=((0, 1), (1, 0))),
+        mask=losses.target_mask,
+    ),
 ]
 CUTS = {
     "8": {},

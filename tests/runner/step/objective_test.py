@@ -34,7 +34,6 @@ TERMS = (
         name="router_z",
         loss=losses.RouterZLoss(),
         weight=1e-2,
-        mask=losses.token_mask,
     ),
     LossTerm(name="balance", loss=losses.LoadBalance(), weight=0.5),
     LossTerm(name="readout", loss=Readout, weight=0.1),
@@ -105,8 +104,9 @@ def expected(batch):
         chosen = jnp.sum(
             jax.nn.one_hot(trunk.intermediates["router_assignments"], 4), axis=-2
         )
-        share = jnp.einsum("bt,btle->le", mask, chosen) / jnp.sum(mask)
-        p = jnp.einsum("bt,btle->le", mask, jax.nn.softmax(router)) / jnp.sum(mask)
+        share = jnp.einsum("bt,btle->le", tokens, chosen) / jnp.sum(tokens)
+        p = jnp.einsum("bt,btle->le", tokens, jax.nn.softmax(router))
+        p = p / jnp.sum(tokens)
         balance = 4 / 2 * jnp.mean(jnp.sum(share * p, axis=-1))
         line = params["losses"]["readout"]["line"]
         readout = jnp.square(trunk.intermediates["hidden/0"] @ line - 1.0)
@@ -121,7 +121,7 @@ def expected(batch):
             "ce": (ce, mask),
             "z_loss": (z, mask),
             "router_z": (router_z, tokens),
-            "balance": (jnp.broadcast_to(balance, mask.shape), mask),
+            "balance": (jnp.broadcast_to(balance, mask.shape), tokens),
             "readout": (readout, mask),
         }
         sums = {

@@ -105,7 +105,6 @@ TILED = (
         name="router_z",
         loss=losses.RouterZLoss(),
         weight=1e-2,
-        mask=losses.token_mask,
     ),
     LossTerm(name="balance", loss=losses.LoadBalance(), weight=0.5),
     LossTerm(name="readout", loss=Readout, weight=0.1),
@@ -243,8 +242,9 @@ def textbook(terms):
 
         chosen = jax.nn.one_hot(trunk.intermediates["router_assignments"], EXPERTS)
         chosen = jnp.sum(chosen, axis=-2)
-        share = jnp.einsum("bt,btle->le", mask, chosen) / jnp.sum(mask)
-        p = jnp.einsum("bt,btle->le", mask, jax.nn.softmax(router)) / jnp.sum(mask)
+        share = jnp.einsum("bt,btle->le", tokens, chosen) / jnp.sum(tokens)
+        p = jnp.einsum("bt,btle->le", tokens, jax.nn.softmax(router))
+        p = p / jnp.sum(tokens)
         balance = EXPERTS / 2 * jnp.mean(jnp.sum(share * p, axis=-1))
         projected = hidden @ owned["features"]["projections"]["hidden_0"]
         ce = optax.softmax_cross_entropy_with_integer_labels(logits, rows["targets"])
@@ -260,7 +260,7 @@ def textbook(terms):
                 jnp.mean(jnp.square(jax.nn.logsumexp(router, axis=-1)), axis=-1),
                 tokens,
             ),
-            "balance": (jnp.broadcast_to(balance, mask.shape), mask),
+            "balance": (jnp.broadcast_to(balance, mask.shape), tokens),
             "readout": (jnp.square(hidden @ owned["readout"]["line"] - 1.0), mask),
         }
         if terms == "rows":
