@@ -207,6 +207,9 @@ class Experiment(Job):
         )
 
 
+_CHECKED_ROWS = 16  # before anything is compiled; every other one when it is read
+
+
 def _check_data(modules: TrainModules, dataset: Dataset) -> None:
     """Refuse data that the student cannot read, or has too few outputs for.
 
@@ -215,7 +218,7 @@ def _check_data(modules: TrainModules, dataset: Dataset) -> None:
     """
     student, labels = modules.abstract_student(), dataset.vocabulary
     try:
-        student.check_batch(dataset.rows(np.zeros(1, np.int64)))
+        student.check_batch(dataset.rows(np.arange(min(len(dataset), _CHECKED_ROWS))))
     except ValueError as error:
         raise UserError(f"student: {error}") from None
     if student.num_outputs < labels.size:

@@ -72,6 +72,10 @@ class Reweighting(abc.ABC):
     ) -> tuple[Float[Array, "b ..."], Tree]:
         """Return the token weights, and its memory after this batch."""
 
+    def explain_zero(self) -> str:
+        """Return why it may be 0 at every token, for a message to the user."""
+        return f"{type(self).__name__} is 0 at each of them"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BalanceInputs:
@@ -96,14 +100,27 @@ class BalanceInputs:
     def value(self, of: Combination) -> Float[Array, ""]:
         """Return `Σ_i c_i L_i`."""
         assert self.means is not None  # a balance that reads it wants it
-        return sum((c * self.means[name] for name, c in of.items()), jnp.float32(0.0))
+        parts = (times(c, self.means[name]) for name, c in of.items())
+        return sum(parts, jnp.float32(0.0))
 
     def gradient_norm(self, of: Combination) -> Float[Array, ""]:
         """Return `‖∂ Σ_i c_i L_i‖` in the trunk's outputs that the terms read."""
         assert self.inner is not None
         zero = jnp.float32(0.0)
         c = jnp.stack([jnp.asarray(of.get(name, zero)) for name in self.names])
-        return jnp.sqrt(jnp.maximum(c @ self.inner @ c, 0.0))
+        # A term of weight 0 has no part, whatever its gradient is.
+        inner = times(jnp.outer(c, c), self.inner)
+        return jnp.sqrt(jnp.maximum(jnp.sum(inner), 0.0))
+
+
+def times(
+    weight: Float[Array, "..."], value: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Return `weight · value`, and exactly 0 at weight 0 where the value is no number.
+
+    Its gradient is exactly 0 there too.
+    """
+    return jnp.where(weight == 0.0, 0.0, weight * value)
 
 
 jax.tree_util.register_dataclass(
@@ -146,6 +163,15 @@ class Balance(abc.ABC):
           params: as of `params()`.
           memory: as of `initial()`.
         """
+
+    def skips(self, own: Combination, inputs: BalanceInputs) -> Bool[Array, ""]:
+        """Return whether it leaves a batch out, for what it reads there is no measure.
+
+        A skipped batch is counted in the metrics. One that wants nothing is asked once
+        the values are known: its parameters have no gradient then.
+        """
+        del own, inputs
+        return jnp.bool_(False)
 
     def penalty(self, params: Tree) -> Float[Array, ""]:
         """Return a float32 scalar that is added to the objective."""

@@ -128,6 +128,10 @@ class TokenWeight(abc.ABC):
         """
         return self(outputs)
 
+    def explain_zero(self) -> str:
+        """Return why it may be 0 at every token, for a message to the user."""
+        return f"{type(self).__name__} is 0 at each of them"
+
 
 def _undefined(cls: type) -> list[str]:
     """Return the names of abstract methods that a class leaves undefined."""

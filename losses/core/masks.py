@@ -1,5 +1,8 @@
 """Masks: the tokens of a batch that a term counts."""
 
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
@@ -27,7 +30,36 @@ def token_mask(batch: Batch) -> Bool[Array, "*b"]:
     return batch["segment_ids"] > 0
 
 
-def check_mask(name: str, mask: Array, batch: Batch) -> None:
+Mask = Callable[[Batch], Bool[Array, "*b"]]
+
+
+class Masked(Protocol):
+    """A term, as far as it counts tokens."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def mask(self) -> Mask | None: ...
+
+
+def token_masks(terms: Sequence[Masked], batch: Batch) -> dict[str, Bool[Array, "*b"]]:
+    """Return, by term, the tokens of a batch that it counts.
+
+    Raises:
+      IncompatibleLoss: a mask is not bool, or has another shape than the targets.
+    """
+    masks, by_function = {}, {}
+    for term in terms:
+        assert term.mask is not None  # its loss is built
+        if term.mask not in by_function:
+            by_function[term.mask] = term.mask(batch)
+            _check(term.name, by_function[term.mask], batch)
+        masks[term.name] = by_function[term.mask]
+    return masks
+
+
+def _check(name: str, mask: Array, batch: Batch) -> None:
     """Refuse a mask of the term `name` that is no bool for each token.
 
     Raises:

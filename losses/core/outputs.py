@@ -180,6 +180,13 @@ class Outputs(_Logits):
         keeps their gradient exactly zero.
         """
 
+    @abc.abstractmethod
+    def detached_unless(self, active: jax.Array) -> "Outputs":
+        """Return equal outputs through which gradients flow only if `active`, bool.
+
+        A cotangent of 0 is not enough where a derivative is inf: 0 · inf is NaN.
+        """
+
     def intermediate(self, path: str) -> jax.Array:
         """Return an intermediate by its path; the teacher's paths start `teacher/`."""
         if not path.startswith(TEACHER):
@@ -238,6 +245,14 @@ class FullOutputs(Outputs):
             _log_normalizers={},
         )
 
+    def detached_unless(self, active: jax.Array) -> "FullOutputs":
+        return dataclasses.replace(
+            self,
+            logits=pass_gradient_if(active, self.logits),
+            intermediates=pass_gradient_if(active, dict(self.intermediates)),
+            _log_normalizers={},
+        )
+
 
 def none_of(ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Return which places of `shape` `[*b v]` are none of `ids` `[*b k]`, bool."""
@@ -261,5 +276,16 @@ def zero_outside(tree: Any, mask: jax.Array) -> Any:
     def select(x: jax.Array) -> jax.Array:
         column = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
         return jnp.where(column, x, jnp.zeros((), x.dtype))
+
+    return jax.tree.map(select, tree)
+
+
+def pass_gradient_if(active: jax.Array, tree: Any) -> Any:
+    """Return equal arrays whose gradient is exactly zero unless `active`, bool `[]`."""
+
+    def select(x: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        return jnp.where(active, x, jax.lax.stop_gradient(x))
 
     return jax.tree.map(select, tree)

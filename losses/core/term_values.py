@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from losses.core.batch_weights import Reweighting
 from losses.core.loss import Loss, TokenWeight
+from losses.core.masks import Mask, token_masks
 from losses.core.outputs import (
     FullOutputs,
     IncompatibleLoss,
@@ -41,6 +42,7 @@ def per_token(
     masks: Mapping[str, Bool[Array, "*b"]],
     statistics: Mapping[str, Mapping[str, Float[Array, "..."]]],
     token_weights: Mapping[str, Float[Array, "*b"]] | None = None,
+    active: Mapping[str, Bool[Array, ""]] | None = None,
 ) -> dict[str, TokenValues]:
     """Return the values of every term, by its name.
 
@@ -51,11 +53,15 @@ def per_token(
       statistics: by term, masked means over the global batch of `Loss.statistics`.
       token_weights: by term, where they come from a `Reweighting`; a term of one that
         is missing here is not reweighted.
+      active: by term, whether its values are differentiated at all, which they are
+        where it is missing here.
     """
-    token_weights = token_weights or {}
+    token_weights, active = token_weights or {}, active or {}
     results = {}
     for term, inputs in _mask_outputs(terms, outputs, masks):
         inputs = dataclasses.replace(inputs, statistics=statistics.get(term.name, {}))
+        if term.name in active:
+            inputs = inputs.detached_unless(active[term.name])
         mask = masks[term.name]
         assert isinstance(term.loss, Loss)  # built, if it owns parameters
         values = _values(term.loss, inputs)
@@ -148,7 +154,7 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     these outputs alone.
     """
     outputs = _in_float32(outputs)
-    masks = {term.name: term.mask(outputs.batch) for term in terms}
+    masks = token_masks(terms, outputs.batch)
     counts = {name: jnp.sum(mask, dtype=jnp.float32) for name, mask in masks.items()}
     means = {
         name: {key: value / jnp.maximum(counts[name], 1.0) for key, value in by.items()}
@@ -190,7 +196,7 @@ def _mask_outputs(
     masks: Mapping[str, Bool[Array, "*b"]],
 ) -> Iterator[tuple[LossTerm, Outputs]]:
     """Yield each term with its outputs, zero where masked; equal masks share them."""
-    by_mask: dict[Callable, Outputs] = {}
+    by_mask: dict[Mask | None, Outputs] = {}
     for term in terms:
         if term.mask not in by_mask:
             by_mask[term.mask] = outputs.where(masks[term.name])

@@ -8,13 +8,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxtyping import Array, Bool
-
 from losses.core.loss import Loss
-from losses.core.masks import check_mask
-from losses.core.outputs import Batch
-
-Mask = Callable[[Batch], Bool[Array, "*b"]]
+from losses.core.masks import Mask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,24 +117,6 @@ class Group:
 
 
 Item = LossTerm | Group
-
-
-def token_masks(
-    terms: Sequence[LossTerm], batch: Batch
-) -> dict[str, Bool[Array, "*b"]]:
-    """Return, by term, the tokens of a batch that it counts.
-
-    Raises:
-      IncompatibleLoss: a mask is not bool, or has another shape than the targets.
-    """
-    by_function, masks = {}, {}
-    for term in terms:
-        assert term.mask is not None  # its loss is built
-        if term.mask not in by_function:
-            by_function[term.mask] = term.mask(batch)
-            check_mask(term.name, by_function[term.mask], batch)
-        masks[term.name] = by_function[term.mask]
-    return masks
 
 
 def flat_terms(items: Sequence[Item]) -> list[LossTerm]:

@@ -12,13 +12,19 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, zero_outside
+from losses.core.outputs import (
+    NeedsFullLogits,
+    Outputs,
+    PerToken,
+    pass_gradient_if,
+    zero_outside,
+)
 from losses.core.tiles import Distribution, Entrywise, Tile, Tilewise
 
 
@@ -49,6 +55,37 @@ class VocabSums(abc.ABC):
     def where(self, mask: Bool[Array, "*b"]) -> "VocabSums":
         """Return these sums, zero where `mask` is false."""
 
+    @abc.abstractmethod
+    def detached_unless(self, active: Bool[Array, ""]) -> "VocabSums":
+        """Return equal sums through which gradients flow only if `active`."""
+
+
+class Selection(NamedTuple):
+    """The tokens that a term counts, and whether its gradients flow.
+
+    Attributes:
+      mask: of the tokens; None where all count.
+      active: bool `[]`; None where gradients flow.
+    """
+
+    mask: Bool[Array, "*b"] | None = None
+    active: Bool[Array, ""] | None = None
+
+
+def _of_selected(of: Tilewise, selection: Selection, tile: Tile) -> Float[Array, "..."]:
+    """Return `of` a tile as its term sees it.
+
+    Another term may count a token that this one does not. Its logits are finite to this
+    term all the same, or 0 · NaN would reach the gradient of the tile.
+    """
+    student, teacher, (mask, active) = tile.student, tile.teacher, selection
+    if mask is not None:
+        student = jnp.where(mask[..., None], student, 0.0)
+        teacher = teacher if teacher is None else jnp.where(mask[..., None], teacher, 0)
+    if active is not None:
+        student = jnp.where(active, student, jax.lax.stop_gradient(student))
+    return of(tile._replace(student=student, teacher=teacher))
+
 
 @dataclasses.dataclass(frozen=True)
 class SumRequests(VocabSums):
@@ -59,6 +96,7 @@ class SumRequests(VocabSums):
       moments: by distribution, what is expected under it; its log-normaliser comes too.
       totals: with their shapes after `*b`.
       excluded: ids that distributions leave out.
+      selection: of tokens, and whether gradients flow, for what is asked from here on.
     """
 
     token_axes: tuple[int, ...]
@@ -69,6 +107,7 @@ class SumRequests(VocabSums):
         default_factory=list
     )
     excluded: list[Int[Array, "*b k"]] = dataclasses.field(default_factory=list)
+    selection: Selection = dataclasses.field(default_factory=Selection)
 
     def log_normalizer(self, of: Distribution) -> Float[Array, "*b"]:
         self.moments.setdefault(of, [])
@@ -82,18 +121,23 @@ class SumRequests(VocabSums):
         return self.log_normalizer(dataclasses.replace(of, excluded=number))
 
     def expected(self, under: Distribution, of: Entrywise) -> Float[Array, "*b"]:
-        self.moments.setdefault(under, []).append(of)
+        y = functools.partial(_of_selected, of, self.selection)
+        self.moments.setdefault(under, []).append(y)
         return jnp.zeros(self.token_axes)
 
     def total(
         self, of: Tilewise, *, shape: tuple[int, ...] = ()
     ) -> Float[Array, "..."]:
-        self.totals.append((of, shape))
+        self.totals.append((functools.partial(_of_selected, of, self.selection), shape))
         return jnp.zeros((*self.token_axes, *shape))
 
     def where(self, mask: Bool[Array, "*b"]) -> "SumRequests":
-        del mask
-        return self
+        selection = self.selection._replace(mask=mask)
+        return dataclasses.replace(self, selection=selection)  # it shares the lists
+
+    def detached_unless(self, active: Bool[Array, ""]) -> "SumRequests":
+        selection = self.selection._replace(active=active)
+        return dataclasses.replace(self, selection=selection)
 
 
 @dataclasses.dataclass
@@ -152,6 +196,13 @@ class SumResults(VocabSums):
         masked = copy.copy(self)  # it shares the places
         masked._mask = mask
         return masked
+
+    def detached_unless(self, active: Bool[Array, ""]) -> "SumResults":
+        detached = copy.copy(self)  # as above
+        lists = (self.normalizers, self.expectations, self.totals)
+        lists = pass_gradient_if(active, lists)
+        detached.normalizers, detached.expectations, detached.totals = lists
+        return detached
 
 
 jax.tree_util.register_dataclass(
@@ -228,6 +279,13 @@ class TiledOutputs(Outputs):
             teacher=teacher,
             sums=self.sums.where(mask),
             mask=mask,
+        )
+
+    def detached_unless(self, active: Bool[Array, ""]) -> "TiledOutputs":
+        return dataclasses.replace(
+            self,
+            intermediates=pass_gradient_if(active, dict(self.intermediates)),
+            sums=self.sums.detached_unless(active),
         )
 
     def student(self, temperature: float) -> Distribution:

@@ -133,7 +133,10 @@ class VocabSumsPass:
             inner = (d_log_z * share)[..., None]
             for y, mean, d_mean in zip(ys, sums.expectations[i], d_means, strict=True):
                 d_y = (d_mean * share)[..., None]
-                inner = inner + d_y * (y(tile) - mean[..., None])
+                # What has no cotangent may be NaN: a term of weight 0 asked for it.
+                inner = inner + jnp.where(
+                    d_mean[..., None] == 0.0, 0.0, d_y * (y(tile) - mean[..., None])
+                )
             parts.append(jnp.sum(jnp.exp(scores - finite[..., None]) * inner))
 
         # Totals.

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from losses.core.batch_weights import Balance, BalanceInputs, Combination
 
@@ -19,6 +19,9 @@ class Ratio(Balance):
     E is over steps: a mean with weights `decay^age`, without bias from its start
     (`(1 - decay) Σ_age decay^age r / (1 - decay^steps)`); at decay 0 it is the ratio of
     this batch alone, and nothing is remembered.
+
+    A batch is skipped on which m is not finite, m(own) is not positive or m(to) is
+    negative: there the weight is 0, and the mean over steps stays as it was.
 
     Attributes:
       to: name of the term that is followed.
@@ -60,15 +63,36 @@ class Ratio(Balance):
         self, own: Combination, inputs: BalanceInputs, params: Tree, memory: Tree
     ) -> tuple[Float[Array, ""], Tree]:
         del params
-        to = self.measure({self.to: jnp.float32(1.0)}, inputs)
-        ratio = to / jnp.maximum(self.measure(own, inputs), self.eps)
+        skipped = self.skips(own, inputs)
+        to, measured = self._measured(own, inputs)
+        ratio = to / jnp.maximum(measured, self.eps)
         if self.cap is not None:
             ratio = jnp.minimum(ratio, self.cap)
         if not self.decay:
-            return self.scale * ratio, {}
-        total = self.decay * memory["sum"] + (1.0 - self.decay) * ratio
-        steps = (inputs.step + 1).astype(jnp.float32)
-        return self.scale * total / (1.0 - self.decay**steps), {"sum": total}
+            return self.scale * jnp.where(skipped, 0.0, ratio), {}
+
+        # A skipped batch leaves the mean as it is. A sum of zero is of skipped batches
+        # alone, and the first ratio stands for those too.
+        before = 1.0 - self.decay ** inputs.step.astype(jnp.float32)
+        after = 1.0 - self.decay ** (inputs.step + 1).astype(jnp.float32)
+        old = memory["sum"]
+        mean = old / jnp.maximum(before, jnp.finfo(jnp.float32).tiny)
+        ratio = jnp.where(skipped, mean, ratio)
+        total = self.decay * old + (1.0 - self.decay) * ratio
+        total = jnp.where(old == 0.0, after * ratio, total)
+        weight = self.scale * total / after
+        return jnp.where(skipped, 0.0, weight), {"sum": total}
+
+    def skips(self, own: Combination, inputs: BalanceInputs) -> Bool[Array, ""]:
+        to, measured = self._measured(own, inputs)
+        usable = jnp.isfinite(to) & jnp.isfinite(measured)
+        return ~(usable & (to >= 0.0) & (measured > 0.0))
+
+    def _measured(
+        self, own: Combination, inputs: BalanceInputs
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        to = self.measure({self.to: jnp.float32(1.0)}, inputs)
+        return to, self.measure(own, inputs)
 
 
 class MatchValue(Ratio):
@@ -91,7 +115,8 @@ class MatchValue(Ratio):
       Here they are of the global batch, whatever the microbatches.
 
     A `decay` near 1 and a `cap` mend the second: weights that change slowly are nearly
-    constants, and F's gradient goes to zero with F. Losses are taken to be positive.
+    constants, and F's gradient goes to zero with F. A batch on which a value is
+    negative, as that of a confidence penalty always is, is skipped.
     """
 
     wants = "values"
@@ -131,7 +156,8 @@ class Uncertainty(Balance):
       initial_log_variance: s before the first step.
 
     Source: Kendall et al. 2018 (arXiv:1705.07115), eq. 7 and 10, in `s = log σ²` as
-    recommended in section 3.2. L must be positive, or s has no lower bound.
+    recommended in section 3.2. Where L is not positive, s would have no lower bound:
+    such a batch gives s no gradient.
 
     Raises:
       ValueError: scale is not positive.
@@ -153,6 +179,10 @@ class Uncertainty(Balance):
     ) -> tuple[Float[Array, ""], Tree]:
         del own, inputs
         return self.scale * jnp.exp(-params["log_variance"]), memory
+
+    def skips(self, own: Combination, inputs: BalanceInputs) -> Bool[Array, ""]:
+        value = inputs.value(own)
+        return ~(jnp.isfinite(value) & (value > 0.0))
 
     def penalty(self, params: Tree) -> Float[Array, ""]:
         return 0.5 * params["log_variance"]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from losses.core.batch_weights import BatchValues, Reweighting
 
@@ -26,7 +26,8 @@ class RelativeLoss(Reweighting):
 
     The mean weight is 1 and the largest is at most `exp(range f / spread)` times the
     smallest. Where all rows are alike, so are their weights. Rows without a token that
-    counts have weight 0. Documents packed in one row are one sample.
+    counts, or whose mean is not finite, have weight 0. Documents packed in one row are
+    one sample.
 
     Attributes:
       form: f.
@@ -55,7 +56,7 @@ class RelativeLoss(Reweighting):
     def __call__(
         self, inputs: BatchValues, memory: Tree
     ) -> tuple[Float[Array, "b ..."], Tree]:
-        means, nonempty = inputs.row_means()
+        means, nonempty = _finite(*inputs.row_means())
         most = jnp.max(jnp.where(nonempty, means, -jnp.inf))
         least = jnp.min(jnp.where(nonempty, means, jnp.inf))
         width = jnp.maximum(most - least, 1e-6)
@@ -81,7 +82,7 @@ class LearningProgress(Reweighting):
     l is the mean of the values in a row, `l_before` that of the last batch with the
     row: rows that have stopped improving count more. The table of them is part of the
     train state and its checkpoints. A row's first weight is 1; of a row that is in a
-    batch twice, the table holds the mean.
+    batch twice, the table holds the mean. A mean that is not finite leaves no trace.
 
     Source: arXiv:2601.04992, there scale 1 or 2, sharpness 10 to 30, clipped to
     [0.5, 5]. At scale 1 a row that stays as it is has weight 1/2, which halves the
@@ -120,7 +121,7 @@ class LearningProgress(Reweighting):
     def __call__(
         self, inputs: BatchValues, memory: Tree
     ) -> tuple[Float[Array, "b ..."], Tree]:
-        means, nonempty = inputs.row_means()
+        means, nonempty = _finite(*inputs.row_means())
         index = inputs.batch["index"]
         gain = self.sharpness * (memory["loss"][index] - means)
         weights = jnp.clip(self.scale * jax.nn.sigmoid(-gain), self.least, self.most)
@@ -210,6 +211,17 @@ class Span(Reweighting):
         within = (last_begin >= start) & (last_begin > last(self.end))
         weights = jnp.where(within, jnp.float32(self.inside), jnp.float32(self.outside))
         return weights, memory
+
+    def explain_zero(self) -> str:
+        return f"Span found no {self.begin}"
+
+
+def _finite(
+    means: Float[Array, " b"], nonempty: Bool[Array, " b"]
+) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+    """Return `row_means` as if rows whose mean is not finite had no token."""
+    finite = jnp.isfinite(means)
+    return jnp.where(finite, means, 0.0), nonempty & finite
 
 
 def _sum_at(

@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from losses.core.batch_weights import Balance, BalanceInputs
+from losses.core.batch_weights import Balance, BalanceInputs, Combination, times
 from losses.core.outputs import IncompatibleLoss
-from losses.core.terms import Item, LossTerm, all_items
+from losses.core.terms import Item, LossTerm, all_items, flat_terms
 
 Tree = Any
 
@@ -31,17 +31,19 @@ class TermWeights:
       effective: by term, its own times those of the groups around it.
       penalty: added to the objective besides the terms.
       memory: by term and group, the memory of its balance.
+      balanced: by the same names, what each balance weighs, before its weight.
     """
 
     weights: Mapping[str, Float[Array, ""]]
     effective: Mapping[str, Float[Array, ""]]
     penalty: Float[Array, ""]
     memory: Tree
+    balanced: Mapping[str, Combination]
 
 
 jax.tree_util.register_dataclass(
     TermWeights,
-    data_fields=["weights", "effective", "penalty", "memory"],
+    data_fields=["weights", "effective", "penalty", "memory", "balanced"],
     meta_fields=[],
 )
 
@@ -53,6 +55,22 @@ def balances(items: Sequence[Item]) -> dict[str, Balance]:
         for item in all_items(items)
         if isinstance(item.weight, Balance)
     }
+
+
+def may_vanish(items: Sequence[Item]) -> frozenset[str]:
+    """Return the terms whose effective weight may be 0 at some step.
+
+    Those are all but the ones that nothing but numbers other than 0 weighs.
+    """
+    names = set()
+    for item in items:
+        varies = callable(item.weight) or isinstance(item.weight, Balance)
+        inner = [item] if isinstance(item, LossTerm) else flat_terms(item.terms)
+        if varies or not item.weight:
+            names |= {term.name for term in inner}
+        elif not isinstance(item, LossTerm):
+            names |= may_vanish(item.terms)
+    return frozenset(names)
 
 
 def term_weights(
@@ -69,6 +87,7 @@ def term_weights(
     inputs = jax.lax.stop_gradient(inputs)
     weights: dict[str, Float[Array, ""]] = {}
     new_memory: Tree = {}
+    balanced: dict[str, Combination] = {}
     penalties = [jnp.float32(0.0)]
 
     def factors(item: Item) -> dict[str, Float[Array, ""]]:
@@ -79,8 +98,9 @@ def term_weights(
             own = {n: c for inner in item.terms for n, c in factors(inner).items()}
         name, weight = item.name, item.weight
         if isinstance(weight, Balance):
+            balanced[name] = jax.lax.stop_gradient(own)
             weights[name], new_memory[name] = weight(
-                jax.lax.stop_gradient(own), inputs, params[name], memory[name]
+                balanced[name], inputs, params[name], memory[name]
             )
             penalties.append(weight.penalty(params[name]))
         else:
@@ -94,7 +114,18 @@ def term_weights(
         effective=effective,
         penalty=functools.reduce(jnp.add, penalties),
         memory=new_memory,
+        balanced=balanced,
     )
+
+
+def skipped_batches(
+    items: Sequence[Item], weights: TermWeights, inputs: BalanceInputs
+) -> dict[str, Bool[Array, ""]]:
+    """Return, by the names of `balances`, whether each skips the batch of `inputs`."""
+    return {
+        name: balance.skips(weights.balanced[name], inputs)
+        for name, balance in balances(items).items()
+    }
 
 
 def weight_at_step(
@@ -145,12 +176,13 @@ def term_reports(
     def add(item: Item) -> None:
         if isinstance(item, LossTerm):
             values[item.name] = means[item.name]
-            contributions[item.name] = weights.effective[item.name] * means[item.name]
+            weight, mean = weights.effective[item.name], means[item.name]
+            contributions[item.name] = jnp.where(weight == 0.0, 0.0, weight * mean)
             return
         for inner in item.terms:
             add(inner)
         values[item.name] = sum(
-            (weights.weights[x.name] * values[x.name] for x in item.terms),
+            (times(weights.weights[x.name], values[x.name]) for x in item.terms),
             jnp.float32(0.0),
         )
         contributions[item.name] = sum(

@@ -42,7 +42,9 @@ class Checkpoints:
         self._settled: set[int] = set()
         self._sealing: concurrent.futures.Future[None] | None = None
 
-    def save(self, step: int, tree: Any) -> None:
+    def save(
+        self, step: int, tree: Any, *, memories: Mapping[str, Any] | None = None
+    ) -> None:
         """Save in the background; on return the arrays may be donated.
 
         Blocks for the copy to the host, and for the save before it where that is not
@@ -51,6 +53,7 @@ class Checkpoints:
         Args:
           step: As in the name of the directory.
           tree: Of `jax.Array`s, at least one of them not empty.
+          memories: JSON that belongs to it, read again by `memories`.
 
         Raises:
           UserError: This or the previous save could not be written, and why.
@@ -68,7 +71,9 @@ class Checkpoints:
                 force=True,
             )
         described = tree_paths.described(named)
-        self._sealing = self._background.submit(self._seal, step, described)
+        self._sealing = self._background.submit(
+            self._seal, step, described, memories or {}
+        )
 
     def wait(self) -> None:
         """Wait until the last save is sealed.
@@ -145,6 +150,15 @@ class Checkpoints:
             where=f"checkpoint of step {step}",
         )
 
+    def memories(self, step: int) -> Mapping[str, Any]:
+        """Return the JSON that was saved beside the tree; empty for older checkpoints.
+
+        Raises:
+          UserError: The checkpoint is damaged.
+        """
+        self.wait()
+        return self._directory.checked_manifest(step).memories
+
     def close(self) -> None:
         """Wait for the last save, then let go of the threads.
 
@@ -190,9 +204,14 @@ class Checkpoints:
         self.wait()
         return self._directory.checked_manifest(step).leaves
 
-    def _seal(self, step: int, described: dict[str, manifest.Leaf]) -> None:
+    def _seal(
+        self,
+        step: int,
+        described: dict[str, manifest.Leaf],
+        memories: Mapping[str, Any],
+    ) -> None:
         with self._directory.write_errors(step):
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
-                self._directory.seal(step, described)
+                self._directory.seal(step, described, memories)
             self._settled.add(step)

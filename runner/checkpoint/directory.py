@@ -9,8 +9,9 @@ import contextlib
 import dataclasses
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -117,9 +118,16 @@ class CheckpointDirectory:
         except manifest.CorruptCheckpoint as damage:
             raise UserError(f"checkpoint {self.at(step)} refused: {damage}") from damage
 
-    def seal(self, step: int, leaves: dict[str, manifest.Leaf]) -> None:
+    def seal(
+        self,
+        step: int,
+        leaves: dict[str, manifest.Leaf],
+        memories: Mapping[str, Any],
+    ) -> None:
         """List the files of a step in its manifest, then delete steps it replaces."""
-        sealed = manifest.seal(self.at(step), step=step, leaves=leaves)
+        sealed = manifest.seal(
+            self.at(step), step=step, leaves=leaves, memories=memories
+        )
         self._verified[step] = sealed
         self._delete_old(step)
 

@@ -57,15 +57,30 @@ class Sealed:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """One checkpoint: leaves by path in the tree, files by path in the directory."""
+    """One checkpoint.
+
+    Attributes:
+      step: Of the run.
+      leaves: By path in the tree.
+      files: By path in the directory.
+      memories: JSON by name, of what goes on from the checkpoint beside the tree.
+      format: Of the manifest.
+    """
 
     step: int
     leaves: Mapping[str, Leaf]
     files: Mapping[str, File]
+    memories: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
 
-def seal(directory: Path, *, step: int, leaves: Mapping[str, Leaf]) -> Manifest:
+def seal(
+    directory: Path,
+    *,
+    step: int,
+    leaves: Mapping[str, Leaf],
+    memories: Mapping[str, Any] | None = None,
+) -> Manifest:
     """Sync and digest every file under `directory`, then write its manifest.
 
     Raises:
@@ -78,7 +93,9 @@ def seal(directory: Path, *, step: int, leaves: Mapping[str, Leaf]) -> Manifest:
             files[path.relative_to(directory).as_posix()] = _digest(path)
     atomic_files.sync(directory)
     atomic_files.sync(directory.parent)
-    manifest = Manifest(step=step, leaves=dict(leaves), files=files)
+    manifest = Manifest(
+        step=step, leaves=dict(leaves), files=files, memories=dict(memories or {})
+    )
     content = dataclasses.asdict(manifest)
     text = json.dumps({"manifest": content, "sha256": _digest_of(content)}, indent=1)
     atomic_files.write_atomic(directory / NAME, text + "\n")

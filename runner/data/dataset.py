@@ -8,6 +8,7 @@ import numpy as np
 
 from runner.data.labels import Labels
 from runner.data.repeats import Repeats
+from runner.data.row_checks import check_rows
 from runner.errors import UserError
 
 _ROWS_AT_A_TIME = 1024
@@ -106,10 +107,15 @@ class Dataset(abc.ABC):
         return {name: x[0] for name, x in self.rows(np.array([row])).items()}
 
     def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows `numbers` `[b]`, each array `[b ...]`."""
-        if self.selection is not None:
-            numbers = self.selection[numbers]
-        return self.read_rows(numbers)
+        """Return the rows `numbers` `[b]`, each array `[b ...]`.
+
+        Raises:
+          UserError: A mask is no bool, or an id that counts is not in the vocabulary.
+        """
+        stored = numbers if self.selection is None else self.selection[numbers]
+        rows = self.read_rows(stored)
+        check_rows(rows, numbers, vocab_size=self.vocabulary.size)
+        return rows
 
     def part(self, num_rows: int) -> Self:
         """Return `num_rows` of these rows, spread evenly over all of them.

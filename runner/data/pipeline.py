@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -72,14 +72,10 @@ def batches(
     Raises:
       UserError: The dataset has fewer rows than a batch.
     """
-    import grain  # slow to import, and needed only here
+    import grain  # slow to import
 
-    if len(dataset) < batch_size:
-        raise UserError(
-            f"the data has {len(dataset)} rows, fewer than one batch of {batch_size}"
-        )
+    order = _order(dataset, batch_size=batch_size, seed=seed)
     placement = _Placement(sharding, batch_size)
-    order = grain.MapDataset.range(len(dataset)).seed(seed % 2**32).shuffle().repeat()
     steps = _Steps(dataset, lambda i: order[i], placement, batch_size)
     options = grain.ReadOptions(
         num_threads=config.threads, prefetch_buffer_size=config.prefetch
@@ -87,6 +83,27 @@ def batches(
     iterator = iter(grain.MapDataset.source(steps).to_iter_dataset(options))
     iterator.set_state({"next_index": start})
     return Batches(iterator, close=iterator.close)
+
+
+def first_rows(dataset: Rows, *, batch_size: int, seed: int) -> dict[str, np.ndarray]:
+    """Return the rows of the first of `batches`, and their `index`, on the host.
+
+    Raises:
+      UserError: The dataset has fewer rows than a batch.
+    """
+    order = _order(dataset, batch_size=batch_size, seed=seed)
+    return _read(dataset, np.array([order[i] for i in range(batch_size)]))
+
+
+def _order(dataset: Rows, *, batch_size: int, seed: int) -> Any:
+    """Return the numbers of all rows, epoch after epoch, by their place."""
+    import grain  # slow to import
+
+    if len(dataset) < batch_size:
+        raise UserError(
+            f"the data has {len(dataset)} rows, fewer than one batch of {batch_size}"
+        )
+    return grain.MapDataset.range(len(dataset)).seed(seed % 2**32).shuffle().repeat()
 
 
 def evaluation_batches(

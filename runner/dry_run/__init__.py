@@ -5,7 +5,7 @@ run is meant for. See docs/layouts.md.
 """
 
 from runner import runtime
-from runner.dry_run import layout, memory, traffic
+from runner.dry_run import counts, layout, memory, traffic
 from runner.dry_run.compiling import attempt
 from runner.errors import UserError
 from runner.experiment import Experiment
@@ -27,7 +27,7 @@ def report(job: Job) -> None:
     trainer = job.prepare(config, planned=planned)
     for caution in trainer.cautions:
         print(caution, end="\n\n")
-    for section in (layout.batch, layout.parameters):
+    for section in (layout.batch, counts.table, layout.parameters):
         print("\n".join(section(trainer)), end="\n\n")
     compiled = attempt(trainer, planned)
     print("\n".join(layout.machine(trainer, planned)))

@@ -21,6 +21,7 @@ def html(run: Run, pictures: Sequence[Picture]) -> str:
     parts = [
         _header(run),
         _summary(run),
+        _notices(run),
         _tiles(run),
         _results(run, pictures),
         _terms(run),
@@ -89,6 +90,10 @@ def _summary(run: Run) -> str:
     if optimizer := run.config.get("optimizer"):
         text += f" with {_code(optimizer)}"
     return f"<p>{text}.{_time(run)}</p>\n"
+
+
+def _notices(run: Run) -> str:
+    return "".join(f'<p class="warn">{escape(notice)}</p>\n' for notice in run.notices)
 
 
 def _term(run: Run, term: str) -> str:

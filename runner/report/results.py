@@ -52,7 +52,7 @@ def rows(run: Run) -> list[Row]:
 
 
 def notes(run: Run) -> list[str]:
-    """Return lines on accuracy and calibration, which a table of losses leaves out."""
+    """Return lines on accuracy, calibration and terms that a table of losses omits."""
     lines = []
     for name, metrics in run.evaluations.items():
         parts = [
@@ -62,7 +62,7 @@ def notes(run: Run) -> list[str]:
         ]
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")
-    return lines
+    return [*lines, *run.notices]
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from runner.errors import UserError
 from runner.files import form
-from runner.writers.console import split_evaluation
+from runner.writers.console import NOTICES, split_evaluation
 from runner.writers.json_lines import read
 
 T = TypeVar("T")
@@ -68,6 +68,7 @@ class Run:
       evaluations: The latest metrics of all rows, by name of the evaluation.
       baselines: Simple methods on the data of the first evaluation.
       samples: Texts of the student.
+      notices: What was said of the terms while they were trained, with the step.
       config: Value (as text) by path, in the order of the file.
       config_text: The file, `config.txt`.
       parameters: The table of parameters.
@@ -82,6 +83,7 @@ class Run:
     evaluations: Mapping[str, Mapping[str, float | None]]
     baselines: Sequence[Baseline]
     samples: Sequence[Sample]
+    notices: Sequence[str]
     config: Mapping[str, str]
     config_text: str
     parameters: str
@@ -198,6 +200,7 @@ def load(workdir: str | Path) -> Run:
         evaluations=result.evaluations or _evaluations(metrics),
         baselines=result.baselines,
         samples=result.samples or [Sample("", text) for text in _last_texts(rows)],
+        notices=_notices(rows),
         config=dict(
             line.split(": ", 1) for line in config_text.splitlines() if ": " in line
         ),
@@ -233,9 +236,23 @@ def _evaluations(metrics: Mapping[str, Series]) -> dict[str, dict[str, float]]:
 
 def _last_texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in reversed(rows):
-        if texts := [value for value in row.values() if isinstance(value, str)]:
+        texts = [
+            value
+            for name, value in row.items()
+            if isinstance(value, str) and not name.startswith(NOTICES)
+        ]
+        if texts:
             return texts
     return []
+
+
+def _notices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"step {row['step']}: {value}"
+        for row in rows
+        for name, value in row.items()
+        if name.startswith(NOTICES)
+    ]
 
 
 def _text(path: Path) -> str:

@@ -166,9 +166,11 @@ class StepGradients:
       params: gradients, as `TrainState.params`.
       total: `Σ_i w_i total_i / N_i`, and the penalties of balances.
       terms: by term, the unweighted sum of its values and its count.
+      weighted: by term with token weights, the mean of its values times these.
       weights: by term and group, its own weight at this step.
       reports: by term and group, its value, contribution and share.
       token_weights: by term, their mean, where they are a reweighting's.
+      skipped: by term and group, whether its balance skipped this batch.
       memory: as `TrainState.memory`, after this batch.
       expert_load: tokens per expert; None without experts.
       teacher_load: the teacher's; None where it shows none.
@@ -177,9 +179,11 @@ class StepGradients:
     params: Tree
     total: Float[Array, ""]
     terms: Mapping[str, Average]
+    weighted: Mapping[str, Float[Array, ""]]
     weights: Mapping[str, Float[Array, ""]]
     reports: Mapping[str, TermReport]
     token_weights: Mapping[str, Float[Array, ""]]
+    skipped: Mapping[str, Bool[Array, ""]]
     memory: Tree
     expert_load: Float[Array, "layer expert"] | None
     teacher_load: Float[Array, "layer expert"] | None

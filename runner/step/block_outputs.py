@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from losses import FullOutputs, LossTerm, Outputs, TeacherOutputs
+from losses.core.outputs import pass_gradient_if
 from losses.core.term_values import TokenValues, per_token
 from losses.core.vocab_sums import TiledOutputs, VocabSums
 from runner.head.gradient_filter import filtered
@@ -57,12 +58,16 @@ class BlockEvaluator:
       head: the student's.
       seed: of the experiment; the key of a step is made from it.
       gradient_filter: as `Experiment.gradient_filter`.
+      readers: the terms that read the student's logits.
+      may_vanish: the terms whose weight may be 0.
     """
 
     modules: TrainModules
     head: Head
     seed: int
     gradient_filter: float
+    readers: frozenset[str]
+    may_vanish: frozenset[str]
 
     def full_outputs(
         self,
@@ -73,12 +78,16 @@ class BlockEvaluator:
         constants: BlockConstants,
         *,
         logits: bool,
+        counted: jax.Array | None = None,
     ) -> Outputs:
-        """Return one block with whole rows of logits, or with none."""
-        counted = _counted_by_any(constants)
-        student_logits = jnp.zeros((*counted.shape[:-1], 0))
+        """Return one block with whole rows of logits, or with none.
+
+        The head reads zeros outside `counted` `[*b 1]`, by default those of the terms.
+        """
+        student_logits = jnp.zeros((*constants.batch["targets"].shape, 0))
         if logits:
             # Hidden states of tokens that no term counts are zero: they may hold NaN.
+            counted = self._counted(constants) if counted is None else counted
             hidden = jnp.where(counted, tokens.hidden, 0)
             student_logits = self.head(
                 params.head, hidden, variables=inputs.variables["student"]
@@ -124,7 +133,7 @@ class BlockEvaluator:
             values = self.values(params, inputs, constants, tiled)
             return weighted_total(values, inputs)
 
-        counted = _counted_by_any(constants)
+        counted = self._counted(constants)
         return TiledBlock(
             total=total,
             counted=counted,
@@ -149,11 +158,30 @@ class BlockEvaluator:
             masks=constants.masks,
             statistics=inputs.statistics,
             token_weights=constants.token_weights,
+            active=self._active(inputs),
         )
 
     def terms(self, params: HeadParams, inputs: StepInputs) -> list[LossTerm]:
         """Return all terms, with the arrays that they own."""
-        return self.modules.terms(params.losses, inputs.variables["losses"])
+        active = self._active(inputs)
+        owned = {
+            name: pass_gradient_if(active[name], tree) if name in active else tree
+            for name, tree in params.losses.items()
+        }
+        return self.modules.terms(owned, inputs.variables["losses"])
+
+    def _active(self, inputs: StepInputs) -> dict[str, jax.Array]:
+        """Return whether the weight of a term is not 0, for those that it may be of."""
+        return {
+            name: scale != 0.0
+            for name, scale in inputs.scales.items()
+            if name in self.may_vanish
+        }
+
+    def _counted(self, constants: BlockConstants) -> jax.Array:
+        """Return the tokens whose logits any term counts, bool `[*b 1]`."""
+        masks = [constants.masks[name] for name in sorted(self.readers)]
+        return functools.reduce(jnp.logical_or, masks)[..., None]
 
     def _gradient_threshold(self, inputs: StepInputs) -> jax.Array | None:
         """Return what the gradient of a logit must reach; None where all counts."""
@@ -187,13 +215,12 @@ def weighted_total(
         values={name: jnp.sum(x.values) for name, x in values.items()},
         weighted={name: jnp.sum(x.weighted) for name, x in values.items()},
     )
-    scaled = [inputs.scales[name] * x for name, x in sums.weighted.items()]
+    # At weight 0, exactly 0: the values may be no numbers.
+    scaled = [
+        jnp.where(scale == 0.0, 0.0, scale * sums.weighted[name])
+        for name, scale in inputs.scales.items()
+    ]
     return functools.reduce(jnp.add, scaled), sums
-
-
-def _counted_by_any(constants: BlockConstants) -> jax.Array:
-    """Return the tokens that any term counts, bool `[*b 1]`."""
-    return functools.reduce(jnp.logical_or, constants.masks.values())[..., None]
 
 
 def _teacher_logits(

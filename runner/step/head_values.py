@@ -4,7 +4,6 @@ Passes over blocks of tokens with whole rows of logits, before the gradients of 
 (`runner.step.prepass`) or beside them (`runner.evaluation.diagnostics`).
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -136,11 +135,11 @@ class HeadValues:
         self, trunk: StudentTrunk, shared: Shared, block: Block
     ) -> Outputs:
         """Return a block with logits of all its targets, whatever the terms count."""
-        tokens, constants = block
-        masks = {**constants.masks, "": target_mask(constants.batch)}
-        constants = dataclasses.replace(constants, masks=masks)
+        _, constants = block
+        masks = [target_mask(constants.batch), *constants.masks.values()]
+        counted = functools.reduce(jnp.logical_or, masks)[..., None]
         return self._evaluator.full_outputs(
-            trunk, *shared, tokens, constants, logits=True
+            trunk, *shared, *block, logits=True, counted=counted
         )
 
     def _block_values(

@@ -29,8 +29,11 @@ def metrics(
     averages: dict[str, Metric] = {
         f"learning/{name}": average for name, average in grads.terms.items()
     }
+    # Beside each average what it is over: means over steps weigh by it.
+    counts = {f"counts/{name}": average.count for name, average in grads.terms.items()}
     scalars = (
-        {"learning/total": grads.total}
+        counts
+        | {"learning/total": grads.total}
         | _optimizer(grads.params, params, updates, opt_state)
         | _weighting(grads)
         | _experts(grads)
@@ -78,6 +81,10 @@ def _weighting(grads: StepGradients) -> dict[str, jax.Array]:
             scalars[f"learning/{name}"] = report.value
     for name, mean in grads.token_weights.items():
         scalars[f"token_weights/{name}"] = mean
+    for name, mean in grads.weighted.items():
+        scalars[f"weighted/{name}"] = mean
+    for name, skip in grads.skipped.items():
+        scalars[f"skipped/{name}"] = skip.astype(jnp.float32)
     return scalars
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from losses.core.terms import token_masks
+from losses.core.masks import token_masks
+from losses.weighting.weights import may_vanish
 from models.base import Batch
 from runner import runtime
 from runner.head.head import Head
@@ -88,7 +89,14 @@ class Objective:
         # The head and the terms, in blocks of tokens.
         self.head = Head.of(modules)
         blocks = HeadBlocks(self.head, self.terms, mesh=mesh, config=config)
-        evaluator = BlockEvaluator(modules, self.head, seed, gradient_filter)
+        evaluator = BlockEvaluator(
+            modules,
+            self.head,
+            seed,
+            gradient_filter,
+            readers=frozenset(t.name for t in self.terms if "logits" in t.needs),
+            may_vanish=may_vanish(modules.items),
+        )
         self.head_gradients = HeadGradients(blocks, evaluator)
         self.head_values = HeadValues(blocks, evaluator)
         over = {"count": config.step.microbatches, "mesh": mesh}

@@ -20,7 +20,12 @@ import jax.numpy as jnp
 from clu.metrics import Metric
 
 from losses.core.term_values import averages
-from losses.weighting.weights import TermWeights, term_reports, term_weights
+from losses.weighting.weights import (
+    TermWeights,
+    skipped_batches,
+    term_reports,
+    term_weights,
+)
 from models.base import Batch
 from runner import optimizers
 from runner.state.train_state import TrainState
@@ -148,16 +153,37 @@ def gradients(
 
     # Gradients of learned weights, and the worth of every term.
     means = divide(sums.terms.weighted, counts)
-    (d_weights,) = weights_pullback((means, jnp.float32(1.0)))
+    d_effective = {
+        name: jnp.where(weight == 0.0, 0.0, means[name])
+        for name, weight in weights.effective.items()
+    }
+    (d_weights,) = weights_pullback((d_effective, jnp.float32(1.0)))
+    # A balance that waited for no values is asked about those of this pass.
+    balance_inputs = result.balance_inputs
+    if balance_inputs.means is None:
+        balance_inputs = dataclasses.replace(balance_inputs, means=means)
+    skipped = {}
+    if weights.balanced:
+        skipped = skipped_batches(items, weights, balance_inputs)
+    d_weights = {
+        name: jax.tree.map(lambda x, skip=skipped[name]: jnp.where(skip, 0.0, x), tree)
+        for name, tree in d_weights.items()
+    }
     reports = term_reports(items, weights, means)
     contributions = [reports[item.name].contribution for item in items]
     return StepGradients(
         params=sums.params | {"weights": d_weights},
         total=sum(contributions, weights.penalty),
         terms=averages(sums.terms.values, counts),
+        weighted={
+            term.name: means[term.name]
+            for term in objective.terms
+            if term.token_weight is not None
+        },
         weights=weights.weights,
         reports=reports,
         token_weights=result.token_weights,
+        skipped=skipped,
         memory={"weights": weights.memory, "tokens": result.memory},
         expert_load=sums.expert_load,
         teacher_load=sums.teacher_load,

@@ -1,7 +1,7 @@
 """The hooks of a run, in the order in which they act."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,6 +9,8 @@ import jax
 
 from runner import writers
 from runner.checkpoint.checkpoints import Checkpoints
+from runner.errors import UserError
+from runner.files import form
 from runner.state.train_state import TrainState
 from runner.step.metrics import fetch
 from runner.train.actions.checkpoint import Checkpoint
@@ -17,6 +19,7 @@ from runner.train.actions.diagnose import diagnose
 from runner.train.actions.evaluate import Evaluate
 from runner.train.actions.hook import Hook
 from runner.train.actions.log import log
+from runner.train.actions.notices import Notices
 from runner.train.actions.profile import Profile
 from runner.train.actions.progress import Progress
 from runner.train.actions.samples import samples
@@ -28,6 +31,7 @@ from runner.writers.terminal import Terminal
 
 HOOKS: Sequence[Callable[[HookContext], Hook]] = (
     stop_on_nan,
+    Notices,
     log,
     Progress,
     Evaluate,
@@ -55,6 +59,7 @@ class Hooks:
         *,
         start: int,
         failures: writers.Failures | None = None,
+        memories: Mapping[str, Any] | None = None,
         factories: Sequence[Callable[[HookContext], Hook]] = HOOKS,
     ):
         """Open the writers and make every hook.
@@ -66,7 +71,11 @@ class Hooks:
           terminal: Where to show progress.
           start: The step that the run continues after; 0 for a fresh run.
           failures: Notes files that cannot be written.
+          memories: Of the hooks at that step, by class, as the checkpoint holds them.
           factories: Make the hooks, in the order in which they act.
+
+        Raises:
+          UserError: A memory is malformed.
         """
         # The writers.
         loop = trainer.config.loop
@@ -90,6 +99,7 @@ class Hooks:
             num_steps=trainer.num_steps,
             start=start,
             terms=trainer.terms,
+            items=trainer.modules.items,
             unit=trainer.dataset.unit,
             units_per_step=trainer.targets_per_step,
             writer=self._writer,
@@ -101,13 +111,28 @@ class Hooks:
             },
             sample=trainer.sample,
             diagnose=trainer.diagnose,
-            save=checkpoints.save,
+            save=self._save,
             flops_per_step=trainer.flops_per_step,
             results=self.results,
         )
         self._hooks = [factory(context) for factory in factories]
+        self._recall(start, memories or {})
         self._on_metrics = [hook for hook in self._hooks if hook.reads == "metrics"]
         self._on_state = [hook for hook in self._hooks if hook.reads == "state"]
+
+    def _recall(self, start: int, memories: Mapping[str, Any]) -> None:
+        try:
+            for hook in self._hooks:
+                if memory := memories.get(type(hook).__name__):
+                    hook.recall(memory)
+        except form.Malformed as error:
+            raise UserError(f"checkpoint of step {start}: {error}") from None
+
+    def _save(self, step: int, state: TrainState) -> None:
+        """Save a checkpoint, with what the hooks go on from."""
+        memories = {type(hook).__name__: hook.memory() for hook in self._hooks}
+        memories = {name: memory for name, memory in memories.items() if memory}
+        self._checkpoints.save(step, state, memories=memories)
 
     def announce(self, doing: str) -> None:
         """Name on the terminal what the next wait is for."""

@@ -58,13 +58,15 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
         with failures.caught("parameters.txt"):
             write_parameters(state.params["student"], workdir.path / "parameters.txt")
 
+        start = int(state.step)
         hooks = Hooks(
             trainer,
             workdir,
             checkpoints,
             terminal,
-            start=int(state.step),
+            start=start,
             failures=failures,
+            memories=checkpoints.memories(start) if start else {},
         )
         try:
             state = run(trainer, state, hooks, stop)

@@ -14,17 +14,23 @@ SHORT = {"bits_per_byte": "bits/byte", "calibration_error": "ECE"}
 TRAINING = frozenset(
     {
         "contributions",
+        "counts",
         "diagnostics",
         "learning",
         "moe",
         "optimizer",
         "shares",
+        "skipped",
         "speed",
         "token_weights",
+        "weighted",
         "weights",
     }
 )
 
+
+NOTICES = "notices/"
+"""Group of the texts that the user has to see, however quiet the run is."""
 
 _METRIC = re.compile(r"(?:(.*?)/)?((?:teacher/)?(?:terms/)?[^/]+)")
 
@@ -42,7 +48,7 @@ def split_evaluation(name: str) -> tuple[str, str]:
 
 
 class ConsoleWriter(PartialWriter):
-    """Evaluations and samples (unless `texts` is false), one line each.
+    """Evaluations, notices and samples (unless `texts` is false), one line each.
 
     What training reports every few steps is the progress line's business.
     """
@@ -64,8 +70,11 @@ class ConsoleWriter(PartialWriter):
             self._terminal.print(f"step {step}  {group or 'run'}: {'  '.join(texts)}")
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        for name, text in texts.items() if self._texts else ():
-            self._terminal.print(f"step {step}  {name}: {' '.join(text.split())}")
+        for name, text in texts.items():
+            if name.startswith(NOTICES):
+                self._terminal.print(f"step {step}  note: {text}")
+            elif self._texts:
+                self._terminal.print(f"step {step}  {name}: {' '.join(text.split())}")
 
     def close(self) -> None:
         self._terminal.close()

@@ -12,6 +12,7 @@ import losses
 from losses.core import term_values
 from tests.losses import table
 from tests.losses.table import LOSSES, arrays, batch_means, step
+from tests.losses.tiles import BY_SUMS, WIDTH, compiled_tiles
 
 # A loss that treats a part of its value as constant has not the gradient of its value.
 DIFFERENTIABLE = [
@@ -57,18 +58,23 @@ def test_one_float32_value_per_token(name, shape):
     assert result.dtype == jnp.float32
 
 
+def poisoned(floats, where, paths=None):
+    """NaN, inf and -inf in turn at some tokens, in some arrays or in all."""
+
+    def poison(x):
+        wide = where.reshape(where.shape + (1,) * (x.ndim - where.ndim))
+        values = np.resize(np.array([np.nan, np.inf, -np.inf], np.float32), x.shape)
+        return jnp.where(wide, values, x)
+
+    chosen = floats if paths is None else paths
+    return floats | {path: poison(floats[path]) for path in chosen}
+
+
 @functools.cache
 def poisoned_arrays():
-    """NaN, inf and -inf in turn at masked tokens, in every array of floats."""
+    """Poison at masked tokens in every array."""
     floats, fixed = arrays()
-    masked = ~fixed["mask"]
-
-    def poisoned(x):
-        wide = masked.reshape(masked.shape + (1,) * (x.ndim - masked.ndim))
-        poison = np.resize(np.array([np.nan, np.inf, -np.inf], np.float32), x.shape)
-        return jnp.where(wide, poison, x)
-
-    return jax.tree.map(poisoned, floats), fixed
+    return poisoned(floats, ~fixed["mask"]), fixed
 
 
 @every_loss
@@ -80,6 +86,68 @@ def test_masked_tokens_count_nothing_and_get_exactly_zero_gradient(name):
     for path, grad in poisoned.grads.items():
         assert not np.any(np.asarray(grad)[masked]), path
         np.testing.assert_array_equal(grad, clean.grads[path])
+
+
+def sides():
+    """By side, what is poisoned, and the weights of a term that counts it unharmed."""
+    floats, _ = arrays()
+    theirs = [path for path in floats if path.startswith("teacher/")]
+    ours = [path for path in floats if path not in (*theirs, "free")]
+    return {
+        "student": (ours, table.BESIDE_FREE),
+        "teacher": (theirs, table.BESIDE_LABELS),
+    }
+
+
+@functools.cache
+def run_of(name):
+    """`floats, scales -> total, grads`, over rows and, where it can, over tiles."""
+    _, fixed = arrays()
+
+    def over_rows(floats, means, scales):
+        result = step(name, floats, fixed, means, scales)
+        return result.total, result.grads
+
+    def over_tiles(floats, means, scales):
+        del means
+        return compiled_tiles(name, WIDTH)(floats, fixed, scales)
+
+    return [over_rows, over_tiles] if name in BY_SUMS else [over_rows]
+
+
+def assert_clean(results, expected):
+    """Finite, and equal bit for bit."""
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(results))
+    jax.tree.map(np.testing.assert_array_equal, results, expected)
+
+
+@every_loss
+def test_a_token_that_another_term_counts_harms_no_term_that_does_not(name):
+    floats, fixed = arrays()
+    for paths, scales in sides().values():
+        poison = poisoned(floats, ~fixed["mask"], paths)
+        means = batch_means(name, poison, fixed)
+        for run in run_of(name):
+            clean = run(floats, batch_means(name, floats, fixed), scales)
+            assert_clean(run(poison, means, scales), clean)
+
+
+@every_loss
+def test_weight_zero_adds_exactly_nothing(name):
+    floats, fixed = arrays()
+    for paths, scales in sides().values():
+        scales = scales - table.ALONE
+        poison = poisoned(floats, jnp.ones_like(fixed["mask"]), paths)
+        means = batch_means(name, poison, fixed)
+        for run in run_of(name):
+            clean = run(floats, batch_means(name, floats, fixed), scales)
+            assert_clean(run(poison, means, scales), clean)
+    labels = step(
+        "cross_entropy", floats, fixed | {"mask": jnp.ones_like(fixed["mask"])}
+    )
+    alone = step(name, floats, fixed, scales=table.BESIDE_LABELS - table.ALONE)
+    np.testing.assert_allclose(alone.total, labels.total, rtol=1e-6)
+    np.testing.assert_allclose(alone.grads["logits"], labels.grads["logits"], atol=1e-6)
 
 
 @every_loss

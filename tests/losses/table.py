@@ -14,6 +14,7 @@ from flax import nnx
 
 import losses
 from losses.core import term_values
+from losses.core.batch_weights import times
 
 SHAPE = (3, 5)
 VOCABULARY, WIDTH, LAYERS, EXPERTS, CHOSEN = 7, 5, 2, 4, 2
@@ -135,6 +136,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     teacher = jnp.asarray(draw(size=(*shape, VOCABULARY)), jnp.float32)
     routed = jnp.asarray(draw(size=(*shape, LAYERS, EXPERTS)), jnp.float32)
     floats |= {"teacher/logits": teacher, "teacher/router_logits": routed}
+    floats["free"] = jnp.asarray(draw(size=shape), jnp.float32)
     for path, features in BY_LAYER.items():
         floats[path] = jnp.asarray(draw(size=(*shape, *features)), jnp.float32)
     return floats, fixed
@@ -191,11 +193,57 @@ class Result(NamedTuple):
     grads: dict[str, jax.Array]
 
 
+class Free(losses.Loss):
+    """A loss that reads what no other does."""
+
+    needs = frozenset({"free"})
+
+    def __call__(self, outputs):
+        return jnp.square(outputs.intermediates["free"])
+
+
+ALONE = np.array([1.0, 0.0, 0.0], np.float32)
+"""Weights of `terms`: of the loss alone. The others count all tokens."""
+
+BESIDE_LABELS = np.array([1.0, 1.0, 0.0], np.float32)
+BESIDE_FREE = np.array([1.0, 0.0, 1.0], np.float32)
+
+
+def terms(row):
+    """A loss, cross-entropy and `Free`."""
+    return [
+        losses.LossTerm(name="term", loss=row.loss),
+        losses.LossTerm(name="labels", loss=losses.CrossEntropy(), mask=everywhere),
+        losses.LossTerm(name="free", loss=Free(), mask=everywhere),
+    ]
+
+
+def everywhere(batch):
+    """Counts all tokens."""
+    return jnp.ones_like(batch["mask"])
+
+
+def masks(fixed):
+    """By term, the tokens it counts."""
+    every = jnp.ones_like(fixed["mask"])
+    return {"term": fixed["mask"], "labels": every, "free": every}
+
+
+def active(scales):
+    """By term, whether its weight is not 0."""
+    return {name: scales[i] != 0.0 for i, name in enumerate(("term", "labels", "free"))}
+
+
+def weighted_total(results, scales):
+    """The sum of all terms, weighted as a step does it."""
+    sums = [jnp.sum(results[name].values) for name in ("term", "labels", "free")]
+    return sum(times(scale, x) for scale, x in zip(scales, sums, strict=True))
+
+
 def values(row, floats, fixed, means):
     """Values of one term, `[*b]`, zero where masked; `means` are its statistics."""
-    term = losses.LossTerm(name="term", loss=row.loss)
     results = term_values.per_token(
-        [term],
+        terms(row)[:1],
         outputs(row, floats, fixed),
         masks={"term": fixed["mask"]},
         statistics={"term": means},
@@ -203,22 +251,28 @@ def values(row, floats, fixed, means):
     return results["term"].values
 
 
-def step(name: str, floats, fixed, means=None) -> Result:
+def step(name: str, floats, fixed, means=None, scales=ALONE) -> Result:
     """Value and gradient of one row, statistics over these tokens unless given."""
     if means is None:
         means = batch_means(name, floats, fixed)
-    (total, per_token), grads = compiled_step(name)(floats, fixed, means)
+    (total, per_token), grads = compiled_step(name)(floats, fixed, means, scales)
     return Result(total, per_token, grads)
 
 
 @functools.cache
 def compiled_step(name: str):
-    """Jitted `(floats, fixed, means) -> ((sum, values), grads)`."""
+    """Jitted `(floats, fixed, means, scales) -> ((sum, values), grads)`."""
     row = LOSSES[name]
 
-    def total(floats, fixed, means):
-        per_token = values(row, floats, fixed, means)
-        return jnp.sum(per_token), per_token
+    def total(floats, fixed, means, scales):
+        results = term_values.per_token(
+            terms(row),
+            outputs(row, floats, fixed),
+            masks=masks(fixed),
+            statistics={"term": means},
+            active=active(scales),
+        )
+        return weighted_total(results, scales), results["term"].values
 
     return jax.jit(jax.value_and_grad(total, has_aux=True))
 

@@ -1,5 +1,6 @@
 """Values that a reader checks by hand, or that optax gives."""
 
+import dataclasses
 import math
 
 import jax
@@ -9,8 +10,10 @@ import optax
 import pytest
 
 import losses
+from losses.core.masks import token_masks
 from losses.core.term_values import evaluate, per_token
 from losses.weighting.weights import weight_at_step
+from tests.losses.table import LOSSES
 
 
 def outputs(logits, targets=None, **intermediates):
@@ -93,7 +96,11 @@ def test_an_impossible_entry_adds_nothing_to_the_entropy():
 def balance(router_logits, assignments, mask=None):
     tokens = router_logits.shape[0]
     mask = jnp.ones(tokens, bool) if mask is None else mask
-    batch = {"targets": jnp.zeros(tokens, jnp.int32), "mask": mask}
+    batch = {
+        "targets": jnp.zeros(tokens, jnp.int32),
+        "mask": mask,
+        "segment_ids": mask.astype(jnp.int32),
+    }
     seen = losses.FullOutputs(
         batch=batch,
         logits=jnp.zeros((tokens, 2)),
@@ -151,6 +158,54 @@ def test_a_weight_that_is_no_weight_is_refused(weight):
         losses.LossTerm(name="ce", loss=losses.CrossEntropy(), weight=weight)
 
 
+@pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf])
+def test_a_weight_that_is_not_finite_is_refused(weight):
+    term = losses.LossTerm(name="ce", loss=losses.CrossEntropy())
+    with pytest.raises(ValueError, match="weight of 'ce' must be finite, got"):
+        dataclasses.replace(term, weight=weight)
+    with pytest.raises(ValueError, match="weight of 'kd' must be finite, got"):
+        losses.Group(name="kd", terms=[term], weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (
+            lambda batch: batch["mask"].astype(jnp.float32),
+            "of 'ce' must be bool, got float32 .*wei",
+        ),
+        (
+            lambda batch: batch["mask"].astype(jnp.int32),
+            "of 'ce' must be bool, got int32 .*_weight",
+        ),
+        (lambda batch: batch["mask"][:2], r"the shape of the targets, \(4,\), got \(2"),
+    ],
+)
+def test_a_mask_that_is_not_a_bool_a_token_is_refused(mask, message):
+    term = losses.LossTerm(name="ce", loss=losses.CrossEntropy(), mask=mask)
+    with pytest.raises(losses.IncompatibleLoss, match=message):
+        evaluate([term], outputs(np.zeros((4, 2))))
+
+
+def test_a_batch_whose_mask_holds_fractions_is_refused():
+    rows = outputs(np.zeros((4, 2)))
+    rows = dataclasses.replace(rows, batch={**rows.batch, "mask": jnp.full(4, 0.5)})
+    term = losses.LossTerm(name="ce", loss=losses.CrossEntropy())
+    with pytest.raises(
+        losses.IncompatibleLoss, match=r'"mask".* got float32 .*token_w'
+    ):
+        evaluate([term], rows)
+
+
+def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
+    for row in LOSSES.values():
+        default = losses.LossTerm(name="term", loss=row.loss).mask
+        is_router = "router_logits" in row.loss.needs
+        assert default is (losses.token_mask if is_router else losses.target_mask)
+        explicit = losses.LossTerm(name="t", loss=row.loss, mask=losses.target_mask)
+        assert explicit.mask is losses.target_mask
+
+
 def test_a_name_that_is_no_identifier_is_refused():
     with pytest.raises(ValueError, match="must be an identifier"):
         losses.LossTerm(name="cross entropy", loss=losses.CrossEntropy())
@@ -173,7 +228,7 @@ def test_token_weights_multiply_totals_and_never_counts():
         loss=losses.CrossEntropy(),
         token_weight=lambda outputs: jnp.arange(4.0),
     )
-    masks = {"ce": term.mask(seen.batch)}
+    masks = token_masks([term], seen.batch)
     found = per_token([term], seen, masks=masks, statistics={})["ce"]
     np.testing.assert_allclose(found.weighted, math.log(2) * np.arange(4.0), rtol=1e-6)
     assert evaluate([term], seen)["ce"].count == 4.0

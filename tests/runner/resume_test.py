@@ -59,6 +59,15 @@ def test_ten_kills_change_nothing(runner, whole):
     runner.assert_same_run("ten", whole)
 
 
+@pytest.mark.slow
+def test_lines_between_checkpoints_are_means_over_the_steps_before_the_kill_too(runner):
+    sparse = "--gin.loop.log_every=7"
+    runner.run("sparse", sparse)
+    runner.killed("sparse-killed", sparse, step=21, seconds=0.05)
+    runner.run("sparse-killed", sparse)
+    runner.assert_same_run("sparse-killed", "sparse")
+
+
 # The runner, sent SIGTERM as it reads the metrics of step 7: step 8 is under way then.
 ASKED_IN_STEP_8 = """
 import os, signal, sys

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from losses.core.terms import Item
 from runner.evaluation.diagnostics import Diagnosis
 from runner.evaluation.sampling import Sample
 from runner.runtime import Runtime
@@ -39,6 +40,7 @@ class HookContext:
       num_steps: The last step of the run.
       start: The step that the run continues after; 0 for a fresh run.
       terms: Names of the loss terms, in the experiment's order.
+      items: The terms and groups themselves.
       unit: The name of what has one target: `"token"`, `"image"`.
       units_per_step: How many of them are in a global batch.
       writer: Takes scalars, texts, images and histograms.
@@ -68,6 +70,7 @@ class HookContext:
     save: Callable[[int, TrainState], Any]
     flops_per_step: Callable[[], int]
     results: Results = dataclasses.field(default_factory=Results)
+    items: Sequence[Item] = ()
 
     def on_metrics(self, act: Callable[..., Any], *, every: int) -> MetricsHook:
         """Return a hook that calls `act(step, metrics=..., rows=...)`.

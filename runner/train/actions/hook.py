@@ -31,6 +31,14 @@ class Hook(abc.ABC):
         """Act on a signal that ends the run after `step`; by default do nothing."""
         del step, state
 
+    def memory(self) -> Any:
+        """Return, as JSON, what a resumed run hands to `recall`; None for nothing."""
+        return None
+
+    def recall(self, memory: Any) -> None:
+        """Go on from what `memory` was when the checkpoint was saved."""
+        del memory
+
     def close(self) -> None:
         """Finish open work at the end of the run; by default do nothing."""
         return

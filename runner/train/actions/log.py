@@ -1,6 +1,7 @@
 """The hook that writes metrics, and the speed of training."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -8,10 +9,11 @@ from runner.head import flops
 from runner.train.actions.context import HookContext
 from runner.train.actions.hook import Hook
 from runner.train.actions.periodic import MetricsHook
+from runner.train.step_means import StepMeans
 
 
 def log(context: HookContext) -> Hook:
-    """Write the metrics of a due step, with the speed since the last due step."""
+    """Write means of the metrics since the last due step, and the speed since then."""
     peak = flops.peak(jax.devices()[0])
     return Log(
         context,
@@ -23,7 +25,7 @@ def log(context: HookContext) -> Hook:
 
 
 class Log(MetricsHook):
-    """Write the metrics of a due step, with the speed since the last due step.
+    """Write means of the metrics since the last due step, and the speed since then.
 
     `speed/steps_per_second` and `speed/{unit}s_per_second` leave out pauses of the
     stopwatch, and the first step (it was compiled). `speed/mfu` is
@@ -54,20 +56,30 @@ class Log(MetricsHook):
         }
         if step_over_peak_flops:
             self._scales["mfu"] = step_over_peak_flops
+        self._means = StepMeans()
         # The begin of the window: step, seconds, seconds waited.
         self._window: tuple[int, float, float] | None = None
 
     def __call__(self, step: int, t: float | None = None, **inputs) -> bool:
-        """Begin the first window at the first step, due or not; write if due."""
+        """Add to the means, due or not; write if due."""
         if self._window is None:
             self._window = self._now(step)
+        self._means.add(inputs["metrics"])
         return super().__call__(step, t, **inputs)
+
+    def memory(self) -> Any:
+        """Return the means so far: a resumed run writes the rows of a whole one."""
+        return self._means.state()
+
+    def recall(self, memory: Any) -> None:
+        """Go on from the means at the checkpoint."""
+        self._means.restore(memory)
 
     def _write(
         self, step: int, *, metrics: Mapping[str, float], rows: Sequence[int] = ()
     ) -> None:
-        del rows
-        self._writer.write_scalars(step, {**metrics, **self._speed(step)})
+        del metrics, rows
+        self._writer.write_scalars(step, {**self._means.take(), **self._speed(step)})
 
     def _speed(self, step: int) -> dict[str, float]:
         assert self._window is not None

@@ -17,7 +17,7 @@ def stop_on_nan(context: HookContext) -> Hook:
     One NaN gradient makes Adam's moments NaN for ever, so there is no going on; the
     last checkpoint is from before. The metrics of the bad step are written first. Of
     several terms the first in the experiment's order is named first, for the others may
-    only follow from it.
+    only follow from it. A term of weight 0 is part of nothing: it may be what it likes.
     """
     learning = [f"learning/{term}" for term in context.terms]
     order = [*learning, "learning/total", "optimizer/gradient_norm"]
@@ -26,6 +26,7 @@ def stop_on_nan(context: HookContext) -> Hook:
         step: int, *, metrics: Mapping[str, float], rows: Sequence[int] = ()
     ) -> None:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        bad = [name for name in bad if name not in unused(metrics)]
         if not bad:
             return
         context.writer.write_scalars(step, metrics)
@@ -34,6 +35,15 @@ def stop_on_nan(context: HookContext) -> Hook:
         raise NotFinite(_message(step, metrics, bad, rows))
 
     return context.on_metrics(check, every=1)
+
+
+def unused(metrics: Mapping[str, float]) -> set[str]:
+    """Return the names under which values of terms that add nothing are logged."""
+    return {
+        f"learning/{name.removeprefix('contributions/')}"
+        for name, contribution in metrics.items()
+        if name.startswith("contributions/") and contribution == 0.0
+    }
 
 
 def _message(

@@ -1,6 +1,5 @@
 """A loss by tiles of the vocabulary is the loss over whole rows, gradient included."""
 
-import dataclasses
 import functools
 
 import hypothesis
@@ -11,106 +10,14 @@ import pytest
 from hypothesis import strategies as st
 
 import losses
-from losses.core.term_values import per_token
 from losses.core.tiles import Tile
 from losses.core.vocab_sums import SumRequests, SumResults
-from losses.core.vocab_sums_pass import VocabSumsPass
 from tests.losses import table
 from tests.losses.table import LOSSES, Row, arrays
+from tests.losses.tiles import BY_SUMS, ROWS, WIDTH, by_tiles, compiled_tiles
 
-ROWS = {
-    "jensen_shannon",
-    "skew_forward_kl",
-    "skew_reverse_kl",
-    "total_variation",
-    "alpha_divergence",
-    "renyi_divergence",
-    "adaptive_kl",
-    "decoupled_kd",
-    "normalized_kd",
-    "plackett_luce",
-    "standardized",
-    "inter_class_correlation",
-    "intra_class_correlation",
-    "own_head",
-}
-"""Losses that want a sum before the first sum, omit an entry, sort, or own rows."""
-
-BY_SUMS = {
-    name: row
-    for name, row in LOSSES.items()
-    if name not in ROWS and "logits" in row.loss.needs
-}
 by_sums = pytest.mark.parametrize("name", BY_SUMS)
-WIDTH = 3
 slow = pytest.mark.slow
-
-
-def tiled_outputs(row, outputs, sums, *, vocabulary, teacher_width):
-    """`outputs` without a row of logits."""
-    whole = row.teacher == "whole"
-    teacher = outputs.teacher
-    if whole:
-        teacher = dataclasses.replace(teacher, logits=None)
-    return losses.TiledOutputs(
-        batch=outputs.batch,
-        intermediates=outputs.intermediates,
-        teacher=teacher,
-        sums=sums,
-        vocabulary=vocabulary,
-        teacher_width=teacher_width if whole else None,
-    )
-
-
-def by_tiles(row, floats, fixed, *, width):
-    """The masked sum of one term and its gradient in the logits, tile by tile."""
-    outputs = table.outputs(row, floats, fixed)
-    term = losses.LossTerm(name="term", loss=row.loss)
-    logits = floats["logits"]
-    teacher = floats["teacher/logits"]
-
-    def value(sums):
-        tiled = tiled_outputs(
-            row,
-            outputs,
-            sums,
-            vocabulary=logits.shape[-1],
-            teacher_width=teacher.shape[-1],
-        )
-        results = per_token([term], tiled, masks={"term": fixed["mask"]}, statistics={})
-        return jnp.sum(results["term"].values)
-
-    def tiles():
-        for start in range(0, logits.shape[-1], width):
-            ids = jnp.arange(start, min(start + width, logits.shape[-1]))
-            beyond = ids >= teacher.shape[-1]
-            teacher_tile = teacher[..., jnp.where(beyond, 0, ids)]
-            yield Tile(ids=ids[None], student=logits[..., ids], teacher=teacher_tile)
-
-    # One pass collects the sums; a second gives each tile its gradient.
-    requests = SumRequests(fixed["targets"].shape)
-    value(requests)
-    sums_pass = VocabSumsPass(requests)
-    state = sums_pass.start()
-    for tile in tiles():
-        state = sums_pass.add_tile(state, tile)
-    sums = sums_pass.results(state)
-    total, cotangents = jax.value_and_grad(value)(sums)
-    grads = [
-        jax.grad(
-            lambda student, tile=tile: sums_pass.tangent(
-                tile._replace(student=student), state, sums, cotangents
-            )
-        )(tile.student)
-        for tile in tiles()
-    ]
-    return total, jnp.concatenate(grads, axis=-1)
-
-
-@functools.cache
-def compiled_tiles(name, width):
-    """Jitted `by_tiles` of one row."""
-    return jax.jit(functools.partial(by_tiles, LOSSES[name], width=width))
 
 
 def assert_same(name, floats, fixed, *, width=WIDTH):

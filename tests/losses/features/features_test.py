@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 import losses
+from losses.core.masks import token_masks
 from losses.core.term_values import evaluate, per_token
 
 PAIRS = ((0, 1),)
@@ -278,7 +279,7 @@ def rows(**intermediates):
 
 def values(loss, outputs):
     term = losses.LossTerm(name="term", loss=loss, mask=losses.token_mask)
-    masks = {"term": term.mask(outputs.batch)}
+    masks = token_masks([term], outputs.batch)
     actual = per_token([term], outputs, masks=masks, statistics={})
     return np.asarray(actual["term"].values)
 

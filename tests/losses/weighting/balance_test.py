@@ -16,6 +16,8 @@ from losses import Group, LossTerm, MatchGradient, MatchValue, Uncertainty
 from losses.core.batch_weights import BalanceInputs
 from losses.weighting.weights import (
     balances,
+    may_vanish,
+    skipped_batches,
     term_reports,
     term_weights,
     weight_at_step,
@@ -50,6 +52,18 @@ def weigh(items, means, *, step=0, memory=None, params=None, inner=None):
         step=jnp.int32(step), means=means, inner=inner, names=tuple(means)
     )
     return term_weights(items, seen, params, memory)
+
+
+def skips(items, means, *, inner=None):
+    """By balance, whether it skips a batch."""
+    inputs = BalanceInputs(
+        step=jnp.int32(0),
+        means={name: jnp.float32(x) for name, x in means.items()},
+        inner=inner,
+        names=tuple(means),
+    )
+    result = skipped_batches(items, weigh(items, means, inner=inner), inputs)
+    return {name: bool(x) for name, x in result.items()}
 
 
 def objective(items, means):
@@ -133,6 +147,97 @@ def test_an_average_over_steps_has_no_bias_from_its_start():
     ages = 0.9 ** np.arange(len(ratios))[::-1]
     expected = np.sum(ages * ratios) / np.sum(ages)
     np.testing.assert_allclose(found.weights["kd"], expected, rtol=1e-6)
+
+
+SKIPPED = [
+    {"hard": 2.0, "kd": -1.0},
+    {"hard": -2.0, "kd": 1.0},
+    {"hard": 2.0, "kd": 0.0},
+    {"hard": 2.0, "kd": math.nan},
+    {"hard": math.inf, "kd": 1.0},
+]
+
+
+@pytest.mark.parametrize("means", SKIPPED)
+def test_a_batch_without_a_ratio_is_skipped(means):
+    items = [term("hard"), term("kd", MatchValue(to="hard"))]
+    assert skips(items, means) == {"kd": True}
+    assert weigh(items, means).weights["kd"] == 0.0
+    assert skips(items, {"hard": 2.0, "kd": 1.0}) == {"kd": False}
+
+
+@pytest.mark.parametrize("means", SKIPPED)
+@pytest.mark.parametrize("where", [0, 1, 3])
+def test_a_skipped_batch_leaves_the_average_as_it_was(means, where):
+    """Of weights 0.9^age: a skipped step repeats the mean before it."""
+    items = [term("hard"), term("kd", MatchValue(to="hard", decay=0.9))]
+    ratios = [2.0, 4.0, 1.0]
+    batches = [{"hard": ratio, "kd": 1.0} for ratio in ratios]
+    batches.insert(where, means)
+    memory, weights = None, []
+    for step, batch in enumerate(batches):
+        result = weigh(items, batch, step=step, memory=memory)
+        memory = result.memory
+        weights.append(float(result.weights["kd"]))
+    assert weights[where] == 0.0
+    filled = np.array(ratios)
+    before = filled[:where]
+    ages = 0.9 ** np.arange(where)[::-1]
+    mean = np.sum(ages * before) / np.sum(ages) if where else filled[0]
+    filled = np.insert(filled, where, mean)
+    ages = 0.9 ** np.arange(4)[::-1]
+    expected = np.sum(ages * filled) / np.sum(ages)
+    if where < 3:
+        np.testing.assert_allclose(weights[-1], expected, rtol=1e-5)
+    after = weigh(items, {"hard": mean, "kd": 1.0}, step=4, memory=memory)
+    expected = (0.9 * np.sum(ages * filled) + mean) / (0.9 * np.sum(ages) + 1.0)
+    np.testing.assert_allclose(after.weights["kd"], expected, rtol=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped():
+    items = [term("hard"), term("kd", MatchGradient(to="hard", decay=0.9))]
+    inner = jnp.asarray([[4.0, jnp.nan], [jnp.nan, jnp.nan]])
+    result = weigh(items, {"hard": 1.0, "kd": 1.0}, inner=inner)
+    assert result.weights["kd"] == 0.0 and result.memory["kd"]["sum"] == 0.0
+    assert skips(items, {"hard": 1.0, "kd": 1.0}, inner=inner) == {"kd": True}
+
+
+def test_a_learned_variance_skips_what_is_not_positive():
+    items = [term("ce", Uncertainty())]
+    for value in (-1.0, 0.0, math.nan, math.inf):
+        assert skips(items, {"ce": value}) == {"ce": True}
+    assert skips(items, {"ce": 3.0}) == {"ce": False}
+
+
+def test_terms_of_weight_zero_are_in_no_measure():
+    """A group of a clean term and one of weight 0 that is NaN, matched by value."""
+    items = [
+        term("hard"),
+        Group(
+            name="kd",
+            terms=[term("soft"), term("watched", 0.0)],
+            weight=MatchValue(to="hard"),
+        ),
+    ]
+    means = {"hard": 2.0, "soft": 0.5, "watched": math.nan}
+    result = weigh(items, means)
+    assert result.weights["kd"] == 4.0
+    reports = term_reports(items, result, {n: jnp.float32(x) for n, x in means.items()})
+    assert reports["kd"].value == 0.5 and reports["watched"].contribution == 0.0
+    inner = jnp.asarray([[4.0, 0.0, jnp.nan], [0.0, 1.0, jnp.nan], [jnp.nan] * 3])
+    inputs = BalanceInputs(step=jnp.int32(0), inner=inner, names=tuple(means))
+    assert inputs.gradient_norm({"soft": 2.0, "watched": 0.0}) == 2.0
+
+
+def test_terms_that_only_numbers_weigh_cannot_vanish():
+    items = [
+        term("ce"),
+        term("watched", 0.0),
+        term("ramp", optax.linear_schedule(0.0, 1.0, 10)),
+        Group(name="a", weight=0.0, terms=[term("in_zero")]),
+        Group(name="b", terms=[term("in_one"), term("matched", MatchValue(to="ce"))]),
+    ]
+    assert may_vanish(items) == {"watched", "ramp", "in_zero", "matched"}
 
 
 def test_gradients_are_matched_in_norm_and_groups_by_their_sum():

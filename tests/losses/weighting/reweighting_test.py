@@ -69,6 +69,22 @@ def test_rows_without_a_token_that_counts_are_left_out():
     np.testing.assert_allclose(found, [2 - top, 0.0, top], rtol=1e-5)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_left_out(value):
+    weights = of_rows(RelativeLoss(spread=0.5), [1.0, value, 2.0])
+    top = 2 / (1 + np.exp(-1 / 0.5))
+    np.testing.assert_allclose(weights, [2 - top, 0.0, top], rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_leaves_no_trace(value):
+    progress = LearningProgress(num_rows=3, sharpness=2.0)
+    _, memory = progress(spread([3.0, 1.0], index=[0, 1]), progress.initial())
+    _, after = progress(spread([value, value], index=[0, 2]), memory)
+    np.testing.assert_array_equal(after["loss"], memory["loss"])
+    np.testing.assert_array_equal(after["seen"], memory["seen"])
+
+
 def test_relative_weights_are_one_to_begin_with():
     early = of_rows(RelativeLoss(after=10), [1.0, 5.0], step=9)
     np.testing.assert_array_equal(early, np.ones(2))

@@ -1,3 +1,4 @@
+import json
 import resource
 import shutil
 import time
@@ -29,6 +30,22 @@ def saved(tmp_path):
         checkpoints.save(10, content(10))
         checkpoints.save(20, content(20))
     return tmp_path / "c"
+
+
+def test_memories_come_back_with_the_tree_and_older_checkpoints_have_none(saved):
+    memories = {"Log": {"sums": {"learning/ce": [0.1 + 0.2, 3.0]}}}
+    with Checkpoints(saved, keep=2) as checkpoints:
+        checkpoints.save(30, content(30), memories=memories)
+        checkpoints.wait()
+    sealed = saved / f"{20:08d}" / manifest.NAME
+    record = json.loads(sealed.read_text())["manifest"]
+    del record["memories"]
+    digest = manifest._digest_of(record)
+    sealed.write_text(json.dumps({"manifest": record, "sha256": digest}))
+    with Checkpoints(saved, keep=2) as checkpoints:
+        assert checkpoints.latest_verified() == 30
+        assert checkpoints.memories(30) == memories
+        assert checkpoints.memories(20) == {}
 
 
 @hypothesis.settings(max_examples=15)

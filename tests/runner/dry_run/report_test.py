@@ -54,6 +54,11 @@ def test_it_prints_devices_batch_parameters_flops_memory_and_traffic(flags, caps
     assert "8 x cpu, mesh data=4 fsdp=2 tensor=1 expert=1" in out
     assert "16 sequences x 8 = 128 tokens per step" in out
     assert "statistics of the global batch are wanted first" in out
+    counts = out.partition("tokens that the terms count in the first batch\n")[2]
+    assert [line.split() for line in counts.splitlines()[:2]] == [
+        ["ce", "128"],
+        ["balance", "128"],
+    ]
     row = next(line for line in out.splitlines() if "student/output" in line)
     assert row.split()[1:] == ["[300", "16]", "float32", "4,800", "-,", "fsdp", "9,600"]
     assert "in matmuls per step" in out

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import losses
@@ -216,6 +217,76 @@ def test_a_masked_token_of_nan_leaves_the_others_alone(head):
     )
     found = step(*poison, batch)
     jax.tree.map(np.testing.assert_array_equal, found, clean)
+
+
+class Nothing(losses.Loss):
+    """Reads nothing."""
+
+    def __call__(self, outputs):
+        return jnp.zeros(outputs.batch["targets"].shape)
+
+
+class Steep(losses.Loss):
+    """Infinite in value and in slope at every token."""
+
+    needs = frozenset({"logits"})
+
+    def __call__(self, outputs):
+        zero = outputs.log_normalizer() - outputs.log_normalizer()
+        return jnp.sqrt(zero) + 1.0 / zero
+
+
+def all_but(*tokens):
+    """A mask that leaves some tokens out."""
+
+    def mask(batch):
+        return batch["mask"].at[0, jnp.array(tokens)].set(False)
+
+    return mask
+
+
+SHARED = [
+    losses.LossTerm(name="all", loss=Nothing()),
+    losses.LossTerm(name="ce", loss=losses.CrossEntropy(), mask=all_but(5)),
+    *(
+        losses.LossTerm(name=f"kd_{i}", loss=loss, mask=all_but(3, 5))
+        for i, loss in enumerate((losses.ForwardKL(), losses.LogitMSE()))
+    ),
+    losses.LossTerm(
+        name="steep",
+        loss=Steep(),
+        weight=optax.linear_schedule(0.0, 1.0, 10),
+        mask=all_but(5),
+    ),
+]
+"""The teacher may be NaN at token 3, which `ce` counts, and the student at 5."""
+
+
+TINY = heads.Size(tokens=12, dim=8, vocabulary=37, teacher_dim=8)
+
+
+@pytest.mark.parametrize(
+    ("head", "mode"),
+    [
+        (runtime.Head(), "whole"),
+        (heads.in_blocks(7, TINY.vocabulary, planes=2), "fast"),
+        (heads.in_tiles(8), "lean"),
+    ],
+)
+def test_poison_and_weight_zero_reach_no_other_term(head, mode):
+    assert heads.plan(TINY, SHARED, head=head).mode == mode
+    given = heads.content(TINY)
+    step = jax.jit(heads.step(TINY, SHARED, head=head))
+    clean = step(given["student"], given["teacher"], given["batch"])
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(clean))
+    student = given["student"]["hidden"].at[0, 5].set(jnp.nan)
+    teacher = given["teacher"]["hidden"].at[0, jnp.array([3, 5])].set(jnp.nan)
+    result = step(
+        given["student"] | {"hidden": student},
+        given["teacher"] | {"hidden": teacher},
+        given["batch"],
+    )
+    jax.tree.map(np.testing.assert_array_equal, result, clean)
 
 
 class Longest(losses.Loss):

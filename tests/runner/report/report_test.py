@@ -142,6 +142,18 @@ def test_a_diverged_run_has_a_page(tmp_path):
     Page(report.write(tmp_path).read_text())
 
 
+def test_what_was_said_of_the_terms_is_in_page_and_table(tmp_path):
+    workdir = trained(tmp_path, without=("result.json",))
+    text = "`ce` has counted no token in 10 steps: Span found no <eos>"
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 10, "notices/idle_ce": text}) + "\n")
+    page = report.write(workdir).read_text()
+    assert f"step 10: {text.replace('<eos>', '&lt;eos&gt;')}</p>" in page
+    assert f"step 10: {text}" in report.table(workdir)
+    # It is no sample of the student.
+    assert page.count("Span found no") == 1
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path, capsys):
     with pytest.raises(UserError, match=f"no run in {tmp_path}"):
         report.write(tmp_path)

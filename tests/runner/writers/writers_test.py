@@ -232,11 +232,15 @@ def test_wandb_continues_the_run_of_the_work_directory(tmp_path, monkeypatch):
     assert run.finished
 
 
-def test_a_console_without_texts_shows_evaluations_alone(capsys):
+def test_a_console_without_texts_shows_evaluations_and_notices(capsys):
     writer = writers.ConsoleWriter(Terminal(), texts=False)
     writer.write_texts(10, {"samples/0": "The module"})
+    writer.write_texts(10, {"notices/idle_ce": "`ce` has counted no token"})
     writer.write_scalars(10, {"held_out/loss": 4.5})
-    assert capsys.readouterr().out == "step 10  held_out: loss 4.500\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "step 10  note: `ce` has counted no token",
+        "step 10  held_out: loss 4.500",
+    ]
 
 
 @pytest.mark.parametrize(

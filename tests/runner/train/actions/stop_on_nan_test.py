@@ -41,3 +41,15 @@ def test_rows_of_a_large_batch_are_shortened():
     stop = stop_on_nan(context())
     with pytest.raises(NotFinite, match=r"30, 31, \.\.\. \(256 in all\)"):
         stop(1, metrics={"learning/ce": math.nan}, rows=np.arange(256))
+
+
+def test_a_term_that_adds_nothing_may_be_what_it_likes():
+    stop = stop_on_nan(context(terms=["watched"]))
+    metrics = {
+        "learning/ce": 1.0,
+        "learning/watched": math.nan,
+        "contributions/watched": 0.0,
+    }
+    stop(1, metrics=metrics, rows=np.arange(4))
+    with pytest.raises(NotFinite, match="learning/watched is nan"):
+        stop(2, metrics=metrics | {"contributions/watched": math.nan}, rows=[])
