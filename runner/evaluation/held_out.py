@@ -152,16 +152,15 @@ class HeldOutTerms:
 
 def _unweighted(terms: Sequence[LossTerm]) -> list[LossTerm]:
     """Return the terms without weights, over the rows that do not only fill a batch."""
-    masks: dict[Mask, Mask] = {
-        term.mask: functools.partial(_of_rows, term.mask) for term in terms
-    }
+    masks = {term.mask: functools.partial(_of_rows, term.mask) for term in terms}
     return [
         dataclasses.replace(term, weight=1.0, token_weight=None, mask=masks[term.mask])
         for term in terms
     ]
 
 
-def _of_rows(mask: Mask, batch: Batch) -> jax.Array:
+def _of_rows(mask: Mask | None, batch: Batch) -> jax.Array:
+    assert mask is not None  # the losses are built
     tokens = mask(batch)
     real = batch["index"] >= 0
     return tokens & jnp.reshape(real, (-1,) + (1,) * (tokens.ndim - 1))
