@@ -56,9 +56,9 @@ def notes(run: Run) -> list[str]:
     lines = []
     for name, metrics in run.evaluations.items():
         parts = [
-            f"{label} {show(metrics[key])}"
+            f"{label} {show(value)}"
             for key, label, show in SHARES
-            if metrics.get(key) is not None
+            if (value := metrics.get(key)) is not None
         ]
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")
