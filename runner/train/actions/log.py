@@ -9,7 +9,7 @@ from runner.head import flops
 from runner.train.actions.context import HookContext
 from runner.train.actions.hook import Hook
 from runner.train.actions.periodic import MetricsHook
-from runner.train.step_means import StepMeans
+from runner.train.actions.step_means import StepMeans
 
 
 def log(context: HookContext) -> Hook:
