@@ -19,9 +19,11 @@ def log_normalizer(
 def target_logits(
     logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
 ) -> Float[Array, "*b"]:
-    """Return `s_y`, the logit of each target."""
+    """Return `s_y`, the logit of each target; NaN of one beyond the vocabulary."""
     only_target = jnp.where(is_target(logits, targets), logits, 0.0)
-    return jnp.sum(only_target, axis=-1, dtype=jnp.float32)
+    logit = jnp.sum(only_target, axis=-1, dtype=jnp.float32)
+    in_vocabulary = (targets >= 0) & (targets < logits.shape[-1])
+    return jnp.where(in_vocabulary, logit, jnp.nan)
 
 
 def is_target(logits: Float[Array, "*b v"], targets: Int[Array, "*b"]) -> jax.Array:
@@ -37,7 +39,7 @@ def cross_entropy(
 
     Args:
       logits: the student's.
-      targets: ids y.
+      targets: ids y; one beyond the vocabulary, -100 say, gives NaN.
     """
     return cross_entropy_from_sums(
         log_normalizer(logits), target_logits(logits, targets)
@@ -60,7 +62,7 @@ def smoothed_cross_entropy(
 
     Args:
       logits: the student's, finite.
-      targets: ids y.
+      targets: ids y; one beyond the vocabulary, -100 say, gives NaN.
       epsilon: the weight of the uniform distribution in the targets.
     """
     return smoothed_cross_entropy_from_sums(

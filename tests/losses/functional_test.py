@@ -177,6 +177,20 @@ def test_cka_of_features_far_from_zero():
     np.testing.assert_allclose(functional.cka(x, y), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "smoothed_cross_entropy"])
+def test_a_target_beyond_the_vocabulary_has_no_value(name):
+    logits, targets = jnp.arange(15.0).reshape(3, 5), jnp.array([-100, 4, 5])
+
+    def counted(logits):
+        values = getattr(functional, name)(logits, targets)
+        return jnp.sum(jnp.where(jnp.isnan(values), 0.0, values)), values
+
+    (_, values), grads = jax.value_and_grad(counted, has_aux=True)(logits)
+    np.testing.assert_array_equal(np.isnan(values), [True, False, True])
+    np.testing.assert_array_equal(np.any(grads != 0.0, axis=-1), [False, True, False])
+    assert np.all(np.isfinite(grads))
+
+
 def test_float64_numpy_agrees():
     floats, fixed = arrays()
     s, t = (np.asarray(x, np.float64) for x in both(floats))
