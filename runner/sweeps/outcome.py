@@ -67,7 +67,9 @@ def _outcome(unit: Unit) -> Outcome:
     losses = {}
     if unit.finished:
         results = loaded.evaluations.items()
-        losses = {name: x["loss"] for name, x in results if x.get("loss") is not None}
+        losses = {
+            name: loss for name, x in results if (loss := x.get("loss")) is not None
+        }
     return Outcome(unit, _state(unit, loaded), losses, _untrained(loaded), loaded.unit)
 
 

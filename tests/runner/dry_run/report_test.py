@@ -132,7 +132,10 @@ def test_a_run_without_them_is_refused_in_a_line(taught, capsys, tmp_path):
 
 def test_a_teacher_without_a_model_has_no_shapes_without_its_files(taught, capsys):
     assert main.main([*taught, "--fdl.teacher.model=None"]) == 2
-    assert "runner: teacher: checkpoint: " in capsys.readouterr().err
+    line = (
+        "runner: --fdl.teacher.model=None: teacher: checkpoint: no such file or folder"
+    )
+    assert line in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_told_in_a_line(flags, capsys):
