@@ -79,6 +79,7 @@ def test_what_does_not_fit_is_a_line(tmp_path, capsys, flags, said):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow  # `tests/compatibility/runs_test.py` goes on with a stopped run
 def test_a_run_that_goes_on_is_the_run_that_was_not_stopped(tmp_path, monkeypatch):
     # dear: a whole run, one that is stopped, and its continuation.
     from runner.train.hooks import Hooks

@@ -111,6 +111,7 @@ def test_a_signal_at_any_time_is_a_clean_exit(runner, whole, number):
     runner.assert_same_run(workdir, whole)
 
 
+@pytest.mark.slow  # `tests/compatibility/runs_test.py` reads a finished run
 def test_a_finished_run_is_read_again_and_left_alone(finished):
     before = finished.state("whole"), finished.metrics("whole")
     process = subprocess.run(
@@ -127,6 +128,7 @@ def test_a_finished_run_is_read_again_and_left_alone(finished):
     np.testing.assert_equal(after, before)
 
 
+@pytest.mark.slow  # `tests/runner/workdir/workdir_test.py` compares graphs
 def test_another_graph_is_shown_and_refused(finished):
     before = finished.metrics("whole")
     output = finished.run("whole", "--fdl.seed=1", code=2)

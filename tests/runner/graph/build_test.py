@@ -77,9 +77,10 @@ def test_a_misspelt_field_of_an_nnx_module_is_found():
         build.objects(fdl.Config(Checked, inner=fdl.Partial(Layer, widht=3)))
 
 
-def test_a_bug_in_a_constructor_is_no_mistake_of_the_user():
+def test_a_bug_in_a_constructor_is_told_with_its_type_and_line():
     def buggy():
         return [][0]
 
-    with pytest.raises(IndexError):
+    told = r"buggy\): IndexError: list index out of range \(build_test.py:\d+\)"
+    with pytest.raises(UserError, match=told):
         build.objects(fdl.Config(buggy))

@@ -62,9 +62,9 @@ KINDS = {
     "five": (head_bench.FIVE, head_bench.five),
 }
 cuts = pytest.mark.parametrize("head", CUTS.values(), ids=CUTS)
-kinds = pytest.mark.parametrize("kind", KINDS)
-dearest_kind = pytest.mark.parametrize(
-    "kind", parameters({kind: kind for kind in KINDS}, fast=("five",))
+kinds = pytest.mark.parametrize(
+    "kind",
+    parameters({kind: kind for kind in KINDS}, fast=("five",)),  # holds the others
 )
 
 
@@ -163,7 +163,7 @@ def test_float32_is_as_exact_as_full_logits(kind, head):
 
 
 @cuts
-@dearest_kind
+@kinds
 def test_bfloat16_is_as_exact_as_full_logits(kind, head):
     ours, full = both(kind, head, "bfloat16")
     assert ours.value <= 1e-6
