@@ -19,7 +19,7 @@ from runner.machine import distributed
 from tests.runner.runs import Runner
 
 RUNNER = ("-m", "runner.main")
-STEPS = 16
+STEPS = 60
 SECONDS = 60  # in which a process that lost the others must have ended
 
 
