@@ -138,6 +138,7 @@ def test_another_graph_is_shown_and_refused(finished):
     assert finished.metrics("whole") == before
 
 
+@pytest.mark.slow  # `workdir/lock_test.py` holds the lock
 def test_a_second_runner_is_refused_while_the_first_lives(runner):
     first = runner.start("shared", "--fdl.num_steps=100000")
     try:

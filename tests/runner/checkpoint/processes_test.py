@@ -57,6 +57,7 @@ def kill_while_saving(directory, *, kills, seed):
         reached = latest
 
 
+@pytest.mark.slow  # `manifest_test.py` damages each file
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     kill_while_saving(tmp_path, kills=3, seed=1)
 

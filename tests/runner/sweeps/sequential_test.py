@@ -226,6 +226,7 @@ def test_a_signal_reaches_the_unit_once_and_the_sweep_ends(sweep, number, code):
     assert sweep.ran == ["00", "01", "01", "02"]
 
 
+@pytest.mark.slow  # waiting and finished units have tests of their own
 def test_after_kill_9_the_unit_under_way_is_waited_for_and_nothing_is_repeated(sweep):
     sweep.how(_01="wait")
     first = sweep.start()
