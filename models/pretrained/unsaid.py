@@ -18,7 +18,7 @@ _DEFAULTS = {
 
 
 class Unsaid:
-    """What the caller says of a file, and what had to be assumed.
+    """Entries that the caller sets for a file, and those that had to be assumed.
 
     Attributes:
       assumed: entries that neither says, as they were read.

@@ -1,4 +1,4 @@
-"""Whether two tokenizers mean the same by their ids."""
+"""Comparison of two tokenizers by what their ids mean."""
 
 from runner.data.text.vocabulary import Vocabulary
 
