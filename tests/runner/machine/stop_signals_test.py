@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[3]
 
 # Counts until asked to stop, then says so; `tail` is what it does afterwards.
 COUNTER = """
-import sys, time
+import signal, sys, time
 from runner.machine.stop_signals import Stop
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs of a script ignore it
 with Stop() as stop:
     print("open", flush=True)
     while not stop.requested:
