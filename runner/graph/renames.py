@@ -57,10 +57,6 @@ DEFAULTS: Mapping[Any, Mapping[str, Any]] = {
 }
 
 
-# Fields that came later, by class; in older graphs they are at these defaults.
-ADDED = {"OnlineTeacher": {"settings": "None"}}
-
-
 def symbol(module: str, name: str) -> tuple[str, str]:
     """Return the module and name under which an old module's `name` is found now."""
     if not _is_ours(module):
@@ -90,14 +86,6 @@ def value(function: Any, name: str, old: Any) -> Any:
     return old
 
 
-def added(function: Any) -> dict[str, str]:
-    """Return the fields that a class got since, with their defaults as text."""
-    names = [cls.__name__ for cls in getattr(function, "__mro__", ())]
-    return {
-        field: text for name in names for field, text in ADDED.get(name, {}).items()
-    }
-
-
 def in_json(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """Rename in the parsed JSON of a graph (fiddle's serialisation), in place.
 
@@ -125,10 +113,7 @@ def set_old_defaults(cfg: fdl.Buildable) -> None:
 
 
 def in_text(described: str) -> str:
-    """Rename in the lines of a described graph (see `runner.graph.describe`).
-
-    Fields that its classes got since join it, at their defaults.
-    """
+    """Rename in the lines of a described graph (see `runner.graph.describe`)."""
     # Names of fields depend on the class of their node.
     pairs = (line.partition(": ") for line in described.splitlines() if line)
     old = {path: text for path, _, text in pairs}
@@ -156,10 +141,6 @@ def in_text(described: str) -> str:
         else:
             text = _rename_tokens(text)
         lines.append(f"{now}: {text}\n")
-        node = "" if path == "<root>" else f"{now}."
-        for name, default in added(classes[path]).items():
-            if f"{node}{name}" not in old:
-                lines.append(f"{node}{name}: {default}\n")
     return "".join(lines)
 
 
