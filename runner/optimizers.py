@@ -87,6 +87,7 @@ def muon(
       UserError: from `init`, no parameter is a matrix of a block.
     """
 
+    # One rate for both, so that the one that is logged is the one that is used.
     def make(learning_rate: Any) -> optax.GradientTransformation:
         orthogonalized = optax.chain(
             scale_by_muon(

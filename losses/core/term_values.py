@@ -20,7 +20,7 @@ from losses.core.outputs import (
     PerToken,
 )
 from losses.core.terms import LossTerm
-from losses.core.vocab_sums import TiledOutputs
+from losses.core.tiled_outputs import TiledOutputs
 
 
 class TokenValues(NamedTuple):

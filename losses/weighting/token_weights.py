@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from losses.core.loss import TokenWeight
 from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, TeacherOutputs
+from losses.core.tiled_outputs import TiledOutputs
 from losses.core.tiles import Tile
-from losses.core.vocab_sums import TiledOutputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -87,6 +87,7 @@ def _statements(text: str, source: str) -> Iterator[tuple[str, str, Any]]:
         def macro(self, macro_name):
             return _Name("%" + macro_name)
 
+    # Every binding, and those of the files that it includes.
     try:
         for statement in config_parser.ConfigParser(io.StringIO(text), Names()):
             if isinstance(statement, config_parser.IncludeStatement):

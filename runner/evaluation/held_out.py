@@ -44,6 +44,7 @@ class HeldOutTerms:
           dataset: The held-out rows.
           config: The runtime settings; a batch here is never cut into microbatches.
         """
+        # Records may be of other rows than these: what reads them is left out.
         teacher = step.teacher
         reading = {
             term.name
@@ -56,6 +57,8 @@ class HeldOutTerms:
         self.rows: Rows = dataset
         if self._teacher is not None:
             self.rows = self._teacher.rows_with_records(dataset)
+
+        # The rest is measured by the objective of the step itself.
         self._step = step
         terms = [
             term

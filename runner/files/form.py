@@ -144,6 +144,7 @@ def _inner(value: Any) -> Iterator[Any]:
 
 def _parse(hint: Any, value: Any, at: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    # Choices.
     if hint is Any:
         return value
     if origin in (typing.Union, types.UnionType):
@@ -152,6 +153,8 @@ def _parse(hint: Any, value: Any, at: str) -> Any:
         if any(value == choice and type(value) is type(choice) for choice in arguments):
             return value
         raise _malformed(at, f"one of {', '.join(map(repr, arguments))}", value)
+
+    # Containers, whose parts are parsed in turn.
     if dataclasses.is_dataclass(hint):
         return _parse_dataclass(hint, value, at)
     kind = origin or hint

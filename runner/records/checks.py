@@ -82,6 +82,8 @@ def _faults(layout, table, targets, mask) -> Iterator[_Check]:
 
 def _logits(layout: Layout, table: np.ndarray) -> Iterator[_Check]:
     drops = table["drops"]
+
+    # Codes are finite, and the largest comes first.
     yield (
         _largest(drops) == codes.RESERVED,
         lambda i: "holds a logit that is not finite",
@@ -96,6 +98,8 @@ def _logits(layout: Layout, table: np.ndarray) -> Iterator[_Check]:
         (drops[..., 1:] < drops[..., :-1]).any(-1),
         lambda i: "holds entries that are not best first",
     )
+
+    # Entries and the rest share one unit of probability at every temperature.
     log_normalizers = nats(table, "log_normalizers")
     yield from _range(layout, log_normalizers, "log-normaliser")
     rests = np.zeros_like(log_normalizers)

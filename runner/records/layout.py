@@ -151,6 +151,8 @@ class Layout:
             len(self.temperatures),
         )
         half = lambda n: -(-n // 2)  # noqa: E731 - two to a byte
+
+        # Planes of two bytes first, so that each begins at an even byte.
         planes: list[tuple] = []
         if self.mode != "full":
             planes.append(("ids16", "<u2", (length, k)))
@@ -161,6 +163,8 @@ class Layout:
             (f"{name}_low", "<u2", (temperatures, length)) for name in self.words
         ]
         planes.append(("tokens16", "<u2", (length,)))
+
+        # Then those of one byte.
         planes += [
             (f"{name}_high", "u1", (temperatures, length)) for name in self.words
         ]

@@ -101,6 +101,8 @@ def _field(line: bytes, field: str, place: str) -> str:
     except (ValueError, RecursionError) as error:
         reason = str(error).partition(";")[0]
         raise UserError(f"{place}: not JSON that can be read: {reason}") from error
+
+    # An object whose field is text.
     if not isinstance(record, dict):
         kind = type(record).__name__
         raise UserError(f"{place}: expected a JSON object, got {kind}")
@@ -110,6 +112,8 @@ def _field(line: bytes, field: str, place: str) -> str:
     if not isinstance(text, str):
         kind = type(text).__name__
         raise UserError(f"{place}: field {field!r} must be a string, got {kind}")
+
+    # JSON can spell what UTF-8 cannot.
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -10,7 +10,8 @@ from flax import nnx
 
 import losses
 from losses.core.term_values import evaluate, per_token
-from losses.core.vocab_sums import SumRequests, TiledOutputs
+from losses.core.tiled_outputs import TiledOutputs
+from losses.core.vocab_sums import SumRequests
 from losses.weighting.weights import weight_at_step
 
 
