@@ -1,7 +1,8 @@
 """The exceptions a user sees without a traceback."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -14,6 +15,15 @@ class PeerLost(Exception):
 
 class NotFinite(ArithmeticError):
     """A metric of a step is NaN or infinite. Ends the program with code 1."""
+
+
+@contextlib.contextmanager
+def prefixed(place: str) -> Iterator[None]:
+    """Put `place: ` before the message of a `UserError` that arises within."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -9,8 +9,8 @@ from runner.dry_run.memory import aligned, local, local_bytes, size
 from runner.head import flops
 from runner.machine.mesh import AXES
 from runner.machine.topology import Planned
-from runner.teachers.weights import UNREAD
 from runner.train.trainer import Trainer
+from runner.weights.base import UNREAD
 from runner.writers.quantities import quantity
 
 

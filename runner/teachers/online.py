@@ -12,12 +12,13 @@ from models.base import Model
 from runner.checkpoint import tree_paths
 from runner.data.labels import Classes
 from runner.data.text.tokenizer import TokenizerSource
-from runner.errors import UserError
+from runner.errors import UserError, prefixed
 from runner.state.split_module import SplitModule
 from runner.state.trainable import abstract_key
-from runner.teachers import weights
 from runner.teachers.base import Teacher, TeacherContext
 from runner.teachers.model import LoadedModel
+from runner.weights import identity, opening
+from runner.weights.base import UnreadWeights, Weights
 
 Tree = Any
 
@@ -52,7 +53,8 @@ class OnlineTeacher(Teacher):
     tokenizer: TokenizerSource | None = None
 
     def check(self) -> None:
-        weights.find(self.checkpoint)
+        with prefixed("checkpoint"):
+            opening.find(self.checkpoint)
         if self.tokenizer is not None:
             self.tokenizer.check()
 
@@ -66,16 +68,15 @@ class OnlineTeacher(Teacher):
             self.check()
 
     def identity(self) -> str:
-        return weights.open_weights(self.checkpoint, self.settings).digest
+        return self._open().digest
 
     def load(self, context: TeacherContext) -> "LoadedOnline":
         planned = context.dry and self.model is not None
-        if planned:
-            source = weights.UnreadWeights(self.checkpoint)
-        else:
-            source = weights.open_weights(self.checkpoint, self.settings)
-        self._check_vocabulary(source, context)
-        make = self.model or source.model
+        source = UnreadWeights(self.checkpoint) if planned else self._open()
+        with prefixed("teacher"):
+            self._check_vocabulary(source, context)
+        with prefixed("checkpoint"):
+            make = self.model or source.model
         if self.dtype is not None:
             make = functools.partial(make, dtype=self.dtype, param_dtype=self.dtype)
         return LoadedOnline(
@@ -86,15 +87,17 @@ class OnlineTeacher(Teacher):
             as_stored=self.dtype is None and self.model is None,
         )
 
-    def _check_vocabulary(
-        self, source: weights.Weights, context: TeacherContext
-    ) -> None:
-        unread = isinstance(source, weights.UnreadWeights)
+    def _open(self) -> Weights:
+        with prefixed("checkpoint"):
+            return opening.open_weights(self.checkpoint, self.settings)
+
+    def _check_vocabulary(self, source: Weights, context: TeacherContext) -> None:
+        unread = isinstance(source, UnreadWeights)
         if self.tokenizer is None or unread or isinstance(context.vocabulary, Classes):
             source.check_vocabulary(context.vocabulary, cache=context.cache)
         else:
             theirs = self.tokenizer.load(cache=context.cache)
-            weights.compare(theirs, context.vocabulary, where=theirs.source)
+            identity.compare(theirs, context.vocabulary, where=theirs.source)
 
 
 class LoadedOnline(LoadedModel):
@@ -111,7 +114,7 @@ class LoadedOnline(LoadedModel):
     def __init__(
         self,
         make: Callable[..., Model],
-        source: weights.Weights,
+        source: Weights,
         context: TeacherContext,
         *,
         name: str,
@@ -141,7 +144,8 @@ class LoadedOnline(LoadedModel):
             self.abstract["params"] = _with_dtypes(params, source.stored_dtypes(params))
 
     def read(self) -> Tree:
-        return self._weights.read(self.abstract)
+        with prefixed("checkpoint"):
+            return self._weights.read(self.abstract)
 
     def offers(self) -> frozenset[str]:
         return self._split_module.module(*self._split_module.arrays()).offers()

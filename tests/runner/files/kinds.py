@@ -32,7 +32,8 @@ from runner.records import manifest as records
 from runner.records import shards
 from runner.report import comparison, page, results, run
 from runner.sweeps import frozen, outcome, table, trust
-from runner.teachers import weights
+from runner.weights.published import PublishedWeights
+from runner.weights.run import RunWeights
 from runner.workdir import opening
 from tests.models.pretrained import inputs
 from tests.models.pretrained.tables import FIXTURES
@@ -141,9 +142,9 @@ def _gin(folder: Path) -> None:
 
 
 def _model(folder: Path) -> None:
-    opened = weights.PretrainedWeights(str(folder))
+    opened = PublishedWeights(str(folder))
     opened.digest  # noqa: B018 - reads the files
-    with contextlib.suppress(ValueError):  # as `PretrainedWeights.read` refuses
+    with contextlib.suppress(ValueError):  # as `PublishedWeights.read` refuses
         opened._pretrained.arrays()
 
 
@@ -168,7 +169,7 @@ def _documents(folder: Path) -> None:
 
 
 def _teacher(folder: Path) -> None:
-    opened = weights.RunWeights(str(folder))
+    opened = RunWeights(str(folder))
     opened.model.keywords  # noqa: B018 - reads the graph
     with contextlib.suppress(UserError):
         opened.check_vocabulary(byte_vocabulary("x"), cache="")

@@ -19,9 +19,9 @@ from runner.teachers import (
     EnsembleTeacher,
     FusedTeacher,
     OnlineTeacher,
-    weights,
 )
 from runner.teachers.model import LoadedModel
+from runner.weights import opening
 from tests.cases import cases
 from tests.heads import in_blocks, in_tiles, largest_array
 from tests.models.pretrained import inputs
@@ -392,19 +392,19 @@ def test_rows_longer_than_a_teacher_was_made_for_are_said(folder, corpus, runs):
 
 def test_what_a_published_file_cannot_say_is_said(tmp_path):
     file = str(inputs.write("mistral", tmp_path))
-    (caution,) = weights.open_weights(file).cautions(64)
+    (caution,) = opening.open_weights(file).cautions(64)
     assert "read with sliding_window None, hidden_act 'silu', as llama.cpp" in caution
     settings = {"sliding_window": 3, "hidden_act": "silu"}
-    told = weights.open_weights(file, settings)
+    told = opening.open_weights(file, settings)
     assert told.cautions(64) == ()
     (caution,) = told.cautions(65)
     assert "rows of 65 positions, more than the 64 it was made for" in caution
-    assert told.digest != weights.open_weights(file).digest
+    assert told.digest != opening.open_weights(file).digest
 
 
 def test_settings_are_of_published_models(runs):
     with pytest.raises(UserError, match=r"settings are of published .*; .*run-0"):
-        weights.open_weights(runs[0], {"hidden_act": "gelu"})
+        opening.open_weights(runs[0], {"hidden_act": "gelu"})
 
 
 def test_no_checkpoint_is_said_before_anything_is_built(tmp_path):

@@ -10,7 +10,8 @@ from ml_dtypes import bfloat16
 from safetensors.numpy import load_file, save_file
 
 from runner.data.labels import Classes
-from runner.teachers import OnlineTeacher, weights
+from runner.teachers import OnlineTeacher
+from runner.weights.published import PublishedWeights
 from tests.models.pretrained import inputs
 from tests.models.pretrained.tables import FIXTURES, expected
 from tests.runner.teachers import examples
@@ -18,9 +19,7 @@ from tests.runner.teachers import examples
 
 @pytest.fixture(autouse=True)
 def any_vocabulary(monkeypatch):
-    monkeypatch.setattr(
-        weights.PretrainedWeights, "check_vocabulary", lambda *_, **__: None
-    )
+    monkeypatch.setattr(PublishedWeights, "check_vocabulary", lambda *_, **__: None)
 
 
 def load(path, **fields):

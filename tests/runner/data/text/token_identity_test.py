@@ -12,7 +12,8 @@ from runner.data.text.record_files import write_token_records
 from runner.data.text.token_identity import differences
 from runner.data.text.vocabulary import vocabulary
 from runner.errors import UserError
-from runner.teachers import weights
+from runner.weights import identity
+from runner.weights.run import RunWeights
 from tests.runner.data.text.tiny_tokenizers import byte_level, saved
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -63,7 +64,7 @@ def test_a_converted_file_is_the_tokenizer_it_was_made_from(padding, tmp_path):
     assert theirs.special != ours.special  # as the converter marks them
     assert differences(theirs, ours) == differences(ours, theirs) == ""
     assert theirs.size == ours.size == 257 + len(SPECIAL) + len(PLAIN)
-    weights.compare(theirs, ours, where=file)
+    identity.compare(theirs, ours, where=file)
     padded = theirs.encode("[PAD280]")
     assert theirs.decode(padded) == "[PAD280]" and len(padded) == 8
 
@@ -96,7 +97,7 @@ DEEPSEEK_END = "<\uff5cend\u2581of\u2581sentence\uff5c>"
 def test_an_end_given_for_the_data_is_enough(tmp_path):
     ours = TokenizerFile(saved(tmp_path, byte_level(DEEPSEEK_END)), end=DEEPSEEK_END)
     theirs = TokenizerFile(saved(tmp_path / "teacher", byte_level(DEEPSEEK_END)))
-    weights.compare(theirs.load(), ours.load(), where="")
+    identity.compare(theirs.load(), ours.load(), where="")
     assert ours.load().end == 257
     with pytest.raises(UserError, match="no end-of-document token"):
         _ = theirs.load().end
@@ -109,7 +110,7 @@ def test_a_students_own_tokenizer_needs_no_end(tmp_path):
         (tmp_path / name).write_text(content)
     described = {"train_data": {"vocabulary": data.describe()}}
     (tmp_path / "data.json").write_text(json.dumps(described))
-    run = weights.RunWeights.__new__(weights.RunWeights)
+    run = RunWeights.__new__(RunWeights)
     run._path = tmp_path
     run.check_vocabulary(data, cache="")
     other = vocabulary(byte_level("<|another|>"), end=257)

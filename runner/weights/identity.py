@@ -1,0 +1,46 @@
+"""Comparison of the tokens that weights were made for with those of the data."""
+
+from pathlib import Path
+
+from runner.data.labels import Labels
+from runner.errors import UserError
+
+TOKENIZER = "tokenizer.json"
+GIVE_TOKENIZER = "if you have it elsewhere: tokenizer=data.TokenizerFile(file=...)"
+
+
+def require_same(file: Path, vocabulary: Labels, *, cache: str) -> None:
+    """Refuse data of another tokenizer than that in a file.
+
+    Raises:
+      UserError: the file is missing; or with the first tokens that differ.
+    """
+    from runner.data import TokenizerFile
+
+    if not file.is_file():
+        raise UserError(
+            f"{file} is missing, so that its ids cannot be compared with the "
+            f"data's\n{GIVE_TOKENIZER}"
+        )
+    theirs = TokenizerFile(file=str(file)).load(cache=cache)
+    compare(theirs, vocabulary, where=str(file))
+
+
+def compare(theirs: Labels, ours: Labels, *, where: str) -> None:
+    """Refuse data whose ids stand for other tokens than the weights were made for.
+
+    Args:
+      theirs: Those of the weights.
+      ours: The data's; ids that are only planned mean nothing yet.
+      where: Their tokenizer, for messages.
+
+    Raises:
+      UserError: With the first tokens that differ.
+    """
+    from runner.data.text.token_identity import differences
+    from runner.data.text.vocabulary import Vocabulary
+
+    assert isinstance(theirs, Vocabulary)
+    message = differences(theirs, ours) if isinstance(ours, Vocabulary) else ""
+    if message:
+        raise UserError(f"another tokenizer than the data's ({where}):\n{message}")

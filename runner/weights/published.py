@@ -1,0 +1,109 @@
+"""Weights of a published model: a Hugging Face folder, or GGUF."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from models import layers
+from runner.checkpoint import tree_paths
+from runner.data.labels import Classes, Labels
+from runner.errors import UserError
+from runner.weights import identity
+from runner.weights.base import Weights
+
+Tree = Any
+
+
+class PublishedWeights(Weights):
+    """A published model: safetensors with a `config.json`, or GGUF.
+
+    Args:
+      checkpoint: path of its folder or file.
+      settings: entries of `config.json` in place of its own.
+
+    Raises:
+      UserError: it is not there, or of no supported family.
+    """
+
+    def __init__(self, checkpoint: str, settings: Mapping[str, Any] | None = None):
+        from models import pretrained
+
+        self._name = checkpoint
+        try:
+            self._pretrained = pretrained.open_model(checkpoint, settings=settings)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        self.model = self._pretrained.model
+        self.context = self._pretrained.context
+
+    def cautions(self, positions: int) -> tuple[str, ...]:
+        assumed = self._pretrained.assumed
+        if not assumed:
+            return super().cautions(positions)
+        values = ", ".join(f"{name} {value!r}" for name, value in assumed.items())
+        return (
+            f"read with {values}, as llama.cpp does: a .gguf file does not say. Where "
+            "the model's config.json says otherwise, set it by `settings`",
+            *super().cautions(positions),
+        )
+
+    @property
+    def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - hashes files
+        """Of the files' content."""
+        return self._pretrained.digest
+
+    def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
+        from models import pretrained
+
+        if isinstance(vocabulary, Classes):
+            raise UserError(
+                f"{self._name} speaks tokens, the data has {vocabulary.summary}"
+            )
+        path = pretrained.locate(self._name)
+        if path.is_dir():
+            return identity.require_same(
+                path / identity.TOKENIZER, vocabulary, cache=cache
+            )
+        from runner.data import GGUFTokenizer
+
+        try:
+            theirs = GGUFTokenizer(file=self._name).load(cache=cache)
+        except UserError as error:
+            raise UserError(f"{error}\n{identity.GIVE_TOKENIZER}") from error
+        identity.compare(theirs, vocabulary, where=str(path))
+
+    def stored_dtypes(self, params: Tree) -> Mapping[str, Any]:
+        return self._pretrained.dtypes(layers=layers.form_of(params))
+
+    def read(self, abstract: Tree) -> Tree:
+        try:
+            arrays = self._pretrained.arrays(layers=layers.form_of(abstract["params"]))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        have, wanted = (
+            tree_paths.by_path(arrays),
+            tree_paths.by_path(abstract["params"]),
+        )
+        for path, leaf in wanted.items():
+            if path not in have or have[path].shape != leaf.shape:
+                shape = have[path].shape if path in have else "nothing"
+                raise UserError(
+                    f"{self._name}: {path} should be {leaf.shape}, the file has {shape}"
+                )
+        params = [_placed(have[path], leaf) for path, leaf in wanted.items()]
+        structure = jax.tree.structure(abstract["params"])
+        variables = jax.tree.map(_zeros, abstract["variables"])
+        return {"params": jax.tree.unflatten(structure, params), "variables": variables}
+
+
+def _placed(array: np.ndarray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """The array in its dtype and sharding; each device's part is cast on its own."""
+    return jax.make_array_from_callback(
+        leaf.shape, leaf.sharding, lambda part: array[part].astype(leaf.dtype)
+    )
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.numpy.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
