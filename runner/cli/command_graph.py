@@ -78,6 +78,8 @@ def _spec(command: Command) -> str:
 
 def _override(flag: Flag) -> overrides.Override:
     kind, _, name = flag.name.partition(".")
+    if kind == "fdl" and name.endswith("+"):
+        return overrides.Append(name[:-1], flag.value)
     if kind == "fdl":
         return overrides.Set(name, flag.value)
     if kind == "fdl_tag":

@@ -12,9 +12,15 @@ The graph: all that changes the result. Overrides apply from left to right.
   --fdl.num_steps=200                set a field: a Python literal, its type checked
   --fdl.student.num_layers=4
   --fdl.losses.z_loss.weight=1e-3    an item of a list by its name, or losses[2].weight
+  --fdl.losses.kd.loss='losses.ForwardKL(temperature=2.0)'
+                                     a call of an allowed name, quoted for the shell
+  --fdl.losses.kd=None               an item of a list is dropped
+  --fdl.losses+="LossTerm(name='z', loss=losses.ZLoss(), weight=1e-4)"
+                                     ... or appended
   --fdl_tag.DType=bfloat16           set every field that carries a tag
   --fiddler='bigger(factor=2)'       call a function of the config file on the graph
   --sweep=lr                         a run for each point that this function returns
+  --sweep="values('fdl.losses.kd.loss', 'losses.ForwardKL()', 'losses.ReverseKL()')"
 
 The runtime: all that must not change it (mesh, microbatches, cadence, caches).
   --gin_file=configs/runtime/cpu.gin

@@ -51,21 +51,26 @@ def fit(value: Any, hint: Any) -> Any:
     Raises:
       Mismatch: it cannot be one.
     """
-    fitted = _fit(value, _plain(hint))
+    fitted = _fit(value, plain(hint))
     if fitted is _NO:
         raise Mismatch(_complaint(value, hint))
     return fitted
 
 
+def takes_none(hint: Any) -> bool:
+    """Return True if None may stand where the type is `hint`."""
+    return _fit(None, plain(hint)) is None
+
+
 def show(hint: Any) -> str:
     """A type as a reader says it: `float or None`, `one of 'none', 'full'`."""
-    hint = _plain(hint)
+    hint = plain(hint)
     if hint is None or hint is type(None):
         return "None"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(repr(option) for option in typing.get_args(hint))
-    if _is_union(hint):
-        options = [_plain(option) for option in typing.get_args(hint)]
+    if is_union(hint):
+        options = [plain(option) for option in typing.get_args(hint)]
         common = [o for o in options if o in (bool, int, float, str, type(None))]
         if len(options) > 3 and common:
             options = common
@@ -87,8 +92,8 @@ def _complaint(value: Any, hint: Any) -> str:
     return f"expected {show(hint)}, got {got}"
 
 
-def _plain(hint: Any) -> Any:
-    """Without `Annotated`, `Final`, `NewType` and `type` aliases."""
+def plain(hint: Any) -> Any:
+    """Return `hint` without `Annotated`, `Final`, `NewType` and `type` aliases."""
     while True:
         origin = typing.get_origin(hint)
         if origin in (typing.Annotated, typing.Final, typing.ClassVar):
@@ -101,12 +106,13 @@ def _plain(hint: Any) -> Any:
             return hint
 
 
-def _is_union(hint: Any) -> bool:
+def is_union(hint: Any) -> bool:
+    """Return True for `A | B`."""
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
 def _fit(value: Any, hint: Any) -> Any:
-    hint = _plain(hint)
+    hint = plain(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in _ANYTHING or isinstance(hint, typing.TypeVar):
         return value
@@ -115,7 +121,7 @@ def _fit(value: Any, hint: Any) -> Any:
     if origin is typing.Literal:
         same = [o for o in arguments if o == value and type(o) is type(value)]
         return value if same else _NO
-    if _is_union(hint):
+    if is_union(hint):
         fits = [f for f in (_fit(value, o) for o in arguments) if f is not _NO]
         exact = [f for f in fits if type(f) is type(value)]
         return (exact or fits or [_NO])[0]

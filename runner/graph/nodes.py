@@ -51,9 +51,9 @@ def children(value: Any, hint: Any = Any) -> dict[Key, Child] | None:
             f.name: Child(getattr(value, f.name)) for f in dataclasses.fields(value)
         }
     if isinstance(value, (list, tuple)):
-        return {i: Child(item, _item_hint(hint)) for i, item in enumerate(value)}
+        return {i: Child(item, item_hint(hint)) for i, item in enumerate(value)}
     if isinstance(value, Mapping):
-        return {key: Child(item, _item_hint(hint)) for key, item in value.items()}
+        return {key: Child(item, item_hint(hint)) for key, item in value.items()}
     return None
 
 
@@ -84,6 +84,11 @@ def kind_of(value: Any) -> str:
     if isinstance(value, fdl.Buildable):
         return public(fdl.get_callable(value))
     return public(type(value))
+
+
+def fields(function: Any) -> dict[Key, Child]:
+    """Return the fields of a node of `function` of which none is set."""
+    return _arguments(fdl.Partial(function))
 
 
 def _arguments(node: fdl.Buildable) -> dict[Key, Child]:
@@ -168,10 +173,11 @@ def _hint(function: Any, parameter: inspect.Parameter, value: Any) -> Any:
     return type(value) if type(value) in (bool, str) else Any
 
 
-def _item_hint(hint: Any) -> Any:
+def item_hint(hint: Any) -> Any:
+    """Return the type of the items of a list or mapping of type `hint`."""
     options = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Union or isinstance(hint, type(int | str)):
-        inner = [_item_hint(option) for option in options if option is not type(None)]
+        inner = [item_hint(option) for option in options if option is not type(None)]
         return inner[0] if len(inner) == 1 else Any
     return (
         options[-1] if options and options[-1] is not Ellipsis else (*options, Any)[0]

@@ -9,12 +9,21 @@ import fiddle as fdl
 from fiddle import daglish
 
 from runner.errors import UserError, nearest
-from runner.graph import literals, nodes, paths, source
+from runner.graph import expressions, literals, nodes, paths, source
+from runner.graph.namespace import Namespace
 
 
 @dataclasses.dataclass(frozen=True)
 class Set:
     """`--fdl.path=value`."""
+
+    path: str
+    value: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Append:
+    """`--fdl.path+=value`: one more item of a list."""
 
     path: str
     value: str
@@ -35,7 +44,7 @@ class Fiddle:
     expression: str
 
 
-Override = Set | SetTag | Fiddle
+Override = Set | Append | SetTag | Fiddle
 
 
 def apply(
@@ -49,33 +58,55 @@ def apply(
     Args:
       cfg: the graph.
       overrides: the changes, in order.
-      module: the config file that defines the fiddlers.
+      module: the config file that defines the fiddlers; its names come first in values.
 
     Raises:
       UserError: an override names nothing, or gives a value of the wrong type.
     """
-    cfg = _copy(cfg)
+    cfg, namespace = _copy(cfg), Namespace(module)
     nodes.add_tags(cfg)
     for override in overrides:
-        if isinstance(override, Set):
-            set_path(cfg, override.path, override.value)
-        elif isinstance(override, SetTag):
-            set_tag(cfg, override.name, override.value)
-        else:
-            cfg = fiddle(cfg, override.expression, module)
-            nodes.add_tags(cfg)
+        match override:
+            case Set(path, value):
+                set_path(cfg, path, value, namespace)
+            case Append(path, value):
+                append(cfg, path, value, namespace)
+            case SetTag(name, value):
+                set_tag(cfg, name, value)
+            case Fiddle(expression):
+                cfg = fiddle(cfg, expression, module)
+        nodes.add_tags(cfg)
     return cfg
 
 
-def set_path(cfg: fdl.Buildable, path: str, text: str) -> None:
-    """Set one field from the text of its value."""
-    flag = f"--fdl.{path}={text}"
+def set_path(
+    cfg: fdl.Buildable, path: str, text: str, namespace: Namespace | None = None
+) -> None:
+    """Set one field from the text of its value; None drops an item of a list."""
     try:
         place = paths.find(cfg, path)
-        _refuse_untyped_node(place, text)
-        place.set(literals.read(text, place.hint))
+        if text == "None" and _is_item(place) and not literals.takes_none(place.hint):
+            return place.drop()
+        value = expressions.read(text, place.hint, namespace or Namespace())
+        _refuse_untyped_node(place, value)
+        place.set(value)
     except (UserError, literals.Mismatch) as error:
-        raise UserError(f"{flag}: {error}") from None
+        raise UserError(f"--fdl.{path}={text}: {error}") from None
+
+
+def append(
+    cfg: fdl.Buildable, path: str, text: str, namespace: Namespace | None = None
+) -> None:
+    """Append one item, from its text, to a list."""
+    try:
+        place = paths.find(cfg, path)
+        if not isinstance(place.value, (list, tuple)):
+            raise UserError(f"is no list; expected --fdl.{path}=VALUE")
+        hint = nodes.item_hint(place.hint)
+        item = expressions.read(text, hint, namespace or Namespace())
+        place.set(type(place.value)([*place.value, item]))
+    except (UserError, literals.Mismatch) as error:
+        raise UserError(f"--fdl.{path}+={text}: {error}") from None
 
 
 def set_tag(cfg: fdl.Buildable, name: str, text: str) -> None:
@@ -146,9 +177,15 @@ def _copy(cfg: fdl.Buildable) -> fdl.Buildable:
     return daglish.MemoizedTraversal.run(visit, cfg)
 
 
-def _refuse_untyped_node(place: paths.Place, text: str) -> None:
+def _is_item(place: paths.Place) -> bool:
+    return place.parent is not None and isinstance(place.parent.value, (list, tuple))
+
+
+def _refuse_untyped_node(place: paths.Place, value: Any) -> None:
     """Refuse a literal for a node whose field has no type; None is allowed."""
-    if place.hint in (Any, object) and nodes.is_node(place.value) and text != "None":
+    if value is None or nodes.is_node(value):
+        return
+    if place.hint in (Any, object) and nodes.is_node(place.value):
         kind = nodes.kind_of(place.value)
         raise UserError(f"is a {kind}; set one of its fields: {_fields(place)}")
 

@@ -47,6 +47,13 @@ class Place:
         else:
             typing.cast(Any, holder)[self.key] = value
 
+    def drop(self) -> None:
+        """Take this item out of the list or tuple that holds it."""
+        assert self.parent is not None
+        holder = self.parent.value
+        items = [item for i, item in enumerate(holder) if i != self.key]
+        self.parent.set(type(holder)(items))
+
 
 def segment(value: Any, key: Key) -> str:
     """Return the part of a path for `key` of `value`: `.name`, `[0]` or `['a b']`."""

@@ -92,7 +92,7 @@ def make(command: Command) -> Plan:
 
 
 def read(command: Command) -> list[points.Point]:
-    """Return the points of the sweep function of the config file.
+    """Return the points of the sweep function of the config file, or of `values`.
 
     Raises:
       UserError: there is no such function, or what it returns are no points.
@@ -102,6 +102,8 @@ def read(command: Command) -> list[points.Point]:
     try:
         module = source.load(path)
         call = source.Call.parse(command.sweep)
+        if call.name == "values" and not hasattr(module, call.name):
+            return points.check(source.call(module, points.values, call=call))
         function = source.find(module, call.name, what="sweep")
         return points.check(source.call(module, function, call=call))
     except UserError as error:
@@ -153,7 +155,7 @@ def _join(segments: Sequence[str]) -> str:
 
 
 def _segments(key: str) -> tuple[str, ...]:
-    kind, _, path = key.partition(".")
+    kind, _, path = key.removesuffix("+").partition(".")
     return tuple(map(str, paths.parse(path))) if kind == "fdl" else (path or kind,)
 
 

@@ -150,6 +150,17 @@ MISTAKES = [
     ("--fdl.losses.ce.mask=3", "expected a function or None, got 3 (int)"),
     ("--fdl.optimizer=sgd", "expected GradientTransformation, got 'sgd' (str)"),
     ("--fdl.student.num_heads=2.0", "expected int, got 2.0 (float)"),
+    # calls
+    (
+        "--fdl.losses.ce.loss=losses.CrosEntropy()",
+        "losses has no 'CrosEntropy'; did you mean 'CrossEntropy'?",
+    ),
+    ("--fdl.losses.ce.loss=os.system('x')", "no name 'os'"),
+    ("--fdl.losses.ce.loss=models.GatedMLP()", "expected Loss or a function, got mod"),
+    ("--fdl.losses+=losses.ZLoss()", "--fdl.losses+=losses.ZLoss(): expected LossTerm"),
+    ("--fdl.losses+", "--fdl.losses+ needs a value"),
+    ("--fdl.losses.ec=None", "losses has no item 'ec'; did you mean 'ce'?"),
+    ("--fdl.losses+=LossTerm(name='ce',loss=ZLoss(scale=1))", "no field 'scale'"),
     # values, once the objects are made
     (
         "--fdl.num_steps=0",

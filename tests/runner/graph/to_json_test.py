@@ -17,6 +17,7 @@ from models.tags import DType
 from runner.errors import UserError
 from runner.experiment import Experiment
 from runner.graph import describe, overrides, read, to_json, to_python
+from tests.runner.graph.hostile import REFUSED
 
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
 
@@ -97,35 +98,7 @@ def renamed(module, name):
     return text.replace('"ZLoss"', json.dumps(name))
 
 
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("subprocess", "check_output"),
-        ("os", "system"),
-        ("builtins", "eval"),
-        ("builtins", "open"),
-        ("builtins", "getattr"),
-        ("importlib", "import_module"),
-        ("functools", "reduce"),
-        ("losses.base", "re.compile"),
-        ("losses.base", "dataclasses.sys.exit"),
-        ("runner.graph.source", "load"),
-        ("runner.graph.source", "pathlib.Path.unlink"),
-        ("runner.main", "run"),
-        ("runner.atomic_files", "write_atomic"),
-        ("runner.workdir.opening", "shlex.join"),
-        ("fiddle", "build"),
-        ("fiddle.graphviz", "render"),
-        ("fiddle._src.experimental.serialization", "load_json"),
-        ("jax.numpy", "save"),
-        ("jax", "jit"),
-        ("optax", "chain.__globals__"),
-        ("optax", "chain.__code__"),
-        ("flax", "nnx"),
-        ("file:/etc/other.py", "f"),
-        ("no_such_module", "f"),
-    ],
-)
+@pytest.mark.parametrize(("module", "name"), REFUSED)
 def test_a_saved_graph_may_not_name_other_things(module, name):
     with pytest.raises(UserError, match=r"config\.json: "):
         to_json.from_json(renamed(module, name), "config.json")

@@ -1,0 +1,28 @@
+"""Names that neither a saved graph nor a flag may hold: module and symbol."""
+
+REFUSED = [
+    ("subprocess", "check_output"),
+    ("os", "system"),
+    ("builtins", "eval"),
+    ("builtins", "open"),
+    ("builtins", "getattr"),
+    ("importlib", "import_module"),
+    ("functools", "reduce"),
+    ("losses.base", "re.compile"),
+    ("losses.base", "dataclasses.sys.exit"),
+    ("runner.graph.source", "load"),
+    ("runner.graph.source", "pathlib.Path.unlink"),
+    ("runner.main", "run"),
+    ("runner.atomic_files", "write_atomic"),
+    ("runner.workdir.opening", "shlex.join"),
+    ("fiddle", "build"),
+    ("fiddle.graphviz", "render"),
+    ("fiddle._src.experimental.serialization", "load_json"),
+    ("jax.numpy", "save"),
+    ("jax", "jit"),
+    ("optax", "chain.__globals__"),
+    ("optax", "chain.__code__"),
+    ("flax", "nnx"),
+    ("file:/etc/other.py", "f"),
+    ("no_such_module", "f"),
+]
