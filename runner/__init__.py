@@ -12,6 +12,7 @@ _HOMES = {
     "Evaluation": "evaluation.evaluation",
     "Experiment": "experiment",
     "FusedTeacher": "teachers.combined",
+    "KeepBest": "evaluation.keep_best",
     "OfflineTeacher": "teachers.offline",
     "OnlineTeacher": "teachers.online",
     "RecordTeacher": "recording.job",

@@ -2,6 +2,7 @@ from runner import data as data
 from runner import optimizers as optimizers
 from runner import sweeps as sweeps
 from runner.evaluation.evaluation import Evaluation as Evaluation
+from runner.evaluation.keep_best import KeepBest as KeepBest
 from runner.experiment import Experiment as Experiment
 from runner.recording.job import RecordTeacher as RecordTeacher
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher

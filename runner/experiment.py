@@ -14,8 +14,9 @@ from models.base import Model
 from runner import runtime
 from runner.data.dataset import Dataset
 from runner.data.source import DataSource
-from runner.errors import UserError
+from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
+from runner.evaluation.keep_best import KeepBest
 from runner.graph.job import Job
 from runner.machine import mesh as mesh_lib
 from runner.machine import out_of_memory
@@ -43,6 +44,8 @@ class Experiment(Job):
       seed: Of the initial state, the order of rows and the step's draws.
       teacher: Online, or records of one; None to learn from the data alone.
       evaluations: Evaluations of the student, each on its own data.
+      keep_best: The choice of a checkpoint that is kept for being the best, and of an
+        early end; None for neither.
       gradient_filter: Entries of the logits' gradient below this times
         `Σ_i |w_i| / N_i` are set to zero (of a cross-entropy: probabilities below
         it), and parts of the head where all are zero are skipped. 0 is off. It
@@ -65,6 +68,7 @@ class Experiment(Job):
     seed: int = 0
     teacher: Teacher | None = None
     evaluations: Sequence[Evaluation] = ()
+    keep_best: KeepBest | None = None
     gradient_filter: float = 0.0
 
     def __post_init__(self):
@@ -78,6 +82,12 @@ class Experiment(Job):
                 )
         if not 0 <= self.seed < 2**32:  # JAX drops higher bits: two seeds as one
             raise ValueError(f"seed must be 0 to 2**32 - 1, got {self.seed}")
+        if self.keep_best is not None:
+            names = [evaluation.name for evaluation in self.evaluations]
+            if (name := self.keep_best.evaluation) not in names:
+                raise ValueError(
+                    f"keep_best.metric: no evaluation {name!r}{nearest(name, names)}"
+                )
         if not 0.0 <= self.gradient_filter < 1.0:
             raise ValueError(
                 f"gradient_filter must be in [0, 1), got {self.gradient_filter}"
@@ -204,6 +214,7 @@ class Experiment(Job):
             modules=modules,
             step=step,
             evaluators=evaluators,
+            keep_best=self.keep_best,
         )
 
 

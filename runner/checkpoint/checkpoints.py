@@ -36,7 +36,8 @@ class Checkpoints:
 
         Args:
           directory: That of this run's checkpoints; only its owner may `save`.
-          keep: Number of verified ones that stay; older ones go once a newer is sealed.
+          keep: Number of verified ones that stay; older ones go once a newer is sealed,
+            but for those that one which stays names as the best.
         """
         self._directory = CheckpointDirectory(directory, keep=keep)
         self._settled: set[int] = set()

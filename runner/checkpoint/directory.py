@@ -15,8 +15,9 @@ from typing import Any
 
 import jax
 
-from runner.checkpoint import manifest
+from runner.checkpoint import best, manifest
 from runner.errors import UserError
+from runner.files import form
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class CheckpointDirectory:
 
         Args:
           path: the directory, which need not exist.
-          keep: number of sealed steps that stay; older ones go once a newer is sealed.
+          keep: number of sealed steps that stay; older ones go once a newer is sealed,
+            but for those that one which stays names as the best.
 
         Raises:
           UserError: `keep` is below 1.
@@ -164,11 +166,13 @@ class CheckpointDirectory:
             ) from error
 
     def _delete_old(self, newest: int) -> None:
-        """Keep `keep` sealed steps up to `newest`, and nothing older than those."""
+        """Keep `keep` sealed steps up to `newest`, and what these name as the best."""
         older = [step for step in self.steps() if step <= newest]
         sealed = [step for step in older if (self.at(step) / manifest.NAME).exists()]
+        staying = sealed[-self._keep :]
+        best_steps = {self._best_of(step) for step in staying}
         for step in older:
-            if step < sealed[-self._keep :][0]:
+            if step < staying[0] and step not in best_steps:
                 # First the manifest: a directory half deleted must not look whole.
                 self._verified.pop(step, None)
                 try:
@@ -180,3 +184,12 @@ class CheckpointDirectory:
                 except OSError as error:  # the save is done: nothing is lost
                     reason = error.strerror or error
                     log.warning("%s could not be deleted: %s", self.at(step), reason)
+
+    def _best_of(self, step: int) -> int | None:
+        """Return the step that a sealed one names as the best, as far as it can."""
+        try:
+            sealed = self._verified.get(step) or manifest.read(self.at(step), step=step)
+            choice = best.of_memories(sealed.memories)
+        except (manifest.CorruptCheckpoint, form.Malformed):
+            return None
+        return choice and choice.step

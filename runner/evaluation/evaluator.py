@@ -94,6 +94,26 @@ class Evaluator:
         values = metrics(total, text_bytes=self._text_bytes[limit])
         return {**values, "share": len(rows) / len(self.dataset)}
 
+    def names(self, state: TrainState) -> list[str]:
+        """Return the names of the metrics of a state, which may be abstract."""
+        row = {"index": np.zeros(1, np.int32), **self._rows.rows(np.zeros(1, np.int64))}
+        batch = {
+            name: jax.ShapeDtypeStruct((self._batch_size, *x.shape[1:]), x.dtype)
+            for name, x in row.items()
+        }
+        sums = jax.eval_shape(
+            self._sums,
+            state.params,
+            state.variables,
+            state.teacher,
+            self._terms.frozen_shapes,
+            batch,
+            state.step,
+        )
+        some = jax.tree.map(lambda x: np.ones(x.shape), sums)
+        text_bytes = self.dataset.text_bytes(np.arange(min(1, len(self.dataset))))
+        return list(metrics(some, text_bytes=text_bytes))
+
     def _batch_sums(
         self,
         params: Tree,

@@ -88,6 +88,11 @@ class HeldOutTerms:
         """The teacher's arrays on the devices; none if it is not read."""
         return {} if self._teacher is None else self._step.frozen
 
+    @property
+    def frozen_shapes(self) -> Tree:
+        """Their shapes, dtypes and shardings; nothing is read."""
+        return {} if self._teacher is None else self._teacher.abstract
+
     def sums(
         self,
         params: Tree,

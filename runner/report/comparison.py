@@ -85,7 +85,7 @@ def rows(entries: Sequence[Entry]) -> list[Row]:
     runs = [entry for entry in entries if entry.records is None]
     table = []
     for one in runs:
-        metrics = next(iter(one.run.evaluations.values()), {})
+        metrics = next(iter(one.run.results.values()), {})
         nats, bits = metrics.get("loss"), metrics.get("bits_per_byte")
         share = metrics.get("accuracy")
         row = Row(one.name, nats, bits, trained=True, accuracy=share, entry=one)

@@ -53,6 +53,8 @@ def _header(run: Run) -> str:
     if run.num_steps is not None:
         if run.last_step >= run.num_steps:
             status = f"finished, {run.num_steps:,} steps"
+        elif run.end == run.last_step:
+            status = f"ended early, at step {run.end:,} of {run.num_steps:,}"
         else:
             status = f'<span class="warn">at step {run.last_step:,}'
             status += f" of {run.num_steps:,}</span>"

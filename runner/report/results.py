@@ -44,6 +44,16 @@ def rows(run: Run) -> list[Row]:
         )
         for name, metrics in run.evaluations.items()
     ]
+    if run.best is not None and run.best.step != run.end:
+        best = run.best.metrics
+        row = Row(
+            name=f"{run.best.evaluation}, best (step {run.best.step:,})",
+            nats_per_token=best.get("loss"),
+            bits_per_byte=best.get("bits_per_byte"),
+            trained=True,
+            accuracy=best.get("accuracy"),
+        )
+        table.append(row)
     table += [
         Row(b.name, b.nats_per_token, b.bits_per_byte, accuracy=b.accuracy)
         for b in run.baselines

@@ -42,6 +42,21 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True)
+class Best:
+    """The checkpoint that was kept for being the best.
+
+    Attributes:
+      evaluation: The name of the evaluation that chose it.
+      step: After which it was saved.
+      metrics: Of that evaluation.
+    """
+
+    evaluation: str
+    step: int
+    metrics: Mapping[str, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """Content of `result.json`.
 
@@ -49,6 +64,8 @@ class Result:
       evaluations: The final metrics, by name of the evaluation.
       baselines: Simple methods on the data of the first evaluation.
       samples: Texts of the student.
+      step: The step at which the run came to its end; None in older files.
+      best: The best checkpoint, if one is kept.
     """
 
     evaluations: Mapping[str, Mapping[str, float | None]] = dataclasses.field(
@@ -56,6 +73,8 @@ class Result:
     )
     baselines: Sequence[Baseline] = ()
     samples: Sequence[Sample] = ()
+    step: int | None = None
+    best: Best | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +95,8 @@ class Run:
       data: The fingerprints of all data.
       runtime: The gin settings that were used.
       command: Every command of the work directory.
+      best: The best checkpoint, if one is kept and the run has come to its end.
+      end: The step at which it came to its end; None of one that has not.
     """
 
     workdir: Path
@@ -91,6 +112,14 @@ class Run:
     data: Mapping[str, Mapping[str, Any]]
     runtime: str
     command: str
+    best: Best | None = None
+    end: int | None = None
+
+    @property
+    def results(self) -> dict[str, Mapping[str, float | None]]:
+        """Return `evaluations`, that of the best checkpoint in place of the last."""
+        chosen = {self.best.evaluation: self.best.metrics} if self.best else {}
+        return {**self.evaluations, **chosen}
 
     @property
     def measured(self) -> list[str]:
@@ -210,6 +239,8 @@ def load(workdir: str | Path) -> Run:
         data=_json(dict[str, dict[str, Any]], workdir / "data.json") or {},
         runtime=_text(workdir / "operative.gin"),
         command=_text(workdir / "command.txt"),
+        best=result.best,
+        end=result.step,
     )
 
 

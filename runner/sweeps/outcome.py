@@ -66,7 +66,7 @@ def _outcome(unit: Unit) -> Outcome:
     loaded = run.load(unit.path)
     losses = {}
     if unit.finished:
-        results = loaded.evaluations.items()
+        results = loaded.results.items()
         losses = {
             name: loss for name, x in results if (loss := x.get("loss")) is not None
         }

@@ -47,7 +47,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Return final metrics by evaluation, baselines on the same data, samples."""
     evaluations = results.evaluations or {
-        name: trainer.evaluate(name, state) for name in trainer.evaluators
+        name: trainer.evaluate(name, state, whole=True) for name in trainer.evaluators
     }
     # Baselines are of the first evaluation's data.
     baselines = [
@@ -61,7 +61,9 @@ def summarize(
     ]
     samples = results.samples or trainer.sample(state)
     return {
+        "step": int(state.step),
         "evaluations": evaluations,
+        "best": of_best(trainer, results),
         "baselines": baselines,
         "samples": [dataclasses.asdict(sample) for sample in samples],
     }
@@ -87,6 +89,18 @@ def of_teacher(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     prefix = "teacher/"
     own = {n.removeprefix(prefix): x for n, x in metrics.items() if prefix in n}
     return [_baseline("teacher", own)]
+
+
+def of_best(trainer: Trainer, results: Results) -> dict[str, Any] | None:
+    """Return step and metrics of the best checkpoint; None where none is kept."""
+    best, rule = results.best, trainer.keep_best
+    if rule is None or best is None or best.step is None:
+        return None
+    return {
+        "evaluation": rule.evaluation,
+        "step": best.step,
+        "metrics": dict(best.metrics),
+    }
 
 
 def _baseline(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from runner.train.actions.context import HookContext, Results
 from runner.train.actions.diagnose import diagnose
 from runner.train.actions.evaluate import Evaluate
 from runner.train.actions.hook import Hook
+from runner.train.actions.keep_best import KeepBest
 from runner.train.actions.log import log
 from runner.train.actions.notices import Notices
 from runner.train.actions.profile import Profile
@@ -35,6 +36,7 @@ HOOKS: Sequence[Callable[[HookContext], Hook]] = (
     log,
     Progress,
     Evaluate,
+    KeepBest,
     samples,
     diagnose,
     Checkpoint,
@@ -114,6 +116,7 @@ class Hooks:
             save=self._save,
             flops_per_step=trainer.flops_per_step,
             results=self.results,
+            keep_best=trainer.keep_best,
         )
         self._hooks = [factory(context) for factory in factories]
         self._recall(start, memories or {})
@@ -162,6 +165,16 @@ class Hooks:
         """Tell every hook that a signal ends the run after `step`."""
         for hook in self._hooks:
             hook.on_stop(step, state=state)
+
+    @property
+    def ended(self) -> bool:
+        """Whether some hook ends the run here, whatever steps are left."""
+        return any(hook.ended for hook in self._hooks)
+
+    def on_end(self, step: int, state: TrainState) -> None:
+        """Tell every hook that the run ends after `step`, before its last one."""
+        for hook in self._hooks:
+            hook.on_end(step, state=state)
 
     def close(self) -> None:
         """Flush and close what is open."""

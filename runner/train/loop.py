@@ -22,7 +22,9 @@ UNWRITTEN = 3
 
 
 def train(trainer: Trainer, workdir: Workdir) -> None:
-    """Train to the last step or to a signal, from the newest good checkpoint.
+    """Train to the end or to a signal, from the newest good checkpoint.
+
+    The end is the last step, or an earlier one after which a hook ends the run.
 
     Raises:
       NotFinite: A step's metrics are not finite.
@@ -33,6 +35,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     # Refuse what does not fit before the work directory says that a run has begun.
     terminal = Terminal(None if workdir.writes else io.StringIO())
     trainer.step.trace(trainer.abstract_batch())
+    trainer.check_keep_best()
     for caution in trainer.cautions:
         terminal.print(caution)
     workdir.record_start()
@@ -73,7 +76,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
         finally:
             hooks.close()
 
-    if int(state.step) == trainer.num_steps:
+    if int(state.step) == trainer.num_steps or hooks.ended:
         results = hooks.results
         final_report.finish(trainer, workdir, state, results, terminal, failures)
         _exit_if_unwritten(failures, terminal)
@@ -98,6 +101,8 @@ def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainS
     `step` is the number of finished optimiser steps once the step of this iteration is.
     """
     start, last = int(state.step), trainer.num_steps
+    if hooks.ended:  # it had come to its end when it was saved
+        return state
     hooks.on_state(start, state)
     hooks.announce("compiling")
     leaves, unread = jax.tree.leaves(state), None
@@ -117,6 +122,9 @@ def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainS
                 hooks.observe(*unread)
                 unread = None
                 hooks.on_state(step, trainer.step.unflatten(leaves))
+            if hooks.ended and step < last:
+                hooks.on_end(step, trainer.step.unflatten(leaves))
+                break
             if stopping:
                 hooks.on_stop(step, trainer.step.unflatten(leaves))
                 break

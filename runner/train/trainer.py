@@ -12,8 +12,10 @@ from runner import runtime
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.data.dataset import Dataset
 from runner.data.pipeline import Batches, Rows, batches
+from runner.errors import UserError, nearest
 from runner.evaluation.diagnostics import Diagnosis, Diagnostics
 from runner.evaluation.evaluator import Evaluator
+from runner.evaluation.keep_best import KeepBest
 from runner.evaluation.sampling import Sample, Sampler
 from runner.head import flops
 from runner.machine import mesh as mesh_lib
@@ -40,6 +42,7 @@ class Trainer:
       modules: Student, teacher and optimiser without their arrays.
       step: The train step.
       evaluators: By name, the compiled evaluations.
+      keep_best: The choice of the best checkpoint, if there is one.
     """
 
     num_steps: int
@@ -53,6 +56,7 @@ class Trainer:
     modules: TrainModules
     step: CompiledStep
     evaluators: dict[str, Evaluator]
+    keep_best: KeepBest | None = None
 
     @property
     def targets_per_step(self) -> int:
@@ -78,12 +82,34 @@ class Trainer:
         described = {} if teacher is None else {"teacher": teacher.describe()}
         return {"train_data": self.dataset.describe(), **described, **evaluated}
 
-    def evaluate(self, name: str, state: TrainState) -> dict[str, float]:
+    def check_keep_best(self) -> None:
+        """Refuse a best checkpoint by a metric that its evaluation will not have.
+
+        Raises:
+          UserError: With the nearest one that it has.
+        """
+        if self.keep_best is None:
+            return
+        rule = self.keep_best
+        names = self.evaluators[rule.evaluation].names(self.step.state)
+        if rule.measure not in names:
+            raise UserError(
+                f"keep_best.metric: {rule.evaluation} has no '{rule.measure}'"
+                f"{nearest(rule.measure, names)}"
+            )
+
+    def evaluate(
+        self, name: str, state: TrainState, *, whole: bool = False
+    ) -> dict[str, float]:
         """Return an evaluation's metrics.
 
-        Before the first step and after the last, of all its rows: these are results.
+        Args:
+          name: Of the evaluation.
+          state: The train state.
+          whole: Measure all its rows, as it is done before the first step and after
+            the last: these are results.
         """
-        whole = int(state.step) in (0, self.num_steps)
+        whole = whole or int(state.step) in (0, self.num_steps)
         limit = None if whole else self.config.loop.evaluate_batches
         return self.evaluators[name](state, limit=limit)
 

@@ -12,7 +12,7 @@ NAMES = {
     "models": "ConvNet FanIn GatedMLP MoE Model Normal Transformer TrunkOutput"
     " VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluation Experiment FusedTeacher"
-    " OfflineTeacher OnlineTeacher RecordTeacher data optimizers sweeps",
+    " KeepBest OfflineTeacher OnlineTeacher RecordTeacher data optimizers sweeps",
     "runner.data": "Baseline Batches ByteBPE Classes DataSource Dataset Digits Document"
     " Documents GGUFTokenizer IdxFolder IdxImages Images JsonLines Labels PackedText"
     " Part Partition PlannedTokens PythonLibrary TextFiles TokenRecords TokenizedText"

@@ -85,3 +85,14 @@ def reads(cfg: fdl.Config, path: str) -> fdl.Config:
     """The text of `path`."""
     cfg.train_data.documents.files = (path,)
     return cfg
+
+
+def keeps_best(cfg: fdl.Config, every: int = 6, patience: int = 2) -> fdl.Config:
+    """Stop by calibration, which soon gets worse."""
+    cfg.keep_best = fdl.Config(
+        runner.KeepBest,
+        metric="held_out/calibration_error",
+        every=every,
+        patience=patience,
+    )
+    return cfg

@@ -1,5 +1,6 @@
 """Whole runs in processes of their own: killed, stopped, damaged, continued."""
 
+import json
 import random
 import shutil
 import signal
@@ -10,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from runner.checkpoint import manifest
+from runner.checkpoint import choice, manifest
 from runner.checkpoint.checkpoints import Checkpoints
 from tests.runner.runs import ROOT, STEPS, Runner
 from tests.runner.states import flip_a_bit
@@ -66,6 +67,27 @@ def test_lines_between_checkpoints_are_means_over_the_steps_before_the_kill_too(
     runner.killed("sparse-killed", sparse, step=21, seconds=0.05)
     runner.run("sparse-killed", sparse)
     runner.assert_same_run("sparse-killed", "sparse")
+
+
+@pytest.mark.slow
+def test_a_kill_changes_neither_the_best_checkpoint_nor_the_early_end(runner):
+    early = Runner(runner.directory)  # of the same text and compiled programs
+    early.steps = 30  # where it ends, for calibration is best after step 18
+    early.run("best", "--fiddler=keeps_best()")
+    assert early.killed("best-killed", "--fiddler=keeps_best()", step=22) < 30
+    output = early.run("best-killed", "--fiddler=keeps_best()")
+    assert "was not better in 2 measurements; the best is" in output
+    early.assert_same_run("best-killed", "best")
+    for workdir in ("best", "best-killed"):
+        path = early.directory / workdir
+        assert choice.best_step(path) == 18
+        result = json.loads((path / "result.json").read_text())
+        assert (result["step"], result["best"]["step"]) == (30, 18)
+        names = {int(name.name) for name in early.checkpoints(workdir).iterdir()}
+        assert names == {18, 28, 30}
+    before = early.metrics("best")
+    early.run("best", "--fiddler=keeps_best()")  # it has ended
+    assert early.metrics("best") == before
 
 
 # The runner, sent SIGTERM as it reads the metrics of step 7: step 8 is under way then.

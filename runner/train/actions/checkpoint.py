@@ -21,3 +21,7 @@ class Checkpoint(StateHook):
     def on_stop(self, step: int, *, state: Any) -> None:
         """Save now, unless this step is saved already."""
         self.act_now(step, state=state)
+
+    def on_end(self, step: int, *, state: Any) -> None:
+        """Save the end, unless this step is saved already."""
+        self.act_now(step, state=state)

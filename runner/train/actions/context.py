@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from losses.core.terms import Item
+from runner.checkpoint.best import Best
 from runner.evaluation.diagnostics import Diagnosis
+from runner.evaluation.keep_best import KeepBest
 from runner.evaluation.sampling import Sample
 from runner.runtime import Runtime
 from runner.state.train_state import TrainState
@@ -23,11 +25,13 @@ class Results:
 
     Attributes:
       evaluations: Metrics by name of the evaluation; empty before the first.
+      best: The best measurement; None where no checkpoint is kept for being the best.
       samples: Texts of the student; empty before the first.
     """
 
     evaluations: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     samples: list[Sample] = dataclasses.field(default_factory=list)
+    best: Best | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,12 +45,14 @@ class HookContext:
       start: The step that the run continues after; 0 for a fresh run.
       terms: Names of the loss terms, in the experiment's order.
       items: The terms and groups themselves.
+      keep_best: The choice of the best checkpoint, if there is one.
       unit: The name of what has one target: `"token"`, `"image"`.
       units_per_step: How many of them are in a global batch.
       writer: Takes scalars, texts, images and histograms.
       stopwatch: Measures the time spent training.
       terminal: Shows lines and the progress bar.
-      evaluations: By name, a function of the state that returns metrics.
+      evaluations: By name, a function of the state that returns metrics; of all rows
+        with `whole=True`.
       sample: Continues prompts with the state's student.
       diagnose: Measures the gradient of each term on the next batch.
       save: Saves a checkpoint of a step and its state.
@@ -64,13 +70,14 @@ class HookContext:
     writer: metric_writers.MetricWriter
     stopwatch: Stopwatch
     terminal: Terminal
-    evaluations: Mapping[str, Callable[[TrainState], Mapping[str, float]]]
+    evaluations: Mapping[str, Callable[..., Mapping[str, float]]]
     sample: Callable[[TrainState], Sequence[Sample]]
     diagnose: Callable[[TrainState], Diagnosis]
     save: Callable[[int, TrainState], Any]
     flops_per_step: Callable[[], int]
     results: Results = dataclasses.field(default_factory=Results)
     items: Sequence[Item] = ()
+    keep_best: KeepBest | None = None
 
     def on_metrics(self, act: Callable[..., Any], *, every: int) -> MetricsHook:
         """Return a hook that calls `act(step, metrics=..., rows=...)`.

@@ -15,9 +15,11 @@ class Hook(abc.ABC):
         numbers of the batch's rows. `"state"`: the loop calls it as
         `hook(step, state=...)`, and only after steps at which some hook is due; it
         has to leave out those at which it is not itself.
+      ended: True once the run is to end, whatever steps are left.
     """
 
     reads: ClassVar[Literal["metrics", "state"]]
+    ended: bool = False
 
     @abc.abstractmethod
     def due(self, step: int) -> bool:
@@ -29,6 +31,10 @@ class Hook(abc.ABC):
 
     def on_stop(self, step: int, *, state: Any) -> None:
         """Act on a signal that ends the run after `step`; by default do nothing."""
+        del step, state
+
+    def on_end(self, step: int, *, state: Any) -> None:
+        """Act on the end of a run before its last step; by default do nothing."""
         del step, state
 
     def memory(self) -> Any:

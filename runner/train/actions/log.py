@@ -67,6 +67,11 @@ class Log(MetricsHook):
         self._means.add(inputs["metrics"])
         return super().__call__(step, t, **inputs)
 
+    def on_end(self, step: int, *, state: Any) -> None:
+        """Write the means that are left, unless this step is written already."""
+        del state
+        self.act_now(step, metrics={})
+
     def memory(self) -> Any:
         """Return the means so far: a resumed run writes the rows of a whole one."""
         return self._means.state()

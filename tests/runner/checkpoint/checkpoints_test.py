@@ -11,10 +11,10 @@ import pytest
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
-from runner.checkpoint import manifest
+from runner.checkpoint import best, choice, manifest
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.errors import UserError
-from tests.runner.states import abstract, assert_bits, content
+from tests.runner.states import abstract, assert_bits, content, flip_a_bit
 
 DTYPES = ["float32", "bfloat16", "float16", "int32", "uint8", "bool"]
 
@@ -282,3 +282,44 @@ def test_a_part_that_was_not_saved_is_named(tmp_path):
         wanted = {"params": {"w": jnp.zeros((2,))}}
         with pytest.raises(UserError, match=r"'params/w' is float32\[300,400\], want"):
             checkpoints.restore_part(3, abstract(wanted))
+
+
+def _best_at(step):
+    return {best.MEMORY: {"step": step, "metrics": {"loss": 1.0}, "stale": 0}}
+
+
+def test_the_best_stays_while_one_that_stays_names_it(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        for step, named in [(1, None), (2, 2), (3, 2), (4, 2), (5, 2)]:
+            memories = _best_at(named) if named else {}
+            checkpoints.save(step, content(step), memories=memories)
+        checkpoints.wait()
+        held = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+        assert held == [2, 4, 5]
+        assert choice.best_step(tmp_path) == 2
+        for step in (6, 7):  # 5 names 2 while it is there
+            checkpoints.save(step, content(step), memories=_best_at(6))
+            checkpoints.wait()
+        held = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+        assert held == [6, 7]
+        assert choice.best_step(tmp_path) == 6
+
+
+def test_no_best_step_is_named_where_none_is_whole_or_none_is_kept(tmp_path):
+    with pytest.raises(UserError, match="holds no whole checkpoint"):
+        choice.best_step(tmp_path)
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        checkpoints.save(3, content(3))
+        checkpoints.wait()
+        with pytest.raises(UserError, match="no best checkpoint: its graph has no"):
+            choice.best_step(tmp_path)
+        checkpoints.save(4, content(4), memories=_best_at(3))
+        checkpoints.wait()
+    flip_a_bit(tmp_path / "checkpoints" / f"{3:08d}")
+    with pytest.raises(UserError, match="its sha256 does not agree"):
+        choice.best_step(tmp_path)
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        checkpoints.save(5, content(5), memories=_best_at(None))
+        checkpoints.wait()
+    with pytest.raises(UserError, match="no value was finite"):
+        choice.best_step(tmp_path)
