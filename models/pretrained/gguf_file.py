@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from models.pretrained import gguf_families
+from models.pretrained.entries.settings import Settings
 from models.pretrained.gguf_reader import GGUFReader
-from models.pretrained.settings import Settings
 from models.pretrained.source import Source
 from models.pretrained.unsaid import Unsaid
 
@@ -44,15 +44,14 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
     entries = Settings(file, reader.values(f"{family}."))
     unsaid = Unsaid(file, settings)
     rope_factors = tensors[FREQUENCIES]() if FREQUENCIES in tensors else None
-    fields, names = gguf_families.read(
-        entries, unsaid, family, rope_factors=rope_factors
-    )
+    stored = gguf_families.Stored(entries, unsaid, family, rope_factors)
+    fields, names = gguf_families.read(stored)
     if names["embedding"] not in shapes:
         raise ValueError(f"{file}: no tensor {names['embedding']!r}")
     fields["vocab_size"] = shapes[names["embedding"]][0]
     fields["tie_head"] = names["output"] not in shapes
     # Rotations: pairs of rows back into halves.
-    if family == "llama":
+    if gguf_families.FAMILIES[family].interleaved:
         for kind, heads in [("q", "num_heads"), ("k", "num_kv_heads")]:
             for name in tensors:
                 if re.fullmatch(rf"blk\.\d+\.attn_{kind}\.weight", name):

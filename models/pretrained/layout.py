@@ -1,16 +1,16 @@
 """Arrays of `models.Transformer` from the tensors of a source."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from flax import nnx
 
 from models import checks, layers
+from models.pretrained import forms
+from models.pretrained.forms import Shape
 from models.pretrained.source import Source
-
-Shape = tuple[int, ...]
 
 
 def arrays(source: Source, model: functools.partial) -> dict[str, Any]:
@@ -19,7 +19,9 @@ def arrays(source: Source, model: functools.partial) -> dict[str, Any]:
     Raises:
       ValueError: for a tensor that is missing, misshapen or of no use.
     """
-    parts = {path: _parts(path, shape) for path, shape in _shapes(model).items()}
+    parts = {
+        path: forms.by_layer(path, shape) for path, shape in _shapes(model).items()
+    }
     tensor_names = {
         path: _tensor_names(source, path, shape)
         for part in parts.values()
@@ -46,7 +48,7 @@ def dtypes(source: Source, model: functools.partial) -> dict[str, np.dtype]:
     for path, shape in _shapes(model).items():
         names = [
             name
-            for p, part in _parts(path, shape).items()
+            for p, part in forms.by_layer(path, shape).items()
             for name in _tensor_names(source, p, part)
         ]
         stored = {source.dtypes[name] for name in names if name in source.dtypes}
@@ -71,26 +73,9 @@ def _shapes(model: functools.partial) -> dict[str, Shape]:
     return flat
 
 
-def _parts(path: str, shape: Shape) -> dict[str, Shape]:
-    """Return shapes by path, `blocks/stacked/mlp/up` as `blocks/0/mlp/up` ..."""
-    names = path.split("/")
-    if not layers.is_stacked(names):
-        return {path: shape}
-    role = "/".join(names[2:])
-    return {f"blocks/{layer}/{role}": shape[1:] for layer in range(shape[0])}
-
-
-def _role(path: str) -> tuple[str, int]:
-    """Split `blocks/3/mlp/up` into `mlp/up` and 3."""
-    if not path.startswith("blocks/"):
-        return path, 0
-    _, layer, role = path.split("/", 2)
-    return role, int(layer)
-
-
 def _tensor_names(source: Source, path: str, shape: Shape) -> list[str]:
     """Return the tensors of an array: one, or one an expert."""
-    role, layer = _role(path)
+    role, layer = forms.role(path)
     template = source.names[role]
     count = shape[0] if "{expert}" in template else 1
     return [template.format(layer=layer, expert=expert) for expert in range(count)]
@@ -135,8 +120,8 @@ def _missing_hint(is_head: bool, name: str, unused: set[str]) -> str:
 
 
 def _array(source: Source, path: str, names: list[str], shape: Shape) -> np.ndarray:
-    role, _ = _role(path)
-    stored_shape, convert = _FORMS.get(role, _AS_IT_IS)
+    role, _ = forms.role(path)
+    stored_shape, convert, _ = forms.of(role)
     per_tensor = shape[1:] if "{expert}" in source.names[role] else shape
     parts = []
     for name in names:
@@ -148,37 +133,3 @@ def _array(source: Source, path: str, names: list[str], shape: Shape) -> np.ndar
             )
         parts.append(convert(tensor, per_tensor))
     return np.stack(parts) if per_tensor != shape else parts[0]
-
-
-# The shape of the published tensor by that of our array, and the conversion. Published
-# matrices are `[outputs, inputs]`, with heads and their features on one axis.
-Form = tuple[Callable[[Shape], Shape], Callable[[np.ndarray, Shape], np.ndarray]]
-
-_AS_IT_IS: Form = (lambda s: s, lambda t, s: t)
-_TRANSPOSED: Form = (
-    lambda s: (*s[:-2], s[-1], s[-2]),
-    lambda t, s: np.swapaxes(t, -1, -2),
-)
-_INTO_HEADS: Form = (
-    lambda s: (s[1] * s[2], s[0]),
-    lambda t, s: t.reshape(s[1], s[2], s[0]).transpose(2, 0, 1),
-)
-_OUT_OF_HEADS: Form = (
-    lambda s: (s[2], s[0] * s[1]),
-    lambda t, s: t.T.reshape(s),
-)
-_BY_HEAD: Form = (lambda s: (s[0] * s[1],), lambda t, s: t.reshape(s))
-
-_FORMS: dict[str, Form] = {
-    "attention/query": _INTO_HEADS,
-    "attention/key": _INTO_HEADS,
-    "attention/value": _INTO_HEADS,
-    "attention/output": _OUT_OF_HEADS,
-    "attention/query_bias": _BY_HEAD,
-    "attention/key_bias": _BY_HEAD,
-    "attention/value_bias": _BY_HEAD,
-    "mlp/router": _TRANSPOSED,
-    "mlp/gate": _TRANSPOSED,
-    "mlp/up": _TRANSPOSED,
-    "mlp/down": _TRANSPOSED,
-}

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from models.pretrained import families, location
-from models.pretrained.settings import Settings
+from models.pretrained.entries.settings import Settings
 from models.pretrained.source import Source
 
 INDEX = "model.safetensors.index.json"

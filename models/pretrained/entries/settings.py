@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.pretrained import entry_forms
+from models.pretrained.entries import entry_forms
 
 _REQUIRED = object()
 

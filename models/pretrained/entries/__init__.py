@@ -1,0 +1,1 @@
+"""Entries of published files, and the parts of a family that they make up."""

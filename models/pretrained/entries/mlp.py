@@ -1,0 +1,89 @@
+"""The part of a layer's second half: a gated feed-forward block, or experts."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from models.mlp import GatedMLP
+from models.moe import MoE
+from models.pretrained.entries.part import Entries, Fields, Part
+from models.pretrained.entries.settings import Settings
+
+ACTIVATIONS = {  # the first name of each of ours is the one that is written
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu_exact",
+    "gelu_pytorch_tanh": "gelu",
+    "gelu_new": "gelu",
+}
+
+
+def activation(settings: Settings, name: str) -> str:
+    """Return our name of a `hidden_act`.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if name not in ACTIVATIONS:
+        settings.refuse("hidden_act", name, f"it must be one of {sorted(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def hidden_act(activation: str) -> str:
+    """Return the `hidden_act` of our name of an activation."""
+    return next(name for name, ours in ACTIVATIONS.items() if ours == activation)
+
+
+def _read_dense(settings: Settings) -> Fields:
+    mlp = functools.partial(
+        GatedMLP,
+        hidden_dim=settings.take("intermediate_size"),
+        activation=activation(settings, settings.take("hidden_act", "silu")),
+    )
+    return {"mlp": mlp}
+
+
+def _write_dense(fields: Mapping[str, Any]) -> Entries:
+    return {
+        "intermediate_size": fields["mlp.hidden_dim"],
+        "hidden_act": hidden_act(fields["mlp.activation"]),
+    }
+
+
+def experts(*, count: tuple[str, ...], width: str, renormalize: str) -> Part:
+    """Return the part of a mixture of experts.
+
+    Args:
+      count: names of the entry for the number of experts, the newest first.
+      width: name of the entry for an expert's width.
+      renormalize: name of the entry for renormalized gates; "" if they always are.
+    """
+
+    def read(settings: Settings) -> Fields:
+        *newer, oldest = count
+        known = [settings.take(name, None) for name in newer]
+        num_experts = settings.take(oldest, *(n for n in known[:1] if n is not None))
+        mlp = functools.partial(
+            MoE,
+            num_experts=num_experts,
+            hidden_dim=settings.take(width),
+            renormalize=settings.take(renormalize) if renormalize else True,
+            experts_per_token=settings.take("num_experts_per_tok"),
+            activation=activation(settings, settings.take("hidden_act", "silu")),
+        )
+        return {"mlp": mlp}
+
+    def write(fields: Mapping[str, Any]) -> Entries:
+        gates = {renormalize: fields["mlp.renormalize"]} if renormalize else {}
+        return {
+            count[0]: fields["mlp.num_experts"],
+            width: fields["mlp.hidden_dim"],
+            "num_experts_per_tok": fields["mlp.experts_per_token"],
+            "hidden_act": hidden_act(fields["mlp.activation"]),
+            **gates,
+        }
+
+    return Part(read, write)
+
+
+DENSE = Part(_read_dense, _write_dense)

@@ -1,0 +1,77 @@
+"""Description of a model: the fields of `Transformer` that change what it computes."""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from models.mlp import GatedMLP, gated_width
+from models.moe import MoE
+from models.transformer import Transformer
+
+Fields = dict[str, Any]
+
+# Of initial values, and of a machine's arithmetic.
+_NOT_OF_A_FILE = {
+    *("embedding_init", "head_init", "init", "router_init", "output_scale"),
+    *("layers", "dtype", "param_dtype", "rngs"),
+}
+
+
+def describe(model: Callable[..., Any]) -> Fields:
+    """Return all fields of a model, none of them left to a default.
+
+    Those of a layer's second half stand beside it: `mlp` is its class, `mlp.hidden_dim`
+    its width.
+
+    Args:
+      model: `models.Transformer`, or a `functools.partial` of it.
+
+    Raises:
+      ValueError: it is another model, or has layers of another kind.
+    """
+    kind, fields = _bound(model)
+    if kind is not Transformer:
+        raise ValueError(
+            f"{_name(kind)} cannot be exported: it must be a models.Transformer"
+        )
+    mlp_kind, mlp_fields = _bound(fields["mlp"])
+    if mlp_kind not in (GatedMLP, MoE):
+        raise ValueError(
+            f"mlp {_name(mlp_kind)} cannot be exported: it must be models.GatedMLP or "
+            "models.MoE"
+        )
+    heads, dim = fields["num_heads"], fields["dim"]
+    fields["num_kv_heads"] = fields["num_kv_heads"] or heads
+    fields["head_dim"] = fields["head_dim"] or dim // heads
+    fields["attention_scale"] = fields["attention_scale"] or 1 / math.sqrt(
+        fields["head_dim"]
+    )
+    mlp_fields.pop("dim")
+    mlp_fields["hidden_dim"] = mlp_fields["hidden_dim"] or gated_width(dim)
+    named = {f"mlp.{name}": value for name, value in mlp_fields.items()}
+    return {**fields, "mlp": mlp_kind, **named}
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Return the fields in which two descriptions differ."""
+    return [name for name in ours if name not in theirs or ours[name] != theirs[name]]
+
+
+def _bound(make: Callable[..., Any]) -> tuple[Any, Fields]:
+    """Return what a partial calls, and its fields with those that have defaults."""
+    keywords: Fields = {}
+    while isinstance(make, functools.partial):
+        keywords = {**make.keywords, **keywords}
+        make = make.func
+    defaults = {
+        name: None if field.default is field.empty else field.default
+        for name, field in inspect.signature(make).parameters.items()
+    }
+    fields = {**defaults, **keywords}
+    return make, {n: v for n, v in fields.items() if n not in _NOT_OF_A_FILE}
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", None) or repr(kind)

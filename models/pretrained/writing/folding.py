@@ -1,0 +1,86 @@
+"""Settings that no published family has, moved into the parameters.
+
+The folded model is the same function: exactly for the order of features, else to one
+rounding of a float32 product or sum, which the model makes itself.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from models.pretrained.writing.tensors import Change
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """A description, and what it takes of the parameters.
+
+    Attributes:
+      fields: the description, as `description.describe` has it.
+      changes: by role, in order, of arrays in float32.
+      settings: those that are folded, for people: `embedding_scale=50.0`.
+    """
+
+    fields: Mapping[str, Any]
+    changes: Mapping[str, tuple[Change, ...]]
+    settings: tuple[str, ...]
+
+
+def fold(fields: Mapping[str, Any]) -> Folded:
+    """Return the description with these settings folded, as far as it can be done.
+
+    `embedding_scale` of a head of its own; `norm_offset`; `attention_scale`;
+    `rope_layout`.
+    """
+    plain, settings = dict(fields), []
+    changes: dict[str, tuple[Change, ...]] = {}
+
+    def move(field: str, value: Any, roles: dict[str, Change]) -> None:
+        settings.append(f"{field}={plain[field]!r}")
+        plain[field] = value
+        for role, change in roles.items():
+            changes[role] = (*changes.get(role, ()), change)
+
+    if fields["embedding_scale"] != 1.0 and not fields["tie_head"]:
+        move("embedding_scale", 1.0, {"embedding": _times(fields["embedding_scale"])})
+    if fields["norm_offset"]:
+        move("norm_offset", 0.0, dict.fromkeys(_NORMS, _plus(fields["norm_offset"])))
+    usual = 1 / math.sqrt(fields["head_dim"])
+    if fields["attention_scale"] != usual:
+        factor = _times(fields["attention_scale"] / usual)
+        roles = ["attention/query_norm/scale"]
+        if not fields["qk_norm"]:
+            roles = ["attention/query", "attention/query_bias"]
+        move("attention_scale", usual, dict.fromkeys(roles, factor))
+    if fields["rope_layout"] == "interleaved":
+        move("rope_layout", "split", dict.fromkeys(_ROTATED, _halves))
+    return Folded(plain, changes, tuple(settings))
+
+
+_NORMS = (
+    "norm/scale",
+    "attention_norm/scale",
+    "mlp_norm/scale",
+    "attention/query_norm/scale",
+    "attention/key_norm/scale",
+)
+_ROTATED = (
+    *("attention/query", "attention/query_bias", "attention/query_norm/scale"),
+    *("attention/key", "attention/key_bias", "attention/key_norm/scale"),
+)
+
+
+def _times(factor: float) -> Change:
+    return lambda array: array * np.float32(factor)
+
+
+def _plus(offset: float) -> Change:
+    return lambda array: array + np.float32(offset)
+
+
+def _halves(array: np.ndarray) -> np.ndarray:
+    """Move features `2i, 2i + 1` of each head `[... head_dim]` to `i, i + half`."""
+    return np.concatenate([array[..., 0::2], array[..., 1::2]], axis=-1)

@@ -1,0 +1,122 @@
+"""Models as `.gguf` files, as llama.cpp's converter writes them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.pretrained import gguf_families
+from models.pretrained.gguf_file import FREQUENCIES
+from models.pretrained.writing.choice import Choice
+from models.pretrained.writing.rounding import DTYPES, rounded
+from models.pretrained.writing.tensors import Tensor, tensors
+
+_FILE_TYPES = {"float32": 0, "float16": 1, "bfloat16": 32}  # `general.file_type`
+_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def write(
+    file: Path,
+    choice: Choice,
+    arrays: Mapping[str, Any],
+    *,
+    dtype: str,
+    context: int,
+    name: str,
+    tokenizer: Mapping[str, Any],
+) -> None:
+    """Write one file.
+
+    Vectors and the router of experts are float32 whatever `dtype` is: llama.cpp
+    computes with them so.
+
+    Args:
+      file: is written anew.
+      choice: of the architecture.
+      arrays: of the model by path, as in a train state.
+      dtype: of all matrices, a key of `rounding.DTYPES`.
+      context: positions of the longest text.
+      name: of the model, for people.
+      tokenizer: entries by the rest of their names after `tokenizer.`.
+
+    Raises:
+      ValueError: a value is not finite in `dtype`, or `gguf` is not installed.
+      OSError: the file cannot be written.
+    """
+    try:
+        import gguf
+    except ImportError:
+        raise ValueError(f"{file} needs the library gguf: pip install gguf") from None
+    fields, family = choice.fields, gguf_families.FAMILIES[choice.family]
+    writer = gguf.GGUFWriter(file, choice.family)
+    writer.add_name(name)
+    writer.add_file_type(_FILE_TYPES[dtype])
+    entries = {
+        **gguf_families.write(fields),
+        "context_length": context,
+        "vocab_size": fields["vocab_size"],
+    }
+    for key, value in entries.items():
+        _add(writer, f"{choice.family}.{key}", value)
+    for key, value in tokenizer.items():
+        _add(writer, f"tokenizer.{key}", value)
+    # Their headers, then their content, one after another.
+    content = [
+        _interleaved(tensor, fields) if family.interleaved else tensor
+        for tensor in tensors(arrays, family.names[fields["mlp"]], choice.changes)
+    ]
+    factors = gguf_families.rope_factors(fields)
+    if factors is not None:
+        content.append(Tensor(FREQUENCIES, "", factors.shape, lambda: factors))
+    for tensor in content:
+        stored = _stored(tensor, dtype)
+        writer.add_tensor_info(
+            tensor.name,
+            tensor.shape,
+            np.dtype(np.float32),
+            int(np.prod(tensor.shape)) * DTYPES[stored].itemsize,
+            raw_dtype=gguf.GGMLQuantizationType[_KINDS[stored]],
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor in content:
+        writer.write_tensor_data(rounded(tensor, _stored(tensor, dtype)))
+    writer.flush()
+    writer.close()
+
+
+def _stored(tensor: Tensor, dtype: str) -> str:
+    small = len(tensor.shape) == 1 or tensor.role == "mlp/router"
+    return "float32" if small else dtype
+
+
+def _add(writer: Any, key: str, value: Any) -> None:
+    """Add an entry of the type that llama.cpp reads."""
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    else:
+        writer.add_array(key, value)
+
+
+def _interleaved(tensor: Tensor, fields: Mapping[str, Any]) -> Tensor:
+    """Move rows `i, i + half` of each head to `2i, 2i + 1`, as `gguf_file` has them."""
+    heads = {"attention/query": "num_heads", "attention/key": "num_kv_heads"}
+    if tensor.role not in heads:
+        return tensor
+    count = fields[heads[tensor.role]]
+
+    def read() -> np.ndarray:
+        values = tensor.read()
+        rows, dim = values.shape
+        halves = values.reshape(count, 2, rows // count // 2, dim)
+        return halves.swapaxes(1, 2).reshape(rows, dim)
+
+    return Tensor(tensor.name, tensor.role, tensor.shape, read)

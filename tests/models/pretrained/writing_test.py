@@ -1,0 +1,313 @@
+"""Models written as folders and `.gguf` files: read back, they are the same."""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+import gguf
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from ml_dtypes import bfloat16
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from models import GatedMLP, MoE, Transformer, pretrained, rope_scaling
+from models.pretrained import writing
+from models.pretrained.gguf_reader import GGUFReader
+from runner.checkpoint import tree_paths
+from tests.models.pretrained import inputs, tables
+from tests.models.pretrained.tables import FAMILIES, FIXTURES, UNSAID
+
+SMALL = functools.partial(
+    Transformer,
+    vocab_size=tables.expected("llama")["logits"].shape[-1],
+    dim=16,
+    num_layers=2,
+    mlp=functools.partial(GatedMLP, hidden_dim=24),
+)
+
+
+def paths(model) -> dict[str, np.ndarray]:
+    """Random parameters of a model, by path."""
+    module = nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0)))
+    state = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    draw = np.random.default_rng(0)
+    return {
+        name: 0.3 * draw.normal(size=x.shape).astype(np.float32)
+        for name, x in tree_paths.by_path(state).items()
+    }
+
+
+def by_path(opened: pretrained.Pretrained, **fields) -> dict[str, np.ndarray]:
+    return tree_paths.by_path(opened.arrays(**fields))
+
+
+def written(folder: Path, model, arrays, *, dtype="float32", **options):
+    """The model as a folder, opened again."""
+    choice = writing.for_folder(model)
+    options = {"context": 64, "begin": 1, "end": 2} | options
+    writing.folder.write(folder, choice, arrays, dtype=dtype, **options)
+    return pretrained.open_model(folder)
+
+
+def written_gguf(folder: Path, model, arrays, *, dtype="float32"):
+    file = folder / "model.gguf"
+    writing.gguf_writer.write(
+        file,
+        writing.for_gguf(model),
+        arrays,
+        dtype=dtype,
+        context=64,
+        name="small",
+        tokenizer={"ggml.eos_token_id": 2},
+    )
+    return pretrained.open_model(file)
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(
+        a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name])
+        for name in a
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_that_is_read_and_written_is_the_same_bit_for_bit(
+    family: str, tmp_path: Path
+):
+    opened = pretrained.open_model(FIXTURES / family)
+    arrays = by_path(opened)
+    dtype = str(arrays["embedding"].dtype)
+    again = written(tmp_path, opened.model, arrays, dtype=dtype)
+    assert same(by_path(again), arrays)
+    assert again.context == opened.context and again.end_ids == opened.end_ids
+    # Tensor by tensor, and entry by entry, as transformers 5.24.0 wrote them.
+    ours, theirs = (
+        {name: x.tobytes() for name, x in load_file(f / "model.safetensors").items()}
+        for f in (tmp_path, FIXTURES / family)
+    )
+    assert ours == theirs
+    ours, theirs = (
+        json.loads((f / "config.json").read_text())
+        for f in (tmp_path, FIXTURES / family)
+    )
+    assert {name: ours[name] for name in ours if name in theirs} == {
+        name: theirs[name] for name in ours if name in theirs
+    }
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in UNSAID])
+def test_a_gguf_file_is_as_the_converter_of_llama_cpp_makes_it(
+    family: str, tmp_path: Path
+):
+    opened = pretrained.open_model(FIXTURES / family)
+    again = written_gguf(tmp_path, opened.model, by_path(opened))
+    ours = GGUFReader(tmp_path / "model.gguf")
+    theirs = GGUFReader(inputs.write(family, tmp_path))
+    assert ours.shapes() == theirs.shapes()
+    for name, read in theirs.tensors().items():
+        np.testing.assert_allclose(ours.tensors()[name](), read(), rtol=1e-6)
+    entries, expected = ours.values(""), theirs.values("")
+    unlike = {name for name in expected if entries.get(name) != expected[name]}
+    # Qwen3-MoE has no dense layer, whose width the fixture's converter writes too.
+    assert unlike <= {"qwen3moe.feed_forward_length"}
+    assert again.end_ids == (2,)
+
+
+@pytest.mark.parametrize("family", UNSAID)
+def test_what_no_gguf_file_says_is_refused(family: str):
+    model = pretrained.open_model(FIXTURES / family).model
+    names = {
+        "hidden_act": "mlp.activation='gelu_exact'; .* llama, has 'silu'",
+        "sliding_window": "attention_window=3; .* has None",
+        "norm_topk_prob": "mlp.renormalize=False; .* qwen3moe, has True",
+    }
+    (name,) = UNSAID[family]
+    with pytest.raises(ValueError, match=f"no family of .gguf files has {names[name]}"):
+        writing.for_gguf(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("llama", {}),
+        ("llama", {"num_kv_heads": 2, "head_dim": 8, "norm_eps": 1e-5}),
+        ("llama", {"rope_scaling": rope_scaling.Linear(factor=2.0)}),
+        ("llama", {"tie_head": True, "mlp": GatedMLP}),
+        ("mistral", {"attention_window": 7}),
+        ("qwen2", {"attention_bias": True}),
+        ("qwen2", {"attention_bias": True, "attention_window": 7}),
+        ("qwen3", {"qk_norm": True}),
+        ("mixtral", {"mlp": functools.partial(MoE, renormalize=True)}),
+        ("qwen3_moe", {"mlp": MoE, "qk_norm": True, "attention_window": 7}),
+    ],
+)
+def test_the_family_is_the_one_that_says_what_the_model_does(
+    family: str, fields: dict, tmp_path: Path
+):
+    model = functools.partial(SMALL, **fields)
+    assert writing.for_folder(model).family == family
+    arrays = paths(model)
+    assert same(by_path(written(tmp_path, model, arrays)), arrays)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"logit_soft_cap": 30.0}, "logit_soft_cap=30.0; the nearest, llama, has None"),
+        ({"mlp": MoE}, "has mlp.renormalize=False; the nearest, mixtral, has True"),
+        (
+            {"mlp": functools.partial(MoE, renormalize=True, num_shared_experts=1)},
+            "has mlp.num_shared_experts=1; the nearest, mixtral, has 0",
+        ),
+        (
+            {"embedding_scale": 4.0, "tie_head": True},
+            "embedding_scale=4.0; the nearest, llama, has 1.0",
+        ),
+        ({"qk_norm": True, "attention_bias": True}, "qk_norm=True; the nearest, qwen2"),
+        (
+            {"rope_scaling": rope_scaling.PerFrequency(factors=(1.0, 2.0))},
+            r"rope_scaling=PerFrequency\(factors=\(1.0, 2.0\)\)",
+        ),
+        ({"mlp": nnx.Linear}, "mlp Linear cannot be exported: .*models.GatedMLP"),
+    ],
+)
+def test_a_setting_that_no_family_has_is_named_with_the_nearest(fields, message):
+    with pytest.raises(ValueError, match=message):
+        writing.for_folder(functools.partial(SMALL, **fields))
+
+
+def test_another_model_is_refused():
+    with pytest.raises(ValueError, match="Linear cannot be exported: it must be a mo"):
+        writing.for_folder(nnx.Linear)
+
+
+def test_settings_that_no_family_has_are_folded_into_the_parameters(tmp_path: Path):
+    model = functools.partial(
+        SMALL,
+        qk_norm=True,
+        embedding_scale=50.0,
+        norm_offset=1.0,
+        attention_scale=0.3,
+        rope_layout="interleaved",
+    )
+    arrays = paths(model)
+    choice = writing.for_folder(model)
+    assert choice.family == "qwen3"
+    assert choice.folded == (
+        "embedding_scale=50.0",
+        "norm_offset=1.0",
+        "attention_scale=0.3",
+        "rope_layout='interleaved'",
+    )
+    ours, state = nnx.split(model(rngs=nnx.Rngs(0)))
+    nested: dict = {}
+    for path, array in arrays.items():
+        *folders, name = path.split("/")
+        node = functools.reduce(lambda n, f: n.setdefault(f, {}), folders, nested)
+        node[name] = jnp.asarray(array)
+    nnx.replace_by_pure_dict(state, nnx.restore_int_paths(nested))
+    rows = tables.expected("llama")
+    expected = tables.logits(nnx.merge(ours, state), rows)
+    logits = tables.logits(written(tmp_path, model, arrays).load(), rows)
+    np.testing.assert_allclose(logits, expected, atol=2e-5)
+    assert np.std(expected) > 0.2
+
+
+def test_a_bias_and_an_unnormed_query_take_the_scale_too(tmp_path: Path):
+    model = functools.partial(SMALL, attention_bias=True, attention_scale=1.0)
+    arrays = paths(model)
+    again = by_path(written(tmp_path, model, arrays))
+    for name in ("query", "query_bias"):
+        path = f"blocks/0/attention/{name}"
+        np.testing.assert_allclose(again[path], 2 * arrays[path], rtol=1e-6)
+    path = "blocks/0/attention/key"
+    np.testing.assert_array_equal(again[path], arrays[path])
+
+
+@pytest.mark.parametrize("mlp", [GatedMLP, functools.partial(MoE, renormalize=True)])
+def test_stacked_layers_are_written_layer_by_layer(mlp, tmp_path: Path):
+    separate = functools.partial(SMALL, mlp=mlp)
+    stacked = functools.partial(separate, layers="stacked")
+    arrays = paths(stacked)
+    again = written(tmp_path, stacked, arrays)
+    assert same(by_path(again, layers="stacked"), arrays)
+    assert by_path(again).keys() == paths(separate).keys()
+
+
+def test_a_head_that_equals_the_embedding_stays_one_of_its_own(tmp_path: Path):
+    arrays = paths(SMALL)
+    arrays["output"] = arrays["embedding"]
+    assert same(by_path(written(tmp_path, SMALL, arrays)), arrays)
+    assert same(by_path(written_gguf(tmp_path, SMALL, arrays)), arrays)
+
+
+def test_weights_are_spread_over_files_of_a_size(tmp_path: Path):
+    arrays = paths(SMALL)
+    again = written(tmp_path, SMALL, arrays, shard_size=6_000)
+    files = sorted(file.name for file in tmp_path.glob("*.safetensors"))
+    assert len(files) > 2
+    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    assert max((tmp_path / f).stat().st_size for f in files) < 8_000
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(x.nbytes for x in arrays.values())
+    assert same(by_path(again), arrays)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_files_can_be_read_by_whom_the_umask_says(mask, mode, tmp_path: Path):
+    before = os.umask(mask)
+    try:
+        written(tmp_path, SMALL, paths(SMALL))
+        written_gguf(tmp_path, SMALL, paths(SMALL))
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {mode}
+
+
+def test_numbers_are_rounded_to_the_nearest_and_to_even(tmp_path: Path):
+    arrays = paths(SMALL)
+    # 1 + 2^-8 is halfway between two neighbours in bfloat16, and so is 1 + 3 · 2^-8.
+    table = arrays["embedding"]
+    table[0, :3] = [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20]
+    expected = np.array([1.0, 1 + 2**-6, 1 + 2**-7], bfloat16)
+    for write in (written, written_gguf):
+        again = by_path(write(tmp_path, SMALL, arrays, dtype="bfloat16"))
+        np.testing.assert_array_equal(again["embedding"][0, :3], expected)
+    # llama.cpp multiplies with vectors in float32 alone.
+    assert again["norm/scale"].dtype == np.float32
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (1e5, "float16", "embed_tokens.weight is too large for float16"),
+        (np.nan, "float32", "embed_tokens.weight is not finite"),
+        (np.inf, "bfloat16", "embed_tokens.weight is not finite"),
+    ],
+)
+def test_a_value_that_a_type_does_not_have_is_refused(value, dtype, message, tmp_path):
+    arrays = paths(SMALL)
+    arrays["embedding"][0, 0] = value
+    with pytest.raises(ValueError, match=message):
+        written(tmp_path, SMALL, arrays, dtype=dtype)
+
+
+def test_the_libraries_of_the_formats_read_the_files(tmp_path: Path):
+    arrays = paths(SMALL)
+    written(tmp_path, SMALL, jax.tree.map(jnp.asarray, arrays), dtype="float16")
+    with safe_open(tmp_path / "model.safetensors", framework="numpy") as tensors:
+        assert tensors.metadata() == {"format": "pt"}
+        np.testing.assert_array_equal(
+            tensors.get_tensor("model.embed_tokens.weight"),
+            arrays["embedding"].astype(np.float16),
+        )
+    written_gguf(tmp_path, SMALL, arrays)
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    assert reader.fields["llama.context_length"].contents() == 64
+    assert {tensor.name for tensor in reader.tensors} >= {"token_embd.weight"}
