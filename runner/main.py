@@ -38,9 +38,14 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     from runner.cli import command_graph, gin_flags, inspect
     from runner.sweeps.command import is_sweep, run_sweep
 
+    if command.action and command.action.name in flags.LOOKED_UP:
+        return inspect.look_up(command, command.action)
     if is_sweep(command):
         return run_sweep(command, argv)
-    # The graph, to look at or to build.
+    # The graph, to compare, to look at or to build.
+    if command.action and command.action.name == "diff":
+        gin_flags.apply(command.runtime)
+        return inspect.compare(command, command.action)
     cfg = command_graph.resolve(command)
     gin_flags.apply(command.runtime)
     if command.action:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from runner.errors import UserError, nearest
 
 _VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
+_VALUED = (*_VALUED, "list", "describe")
 _REPEATED = ("fiddler", "gin_file", "gin_bindings")
 _BARE = ("print_config", "dry_run", "help", "version", "trust", "begin_anew")
 _PREFIXES = ("fdl.", "fdl_tag.", "gin.")
-_ACTIONS = ("print_config", "diff", "graph", "dry_run")
+_ACTIONS = ("print_config", "diff", "graph", "dry_run", "list", "describe")
+LOOKED_UP = ("list", "describe")  # actions that need no graph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +145,8 @@ def _example(name: str) -> str:
         "workdir": "DIR",
         "diff": "configs/moe.py",
         "graph": "graph.svg",
+        "list": "losses",
+        "describe": "losses.ForwardKL",
         "fiddler": "'bigger(factor=2)'",
         "gin_file": "configs/runtime/cpu.gin",
         "gin_bindings": "'loop.log_every = 50'",
@@ -175,6 +179,8 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
         both = " and ".join(f"--{flag.name}" for flag in actions[:2])
         raise UserError(f"{both} are given; give one")
     # Too few.
+    if actions and actions[0].name in LOOKED_UP:
+        return
     if not command.base and not command.workdir:
         raise UserError(
             "no experiment; give --fdl_config=configs/NAME.py (--help has examples)"

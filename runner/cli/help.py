@@ -9,43 +9,37 @@ runner: train one student under an ordered list of losses, from one graph.
 The graph: all that changes the result. Overrides apply from left to right.
   --fdl_config=FILE.py[:FUNCTION]    the experiment (default function: config)
   --fdl_config_file=FILE.json        or a saved one
-  --fdl.num_steps=200                set a field: a Python literal, its type checked
-  --fdl.student.num_layers=4
+  --fdl.student.num_layers=4         set a field: a Python literal, its type checked
   --fdl.losses.z_loss.weight=1e-3    an item of a list by its name, or losses[2].weight
-  --fdl.losses.kd.loss='losses.ForwardKL(temperature=2.0)'
-                                     a call of an allowed name, quoted for the shell
-  --fdl.losses.kd=None               an item of a list is dropped
-  --fdl.losses+="LossTerm(name='z', loss=losses.ZLoss(), weight=1e-4)"
-                                     ... or appended
+  --fdl.losses.kd.loss='losses.ForwardKL(temperature=2.0)'      a call, in shell quotes
+  --fdl.losses.kd=None  --fdl.losses+="LossTerm(name='z', loss=losses.ZLoss())"
   --fdl_tag.DType=bfloat16           set every field that carries a tag
   --fiddler='bigger(factor=2)'       call a function of the config file on the graph
-  --sweep=lr                         a run for each point that this function returns
-  --sweep="values('fdl.losses.kd.loss', 'losses.ForwardKL()', 'losses.ReverseKL()')"
-
+  --sweep=lr                         a run for each point that this function returns;
+                                     or --sweep="values('fdl.num_steps', 100, 200)"
 The runtime: all that must not change it (mesh, microbatches, cadence, caches).
-  --gin_file=configs/runtime/cpu.gin
-  --gin.loop.log_every=10
-  --gin_bindings='step.microbatches = 4'
+  --gin.loop.log_every=10  --gin_file=FILE.gin  --gin_bindings='step.microbatches = 4'
 
 Look, and train nothing:
-  --print_config       the graph as sorted lines, with classes and defaults;
-                       with --sweep, its units and what each of them changes
-  --diff=OTHER.py      what changes from OTHER to this graph, nothing else
-  --graph=OUT.svg      the graph drawn
-  --dry_run            shapes, shardings, FLOPs, memory and traffic of a step, on the
-                       devices here or on those of --gin.mesh.topology=v5e:16x16
+  --print_config   the graph as sorted lines; with --sweep, what each unit changes
+  --diff=OTHER     what changes from OTHER: a config file, saved graph or work directory
+  --graph=OUT.svg  the graph drawn
+  --dry_run        shapes, shardings, FLOPs, memory and traffic of a step, here or on
+                   the devices of --gin.mesh.topology=v5e:16x16
+  --list=losses    or weights, models, students, teachers, data, optimizers, jobs, gin
+  --describe=NAME  its fields, types, defaults, formula and source: losses.ForwardKL
 
-  --workdir=DIR        where everything of the run goes: metrics.jsonl, checkpoints/,
-                       config.json, report.html
-  --begin_anew         begin at step 0 where every checkpoint of DIR is damaged
-  --trust              let a sweep that is there already run the Python in its source/
-                       and use caches and hosts that its runtime.gin names
+  --workdir=DIR    where everything of the run goes: metrics, checkpoints, report.html
+  --begin_anew     begin at step 0 where every checkpoint of DIR is damaged
+  --trust          let a sweep that is there already run the Python in its source/
+                   and use caches and hosts that its runtime.gin names
   --help, --version
 
-Examples:
-  runner --fdl_config=configs/moe.py --fdl.num_steps=50 --workdir=/tmp/moe50
-  runner --fdl_config=configs/moe_zloss.py --diff=configs/moe.py
-  runner --fdl_config=configs/moe.py --gin.mesh.expert=4 --dry_run
+Other commands, each with --help:
+  runner-records inspect|verify DIR         records of a teacher
+  python -m runner.report [NAME=]DIR ...    the page and table of runs
+  python -m runner.sweeps DIR               the table of a sweep, as it stands
+  python -m launch TARGET ... -- FLAGS      runs and sweeps on Slurm, JobSet, xpk, ...
 """
 
 

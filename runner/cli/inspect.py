@@ -1,23 +1,21 @@
 """The flags that show a graph and train nothing."""
 
-import pathlib
+from pathlib import Path
 
 import fiddle as fdl
 
 from runner.cli import command_graph
 from runner.cli.flags import Command, Flag
 from runner.errors import UserError
-from runner.graph import describe, read
+from runner.files import form
+from runner.graph import describe, new_fields, read, renames, source
+from runner.workdir import opening
 
 
 def at(command: Command, cfg: fdl.Buildable, action: Flag) -> None:
-    """Carry out `--print_config`, `--diff`, `--dry_run` or `--graph`."""
+    """Carry out `--print_config`, `--dry_run` or `--graph`."""
     if action.name == "print_config":
         print(describe.text(cfg), end="")
-    elif action.name == "diff":
-        other, _ = read.read(action.value)
-        for line in describe.changes(describe.text(other), describe.text(cfg)):
-            print(line)
     elif action.name == "graph":
         _draw(cfg, action)
     else:
@@ -30,10 +28,63 @@ def at(command: Command, cfg: fdl.Buildable, action: Flag) -> None:
         dry_run.report(job)
 
 
+def look_up(command: Command, action: Flag) -> None:
+    """Carry out `--list` or `--describe`.
+
+    Raises:
+      UserError: there is no such kind or name, or the config file fails.
+    """
+    from runner.cli import catalog
+
+    file, _ = source.split(command.config or "")
+    module = source.load(file) if file else None
+    if action.name == "list":
+        catalog.show(action.value, module)
+    else:
+        catalog.explain(action.value, module)
+
+
+def compare(command: Command, action: Flag) -> None:
+    """Print what changes from the graph of `--diff` to that of the command.
+
+    Raises:
+      UserError: a graph is missing, damaged or changed wrongly.
+    """
+    # A run alone is told by its own lines, whatever its graph names.
+    changed = command.base or command.overrides
+    now = None if changed else _as_it_began(Path(command.workdir or ""))
+    if now is None:
+        now = describe.text(command_graph.resolve(command))
+    else:
+        now = renames.in_text(now)
+    # The other graph: a run's, or one that is read.
+    began = _as_it_began(Path(action.value))
+    if began is not None:
+        lines = new_fields.changes(began, now)
+    else:
+        is_directory = Path(action.value).is_dir()
+        saved = opening.saved_config(action.value) if is_directory else action.value
+        other, _ = read.read(str(saved))
+        lines = describe.changes(describe.text(other), now)
+    for line in lines:
+        print(line)
+
+
+def _as_it_began(path: Path) -> str | None:
+    """Return the graph of the run in `path` as it was described; None without a run."""
+    directory = path.parent if path.name == opening.CONFIG else path
+    text = directory / "config.txt"
+    if not (directory / opening.CONFIG).is_file() or not text.is_file():
+        return None
+    with form.of_file(text):
+        return form.read_text(text)
+    return None
+
+
 def _draw(cfg: fdl.Buildable, action: Flag) -> None:
     from runner.graph import drawing
 
-    path = pathlib.Path(action.value)
+    path = Path(action.value)
     if not path.parent.is_dir():
         raise UserError(f"{action}: no such directory {path.parent}")
     try:

@@ -95,7 +95,7 @@ def _node_fits(value: Any, hint: Any) -> bool:
     if takes_anything(hint) or isinstance(hint, (typing.TypeVar, typing.ForwardRef)):
         return True
     function = fdl.get_callable(value)
-    makes = _result(function)
+    makes = result(function)
     if typing.get_origin(hint) is collections.abc.Callable:
         if isinstance(value, fdl.Partial):
             wanted = _options((Any, *typing.get_args(hint))[-1])
@@ -121,7 +121,7 @@ def _name_fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _result(function: Any) -> Any:
+def result(function: Any) -> Any:
     """Return the class of what a call returns; Any where nothing says it."""
     if isinstance(function, type):
         return function

@@ -1,0 +1,118 @@
+"""What can stand in a graph, and the settings beside it: `--list` and `--describe`."""
+
+import dataclasses
+import importlib
+import inspect
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from runner.cli import reference
+from runner.errors import UserError, nearest
+from runner.graph import fitting
+from runner.graph.names import public
+from runner.graph.namespace import Namespace
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Classes, or functions, that go to one kind of place.
+
+    Attributes:
+      modules: that export them.
+      bases: dotted names of the classes that they inherit from.
+      returns: of functions in place of classes: the class of what they return.
+    """
+
+    modules: Sequence[str]
+    bases: Sequence[str] = ()
+    returns: str = ""
+
+
+KINDS = {
+    "losses": Kind(["losses"], ["losses.Loss"]),
+    "weights": Kind(
+        ["losses"], ["losses.Balance", "losses.Reweighting", "losses.TokenWeight"]
+    ),
+    "models": Kind(["models"], ["flax.nnx.Module"]),
+    "students": Kind(["models.students"], returns="collections.abc.Callable"),
+    "teachers": Kind(["runner"], ["runner.teachers.Teacher"]),
+    "data": Kind(
+        ["runner.data"],
+        [
+            "runner.data.DataSource",
+            "runner.data.Documents",
+            "runner.data.TokenizerSource",
+        ],
+    ),
+    "optimizers": Kind(["runner.optimizers"], returns="optax.GradientTransformation"),
+    "jobs": Kind(["runner"], ["runner.graph.job.Job"]),
+}
+GIN = "gin"
+
+
+def show(kind: str, module: types.ModuleType | None) -> None:
+    """Print a line for each of a kind; those of the config file `module` last.
+
+    Raises:
+      UserError: there is no such kind.
+    """
+    if kind == GIN:
+        rows = list(reference.settings())
+    elif kind in KINDS:
+        own = [] if module is None else [module]
+        rows = [
+            (public(value), reference.summary(value))
+            for value in _values(KINDS[kind], own)
+        ]
+    else:
+        raise UserError(f"--list={kind}: no such kind{nearest(kind, [*KINDS, GIN])}")
+    for line in reference.columns(rows):
+        print(line)
+
+
+def explain(name: str, module: types.ModuleType | None) -> None:
+    """Print the reference of a class, function or gin setting.
+
+    Raises:
+      UserError: there is no such name.
+    """
+    settings = {row[0].partition("=")[0]: row for row in reference.settings()}
+    if setting := settings.get(name.removeprefix("gin.")):
+        assigned, kind, text = setting
+        return print(f"--gin.{assigned}\n\n{kind}: {text}")
+    try:
+        print(reference.text(Namespace(module).resolve(name)), end="")
+    except UserError as error:
+        raise UserError(f"--describe={name}: {error}") from None
+
+
+def _values(kind: Kind, own: Sequence[types.ModuleType]) -> list[Any]:
+    bases = tuple(_imported(base) for base in kind.bases)
+    values: dict[str, Any] = {}
+    for module in (*map(importlib.import_module, kind.modules), *own):
+        for name in getattr(module, "__all__", vars(module)):
+            value = getattr(module, name)
+            if _is_of(value, bases, kind, module) and not name.startswith("_"):
+                values.setdefault(public(value), value)
+    return list(values.values())
+
+
+def _is_of(
+    value: Any, bases: tuple[type, ...], kind: Kind, module: types.ModuleType
+) -> bool:
+    if kind.returns:
+        is_own = getattr(value, "__module__", "") == module.__name__
+        function = getattr(value, "func", value)
+        return is_own and fitting.result(function) is _imported(kind.returns)
+    return (
+        isinstance(value, type)
+        and issubclass(value, bases)
+        and value not in bases
+        and not inspect.isabstract(value)
+    )
+
+
+def _imported(name: str) -> Any:
+    module, _, symbol = name.rpartition(".")
+    return getattr(importlib.import_module(module), symbol)
