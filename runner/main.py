@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from runner.cli import flags, gc_freeze, help
 from runner.errors import NotFinite, PeerLost, UserError
-from runner.machine import early_exit
+from runner.machine import early_exit, heap
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,6 +67,7 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
 @gc_freeze.hold()
 def run() -> None:
     """The console entry point."""
+    heap.keep_pages()
     try:
         code = main(sys.argv)
         sys.stdout.flush()

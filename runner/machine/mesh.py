@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from runner import runtime
 from runner.errors import UserError
-from runner.machine import topology
+from runner.machine import heap, topology
 
 AXES = ("data", "fsdp", "tensor", "expert")
 BATCH_AXES = ("data", "fsdp", "expert")
@@ -23,9 +23,12 @@ def make(config: runtime.Mesh) -> jax.sharding.Mesh:
         than the config is meant for.
     """
     split_cpu(config)
+    devices = jax.devices()
+    if devices[0].platform != "cpu":  # where the temporaries are
+        heap.give_back()
     if config.topology:
-        topology.check(config.topology, jax.devices())
-    return over(config, jax.devices())
+        topology.check(config.topology, devices)
+    return over(config, devices)
 
 
 def over(config: runtime.Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:
