@@ -69,8 +69,7 @@ $(READY): pyproject.toml requirements.lock
 	@touch $@
 
 # Every run goes on where it was stopped. The students differ in what teaches them alone.
-DEMO := $(BIN)/runner --gin_file=configs/runtime/cpu.gin --gin.loop.quiet=True \
-  --gin.compilation.cache=$(DEMO_WORKDIR)/compiled
+DEMO := $(BIN)/runner --gin_file=configs/runtime/cpu.gin --gin.loop.quiet=True
 STUDENT := $(DEMO) --fdl_config=configs/distill.py --fiddler='steps($(DEMO_STEPS))'
 
 demo: venv
@@ -101,7 +100,7 @@ demo: venv
 # Stopped or killed at any moment, it goes on when it is made again.
 SWEEP := --fdl_config=configs/moe_zloss.py --fiddler='steps($(SWEEP_STEPS))' --sweep=lr \
   --workdir=$(SWEEP_WORKDIR) --gin_file=configs/runtime/cpu.gin \
-  --gin.loop.quiet=True --gin.compilation.cache=$(SWEEP_WORKDIR)/compiled
+  --gin.loop.quiet=True
 
 sweep-demo: venv
 	@if [ -x $(BIN)/xmanager ]; then $(BIN)/xmanager launch launch/xm.py -- $(SWEEP); \

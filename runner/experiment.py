@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 import optax
 
@@ -18,6 +17,7 @@ from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.keep_best import KeepBest
 from runner.graph.job import Job
+from runner.machine import compiled_programs
 from runner.machine import mesh as mesh_lib
 from runner.machine import out_of_memory
 from runner.machine.topology import Planned
@@ -147,9 +147,7 @@ class Experiment(Job):
         from runner.train.trainer import Trainer
 
         config = runtime.current() if config is None else config
-        if config.compilation.cache:
-            jax.config.update("jax_compilation_cache_dir", config.compilation.cache)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        compiled_programs.keep(config.compilation)
 
         # The mesh, and batches that divide over it.
         if planned is None:

@@ -236,10 +236,17 @@ class Compilation:
     """Compilation by XLA.
 
     Attributes:
-      cache: a directory for compiled programs; empty for none.
+      cache: the directory of compiled programs, which later starts read; empty for
+        `compiled` in `$XDG_CACHE_HOME/retort` or `~/.cache/retort`, or where JAX was
+        told to keep them. See `runner.machine.compiled_programs`.
+      cache_bytes: their size at most, the least recently used removed; 0 keeps none.
     """
 
     cache: str = ""
+    cache_bytes: int = 2 * 2**30
+
+    def __post_init__(self):
+        _not_negative("compilation", {"cache_bytes": self.cache_bytes})
 
 
 @_section("distributed")

@@ -63,6 +63,7 @@ _MOST_MEMORY = 2.0 * 2**30
 def pytest_configure(config):
     config.pluginmanager.register(costs.Costs(config))
     jax.config.update("jax_compilation_cache_dir", _COMPILED)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED  # of children
     jax.config.update(
         "jax_persistent_cache_min_compile_time_secs", _SECONDS_WORTH_A_FILE
     )

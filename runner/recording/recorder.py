@@ -19,6 +19,7 @@ from runner.data.text.packed_text import PackedText
 from runner.errors import UserError
 from runner.head import plan
 from runner.head.token_blocks import TokenBlocks
+from runner.machine import compiled_programs
 from runner.machine import mesh as mesh_lib
 from runner.recording.modes import Mode
 from runner.records import format as record_format
@@ -58,6 +59,7 @@ class Recorder:
         config = runtime.current()
         self._config, self._mode, self._seed = config, mode, seed
         self._batch_size = batch_size
+        compiled_programs.keep(config.compilation)
         self._mesh = mesh_lib.make(config.mesh)
         mesh_lib.check_batch("batch_size", batch_size, self._mesh)
 
