@@ -31,7 +31,7 @@ def keep(config: runtime.Compilation) -> None:
     """
     if not config.cache_bytes:
         return
-    if not config.cache and jax.config.jax_compilation_cache_dir:
+    if not config.cache and jax.config.values["jax_compilation_cache_dir"]:
         return
     folder = cache.directory(config.cache)
     folder = (folder if config.cache else folder / "compiled") / _processor()

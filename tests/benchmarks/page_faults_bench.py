@@ -35,7 +35,9 @@ def main() -> None:
     pairs = zip(*runs.values(), strict=True)
     print(f"{'time, kept over not':<42}{spread([a[0] / b[0] for a, b in pairs], 2)}")
     faults = max(row[1] for row in runs["kept"])
-    print(f"{'met' if faults <= TARGET else 'MISSED'}: {faults:,.0f} of {TARGET} faults")
+    print(
+        f"{'met' if faults <= TARGET else 'MISSED'}: {faults:,.0f} of {TARGET} faults"
+    )
 
 
 def child(kept: str) -> list[float]:
