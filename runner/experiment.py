@@ -17,9 +17,8 @@ from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.keep_best import KeepBest
 from runner.graph.job import Job
-from runner.machine import compiled_programs
+from runner.machine import compiled_programs, out_of_memory
 from runner.machine import mesh as mesh_lib
-from runner.machine import out_of_memory
 from runner.machine.topology import Planned
 from runner.state.trainable import TrainModules, no_teacher_state
 from runner.teachers.base import Teacher, TeacherContext
