@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -89,26 +88,10 @@ class RecordSpec:
     Attributes:
       mode: `"top_k"`, `"sampled"` or `"full"`.
       temperatures: those that log-normalisers (or draws) were stored for.
-      max_temperature: the highest that whole rows are right at; infinite, unless
-        logits far below the largest were cut off.
     """
 
     mode: Literal["top_k", "sampled", "full"]
     temperatures: tuple[float, ...]
-    max_temperature: float = math.inf
-
-    def check_whole(self, name: str, temperature: float) -> None:
-        """Refuse whole rows for a loss `name` at a temperature they are not right at.
-
-        Raises:
-          ValueError: they are not.
-        """
-        if temperature > self.max_temperature:
-            raise ValueError(
-                f"{name} wants temperature {temperature}, and these records of whole "
-                f"rows are right up to {self.max_temperature}: their logits end 32 "
-                f"nats below the best; record the teacher again"
-            )
 
 
 class _Logits(abc.ABC):

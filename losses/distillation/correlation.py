@@ -51,7 +51,6 @@ class _Correlation(Loss, abstract=True):
                 f"{type(self).__name__} correlates whole distributions, and the "
                 f"records hold {contents}"
             )
-        stored.check_whole(type(self).__name__, self.temperature)
 
     def _probabilities(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
         """Return the teacher's and the student's, `[*b v]`."""

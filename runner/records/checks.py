@@ -88,6 +88,14 @@ def _logits(layout: Layout, table: np.ndarray) -> Iterator[_Check]:
         _largest(drops) == codes.RESERVED,
         lambda i: "holds a logit that is not finite",
     )
+    if layout.format == 1:
+        yield (
+            _largest(drops) == codes.FARTHEST,
+            lambda i: (
+                "holds a logit 32 nats below the best or farther, which records of "
+                "format 1 do not tell apart; record the teacher again"
+            ),
+        )
     if layout.mode == "full":
         yield (
             drops.min(-1) != 0,

@@ -5,8 +5,8 @@ a constant. Up to 16 nats in steps of 2⁻¹¹ nats, the error at most 2⁻¹²,
 has that only up to half a nat; from there on in 2¹¹ steps for each doubling, up to a
 million nats, and what is impossible is one code. So rows are right at any temperature.
 
-In format 1, all steps were 2⁻¹¹ nats, and 32 nats and more one code: at a temperature T
-above 1, what is there counts `exp(-32 / T)` an entry.
+In format 1, all steps were 2⁻¹¹ nats, and 32 nats and more one code. What is there is
+wrong at temperatures above 1, and to a reverse KL at any: such records are refused.
 """
 
 import numpy as np

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from typing import Literal
 
 import numpy as np
@@ -104,11 +103,6 @@ class Layout:
         rests = ("log_rests",) if self.format > 1 else ()
         names = {"top_k": ("log_normalizers", *rests), "full": ()}
         return names.get(self.mode, ("log_normalizers", "entropies"))
-
-    @property
-    def max_temperature(self) -> float:
-        """The highest that its entries are right at, in nats."""
-        return 1.0 if self.format == 1 and self.mode == "full" else math.inf
 
     @functools.cached_property
     def tag(self) -> bytes:

@@ -58,8 +58,13 @@ class LoadedRecords(LoadedTeacher):
         self.stored = losses.RecordSpec(
             mode=records.layout.mode,
             temperatures=records.layout.temperatures,
-            max_temperature=records.layout.max_temperature,
         )
+        if records.layout.format == 1 and records.layout.mode == "top_k":
+            self.cautions = (
+                f"{records.directory} has format 1: the mass outside of a token's "
+                "entries is known to 1e-6 alone, which a reverse KL sees of a sure "
+                "teacher; record the teacher again",
+            )
 
     def describe(self) -> Mapping[str, Any]:
         manifest = self._records.directory / NAME

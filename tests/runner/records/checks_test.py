@@ -12,6 +12,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from runner.errors import UserError
 from runner.records import checks, manifest
+from runner.records.codes import FARTHEST
 from runner.records.format import CorruptRecord, Layout, decode, stack, with_checksum
 from runner.records.layout import CHECKED
 from runner.records.reader import Records
@@ -79,6 +80,20 @@ def test_what_no_teacher_says_is_named(tmp_path, layout, change, reason):
     assert found is not None and found[0] == 2
     with pytest.raises(ValueError, match=reason):
         raise ValueError(found[1])
+
+
+@pytest.mark.parametrize("layout", [TOP, WHOLE], ids=lambda x: x.mode)
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_farthest_logits_are_refused_in_format_1(tmp_path, layout, version):
+    layout = dataclasses.replace(layout, format=version)
+    made = sets.make(tmp_path / "records", layout)
+    table = stack(made.layout, made.records).copy()
+    np.minimum(table["drops"], FARTHEST - 1, out=table["drops"])
+    assert checks.first_fault(layout, table, *_targets(made)) is None
+    table["drops"][2, 4, -1] = FARTHEST
+    reason = checks.first_fault(layout, table, *_targets(made))
+    assert (reason is None) == (version == 2)
+    assert reason is None or (reason[0] == 2 and "32 nats below" in reason[1])
 
 
 def test_an_entry_that_is_there_twice_is_refused_by_verify(top, tmp_path):

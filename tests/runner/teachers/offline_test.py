@@ -11,8 +11,8 @@ from scipy.special import log_softmax, logsumexp
 import losses
 from runner.records.format import encode_batch, stack
 from runner.records.layout import Layout
-from runner.records.reader import PREFIX, arrays
-from runner.teachers.offline import unpacked
+from runner.records.reader import PREFIX, Records, arrays
+from runner.teachers.offline import LoadedRecords, unpacked
 from tests.runner.records import sets
 
 VOCABULARY, BEST, TOKENS = 4001, 3, 4
@@ -93,34 +93,15 @@ def test_the_tail_of_a_sure_teacher_is_exact(sure, temperature):
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
-WHOLE_1 = losses.RecordSpec(
-    mode="full",
-    temperatures=(),
-    max_temperature=dataclasses.replace(FULL, format=1).max_temperature,
-)
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        losses.ForwardKL(temperature=4.0),
-        losses.DecoupledKD(temperature=4.0),
-        losses.InterClassCorrelation(temperature=4.0),
-    ],
-)
-def test_whole_records_of_format_1_are_refused_above_the_temperature_they_hold(loss):
-    dataclasses.replace(loss, temperature=1.0).check_records(WHOLE_1)
-    message = (
-        rf"^{type(loss).__name__} wants temperature 4\.0, and .* right up to 1\.0: "
-    )
-    with pytest.raises(ValueError, match=message) as refusal:
-        loss.check_records(WHOLE_1)
-    assert "\n" not in str(refusal.value)
-
-
-def test_standardizing_wants_every_logit():
-    loss = losses.Standardized(loss=losses.ForwardKL())
-    with pytest.raises(
-        ValueError, match=r"^Standardized .* end 32 nats below the best"
-    ):
-        loss.check_records(WHOLE_1)
+@pytest.mark.parametrize("layout", [FULL, TOP], ids=lambda x: x.mode)
+def test_what_format_1_does_not_know_is_said(layout, tmp_path):
+    entries = min(layout.entries, 300)
+    small = dataclasses.replace(layout, vocab_size=300, entries=entries, format=1)
+    made = sets.make(tmp_path / "records", small)
+    assert made.manifest is not None
+    cautions = LoadedRecords(Records.load(tmp_path)).cautions
+    assert len(cautions) == (layout.mode == "top_k")
+    assert all("mass outside of" in line for line in cautions)
+    newer = dataclasses.replace(small, format=2)
+    sets.make(tmp_path / "newer", newer)
+    assert LoadedRecords(Records.load(tmp_path / "newer")).cautions == ()
