@@ -145,11 +145,11 @@ class Outputs(_Logits):
 
     @abc.abstractmethod
     def logits_at(self, ids: jax.Array) -> jax.Array:
-        """Return `s_i` at `ids` `[*b k]`; an id beyond the vocabulary gives NaN."""
+        """Return `s_i` at `ids` `[*b k]`; an id outside the vocabulary gives NaN."""
 
     @abc.abstractmethod
     def target_logits(self) -> jax.Array:
-        """Return `s_y`, `[*b]`: the logit of each target."""
+        """Return `s_y`, `[*b]`; NaN at `targets_outside` of the vocabulary."""
 
     @abc.abstractmethod
     def mean_logits(self) -> jax.Array:
@@ -169,6 +169,12 @@ class Outputs(_Logits):
 
         A cotangent of 0 is not enough where a derivative is inf: 0 · inf is NaN.
         """
+
+    def targets_outside(self, size: int) -> jax.Array:
+        """Return which tokens count though their target is no id below `size`."""
+        targets = self.batch["targets"]
+        outside = (targets < 0) | (targets >= size)
+        return outside if self.mask is None else outside & self.mask
 
     def intermediate(self, path: str) -> jax.Array:
         """Return an intermediate by its path; the teacher's paths start `teacher/`."""
@@ -205,7 +211,8 @@ class FullOutputs(Outputs):
         return log_sum_exp(jnp.where(others, self.logits / temperature, -jnp.inf))
 
     def logits_at(self, ids: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(self.logits, ids, axis=-1)
+        beyond = jnp.where(ids < 0, self.num_outputs, ids)  # -1 would be the last
+        return jnp.take_along_axis(self.logits, beyond, axis=-1)
 
     def target_logits(self) -> jax.Array:
         # A select and a sum fuse; the gradient of a gather would be a scatter.
@@ -213,7 +220,8 @@ class FullOutputs(Outputs):
             jnp.int32, self.logits.shape, self.logits.ndim - 1
         )
         is_target = vocabulary == self.batch["targets"][..., None]
-        return jnp.sum(jnp.where(is_target, self.logits, 0.0), axis=-1)
+        logits = jnp.sum(jnp.where(is_target, self.logits, 0.0), axis=-1)
+        return jnp.where(self.targets_outside(self.num_outputs), jnp.nan, logits)
 
     def mean_logits(self) -> jax.Array:
         return jnp.mean(self.logits, axis=-1)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from clu.metrics import Average
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from losses.core.batch_weights import Reweighting
@@ -151,7 +152,11 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     """Return, by term, the masked sum of values and the count; divides nothing.
 
     Logits of fewer bits are read as float32; sums are float32. Statistics are those of
-    these outputs alone.
+    these outputs alone. Under `jit`, a target that counts and is outside of the
+    vocabulary makes the sums of the terms that read it NaN.
+
+    Raises:
+      IncompatibleLoss: a term does not fit, or reads such a target.
     """
     outputs = _in_float32(outputs)
     masks = token_masks(terms, outputs.batch)
@@ -163,8 +168,32 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     results = per_token(
         terms, outputs, masks=masks, statistics=jax.lax.stop_gradient(means)
     )
+    for name, result in results.items():
+        _check_targets(name, result.values, outputs, masks[name])
     sums = {name: jnp.sum(result.values) for name, result in results.items()}
     return averages(sums, counts)
+
+
+def _check_targets(
+    name: str, values: PerToken, outputs: Outputs, mask: Bool[Array, "*b"]
+) -> None:
+    """Refuse targets outside of the vocabulary where they make a term's values NaN.
+
+    Raises:
+      IncompatibleLoss: with the first of them; under `jit` there are none to see.
+    """
+    if isinstance(values, Tracer) or "targets" not in outputs.batch:
+        return
+    counted = dataclasses.replace(outputs, mask=mask)
+    wrong = counted.targets_outside(outputs.num_outputs) & jnp.isnan(values)
+    if not wrong.any():
+        return
+    place = tuple(int(i) for i in jnp.argwhere(wrong)[0])
+    raise IncompatibleLoss(
+        f"{name!r} counts target {int(outputs.batch['targets'][place])} at "
+        f"{list(place)}, which is not in the vocabulary, 0 to "
+        f"{outputs.num_outputs - 1}; mask is False where there is none"
+    )
 
 
 def _in_float32(outputs: Outputs) -> Outputs:

@@ -58,7 +58,7 @@ class TiledOutputs(Outputs):
             logits = jnp.take_along_axis(tile.student, place, axis=-1)
             return jnp.where(inside, logits, 0.0)
 
-        in_vocabulary = ids < self.vocabulary
+        in_vocabulary = (ids >= 0) & (ids < self.vocabulary)
         logits = self.sums.total(at_ids, shape=ids.shape[-1:])
         return jnp.where(in_vocabulary, logits, jnp.nan)
 
@@ -69,7 +69,8 @@ class TiledOutputs(Outputs):
             is_target = jnp.broadcast_to(tile.entries, tile.student.shape) == targets
             return jnp.sum(jnp.where(is_target, tile.student, 0.0), axis=-1)
 
-        return self.sums.total(at_target)
+        logits = self.sums.total(at_target)
+        return jnp.where(self.targets_outside(self.vocabulary), jnp.nan, logits)
 
     def mean_logits(self) -> PerToken:
         total = self.sums.total(lambda tile: jnp.sum(tile.student, axis=-1))

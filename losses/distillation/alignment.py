@@ -136,6 +136,8 @@ def align(
             target = _target(outputs)
             others = jnp.concatenate([ids, target], axis=-1) if student_rest else None
             log_q_target = student_log_probabilities(outputs, target, temperature)
+            outside = outputs.targets_outside(outputs.num_outputs)[..., None]
+            log_q_target = jnp.where(outside, jnp.nan, log_q_target)
             entries = _residual_to_target(stored, log_q, log_q_target, ids == target)
     if all_stored:
         return Entries(entries.log_p[..., : ids.shape[-1]], log_q)
@@ -199,7 +201,7 @@ def _rest_of_normalizer(scores: jax.Array, log_normalizer: jax.Array) -> jax.Arr
 
 
 def _target(outputs: Outputs) -> jax.Array:
-    """Return the targets, `[*b 1]`; those of masked tokens may be any, and are cut."""
+    """Return the targets, `[*b 1]`; those outside of the vocabulary are cut."""
     targets = outputs.batch["targets"][..., None]
     return jnp.clip(targets, 0, outputs.num_outputs - 1)
 

@@ -65,7 +65,7 @@ class Targeted(Divergence, abstract=True):
             super(Targeted, at).check_records(stored)
 
     def entries(self, outputs: Outputs, temperature: float) -> Entries:
-        """Return both sides over the same entries.
+        """Return both sides over the same entries; NaN where no entry is the label.
 
         Raises:
           ValueError: the target is the label, and the teacher gives its best entries.
@@ -75,7 +75,11 @@ class Targeted(Divergence, abstract=True):
                 f"{type(self).__name__}(target='label') wants the teacher's whole "
                 f"logits"
             )
-        return align(outputs, temperature=temperature, sparse=self.sparse)
+        entries = align(outputs, temperature=temperature, sparse=self.sparse)
+        if self.target == "teacher":
+            return entries
+        outside = outputs.targets_outside(entries.log_p.shape[-1])[..., None]
+        return entries._replace(log_p=jnp.where(outside, jnp.nan, entries.log_p))
 
     def is_target(self, outputs: Outputs, entries: Entries) -> jax.Array:
         """Return whether each entry is the target, bool `[*b n]`."""

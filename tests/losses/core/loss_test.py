@@ -1,6 +1,7 @@
 """Contracts of `Loss`: abstract or final, and what is declared about tiles."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -152,3 +153,81 @@ def test_logits_of_fewer_bits_are_evaluated_in_float32():
     average = jax.jit(lambda x: evaluate(terms, inputs(x)))(logits)["mine"]
     expected = np.mean(log_z - exact[:, 1])
     np.testing.assert_allclose(average.total / average.count, expected, rtol=1e-6)
+
+
+READ_TARGETS = {
+    "ce": losses.CrossEntropy(),
+    "smoothed": losses.SmoothedCrossEntropy(),
+    "decoupled": losses.DecoupledKD(),
+    "normalized": losses.NormalizedKD(),
+    "ranking": losses.PlackettLuce(),
+}
+READ_NONE = {"z": losses.ZLoss(), "kl": losses.ForwardKL()}
+
+
+def sums_of(kinds, logits, teacher, targets, mask):
+    """Sums of the terms of some losses, and the gradient of them all."""
+    terms = [losses.LossTerm(name=name, loss=loss) for name, loss in kinds.items()]
+
+    def total(logits):
+        batch = {"targets": targets, "mask": mask, "segment_ids": jnp.ones_like(mask)}
+        results = evaluate(
+            terms, losses.FullOutputs(batch=batch, logits=logits, teacher=teacher)
+        )
+        sums = {name: average.total for name, average in results.items()}
+        return sum(sums.values()), sums
+
+    return jax.grad(total, has_aux=True)(logits)
+
+
+@pytest.mark.parametrize("target", [-100, -1, 5, 2**30])
+def test_a_target_outside_the_vocabulary_has_no_value_where_it_counts(target):
+    sums = _sums_of_all()
+    logits, targets = jnp.arange(15.0).reshape(3, 5) ** 0.5, jnp.array([target, 4, 0])
+    grads, masked = sums(logits, targets, jnp.array([False, True, True]))
+    assert np.isfinite(grads).all() and np.isfinite(list(masked.values())).all()
+    others = sums(logits, targets.at[0].set(2), jnp.array([False, True, True]))
+    jax.tree.map(np.testing.assert_array_equal, others, (grads, masked))
+    _, counted = sums(logits, targets, jnp.array([True, True, False]))
+    wrong = {name for name, value in counted.items() if np.isnan(value)}
+    assert wrong == {*READ_TARGETS, "residual"}
+
+
+@functools.cache
+def _sums_of_all():
+    rest = {"residual": losses.TotalVariation(sparse="residual_to_target")}
+    best = losses.TeacherOutputs(
+        indices=jnp.array([[2, 1]] * 3),
+        logits=jnp.array([[1.0, 0.5]] * 3),
+        log_normalizers={1.0: jnp.full(3, 2.0)},
+    )
+    whole = losses.TeacherOutputs(logits=jnp.sin(jnp.arange(15.0)).reshape(3, 5))
+
+    @jax.jit
+    def all_sums(logits, targets, mask):
+        of_whole = sums_of(READ_TARGETS | READ_NONE, logits, whole, targets, mask)
+        of_best = sums_of(rest, logits, best, targets, mask)
+        return of_whole[0] + of_best[0], of_whole[1] | of_best[1]
+
+    return all_sums
+
+
+def test_a_target_outside_the_vocabulary_is_named():
+    outputs = inputs(jnp.zeros((3, 5)))
+    batch = {**outputs.batch, "targets": jnp.array([4, 1, -100])}
+    outputs = dataclasses.replace(outputs, batch=batch)
+    evaluate([one_term(losses.ZLoss())], outputs)
+    message = r"^'mine' counts target -100 at \[2\], .* vocabulary, 0 to 4; mask"
+    with pytest.raises(losses.IncompatibleLoss, match=message):
+        evaluate([one_term(losses.CrossEntropy())], outputs)
+
+
+@pytest.mark.parametrize("form", ["rows", "tiles"])
+def test_an_id_outside_the_vocabulary_has_no_logit(form):
+    ids = jnp.array([[0, -1, 5]])
+    if form == "rows":
+        logits = inputs(jnp.ones((1, 5))).logits_at(ids)
+    else:
+        tiled = TiledOutputs(batch={}, sums=SumRequests((1,)), vocabulary=5)
+        logits = tiled.logits_at(ids)
+    np.testing.assert_array_equal(np.isnan(logits), [[False, True, True]])
