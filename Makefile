@@ -22,7 +22,7 @@ READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv demo sweep-demo test test-all faults rooms lint bench bench-peers results parity tokenizers smollm2 lock clean
+.PHONY: help venv demo sweep-demo test test-all launchers faults rooms lint bench bench-peers results parity tokenizers smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo 'make sweep-demo  three learning rates by two z-losses (8 minutes)'
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
+	@echo 'make launchers  a whole Slurm on this machine (root, apt-get install slurmctld slurmd)'
 	@echo 'make faults    breaks a copy in each way of tests/faults: the tests must see it'
 	@echo 'make rooms     the map of folders by who imports whom: make rooms ROOMS=--write'
 	@echo 'make lint      formatting, lint, types'
@@ -111,6 +112,9 @@ test: venv
 
 test-all: venv
 	@$(PYTEST) --dearest=10 -m slow
+
+launchers: venv
+	@$(BIN)/python -m pytest -m slow tests/launch/slurm_test.py
 
 # make faults FAULTS='tile_offset lock_shared' for some of them
 faults: venv

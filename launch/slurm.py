@@ -5,6 +5,11 @@ run, which saves a checkpoint, and puts the task back into the queue. A preempte
 is put back by Slurm itself (`--requeue`), if it has not ended before: a run that stops
 without this script's doing keeps its node until Slurm takes it. A mistake of the user's
 is not tried again.
+
+SIGTERM goes to the tasks by `scancel`: srun itself answers it by killing them. A task
+is named by the array and its index, for `$SLURM_JOB_ID` of the one that started last is
+the number of the whole array. `scancel` without a signal goes to this script too, which
+has to outlive it: Slurm kills the tasks once the script has ended.
 """
 
 import dataclasses
@@ -48,10 +53,10 @@ def render(spec: Spec, options: Options) -> str:
 set -u
 {shell.export(spec)}{shell.choose(spec.units, "SLURM_ARRAY_TASK_ID")}
 {shell.UNLESS_FINISHED}
-step=
+task="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 limit=
-trap 'limit=reached; [ -z "$step" ] || kill -TERM "$step"' USR1
-trap '[ -z "$step" ] || kill -TERM "$step"' TERM
+trap 'limit=reached; scancel --signal=TERM "$task.0"' USR1
+trap : TERM
 
 {shell.awaited(srun, "step")}
 if [ -e "$result" ]; then
@@ -59,7 +64,7 @@ if [ -e "$result" ]; then
 fi
 if [ -n "$limit" ] && [ "$code" -ne 2 ]; then
   echo "$unit: out of time; back into the queue"
-  exec scontrol requeue "$SLURM_JOB_ID"
+  exec scontrol requeue "$task"
 fi
 if [ "$code" -eq 0 ]; then
   echo "$unit: stopped; waiting for Slurm"

@@ -81,8 +81,10 @@ class SharedStop(Stop):
         return multihost_utils.reached_preemption_sync_point(step)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        first = not self.requested
         super()._ask(number, frame)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if first:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager

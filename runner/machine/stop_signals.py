@@ -2,9 +2,12 @@
 
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any, ClassVar, Self
+
+_ONE_REQUEST = 1.0  # seconds; Slurm was seen to send SIGTERM twice within 20 ms
 
 
 class Stop:
@@ -15,9 +18,10 @@ class Stop:
                 ...
         sys.exit(stop.exit_code)
 
-    The loop saves a checkpoint after the step under way and ends. A second signal does
-    what it did before this was opened: it ends the program at once, or raises
-    KeyboardInterrupt.
+    The loop saves a checkpoint after the step under way and ends. Signals within a
+    second of the first are the same request; a later one does what it did before this
+    was opened: it ends the program at once, or raises KeyboardInterrupt; so too where
+    it was ignored, as a shell has SIGINT ignored by what a script starts with `&`.
 
     Attributes:
       signals: Signals that ask for a stop.
@@ -29,6 +33,7 @@ class Stop:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._since = 0.0
 
     @property
     def requested(self) -> bool:
@@ -58,14 +63,23 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._before.items():
             # None: a handler not set from Python, which cannot be set back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._since = signal.Signals(number), now
+        elif now - self._since >= _ONE_REQUEST:
+            self._obey(signal.Signals(number))
+
+    def _obey(self, number: signal.Signals) -> None:
+        """Do what a signal does that is not caught."""
+        handler = self._before[number]
+        if handler in (None, signal.SIG_IGN):
+            interrupts = number == signal.SIGINT
+            handler = signal.default_int_handler if interrupts else signal.SIG_DFL
+        signal.signal(number, handler)
+        signal.raise_signal(number)

@@ -1,4 +1,8 @@
-"""What runs on a node, run: `runner`, `srun` and `scontrol` are stand-ins on PATH."""
+"""What runs on a node, run: `runner` and Slurm's commands are stand-ins on PATH.
+
+They behave as Slurm's own do (`cluster_test.py` runs those): `srun` answers SIGTERM by
+killing its tasks, `scancel --signal` reaches the tasks alone.
+"""
 
 import os
 import signal
@@ -23,7 +27,21 @@ case "$BEHAVE" in
   wait) while :; do sleep 0.05; done ;;
 esac
 """
-_SRUN = '#!/bin/bash\nshift\nexec "$STAND_IN" "$@"\n'
+_SRUN = """\
+#!/bin/bash
+shift
+"$STAND_IN" "$@" &
+echo $! > "$LOG.task"
+trap 'kill -KILL $!' TERM HUP
+wait $!
+code=$?
+exit "$code"
+"""
+_SCANCEL = """\
+#!/bin/bash
+echo "scancel $*" >> "$LOG"
+kill -TERM "$(cat "$LOG.task")"
+"""
 _SCONTROL = '#!/bin/bash\necho "scontrol $*" >> "$LOG"\n'
 _SLEEP = (
     '#!/bin/bash\n[ "$1" = 600 ] && exec echo slept >> "$LOG"\nexec /bin/sleep "$@"\n'
@@ -41,7 +59,12 @@ class Node:
         self.result = self.unit.path / "result.json"
         self.bin = folder / "bin"
         self.bin.mkdir()
-        programs = {"runner": _RUNNER, "srun": _SRUN, "scontrol": _SCONTROL}
+        programs = {
+            "runner": _RUNNER,
+            "srun": _SRUN,
+            "scancel": _SCANCEL,
+            "scontrol": _SCONTROL,
+        }
         for name, text in {**programs, "sleep": _SLEEP}.items():
             (self.bin / name).write_text(text)
             (self.bin / name).chmod(0o755)
@@ -56,10 +79,15 @@ class Node:
                 "STAND_IN": str(self.bin / "runner"),
                 "BEHAVE": behave,
                 "SLURM_JOB_ID": "77",
+                "SLURM_ARRAY_JOB_ID": "77",
                 "SLURM_ARRAY_TASK_ID": "0",
                 **environment,
             },
         )
+
+    def terminate_task(self):
+        """As Slurm preempts: SIGTERM to the tasks, none to srun or the script."""
+        os.kill(int(self.log.with_suffix(".task").read_text()), signal.SIGTERM)
 
     def ready(self):
         deadline = time.monotonic() + 20
@@ -142,8 +170,11 @@ def test_a_task_out_of_time_saves_and_goes_back_into_the_queue(node):
     node.ready()
     child.send_signal(signal.SIGUSR1)
     assert child.wait(timeout=20) == 0
-    said = node.log.read_text().splitlines()
-    assert said[1:] == ["runner got TERM", "scontrol requeue 77"]
+    assert node.log.read_text().splitlines()[1:] == [
+        "scancel --signal=TERM 77_0.0",
+        "runner got TERM",
+        "scontrol requeue 77_0",
+    ]
 
 
 def test_a_mistake_that_shows_at_the_time_limit_is_not_tried_again(node):
@@ -157,9 +188,18 @@ def test_a_mistake_that_shows_at_the_time_limit_is_not_tried_again(node):
 def test_a_preempted_task_saves_and_leaves_the_queue_to_slurm(node):
     child = batch(node, "wait")
     node.ready()
-    child.send_signal(signal.SIGTERM)
+    node.terminate_task()
     assert child.wait(timeout=20) == 143
     assert node.log.read_text().splitlines()[1:] == ["runner got TERM", "slept"]
+
+
+def test_a_cancelled_task_is_awaited(node):
+    child = batch(node, "wait", END="1")
+    node.ready()
+    child.send_signal(signal.SIGTERM)
+    node.terminate_task()
+    assert child.wait(timeout=20) == 1
+    assert node.log.read_text().splitlines()[1:] == ["runner got TERM"]
 
 
 def test_a_task_that_the_array_does_not_have_is_a_mistake(node, capfd):

@@ -34,10 +34,10 @@ if [ -e "$result" ]; then
   exit 0
 fi
 
-step=
+task="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 limit=
-trap 'limit=reached; [ -z "$step" ] || kill -TERM "$step"' USR1
-trap '[ -z "$step" ] || kill -TERM "$step"' TERM
+trap 'limit=reached; scancel --signal=TERM "$task.0"' USR1
+trap : TERM
 
 srun --kill-on-bad-exit=1 /opt/retort/bin/python -m runner.main "$@" --gin.distributed.detect=True &
 step=$!
@@ -53,7 +53,7 @@ if [ -e "$result" ]; then
 fi
 if [ -n "$limit" ] && [ "$code" -ne 2 ]; then
   echo "$unit: out of time; back into the queue"
-  exec scontrol requeue "$SLURM_JOB_ID"
+  exec scontrol requeue "$task"
 fi
 if [ "$code" -eq 0 ]; then
   echo "$unit: stopped; waiting for Slurm"

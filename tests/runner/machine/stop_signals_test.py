@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 COUNTER = """
 import signal, sys, time
 from runner.machine.stop_signals import Stop
-signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs of a script ignore it
+signal.signal(signal.SIGINT, {before})
 with Stop() as stop:
     print("open", flush=True)
     while not stop.requested:
@@ -26,9 +27,9 @@ sys.exit(stop.exit_code)
 """
 
 
-def start(tail="pass"):
+def start(tail="pass", before="signal.default_int_handler"):
     return subprocess.Popen(
-        [sys.executable, "-c", COUNTER.format(tail=tail)],
+        [sys.executable, "-c", COUNTER.format(tail=tail, before=before)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -53,20 +54,27 @@ def test_a_signal_is_a_clean_exit_with_its_code(number, code):
     assert counter.returncode == code
 
 
-def test_a_second_signal_ends_it_at_once():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_two_signals_within_a_second_are_one_and_a_later_one_ends_it(number):
     with start("time.sleep(60)") as counter:
         said(counter)
-        counter.send_signal(signal.SIGTERM)
-        assert said(counter) == "saved SIGTERM\n"
-        counter.send_signal(signal.SIGTERM)
-        assert counter.wait(timeout=20) == -signal.SIGTERM
+        counter.send_signal(number)
+        assert said(counter) == f"saved {number.name}\n"
+        counter.send_signal(number)
+        time.sleep(1.1)
+        assert counter.poll() is None
+        counter.send_signal(number)
+        _, err = counter.communicate(timeout=20)
+    assert counter.returncode == -number
+    assert ("KeyboardInterrupt" in err) == (number == signal.SIGINT)
 
 
-def test_a_second_interrupt_raises():
-    with start("time.sleep(60)") as counter:
+def test_a_later_interrupt_ends_what_a_shell_has_ignore_interrupts():
+    with start("time.sleep(60)", before="signal.SIG_IGN") as counter:
         said(counter)
         counter.send_signal(signal.SIGINT)
         assert said(counter) == "saved SIGINT\n"
+        time.sleep(1.1)
         counter.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in counter.communicate(timeout=20)[1]
 

@@ -1,0 +1,156 @@
+"""Array jobs on a real Slurm: stopped, requeued, preempted, cancelled, killed.
+
+Most units run a stand-in for `runner`, in a second; the last tests the real one.
+"""
+
+import pytest
+
+from launch import slurm
+from tests.launch import slurm_cluster
+from tests.launch.slurm_cluster import until
+from tests.launch.stand_ins import Sweep
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing()),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+class Array:
+    """The three units of a stand-in sweep, submitted as one array."""
+
+    def __init__(self, cluster, folder, ends, **options):
+        self.cluster, self.sweep = cluster, Sweep(folder)
+        self.sweep.how(ends)
+        processes = options.pop("processes", 1)
+        script = folder / slurm.FILE
+        spec = self.sweep.spec(processes=processes)
+        script.write_text(slurm.render(spec, slurm.Options(**options)))
+        self.job = cluster.submit(script)
+
+    def task(self, index):
+        return f"{self.job}_{index}"
+
+    def state(self, index):
+        return self.cluster.state(self.task(index))
+
+    def started(self, *numbers):
+        until(lambda: set(numbers) <= set(self.sweep.began))
+
+    def finished(self, *indices):
+        until(lambda: all(self.sweep.units[i].finished for i in indices))
+
+    def ended(self):
+        until(lambda: not self.cluster.run("squeue", "-h", "-j", self.job))
+
+    def output(self, index):
+        return (self.sweep.path / f"slurm-{self.task(index)}.txt").read_text()
+
+    def reaches_its_limit(self, index):
+        """What Slurm does two minutes before the time limit."""
+        self.cluster.run("scancel", "--batch", "--signal=USR1", self.task(index))
+
+
+@pytest.fixture
+def array(cluster, tmp_path):
+    arrays = []
+
+    def submit(ends=(), **options):
+        arrays.append(Array(cluster, tmp_path, dict(ends), **options))
+        return arrays[-1]
+
+    yield submit
+    for one in arrays:
+        cluster.run("scancel", one.job)
+        one.ended()
+
+
+def test_a_task_at_its_limit_saves_and_goes_back_alone(array, cluster):
+    # The task that starts last has the number of the whole array.
+    tasks = array({"00": "wait", "02": "wait"})
+    tasks.started("00", "01", "02")
+    tasks.reaches_its_limit(2)
+    until(lambda: tasks.state(2) == "PENDING")
+    assert "02 SIGTERM and saved" in tasks.sweep.log
+    assert tasks.state(0) == "RUNNING"
+    assert "BeginTime" in cluster.run("squeue", "-h", "-o", "%r", "-j", tasks.task(2))
+
+    tasks.sweep.how({"00": "wait"})
+    cluster.start_now(tasks.task(2))
+    tasks.finished(1, 2)
+    assert sorted(tasks.sweep.began) == ["00", "01", "02", "02"]
+    assert "back into the queue" in tasks.output(2)
+
+
+def test_the_time_limit_itself_does_the_same(array, cluster):
+    tasks = array({"00": "wait"}, time="1", sbatch=("--signal=B:USR1@55",))
+    tasks.started("00")
+    until(lambda: tasks.state(0) == "PENDING")
+    assert "00 SIGTERM and saved" in tasks.sweep.log
+    tasks.sweep.how({})
+    cluster.start_now(tasks.task(0))
+    tasks.finished(0)
+
+
+def test_a_cancelled_task_saves_and_does_not_come_back(array, cluster):
+    tasks = array({"00": "wait"})
+    tasks.started("00")
+    cluster.run("scancel", tasks.task(0))
+    until(lambda: "00 SIGTERM and saved" in tasks.sweep.log)
+    until(lambda: "waiting for Slurm" in tasks.output(0))
+    assert "No such process" not in tasks.output(0)
+    tasks.ended()
+    assert tasks.sweep.began.count("00") == 1
+
+
+def test_a_preempted_task_saves_and_comes_back(array, cluster):
+    tasks = array({"00": "wait"})
+    tasks.started("00", "01", "02")
+    tasks.finished(1, 2)
+    first = cluster.run(
+        *("sbatch", "--parsable", "--partition=high", "--exclusive", "--nodes=2"),
+        *("--wrap=true", "--output=/dev/null"),
+    )
+    until(lambda: "00 SIGTERM and saved" in tasks.sweep.log)
+    until(lambda: tasks.state(0) == "PENDING")
+    until(lambda: not cluster.run("squeue", "-h", "-j", first))
+    tasks.sweep.how({})
+    cluster.start_now(tasks.task(0))
+    tasks.finished(0)
+
+
+def test_a_task_that_is_requeued_from_outside_runs_again(array, cluster):
+    tasks = array({"01": "wait"})
+    tasks.started("01")
+    cluster.run("scontrol", "requeue", tasks.task(1))
+    tasks.sweep.how({})
+    cluster.start_now(tasks.task(1))
+    tasks.finished(0, 1, 2)
+
+
+def test_running_limits_how_many_run_at_once(array):
+    tasks = array({"00": "wait", "01": "wait"}, running=1)
+    tasks.started("00")
+    assert (tasks.state(1), tasks.sweep.began) == ("PENDING", ["00"])
+
+
+def test_a_mistake_is_not_tried_again(array):
+    tasks = array({"00": 2, "01": "wait"})
+    tasks.started("00")
+    until(lambda: tasks.state(0) == "FAILED")
+    assert tasks.state(1) == "RUNNING"
+
+
+def test_a_controller_that_restarts_loses_no_task(array, cluster):
+    tasks = array({"00": "wait"})
+    tasks.started("00")
+    cluster.stop_controller()
+    cluster.start_controller()
+    tasks.reaches_its_limit(0)
+    until(lambda: "00 SIGTERM and saved" in tasks.sweep.log)
