@@ -11,6 +11,9 @@ from losses.core.batch_weights import Balance, BalanceInputs, Combination
 
 Tree = Any
 
+ROUNDING = 1e-6
+"""Of a mean in float32: that of a divergence of 0 may be so far below it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ratio(Balance):
@@ -20,8 +23,8 @@ class Ratio(Balance):
     (`(1 - decay) Σ_age decay^age r / (1 - decay^steps)`); at decay 0 it is the ratio of
     this batch alone, and nothing is remembered.
 
-    A batch is skipped on which m is not finite, m(own) is not positive or m(to) is
-    negative: there the weight is 0, and the mean over steps stays as it was.
+    A batch is skipped on which m is not finite, m(own) is 0, or either is negative by
+    more than rounding: there the weight is 0, and the mean over steps stays as it was.
 
     Attributes:
       to: name of the term that is followed.
@@ -65,7 +68,7 @@ class Ratio(Balance):
         del params
         skipped = self.skips(own, inputs)
         to, measured = self._measured(own, inputs)
-        ratio = to / jnp.maximum(measured, self.eps)
+        ratio = jnp.maximum(to, 0.0) / jnp.maximum(measured, self.eps)
         if self.cap is not None:
             ratio = jnp.minimum(ratio, self.cap)
         if not self.decay:
@@ -85,8 +88,7 @@ class Ratio(Balance):
 
     def skips(self, own: Combination, inputs: BalanceInputs) -> Bool[Array, ""]:
         to, measured = self._measured(own, inputs)
-        usable = jnp.isfinite(to) & jnp.isfinite(measured)
-        return ~(usable & (to >= 0.0) & (measured > 0.0))
+        return ~(jnp.isfinite(to) & (to >= -ROUNDING) & _is_measure(measured))
 
     def _measured(
         self, own: Combination, inputs: BalanceInputs
@@ -181,8 +183,12 @@ class Uncertainty(Balance):
         return self.scale * jnp.exp(-params["log_variance"]), memory
 
     def skips(self, own: Combination, inputs: BalanceInputs) -> Bool[Array, ""]:
-        value = inputs.value(own)
-        return ~(jnp.isfinite(value) & (value > 0.0))
+        return ~_is_measure(inputs.value(own))
 
     def penalty(self, params: Tree) -> Float[Array, ""]:
         return 0.5 * params["log_variance"]
+
+
+def _is_measure(x: Float[Array, ""]) -> Bool[Array, ""]:
+    """Return whether a value is finite and, but for its rounding, positive."""
+    return jnp.isfinite(x) & (x >= -ROUNDING) & (x != 0.0)

@@ -166,6 +166,19 @@ def test_a_batch_without_a_ratio_is_skipped(means):
     assert skips(items, {"hard": 2.0, "kd": 1.0}) == {"kd": False}
 
 
+@pytest.mark.parametrize("rounded", [-1e-8, -5e-7, 1e-8])
+def test_a_divergence_that_rounds_below_zero_is_as_one_just_above(rounded):
+    items = [term("hard"), term("kd", MatchValue(to="hard", cap=10.0))]
+    means = {"hard": 2.0, "kd": rounded}
+    assert skips(items, means) == {"kd": False}
+    assert weigh(items, means).weights["kd"] == 10.0
+    means = {"hard": rounded, "kd": 2.0}
+    assert skips(items, means) == {"kd": False}
+    np.testing.assert_allclose(weigh(items, means).weights["kd"], 0.0, atol=1e-8)
+    items = [term("kd", Uncertainty())]
+    assert skips(items, {"kd": rounded}) == {"kd": False}
+
+
 @pytest.mark.parametrize("means", SKIPPED)
 @pytest.mark.parametrize("where", [0, 1, 3])
 def test_a_skipped_batch_leaves_the_average_as_it_was(means, where):
