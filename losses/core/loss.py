@@ -34,6 +34,8 @@ class Loss:
       tiled: whether `call_tiled` does without whole rows of logits; None has the
         runner find out by tracing it. A subclass that defines either call anew
         declares it anew.
+      statistic_passes: over the batch, for `statistics`; in a second one they may be
+        taken around the means of the first.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -41,6 +43,7 @@ class Loss:
     default_mask: ClassVar[Callable[..., jax.Array]] = staticmethod(target_mask)
     unit: ClassVar[str] = "nats"
     tiled: ClassVar[bool | None] = None
+    statistic_passes: ClassVar[int] = 1
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -74,7 +77,8 @@ class Loss:
     def statistics(self, outputs: Outputs) -> Mapping[str, jax.Array]:
         """Return per-token arrays `[*b ...]` whose masked global means the loss reads.
 
-        They come back, with gradients stopped, as `outputs.statistics`.
+        They come back, with gradients stopped, as `outputs.statistics`; at once, to
+        the next pass over the batch, where `statistic_passes` is above 1.
         """
         del outputs
         return {}

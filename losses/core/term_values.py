@@ -23,6 +23,9 @@ from losses.core.outputs import (
 from losses.core.terms import LossTerm
 from losses.core.tiled_outputs import TiledOutputs
 
+Statistics = dict[str, dict[str, Float[Array, "..."]]]
+"""Means or sums over a batch, by term and by the loss's own name."""
+
 
 class TokenValues(NamedTuple):
     """Values of one term, float32, zero (with zero gradient) where masked.
@@ -131,14 +134,50 @@ def statistic_sums(
     outputs: Outputs,
     *,
     masks: Mapping[str, Bool[Array, "*b"]],
-) -> dict[str, dict[str, Float[Array, "..."]]]:
-    """Return, by term, its `Loss.statistic_sums` over these tokens."""
-    results = {}
+    statistics: Mapping[str, Mapping[str, Float[Array, "..."]]] | None = None,
+) -> Statistics:
+    """Return, by term, its `Loss.statistic_sums` over these tokens.
+
+    Args:
+      terms: the terms.
+      outputs: inputs of the losses.
+      masks: by term, the tokens that it counts.
+      statistics: by term, the means of the pass before this one.
+    """
+    results, statistics = {}, statistics or {}
     for term, inputs in _mask_outputs(terms, outputs, masks):
+        inputs = dataclasses.replace(inputs, statistics=statistics.get(term.name, {}))
         tokens = masks[term.name].astype(jnp.float32)
         assert isinstance(term.loss, Loss)  # built, if it owns parameters
         results[term.name] = dict(term.loss.statistic_sums(inputs, tokens))
     return results
+
+
+def batch_statistics(
+    terms: Sequence[LossTerm],
+    counts: Mapping[str, Float[Array, ""]],
+    sums: Callable[[Sequence[LossTerm], Statistics], Statistics],
+) -> Statistics:
+    """Return, by term, the masked means of its statistics over the whole batch.
+
+    Args:
+      terms: those that want any.
+      counts: by term, the tokens that it counts.
+      sums: a pass over the batch, of the terms and the means of the pass before.
+    """
+    means: Statistics = {}
+    passes = 0
+    while terms:
+        for name, by_name in sums(terms, means).items():
+            count = jnp.maximum(counts[name], 1.0)
+            means[name] = {key: value / count for key, value in by_name.items()}
+        passes += 1
+        terms = [
+            term
+            for term in terms
+            if isinstance(term.loss, Loss) and term.loss.statistic_passes > passes
+        ]
+    return means
 
 
 def wants_means(loss: Loss) -> bool:
@@ -161,10 +200,11 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     outputs = _in_float32(outputs)
     masks = token_masks(terms, outputs.batch)
     counts = {name: jnp.sum(mask, dtype=jnp.float32) for name, mask in masks.items()}
-    means = {
-        name: {key: value / jnp.maximum(counts[name], 1.0) for key, value in by.items()}
-        for name, by in statistic_sums(terms, outputs, masks=masks).items()
-    }
+
+    def sums_of(terms: Sequence[LossTerm], means: Statistics) -> Statistics:
+        return statistic_sums(terms, outputs, masks=masks, statistics=means)
+
+    means = batch_statistics(terms, counts, sums_of)
     results = per_token(
         terms, outputs, masks=masks, statistics=jax.lax.stop_gradient(means)
     )

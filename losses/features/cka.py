@@ -22,15 +22,14 @@ class CKA(OfMeans, OverLayers):
     linear, centred kernel alignment. Orthogonal maps, offsets and one scale on either
     side leave it as it is; the widths may differ, and nothing is learnt beside the
     student. Since covariances are functions of means, it is exact under accumulation
-    and any mesh (`losses.OfMeans`). It costs about six matmuls of `d` by `d'` a token.
+    and any mesh (`losses.OfMeans`). It costs about nine matmuls of `d` by `d'` a token.
 
     It is biased upwards when tokens are few beside the width: of independent features
     it is about `(d d')^½ / N` and more, near 1 where N is below d (Nguyen et al. 2020,
     arXiv:2010.15327, section 3). Let the global batch have many times d tokens.
 
-    As covariances are differences of means in float32, variances below about 1e-7 times
-    the squared mean are noise: where a feature's mean is 100 times what it varies by, a
-    value is 1e-3 off, at 1,000 times 0.1. `losses.functional.cka` centres first.
+    A first pass over the batch takes the means and a second one the covariances around
+    them, so that features may lie far from zero, as hidden states do.
 
     Source: Kornblith et al. 2019 (arXiv:1905.00414), eq. 4 and section 3; in
     distillation Saha et al. 2022 (arXiv:2206.13530).
@@ -42,6 +41,7 @@ class CKA(OfMeans, OverLayers):
 
     of: str = "hidden"
     unit = "1"
+    statistic_passes = 2
 
     @property
     def path(self) -> str:
@@ -49,15 +49,20 @@ class CKA(OfMeans, OverLayers):
 
     def statistic_sums(self, outputs: Outputs, tokens: jax.Array) -> Means:
         weights = tokens.reshape(-1, 1)
-        flat = {path: flatten_tokens(outputs.intermediate(path)) for path in self.needs}
-        weighted = {path: x * weights for path, x in flat.items()}
-        sums = {_mean(path): jnp.sum(x, axis=0) for path, x in weighted.items()}
+        sums, centred = {}, {}
+        for path in self.needs:
+            x = flatten_tokens(outputs.intermediate(path))
+            centre = outputs.statistics.get(_mean(path), jnp.zeros(x.shape[-1]))
+            centred[path] = x - jnp.broadcast_to(centre, x.shape)
+            sums[_mean(path)] = jnp.sum(x * weights, axis=0)
+        weighted = {path: x * weights for path, x in centred.items()}
+        sums |= {_offset(path): jnp.sum(x, axis=0) for path, x in weighted.items()}
         products = {
             *((path, path) for path in self.needs),
             *self.paths,
         }
         for x, y in sorted(products):
-            sums[_product(x, y)] = contract("nd,ne->de", weighted[x], flat[y])
+            sums[_product(x, y)] = contract("nd,ne->de", weighted[x], centred[y])
         return sums
 
     def of_means(self, means: Means) -> jax.Array:
@@ -89,7 +94,7 @@ class CKA(OfMeans, OverLayers):
 
 
 def _covariance(means: Mapping[str, jax.Array], x: str, y: str) -> jax.Array:
-    outer = jnp.outer(means[_mean(x)], means[_mean(y)])
+    outer = jnp.outer(means[_offset(x)], means[_offset(y)])
     return means[_product(x, y)] - outer
 
 
@@ -100,6 +105,10 @@ def _centred(outputs: Outputs, path: str) -> jax.Array:
 
 def _mean(path: str) -> str:
     return f"mean of {path}"
+
+
+def _offset(path: str) -> str:
+    return f"mean of {path} around the centre"
 
 
 def _product(x: str, y: str) -> str:

@@ -10,7 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from losses import FullOutputs, Loss, LossTerm, Outputs
-from losses.core.term_values import per_token, wants_means
+from losses.core.term_values import (
+    Statistics,
+    batch_statistics,
+    per_token,
+    wants_means,
+)
 from losses.core.terms import flat_terms
 from models.base import Batch
 from runner import runtime
@@ -19,7 +24,6 @@ from runner.data.pipeline import Rows
 from runner.step.arrays import TeacherState
 from runner.step.compiled_step import CompiledStep
 from runner.step.objective import Objective
-from runner.step.prepass import divide
 from runner.step.requirements import TEACHER
 
 Tree = Any
@@ -123,8 +127,14 @@ class HeldOutTerms:
         tokens, inputs = objective.count(variables, batch, step)
         teacher = TeacherState(frozen=frozen, ema=ema)
         trunk = objective.trunk_runner(params, variables, tokens, teacher)(tokens)
-        sums = objective.head_values.statistics(params, inputs, trunk)
-        inputs = dataclasses.replace(inputs, statistics=divide(sums, inputs.counts))
+        head_values, unknown = objective.head_values, inputs
+
+        def sums_of(terms: Sequence[LossTerm], means: Statistics) -> Statistics:
+            known = dataclasses.replace(unknown, statistics=means)
+            return head_values.statistics(terms, params, known, trunk)
+
+        statistics = batch_statistics(head_values.statistical, inputs.counts, sums_of)
+        inputs = dataclasses.replace(inputs, statistics=statistics)
 
         def metric_sums(outputs: Outputs, masks: Mapping[str, jax.Array]) -> Tree:
             of_student = prediction_sums(outputs)
@@ -135,9 +145,7 @@ class HeldOutTerms:
             sums = {name: jnp.sum(x.values) for name, x in values.items()}
             return of_student | {"teacher": prediction_sums(taught) | {"terms": sums}}
 
-        terms, metrics = objective.head_values.evaluate(
-            params, inputs, trunk, metric_sums
-        )
+        terms, metrics = head_values.evaluate(params, inputs, trunk, metric_sums)
         if "teacher" in metrics:
             metrics["teacher"]["counts"] = inputs.counts
         return metrics | {"terms": terms, "counts": inputs.counts}

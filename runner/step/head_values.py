@@ -5,13 +5,13 @@ Passes over blocks of tokens with whole rows of logits, before the gradients of 
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from losses import Outputs, target_mask
+from losses import LossTerm, Outputs, target_mask
 from losses.core.term_values import TokenValues, statistic_sums
 from runner.head.token_blocks import TokenBlocks
 from runner.step.arrays import BlockTokens, StepInputs
@@ -35,19 +35,34 @@ class HeadValues:
         self.terms, self.statistical = blocks.terms, statistical(blocks.terms)
         self._blocks, self._evaluator = blocks, evaluator
 
-    def statistics(self, params: Tree, inputs: StepInputs, trunk: StudentTrunk) -> Tree:
-        """Return, by term, the masked sums of its `Loss.statistics`."""
-        if not self.statistical:
-            return {}
-        names = {term.name for term in self.statistical}
-        logits = any("logits" in term.loss.needs for term in self.statistical)
+    def statistics(
+        self,
+        terms: Sequence[LossTerm],
+        params: Tree,
+        inputs: StepInputs,
+        trunk: StudentTrunk,
+    ) -> Tree:
+        """Return, by term, the masked sums of its `Loss.statistics`.
+
+        Args:
+          terms: some of `statistical`.
+          params: as `TrainState.params`.
+          inputs: with the means of the pass before, if there was one.
+          trunk: of these tokens.
+        """
+        names = {term.name for term in terms}
+        logits = any("logits" in term.loss.needs for term in terms)
 
         def sums(shared: Shared, block: Block) -> Tree:
             outputs = self._evaluator.full_outputs(
                 trunk, *shared, *block, logits=logits
             )
-            terms = [t for t in self._evaluator.terms(*shared) if t.name in names]
-            return statistic_sums(terms, outputs, masks=block[1].masks)
+            return statistic_sums(
+                [t for t in self._evaluator.terms(*shared) if t.name in names],
+                outputs,
+                masks=block[1].masks,
+                statistics=shared[1].statistics,
+            )
 
         return self._cut(trunk).sum(sums, *self._detached(params, inputs, trunk))
 

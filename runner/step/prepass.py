@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from losses import Reweighting
+from losses import LossTerm, Reweighting
 from losses.core.batch_weights import BalanceInputs, BatchValues
+from losses.core.term_values import Statistics, batch_statistics
 from losses.core.terms import Item
 from losses.weighting.weights import balances
 from runner.step.arrays import StepInputs, Tokens
@@ -102,11 +103,18 @@ class PrePass:
 
         # Statistics: means over the global batch that losses ask for.
         if passes["statistics"]:
-            sums = self._accumulate(
-                lambda part: head_values.statistics(params, inputs, run_trunk(part)),
-                tokens,
-            )
-            inputs = dataclasses.replace(inputs, statistics=divide(sums, counts))
+
+            def sums_of(terms: Sequence[LossTerm], means: Statistics) -> Statistics:
+                known = dataclasses.replace(inputs, statistics=means)
+                return self._accumulate(
+                    lambda part: head_values.statistics(
+                        terms, params, known, run_trunk(part)
+                    ),
+                    tokens,
+                )
+
+            statistics = batch_statistics(head_values.statistical, counts, sums_of)
+            inputs = dataclasses.replace(inputs, statistics=statistics)
 
         # Values: per token, for balances and reweightings.
         values: Tree = {}

@@ -127,6 +127,25 @@ def test_the_gradient_of_cka_is_that_of_finite_differences_of_gram_matrices():
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-6)
 
 
+def test_cka_and_its_gradient_are_exact_for_features_far_from_zero():
+    random = np.random.default_rng(3)
+    mask = random.random(20) < 0.7
+    x, y = (random.normal(size=(20, width)) for width in (6, 4))
+    x, y = (z + random.normal(size=z.shape[-1]) * 2000.0 for z in (x, y))
+    x, y = (z.astype(np.float32) for z in (x, y))
+
+    def value(x, y):
+        return mean(losses.CKA(layers=PAIRS), pair_outputs(x, y, mask=mask))
+
+    actual, gradient = jax.value_and_grad(value)(jnp.asarray(x), jnp.asarray(y))
+    exact = cka(*(np.float64(z[mask]) for z in (x, y)))
+    np.testing.assert_allclose(actual, 1 - exact, rtol=1e-5)
+    # Around the mean in float64, where nothing is far from zero.
+    near = [np.float64(z) - np.mean(z[mask], axis=0, dtype=np.float64) for z in (x, y)]
+    expected = jax.grad(value)(*(jnp.asarray(z, jnp.float32) for z in near))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_cka_sees_no_rotation_offset_or_scale():
     x = drawn(30, 4)
     rotation = np.linalg.qr(drawn(4, 4, seed=3))[0]
