@@ -35,9 +35,10 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     import_check.check()
     graph.import_fiddle()
 
-    from runner.cli import command_graph, gin_flags, inspect
+    from runner.cli import admission, command_graph, gin_flags, inspect
     from runner.sweeps.command import is_sweep, run_sweep
 
+    admission.admit(command)
     if command.action and command.action.name in flags.LOOKED_UP:
         return inspect.look_up(command, command.action)
     if is_sweep(command):

@@ -22,6 +22,9 @@ import pytest  # noqa: E402
 
 from tests import costs  # noqa: E402
 
+# The key that runs are signed with is this session's, not the user's.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
+
 # Children inherit the platform and nothing else of this: a test that starts `runner`
 # sees what a user sees.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -38,6 +38,7 @@ class Command:
       overrides: `fdl.*`, `fdl_tag.*` and `fiddler`, in order.
       runtime: `gin.*`, `gin_file` and `gin_bindings`, in order.
       trust: a frozen sweep may run the Python that it brings, and reach outside.
+      packages: whose names a saved graph may hold, `--trust=PACKAGE`.
       begin_anew: begin at step 0 where every checkpoint is damaged.
       action: what to do instead of training; its value is empty where it takes none.
     """
@@ -49,6 +50,7 @@ class Command:
     overrides: tuple[Flag, ...] = ()
     runtime: tuple[Flag, ...] = ()
     trust: bool = False
+    packages: tuple[str, ...] = ()
     begin_anew: bool = False
     action: Flag | None = None
 
@@ -81,6 +83,7 @@ def parse(arguments: Sequence[str]) -> Command:
         ),
         runtime=tuple(f for f in flags if f.name.startswith("gin")),
         trust=Flag("trust") in flags,
+        packages=tuple(f.value for f in flags if f.name == "trust" and f.value),
         begin_anew=Flag("begin_anew") in flags,
         action=actions[0] if actions else None,
     )
@@ -98,6 +101,9 @@ def _split(arguments: Sequence[str]) -> Iterator[Flag]:
         if not dashed.startswith("--") or dashed == "--":
             raise UserError(_not_a_flag(argument))
         name = dashed.removeprefix("--")
+        if name == "trust" and value:
+            yield Flag(name, value)
+            continue
         if name in _BARE:
             if assigned:
                 raise UserError(f"--{name} takes no value, got '{value}'")

@@ -33,6 +33,7 @@ Look, and train nothing:
   --begin_anew     begin at step 0 where every checkpoint of DIR is damaged
   --trust          let a sweep that is there already run the Python in its source/
                    and use caches and hosts that its runtime.gin names
+  --trust=PACKAGE  let the graph of a directory from elsewhere import PACKAGE
   --help, --version
 
 Other commands, each with --help:

@@ -82,7 +82,7 @@ def _as_it_began(path: Path) -> str | None:
 
 
 def _draw(cfg: fdl.Buildable, action: Flag) -> None:
-    from runner.graph import drawing
+    from runner.cli import drawing
 
     path = Path(action.value)
     if not path.parent.is_dir():

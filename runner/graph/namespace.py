@@ -12,7 +12,8 @@ import types
 from typing import Any
 
 from runner.errors import UserError, nearest
-from runner.graph import to_json
+from runner.files import trusted
+from runner.graph.allow_list import AllowList
 from runner.graph.names import FILE_PREFIX
 
 MODULES = {
@@ -62,26 +63,41 @@ class Namespace:
             value, path = _member(value, path, part), f"{path}.{part}"
         if isinstance(value, types.ModuleType):
             raise UserError(f"{name} is a module; name one of its functions or classes")
-        if not to_json.AllowList().allows_value(value):
+        if not AllowList().allows_value(value) and not self._is_beside(value):
             raise UserError(
                 f"'{name}' may not stand in a graph; expected losses, models, optax, "
-                "jax.nn or public names of runner"
+                "jax.nn, public names of runner, what the config file defines, or "
+                "packages named by --trust=PACKAGE"
             )
         return value
+
+    def _is_beside(self, value: Any) -> bool:
+        """Return True for what a module beside the config file defines."""
+        if self.module is None:
+            return False
+        home = trusted.home(str(getattr(value, "__module__", "")))
+        return home is not None and home == trusted.home(self.module.__name__)
 
     def _begin(self, root: str) -> Any:
         if self.module is not None and not root.startswith("_"):
             value = vars(self.module).get(root)
             if isinstance(value, types.ModuleType) or callable(value):
                 return value
-        if root in MODULES:
-            return importlib.import_module(MODULES[root])
+        if root in MODULES or root in trusted.packages():
+            return _package(MODULES.get(root, root))
         home = _short_names().get(root)
         return None if home is None else getattr(importlib.import_module(home), root)
 
     def _roots(self) -> list[str]:
         own = [] if self.module is None else _members(self.module)
-        return [*own, *MODULES, *_short_names()]
+        return [*own, *MODULES, *trusted.packages(), *_short_names()]
+
+
+def _package(name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{name} cannot be imported: {error}") from None
 
 
 @functools.cache
@@ -100,7 +116,7 @@ def _member(value: Any, path: str, name: str) -> Any:
         return getattr(value, name)
     if isinstance(value, types.ModuleType) and not name.startswith("_"):
         module = f"{value.__name__}.{name}"
-        if to_json.AllowList().allows_import(module, ""):
+        if AllowList().allows_import(module, ""):
             with contextlib.suppress(ImportError):
                 return importlib.import_module(module)
     raise UserError(f"{path} has no '{name}'{nearest(name, names)}")

@@ -88,6 +88,8 @@ def set_path(
         if text == "None" and _is_item(place) and not literals.takes_none(place.hint):
             return place.drop()
         value = expressions.read(text, place.hint, namespace or Namespace())
+        if isinstance(value, str) and nodes.is_node(place.value):  # in quotes
+            value = expressions.read(value, place.hint, namespace or Namespace())
         _refuse_untyped_node(place, value)
         place.set(value)
     except (UserError, literals.Mismatch) as error:

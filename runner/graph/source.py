@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runner.errors import UserError, nearest
+from runner.files import trusted
 from runner.graph.names import FILE_PREFIX
 
 
@@ -73,6 +74,8 @@ def split(spec: str) -> tuple[str, str]:
 def load(path: str) -> types.ModuleType:
     """Return the module at `path`, executed once a process.
 
+    Modules beside it can be imported; they hide no installed one.
+
     Raises:
       UserError: no such file, not Python, or it fails; with file and line.
     """
@@ -88,6 +91,7 @@ def load(path: str) -> types.ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up while it runs
+    trusted.import_from([str(file.resolve().parent)])
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

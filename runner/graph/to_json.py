@@ -2,17 +2,19 @@
 
 A work directory can be handed on, so its `config.json` is not trusted: it may name
 losses, models, optax and jax.nn, the runner's own dataclasses and public functions,
-and nothing else of Python. What a config file defines can be saved, and so can losses,
-weights and models that it imports from elsewhere; they are found again only by a
-command that names that file.
+and nothing else of Python. Whatever can be imported can be saved. It is found again by
+the run's own record of what its command line imported (`runner.files.trusted`), by
+`--trust=PACKAGE`, or by a command that names the file which imports it.
 """
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import json
 import pathlib
 import sys
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import fiddle as fdl
@@ -20,15 +22,12 @@ from fiddle import daglish
 from fiddle.experimental import serialization
 
 from runner.errors import UserError
-from runner.files import form
-from runner.graph import nodes, renames
-from runner.graph.names import FILE_PREFIX, public, where
+from runner.files import form, trusted
+from runner.graph import nodes, renames, source
+from runner.graph.allow_list import AllowList, is_of_every_graph
+from runner.graph.names import FILE_PREFIX, public
 
-_WHOLE = ("losses", "models", "optax", "jax.nn", "jax._src.nn", "flax.nnx")
-_PUBLIC = ("runner", "runner.data", "runner.optimizers")
-_CONTAINERS = (list, tuple, dict, set, frozenset, bytes, slice)
 _FORMAT_KEY, _FORMAT = "retort_format", 1  # 1: `renames.DEFAULTS` are today's
-_TYPES = ("bfloat16", "float16", "float32", "float64", "int32")  # of jax.numpy
 
 
 def to_json(cfg: fdl.Buildable) -> str:
@@ -42,7 +41,7 @@ def to_json(cfg: fdl.Buildable) -> str:
     for value, path in daglish.iterate(plain):
         _refuse_unsaved(value, daglish.path_str(path).removeprefix("."))
     try:
-        content = json.loads(serialization.dump_json(plain, AllowList()))
+        content = json.loads(serialization.dump_json(plain, _Importable()))
         return json.dumps({**content, _FORMAT_KEY: _FORMAT}, indent=1) + "\n"
     except (
         serialization.UnserializableValueError,
@@ -51,12 +50,13 @@ def to_json(cfg: fdl.Buildable) -> str:
         raise UserError(f"the graph cannot be saved: {_first_line(error)}") from None
 
 
-def from_json(text: str, source: str) -> fdl.Buildable:
+def from_json(text: str, origin: str, modules: Collection[str] = ()) -> fdl.Buildable:
     """Read a graph from JSON.
 
     Args:
       text: the JSON.
-      source: the file's name, for messages.
+      origin: the file's name, for messages.
+      modules: that it may name besides those of every graph.
 
     Raises:
       UserError: it is damaged, or names what it may not.
@@ -66,17 +66,17 @@ def from_json(text: str, source: str) -> fdl.Buildable:
         content = form.load(text)
         version = content.pop(_FORMAT_KEY, 0) if isinstance(content, dict) else 0
         content = renames.in_json(content)
-        cfg = serialization.load_json(json.dumps(content), AllowList())
+        cfg = serialization.load_json(json.dumps(content), AllowList(modules))
     except form.Malformed as error:
-        raise UserError(f"{source}: not a saved graph, or damaged: {error}") from None
+        raise UserError(f"{origin}: not a saved graph, or damaged: {error}") from None
     except serialization.PyrefPolicyError as error:
-        raise UserError(f"{source}: {_refusal(error.module, error.symbol)}") from None
+        raise UserError(f"{origin}: {_refusal(error.module, error.symbol)}") from None
     except (ModuleNotFoundError, AttributeError) as error:
-        raise UserError(f"{source}: {_first_line(error)}") from None
+        raise UserError(f"{origin}: {_first_line(error)}") from None
     except Exception:  # fiddle checks no form: an index, a key, an attribute, no end
-        raise UserError(f"{source}: not a saved graph, or damaged") from None
+        raise UserError(f"{origin}: not a saved graph, or damaged") from None
     if not isinstance(cfg, fdl.Buildable):
-        raise UserError(f"{source}: expected a graph, found {type(cfg).__name__}")
+        raise UserError(f"{origin}: expected a graph, found {type(cfg).__name__}")
     if version < _FORMAT:
         renames.set_old_defaults(cfg)
     return cfg
@@ -93,77 +93,56 @@ def load(path: str) -> fdl.Buildable:
     except (OSError, form.Malformed) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path}: {reason.lower()}") from None
-    return from_json(text, path)
+    # The modules of the run whose graph it is.
+    record = trusted.read(pathlib.Path(path).parent, text)
+    if record is None:
+        return from_json(text, path)
+    trusted.import_from(record.path)
+    for module in record.modules:
+        _import(module, record, path)
+    return from_json(text, path, record.modules)
 
 
-class AllowList(serialization.PyrefPolicy):
-    """The names that a saved graph may contain.
+def foreign_modules(text: str) -> list[str]:
+    """Return the modules of what a graph made here names, but not every graph may."""
+    return sorted(
+        {
+            module
+            for module, name in _references(json.loads(text))
+            if not is_of_every_graph(_imported(module, name))
+        }
+    )
 
-    Checked before the import and again on the value, so that an allowed module gives
-    no access to what it merely imported.
+
+def _import(module: str, record: trusted.Record, path: str) -> None:
+    if module.startswith(FILE_PREFIX):
+        source.load(module.removeprefix(FILE_PREFIX))
+        return
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # of anybody's code
+        raise UserError(
+            f"{path}: {module} cannot be imported any more: "
+            f"{type(error).__name__}: {_first_line(error)}\n"
+            f"it was in {' or '.join(record.path)}"
+        ) from None
+
+
+class _Importable(serialization.PyrefPolicy):
+    """Names that a graph made here may be saved with: all that can be imported again.
+
+    `_refuse_unsaved` names those that cannot, with their place.
     """
 
     def allows_import(self, module: str, symbol: str) -> bool:
-        """Return True if `module` may be imported for `symbol`."""
-        del symbol
-        return _starts(module, (*_WHOLE, "runner", "jax.numpy", "fiddle")) or (
-            module in ("builtins", "functools") or module in sys.modules
-        )
+        """Return True."""
+        del module, symbol
+        return True
 
     def allows_value(self, value: Any) -> bool:
-        """Return True if an imported value may be part of a graph."""
-        if value in _CONTAINERS or value is functools.partial:
-            return True
-        home = getattr(value, "__module__", None) or ""
-        if _starts(home, ("fiddle",)):
-            return _is_fiddle_node(value)
-        if _starts(home, ("runner",)):
-            return dataclasses.is_dataclass(value) or _is_public(value, home)
-        if home == "jax.numpy":
-            return getattr(value, "__name__", "") in _TYPES
-        return _starts(home, _WHOLE) or _is_loaded_file(home) or _is_of_our_kinds(value)
-
-
-def _is_fiddle_node(value: Any) -> bool:
-    from fiddle._src import config, tagging  # their names are in fiddle's own JSON
-
-    return value in (
-        config.BuildableTraverserMetadata,
-        config.NoValue,
-        tagging.TaggedValueCls,
-        tagging.tagged_value_fn,
-    ) or (isinstance(value, type) and issubclass(value, fdl.Buildable))
-
-
-def _is_public(value: Any, home: str) -> bool:
-    package, name = where(value, home, getattr(value, "__qualname__", ""))
-    exported = getattr(sys.modules[package], "__all__", None)
-    if exported is None:
-        return package in _PUBLIC and not name.startswith("_")
-    return package in _PUBLIC and name in exported
-
-
-def _is_loaded_file(module: str) -> bool:
-    return module.startswith(FILE_PREFIX) and module in sys.modules
-
-
-def _is_of_our_kinds(value: Any) -> bool:
-    """Return True for subclasses of the base classes of `losses` and `models`."""
-    import losses
-    import models
-
-    kinds = (
-        losses.Balance,
-        losses.Loss,
-        losses.Reweighting,
-        losses.TokenWeight,
-        models.Model,
-    )
-    return isinstance(value, type) and issubclass(value, kinds)
-
-
-def _starts(module: str, packages: tuple[str, ...]) -> bool:
-    return any(module == p or module.startswith(p + ".") for p in packages)
+        """Return True."""
+        del value
+        return True
 
 
 def _nodes_only(cfg: fdl.Buildable) -> fdl.Buildable:
@@ -190,19 +169,48 @@ def _refuse_unsaved(value: Any, path: str) -> None:
             f"{path}: {public(callee)} cannot be saved; "
             "give it a name at the top of a module"
         )
-    if not AllowList().allows_value(callee):
-        raise UserError(f"{path}: {_refusal(callee.__module__ or '?', name)}")
+    if not AllowList().allows_value(callee) and not _can_be_imported(callee):
+        raise UserError(
+            f"{path}: '{callee.__module__}.{name}' cannot be imported by that name, "
+            "so it cannot be saved; define it at the top of a module"
+        )
+
+
+def _can_be_imported(value: Any) -> bool:
+    module, name = getattr(value, "__module__", ""), getattr(value, "__qualname__", "")
+    return module != "__main__" and _imported(module or "", name) is value
+
+
+def _imported(module: str, name: str) -> Any:
+    """Return a class or function of a module that is imported; else None."""
+    place = sys.modules.get(module)
+    for part in name.split("."):
+        place = getattr(place, part, None)
+    return place
 
 
 def _refusal(module: str, symbol: str) -> str:
     if module.startswith(FILE_PREFIX):
         file = module.removeprefix(FILE_PREFIX)
         return f"needs '{symbol}' of {file}; name that file: --fdl_config={file}"
+    package = module.partition(".")[0]
+    is_python = package in sys.stdlib_module_names
     return (
         f"'{module}.{symbol}' may not stand in a saved graph; "
-        "expected losses, models, optax, jax.nn or public names of runner; a loss or "
-        "model of your own is found by --fdl_config=FILE, which imports it"
-    )
+        "expected losses, models, optax, jax.nn or public names of runner"
+    ) + ("" if is_python else f"\nwhere you trust that package: --trust={package}")
+
+
+def _references(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield module and name of the classes and functions of a saved graph."""
+    if isinstance(value, dict):
+        if isinstance(module := value.get("module"), str):
+            yield module, value.get("name") or ""
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
 
 
 @functools.cache

@@ -105,7 +105,7 @@ class RecordTeacher(Job):
             written = self._write(recorder, directory, terminal, lambda: stop.requested)
         terminal.close()
         if stop.requested:
-            terminal.print(f"stopped; go on with: runner --workdir={workdir.path}")
+            terminal.print(f"stopped; go on with: {workdir.go_on}")
             sys.exit(stop.exit_code)
 
         # Seal, once every process's shards are there, and report.

@@ -11,6 +11,7 @@ from runner import atomic_files
 from runner.cli import gin_flags
 from runner.cli.flags import Command, Flag
 from runner.errors import UserError
+from runner.files import trusted
 from runner.graph import describe, source
 from runner.sweeps import frozen, plan, points, trust
 from runner.sweeps.frozen import POINT, RUNTIME, SOURCE, SWEEP, Frozen
@@ -18,7 +19,7 @@ from runner.workdir import lock, opening
 
 _OURS = {"lock", "units", SOURCE, RUNTIME}
 _UNBEGUN = {"lock", "config.txt", "config.py", "config.json", POINT}
-_UNBEGUN |= {"command.txt", "versions.json"}
+_UNBEGUN |= {"command.txt", "versions.json", trusted.RECORD}
 
 
 def freeze(command: Command, argv: Sequence[str]) -> Frozen:
@@ -112,7 +113,8 @@ def _with_source(
     from runner.graph import to_json
 
     if not any(
-        plan.needs_source(to_json.to_json(unit.graph)) for unit in sweep_plan.units
+        to_json.foreign_modules(to_json.to_json(unit.graph))
+        for unit in sweep_plan.units
     ):
         return sweep_plan, ""
     assert command.config is not None  # What JSON held can be read by itself.

@@ -1,10 +1,8 @@
 """The units of a command: the graph of every point, resolved and checked."""
 
 import dataclasses
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import fiddle as fdl
 
@@ -14,9 +12,6 @@ from runner.errors import UserError
 from runner.graph import build, describe, paths, source
 from runner.sweeps import points
 
-# A saved graph may name these and be read by itself (`runner.graph.to_json`).
-_KNOWN = ("builtins", "fiddle", "flax", "functools", "jax", "losses", "models")
-_KNOWN = (*_KNOWN, "optax", "runner")
 _LONGEST = 120  # characters of a unit's name
 
 
@@ -131,13 +126,6 @@ def directory(number: int, among: int, label: str) -> str:
     return f"{number:0{width}}-{safe}"[:_LONGEST]
 
 
-def needs_source(saved: str) -> bool:
-    """Return True if a saved graph names objects of a config file or its imports."""
-    return any(
-        module.split(".")[0] not in _KNOWN for module in _modules(json.loads(saved))
-    )
-
-
 def _short(segments: tuple[str, ...], places: Iterable[tuple[str, ...]]) -> str:
     for length in range(1, len(segments)):
         end = segments[-length:]
@@ -157,18 +145,6 @@ def _join(segments: Sequence[str]) -> str:
 def _segments(key: str) -> tuple[str, ...]:
     kind, _, path = key.removesuffix("+").partition(".")
     return tuple(map(str, paths.parse(path))) if kind == "fdl" else (path or kind,)
-
-
-def _modules(value: Any) -> Iterator[str]:
-    """The modules that the objects of a saved graph come from."""
-    if isinstance(value, dict):
-        if isinstance(module := value.get("module"), str):
-            yield module
-        for inner in value.values():
-            yield from _modules(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _modules(inner)
 
 
 def _text(lines: Mapping[str, str]) -> str:

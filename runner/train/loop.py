@@ -83,7 +83,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     else:
         terminal.print(
             f"stopped after step {int(state.step)} of {trainer.num_steps}; "
-            f"go on with: runner --workdir={workdir.path}"
+            f"go on with: {workdir.go_on}"
         )
         sys.exit(stop.exit_code)
 

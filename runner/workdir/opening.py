@@ -6,6 +6,7 @@ data it has not begun, and may be given another graph.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import shlex
 import socket
@@ -16,13 +17,14 @@ import fiddle as fdl
 
 from runner import atomic_files
 from runner.errors import UserError
-from runner.files import confined, form
+from runner.files import confined, form, trusted
 from runner.machine import versions
 from runner.workdir import lock
 from runner.workdir.workdir import Workdir, format_changes, write_json
 
 CONFIG = "config.json"
 _BEFORE_CONFIG = {"lock", "config.txt", "config.py", "command.txt", "versions.json"}
+_BEFORE_CONFIG |= {trusted.RECORD}
 
 
 @contextlib.contextmanager
@@ -70,7 +72,8 @@ def open_workdir(
             _append_command(workdir.path / "command.txt", argv)
             if not runs:
                 _begin(workdir.path, texts)
-        yield workdir
+            command = _record_modules(workdir.path, texts[CONFIG], argv)
+        yield dataclasses.replace(workdir, command=command)
 
 
 def saved_config(path: str | Path) -> Path:
@@ -120,6 +123,29 @@ def _begin(path: Path, texts: Mapping[str, str]) -> None:
     write_json(path / "versions.json", versions.software())
     for name, text in texts.items():
         atomic_files.write_atomic(path / name, text)
+
+
+def _record_modules(path: Path, graph: str, argv: Sequence[str]) -> str:
+    """Record the modules of others that the graph names.
+
+    Returns:
+      The command that goes on, where the directory alone will not.
+    """
+    from runner.graph import to_json
+
+    modules = to_json.foreign_modules(graph)
+    if not modules:
+        return ""
+    # Signed is what this process has made or read, never a file that it has not.
+    if trusted.read(path, graph) is None and _is_saved(path, graph):
+        trusted.write(path, modules, graph)
+    return "" if trusted.read(path) else shlex.join(["runner", *argv[1:]])
+
+
+def _is_saved(path: Path, graph: str) -> bool:
+    with form.of_file(path / CONFIG):
+        return form.read_text(path / CONFIG) == graph
+    return False
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -7,6 +7,7 @@
     tokenizer.json                         the student's tokenizer
     metrics.jsonl  events/  report.html    the results
     checkpoints/                           states to continue from
+    modules.json                           modules of others that the graph names
     lock                                   held while a run writes here
 
 A run goes on only on the data that it began with, and under the graph
@@ -35,11 +36,13 @@ class Workdir:
       path: absolute path.
       writes: False on all but the first of several processes.
       begin_anew: True to begin at step 0 where every checkpoint is damaged.
+      command: The command that goes on with the run; empty for the plain one.
     """
 
     path: Path
     writes: bool = True
     begin_anew: bool = False
+    command: str = ""
 
     @property
     def checkpoints(self) -> Path:
@@ -55,6 +58,11 @@ class Workdir:
     def events(self) -> Path:
         """The directory of TensorBoard's events."""
         return self.path / "events"
+
+    @property
+    def go_on(self) -> str:
+        """The command that goes on with the run."""
+        return self.command or f"runner --workdir={self.path}"
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -112,18 +112,39 @@ def test_damage_is_named(text):
         to_json.from_json(text, "config.json")
 
 
+def hidden():
+    """Return a function whose module has another by its name."""
+
+    def renamed(outputs):
+        return outputs
+
+    renamed.__qualname__ = "renamed"
+    return renamed
+
+
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
         (lambda outputs: 1, "mask: .*lambda> cannot be saved; give it a name"),
         (jnp.zeros(3), "cannot be saved"),
         (functools.partial(losses.target_mask), "cannot be saved"),
-        (json.loads, "mask: 'json.loads' may not stand in a saved graph"),
+        (hidden(), r"mask: 'tests\..*\.renamed' cannot be imported by that name"),
     ],
 )
 def test_what_could_not_be_read_back_is_not_saved(value, complaint):
     with pytest.raises(UserError, match=complaint):
         to_json.to_json(fdl.Config(losses.LossTerm, name="a", mask=value))
+
+
+def test_whatever_can_be_imported_is_saved_and_named():
+    cfg = fdl.Config(losses.LossTerm, name="a", mask=json.loads, weight=optax.sgd)
+    text = to_json.to_json(cfg)
+    assert to_json.foreign_modules(text) == ["json"]
+    with pytest.raises(UserError, match=r"'json.loads' may not stand in a saved graph"):
+        to_json.from_json(text, "config.json")
+    assert to_json.from_json(text, "config.json", ["json"]) == cfg
+    with pytest.raises(UserError, match=r"'os.system' may not stand"):
+        to_json.from_json(renamed("os", "system"), "config.json", ["json"])
 
 
 def test_what_a_config_file_defines_needs_that_file(monkeypatch):

@@ -7,7 +7,8 @@ import fiddle as fdl
 import pytest
 
 import losses
-from runner.graph import drawing, read
+from runner.cli import drawing
+from runner.graph import read
 
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
 SVG = "{http://www.w3.org/2000/svg}"

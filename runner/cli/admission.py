@@ -1,0 +1,18 @@
+"""Modules that a command admits into graphs, beside those of the project."""
+
+from pathlib import Path
+
+from runner.cli.flags import Command
+from runner.files import trusted
+
+
+def admit(command: Command) -> None:
+    """Admit the packages of `--trust=PACKAGE`, and the modules of the run's own record.
+
+    Raises:
+      UserError: a package is of Python itself.
+    """
+    trusted.admit(command.packages)
+    record = trusted.read(Path(command.workdir)) if command.workdir else None
+    if record is not None:
+        trusted.import_from(record.path)
