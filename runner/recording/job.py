@@ -93,7 +93,8 @@ class RecordTeacher(Job):
         recorder = self.recorder()
         for caution in recorder.cautions:
             terminal.print(caution)
-        workdir.record_start()
+        for line in workdir.record_start():
+            terminal.print(line)
         workdir.record_data(recorder.describe())
 
         # Record; temporaries may be another process's shards under way.

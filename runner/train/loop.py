@@ -38,7 +38,8 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     trainer.check_keep_best()
     for caution in trainer.cautions:
         terminal.print(caution)
-    workdir.record_start()
+    for line in workdir.record_start():
+        terminal.print(line)
     workdir.record_data(trainer.describe_data())
     workdir.record_vocabulary(trainer.dataset.vocabulary.files())
 

@@ -67,15 +67,32 @@ class Workdir:
     def __fspath__(self) -> str:
         return str(self.path)
 
-    def record_start(self) -> None:
-        """Write what this start runs on, once devices and runtime are known."""
+    def record_start(self) -> list[str]:
+        """Write what this start runs on, once devices and runtime are known.
+
+        Returns:
+          A line for each version, flag and device that the run did not begin with.
+
+        Raises:
+          UserError: `versions.json` is damaged.
+        """
         import gin
 
-        if self.writes:
-            content = {**versions.software(), "devices": versions.devices()}
-            write_json(self.path / "versions.json", content)
-            operative = gin.operative_config_str()
-            atomic_files.write_atomic(self.path / "operative.gin", operative)
+        now = {**versions.software(), "devices": versions.devices()}
+        if not self.writes:
+            return []
+        path = self.path / "versions.json"
+        last: dict[str, Any] = {}
+        with form.of_file(path):
+            last = form.read(dict[str, Any], path)
+        # Before its first step a run has no devices written.
+        began = last.get("began", last if "devices" in last else now)
+        if not isinstance(began, Mapping):
+            raise UserError(f"{path} is damaged: began must be an object")
+        write_json(path, {**now, "began": began})
+        operative = gin.operative_config_str()
+        atomic_files.write_atomic(self.path / "operative.gin", operative)
+        return versions.differences(began, now)
 
     def record_data(self, description: Mapping[str, Any]) -> None:
         """Write the fingerprints of the data, or compare them with those written.

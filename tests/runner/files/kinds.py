@@ -104,6 +104,7 @@ def _continue(folder: Path) -> None:
     cfg = to_json.load(str(config))
     with opening.open_workdir(folder, cfg, ["runner"]) as opened:
         opened.record_data(json.loads((SAVED / "teacher" / "data.json").read_text()))
+        opened.record_start()
 
 
 def _graph(folder: Path) -> None:
@@ -202,7 +203,13 @@ def kinds(directory: Path) -> list[Kind]:
     ]
     listed += [  # 20 lines of what changed, a heading and an advice
         Kind(f"run: {name}", teacher, name, _continue, lines=23)
-        for name in ("config.txt", "config.json", "data.json", "command.txt")
+        for name in (
+            "config.txt",
+            "config.json",
+            "data.json",
+            "versions.json",
+            "command.txt",
+        )
     ]
     listed += [
         Kind(f"drawn: {name}", ended, name, report.write, edits=2)

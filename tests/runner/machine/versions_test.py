@@ -14,6 +14,19 @@ def test_the_devices_are_those_of_jax():
     assert devices["count"] == 8 and devices["backend"] == "cpu"
 
 
+def test_flags_versions_and_devices_are_compared_and_nothing_else(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a")
+    began = {**versions.software(), "devices": versions.devices()}
+    monkeypatch.delenv("XLA_FLAGS")
+    now = {**versions.software(), "platform": "another", "devices": versions.devices()}
+    now["devices"] = now["devices"] | {"count": 4}
+    assert versions.differences(began, now) == [
+        "flags.XLA_FLAGS: began with --xla_a, goes on with none",
+        "devices.count: began with 8, goes on with 4",
+    ]
+    assert versions.differences({}, now) == []
+
+
 def test_a_commit_carries_a_mark_when_files_differ_from_it(tmp_path):
     def git(*arguments):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]

@@ -11,6 +11,7 @@ import pytest
 
 import losses
 from runner.errors import UserError
+from runner.machine import versions
 from runner.workdir import opening
 from runner.workdir.workdir import Workdir
 
@@ -161,6 +162,26 @@ def test_a_start_records_devices_and_the_operative_gin(tmp_path):
     devices = json.loads((tmp_path / "versions.json").read_text())["devices"]
     assert devices["backend"] == "cpu" and devices["count"] == 8
     assert (tmp_path / "operative.gin").read_text() == gin.operative_config_str()
+
+
+def test_what_a_run_did_not_begin_with_is_a_line_each_however_often_it_goes_on(
+    tmp_path, monkeypatch
+):
+    starts = []
+    for jax in ("0.10.1", "0.10.1", "0.10.2", "0.10.2"):
+        software = {"libraries": {"jax": jax}, "commit": None, "flags": {}}
+        monkeypatch.setattr(versions, "software", lambda software=software: software)
+        with opening.open_workdir(tmp_path, graph(), ARGV) as opened:
+            starts.append(opened.record_start())
+    line = "libraries.jax: began with 0.10.1, goes on with 0.10.2"
+    assert starts == [[], [], [line], [line]]
+
+
+def test_versions_that_are_damaged_are_named(tmp_path):
+    with opening.open_workdir(tmp_path, graph(), ARGV) as opened:
+        (tmp_path / "versions.json").write_text('{"began": 5}')
+        with pytest.raises(UserError, match=r"versions\.json is damaged: began must"):
+            opened.record_start()
 
 
 def test_changed_data_is_refused_by_name(tmp_path):
