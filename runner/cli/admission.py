@@ -15,4 +15,4 @@ def admit(command: Command) -> None:
     trusted.admit(command.packages)
     record = trusted.read(Path(command.workdir)) if command.workdir else None
     if record is not None:
-        trusted.import_from(record.path)
+        trusted.admit_record(record)

@@ -55,6 +55,16 @@ def admit(packages: Iterable[str]) -> None:
         _admitted.add(package)
 
 
+def admit_record(record: Record) -> None:
+    """Let flags of this process name the modules of the record of its run."""
+    import_from(record.path)
+    _admitted.update(
+        module
+        for module in record.modules
+        if module.partition(".")[0] not in sys.stdlib_module_names
+    )
+
+
 def packages() -> frozenset[str]:
     """Return the packages that this process admits."""
     return frozenset(_admitted)

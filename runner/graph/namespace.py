@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import sys
 import types
 from typing import Any
 
@@ -63,20 +64,13 @@ class Namespace:
             value, path = _member(value, path, part), f"{path}.{part}"
         if isinstance(value, types.ModuleType):
             raise UserError(f"{name} is a module; name one of its functions or classes")
-        if not AllowList().allows_value(value) and not self._is_beside(value):
+        if not AllowList().allows_value(value) and not _is_beside(value):
             raise UserError(
                 f"'{name}' may not stand in a graph; expected losses, models, optax, "
                 "jax.nn, public names of runner, what the config file defines, or "
                 "packages named by --trust=PACKAGE"
             )
         return value
-
-    def _is_beside(self, value: Any) -> bool:
-        """Return True for what a module beside the config file defines."""
-        if self.module is None:
-            return False
-        home = trusted.home(str(getattr(value, "__module__", "")))
-        return home is not None and home == trusted.home(self.module.__name__)
 
     def _begin(self, root: str) -> Any:
         if self.module is not None and not root.startswith("_"):
@@ -91,6 +85,12 @@ class Namespace:
     def _roots(self) -> list[str]:
         own = [] if self.module is None else _members(self.module)
         return [*own, *MODULES, *trusted.packages(), *_short_names()]
+
+
+def _is_beside(value: Any) -> bool:
+    """Return True for what a module beside a config file of this process defines."""
+    home = trusted.home(str(getattr(value, "__module__", "")))
+    return home in {trusted.home(m) for m in sys.modules if m.startswith(FILE_PREFIX)}
 
 
 def _package(name: str) -> types.ModuleType:
