@@ -18,6 +18,7 @@ _HOMES = {
     "RecordTeacher": "recording.job",
     "data": "data",
     "optimizers": "optimizers",
+    "starts": "starts",
     "sweeps": "sweeps",
 }
 _RENAMED = {"EmaTeacher": "EMATeacher"}

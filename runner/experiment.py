@@ -1,8 +1,8 @@
 """The root of a graph: what is learnt, and nothing of how it is carried out."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optax
@@ -20,6 +20,7 @@ from runner.graph.job import Job
 from runner.machine import compiled_programs, out_of_memory
 from runner.machine import mesh as mesh_lib
 from runner.machine.topology import Planned
+from runner.starts.base import LoadedStart, Start, StartContext
 from runner.state.trainable import TrainModules, no_teacher_state
 from runner.teachers.base import Teacher, TeacherContext
 from runner.workdir.workdir import Workdir
@@ -42,6 +43,7 @@ class Experiment(Job):
         microbatches.
       seed: Of the initial state, the order of rows and the step's draws.
       teacher: Online, or records of one; None to learn from the data alone.
+      start: Where the weights before the first step come from; None for fresh ones.
       evaluations: Evaluations of the student, each on its own data.
       keep_best: The choice of a checkpoint that is kept for being the best, and of an
         early end; None for neither.
@@ -66,6 +68,7 @@ class Experiment(Job):
     batch_size: int
     seed: int = 0
     teacher: Teacher | None = None
+    start: Start | None = None
     evaluations: Sequence[Evaluation] = ()
     keep_best: KeepBest | None = None
     gradient_filter: float = 0.0
@@ -199,6 +202,23 @@ class Experiment(Job):
             evaluation.name: Evaluator(evaluation, step, config=config)
             for evaluation in self.evaluations
         }
+
+        def load_start(began: Mapping[str, Any] | None) -> LoadedStart | None:
+            if self.start is None:
+                return None
+            return self.start.load(
+                StartContext(
+                    modules=modules,
+                    mesh=mesh,
+                    rules=config.mesh.rules,
+                    seed=self.seed,
+                    dataset=dataset,
+                    teacher=self.teacher,
+                    cache=config.input.cache,
+                    began=began,
+                )
+            )
+
         return Trainer(
             num_steps=self.num_steps,
             batch_size=self.batch_size,
@@ -212,6 +232,7 @@ class Experiment(Job):
             step=step,
             evaluators=evaluators,
             keep_best=self.keep_best,
+            load_start=load_start,
         )
 
 

@@ -54,8 +54,9 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
 
     from runner.workdir import opening
 
-    job = command_graph.job(command, cfg)
     assert command.workdir is not None
+    resumed = opening.has_checkpoints(command.workdir)
+    job = command_graph.job(command, cfg, resumed=resumed)
     # The first process writes the work directory, so the processes connect before.
     first = job.init_distributed() == 0
     gc_freeze.release()

@@ -10,5 +10,6 @@ A setting in a file that is not supported is an error, never ignored.
 
 from models.pretrained.checkpoint import Pretrained, open_model
 from models.pretrained.location import PACKAGE, locate
+from models.pretrained.student import student
 
-__all__ = ["PACKAGE", "Pretrained", "locate", "open_model"]
+__all__ = ["PACKAGE", "Pretrained", "locate", "open_model", "student"]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,20 @@ class Pretrained:
           ValueError: for a tensor that is missing, of another shape or unknown.
         """
         return layout.arrays(self.source, functools.partial(self.model, layers=layers))
+
+    def readers(
+        self, *, layers: str = "separate"
+    ) -> dict[str, Callable[[], np.ndarray]]:
+        """Return by path what reads each of `arrays`, so that few are held at a time.
+
+        Raises:
+          ValueError: as `arrays`; for another shape, from a reader.
+        """
+        return layout.readers(self.source, functools.partial(self.model, layers=layers))
+
+    def shapes(self, *, layers: str = "separate") -> dict[str, tuple[int, ...]]:
+        """Return the shape of each of `arrays`, by path; no file is read."""
+        return layout.shapes(functools.partial(self.model, layers=layers))
 
     def dtypes(self, *, layers: str = "separate") -> dict[str, np.dtype]:
         """Return the type of each of `arrays`, by path; only headers are read."""

@@ -1,7 +1,7 @@
 """Arrays of `models.Transformer` from the tensors of a source."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,24 +19,45 @@ def arrays(source: Source, model: functools.partial) -> dict[str, Any]:
     Raises:
       ValueError: for a tensor that is missing, misshapen or of no use.
     """
-    parts = {
-        path: forms.by_layer(path, shape) for path, shape in _shapes(model).items()
-    }
+    tree: dict[str, Any] = {}
+    for path, read in readers(source, model).items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = read()
+    return tree
+
+
+def readers(
+    source: Source, model: functools.partial
+) -> dict[str, Callable[[], np.ndarray]]:
+    """Return by path what reads an array of `model`, in the type of its tensors.
+
+    Raises:
+      ValueError: for a tensor that is missing or of no use; from a reader, for one
+        that is misshapen.
+    """
+    parts = {path: forms.by_layer(path, shape) for path, shape in shapes(model).items()}
     tensor_names = {
         path: _tensor_names(source, path, shape)
         for part in parts.values()
         for path, shape in part.items()
     }
     _check_names(source, tensor_names)
-    tree: dict[str, Any] = {}
-    for path, part in parts.items():
-        *folders, name = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        values = [_array(source, p, tensor_names[p], part[p]) for p in part]
-        node[name] = np.stack(values) if layers.is_stacked(folders) else values[0]
-    return tree
+
+    def read(path: str) -> np.ndarray:
+        part = parts[path]
+        if not layers.is_stacked(path.split("/")):
+            return _array(source, path, tensor_names[path], part[path])
+        stored = {source.dtypes[name] for p in part for name in tensor_names[p]}
+        # A layer at a time into its place: never two copies of all.
+        stacked = np.empty((len(part), *next(iter(part.values()))), _widest(stored))
+        for layer, p in enumerate(part):
+            stacked[layer] = _array(source, p, tensor_names[p], part[p])
+        return stacked
+
+    return {path: functools.partial(read, path) for path in parts}
 
 
 def dtypes(source: Source, model: functools.partial) -> dict[str, np.dtype]:
@@ -45,19 +66,23 @@ def dtypes(source: Source, model: functools.partial) -> dict[str, np.dtype]:
     Float64 is read as float32.
     """
     by_path = {}
-    for path, shape in _shapes(model).items():
+    for path, shape in shapes(model).items():
         names = [
             name
             for p, part in forms.by_layer(path, shape).items()
             for name in _tensor_names(source, p, part)
         ]
-        stored = {source.dtypes[name] for name in names if name in source.dtypes}
-        by_path[path] = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
+        by_path[path] = _widest({source.dtypes[n] for n in names if n in source.dtypes})
     wide = np.dtype(np.float64)
     return {p: np.dtype(np.float32) if x == wide else x for p, x in by_path.items()}
 
 
-def _shapes(model: functools.partial) -> dict[str, Shape]:
+def _widest(dtypes: set[np.dtype]) -> np.dtype:
+    """Return the one type of several, float32 where they differ."""
+    return next(iter(dtypes)) if len(dtypes) == 1 else np.dtype(np.float32)
+
+
+def shapes(model: functools.partial) -> dict[str, Shape]:
     """Return the shape of each parameter, by path; nothing is allocated."""
     module = nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0)))
     flat: dict[str, Shape] = {}

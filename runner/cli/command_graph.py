@@ -33,13 +33,20 @@ def resolve(command: Command) -> fdl.Buildable:
     return cfg
 
 
-def job(command: Command, cfg: fdl.Buildable, *, dry: bool = False) -> Job:
+def job(
+    command: Command,
+    cfg: fdl.Buildable,
+    *,
+    dry: bool = False,
+    resumed: bool = False,
+) -> Job:
     """Build the job of a resolved command line.
 
     Args:
       command: the command line, whose flag is named where it is the cause.
       cfg: its graph.
       dry: only shapes will be asked for, so files may be missing.
+      resumed: the run goes on from its own checkpoint.
 
     Raises:
       UserError: as `build.job`; the flag without which the graph does not fail so
@@ -48,7 +55,7 @@ def job(command: Command, cfg: fdl.Buildable, *, dry: bool = False) -> Job:
     from runner.graph import build
 
     try:
-        return build.job(cfg, dry=dry)
+        return build.job(cfg, dry=dry, resumed=resumed)
     except UserError as error:
         flag = _cause(command, str(error), dry=dry)
         if flag is None:

@@ -15,8 +15,11 @@ The graph: all that changes the result. Overrides apply from left to right.
   --fdl.losses.kd=None  --fdl.losses+="LossTerm(name='z', loss=losses.ZLoss())"
   --fdl_tag.DType=bfloat16           set every field that carries a tag
   --fiddler='bigger(factor=2)'       call a function of the config file on the graph
+  --fiddler='start_from("DIR")'      begin with the weights of a run or published model
+  --fiddler='longer(400, of="DIR")'  go on from all of a run, to a larger num_steps
   --sweep=lr                         a run for each point that this function returns;
                                      or --sweep="values('fdl.num_steps', 100, 200)"
+
 The runtime: all that must not change it (mesh, microbatches, cadence, caches).
   --gin.loop.log_every=10  --gin_file=FILE.gin  --gin_bindings='step.microbatches = 4'
 

@@ -18,23 +18,24 @@ from runner.graph.job import Checked, Job
 from runner.graph.names import public
 
 
-def job(cfg: fdl.Buildable, *, dry: bool = False) -> Job:
+def job(cfg: fdl.Buildable, *, dry: bool = False, resumed: bool = False) -> Job:
     """Build a graph whose root is a job.
 
     Args:
       cfg: the graph.
       dry: only shapes will be asked for, so files may be missing.
+      resumed: the run goes on from its own checkpoint.
 
     Raises:
       UserError: see `objects`; or the root is no job.
     """
-    root = objects(cfg, dry=dry)
+    root = objects(cfg, dry=dry, resumed=resumed)
     if not isinstance(root, Job):
         raise _error_at(cfg, "", f"makes {public(type(root))}, which is no runner job")
     return root
 
 
-def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
+def objects(cfg: fdl.Buildable, *, dry: bool = False, resumed: bool = False) -> Any:
     """Construct and check every node; no data is read, no device touched.
 
     Models are constructed in the abstract, so that one that cannot be is found here.
@@ -42,6 +43,7 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
     Args:
       cfg: the graph.
       dry: call `check_shapes()` of the objects in place of `check()`.
+      resumed: call `check_resumed()` in its place.
 
     Returns:
       The root object.
@@ -66,7 +68,7 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False) -> Any:
     # Models and checks, which see how the values fit each other.
     for node, path in places:
         _construct_model(node, path)
-    _check(built, dry=dry)
+    _check(built, "check_shapes" if dry else "check_resumed" if resumed else "check")
     return built
 
 
@@ -127,14 +129,11 @@ def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {text} ({place})"
 
 
-def _check(built: Any, *, dry: bool) -> None:
+def _check(built: Any, method: str) -> None:
     for path, value in _walk(built, ""):
         if isinstance(value, Checked):
             try:
-                if dry:
-                    value.check_shapes()
-                else:
-                    value.check()
+                getattr(value, method)()
             except (UserError, ValueError) as error:
                 raise UserError(f"{path or ROOT}: {error}") from error
 

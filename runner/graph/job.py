@@ -23,6 +23,14 @@ class Checked:
         """
         self.check()
 
+    def check_resumed(self) -> None:
+        """Do the checks of a run that goes on from its checkpoint; by default, all.
+
+        Raises:
+          UserError: see `check`.
+        """
+        self.check()
+
 
 class Job(Checked, abc.ABC):
     """The root of a graph: what a command builds and runs.

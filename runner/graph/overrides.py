@@ -2,6 +2,7 @@
 
 import collections.abc
 import dataclasses
+import importlib
 import types
 from typing import Any
 
@@ -39,12 +40,17 @@ class SetTag:
 
 @dataclasses.dataclass(frozen=True)
 class Fiddle:
-    """`--fiddler=name(...)`: a function of the config file, or `path.py:name(...)`."""
+    """`--fiddler=name(...)`: a function of the config file, or `path.py:name(...)`.
+
+    A name that the config file lacks may be one of `SHARED`.
+    """
 
     expression: str
 
 
 Override = Set | Append | SetTag | Fiddle
+SHARED = "runner.cli.fiddlers"
+"""Module of the functions that serve every graph; it stands above this one."""
 
 
 def apply(
@@ -153,6 +159,8 @@ def fiddle(
         if rest:
             module, expression = source.load(file), rest
         call = source.Call.parse(expression)
+        if not rest and call.name not in vars(module or types):
+            module = _shared(call.name) or module
         if module is None:
             raise UserError(
                 f"functions stand in a config file: write path.py:{expression}"
@@ -168,6 +176,13 @@ def fiddle(
         kind = type(result).__name__
         raise UserError(f"{flag}: expected a graph or None back, got {kind}")
     return result
+
+
+def _shared(name: str) -> types.ModuleType | None:
+    """Return the module of functions for every graph, if it defines this one."""
+    module = importlib.import_module(SHARED)
+    function = vars(module).get(name)
+    return module if getattr(function, "__module__", None) == SHARED else None
 
 
 def _copy(cfg: fdl.Buildable) -> fdl.Buildable:

@@ -16,6 +16,7 @@ from losses.weighting import weights
 from models import sharding
 from models.base import Model
 from runner import optimizers
+from runner.checkpoint import tree_paths
 from runner.machine import mesh as mesh_lib
 from runner.state.split_module import SplitModule
 from runner.state.train_state import TrainState
@@ -103,11 +104,20 @@ class TrainModules:
             {name: variables for name, (_, variables) in losses.items()},
         )
 
-    def initial(self, key: jax.Array) -> TrainState:
-        """Return a fresh state; to be called under `jit` with `shardings`."""
+    def initial(
+        self, key: jax.Array, start: Mapping[str, jax.Array] | None = None
+    ) -> TrainState:
+        """Return the state before the first step; to be called under `jit`.
+
+        Args:
+          key: of what is fresh.
+          start: arrays of the student by path, in place of fresh ones.
+        """
         arrays = {
             n: SplitModule.of(m).arrays() for n, m in self._init_modules(key).items()
         }
+        if start:
+            arrays[""] = _overlaid(arrays[""], start)
         params, variables = _arrange(arrays)
         params["weights"] = {n: b.params() for n, b in self._balances.items()}
         return TrainState(
@@ -177,6 +187,25 @@ class TrainModules:
         make = jax.jit(self.initial, out_shardings=self.shardings(mesh, rules))
         return make(jax.random.key(seed))
 
+    def create_from(
+        self,
+        start: Mapping[str, jax.Array],
+        *,
+        seed: int,
+        mesh: jax.sharding.Mesh,
+        rules: sharding.Rules,
+    ) -> TrainState:
+        """Return the state that begins with `start`; what it lacks is fresh.
+
+        The arrays of `start` are consumed: they are the state's, not a copy of them.
+        """
+        make = jax.jit(
+            self.initial,
+            out_shardings=self.shardings(mesh, rules),
+            donate_argnums=1,
+        )
+        return make(jax.random.key(seed), start)
+
     def abstract(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> TrainState:
         """Return shapes, dtypes and shardings of the state; no array is computed."""
         return jax.tree.map(
@@ -189,6 +218,18 @@ class TrainModules:
 def abstract_key() -> jax.ShapeDtypeStruct:
     """Return the shape of a key; a key itself would start the backend."""
     return jax.eval_shape(jax.random.key, 0)
+
+
+def _overlaid(arrays: tuple[Tree, Tree], start: Mapping[str, jax.Array]) -> tuple:
+    """Return (params, variables) with the arrays of `start` in their places."""
+    params, variables = (
+        jax.tree.unflatten(
+            jax.tree.structure(part),
+            [start.get(path, x) for path, x in tree_paths.by_path(part).items()],
+        )
+        for part in arrays
+    )
+    return params, variables
 
 
 def _arrange(pairs: Mapping[str, tuple[Tree, Tree]]) -> tuple[Tree, Tree]:

@@ -10,7 +10,6 @@ from flax import nnx
 
 from models.base import Model
 from runner.checkpoint import tree_paths
-from runner.data.labels import Classes
 from runner.data.text.tokenizer import TokenizerSource
 from runner.errors import UserError, prefixed
 from runner.state.split_module import SplitModule
@@ -73,8 +72,11 @@ class OnlineTeacher(Teacher):
     def load(self, context: TeacherContext) -> "LoadedOnline":
         planned = context.dry and self.model is not None
         source = UnreadWeights(self.checkpoint) if planned else self._open()
-        with prefixed("teacher"):
-            self._check_vocabulary(source, context)
+        if not planned:
+            with prefixed("teacher"):
+                identity.check(
+                    source, context.vocabulary, self.tokenizer, cache=context.cache
+                )
         with prefixed("checkpoint"):
             make = self.model or source.model
         if self.dtype is not None:
@@ -90,14 +92,6 @@ class OnlineTeacher(Teacher):
     def _open(self) -> Weights:
         with prefixed("checkpoint"):
             return opening.open_weights(self.checkpoint, self.settings)
-
-    def _check_vocabulary(self, source: Weights, context: TeacherContext) -> None:
-        unread = isinstance(source, UnreadWeights)
-        if self.tokenizer is None or unread or isinstance(context.vocabulary, Classes):
-            source.check_vocabulary(context.vocabulary, cache=context.cache)
-        else:
-            theirs = self.tokenizer.load(cache=context.cache)
-            identity.compare(theirs, context.vocabulary, where=theirs.source)
 
 
 class LoadedOnline(LoadedModel):

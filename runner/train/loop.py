@@ -2,17 +2,21 @@
 
 import io
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.machine import distributed
 from runner.machine.stop_signals import Stop
+from runner.starts.base import LoadedStart
 from runner.state.train_state import TrainState
 from runner.train import final_report
 from runner.train.actions.parameter_table import write_parameters
 from runner.train.hooks import Hooks
 from runner.train.trainer import Trainer
+from runner.workdir import opening
 from runner.workdir.workdir import Workdir
 from runner.writers import Failures
 from runner.writers.terminal import Terminal
@@ -38,6 +42,8 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     trainer.check_keep_best()
     for caution in trainer.cautions:
         terminal.print(caution)
+    begins = not opening.has_checkpoints(workdir.path)
+    loaded = trainer.load_start(workdir.began_from()) if begins else None
     for line in workdir.record_start():
         terminal.print(line)
     workdir.record_data(trainer.describe_data())
@@ -48,15 +54,16 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
         distributed.stop() as stop,
         Checkpoints(workdir.checkpoints, keep=keep) as checkpoints,
     ):
-        # A fresh run, or one that goes on.
+        # A run that goes on, or one that begins.
         state = trainer.restore(checkpoints)
         for rejected in checkpoints.rejected:
             terminal.print(f"checkpoint {rejected.step} passed over: {rejected.reason}")
         if state is None:
             if not workdir.begin_anew:
                 checkpoints.refuse_if_all_damaged()
-            state = trainer.initial_state()
+            state, memories = _begin(trainer, workdir, loaded, terminal)
         else:
+            memories = checkpoints.memories(int(state.step))
             terminal.print(f"continuing after step {int(state.step)}")
         failures = Failures(terminal)
         with failures.caught("parameters.txt"):
@@ -70,7 +77,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
             terminal,
             start=start,
             failures=failures,
-            memories=checkpoints.memories(start) if start else {},
+            memories=memories,
         )
         try:
             state = run(trainer, state, hooks, stop)
@@ -87,6 +94,18 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
             f"go on with: {workdir.go_on}"
         )
         sys.exit(stop.exit_code)
+
+
+def _begin(
+    trainer: Trainer, workdir: Workdir, loaded: LoadedStart | None, terminal: Terminal
+) -> tuple[TrainState, Mapping[str, Any]]:
+    """Return the state before the first step, and the memories of the hooks."""
+    loaded = loaded or trainer.load_start(workdir.began_from())
+    if loaded is None:
+        return trainer.initial_state(), {}
+    workdir.record_weights(loaded.describe())
+    terminal.print(loaded.summary)
+    return trainer.initial_state(loaded), loaded.memories
 
 
 def _exit_if_unwritten(failures: Failures, terminal: Terminal) -> None:

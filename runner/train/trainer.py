@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from runner.evaluation.keep_best import KeepBest
 from runner.evaluation.sampling import Sample, Sampler
 from runner.head import flops
 from runner.machine import mesh as mesh_lib
+from runner.starts.base import LoadedStart
 from runner.state.train_state import TrainState
 from runner.state.trainable import TrainModules
 from runner.step.compiled_step import CompiledStep
@@ -43,6 +44,8 @@ class Trainer:
       step: The train step.
       evaluators: By name, the compiled evaluations.
       keep_best: The choice of the best checkpoint, if there is one.
+      load_start: Where the first weights come from, given what was written of it when
+        the run began, if it has; None for fresh ones.
     """
 
     num_steps: int
@@ -56,6 +59,7 @@ class Trainer:
     modules: TrainModules
     step: CompiledStep
     evaluators: dict[str, Evaluator]
+    load_start: Callable[[Mapping[str, Any] | None], LoadedStart | None]
     keep_best: KeepBest | None = None
 
     @property
@@ -161,8 +165,15 @@ class Trainer:
         """Return the matmul FLOPs of one step, on all devices."""
         return flops.matmul_flops(self.step.compiled, *self.abstract_arguments())
 
-    def initial_state(self) -> TrainState:
-        """Return a fresh state, initialized straight into its shardings."""
+    def initial_state(self, start: LoadedStart | None = None) -> TrainState:
+        """Return the state before the first step, straight in its shardings.
+
+        Args:
+          start: gives it; None for the experiment's own.
+        """
+        start = start or self.load_start(None)
+        if start is not None:
+            return start.state()
         rules = self.config.mesh.rules
         return self.modules.create(self.seed, self.mesh, rules)
 

@@ -7,6 +7,7 @@ from typing import Any
 from models.base import Model
 from runner.data.labels import Labels
 from runner.errors import UserError
+from runner.weights.tensors import Tensors
 
 Tree = Any
 UNREAD = "not looked at"
@@ -43,6 +44,14 @@ class Weights(abc.ABC):
         return {}
 
     @abc.abstractmethod
+    def tensors(self) -> Tensors:
+        """Return the arrays by their path in the model, a tensor a layer; none is read.
+
+        Raises:
+          UserError: one is missing, or has no place in the model.
+        """
+
+    @abc.abstractmethod
     def read(self, abstract: Tree) -> Tree:
         """Return arrays of `{"params": ..., "variables": ...}`, placed as `abstract`.
 
@@ -70,6 +79,9 @@ class UnreadWeights(Weights):
 
     def check_vocabulary(self, vocabulary: Labels, *, cache: str) -> None:
         del vocabulary, cache
+
+    def tensors(self) -> Tensors:
+        raise UserError(f"{self._checkpoint} was not looked at")
 
     def read(self, abstract: Tree) -> Tree:
         raise UserError(f"{self._checkpoint} was not looked at")

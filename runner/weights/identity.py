@@ -2,11 +2,38 @@
 
 from pathlib import Path
 
-from runner.data.labels import Labels
+from runner.data.labels import Classes, Labels
+from runner.data.text.tokenizer import TokenizerSource
 from runner.errors import UserError
+from runner.weights.base import Weights
 
 TOKENIZER = "tokenizer.json"
 GIVE_TOKENIZER = "if you have it elsewhere: tokenizer=data.TokenizerFile(file=...)"
+
+
+def check(
+    weights: Weights,
+    vocabulary: Labels,
+    tokenizer: TokenizerSource | None,
+    *,
+    cache: str,
+) -> None:
+    """Refuse data of other tokens than weights were made for.
+
+    Args:
+      weights: of a model.
+      vocabulary: the data's.
+      tokenizer: that of the weights where their files have none; None for the files'.
+      cache: directory for results of slow work.
+
+    Raises:
+      UserError: with the first tokens that differ.
+    """
+    if tokenizer is None or isinstance(vocabulary, Classes):
+        weights.check_vocabulary(vocabulary, cache=cache)
+    else:
+        theirs = tokenizer.load(cache=cache)
+        compare(theirs, vocabulary, where=theirs.source)
 
 
 def require_same(file: Path, vocabulary: Labels, *, cache: str) -> None:

@@ -1,6 +1,7 @@
 """Weights of a published model: a Hugging Face folder, or GGUF."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from runner.data.labels import Classes, Labels
 from runner.errors import UserError
 from runner.weights import identity
 from runner.weights.base import Weights
+from runner.weights.tensors import StoredTensor, Tensors, place
 
 Tree = Any
 
@@ -77,32 +79,43 @@ class PublishedWeights(Weights):
     def stored_dtypes(self, params: Tree) -> Mapping[str, Any]:
         return self._pretrained.dtypes(layers=layers.form_of(params))
 
-    def read(self, abstract: Tree) -> Tree:
+    def tensors(self) -> Tensors:
+        return self._tensors("separate")
+
+    def _tensors(self, form: str) -> Tensors:
         try:
-            arrays = self._pretrained.arrays(layers=layers.form_of(abstract["params"]))
+            readers = self._pretrained.readers(layers=form)
         except ValueError as error:
             raise UserError(str(error)) from error
-        have, wanted = (
-            tree_paths.by_path(arrays),
-            tree_paths.by_path(abstract["params"]),
-        )
+        shapes = self._pretrained.shapes(layers=form)
+        dtypes = self._pretrained.dtypes(layers=form)
+        return {
+            path: StoredTensor(
+                shapes[path], dtypes[path], functools.partial(_read, readers[path])
+            )
+            for path in readers
+        }
+
+    def read(self, abstract: Tree) -> Tree:
+        wanted = tree_paths.by_path(abstract["params"])
+        tensors = self._tensors(layers.form_of(abstract["params"]))
         for path, leaf in wanted.items():
-            if path not in have or have[path].shape != leaf.shape:
-                shape = have[path].shape if path in have else "nothing"
+            if path not in tensors or tensors[path].shape != leaf.shape:
+                shape = tensors[path].shape if path in tensors else "nothing"
                 raise UserError(
                     f"{self._name}: {path} should be {leaf.shape}, the file has {shape}"
                 )
-        params = [_placed(have[path], leaf) for path, leaf in wanted.items()]
         structure = jax.tree.structure(abstract["params"])
+        params = place(wanted, tensors).values()
         variables = jax.tree.map(_zeros, abstract["variables"])
         return {"params": jax.tree.unflatten(structure, params), "variables": variables}
 
 
-def _placed(array: np.ndarray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """The array in its dtype and sharding; each device's part is cast on its own."""
-    return jax.make_array_from_callback(
-        leaf.shape, leaf.sharding, lambda part: array[part].astype(leaf.dtype)
-    )
+def _read(read: Callable[[], np.ndarray]) -> np.ndarray:
+    try:
+        return read()
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from models.base import Model
 from runner.checkpoint import manifest, tree_paths
+from runner.checkpoint.directory import CheckpointDirectory
 from runner.data.labels import Classes, Labels
 from runner.errors import UserError
 from runner.files import form
 from runner.weights import identity
 from runner.weights.base import Weights
+from runner.weights.tensors import StoredTensor, Tensors, unstacked
 
 if TYPE_CHECKING:  # orbax waits for the first weights
     from runner.checkpoint.checkpoints import Checkpoints
@@ -45,17 +48,33 @@ class _Data:
 
 
 class RunWeights(Weights):
-    """The student of a run, at its newest whole checkpoint."""
+    """The student of a run at one of its checkpoints.
 
-    def __init__(self, checkpoint: str):
+    Args:
+      checkpoint: the run's work directory.
+      step: None for the newest whole checkpoint.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is damaged.
+
+    Attributes:
+      step: of the checkpoint.
+    """
+
+    def __init__(self, checkpoint: str, step: int | None = None):
         self._path = Path(checkpoint).expanduser()
-        with self._checkpoints() as checkpoints:
-            step = checkpoints.latest_verified()
-        if step is None:
-            raise UserError(f"{checkpoint} holds no whole checkpoint")
-        self._step = step
-        directory = self._path / "checkpoints" / f"{step:08d}"
-        sealed = manifest.read(directory, step=step)
+        read_sealed = manifest.check
+        if step is None:  # the newest is checked as it is looked for
+            step, read_sealed = self._newest(), manifest.read
+        elif step not in (steps := self._steps()):
+            there = ", ".join(map(str, steps)) or "none"
+            raise UserError(f"{checkpoint} has no checkpoint of step {step}: {there}")
+        self.step = step
+        self._directory = self._path / "checkpoints" / f"{step:08d}"
+        try:
+            sealed = read_sealed(self._directory, step=step)
+        except manifest.CorruptCheckpoint as error:
+            raise UserError(f"{self._directory}: {error}") from error
         self._saved = sealed.leaves
         digests = {name: x.sha256 for name, x in sorted(sealed.files.items())}
         self.digest = hashlib.blake2b(
@@ -107,13 +126,44 @@ class RunWeights(Weights):
         if not same or tokenizer.is_file():  # which has names, too
             identity.require_same(tokenizer, vocabulary, cache=cache)
 
+    def _steps(self) -> list[int]:
+        return CheckpointDirectory(self._path / "checkpoints", keep=1).steps()
+
+    def _newest(self) -> int:
+        with self._checkpoints() as checkpoints:
+            step = checkpoints.latest_verified()
+        if step is None:
+            raise UserError(f"{self._path} holds no whole checkpoint")
+        return step
+
+    def tensors(self) -> Tensors:
+        named: dict[str, StoredTensor] = {}
+        for path, leaf in self._saved.items():
+            for prefix in ("params/student/", "variables/student/"):
+                if path.startswith(prefix):
+                    named[path.removeprefix(prefix)] = StoredTensor(
+                        leaf.shape, leaf.dtype, functools.partial(self._leaf, path)
+                    )
+        return unstacked(named)
+
+    def _leaf(self, path: str) -> np.ndarray:
+        from runner.checkpoint import restoring
+
+        leaf = self._saved[path]
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        asked = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)}
+        restored = restoring.restore_leaves(
+            self._directory, asked, saved=self._saved, where=str(self._directory)
+        )
+        return np.asarray(restored[path])
+
     def read(self, abstract: Tree) -> Tree:
         wanted = {part: {"student": arrays} for part, arrays in abstract.items()}
         paths = tree_paths.by_path(wanted)
         as_saved = [self._as_saved(path, leaf) for path, leaf in paths.items()]
         with self._checkpoints() as checkpoints:
             arrays = checkpoints.restore_part(
-                self._step, jax.tree.unflatten(jax.tree.structure(wanted), as_saved)
+                self.step, jax.tree.unflatten(jax.tree.structure(wanted), as_saved)
             )
         cast = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), arrays, wanted)
         return {part: cast[part]["student"] for part in abstract}

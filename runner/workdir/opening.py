@@ -8,6 +8,7 @@ data it has not begun, and may be given another graph.
 import contextlib
 import dataclasses
 import datetime
+import re
 import shlex
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,6 +75,15 @@ def open_workdir(
                 _begin(workdir.path, texts)
             command = _record_modules(workdir.path, texts[CONFIG], argv)
         yield dataclasses.replace(workdir, command=command)
+
+
+def has_checkpoints(path: str | Path) -> bool:
+    """Return True for the work directory of a run that has a checkpoint to go on from.
+
+    Whether one is whole is not looked at.
+    """
+    checkpoints = Path(path) / "checkpoints"
+    return checkpoints.is_dir() and any(checkpoints.glob("*/manifest.json"))
 
 
 def saved_config(path: str | Path) -> Path:
@@ -178,8 +188,20 @@ def _refuse_changed(path: Path, text: str) -> None:
     if changes:
         raise UserError(
             f"the graph changed since {path} began:\n{format_changes(changes)}\n"
-            "Give the new graph another --workdir; --gin flags may change, a graph not."
+            f"Give the new graph another --workdir; {_advice(path, changes)}"
         )
+
+
+def _advice(path: Path, changes: Sequence[str]) -> str:
+    """Return what to do: a run that is only to be longer can go on elsewhere."""
+    alone = re.fullmatch(r"- num_steps: (\d+)\n\+ num_steps: (\d+)", "\n".join(changes))
+    if alone and int(alone[1]) < int(alone[2]):
+        call = f'longer(steps={alone[2]}, of="{path}")'
+        return (
+            "to make the run longer there: runner "
+            f"--fdl_config_file={path / CONFIG} --fiddler='{call}' --workdir=NEW"
+        )
+    return "--gin flags may change, a graph not."
 
 
 def _append_command(path: Path, argv: Sequence[str]) -> None:

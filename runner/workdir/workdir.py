@@ -4,6 +4,7 @@
     command.txt                            every start: time, place and command line
     versions.json  operative.gin           software and settings of the last start
     data.json                              fingerprints of the data
+    start.json                             where the first weights came from
     tokenizer.json                         the student's tokenizer
     metrics.jsonl  events/  report.html    the results
     checkpoints/                           states to continue from
@@ -121,6 +122,41 @@ class Workdir:
                 f"the data changed since {self.path} began:\n"
                 f"{format_changes(changes)}\n"
                 "Give the new data another --workdir, or bring the old data back."
+            )
+
+    def began_from(self) -> dict[str, Any] | None:
+        """Return what `record_weights` wrote; None for a run that has not begun.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        path = self.path / "start.json"
+        with form.of_file(path):
+            return form.read(dict[str, Any], path)
+        return None
+
+    def record_weights(self, description: Mapping[str, Any]) -> None:
+        """Write where the first weights are from, or compare it with what was written.
+
+        Args:
+          description: nested mappings of JSON values.
+
+        Raises:
+          UserError: the run began from other weights; names what differs.
+        """
+        from runner.graph import describe
+
+        if not self.writes:
+            return
+        began = self.began_from()
+        if began is None:
+            return write_json(self.path / "start.json", description)
+        changes = describe.changes(_lines(began), _lines(description))
+        if changes:
+            raise UserError(
+                f"the start changed since {self.path} began, and there is no "
+                f"checkpoint to go on from:\n{format_changes(changes)}\n"
+                "Give the new start another --workdir, or bring the old one back."
             )
 
     def record_vocabulary(self, contents: Mapping[str, str]) -> None:

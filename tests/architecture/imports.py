@@ -16,6 +16,7 @@ FACADES = (
     "models",
     "runner",
     "runner.data",
+    "runner.starts",
     "runner.sweeps",
     "runner.teachers",
 )

@@ -12,7 +12,8 @@ NAMES = {
     "models": "ConvNet FanIn GatedMLP MoE Model Normal Transformer TrunkOutput"
     " VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluation Experiment FusedTeacher"
-    " KeepBest OfflineTeacher OnlineTeacher RecordTeacher data optimizers sweeps",
+    " KeepBest OfflineTeacher OnlineTeacher RecordTeacher data optimizers starts"
+    " sweeps",
     "runner.data": "Baseline Batches ByteBPE Classes DataSource Dataset Digits Document"
     " Documents GGUFTokenizer IdxFolder IdxImages Images JsonLines Labels PackedText"
     " Part Partition PlannedTokens PythonLibrary TextFiles TokenRecords TokenizedText"
@@ -20,6 +21,7 @@ NAMES = {
     " numbered_batches python_library_text",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
+    "runner.starts": "Continued LoadedStart Only Published Run Start StartContext",
     "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
     " OfflineTeacher OnlineTeacher Teacher TeacherContext TeacherTrunk",
 }

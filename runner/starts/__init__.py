@@ -1,0 +1,20 @@
+"""Starts: where a student's weights come from.
+
+A node of the graph (`Start`) is declared for free, and `load`ed against a student
+before its first step. A run that goes on reads its own checkpoint, and no start.
+"""
+
+from runner import lazy_names
+
+_HOMES = {
+    "Continued": "continued",
+    "LoadedStart": "base",
+    "Only": "only",
+    "Published": "published",
+    "Run": "run",
+    "Start": "base",
+    "StartContext": "base",
+}
+_RENAMED: dict[str, str] = {}
+
+__getattr__, __all__ = lazy_names.attach(__name__, _HOMES, _RENAMED)

@@ -1,0 +1,58 @@
+"""A start from the weights of another run."""
+
+import dataclasses
+from pathlib import Path
+
+from runner.errors import UserError, prefixed
+from runner.starts.base import StartContext
+from runner.starts.weights_start import Weights, WeightsStart
+from runner.weights.run import RunWeights
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(WeightsStart):
+    """The student of another run; optimiser, schedule and step begin anew.
+
+    Attributes:
+      workdir: of that run.
+      step: of its checkpoint; None for the newest whole one, when this run begins.
+    """
+
+    workdir: str
+    step: int | None = None
+
+    def check(self) -> None:
+        check_run(self.workdir)
+
+    def weights(self, context: StartContext) -> Weights:
+        weights = RunWeights(self.workdir, begun_step(self.step, context))
+        weights.check_vocabulary(context.dataset.vocabulary, cache=context.cache)
+        return Weights(
+            source={
+                "path": self.workdir,
+                "step": weights.step,
+                "digest": weights.digest,
+            },
+            tensors=weights.tensors(),
+        )
+
+
+def begun_step(step: int | None, context: StartContext) -> int | None:
+    """Return the step asked for, or the one that a run began from before it was killed.
+
+    The other run may have gone on since.
+    """
+    if step is not None or context.began is None:
+        return step
+    return context.began["source"]["step"]
+
+
+def check_run(workdir: str) -> None:
+    """Refuse a directory that holds no checkpoints of ours.
+
+    Raises:
+      UserError: naming it.
+    """
+    with prefixed("workdir"):
+        if not (Path(workdir).expanduser() / "checkpoints").is_dir():
+            raise UserError(f"{workdir} has no checkpoints")
