@@ -13,6 +13,8 @@ from models.norms import RMSNorm
 
 Projections = tuple[jax.Array, jax.Array, jax.Array]
 Rotation = tuple[jax.Array, jax.Array]
+NORMED_OVER = ("head", "heads")
+"""What a norm of queries and keys is over: the features of a head, or of all heads."""
 
 
 class Attention(nnx.Module):
@@ -41,6 +43,7 @@ class Attention(nnx.Module):
         head_dim: int,
         bias: bool,
         qk_norm: bool,
+        qk_norm_over: str,
         norm_eps: float,
         norm_offset: float,
         rope_layout: str,
@@ -53,6 +56,7 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.rope_layout = rope_layout
+        self.qk_norm_over = qk_norm_over
         self.scale = 1 / math.sqrt(head_dim) if scale is None else scale
         self.soft_cap = soft_cap
         self.dtype = dtype
@@ -74,11 +78,11 @@ class Attention(nnx.Module):
             shape, axes = (heads, head_dim), (name, None)
             return sharding.parameter(zeros, rngs, shape, axes=axes, dtype=param_dtype)
 
-        def head_norm() -> RMSNorm | None:
+        def head_norm(heads: int) -> RMSNorm | None:
             if not qk_norm:
                 return None
             return RMSNorm(
-                dim=head_dim,
+                dim=head_dim if qk_norm_over == "head" else heads * head_dim,
                 eps=norm_eps,
                 offset=norm_offset,
                 param_dtype=param_dtype,
@@ -92,7 +96,8 @@ class Attention(nnx.Module):
         self.query_bias = head_bias(num_heads, "heads")
         self.key_bias = head_bias(num_kv_heads, "kv_heads")
         self.value_bias = head_bias(num_kv_heads, "kv_heads")
-        self.query_norm, self.key_norm = head_norm(), head_norm()
+        self.query_norm = head_norm(num_heads)
+        self.key_norm = head_norm(num_kv_heads)
         # Back into the residual stream, which starts smaller with depth.
         self.output = sharding.parameter(
             Scaled(init, output_scale),
@@ -122,12 +127,19 @@ class Attention(nnx.Module):
         key = self._heads(x, self.key, self.key_bias, "kv_heads")
         value = self._heads(x, self.value, self.value_bias, "kv_heads")
         if self.query_norm is not None and self.key_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
+            query = self._normed(self.query_norm, query)
+            key = self._normed(self.key_norm, key)
         if rotation is None:
             return query, key, value
         query = rope.rotate(query, rotation, layout=self.rope_layout)
         key = rope.rotate(key, rotation, layout=self.rope_layout)
         return query, key, value
+
+    def _normed(self, norm: RMSNorm, x: jax.Array) -> jax.Array:
+        """Return `x [b t heads head_dim]`, each head normalized or all as one."""
+        if self.qk_norm_over == "head":
+            return norm(x)
+        return norm(x.reshape(*x.shape[:-2], -1)).reshape(x.shape)
 
     def attend(
         self,

@@ -152,8 +152,7 @@ def _run_block(
     cache: Cache,
     window: int | None,
 ) -> tuple[jax.Array, Cache]:
-    attention = block.attention
-    query, key, value = attention.project(block.attention_norm(x), rotation)
+    query, key, value = block.project(x, rotation)
     row = jnp.arange(x.shape[0])[:, None]
     # A row's padding is overwritten before any query comes late enough to see it.
     keys, values = (
@@ -165,9 +164,9 @@ def _run_block(
     mask = behind >= 0
     if window is not None:
         mask &= behind < window
-    x = x + attention.merge(attention.attend(query, keys, values, mask))
-    y, _ = block.mlp(block.mlp_norm(x))
-    return x + y, (keys, values)
+    mixed = block.attention.attend(query, keys, values, mask)
+    x, _ = block.add_mlp(block.add_attention(x, mixed))
+    return x, (keys, values)
 
 
 def _empty_caches(model: Transformer, rows: int, length: int) -> Cache:

@@ -19,7 +19,7 @@ from models.base import (
     check_remat,
     stack_captured,
 )
-from models.block import Block
+from models.block import PLACEMENTS, Block, Norms
 from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
 from models.layers import form
 from models.mlp import GatedMLP
@@ -43,6 +43,9 @@ class Transformer(Model):
         one.
       norm_eps: `eps` of every RMSNorm.
       norm_offset: 1.0 for Gemma's `1 + scale`.
+      norm_placement: `"pre"`: before attention and before `mlp`; `"post"`: after them,
+        before the sum (OLMo 2, arXiv:2501.00656, section 3.2); `"both"` (Gemma 2).
+      residual_scale: factor on what attention and `mlp` add (Granite).
       rope_base: base of the rotary frequencies.
       rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
       rope_scaling: context extension, of `models.rope_scaling`; None is none.
@@ -51,8 +54,11 @@ class Transformer(Model):
         before it (Mistral); None is all before it.
       attention_scale: factor on scores; None is `1 / sqrt(head_dim)`.
       attention_soft_cap: `cap * tanh(x / cap)` of scores (Gemma 2).
-      qk_norm: RMSNorm of each head's queries and keys (Qwen3, Gemma 3).
+      qk_norm: RMSNorm of queries and keys (Qwen3, Gemma 3).
+      qk_norm_over: `"head"`: of the features of each; `"heads"`: of all heads as one
+        vector (OLMo 2).
       embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
+      logit_divisor: logits are divided by it, before the cap (Granite).
       logit_soft_cap: `cap * tanh(x / cap)` of logits (Gemma 2).
       tie_head: the head reads the embedding's parameter.
       embedding_init: of an embedding that is not tied. At 0.2 a model of dim 128 was
@@ -88,6 +94,8 @@ class Transformer(Model):
         mlp: Callable[..., nnx.Module] = GatedMLP,
         norm_eps: float = 1e-6,
         norm_offset: float = 0.0,
+        norm_placement: str = "pre",
+        residual_scale: float = 1.0,
         rope_base: float = 10_000.0,
         rope_layout: str = "split",
         rope_scaling: rope.Scaling | None = None,
@@ -96,7 +104,9 @@ class Transformer(Model):
         attention_scale: float | None = None,
         attention_soft_cap: float | None = None,
         qk_norm: bool = False,
+        qk_norm_over: str = "head",
         embedding_scale: float = 1.0,
+        logit_divisor: float = 1.0,
         logit_soft_cap: float | None = None,
         tie_head: bool = False,
         embedding_init: Initializer = EMBEDDING,
@@ -115,10 +125,14 @@ class Transformer(Model):
             attention_window=attention_window,
             attention_scale=attention_scale,
             attention_soft_cap=attention_soft_cap,
+            logit_divisor=logit_divisor,
             logit_soft_cap=logit_soft_cap,
+            residual_scale=residual_scale,
         )
         check_dtypes(dtype=dtype, param_dtype=param_dtype)
         checks.one_of("rope_layout", rope_layout, rope.LAYOUTS)
+        checks.one_of("norm_placement", norm_placement, PLACEMENTS)
+        checks.one_of("qk_norm_over", qk_norm_over, attention.NORMED_OVER)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         head_dim = check_heads(
             dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim
@@ -128,7 +142,7 @@ class Transformer(Model):
         self.rope_base, self.rope_scaling = rope_base, rope_scaling
         self.attention_window = attention_window
         self.embedding_scale = embedding_scale
-        self.logit_soft_cap = logit_soft_cap
+        self.logit_divisor, self.logit_soft_cap = logit_divisor, logit_soft_cap
         self.dtype = dtype
 
         # Recipes: what a block consists of; `layers` says how often it is followed.
@@ -146,6 +160,7 @@ class Transformer(Model):
             head_dim=head_dim,
             bias=attention_bias,
             qk_norm=qk_norm,
+            qk_norm_over=qk_norm_over,
             norm_eps=norm_eps,
             norm_offset=norm_offset,
             rope_layout=rope_layout,
@@ -157,11 +172,18 @@ class Transformer(Model):
             RMSNorm, dim=dim, eps=norm_eps, offset=norm_offset, param_dtype=param_dtype
         )
 
+        def norms(rngs: nnx.Rngs) -> Norms:
+            return Norms(
+                before=None if norm_placement == "post" else norm(rngs=rngs),
+                after=None if norm_placement == "pre" else norm(rngs=rngs),
+            )
+
         def make_block(rngs: nnx.Rngs) -> Block:
             return Block(
                 attention=make_attention(rngs=rngs),
                 mlp=mlp(**sublayer, rngs=rngs),
-                norms=(norm(rngs=rngs), norm(rngs=rngs)),
+                norms=(norms(rngs), norms(rngs)),
+                residual_scale=residual_scale,
             )
 
         def token_table(init: Initializer) -> nnx.Param:
@@ -202,6 +224,8 @@ class Transformer(Model):
         """Return logits `[*b vocab]` of `[*b d]`; accumulated in float32."""
         table = self.embedding if self.output is None else self.output
         logits = projection.logits(hidden, table[...], self.dtype)
+        if self.logit_divisor != 1.0:
+            logits = logits / self.logit_divisor
         if self.logit_soft_cap is not None:
             logits = self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
         names = ("batch", *(None,) * logits.ndim)[: logits.ndim - 1]

@@ -13,7 +13,7 @@ from models.mlp import GatedMLP
 from models.moe import MoE
 from models.pretrained import harmless, names
 from models.pretrained.entries import part, window
-from models.pretrained.entries.mlp import DENSE, experts
+from models.pretrained.entries.mlp import DENSE, GEMMA, experts
 from models.pretrained.entries.part import Entries, Fields, Part, demanded, entry, fixed
 from models.pretrained.entries.rope import rope
 from models.pretrained.entries.settings import Settings
@@ -28,12 +28,14 @@ class Family:
       names: of its tensors, by role.
       architecture: the class in transformers.
       mlp: the kind of its layers' second half.
+      says: settings that it has itself, and that no parameter has to take up.
     """
 
     parts: Sequence[Part]
     names: names.Names
     architecture: str
     mlp: type
+    says: frozenset[str] = frozenset()
 
 
 def read(settings: Settings) -> tuple[Fields, Mapping[str, str], tuple[int, ...]]:
@@ -77,12 +79,12 @@ _GROUPED = entry("num_key_value_heads", "num_kv_heads")
 _HEAD_DIM = entry("head_dim", "head_dim", None)
 _EXPLICIT_HEAD_DIM = entry("head_dim", "head_dim")
 
+_OPTIONAL_GROUPED = entry("num_key_value_heads", "num_kv_heads", None)
+_OLMO_NORMS = fixed(qk_norm=True, qk_norm_over="heads")
+
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(
-        parts=(
-            *(*_COMMON, rope(), _HEAD_DIM, DENSE),
-            entry("num_key_value_heads", "num_kv_heads", None),
-        ),
+        parts=(*(*_COMMON, rope(), _HEAD_DIM, DENSE, _OPTIONAL_GROUPED),),
         names=names.DENSE,
         architecture="LlamaForCausalLM",
         mlp=GatedMLP,
@@ -143,5 +145,60 @@ FAMILIES: Mapping[str, Family] = {
         names=names.QWEN_MOE,
         architecture="Qwen3MoeForCausalLM",
         mlp=MoE,
+    ),
+    "olmo2": Family(
+        parts=(
+            *(*_COMMON, rope(), _HEAD_DIM, DENSE, _OPTIONAL_GROUPED, _OLMO_NORMS),
+            fixed(norm_placement="post"),
+        ),
+        names=names.OLMO2,
+        architecture="Olmo2ForCausalLM",
+        mlp=GatedMLP,
+    ),
+    "olmoe": Family(
+        parts=(
+            *(*_COMMON, rope(), _HEAD_DIM, _OPTIONAL_GROUPED, _OLMO_NORMS),
+            demanded("clip_qkv"),
+            experts(
+                count=("num_experts",),
+                width="intermediate_size",
+                renormalize="norm_topk_prob",
+            ),
+        ),
+        names=names.QWEN_MOE,
+        architecture="OlmoeForCausalLM",
+        mlp=MoE,
+    ),
+    "gemma": Family(
+        parts=(
+            *(
+                *_COMMON,
+                rope(),
+                _GROUPED,
+                _EXPLICIT_HEAD_DIM,
+                GEMMA,
+                part.embedding_scale("hidden_size"),
+            ),
+            demanded("use_bidirectional_attention", False),
+            entry("tie_word_embeddings", "tie_head", False, absent=True),
+            fixed(norm_offset=1.0),
+        ),
+        names=names.DENSE,
+        architecture="GemmaForCausalLM",
+        mlp=GatedMLP,
+        says=frozenset({"embedding_scale", "norm_offset"}),
+    ),
+    "granite": Family(
+        parts=(
+            *(*_COMMON, rope(), _HEAD_DIM, DENSE, _OPTIONAL_GROUPED),
+            entry("embedding_multiplier", "embedding_scale", 1.0),
+            entry("residual_multiplier", "residual_scale", 1.0),
+            entry("attention_multiplier", "attention_scale", 1.0),
+            entry("logits_scaling", "logit_divisor", 1.0),
+        ),
+        names=names.DENSE,
+        architecture="GraniteForCausalLM",
+        mlp=GatedMLP,
+        says=frozenset({"attention_scale", "embedding_scale"}),
     ),
 }

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from models.pretrained import gguf_families
+from models.pretrained.entries.gguf import Stored
 from models.pretrained.entries.settings import Settings
+from models.pretrained.entries.unsaid import Unsaid
 from models.pretrained.gguf_reader import GGUFReader
 from models.pretrained.source import Source
-from models.pretrained.unsaid import Unsaid
 
 FREQUENCIES = "rope_freqs.weight"
 
@@ -44,8 +45,7 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
     entries = Settings(file, reader.values(f"{family}."))
     unsaid = Unsaid(file, settings)
     rope_factors = tensors[FREQUENCIES]() if FREQUENCIES in tensors else None
-    stored = gguf_families.Stored(entries, unsaid, family, rope_factors)
-    fields, names = gguf_families.read(stored)
+    fields, names = gguf_families.read(family, Stored(entries, unsaid, rope_factors))
     if names["embedding"] not in shapes:
         raise ValueError(f"{file}: no tensor {names['embedding']!r}")
     fields["vocab_size"] = shapes[names["embedding"]][0]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 Names = Mapping[str, str]
 
+_PRE_NORMS = ("attention_norm/scale", "mlp_norm/scale")
+
 _LAYER = "model.layers.{layer}."
 _ATTENTION = _LAYER + "self_attn."
 _HUGGING_FACE = {
@@ -27,6 +29,11 @@ DENSE: Names = {
     "mlp/gate": _LAYER + "mlp.gate_proj.weight",
     "mlp/up": _LAYER + "mlp.up_proj.weight",
     "mlp/down": _LAYER + "mlp.down_proj.weight",
+}
+OLMO2: Names = {
+    **{role: name for role, name in DENSE.items() if role not in _PRE_NORMS},
+    "attention_post_norm/scale": _LAYER + "post_attention_layernorm.weight",
+    "mlp_post_norm/scale": _LAYER + "post_feedforward_layernorm.weight",
 }
 QWEN_MOE: Names = {
     **_HUGGING_FACE,
@@ -64,6 +71,11 @@ GGUF_DENSE: Names = {
     "mlp/gate": "blk.{layer}.ffn_gate.weight",
     "mlp/up": "blk.{layer}.ffn_up.weight",
     "mlp/down": "blk.{layer}.ffn_down.weight",
+}
+GGUF_OLMO2: Names = {
+    **{role: name for role, name in GGUF_DENSE.items() if role not in _PRE_NORMS},
+    "attention_post_norm/scale": "blk.{layer}.post_attention_norm.weight",
+    "mlp_post_norm/scale": "blk.{layer}.post_ffw_norm.weight",
 }
 GGUF_MOE: Names = {
     **_GGUF,

@@ -20,7 +20,7 @@ from models.base import (
     check_remat,
     stack_captured,
 )
-from models.block import Block
+from models.block import Block, Norms
 from models.initializers import FAN_IN, SMALL, Initializer
 from models.layers import form
 from models.mlp import GatedMLP
@@ -132,6 +132,7 @@ class VisionTransformer(Classifier):
             head_dim=dim // num_heads,
             bias=False,
             qk_norm=False,
+            qk_norm_over="head",
             norm_eps=EPS,
             norm_offset=0.0,
             rope_layout="split",
@@ -145,7 +146,7 @@ class VisionTransformer(Classifier):
             return Block(
                 attention=make_attention(rngs=rngs),
                 mlp=mlp(**sublayer, rngs=rngs),
-                norms=(norm(rngs=rngs), norm(rngs=rngs)),
+                norms=(Norms(norm(rngs=rngs)), Norms(norm(rngs=rngs))),
             )
 
         def parameter(init: Initializer, shape: tuple, axes: tuple) -> nnx.Param:

@@ -36,7 +36,10 @@ def without_a_cache(model, prompt, length, num_tokens):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"qk_norm": True, "attention_soft_cap": 5.0},
+        {
+            **{"qk_norm": True, "qk_norm_over": "heads", "attention_soft_cap": 5.0},
+            **{"norm_placement": "both", "residual_scale": 0.5, "logit_divisor": 2.0},
+        },
         {"mlp": functools.partial(MoE, num_experts=3, hidden_dim=8)},
         {"attention_window": 2, "rope_scaling": rope_scaling.Linear(factor=3.0)},
         {"attention_window": 2, "layers": "stacked", "num_layers": 3},

@@ -255,6 +255,9 @@ def test_residual_writes_start_smaller_with_depth():
         ({"logit_soft_cap": -1.0}, "logit_soft_cap must be positive, got -1.0"),
         ({"dtype": "float8"}, "dtype must be one of .* got 'float8'"),
         ({"rope_layout": "neox"}, "rope_layout must be one of .* got 'neox'"),
+        ({"norm_placement": "before"}, "norm_placement must be one of .* got 'before'"),
+        ({"qk_norm_over": "all"}, "qk_norm_over must be one of .* got 'all'"),
+        ({"logit_divisor": 0.0}, "logit_divisor must be positive, got 0.0"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_value(fields, message):

@@ -49,7 +49,8 @@ LLAMA3 = {
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 100.0, "factor": 4.0}
 EXPERTS = {"num_experts_per_tok": 2}
-# By name of the fixture: the kind of configuration, and what sets it apart.
+# By name of the fixture: the kind of configuration, and what sets it apart; None is an
+# entry that it has not.
 FAMILIES = {
     "llama": ("Llama", {}),
     "llama3_scaling": ("Llama", {"rope_parameters": LLAMA3}),
@@ -86,6 +87,19 @@ FAMILIES = {
             **EXPERTS,
         },
     ),
+    "olmo2": ("Olmo2", {"num_key_value_heads": 2}),
+    "olmoe": ("Olmoe", {"num_experts": 3, "head_dim": None, **EXPERTS}),
+    "gemma": ("Gemma", {"head_dim": 8, "num_key_value_heads": 1}),
+    "granite": (
+        "Granite",
+        {
+            "head_dim": None,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.3,
+            "logits_scaling": 0.7,
+        },
+    ),
 }
 IN_BFLOAT16 = {"mistral", "qwen3"}
 
@@ -97,7 +111,8 @@ def main() -> None:
         folder = FIXTURES / name
         shutil.rmtree(folder, ignore_errors=True)
         draw = np.random.default_rng(seed)
-        model = random_model(kind, SIZES | entries, draw)
+        sizes = {n: x for n, x in (SIZES | entries).items() if x is not None}
+        model = random_model(kind, sizes, draw)
         if name in IN_BFLOAT16:
             model = model.to(torch.bfloat16)
         model.save_pretrained(folder)

@@ -36,9 +36,17 @@ _INTEGERS = (
 )
 _NUMBERS = (
     "attention.layer_norm_rms_epsilon",
+    "attention.scale",
+    "attention_multiplier",
+    "embedding_multiplier",
+    "embedding_scale",
     "factor",
     "high_freq_factor",
+    "logit_scale",
+    "logits_scaling",
     "low_freq_factor",
+    "residual_multiplier",
+    "residual_scale",
     "rms_norm_eps",
     "rope.freq_base",
     "rope.scaling.factor",

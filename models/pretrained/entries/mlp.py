@@ -67,7 +67,7 @@ def experts(*, count: tuple[str, ...], width: str, renormalize: str) -> Part:
             MoE,
             num_experts=num_experts,
             hidden_dim=settings.take(width),
-            renormalize=settings.take(renormalize) if renormalize else True,
+            renormalize=settings.take(renormalize, False) if renormalize else True,
             experts_per_token=settings.take("num_experts_per_tok"),
             activation=activation(settings, settings.take("hidden_act", "silu")),
         )
@@ -86,4 +86,18 @@ def experts(*, count: tuple[str, ...], width: str, renormalize: str) -> Part:
     return Part(read, write)
 
 
+def _read_gemma(settings: Settings) -> Fields:
+    """Read a block whose "gelu" has always meant the approximation by tanh."""
+    settings.demand("hidden_activation", "gelu_pytorch_tanh")
+    name = settings.take("hidden_act", "gelu_pytorch_tanh")
+    name = "gelu_pytorch_tanh" if name == "gelu" else name
+    mlp = functools.partial(
+        GatedMLP,
+        hidden_dim=settings.take("intermediate_size"),
+        activation=activation(settings, name),
+    )
+    return {"mlp": mlp}
+
+
 DENSE = Part(_read_dense, _write_dense)
+GEMMA = Part(_read_gemma, _write_dense)

@@ -6,6 +6,7 @@ them, those of `mlp` under dotted names.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -66,6 +67,17 @@ def demanded(name: str, *supported: Any) -> Part:
         return {}
 
     return Part(read=read)
+
+
+def embedding_scale(name: str) -> Part:
+    """Return the part of embeddings times the root of their width, as Gemma has them.
+
+    Args:
+      name: of the entry for the width.
+    """
+    return Part(
+        read=lambda settings: {"embedding_scale": math.sqrt(settings.take(name))}
+    )
 
 
 def ignored(name: str) -> Part:

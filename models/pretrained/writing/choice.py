@@ -8,8 +8,9 @@ from typing import Any
 
 from models import rope_scaling
 from models.pretrained import families, gguf_families
+from models.pretrained.entries import gguf
 from models.pretrained.entries.settings import Settings
-from models.pretrained.unsaid import Unsaid
+from models.pretrained.entries.unsaid import Unsaid
 from models.pretrained.writing import folding
 from models.pretrained.writing.description import Fields, describe, differences
 from models.pretrained.writing.tensors import Changes
@@ -39,14 +40,13 @@ def for_folder(model: Callable[..., Any]) -> Choice:
     Raises:
       ValueError: no family fits; with the setting that none has, and the nearest.
     """
-    folded = folding.fold(describe(model))
+    fields = describe(model)
     candidates = {
-        name: functools.partial(_through_config, name, folded.fields)
+        name: folding.fold(fields, keep=family.says)
         for name, family in families.FAMILIES.items()
-        if family.mlp is folded.fields["mlp"]
+        if family.mlp is fields["mlp"]
     }
-    family = _choose(folded.fields, candidates, "config.json")
-    return Choice(family, folded.fields, folded.changes, folded.settings)
+    return _choose(candidates, _through_config, "config.json")
 
 
 def for_gguf(model: Callable[..., Any]) -> Choice:
@@ -55,19 +55,17 @@ def for_gguf(model: Callable[..., Any]) -> Choice:
     Raises:
       ValueError: none fits, or a file of it cannot say what the model does.
     """
-    folded = folding.fold(describe(model))
-    fields = dict(folded.fields)
-    factors = gguf_families.rope_factors(fields)
+    fields = describe(model)
+    factors = gguf.rope_factors(fields)
     if factors is not None:  # the one form in which a file has them
         per_frequency = rope_scaling.PerFrequency(factors=tuple(factors.tolist()))
         fields["rope_scaling"] = per_frequency
     candidates = {
-        name: functools.partial(_through_gguf, name, fields)
+        name: folding.fold(fields, keep=family.says)
         for name, family in gguf_families.FAMILIES.items()
         if fields["mlp"] in family.names
     }
-    family = _choose(fields, candidates, ".gguf files")
-    return Choice(family, fields, folded.changes, folded.settings)
+    return _choose(candidates, _through_gguf, ".gguf files")
 
 
 def _through_config(name: str, fields: Mapping[str, Any]) -> Fields:
@@ -78,31 +76,39 @@ def _through_config(name: str, fields: Mapping[str, Any]) -> Fields:
 
 def _through_gguf(name: str, fields: Mapping[str, Any]) -> Fields:
     file = Path(".gguf")
-    stored = gguf_families.Stored(
-        settings=Settings(file, gguf_families.write(fields)),
+    stored = gguf.Stored(
+        settings=Settings(file, gguf_families.write(name, fields)),
         unsaid=Unsaid(file, {}),
-        family=name,
-        rope_factors=gguf_families.rope_factors(fields),
+        rope_factors=gguf.rope_factors(fields),
     )
     of_tensors = {name: fields[name] for name in ("vocab_size", "tie_head")}
-    read = gguf_families.read(stored)[0]
+    read = gguf_families.read(name, stored)[0]
     return describe(functools.partial(Transformer, **read, **of_tensors))
 
 
 def _choose(
-    ours: Mapping[str, Any], candidates: Mapping[str, Callable[[], Fields]], what: str
-) -> str:
-    """Return the first candidate that reads back as `ours`."""
+    candidates: Mapping[str, folding.Folded],
+    through: Callable[[str, Mapping[str, Any]], Fields],
+    what: str,
+) -> Choice:
+    """Return the first family that reads back as it was written.
+
+    Args:
+      candidates: the model as each family would have it.
+      through: what a reader of that family makes of it.
+      what: the format, for people.
+    """
     nearest: tuple[str, Fields, list[str]] | None = None
-    for name, read in candidates.items():
-        theirs = read()
-        fields = differences(ours, theirs)
+    for name, folded in candidates.items():
+        theirs = through(name, folded.fields)
+        fields = differences(folded.fields, theirs)
         if not fields:
-            return name
+            return Choice(name, folded.fields, folded.changes, folded.settings)
         if nearest is None or len(fields) < len(nearest[2]):
             nearest = name, theirs, fields
     assert nearest is not None  # there is a family for every kind of layer
     name, theirs, fields = nearest
+    ours = candidates[name].fields
     values = " and ".join(f"{field}={ours[field]!r}" for field in fields)
     others = " and ".join(repr(theirs[field]) for field in fields)
     raise ValueError(

@@ -29,11 +29,15 @@ class Folded:
     settings: tuple[str, ...]
 
 
-def fold(fields: Mapping[str, Any]) -> Folded:
+def fold(fields: Mapping[str, Any], *, keep: frozenset[str] = frozenset()) -> Folded:
     """Return the description with these settings folded, as far as it can be done.
 
     `embedding_scale` of a head of its own; `norm_offset`; `attention_scale`;
     `rope_layout`.
+
+    Args:
+      fields: of a model.
+      keep: those of the settings that the family says itself.
     """
     plain, settings = dict(fields), []
     changes: dict[str, tuple[Change, ...]] = {}
@@ -44,12 +48,13 @@ def fold(fields: Mapping[str, Any]) -> Folded:
         for role, change in roles.items():
             changes[role] = (*changes.get(role, ()), change)
 
-    if fields["embedding_scale"] != 1.0 and not fields["tie_head"]:
+    scaled = fields["embedding_scale"] != 1.0 and not fields["tie_head"]
+    if scaled and "embedding_scale" not in keep:
         move("embedding_scale", 1.0, {"embedding": _times(fields["embedding_scale"])})
-    if fields["norm_offset"]:
+    if fields["norm_offset"] and "norm_offset" not in keep:
         move("norm_offset", 0.0, dict.fromkeys(_NORMS, _plus(fields["norm_offset"])))
     usual = 1 / math.sqrt(fields["head_dim"])
-    if fields["attention_scale"] != usual:
+    if fields["attention_scale"] != usual and "attention_scale" not in keep:
         factor = _times(fields["attention_scale"] / usual)
         roles = ["attention/query_norm/scale"]
         if not fields["qk_norm"]:
@@ -63,7 +68,9 @@ def fold(fields: Mapping[str, Any]) -> Folded:
 _NORMS = (
     "norm/scale",
     "attention_norm/scale",
+    "attention_post_norm/scale",
     "mlp_norm/scale",
+    "mlp_post_norm/scale",
     "attention/query_norm/scale",
     "attention/key_norm/scale",
 )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from models.pretrained import gguf_families
+from models.pretrained.entries.gguf import rope_factors
 from models.pretrained.gguf_file import FREQUENCIES
 from models.pretrained.writing.choice import Choice
 from models.pretrained.writing.rounding import DTYPES, rounded
@@ -53,7 +54,7 @@ def write(
     writer.add_name(name)
     writer.add_file_type(_FILE_TYPES[dtype])
     entries = {
-        **gguf_families.write(fields),
+        **gguf_families.write(choice.family, fields),
         "context_length": context,
         "vocab_size": fields["vocab_size"],
     }
@@ -66,7 +67,7 @@ def write(
         _interleaved(tensor, fields) if family.interleaved else tensor
         for tensor in tensors(arrays, family.names[fields["mlp"]], choice.changes)
     ]
-    factors = gguf_families.rope_factors(fields)
+    factors = rope_factors(fields)
     if factors is not None:
         content.append(Tensor(FREQUENCIES, "", factors.shape, lambda: factors))
     for tensor in content:

@@ -144,7 +144,7 @@ def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
         (
             "llama",
             {"model_type": "lama"},
-            r"'lama' is not supported: it must be one of \['llama', 'mis",
+            r"'lama' is not supported: it must be one of \['gemma', 'gra",
         ),
         ("llama", {"attention_bias": True}, "attention_bias True is not supported"),
         ("llama", {"mlp_bias": True}, "mlp_bias True is not supported"),

@@ -148,7 +148,7 @@ def test_an_unknown_architecture_is_named_beside_those_that_are_known(tmp_path: 
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(ValueError, match=r"'qwen3vlmoe' .* must be one of \['llama'"):
+    with pytest.raises(ValueError, match=r"'qwen3vlmoe' .* must be one of \['gemma'"):
         pretrained.open_model(file)
 
 

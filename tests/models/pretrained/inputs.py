@@ -18,7 +18,12 @@ ARCHITECTURES = {
     "qwen2": "qwen2",
     "qwen3": "qwen3",
     "qwen3_moe": "qwen3moe",
+    "olmo2": "olmo2",
+    "olmoe": "olmoe",
+    "gemma": "gemma",
+    "granite": "granite",
 }
+_INTERLEAVED = ("llama", "granite")
 
 
 def write(family: str, folder: Path, **entries) -> Path:
@@ -34,10 +39,12 @@ def write(family: str, folder: Path, **entries) -> Path:
         gguf.MODEL_ARCH[architecture.upper()], config["num_hidden_layers"]
     )
     for name, tensor in _merged(_tensors(family)).items():
-        if architecture == "llama" and "q_proj" in name:
+        if architecture in _INTERLEAVED and "q_proj" in name:
             tensor = permuted(tensor, config["num_attention_heads"])
-        if architecture == "llama" and "k_proj" in name:
+        if architecture in _INTERLEAVED and "k_proj" in name:
             tensor = permuted(tensor, config["num_key_value_heads"])
+        if architecture == "gemma" and "norm" in name:
+            tensor = tensor + 1
         renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert renamed, name
         writer.add_tensor(renamed, np.ascontiguousarray(tensor))
@@ -85,9 +92,11 @@ def _write_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_rope_dimension_count(config["head_dim"])
+    head_dim = config["hidden_size"] // config["num_attention_heads"]
+    head_dim = config.get("head_dim", head_dim)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_vocab_size(config["vocab_size"])
@@ -95,8 +104,14 @@ def _write_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
     if config["rope_parameters"]["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config["rope_parameters"]["factor"])
-    if "num_local_experts" in config:
-        writer.add_expert_count(config["num_local_experts"])
+    if config["model_type"] == "granite":
+        writer.add_attention_scale(config["attention_multiplier"])
+        writer.add_embedding_scale(config["embedding_multiplier"])
+        writer.add_residual_scale(config["residual_multiplier"])
+        writer.add_logit_scale(config["logits_scaling"])
+    if "num_experts_per_tok" in config:
+        count = config.get("num_experts") or config["num_local_experts"]
+        writer.add_expert_count(count)
         writer.add_expert_used_count(config["num_experts_per_tok"])
     if "moe_intermediate_size" in config:
         writer.add_expert_feed_forward_length(config["moe_intermediate_size"])

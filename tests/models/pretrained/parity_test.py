@@ -22,7 +22,7 @@ def test_logits_are_those_of_transformers(family: str):
     assert np.std(expected(family)["logits"]) > 0.5  # there is something to agree on
 
 
-@pytest.mark.parametrize("family", ["qwen2", "mixtral"])
+@pytest.mark.parametrize("family", ["qwen2", "mixtral", "olmo2"])
 def test_stacked_layers_give_the_same_logits(family: str):
     model = pretrained.open_model(FIXTURES / family).load(layers="stacked")
     assert largest_difference(model, family) < TOLERANCE

@@ -165,8 +165,8 @@ def test_the_family_is_the_one_that_says_what_the_model_does(
             "has mlp.num_shared_experts=1; the nearest, mixtral, has 0",
         ),
         (
-            {"embedding_scale": 4.0, "tie_head": True},
-            "embedding_scale=4.0; the nearest, llama, has 1.0",
+            {"embedding_scale": 3.0, "tie_head": True, "qk_norm": True},
+            "embedding_scale=3.0; the nearest, qwen3, has 1.0",
         ),
         ({"qk_norm": True, "attention_bias": True}, "qk_norm=True; the nearest, qwen2"),
         (
