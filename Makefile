@@ -165,6 +165,7 @@ parity: venv
 	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --requirement tests/parity/requirements.txt
 	@.venv-parity/bin/python tests/parity/build.py
+	@.venv-parity/bin/python tests/parity/greedy.py
 	@PYTHONPATH=. $(BIN)/python tests/parity/check.py
 
 tokenizers: venv

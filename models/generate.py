@@ -1,6 +1,7 @@
 """Autoregressive generation with a key-value cache."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from flax import nnx
 from models import checks, sharding
 from models.attention import Rotation
 from models.block import Block
+from models.decoding import draws
 from models.transformer import Transformer
 
 Cache = tuple[jax.Array, jax.Array]
@@ -21,8 +23,10 @@ def generate(
     *,
     num_tokens: int,
     temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
     key: jax.Array | None = None,
-    end: int | None = None,
+    end: int | Sequence[int] | None = None,
 ) -> jax.Array:
     """Return the `num_tokens` tokens after each prompt, `[b num_tokens]`.
 
@@ -31,16 +35,19 @@ def generate(
       prompts: `[b p]`, row i padded on the right beyond `lengths[i]`.
       lengths: `[b]`, at least 1; None is no padding.
       num_tokens: how many tokens follow each prompt.
-      temperature: 0 takes the most probable token; above, tokens are drawn from
-        `softmax(logits / temperature)` with `key`.
-      key: for draws.
-      end: a row that has produced this token repeats it.
+      temperature: 0 takes the most probable token; above, tokens are drawn with
+        `key`, see `models.decoding.draws.Draws`.
+      top_k: as there.
+      top_p: as there.
+      key: for draws: one, or one a row, with which a row draws the same beside any
+        others.
+      end: a row that has produced this token, or one of these, repeats it.
 
     Raises:
-      ValueError: for a negative temperature, or a positive one without a key.
+      ValueError: for a number out of range, or a positive temperature without a key.
     """
     checks.positive(num_tokens=num_tokens)
-    checks.not_negative(temperature=temperature)
+    draws.Draws(temperature=temperature, top_k=top_k, top_p=top_p)
     if temperature > 0 and key is None:
         raise ValueError(f"temperature {temperature} needs a key")
 
@@ -53,19 +60,21 @@ def generate(
             f"lengths must be one a prompt, got {lengths.shape} for {prompts.shape}"
         )
 
-    # Temperature and key are arrays even where they are not used: a change of them does
-    # not compile anew.
+    # Numbers are arrays even where they are not used: a change of them does not compile
+    # anew.
     graph, state = nnx.split(model)
     return _generate(
         state,
         prompts=prompts,
         lengths=lengths,
         temperature=jnp.float32(temperature),
+        top_p=None if top_p is None else jnp.float32(top_p),
         key=jax.random.key(0) if key is None else key,
         graph=graph,
         num_tokens=num_tokens,
         greedy=temperature == 0,
-        end=end,
+        top_k=top_k,
+        ends=_ids(end),
         context=sharding.current(),
     )
 
@@ -73,7 +82,8 @@ def generate(
 # `context` is read by `sharding.constrain` while tracing: as a static argument it is
 # part of the cache's key.
 @functools.partial(
-    jax.jit, static_argnames=("graph", "num_tokens", "greedy", "end", "context")
+    jax.jit,
+    static_argnames=("graph", "num_tokens", "greedy", "top_k", "ends", "context"),
 )
 def _generate(
     state: nnx.State,
@@ -81,11 +91,13 @@ def _generate(
     prompts: jax.Array,
     lengths: jax.Array,
     temperature: jax.Array,
+    top_p: jax.Array | None,
     key: jax.Array,
     graph: nnx.GraphDef,
     num_tokens: int,
     greedy: bool,
-    end: int | None,
+    top_k: int | None,
+    ends: tuple[int, ...],
     context: sharding.Context | None,
 ) -> jax.Array:
     del context
@@ -101,25 +113,30 @@ def _generate(
         logits = model.head(hidden)
         if greedy:
             return jnp.argmax(logits, axis=-1).astype(prompts.dtype)
-        draw = jax.random.categorical(
-            jax.random.fold_in(key, step), logits / temperature
+        scores = draws.kept_logits(
+            logits, temperature=temperature, top_k=top_k, top_p=top_p
         )
-        return draw.astype(prompts.dtype)
+        return draws.draw(scores, key, step).astype(prompts.dtype)
 
     def advance(carry, step):
-        hidden, caches, done = carry
-        tokens = choose(hidden, step)
-        if end is not None:
-            tokens = jnp.where(done, jnp.asarray(end, tokens.dtype), tokens)
-            done = done | (tokens == end)
+        hidden, caches, before, done = carry
+        tokens = jnp.where(done, before, choose(hidden, step))
+        done |= jnp.isin(tokens, jnp.asarray(ends, tokens.dtype))
         positions = (lengths + step)[:, None]
         hidden, caches = _forward(model, tokens[:, None], positions, caches)
-        return (hidden[:, 0], caches, done), tokens
+        return (hidden[:, 0], caches, tokens, done), tokens
 
     # One token a step, all rows together.
-    start = (hidden, caches, jnp.zeros((rows,), bool))
+    nothing = jnp.zeros((rows,), prompts.dtype), jnp.zeros((rows,), bool)
+    start = (hidden, caches, *nothing)
     _, tokens = jax.lax.scan(advance, start, jnp.arange(num_tokens))
     return tokens.T
+
+
+def _ids(end: int | Sequence[int] | None) -> tuple[int, ...]:
+    if end is None:
+        return ()
+    return (end,) if isinstance(end, int) else tuple(end)
 
 
 def _forward(

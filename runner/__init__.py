@@ -16,6 +16,7 @@ _HOMES = {
     "OfflineTeacher": "teachers.offline",
     "OnlineTeacher": "teachers.online",
     "RecordTeacher": "recording.job",
+    "Sample": "sampling.job",
     "data": "data",
     "optimizers": "optimizers",
     "starts": "starts",

@@ -6,6 +6,7 @@ from runner.evaluation.evaluation import Evaluation as Evaluation
 from runner.evaluation.keep_best import KeepBest as KeepBest
 from runner.experiment import Experiment as Experiment
 from runner.recording.job import RecordTeacher as RecordTeacher
+from runner.sampling.job import Sample as Sample
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
 from runner.teachers.combined import FusedTeacher as FusedTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher

@@ -74,6 +74,29 @@ def test_a_row_stops_at_the_end_token():
         assert (stopped[row, first:] == end).all()
 
 
+def test_any_of_several_ends_stops_a_row_and_is_repeated():
+    model = transformer(num_layers=1)
+    free = np.asarray(generate(model, PROMPTS, LENGTHS, num_tokens=6))
+    ends = [int(free[0, 2]), int(free[1, 1])]
+    stopped = np.asarray(generate(model, PROMPTS, LENGTHS, num_tokens=6, end=ends))
+    for row in range(3):
+        hits = np.flatnonzero(np.isin(free[row], ends))
+        first = hits[0] if hits.size else 6
+        np.testing.assert_array_equal(stopped[row, :first], free[row, :first])
+        assert (stopped[row, first:] == free[row, first : first + 1]).all()
+
+
+def test_prompts_of_all_lengths_together_are_what_each_is_alone():
+    model = transformer(num_layers=1)
+    keys = jax.random.split(jax.random.key(5), 3)
+    how = {"num_tokens": 5, "temperature": 1.5, "top_k": 20, "top_p": 0.9}
+    together = generate(model, PROMPTS, LENGTHS, key=keys, **how)
+    for row in range(3):
+        alone = PROMPTS[row : row + 1, : int(LENGTHS[row])]
+        one = generate(model, alone, key=keys[row : row + 1], **how)
+        np.testing.assert_array_equal(together[row : row + 1], one)
+
+
 def test_draws_follow_the_softmax():
     model = transformer(num_layers=1)
     rows = 4000

@@ -1,0 +1,85 @@
+"""The choice of a next token from logits: the best one, or a draw from the likely."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Draws:
+    """A distribution to draw tokens from.
+
+    Attributes:
+      temperature: 0 takes the most probable token; above, tokens are drawn from
+        `softmax(logits / temperature)`, cut off by the next two, in this order.
+      top_k: only so many of the most probable tokens stay, and those as probable as the
+        last of them. Fan et al. 2018 (arXiv:1805.04833).
+      top_p: only the fewest of the most probable tokens stay that have this
+        probability together. Holtzman et al. 2020 (arXiv:1904.09751).
+
+    Raises:
+      ValueError: a number is out of range.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self):
+        if not 0.0 <= self.temperature < math.inf:
+            raise ValueError(
+                f"temperature must not be negative, got {self.temperature}"
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be positive, got {self.top_k}")
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p must be above 0, at most 1, got {self.top_p}")
+
+
+def kept_logits(
+    logits: Float[Array, "b v"],
+    *,
+    temperature: Float[Array, ""],
+    top_k: int | None,
+    top_p: Float[Array, ""] | None,
+) -> Float[Array, "b v"]:
+    """Return `logits / temperature`, with -inf at every token that does not stay."""
+    scores = logits.astype(jnp.float32) / temperature
+    if top_k is not None and top_k < scores.shape[-1]:
+        last = jax.lax.top_k(scores, top_k)[0][:, -1:]
+        scores = jnp.where(scores < last, -jnp.inf, scores)
+    if top_p is not None:
+        scores = jnp.where(_within(scores, top_p), scores, -jnp.inf)
+    return scores
+
+
+def _within(scores: Float[Array, "b v"], top_p: Float[Array, ""]) -> Bool[Array, "b v"]:
+    """Return whether the tokens more probable than each have less than `top_p`."""
+    order = jnp.argsort(-scores, axis=-1, stable=True)
+    ranked = jnp.take_along_axis(jax.nn.softmax(scores, axis=-1), order, axis=-1)
+    before = jnp.cumsum(ranked, axis=-1) - ranked
+    # The first one stays whatever rounding does.
+    stays = (before < top_p).at[:, 0].set(True)
+    return jnp.put_along_axis(
+        jnp.zeros(scores.shape, bool), order, stays, axis=-1, inplace=False
+    )
+
+
+def draw(
+    scores: Float[Array, "b v"], keys: PRNGKeyArray, step: Int[Array, ""]
+) -> Int[Array, " b"]:
+    """Return a token a row, from `softmax(scores)`.
+
+    Args:
+      scores: -inf where a token is not to be drawn.
+      keys: one for all rows, `[]`; or one a row, `[b]`: then what a row draws does not
+        depend on the rows beside it.
+      step: number of the draw.
+    """
+    if keys.ndim == 0:
+        return jax.random.categorical(jax.random.fold_in(keys, step), scores)
+    each = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, step)
+    return jax.vmap(jax.random.categorical)(each, scores)

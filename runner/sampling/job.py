@@ -1,0 +1,168 @@
+"""The job that has a model go on with prompts."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from models import sharding
+from models.decoding.draws import Draws
+from models.generate import generate
+from runner import atomic_files, runtime
+from runner.data.text.tokenizer import TokenizerSource
+from runner.errors import UserError
+from runner.graph.job import Job
+from runner.sampling import prompts, text_model
+from runner.sampling.text_model import TextModel
+from runner.weights import location
+from runner.workdir.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+    """A prompt and what a model wrote after it.
+
+    Attributes:
+      prompt: The text before.
+      text: The text after, special tokens left out.
+      ended: Whether it came to an end within the tokens there were.
+    """
+
+    prompt: str
+    text: str
+    ended: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample(Job):
+    """Continuations of prompts by the model in a file.
+
+    What follows a prompt does not depend on the prompts beside it, nor on
+    `batch_size`; draws are those of the seed and the number of the prompt.
+
+    Attributes:
+      model: `PATH`, or `WORKDIR@STEP`, `WORKDIR@best`: a work directory, a Hugging Face
+        folder or a `.gguf` file.
+      prompts: Texts to go on with.
+      file: A file of more: a line each, or JSON lines with `prompt` (`.jsonl`).
+      num_tokens: Tokens after each prompt, at most.
+      draws: Which token is next; the most probable one by default.
+      seed: Of the draws.
+      batch_size: Prompts that go on at once.
+      settings: Entries of `config.json` in place of a published model's own.
+      tokenizer: In place of the one beside the weights.
+
+    Raises:
+      ValueError: A number is out of range.
+    """
+
+    model: str
+    prompts: Sequence[str] = ()
+    file: str = ""
+    num_tokens: int = 128
+    draws: Draws = dataclasses.field(default_factory=Draws)
+    seed: int = 0
+    batch_size: int = 8
+    settings: Mapping[str, Any] | None = None
+    tokenizer: TokenizerSource | None = None
+
+    def __post_init__(self):
+        for field in ("num_tokens", "batch_size"):
+            if getattr(self, field) < 1:
+                raise ValueError(
+                    f"{field} must be at least 1, got {getattr(self, field)}"
+                )
+        if not 0 <= self.seed < 2**32:  # JAX drops higher bits: two seeds as one
+            raise ValueError(f"seed must be 0 to 2**32 - 1, got {self.seed}")
+
+    def check(self) -> None:
+        """Refuse a model that is not there, and no prompts; no array is read.
+
+        Raises:
+          UserError: See there.
+        """
+        location.check(location.parse(self.model))
+        self.all_prompts()
+        if self.tokenizer is not None:
+            self.tokenizer.check()
+
+    def all_prompts(self) -> list[str]:
+        """Return the prompts, those of the file last.
+
+        Raises:
+          UserError: There is none, or the file cannot be read.
+        """
+        more = prompts.read(self.file) if self.file else []
+        if not (self.prompts or more):
+            raise UserError("no prompt to go on with")
+        return [*self.prompts, *more]
+
+    def run(self, workdir: Workdir) -> None:
+        """Write `samples.jsonl`, and print every text."""
+        continuations = list(self.continuations())
+        lines = [json.dumps(dataclasses.asdict(one)) for one in continuations]
+        atomic_files.write_atomic(
+            workdir.path / "samples.jsonl", "\n".join(lines) + "\n"
+        )
+        for one in continuations:
+            print(f"{one.prompt}{one.text}\n")
+
+    def continuations(self) -> Iterator[Continuation]:
+        """Yield a continuation of each prompt, in order, a batch at a time.
+
+        Raises:
+          UserError: The model is not there or writes no text, or there is no prompt.
+        """
+        texts = self.all_prompts()
+        author = text_model.load(
+            location.parse(self.model),
+            settings=self.settings,
+            tokenizer=self.tokenizer,
+            config=runtime.current(),
+        )
+        rows = prompts.encode(author, texts)
+        for numbers, ids, lengths in prompts.batches(rows, self.batch_size):
+            tokens = self._after(author, numbers, ids, lengths)
+            for number, after in zip(numbers, tokens, strict=True):
+                if number >= 0:
+                    yield _continuation(author, texts[number], rows[number], after)
+
+    def _after(self, author: TextModel, numbers: Any, ids: Any, lengths: Any) -> Any:
+        """Return the tokens after a batch of prompts, `[b num_tokens]`."""
+        # A key a prompt: beside other prompts it draws the same.
+        key = jax.random.key(self.seed)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+            key, np.maximum(numbers, 0)
+        )
+        with sharding.use(author.mesh, author.rules):
+            tokens = generate(
+                author.model,
+                ids,
+                lengths,
+                num_tokens=self.num_tokens,
+                temperature=self.draws.temperature,
+                top_k=self.draws.top_k,
+                top_p=self.draws.top_p,
+                key=keys,
+                end=author.ends,
+            )
+        return np.asarray(tokens)
+
+
+def _continuation(
+    author: TextModel, prompt: str, before: Any, after: Any
+) -> Continuation:
+    """Return the text of the ids `after` others, up to the first end."""
+    length = next((i for i, t in enumerate(after) if t in author.ends), len(after))
+    # Decoded with what is before it: alone, it may lose the space that it begins with.
+    decode = author.vocabulary.decode
+    prefix, whole = decode(before), decode([*before, *after[:length]])
+    shared = whole.startswith(prefix)
+    return Continuation(
+        prompt=prompt,
+        text=whole[len(prefix) :] if shared else decode(after[:length]),
+        ended=length < len(after),
+    )
