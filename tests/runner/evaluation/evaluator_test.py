@@ -1,6 +1,7 @@
 """Evaluation metrics against float64 NumPy on the same logits."""
 
 import collections
+import dataclasses
 import functools
 import math
 import types
@@ -21,12 +22,16 @@ from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.evaluator import Evaluator, metrics
 from runner.evaluation.prediction_metrics import BINS
 from runner.machine import mesh as mesh_lib
+from runner.records.format import Layout, encode_batch
+from runner.records.reader import Records
 from runner.state.trainable import TrainModules
 from runner.step.compiled_step import CompiledStep
 from runner.teachers import EMATeacher, TeacherContext
 from runner.teachers.base import LoadedTeacher
+from runner.teachers.offline import LoadedRecords
 from runner.train.trainer import Trainer
 from tests.heads import in_blocks
+from tests.runner.records import sets
 
 BATCH = 8
 
@@ -265,6 +270,70 @@ def test_terms_of_records_of_other_data_are_left_out_and_named(made):
     # Targets that no term counts are evaluated all the same.
     assert measured["loss"] != measured["terms/ce"]
     assert 4.0 < measured["loss"] < 8.0
+
+
+def test_terms_of_records_of_the_held_out_data_are_measured(made, tmp_path):
+    """Of all rows, though the last batch is not full; records have no metrics."""
+    dataset, best, temperature = made[0].dataset, 9, 2.0
+    batch = all_rows(made[0])
+    teacher_logits = np.random.default_rng(0).normal(0, 4, (*batch["mask"].shape, 300))
+    layout = Layout(
+        mode="top_k",
+        entries=best,
+        vocab_size=300,
+        sequence_length=24,
+        temperatures=(temperature,),
+    )
+    origin = dataclasses.replace(sets.ORIGIN, data=dataset.fingerprint)
+    layout = dataclasses.replace(layout, origin=origin.digest)
+    stored = sets.chosen(None, layout, teacher_logits.astype(np.float32))
+    numbers = range(len(dataset))
+    records = encode_batch(layout, indices=numbers, rows=batch, stored=stored)
+    sets.put(tmp_path / "records", layout, records, origin=origin)
+
+    # The student's values of them, by the evaluation of a run that learns from them.
+    kl = losses.ForwardKL(temperature=temperature)
+    terms = [LossTerm(name="kl", loss=kl, weight=0.1)]
+    student = functools.partial(
+        Transformer, vocab_size=300, dim=8, num_layers=1, num_heads=1
+    )
+    modules = TrainModules(student, terms, optax.sgd(1.0))
+    config = runtime.Runtime(mesh=runtime.Mesh(data=8), head=in_blocks(10, 300))
+    mesh = mesh_lib.make(config.mesh)
+    teacher = LoadedRecords(Records.load(tmp_path))
+    step = CompiledStep(modules, mesh=mesh, config=config, seed=0, teacher=teacher)
+    source = types.SimpleNamespace(load=lambda cache: dataset)
+    evaluation = Evaluation(name="held_out", data=source, batch_size=BATCH)
+    evaluator = Evaluator(evaluation, step, config=config)
+    assert evaluator.cautions == ()
+    state = modules.create(0, mesh, config.mesh.rules)
+    state.params["student"]["output"] *= 8.0
+    measured = evaluator(state)
+    assert {n for n in measured if "/" in n} == {"terms/kl"}
+
+    # The divergence over nine entries and a tail, in float64.
+    student_arrays = {
+        part: trees["student"]
+        for part, trees in {
+            "params": state.params,
+            "variables": state.variables,
+        }.items()
+    }
+    logits, _ = of_targets(modules, jax.device_get(student_arrays), batch)
+    log_q = logits / temperature - log_normalizer(logits / temperature)[:, None]
+    scores = teacher_logits[batch["mask"]].astype(np.float32) / temperature
+    log_p = scores - log_normalizer(np.float64(scores))[:, None]
+    order = np.argsort(-log_p, axis=-1)
+
+    def with_tail(x):
+        ordered = np.take_along_axis(x, order, -1)
+        tail = log_normalizer(ordered[:, best:])[:, None]
+        return np.concatenate([ordered[:, :best], tail], axis=-1)
+
+    p, q = with_tail(log_p), with_tail(log_q)
+    expected = np.mean(np.sum(np.exp(p) * (p - q), axis=-1))
+    assert measured["terms/kl"] == pytest.approx(expected, rel=2e-4)
+    assert len(dataset) % BATCH
 
 
 def test_no_token_at_all_has_no_bits_per_byte():
