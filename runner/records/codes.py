@@ -48,10 +48,11 @@ def drops(logits: np.ndarray, largest: np.ndarray, *, version: int = 2) -> np.nd
             raise NotRecordable("logits are not finite")
         raise ValueError("logits must be best first")
     most = below.max(initial=0)
-    if version > 1 and most > FAR:
-        below = np.where(below > FAR, _far_codes(below), np.rint(below))
-    else:
-        np.rint(below, out=below)
+    far = below > FAR if version > 1 and most > FAR else None
+    distant = None if far is None else _far_codes(below[far])
+    np.rint(below, out=below)
+    if far is not None:
+        below[far] = distant
     if most > FAR:  # seldom, and slower than to look
         np.minimum(below, np.float32(FARTHEST), out=below)
     return below.astype("<u2")
