@@ -9,10 +9,13 @@ from flax import nnx
 
 from models import rope, sharding
 from models.initializers import Initializer, Scaled
+from models.kernels import blocked_attention
+from models.kernels.blocked_attention import Packing
 from models.norms import RMSNorm
 
 Projections = tuple[jax.Array, jax.Array, jax.Array]
 Rotation = tuple[jax.Array, jax.Array]
+Mask = jax.Array | Packing
 NORMED_OVER = ("head", "heads")
 """What a norm of queries and keys is over: the features of a head, or of all heads."""
 
@@ -109,15 +112,15 @@ class Attention(nnx.Module):
         )
 
     def __call__(
-        self, x: jax.Array, rotation: Rotation | None, mask: jax.Array | None
+        self, x: jax.Array, rotation: Rotation | None, mask: Mask | None
     ) -> jax.Array:
         """Return the attention's output, `[b t d]`.
 
         Args:
           x: `[b t d]`.
           rotation: tables of `rope.angles`; without it positions are not encoded.
-          mask: `[b t t]`, query by key, true where the query may look; without it
-            every token sees every other.
+          mask: `[b t t]`, query by key, true where the query may look, or the
+            packing of `causal`; without it every token sees every other.
         """
         return self.merge(self.attend(*self.project(x, rotation), mask))
 
@@ -146,9 +149,13 @@ class Attention(nnx.Module):
         query: jax.Array,
         key: jax.Array,
         value: jax.Array,
-        mask: jax.Array | None,
+        mask: Mask | None,
     ) -> jax.Array:
         """Return weighted values `[b t heads head_dim]`; softmax in float32."""
+        if isinstance(mask, Packing):
+            return blocked_attention.attend(
+                query * self.scale, key, value, mask, soft_cap=self.soft_cap
+            )
         batch, length, heads, head_dim = query.shape
         scores = self._scores(query, key)
         if mask is not None:
@@ -175,7 +182,7 @@ class Attention(nnx.Module):
         return jnp.einsum("bthk,hkd->btd", mixed, self.output[...].astype(self.dtype))
 
     def captured(
-        self, names: frozenset[str], projections: Projections, mask: jax.Array | None
+        self, names: frozenset[str], projections: Projections, mask: Mask | None
     ) -> dict[str, jax.Array]:
         """Return those of `intermediates` that are in `names`.
 
@@ -186,6 +193,8 @@ class Attention(nnx.Module):
         if "attention" in names:
             scores = jnp.moveaxis(self._scores(query, key), 3, 1)
             scores = scores.reshape(*query.shape[:3], key.shape[1])
+            if isinstance(mask, Packing):
+                mask = packed_mask(mask.segment_ids, mask.window)
             if mask is not None:
                 scores = jnp.where(jnp.expand_dims(mask, 2), scores, -jnp.inf)
             arrays["attention"] = scores
@@ -213,6 +222,31 @@ class Attention(nnx.Module):
         if bias is not None:
             y = y + jnp.broadcast_to(bias[...].astype(self.dtype), y.shape)
         return sharding.constrain(y, ("batch", None, name, None))
+
+
+def block_size(length: int) -> int:
+    """Return the queries of a block, of rows of this length; 0 where rows are whole.
+
+    On a CPU, 2 cores, float32, 4 heads of 48, forward and backward, blocks over whole
+    rows by processor time: 1.0 at 256 tokens, 0.7 at 512, 0.2 at 2,048. Elsewhere a
+    loop of small products leaves the device idle: for rows whose scores do not fit.
+    """
+    on_cpu = sharding.platform() == "cpu"
+    longest_whole, block = (128, 128) if on_cpu else (4096, 512)
+    return block if length > longest_whole else 0
+
+
+def causal(segment_ids: jax.Array, window: int | None = None) -> Mask:
+    """Return what the queries of rows `[b t]` see, in the form that is best for them.
+
+    Args:
+      segment_ids: `[b t]`, the document of each token.
+      window: as in `packed_mask`.
+    """
+    block = block_size(segment_ids.shape[1])
+    if not block:
+        return packed_mask(segment_ids, window)
+    return blocked_attention.packing(segment_ids, window, block=block)
 
 
 def packed_mask(segment_ids: jax.Array, window: int | None = None) -> jax.Array:

@@ -116,6 +116,11 @@ class Model(Configurable):
     def offers(self) -> frozenset[str]:
         """Return the paths that `capture` may name."""
 
+    def trunk_form(self, length: int) -> str:
+        """Return how rows of this length are computed, in words; "" is one way only."""
+        del length
+        return ""
+
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         """Refuse a batch that the trunk cannot take.
 

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from models import sharding
-from models.attention import Attention, Projections, Rotation
+from models.attention import Attention, Mask, Projections, Rotation
 from models.norms import RMSNorm
 
 PLACEMENTS = ("pre", "post", "both")
@@ -48,7 +48,7 @@ class Block(nnx.Module):
         self,
         x: jax.Array,
         rotation: Rotation | None,
-        mask: jax.Array | None,
+        mask: Mask | None,
         *,
         capture: frozenset[str] = frozenset(),
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -57,7 +57,7 @@ class Block(nnx.Module):
         Args:
           x: `[b t d]`, the residual stream.
           rotation: tables of `rope.angles`, or None.
-          mask: `[b t t]`, or None.
+          mask: as `Attention` takes it.
           capture: names of the attention's intermediates to return.
         """
         projections = self.project(x, rotation)

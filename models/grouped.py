@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from models import sharding
+from models.kernels import loops
 
 Weights = tuple[jax.Array, jax.Array, jax.Array]
 Activation = Callable[[jax.Array], jax.Array]
@@ -133,22 +134,34 @@ def ragged(
 
 
 def looped(
-    rows: jax.Array, weights: Weights, layout: Layout, activation: Activation
+    rows: jax.Array,
+    weights: Weights,
+    layout: Layout,
+    activation: Activation,
+    *,
+    trips: float = 1.0,
 ) -> jax.Array:
     """Run gated experts block by block, in a loop over the blocks in use.
 
     Cost follows the rows in use; `ragged_dot` on a CPU multiplies all rows with all
     experts.
+
+    Args:
+      rows: `[rows d]`.
+      weights: of the experts.
+      layout: of the rows.
+      activation: between the products.
+      trips: blocks in use that are to be expected, for those who count FLOPs.
     """
-    return _looped(rows, weights, layout.owner, layout.used, activation)
+    return _looped(rows, weights, layout.owner, layout.used, activation, trips)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _looped(rows, weights, owner, used, activation):
-    return _looped_forward(rows, weights, owner, used, activation)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _looped(rows, weights, owner, used, activation, trips):
+    return _looped_forward(rows, weights, owner, used, activation, trips)[0]
 
 
-def _looped_forward(rows, weights, owner, used, activation):
+def _looped_forward(rows, weights, owner, used, activation, trips):
     blocks = rows.reshape(owner.shape[0], -1, rows.shape[-1])
     inner = (*blocks.shape[:2], weights[0].shape[-1])
 
@@ -160,11 +173,11 @@ def _looped_forward(rows, weights, owner, used, activation):
         return tuple(_put(to, v, i) for to, v in zip(buffers, (y, a, b), strict=True))
 
     empty = tuple(_zeros(rows, s, rows.dtype) for s in (blocks.shape, inner, inner))
-    y, a, b = jax.lax.fori_loop(0, used, block, empty)
+    y, a, b = loops.fori(jnp.zeros_like(used), used, block, empty, trips=trips)
     return y.reshape(rows.shape), (blocks, a, b, weights, owner, used)
 
 
-def _looped_backward(activation, residuals, dy):
+def _looped_backward(activation, trips, residuals, dy):
     blocks, a, b, weights, owner, used = residuals
     dy = dy.reshape(blocks.shape)
 
@@ -185,7 +198,8 @@ def _looped_backward(activation, residuals, dy):
 
     empty = tuple(_zeros(blocks, w.shape, jnp.float32) for w in weights)
     start = (_zeros(blocks, blocks.shape, blocks.dtype), empty)
-    dx, dweights = jax.lax.fori_loop(0, used, block, start)
+    none = jnp.zeros_like(used)
+    dx, dweights = loops.fori(none, used, block, start, trips=trips)
     dweights = tuple(d.astype(w.dtype) for d, w in zip(dweights, weights, strict=True))
     return dx.reshape(-1, blocks.shape[-1]), dweights, None, None
 

@@ -15,8 +15,8 @@ from models.grouped import Activation, Weights
 from models.initializers import FAN_IN, SMALL, Initializer, Scaled
 from models.mlp import ACTIVATIONS, GatedMLP, gated_width
 
-BLOCK = 128
-"""Rows of one expert that the loop over blocks multiplies at a time (CPU)."""
+BLOCKS = (8, 128)
+"""Fewest and most rows of an expert that the loop over blocks multiplies at a time."""
 
 
 class MoE(Configurable):
@@ -181,9 +181,9 @@ def parallel_experts(
     context = sharding.current()
 
     # On one device, or inside another `shard_map`: no communication.
-    def local(x, gates, chosen, weights):
+    def local(x, gates, chosen, weights, parts=1):
         tokens, gates, chosen = (a.reshape(-1, a.shape[-1]) for a in (x, gates, chosen))
-        y = experts(tokens, gates, chosen, weights, activation=activation)
+        y = experts(tokens, gates, chosen, weights, activation=activation, parts=parts)
         return y.reshape(x.shape)
 
     if context is None or jax.sharding.get_abstract_mesh().manual_axes:
@@ -204,7 +204,8 @@ def parallel_experts(
             jax.lax.all_gather, axis_name=expert_axes, axis=0, tiled=True
         )
         first = jax.lax.axis_index(expert_axes) * weights[0].shape[0]
-        y = local(gather(x), gather(gates), gather(chosen) - first, weights)
+        parts = jax.lax.axis_size(expert_axes)
+        y = local(gather(x), gather(gates), gather(chosen) - first, weights, parts)
         return jax.lax.psum_scatter(y, expert_axes, scatter_dimension=0, tiled=True)
 
     by_row = PartitionSpec(batch_axes)
@@ -225,10 +226,12 @@ def experts(
     weights: Weights,
     *,
     activation: Activation,
+    parts: int = 1,
 ) -> jax.Array:
     """Return `Σ_j gate_j · expert_{chosen_j}(x)`: `x [n d]`, gates and choices `[n k]`.
 
-    Choices of experts that `weights` do not hold add nothing.
+    Choices of experts that `weights` do not hold add nothing; `weights` are one of
+    `parts` of all experts.
 
     The form is the one that multiplies the fewest rows: all experts on all tokens
     (`n · experts` rows: few tokens, or nearly all experts chosen), else the tokens
@@ -244,11 +247,17 @@ def experts(
     """
     tokens, k = chosen.shape
     num_experts = weights[0].shape[0]
-    if tokens * num_experts <= tokens * k + num_experts * BLOCK:
+    # An expert's rows where the router is balanced: half of its last block is filler.
+    share = max(1, tokens * k // (num_experts * parts))
+    fewest, most = BLOCKS
+    block = min(max(fewest, 1 << (share - 1).bit_length()), most)
+    if tokens * num_experts <= tokens * k + num_experts * block:
         return dense(x, gates, chosen, weights, activation)
-    form, block = grouped.ragged, 1
-    if jax.default_backend() == "cpu":
-        form, block = grouped.looped, BLOCK
+    form, block = (
+        (functools.partial(grouped.looped, trips=num_experts * share / block), block)
+        if sharding.platform() == "cpu"
+        else (grouped.ragged, 1)
+    )
     layout = grouped.arrange(chosen, num_experts=num_experts, block=block)
     rows = form(grouped.to_rows(x, layout), weights, layout, activation)
     return grouped.from_rows(rows, gates, layout).astype(x.dtype)

@@ -149,6 +149,14 @@ def partition_spec(
     return PartitionSpec(*entries)
 
 
+def platform() -> str:
+    """Return the platform of the mesh in force, planned or not; else JAX's own."""
+    context = _CONTEXT.get()
+    if context is None:
+        return jax.default_backend()
+    return context.mesh.devices.flat[0].platform
+
+
 def constrain(x: jax.Array, axes: Axes) -> jax.Array:
     """Constrain `x` to the sharding that the rules in force give `axes`.
 

@@ -208,7 +208,7 @@ class Transformer(Model):
         wrap = REMAT[check_remat(remat)]
         x = self.embed(batch["tokens"])
         rotation = self.rotation(batch["positions"])
-        mask = attention.packed_mask(batch["segment_ids"], self.attention_window)
+        mask = attention.causal(batch["segment_ids"], self.attention_window)
         names = frozenset(path.partition("/")[0] for path in capture)
 
         def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, dict]:
@@ -237,6 +237,11 @@ class Transformer(Model):
         names = {"hidden", *block.attention.intermediates, *block.mlp.intermediates}
         count = len(self.blocks)
         return frozenset(names | {f"{n}/{i}" for n in names for i in range(count)})
+
+    def trunk_form(self, length: int) -> str:
+        """Return the form of attention over rows of this length."""
+        block = attention.block_size(length)
+        return f"attention in blocks of {block}" if block else "attention of whole rows"
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """Return the residual stream `[b t d]` before the first block."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import jax
 
+from models import sharding
 from runner.dry_run.compiling import Attempt
 from runner.dry_run.memory import aligned, local, local_bytes, size
 from runner.head import flops
@@ -36,6 +37,10 @@ def batch(trainer: Trainer) -> Iterator[str]:
         f"            microbatches {step.microbatches}, remat {step.remat}, "
         f"head {trainer.step.head_plan(trainer.abstract_batch())}"
     )
+    with sharding.use(trainer.mesh, trainer.config.mesh.rules):
+        form = trainer.modules.abstract_student().trunk_form(length)
+    if form:
+        yield f"            {form}"
 
     # Its arrays, and what they are read for before the gradients.
     for name, x in trainer.abstract_batch().items():

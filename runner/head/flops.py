@@ -11,6 +11,8 @@ from typing import Any
 import jax
 from jax.interpreters import partial_eval
 
+from models.kernels import loops
+
 PEAK: dict[str, float] = {
     "NVIDIA A100": 312e12,
     "NVIDIA B200": 2250e12,
@@ -42,8 +44,8 @@ def matmul_flops(fn: Callable, *args: Any) -> int:
     """Multiplications and additions in the matmuls of `fn(*args)`, on all devices.
 
     Args may be arrays or `jax.ShapeDtypeStruct`s. What no output depends on does not
-    count: the compiler leaves it out. Of a `cond` the costliest branch counts, of a
-    `while` one trip.
+    count: the compiler leaves it out. Of a `cond` the costliest branch counts; of a
+    `while` the trips that `models.kernels.loops` expects, or one.
     """
     return of_jaxpr(jax.make_jaxpr(fn)(*args).jaxpr)
 
@@ -64,12 +66,13 @@ def is_lower_bound(fn: Callable, *args: Any) -> bool:
 
 
 def _in_open_loop(jaxpr: Any) -> bool:
+    equations = [e for e in jaxpr.eqns if _expected_trips(e) is None]
     return any(
         equation.primitive.name == "while" and _of_equation(equation) > 0
-        for equation in jaxpr.eqns
+        for equation in equations
     ) or any(
         _in_open_loop(inner)
-        for equation in jaxpr.eqns
+        for equation in equations
         for inner in inner_jaxprs(equation.params)
     )
 
@@ -103,7 +106,17 @@ def _of_equation(equation: Any) -> int:
     inner = [_flops(jaxpr) for jaxpr in inner_jaxprs(params)]
     if name == "cond":
         return max(inner)
-    return sum(inner) * _times(name, params)
+    trips = _expected_trips(equation)
+    return (
+        sum(inner) * _times(name, params)
+        if trips is None
+        else round(sum(inner) * trips)
+    )
+
+
+def _expected_trips(equation: Any) -> float | None:
+    name = equation.params.get("name")
+    return loops.expected(name) if isinstance(name, str) else None
 
 
 def _times(name: str, params: dict[str, Any]) -> int:

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from models import MoE, grouped, moe, sharding
+from runner.head import flops
 from tests.models.inputs import batch, mesh_of
 from tests.models.states import random_module, transformer
 
@@ -119,8 +120,26 @@ def test_one_expert_may_get_every_token(form):
 
 def test_the_loop_is_right_at_a_size_that_selects_it():
     x, gates, chosen, weights, dy = example(300, 4, 6, 2, 8)
-    assert 300 * 2 + 6 * moe.BLOCK < 300 * 6
+    assert 300 * 2 + 6 * moe.BLOCKS[1] < 300 * 6
     check("chosen", x, gates, chosen, weights, dy)
+
+
+def test_the_products_of_a_balanced_router_are_counted():
+    """Three products of each choice forward, six backward; blocks of 4 and of 32."""
+
+    def run(x, gates, chosen, weights):
+        def total(x, weights):
+            return jnp.sum(
+                moe.experts(x, gates, chosen, weights, activation=jax.nn.silu)
+            )
+
+        return jax.grad(total, argnums=(0, 1))(x, weights)
+
+    for tokens, experts, k in ((64, 32, 2), (256, 16, 2)):
+        x, gates, chosen, weights, _ = example(tokens, 4, experts, k, 8)
+        inputs = (x, gates, chosen, weights)
+        assert flops.matmul_flops(run, *inputs) == 9 * 2 * (tokens * k) * 4 * 8
+        assert not flops.is_lower_bound(run, *inputs)
 
 
 def test_each_block_belongs_to_one_expert():
@@ -252,7 +271,9 @@ def step():
     ids=str,
 )
 def test_experts_over_a_mesh_equal_one_device(sizes, monkeypatch):
-    monkeypatch.setattr(moe, "BLOCK", 2)  # so that the sorted form is the chosen one
+    monkeypatch.setattr(
+        moe, "BLOCKS", (2, 2)
+    )  # so that the sorted form is the chosen one
     run, state, params, rows, expected = step()
     mesh = mesh_of(**sizes)
 

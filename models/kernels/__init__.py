@@ -1,0 +1,1 @@
+"""Kernels of the layers: loops over blocks, which know no parameter."""

@@ -1,0 +1,238 @@
+"""Causal attention within documents, a block of queries by a block of keys at a time.
+
+    for each block of queries i, for each block of keys j <= i that it may see:
+      s = q_i k_jᵀ,  m = max(m, s)
+      total and mixed rescaled,  + Σ exp(s - m),  + exp(s - m) v_j
+
+Nothing as large as `[t t]` exists, forward or backward: memory is linear in the length
+of a row, and scores are computed again in the backward pass. Key blocks that no query
+of a block may see (later ones, those before the window, other documents) are not read.
+
+Source: Dao et al. 2022, FlashAttention (arXiv:2205.14135), algorithms 1 and 4.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from models.kernels import loops
+
+_LEAST = float(jnp.finfo(jnp.float32).min)
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """Which keys the queries of packed rows may see: those before them.
+
+    Attributes:
+      segment_ids: `[b t]`, the document of each token.
+      first: `[blocks]`, the first block of keys that any query of a block may see.
+      window: as `Transformer.attention_window`.
+      block: queries, and keys, of a block.
+    """
+
+    segment_ids: jax.Array
+    first: jax.Array
+    window: int | None
+    block: int
+
+    def ids(self) -> jax.Array:
+        """Return the documents by block, `[blocks b block]`."""
+        return _ids(self.segment_ids, self.block)
+
+
+jax.tree_util.register_dataclass(
+    Packing, data_fields=["segment_ids", "first"], meta_fields=["window", "block"]
+)
+
+
+def packing(segment_ids: jax.Array, window: int | None, *, block: int) -> Packing:
+    """Return the packing of rows `[b t]`, any number of tokens long."""
+    ids = _ids(segment_ids, block)
+    low, high = jnp.min(ids, axis=-1), jnp.max(ids, axis=-1)
+
+    # Blocks whose ids do not overlap share no document, whatever the order of ids.
+    overlap = (low[:, None] <= high[None]) & (low[None] <= high[:, None])
+    first = jnp.argmax(jnp.any(overlap, axis=2), axis=1)
+    if window is not None:
+        starts = jnp.arange(first.shape[0]) * block
+        first = jnp.maximum(first, jnp.maximum(starts - window + 1, 0) // block)
+    return Packing(segment_ids, first, window, block)
+
+
+def _ids(segment_ids: jax.Array, block: int) -> jax.Array:
+    padding = -segment_ids.shape[1] % block
+    # The last document goes on: padding queries read its keys, and no query reads them.
+    padded = jnp.pad(segment_ids, ((0, 0), (0, padding)), mode="edge")
+    return jnp.moveaxis(padded.reshape(padded.shape[0], -1, block), 1, 0)
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    packing: Packing,
+    *,
+    soft_cap: float | None = None,
+) -> jax.Array:
+    """Return weighted values `[b t heads head_dim]`; softmax in float32.
+
+    Args:
+      query: `[b t heads head_dim]`, scaled.
+      key: `[b t kv_heads head_dim]`; a key serves `heads / kv_heads` queries.
+      value: as `key`.
+      packing: of the same rows.
+      soft_cap: `cap * tanh(s / cap)` of scores `s`.
+    """
+    batch, length, heads, head_dim = query.shape
+    groups = key.shape[2]
+    block = packing.block
+    padding = -length % block
+
+    def in_blocks(x: jax.Array) -> jax.Array:
+        """Return `[blocks b kv_heads g block head_dim]` of `[b t kv_heads * g ...]`."""
+        x = jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0)))
+        x = x.reshape(batch, -1, block, groups, x.shape[2] // groups, head_dim)
+        return jnp.transpose(x, (1, 0, 3, 4, 2, 5))
+
+    rule = _Rule(
+        window=packing.window,
+        soft_cap=soft_cap,
+        trips=pairs(length, packing.window, block=block) / math.ceil(length / block),
+    )
+    mixed: Any = _blocked(
+        rule,
+        in_blocks(query),
+        in_blocks(key)[:, :, :, 0],
+        in_blocks(value)[:, :, :, 0],
+        packing.ids(),
+        packing.first,
+    )
+    mixed = jnp.transpose(mixed, (1, 0, 4, 2, 3, 5))
+    return mixed.reshape(batch, -1, heads, head_dim)[:, :length]
+
+
+def pairs(length: int, window: int | None, *, block: int) -> int:
+    """Return the pairs of blocks that a row of one document multiplies."""
+    count = math.ceil(length / block)
+    reach = count if window is None else math.ceil((window - 1) / block) + 1
+    return sum(min(i + 1, reach) for i in range(count))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """What of attention is no array; `trips`: blocks of keys a block of queries."""
+
+    window: int | None
+    soft_cap: float | None
+    trips: float
+
+    def scores(self, q, k, ids_q, ids_k, i, j) -> tuple[jax.Array, jax.Array]:
+        """Return scores `[b kv_heads g q k]` of blocks i and j: capped, and masked."""
+        s = jnp.einsum("bkgqd,bksd->bkgqs", q, k, preferred_element_type=jnp.float32)
+        if self.soft_cap is not None:
+            s = self.soft_cap * jnp.tanh(s / self.soft_cap)
+        block = q.shape[-2]
+        place = jnp.arange(block)
+        behind = (i - j) * block + place[:, None] - place[None]
+        near = behind >= 0
+        if self.window is not None:
+            near &= behind < self.window
+        allowed = ids_q[:, :, None] == ids_k[:, None]
+        allowed &= jnp.broadcast_to(near, allowed.shape)
+        allowed = jnp.broadcast_to(jnp.expand_dims(allowed, (1, 2)), s.shape)
+        return s, jnp.where(allowed, s, _LEAST)
+
+    def uncap(self, d_scores: jax.Array, scores: jax.Array) -> jax.Array:
+        """Return the cotangent of scores before the cap, of capped `scores`."""
+        if self.soft_cap is None:
+            return d_scores
+        return d_scores * (1 - jnp.square(scores / self.soft_cap))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _blocked(rule, q, k, v, ids, first):
+    return _forward(rule, q, k, v, ids, first)[0]
+
+
+def _forward(rule, q, k, v, ids, first):
+    def block(_, inputs):
+        i, q_i, ids_i, first_i = inputs
+
+        def add(j, state):
+            largest, total, mixed = state
+            _, s = rule.scores(q_i, k[j], ids_i, ids[j], i, j)
+            new = jnp.maximum(largest, jnp.max(s, axis=-1))
+            weights = jnp.exp(s - new[..., None])
+            shrink = jnp.exp(largest - new)
+            more = jnp.einsum(
+                "bkgqs,bksd->bkgqd",
+                weights.astype(v.dtype),
+                v[j],
+                preferred_element_type=jnp.float32,
+            )
+            total = total * shrink + jnp.sum(weights, axis=-1)
+            return new, total, mixed * shrink[..., None] + more
+
+        rows = q_i.shape[:-1]
+        state = (
+            _filled(q, rows, _LEAST),
+            _filled(q, rows, 0.0),
+            _filled(q, q_i.shape, 0.0),
+        )
+        # The last block holds the queries' own keys: no row is without one.
+        largest, total, mixed = loops.fori(first_i, i + 1, add, state, trips=rule.trips)
+        mixed = (mixed / total[..., None]).astype(v.dtype)
+        return None, (mixed, largest + jnp.log(total))
+
+    _, (mixed, log_total) = jax.lax.scan(
+        block, None, (jnp.arange(q.shape[0]), q, ids, first)
+    )
+    return mixed, (q, k, v, ids, first, mixed, log_total)
+
+
+def _backward(rule, residuals, d_mixed):
+    q, k, v, ids, first, mixed, log_total = residuals
+    wide = d_mixed.astype(jnp.float32) * mixed.astype(jnp.float32)
+    own = jnp.sum(wide, axis=-1)  # Σ_s weight_s · d weight_s of each query
+
+    def block(sums, inputs):
+        i, q_i, ids_i, first_i, d_i, log_total_i, own_i = inputs
+        product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+        def add(j, state):
+            d_q, d_k, d_v = state
+            capped, s = rule.scores(q_i, k[j], ids_i, ids[j], i, j)
+            weights = jnp.exp(s - log_total_i[..., None])
+            d_weights = product("bkgqd,bksd->bkgqs", d_i, v[j])
+            d_s = rule.uncap(weights * (d_weights - own_i[..., None]), capped)
+            d_s, weights = d_s.astype(q.dtype), weights.astype(v.dtype)
+            d_q = d_q + product("bkgqs,bksd->bkgqd", d_s, k[j])
+            more_k = product("bkgqs,bkgqd->bksd", d_s, q_i)
+            more_v = product("bkgqs,bkgqd->bksd", weights, d_i)
+            return d_q, d_k.at[j].add(more_k), d_v.at[j].add(more_v)
+
+        state = (_filled(q, q_i.shape, 0.0), *sums)
+        d_q, *sums = loops.fori(first_i, i + 1, add, state, trips=rule.trips)
+        return tuple(sums), d_q.astype(q.dtype)
+
+    (d_k, d_v), d_q = jax.lax.scan(
+        block,
+        (_filled(k, k.shape, 0.0), _filled(v, v.shape, 0.0)),
+        (jnp.arange(q.shape[0]), q, ids, first, d_mixed, log_total, own),
+    )
+    return d_q, d_k.astype(k.dtype), d_v.astype(v.dtype), None, None
+
+
+_blocked.defvjp(_forward, _backward)
+
+
+def _filled(like: jax.Array, shape: tuple[int, ...], value: float) -> jax.Array:
+    """Return a float32 array that varies over the manual mesh axes of `like`."""
+    array = jnp.full(shape, value, jnp.float32)
+    axes = tuple(sorted(jax.typeof(like).manual_axis_type.varying))
+    return jax.lax.pcast(array, axes, to="varying") if axes else array
