@@ -1,0 +1,125 @@
+"""Training steps of long rows: attention in blocks, beside scores of whole rows.
+
+    make bench ONLY=long_rows
+
+One row a step of the student of `configs/dense.py` (dim 192, 4 layers, 4 heads, 4,096
+entries), float32. Temporaries: of the whole step, by the compiler. Times: processor
+time of a step, medians of 5 rounds of all forms in turn (min - max), each row one
+document, but for the packed one: 8 of equal length.
+"""
+
+import contextlib
+import resource
+import statistics
+from collections.abc import Callable
+from unittest import mock
+
+import fiddle as fdl
+import jax
+import jax.numpy as jnp
+
+from configs import dense
+from models import attention
+from runner.machine import heap
+from runner.train.trainer import Trainer
+
+ROUNDS = 5
+MEMORY_TARGET, GROWTH_TARGET = 400, 2.1  # MiB at 8,192 tokens; over 4,096
+
+
+def main() -> None:
+    """Print temporaries by length, then times by form."""
+    heap.keep_pages()
+    memory = {length: temporaries(length) for length in (1024, 2048, 4096, 8192)}
+    whole = {n: temporaries(n, whole_rows=True) for n in (1024, 2048, 4096, 8192)}
+    print("tokens a row    MiB in blocks    MiB whole")
+    for length in memory:
+        print(f"{length:>12,}{memory[length]:>17,.0f}{whole[length]:>13,.0f}")
+    print(f"target at 8,192: {MEMORY_TARGET} MiB")
+    growth = memory[8192] / memory[4096]
+    print(f"growth from 4,096: {growth:.2f}, target {GROWTH_TARGET}")
+
+    for length, pairs in {
+        2048: [("blocks", {}), ("whole", {"whole_rows": True})],
+        8192: [
+            ("full", {}),
+            ("window of 512", {"window": 512}),
+            ("8 documents", {"documents": 8}),
+        ],
+    }.items():
+        steps = {name: step(length, **keywords) for name, keywords in pairs}
+        times = {name: [] for name in steps}
+        for _ in range(ROUNDS):
+            for name, run in steps.items():
+                before = processor()
+                run()
+                times[name].append(processor() - before)
+        base = times["whole" if "whole" in times else "full"]
+        for name, values in times.items():
+            ratios = [a / b for a, b in zip(values, base, strict=True)]
+            middle = statistics.median(values)
+            print(f"{length:,} {name:<16}{middle:>8.2f} s {spread(ratios)}")
+
+
+def trainer(length: int, window: int | None = None) -> Trainer:
+    """The experiment with rows of this length, one a step."""
+    cfg = dense.config.as_buildable()
+    cfg.batch_size, cfg.evaluations = 1, []
+    cfg.student.attention_window = window
+    cfg.train_data.sequence_length = length
+    return fdl.build(cfg).prepare()
+
+
+def temporaries(length: int, *, whole_rows: bool = False) -> float:
+    """MiB of the compiled step."""
+    with form(whole_rows):
+        one = trainer(length)
+        lowered = one.step.compiled.lower(*one.abstract_arguments())
+    return lowered.compile().memory_analysis().temp_size_in_bytes / 2**20
+
+
+def step(
+    length: int,
+    *,
+    whole_rows: bool = False,
+    window: int | None = None,
+    documents: int = 1,
+) -> Callable[[], None]:
+    """A compiled step that has run once."""
+    with form(whole_rows):
+        one = trainer(length, window)
+        leaves = jax.tree.leaves(one.initial_state())
+        with one.batches(start=0) as batches:
+            batch = next(batches)
+        ids = jnp.arange(length, dtype=jnp.int32) // (length // documents)
+        batch["segment_ids"] = jnp.broadcast_to(ids, batch["segment_ids"].shape)
+
+        def run() -> None:
+            nonlocal leaves
+            leaves, _ = one.step(leaves, batch)
+            jax.block_until_ready(leaves)
+
+        run()
+    return run
+
+
+def form(whole_rows: bool) -> contextlib.AbstractContextManager:
+    """Scores of whole rows while tracing, or the form that is chosen."""
+    if not whole_rows:
+        return contextlib.nullcontext()
+    return mock.patch.object(attention, "block_size", lambda length: 0)
+
+
+def processor() -> float:
+    """Processor seconds of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def spread(values: list[float]) -> str:
+    """`median (min - max)`."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    main()
