@@ -17,6 +17,7 @@ DEFAULTS = {
     "head_dim": HEAD_DIM,
     "bias": False,
     "qk_norm": False,
+    "qk_norm_over": "head",
     "norm_eps": 1e-6,
     "norm_offset": 0.0,
     "rope_layout": "split",
