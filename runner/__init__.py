@@ -17,6 +17,8 @@ _HOMES = {
     "OnlineTeacher": "teachers.online",
     "RecordTeacher": "recording.job",
     "Sample": "sampling.job",
+    "StepContext": "hooks.step_hook",
+    "StepHook": "hooks.step_hook",
     "data": "data",
     "optimizers": "optimizers",
     "starts": "starts",

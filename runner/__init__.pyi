@@ -5,6 +5,8 @@ from runner import sweeps as sweeps
 from runner.evaluation.evaluation import Evaluation as Evaluation
 from runner.evaluation.keep_best import KeepBest as KeepBest
 from runner.experiment import Experiment as Experiment
+from runner.hooks.step_hook import StepContext as StepContext
+from runner.hooks.step_hook import StepHook as StepHook
 from runner.recording.job import RecordTeacher as RecordTeacher
 from runner.sampling.job import Sample as Sample
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher

@@ -17,6 +17,7 @@ from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.keep_best import KeepBest
 from runner.graph.job import Job
+from runner.hooks.step_hook import StepHook
 from runner.machine import compiled_programs, out_of_memory
 from runner.machine import mesh as mesh_lib
 from runner.machine.topology import Planned
@@ -47,6 +48,7 @@ class Experiment(Job):
       evaluations: Evaluations of the student, each on its own data.
       keep_best: The choice of a checkpoint that is kept for being the best, and of an
         early end; None for neither.
+      hooks: Actions of your own beside the steps, in order; see `StepHook`.
       gradient_filter: Entries of the logits' gradient below this times
         `Σ_i |w_i| / N_i` are set to zero (of a cross-entropy: probabilities below
         it), and parts of the head where all are zero are skipped. 0 is off. It
@@ -71,6 +73,7 @@ class Experiment(Job):
     start: Start | None = None
     evaluations: Sequence[Evaluation] = ()
     keep_best: KeepBest | None = None
+    hooks: Sequence[StepHook] = ()
     gradient_filter: float = 0.0
 
     def __post_init__(self):
@@ -233,6 +236,7 @@ class Experiment(Job):
             evaluators=evaluators,
             keep_best=self.keep_best,
             load_start=load_start,
+            hooks=self.hooks,
         )
 
 

@@ -16,12 +16,12 @@ from runner.graph.namespace import Namespace
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """Classes, or functions, that go to one kind of place.
+    """Classes and functions that go to one kind of place.
 
     Attributes:
       modules: that export them.
-      bases: dotted names of the classes that they inherit from.
-      returns: of functions in place of classes: the class of what they return.
+      bases: dotted names of the classes that the classes inherit from.
+      returns: dotted name of the class of what the functions return; empty for none.
     """
 
     modules: Sequence[str]
@@ -34,8 +34,11 @@ KINDS = {
     "weights": Kind(
         ["losses"], ["losses.Balance", "losses.Reweighting", "losses.TokenWeight"]
     ),
-    "models": Kind(["models"], ["flax.nnx.Module"]),
-    "students": Kind(["models.students"], returns="collections.abc.Callable"),
+    "models": Kind(
+        ["models", "models.students"],
+        ["flax.nnx.Module"],
+        returns="collections.abc.Callable",
+    ),
     "teachers": Kind(["runner"], ["runner.teachers.Teacher"]),
     "data": Kind(
         ["runner.data"],
@@ -46,6 +49,7 @@ KINDS = {
         ],
     ),
     "optimizers": Kind(["runner.optimizers"], returns="optax.GradientTransformation"),
+    "hooks": Kind(["runner"], ["runner.StepHook"]),
     "jobs": Kind(["runner"], ["runner.graph.job.Job"]),
 }
 GIN = "gin"
@@ -95,19 +99,18 @@ def _values(kind: Kind, own: Sequence[types.ModuleType]) -> list[Any]:
             value = getattr(module, name)
             if _is_of(value, bases, kind, module) and not name.startswith("_"):
                 values.setdefault(public(value), value)
-    return list(values.values())
+    return list(values.values()) or list(bases)  # to inherit from, where there is none
 
 
 def _is_of(
     value: Any, bases: tuple[type, ...], kind: Kind, module: types.ModuleType
 ) -> bool:
-    if kind.returns:
+    if not isinstance(value, type):
         is_own = getattr(value, "__module__", "") == module.__name__
-        function = getattr(value, "func", value)
-        return is_own and fitting.result(function) is _imported(kind.returns)
+        result = fitting.result(getattr(value, "func", value))
+        return bool(kind.returns) and is_own and result is _imported(kind.returns)
     return (
-        isinstance(value, type)
-        and issubclass(value, bases)
+        issubclass(value, bases)
         and value not in bases
         and not inspect.isabstract(value)
     )

@@ -19,7 +19,6 @@ The graph: all that changes the result. Overrides apply from left to right.
   --fiddler='longer(400, of="DIR")'  go on from all of a run, to a larger num_steps
   --sweep=lr                         a run for each point that this function returns;
                                      or --sweep="values('fdl.num_steps', 100, 200)"
-
 The runtime: all that must not change it (mesh, microbatches, cadence, caches).
   --gin.loop.log_every=10  --gin_file=FILE.gin  --gin_bindings='step.microbatches = 4'
 
@@ -29,21 +28,19 @@ Look, and train nothing:
   --graph=OUT.svg  the graph drawn
   --dry_run        shapes, shardings, FLOPs, memory and traffic of a step, here or on
                    the devices of --gin.mesh.topology=v5e:16x16
-  --list=losses    or weights, models, students, teachers, data, optimizers, jobs, gin
+  --list=KIND      losses, weights, models, teachers, data, optimizers, hooks, jobs, gin
   --describe=NAME  its fields, types, defaults, formula and source: losses.ForwardKL
 
   --workdir=DIR    where everything of the run goes: metrics, checkpoints, report.html
   --begin_anew     begin at step 0 where every checkpoint of DIR is damaged
-  --trust          let a sweep that is there already run the Python in its source/
-                   and use caches and hosts that its runtime.gin names
+  --trust          let a sweep that is there already run its source/ and reach outside
   --trust=PACKAGE  let the graph of a directory from elsewhere import PACKAGE
   --help, --version
 
 Other commands, each with --help:
-  runner-records inspect|verify DIR         records of a teacher
-  python -m runner.report [NAME=]DIR ...    the page and table of runs
-  python -m runner.sweeps DIR               the table of a sweep, as it stands
-  python -m launch TARGET ... -- FLAGS      runs and sweeps on Slurm, JobSet, xpk, ...
+  runner-records inspect|verify DIR      runner-sample MODEL --prompt=TEXT
+  python -m runner.report [NAME=]DIR     python -m runner.sweeps DIR
+  python -m launch TARGET ... -- FLAGS   runs and sweeps on Slurm, JobSet, xpk, ...
 """
 
 

@@ -24,6 +24,7 @@ from runner.train.actions.notices import Notices
 from runner.train.actions.profile import Profile
 from runner.train.actions.progress import Progress
 from runner.train.actions.samples import samples
+from runner.train.actions.step_hooks import StepHooks
 from runner.train.actions.stop_on_nan import stop_on_nan
 from runner.train.trainer import Trainer
 from runner.workdir.workdir import Workdir
@@ -36,13 +37,15 @@ HOOKS: Sequence[Callable[[HookContext], Hook]] = (
     log,
     Progress,
     Evaluate,
+    StepHooks,
     KeepBest,
     samples,
     diagnose,
     Checkpoint,
     Profile,
 )
-"""What a run does beside stepping. A hook of your own is one more line here."""
+"""Actions beside stepping. One of the project is one more line here; one of your own is
+a `runner.StepHook` in `Experiment.hooks`."""
 
 
 class Hooks:
@@ -117,6 +120,7 @@ class Hooks:
             flops_per_step=trainer.flops_per_step,
             results=self.results,
             keep_best=trainer.keep_best,
+            step_hooks=trainer.hooks,
         )
         self._hooks = [factory(context) for factory in factories]
         self._recall(start, memories or {})
@@ -148,7 +152,7 @@ class Hooks:
     def observe(self, step: int, metrics: Any, rows: jax.Array) -> None:
         """Fetch the metrics of a dispatched step, and call the hooks that read them."""
         self._checkpoints.check()
-        values = fetch(metrics)
+        values = self.results.metrics = fetch(metrics)
         for hook in self._on_metrics:
             hook(step, metrics=values, rows=rows)
 

@@ -12,8 +12,8 @@ NAMES = {
     "models": "ConvNet FanIn GatedMLP MoE Model Normal Transformer TrunkOutput"
     " VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluation Experiment FusedTeacher"
-    " KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample data optimizers"
-    " starts sweeps",
+    " KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample StepContext StepHook"
+    " data optimizers starts sweeps",
     "runner.data": "Baseline Batches ByteBPE Classes DataSource Dataset Digits Document"
     " Documents GGUFTokenizer IdxFolder IdxImages Images JsonLines Labels PackedText"
     " Part Partition PlannedTokens PythonLibrary TextFiles TokenRecords TokenizedText"

@@ -11,6 +11,7 @@ from runner.checkpoint.best import Best
 from runner.evaluation.diagnostics import Diagnosis
 from runner.evaluation.keep_best import KeepBest
 from runner.evaluation.sampling import Sample
+from runner.hooks.step_hook import StepHook
 from runner.runtime import Runtime
 from runner.state.train_state import TrainState
 from runner.train.actions.periodic import MetricsHook, StateHook
@@ -25,13 +26,30 @@ class Results:
 
     Attributes:
       evaluations: Metrics by name of the evaluation; empty before the first.
+      metrics: Of the newest step that was read; empty before the first.
       best: The best measurement; None where no checkpoint is kept for being the best.
       samples: Texts of the student; empty before the first.
     """
 
     evaluations: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     samples: list[Sample] = dataclasses.field(default_factory=list)
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     best: Best | None = None
+
+
+@dataclasses.dataclass
+class Requests:
+    """Requests of hooks to the one that saves checkpoints, which acts after them.
+
+    Attributes:
+      save: True where this step is to be saved.
+    """
+
+    save: bool = False
+
+    def ask_to_save(self) -> None:
+        """Ask for a checkpoint of this step."""
+        self.save = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +76,8 @@ class HookContext:
       save: Saves a checkpoint of a step and its state.
       flops_per_step: Counts the matmul FLOPs of a step on all devices.
       results: Latest results, for the report at the end.
+      requests: For a checkpoint out of turn.
+      step_hooks: Of the graph.
     """
 
     config: Runtime
@@ -78,6 +98,8 @@ class HookContext:
     results: Results = dataclasses.field(default_factory=Results)
     items: Sequence[Item] = ()
     keep_best: KeepBest | None = None
+    requests: Requests = dataclasses.field(default_factory=Requests)
+    step_hooks: Sequence[StepHook] = ()
 
     def on_metrics(self, act: Callable[..., Any], *, every: int) -> MetricsHook:
         """Return a hook that calls `act(step, metrics=..., rows=...)`.

@@ -51,8 +51,9 @@ class KeepBest(StateHook):
         self._keep(best.of_memories({best.MEMORY: memory}) or Best())
 
     def on_end(self, step: int, *, state: Any) -> None:
-        """Say why the run ends."""
-        assert self._rule is not None
+        """Say why the run ends, where it is for this."""
+        if self._rule is None or not self.ended:
+            return
         value = self._best.metrics.get(self._rule.measure)
         since = (
             f"{value:.6g} at step {self._best.step}" if value is not None else "none"

@@ -52,10 +52,11 @@ def answer(capsys, *arguments, code=0):
         ("losses", "losses.ZLoss", "`(log Σ_v exp s_v)²`, nats², one value per token."),
         ("weights", "losses.MatchValue", "`scale · sg("),
         ("models", "models.MoE", "`Σ_{e in top-k} p_e · expert_e(x)`"),
-        ("students", "models.students.small_moe", "Return a Transformer"),
+        ("models", "models.students.small_moe", "Return a Transformer"),
         ("teachers", "runner.OnlineTeacher", "A trained model"),
         ("data", "runner.data.TextFiles", "UTF-8 files"),
         ("optimizers", "runner.optimizers.adamw", "AdamW after clipping"),
+        ("hooks", "runner.StepHook", "An action beside the steps of a run"),
         ("jobs", "runner.Experiment", "A student, its teacher"),
         ("gin", "loop.log_every=10", "between two lines of metrics."),
     ],
@@ -152,7 +153,7 @@ def test_help_names_every_flag_and_every_command():
         assert re.search(rf"\b{kind}\b", help.HELP), kind
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for command in project["scripts"]:
-        assert re.search(rf"^  {command} ", help.HELP, flags=re.MULTILINE)
+        assert re.search(rf"^ .*\b{command} ", help.HELP, flags=re.MULTILINE)
     for file in [*ROOT.glob("runner/**/__main__.py"), ROOT / "launch" / "__main__.py"]:
         package = ".".join(file.parent.relative_to(ROOT).parts)
         if package != "runner.records":  # the same as `runner-records`
