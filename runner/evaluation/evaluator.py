@@ -14,7 +14,7 @@ from models import sharding
 from models.base import Batch
 from runner import runtime
 from runner.data.pipeline import evaluation_batches, evaluation_rows
-from runner.evaluation import prediction_metrics
+from runner.evaluation import own_metrics, prediction_metrics
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.held_out import HeldOutTerms
 from runner.machine import mesh as mesh_lib
@@ -44,7 +44,13 @@ class Evaluator:
         """
         self._name, self._step = evaluation.name, step
         self.dataset = evaluation.data.load(cache=config.input.cache)
-        self._terms = HeldOutTerms(step, self.dataset, config=config)
+        with own_metrics.named_in(evaluation.name):
+            self._terms = HeldOutTerms(
+                step,
+                self.dataset,
+                config=config,
+                metrics=own_metrics.terms(evaluation.metrics),
+            )
         self._rows, self._batch_size = self._terms.rows, evaluation.batch_size
         self._batches = functools.partial(
             evaluation_batches,
@@ -59,7 +65,9 @@ class Evaluator:
     def cautions(self) -> tuple[str, ...]:
         if not self._terms.left_out:
             return ()
-        names = ", ".join(self._terms.left_out)
+        names = ", ".join(
+            x.removeprefix(own_metrics.PREFIX) for x in self._terms.left_out
+        )
         return (
             f"{self._name}: {names} not measured: the teacher's records do not cover "
             "this data",
@@ -160,8 +168,15 @@ def metrics(sums: Mapping[str, Any], *, text_bytes: float) -> dict[str, float]:
         values["bits_per_byte"] = float(sums["nats"]) / text_bytes / math.log(2)
     for name, total in sums.get("terms", {}).items():
         if (counted := float(sums["counts"][name])) > 0:
-            values[f"terms/{name}"] = float(total) / counted
+            values[own_metrics.logged(name)] = float(total) / counted
+    values |= {name: float(x) / count for name, x in sums.get("pairs", {}).items()}
     of_teacher = (
         metrics(sums["teacher"], text_bytes=text_bytes) if "teacher" in sums else {}
     )
     return values | {f"teacher/{name}": value for name, value in of_teacher.items()}
+
+
+def gap_closed(loss: float, *, start: float, teacher: float) -> float | None:
+    """Return `(l_0 - l) / (l_0 - l_teacher)`; None where there is no gap to close."""
+    gap = start - teacher
+    return None if abs(gap) < 1e-9 else (start - loss) / gap

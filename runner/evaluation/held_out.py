@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from losses import FullOutputs, Loss, LossTerm, Outputs
+from losses import FullOutputs, Loss, LossTerm, Outputs, target_mask
 from losses.core.term_values import (
     Statistics,
     batch_statistics,
@@ -21,10 +21,11 @@ from models.base import Batch
 from runner import runtime
 from runner.data.dataset import Dataset
 from runner.data.pipeline import Rows
+from runner.evaluation import prediction_metrics
 from runner.step.arrays import TeacherState
 from runner.step.compiled_step import CompiledStep
 from runner.step.objective import Objective
-from runner.step.requirements import TEACHER
+from runner.step.requirements import TEACHER, wants_teacher_logits
 
 Tree = Any
 Mask = Callable[[Batch], jax.Array]
@@ -39,7 +40,12 @@ class HeldOutTerms:
     """
 
     def __init__(
-        self, step: CompiledStep, dataset: Dataset, *, config: runtime.Runtime
+        self,
+        step: CompiledStep,
+        dataset: Dataset,
+        *,
+        config: runtime.Runtime,
+        metrics: Sequence[LossTerm] = (),
     ):
         """Compile nothing yet.
 
@@ -47,12 +53,16 @@ class HeldOutTerms:
           step: The train step.
           dataset: The held-out rows.
           config: The runtime settings; a batch here is never cut into microbatches.
+          metrics: Terms that are measured beside those of the step.
+
+        Raises:
+          UserError: A metric needs what neither student nor teacher offers.
         """
         # Records may be of other rows than these: what reads them is left out.
         teacher = step.teacher
         reading = {
             term.name
-            for term in step.objective.terms
+            for term in (*step.objective.terms, *metrics)
             if any(path.startswith(TEACHER) for path in term.loss.needs)
         }
         covered = teacher is None or teacher.covers(dataset)
@@ -66,7 +76,7 @@ class HeldOutTerms:
         self._step = step
         terms = [
             term
-            for term in flat_terms(step.modules.items)
+            for term in (*flat_terms(step.modules.items), *metrics)
             if term.name not in self.left_out
         ]
         self._objective = Objective(
@@ -138,6 +148,8 @@ class HeldOutTerms:
 
         def metric_sums(outputs: Outputs, masks: Mapping[str, jax.Array]) -> Tree:
             of_student = prediction_sums(outputs)
+            if self._compares:
+                of_student |= {"pairs": self._pair_sums(outputs)}
             taught = self._as_student(outputs)
             if taught is None:
                 return of_student
@@ -149,6 +161,18 @@ class HeldOutTerms:
         if "teacher" in metrics:
             metrics["teacher"]["counts"] = inputs.counts
         return metrics | {"terms": terms, "counts": inputs.counts}
+
+    @property
+    def _compares(self) -> bool:
+        """Whether the teacher's distribution is read, and known at temperature 1."""
+        if self._teacher is None or not wants_teacher_logits(self._objective.terms):
+            return False
+        stored = self._teacher.stored
+        return stored is None or stored.mode == "full" or 1.0 in stored.temperatures
+
+    def _pair_sums(self, outputs: Outputs) -> Tree:
+        # Tokens without a target may hold NaN: zero before anything is summed.
+        return prediction_metrics.of_pair(outputs.where(target_mask(outputs.batch)))
 
     def _as_student(self, outputs: Outputs) -> Outputs | None:
         """Return the outputs of a student that is the teacher, if it is a model."""

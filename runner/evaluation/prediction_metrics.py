@@ -62,17 +62,25 @@ def of_both(outputs: losses.Outputs, *, best: int) -> Sums:
     """
     teacher = outputs.teacher
     assert teacher is not None
-    drawn = teacher.logits is None
-    over = "sampled" if drawn else "tail_bucket"
-    values = {
-        "kl": losses.ForwardKL(sparse=over)(outputs),
-        "teacher_entropy": teacher_entropy(teacher),
-    }
-    if not drawn:
+    values = {"teacher_entropy": teacher_entropy(teacher)}
+    if teacher.logits is not None:
         ids = _best(teacher, outputs.num_outputs, best)
         log_q = outputs.logits_at(ids) - outputs.log_normalizer()[..., None]
         values["mass_on_best"] = jnp.sum(jnp.exp(log_q), axis=-1)
-        same = jnp.argmax(outputs.logits, axis=-1) == ids[..., 0]
+    sums = {name: _sum(value, outputs) for name, value in values.items()}
+    return of_pair(outputs) | sums
+
+
+def of_pair(outputs: losses.Outputs) -> Sums:
+    """Sum `kl` and, but for draws, `agreement`; see `of_both`."""
+    teacher = outputs.teacher
+    assert teacher is not None
+    drawn = teacher.logits is None
+    over = "sampled" if drawn else "tail_bucket"
+    values = {"kl": losses.ForwardKL(sparse=over)(outputs)}
+    if not drawn:
+        first = _best(teacher, outputs.num_outputs, 1)[..., 0]
+        same = jnp.argmax(outputs.logits, axis=-1) == first
         values["agreement"] = same.astype(jnp.float32)
     return {name: _sum(value, outputs) for name, value in values.items()}
 

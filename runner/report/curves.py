@@ -1,6 +1,7 @@
 """The curves of a report, in order, with their units."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from runner import atomic_files
 from runner.report import heat_map, plot, theme, units
 from runner.report.run import Run, Series
+from runner.writers.console import split_evaluation
 
 OTHERS = {
     "learning/total": ("weighted sum of the terms", "per token"),
@@ -40,6 +42,8 @@ SCHEDULED = ("weights/", "optimizer/learning_rate", "optimizer/update_ratio")
 EVALUATED = {
     "accuracy": "share of tokens",
     "calibration_error": "mean |confidence - accuracy|",
+    "kl": "nats per token, from the teacher",
+    "agreement": "share of tokens with the teacher's best",
 }
 
 
@@ -125,12 +129,19 @@ def _curves(run: Run) -> Iterator[_Curve]:
 
 
 def _drawn(run: Run, curve: _Curve, series: Series) -> str:
-    """Draw a curve; cross-entropy among evaluations and baselines of its unit."""
+    """Draw a curve; cross-entropy among evaluations and baselines of its unit.
+
+    The teacher's own value, on held-out data, is a level wherever it was measured.
+    """
     if curve.section == "evaluation":
-        return plot.svg(None, unit=curve.unit, points={"": series}, levels={})
+        levels = _of_teacher(run, *split_evaluation(curve.name))
+        return plot.svg(None, unit=curve.unit, points={"": series}, levels=levels)
     if not _is_cross_entropy(run, curve.name):
         scale = "linear" if curve.name.startswith(SCHEDULED) else "fitting"
-        return plot.svg(series, unit=curve.unit, points={}, levels={}, scale=scale)
+        group, _, term = curve.name.partition("/")
+        first = next(iter(run.measured), "")
+        levels = _of_teacher(run, first, f"terms/{term}") if group == "learning" else {}
+        return plot.svg(series, unit=curve.unit, points={}, levels=levels, scale=scale)
     points = {
         name: run.metrics[f"{name}/loss"]
         for name in run.measured
@@ -142,6 +153,13 @@ def _drawn(run: Run, curve: _Curve, series: Series) -> str:
         if baseline.nats_per_token is not None
     }
     return plot.svg(series, unit=curve.unit, points=points, levels=levels)
+
+
+def _of_teacher(run: Run, evaluation: str, metric: str) -> dict[str, float]:
+    """Return the teacher's last value of a metric, as a level; empty without one."""
+    series = run.metrics.get(f"{evaluation}/teacher/{metric}")
+    value = series.values[-1] if series else math.nan
+    return {"teacher": value} if math.isfinite(value) else {}
 
 
 def _is_cross_entropy(run: Run, name: str) -> bool:

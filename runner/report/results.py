@@ -88,6 +88,9 @@ def percent(value: float) -> str:
 SHARES = (
     ("accuracy", "top-1 accuracy", percent),
     ("calibration_error", "calibration error", percent),
+    ("agreement", "agreement with the teacher", percent),
+    ("kl", "KL from the teacher", lambda nats: f"{number(nats)} nats"),
+    ("gap_closed", "gap to the teacher closed", percent),
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from runner.report import results, units
 from runner.report.run import Run
 
+_METRICS = "metrics/"
 HEADS = ("untrained", "trained", "teacher")
 
 
@@ -30,20 +31,29 @@ class TermRow:
 
 
 def rows(run: Run, evaluation: str) -> list[TermRow]:
-    """Return the terms in the order of the experiment; none if none was measured."""
+    """Return the terms in the order of the experiment, then metrics of one's own.
+
+    None if none was measured.
+    """
     trained, untrained = run.evaluations[evaluation], run.untrained(evaluation)
-    sides = (
-        {name: untrained.get(f"terms/{name}") for name in run.terms},
-        {name: trained.get(f"terms/{name}") for name in run.terms},
-        {name: trained.get(f"teacher/terms/{name}") for name in run.terms},
-    )
-    if not any(value is not None for side in sides for value in side.values()):
-        return []
-    return [
-        TermRow(name, units.of_term(run, name), tuple(side[name] for side in sides))
+
+    def row(name: str, metric: str, unit: str) -> TermRow:
+        values = untrained.get(metric), trained.get(metric)
+        return TermRow(name, unit, (*values, trained.get(f"teacher/{metric}")))
+
+    table = [
+        row(name, f"terms/{name}", units.of_term(run, name))
         for name in run.terms
         if run.of_term(name, "loss")  # a group is no loss
     ]
+    table += [
+        row(metric.removeprefix(_METRICS), metric, f"average per {run.unit}")
+        for metric in trained
+        if metric.startswith(_METRICS)
+    ]
+    if all(value is None for row in table for value in row.values):
+        return []
+    return table
 
 
 def notes(table: Sequence[TermRow]) -> list[str]:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
 from runner import atomic_files, report, writers
+from runner.evaluation import evaluator
 from runner.state.train_state import TrainState
 from runner.train.actions.context import Results
 from runner.train.trainer import Trainer
@@ -49,14 +50,16 @@ def summarize(
     evaluations = results.evaluations or {
         name: trainer.evaluate(name, state, whole=True) for name in trainer.evaluators
     }
+    for name, metrics in evaluations.items():
+        metrics.update(_gap(metrics, untrained(workdir, name)))
     # Baselines are of the first evaluation's data.
     baselines = [
         row
-        for name, evaluator in list(trainer.evaluators.items())[:1]
+        for name, one in list(trainer.evaluators.items())[:1]
         for row in [
             *untrained(workdir, name),
             *of_teacher(evaluations.get(name, {})),
-            *map(dataclasses.asdict, trainer.dataset.baselines(evaluator.dataset)),
+            *map(dataclasses.asdict, trainer.dataset.baselines(one.dataset)),
         ]
     ]
     samples = results.samples or trainer.sample(state)
@@ -80,6 +83,17 @@ def untrained(workdir: Workdir, evaluation: str) -> list[dict[str, Any]]:
     return [
         _baseline("untrained", {n.removeprefix(prefix): x for n, x in first.items()})
     ]
+
+
+def _gap(
+    metrics: Mapping[str, float], before: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Return the share of the gap to the teacher that is closed, by its name."""
+    if "gap_closed" in metrics or "teacher/loss" not in metrics or not before:
+        return {}
+    start, teacher = before[0]["nats_per_token"], metrics["teacher/loss"]
+    closed = evaluator.gap_closed(metrics["loss"], start=start, teacher=teacher)
+    return {} if closed is None else {"gap_closed": closed}
 
 
 def of_teacher(metrics: Mapping[str, float]) -> list[dict[str, Any]]:

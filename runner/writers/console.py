@@ -32,7 +32,7 @@ TRAINING = frozenset(
 NOTICES = "notices/"
 """Group of the texts that the user has to see, however quiet the run is."""
 
-_METRIC = re.compile(r"(?:(.*?)/)?((?:teacher/)?(?:terms/)?[^/]+)")
+_METRIC = re.compile(r"(?:(.*?)/)?((?:teacher/)?(?:terms/|metrics/)?[^/]+)")
 
 
 def split_evaluation(name: str) -> tuple[str, str]:
@@ -61,9 +61,10 @@ class ConsoleWriter(PartialWriter):
         for name, value in scalars.items():
             group, metric = split_evaluation(name)
             # Terms and the teacher are for the table at the end.
-            if metric and "/" not in metric and metric != "share":
+            own = metric.removeprefix("metrics/")
+            if own and "/" not in own and own != "share":
                 number = np.asarray(value).item()
-                label = SHORT.get(metric, metric.replace("_", " "))
+                label = SHORT.get(own, own.replace("_", " "))
                 text = f"{label} {number:#.4g}"
                 groups.setdefault(group, []).append(text)
         for group, texts in groups.items():

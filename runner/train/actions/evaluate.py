@@ -1,10 +1,18 @@
 """The hook that evaluates the student."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runner.evaluation.evaluator import gap_closed
+from runner.files import form
 from runner.train.actions.context import HookContext
 from runner.train.actions.periodic import StateHook
+
+
+@dataclasses.dataclass(frozen=True)
+class _Memory:
+    untrained: Mapping[str, float]
 
 
 class Evaluate(StateHook):
@@ -24,6 +32,7 @@ class Evaluate(StateHook):
             pause=context.pause("evaluating"),
         )
         self._context = context
+        self._untrained: dict[str, float] = {}
 
     def due(self, step: int) -> bool:
         """Return whether a call after `step` will evaluate."""
@@ -38,6 +47,31 @@ class Evaluate(StateHook):
         }
         left = [name for name in self._context.evaluations if name not in whole]
         self._measure(step, state, left, whole=True)
+
+    def memory(self) -> Any:
+        """Return the losses before the first step, of which gaps are shares."""
+        return {"untrained": self._untrained} if self._untrained else None
+
+    def recall(self, memory: Any) -> None:
+        """Go on from them."""
+        self._untrained = dict(form.parse(_Memory, memory).untrained)
+
+    def _gap(
+        self, name: str, step: int, metrics: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Return the share of the gap to the teacher, of all rows, by its name."""
+        if metrics.get("share", 1.0) < 1.0 or "teacher/loss" not in metrics:
+            return {}
+        if step == 0:
+            self._untrained[name] = metrics["loss"]
+        if name not in self._untrained:
+            return {}
+        closed = gap_closed(
+            metrics["loss"],
+            start=self._untrained[name],
+            teacher=metrics["teacher/loss"],
+        )
+        return {} if closed is None else {"gap_closed": closed}
 
     def _due_all(self, step: int) -> bool:
         return super().due(step) or (step == 0 and self._latest < 0)
@@ -62,6 +96,7 @@ class Evaluate(StateHook):
             measure = context.evaluations[name]
             values = measure(state, whole=True) if whole else measure(state)
             metrics = {k: float(v) for k, v in values.items()}
+            metrics |= self._gap(name, step, metrics)
             context.results.evaluations[name] = metrics
             scalars = {f"{name}/{metric}": value for metric, value in metrics.items()}
             context.writer.write_scalars(step, scalars)

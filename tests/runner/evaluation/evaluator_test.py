@@ -3,7 +3,9 @@
 import collections
 import dataclasses
 import functools
+import importlib
 import math
+import sys
 import types
 from typing import Any
 
@@ -18,8 +20,9 @@ from losses import LossTerm
 from losses.core.term_values import evaluate
 from models import MoE, Transformer
 from runner import data, runtime
+from runner.errors import UserError
 from runner.evaluation.evaluation import Evaluation
-from runner.evaluation.evaluator import Evaluator, metrics
+from runner.evaluation.evaluator import Evaluator, gap_closed, metrics
 from runner.evaluation.prediction_metrics import BINS
 from runner.machine import mesh as mesh_lib
 from runner.records.format import Layout, encode_batch
@@ -54,11 +57,51 @@ TERMS = (
     LossTerm(name="router_z", loss=losses.RouterZLoss(), mask=losses.token_mask),
     LossTerm(name="router_balance", loss=losses.LoadBalance(), mask=losses.token_mask),
 )
+OWN = """
+import dataclasses
+
+import jax.numpy as jnp
+
+import losses
+
+
+@dataclasses.dataclass(frozen=True)
+class RankOfTarget(losses.Loss):
+    needs = frozenset({"logits"})
+
+    def __call__(self, outputs):
+        above = outputs.logits > outputs.target_logits()[..., None]
+        return jnp.sum(above, axis=-1).astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(RankOfTarget):
+    name = "even_rank"
+    @staticmethod
+    def default_mask(batch):
+        return batch["mask"] & (batch["targets"] % 2 == 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Deep(RankOfTarget):
+    needs = frozenset({"hidden/7"})
+"""
 TEXT = "A loss answers with one value per token, and divides by nothing at all. " * 9
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def own(tmp_path_factory):
+    """A module of somebody's, in no package of ours."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "my_metrics.py").write_text(OWN)
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("my_metrics")
+    sys.path.remove(str(folder))
+    del sys.modules["my_metrics"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, own):
     folder = tmp_path_factory.mktemp("text")
     (folder / "a.txt").write_text(TEXT)
     (folder / "b.txt").write_text(TEXT[::-1])
@@ -98,7 +141,12 @@ def made(tmp_path_factory):
         teacher=teacher.load(context),
         teacher_node=teacher,
     )
-    evaluation = Evaluation(name="held_out", data=source, batch_size=BATCH)
+    evaluation = Evaluation(
+        name="held_out",
+        data=source,
+        batch_size=BATCH,
+        metrics=[own.RankOfTarget(), own.Named(), losses.ReverseKL()],
+    )
     evaluator = Evaluator(evaluation, step, config=config)
     state = modules.create(0, mesh, config.mesh.rules)
     state.params["student"]["output"] *= 8.0
@@ -193,6 +241,68 @@ def test_terms_are_means_over_their_tokens_without_weights(measured, made):
     assert measured.keys() >= {f"terms/{term.name}" for term in TERMS}
     of_teacher = {n for n in measured if n.startswith("teacher/terms/")}
     assert of_teacher == {f"teacher/terms/{n}" for n in ("ce", "spans", "z_loss")}
+
+
+def test_student_and_teacher_are_compared_over_the_targets(measured, made):
+    evaluator, modules, state = made
+    (student, _), (teacher, _) = (
+        of_targets(modules, arrays, all_rows(evaluator)) for arrays in sides(state)
+    )
+    log_p, log_q = (x - log_normalizer(x)[:, None] for x in (teacher, student))
+    assert_equal(
+        measured,
+        {
+            "kl": np.sum(np.exp(log_p) * (log_p - log_q), -1).mean(),
+            "agreement": np.mean(log_p.argmax(-1) == log_q.argmax(-1)),
+            "metrics/reverse_kl": np.sum(np.exp(log_q) * (log_q - log_p), -1).mean(),
+        },
+    )
+
+
+def test_metrics_of_ones_own_are_means_of_student_and_teacher(measured, made):
+    evaluator, modules, state = made
+    for arrays, prefix in zip(sides(state), ("", "teacher/"), strict=True):
+        logits, targets = of_targets(modules, arrays, all_rows(evaluator))
+        rank = np.sum(logits > logits[np.arange(len(targets)), targets][:, None], -1)
+        expected = {
+            f"{prefix}metrics/rank_of_target": rank.mean(),
+            f"{prefix}metrics/even_rank": rank[targets % 2 == 0].mean(),
+        }
+        assert_equal(measured, expected)
+
+
+def test_the_names_of_the_metrics_are_known_before_any_is_measured(measured, made):
+    evaluator, modules, _ = made
+    state = jax.eval_shape(modules.initial, jax.random.key(0))
+    assert {*evaluator.names(state), "share"} == set(measured)
+
+
+def test_a_metric_that_the_student_cannot_serve_is_named_where_it_stands(made, own):
+    evaluator, _, _ = made
+    source = types.SimpleNamespace(load=lambda cache: evaluator.dataset)
+    evaluation = Evaluation(
+        name="held_out", data=source, batch_size=BATCH, metrics=[own.Deep()]
+    )
+    with pytest.raises(UserError, match=r"^evaluations\.held_out\.metrics\.deep: Deep"):
+        Evaluator(evaluation, evaluator._step, config=runtime.Runtime())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ([losses.ZLoss(), losses.ZLoss()], "two metrics are named 'z_loss'; give one"),
+        ([3], "metrics must be losses without parameters, got 3"),
+    ],
+)
+def test_metrics_that_cannot_be_told_apart_are_refused(metrics, message):
+    with pytest.raises(ValueError, match=message):
+        Evaluation(name="held_out", data=None, batch_size=1, metrics=metrics)
+
+
+def test_the_share_of_the_gap_is_0_at_the_start_and_1_at_the_teacher():
+    shares = [gap_closed(x, start=5.0, teacher=3.0) for x in (5.0, 4.0, 3.0, 2.0, 6.0)]
+    assert shares == [0.0, 0.5, 1.0, 1.5, -0.5]
+    assert gap_closed(4.0, start=3.0, teacher=3.0) is None
 
 
 # dear: compiles a mixture of experts

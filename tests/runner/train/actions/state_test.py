@@ -1,5 +1,8 @@
 """Hooks that read the state: evaluations, samples, checkpoints."""
 
+import dataclasses
+import json
+
 from runner.evaluation.sampling import Sample
 from runner.train.actions.checkpoint import Checkpoint
 from runner.train.actions.evaluate import Evaluate
@@ -43,6 +46,22 @@ def test_only_a_fresh_run_evaluates_the_untrained_student():
         for step in range(start, 7):
             hook(step, state=1.0)
         assert [step for step, _ in run.writer.scalars] == steps
+
+
+def test_the_share_of_the_gap_is_of_the_start_before_a_resume_too():
+    losses = {0: 6.0, 3: 5.0, 6: 4.0}
+
+    def metrics(step):
+        return {"loss": losses[step], "teacher/loss": 2.0}
+
+    run = context(loop={"evaluate_every": 3}, evaluations={"held_out": metrics})
+    first, rest = Evaluate(run), Evaluate(dataclasses.replace(run, start=3))
+    for step in (0, 3):
+        first(step, state=step)
+    rest.recall(json.loads(json.dumps(first.memory())))
+    rest(6, state=6)
+    shares = [row["held_out/gap_closed"] for _, row in run.writer.scalars]
+    assert shares == [0.0, 0.25, 0.5]
 
 
 def test_the_untrained_student_and_the_result_are_measured_whatever_the_interval():
