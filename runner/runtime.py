@@ -289,6 +289,24 @@ class Distributed:
             )
 
 
+@_section("watchdog")
+@dataclasses.dataclass(frozen=True)
+class Watchdog:
+    """Detection of a run that hangs; see `runner.machine.watchdog`.
+
+    Attributes:
+      seconds: without the end of a step, evaluations, checkpoints and the compilation
+        included, after which the stacks of all threads are written; 0 is never.
+      end: end the process then, with exit code 4.
+    """
+
+    seconds: int = 0
+    end: bool = False
+
+    def __post_init__(self):
+        _not_negative("watchdog", {"seconds": self.seconds})
+
+
 @dataclasses.dataclass(frozen=True)
 class Runtime:
     """All sections of the runtime."""
@@ -302,6 +320,7 @@ class Runtime:
     diagnostics: Diagnostics = dataclasses.field(default_factory=Diagnostics)
     compilation: Compilation = dataclasses.field(default_factory=Compilation)
     distributed: Distributed = dataclasses.field(default_factory=Distributed)
+    watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
 
 
 def current() -> Runtime:

@@ -64,6 +64,7 @@ class Hooks:
         *,
         start: int,
         failures: writers.Failures | None = None,
+        on_step: Callable[[], None] = lambda: None,
         memories: Mapping[str, Any] | None = None,
         factories: Sequence[Callable[[HookContext], Hook]] = HOOKS,
     ):
@@ -76,6 +77,7 @@ class Hooks:
           terminal: Where to show progress.
           start: The step that the run continues after; 0 for a fresh run.
           failures: Notes files that cannot be written.
+          on_step: Called once the metrics of a step are there.
           memories: Of the hooks at that step, by class, as the checkpoint holds them.
           factories: Make the hooks, in the order in which they act.
 
@@ -85,6 +87,7 @@ class Hooks:
         # The writers.
         loop = trainer.config.loop
         self._terminal, self._checkpoints = terminal, checkpoints
+        self._on_step = on_step
         self._stopwatch = Stopwatch(announce=terminal.status)
         self._writer = writers.create(
             workdir.path,
@@ -153,6 +156,7 @@ class Hooks:
         """Fetch the metrics of a dispatched step, and call the hooks that read them."""
         self._checkpoints.check()
         values = self.results.metrics = fetch(metrics)
+        self._on_step()
         for hook in self._on_metrics:
             hook(step, metrics=values, rows=rows)
 

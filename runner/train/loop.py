@@ -10,6 +10,7 @@ import jax
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.machine import distributed
 from runner.machine.stop_signals import Stop
+from runner.machine.watchdog import Watchdog
 from runner.starts.base import LoadedStart
 from runner.state.train_state import TrainState
 from runner.train import final_report
@@ -51,6 +52,9 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
 
     keep = trainer.config.loop.keep_checkpoints
     with (
+        Watchdog(
+            trainer.config.watchdog, workdir.path, processes=jax.process_count()
+        ) as watchdog,
         distributed.stop() as stop,
         Checkpoints(workdir.checkpoints, keep=keep) as checkpoints,
     ):
@@ -78,6 +82,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
             start=start,
             failures=failures,
             memories=memories,
+            on_step=watchdog.beat,
         )
         try:
             state = run(trainer, state, hooks, stop)
