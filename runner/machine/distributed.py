@@ -13,7 +13,9 @@ alone writes the rest of the work directory.
 
 import contextlib
 import os
+import re
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -26,13 +28,14 @@ from jax.experimental import multihost_utils
 
 from runner import runtime
 from runner.errors import PeerLost, UserError
-from runner.machine import early_exit, mesh
+from runner.machine import departures, early_exit, mesh
 from runner.machine.stop_signals import Stop
 
 _LAUNCHERS: Mapping[str, tuple[str, str, str]] = {
     "slurm": ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID"),
     "ompi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
 }
+_FIRST_NODE = re.compile(r"([^\[,]+)(?:\[(\d+))?")  # of `node001`, `node[001-8],other`
 _WHERE = "OMPI_MCA_orte_hnp_uri"
 _LOST = ("gloo", "nccl", "coordination", "heartbeat", "barrier", "socket")
 
@@ -47,6 +50,7 @@ def start(config: runtime.Runtime) -> int:
     keywords = arguments(settings, os.environ)
     if keywords is None:
         return 0
+    _resolve(_first_host(keywords, os.environ))
     try:
         jax.distributed.initialize(
             **keywords,
@@ -58,6 +62,7 @@ def start(config: runtime.Runtime) -> int:
         raise UserError(f"distributed: {_first_line(error)}") from error
     sys.excepthook = _show_and_leave
     early_exit.register(leave)
+    departures.watch()
     mesh.split_cpu(config.mesh)
     return jax.process_index()
 
@@ -118,18 +123,47 @@ def whole(x: Any) -> np.ndarray:
 def leave(code: int) -> None:
     """End this process now if others train with it: they must not wait for it.
 
-    An ordinary end waits for the others, who wait for this one in mid-step.
+    An ordinary end waits for the others, who wait for this one in mid-step. They are
+    told, and end too.
     """
     if jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
+        departures.announce(code)
         os._exit(code)
 
 
 def _show_and_leave(kind: Any, error: BaseException, trace: Any) -> NoReturn:
     traceback.print_exception(kind, error, trace)
     sys.stderr.flush()
+    departures.announce(1)
     os._exit(1)
+
+
+def _first_host(keywords: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return the host of the first process, as far as it is known by name."""
+    if address := keywords.get("coordinator_address"):
+        return address.rpartition(":")[0]
+    if keywords.get("cluster_detection_method") == "slurm":
+        node = _FIRST_NODE.match(environment["SLURM_STEP_NODELIST"])
+        return "".join(part or "" for part in node.groups()) if node else ""
+    return ""
+
+
+def _resolve(host: str) -> None:
+    """Look a host up, which JAX would try for minutes and then not name.
+
+    Raises:
+      UserError: It has no address.
+    """
+    try:
+        if host:
+            socket.getaddrinfo(host.strip("[]"), None)
+    except OSError as error:
+        raise UserError(
+            f"distributed: {host}, the host of the first process, has no address "
+            f"({error.strerror}); name it: --gin.distributed.coordinator=HOST:PORT"
+        ) from None
 
 
 def arguments(

@@ -13,13 +13,13 @@ _CYAN, _DIM, _RESET = "\x1b[36m", "\x1b[2m", "\x1b[0m"
 class Terminal:
     """Lines above one live line that is redrawn in place.
 
-    On anything but a terminal (a pipe, a file, `TERM=dumb`) there is no live line and
-    `show` does nothing.
+    On anything but a terminal (a pipe, a file, `TERM=dumb`, the one without a size that
+    `mpirun` gives its ranks) there is no live line and `show` does nothing.
     """
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream or sys.stdout
-        self.live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.live = _is_terminal(self._stream) and os.environ.get("TERM") != "dumb"
         self.colored = self.live and not os.environ.get("NO_COLOR")
         self.plain_ascii = not _encodes(self._stream, "━╸")
         self._line = ""
@@ -130,6 +130,13 @@ def _cut(text: str, width: int) -> str:
     if i < len(text):
         text_within = text_within.rpartition("  ")[0] or text_within
     return text_within + (_RESET if "\x1b" in text else "")
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+    except OSError:  # no file, so what is behind it is for `isatty` to say
+        return stream.isatty()
 
 
 def _encodes(stream: TextIO, text: str) -> bool:

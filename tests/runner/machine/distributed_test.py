@@ -232,6 +232,67 @@ def test_a_process_out_of_range_is_refused():
         runtime.Distributed(processes=2, process=2)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("node001", "node001"),
+        ("node001,other", "node001"),
+        ("node[001-015],other", "node001"),
+        ("node[001,007-015]", "node001"),
+    ],
+)
+def test_the_first_host_is_read_from_the_nodes_as_jax_does(nodes, host):
+    environment = {**SLURM, "SLURM_STEP_NODELIST": nodes}
+    assert distributed._first_host(wanted(environment), environment) == host
+
+
+def test_a_host_without_an_address_is_named_at_once():
+    config = runtime.Runtime(
+        distributed=runtime.Distributed(coordinator="nowhere.invalid:1", processes=2)
+    )
+    with pytest.raises(UserError, match=r"nowhere\.invalid, the host of the first"):
+        distributed.start(config)
+
+
+# Two processes, one of which ends early while the other works or waits at the end.
+LEAVES = """
+import sys, time
+import jax
+from runner.machine import departures, distributed
+port, process, who, works = map(int, sys.argv[1:])
+jax.distributed.initialize(f"localhost:{port}", 2, process)
+departures.watch()
+if process == who:
+    distributed.leave(7)
+time.sleep(60 * works)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("works", [0, 1], ids=["at the end", "at work"])
+@pytest.mark.parametrize(("who", "codes"), [(0, [7, 1]), (1, [1, 7]), (2, [0, 0])])
+def test_an_early_end_of_one_is_the_end_of_the_other_in_one_line(who, codes, works):
+    if who == 2:
+        works = 0  # nobody leaves early: both end in order
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    pair = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVES, *map(str, (port, process, who, works))],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    errors = [process.communicate(timeout=SECONDS)[1] for process in pair]
+    assert [process.returncode for process in pair] == codes, errors
+    if who < 2:
+        lines = errors[1 - who].strip().splitlines()
+        assert len(lines) == 1
+        assert f"process {who} of this run has ended with exit code 7" in lines[0]
+
+
 @pytest.mark.slow
 def test_others_that_do_not_come_are_one_line(pair):
     command = [*pair.flags, f"--workdir={pair.directory / 'alone'}"]

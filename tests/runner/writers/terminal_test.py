@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import re
+import termios
 
 import pytest
 
@@ -205,8 +206,16 @@ def test_nothing_fancy_where_it_cannot_be_shown(monkeypatch):
     assert not Terminal(stream).live
 
 
+def test_a_pseudo_terminal_without_a_size_is_none():
+    reader, writer = pty.openpty()  # as mpirun gives one to each rank
+    with os.fdopen(writer, "w", encoding="utf-8") as stream:
+        assert stream.isatty() and not Terminal(stream).live
+    os.close(reader)
+
+
 def test_a_real_pseudo_terminal_is_live():
     reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (24, 80))
     with os.fdopen(writer, "w", encoding="utf-8") as stream:
         terminal = Terminal(stream)
         observed(terminal, num_steps=2, clock=Clock(0.0))
