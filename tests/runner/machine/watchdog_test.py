@@ -12,7 +12,7 @@ import pytest
 from runner import runtime
 from runner.machine import watchdog
 from runner.machine.watchdog import Watchdog
-from tests.runner.machine.distributed_test import Pair
+from tests.runner.machine.pairs import Pair
 from tests.runner.runs import Runner
 
 ROOT = Path(__file__).parents[3]
