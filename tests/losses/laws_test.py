@@ -1,4 +1,4 @@
-"""Laws of every loss, on one compiled step a row of `table.LOSSES`."""
+"""Laws of every loss, on one compiled step of all of `table.LOSSES`."""
 
 import functools
 
@@ -6,13 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_vjp
 
 import losses
-from losses.core import term_values
 from tests.losses import table
-from tests.losses.table import LOSSES, arrays, batch_means, step
-from tests.losses.tiles import BY_SUMS, WIDTH, compiled_tiles
+from tests.losses.poison import assert_clean, poisoned, sides
+from tests.losses.table import LOSSES, arrays, batch_means, steps
 
 # A loss that treats a part of its value as constant has not the gradient of its value.
 DIFFERENTIABLE = [
@@ -41,161 +39,176 @@ def test_every_divergence_has_a_row_over_records():
     assert {x for x in whole if issubclass(x, losses.Divergence)} == stored
 
 
-@every_loss
-@pytest.mark.parametrize("shape", [(4,), (3, 5), (2, 3, 2)])
-def test_one_float32_value_per_token(name, shape):
-    def values(floats, fixed):
-        row, count = LOSSES[name], jnp.sum(fixed["mask"], dtype=jnp.float32)
-        term = losses.LossTerm(name="term", loss=row.loss)
-        sums = term_values.statistic_sums(
-            [term], table.outputs(row, floats, fixed), masks={"term": fixed["mask"]}
-        )
-        means = {key: value / count for key, value in sums["term"].items()}
-        return table.values(row, floats, fixed, means)
-
-    result = jax.eval_shape(values, *arrays(shape))
-    assert result.shape == shape
-    assert result.dtype == jnp.float32
-
-
-def poisoned(floats, where, paths=None):
-    """NaN, inf and -inf in turn at some tokens, in some arrays or in all."""
-
-    def poison(x):
-        wide = where.reshape(where.shape + (1,) * (x.ndim - where.ndim))
-        values = np.resize(np.array([np.nan, np.inf, -np.inf], np.float32), x.shape)
-        return jnp.where(wide, values, x)
-
-    chosen = floats if paths is None else paths
-    return floats | {path: poison(floats[path]) for path in chosen}
+@functools.cache
+def clean():
+    """Each loss over the arrays as they are."""
+    return steps(*arrays())
 
 
 @functools.cache
-def poisoned_arrays():
-    """Poison at masked tokens in every array."""
+def shapes(shape):
+    """Of each loss's values, over tokens of this shape."""
+
+    def values(floats, fixed):
+        count = jnp.sum(fixed["mask"], dtype=jnp.float32)
+        sums = table.statistic_sums(tuple(LOSSES), floats, fixed)
+        means = jax.tree.map(lambda value: value / count, sums)
+        return table.values(LOSSES, floats, fixed, means)
+
+    return jax.eval_shape(values, *arrays(shape))
+
+
+@every_loss
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 2)])
+def test_one_float32_value_per_token(name, shape):
+    # dear: compiles the program of all losses, which the tests below run again.
+    for values, tokens in (
+        (shapes(shape)[name], shape),
+        (clean()[name].values, table.SHAPE),
+    ):
+        assert values.shape == tokens
+        assert values.dtype == jnp.float32
+
+
+@functools.cache
+def poisoned_where_masked():
+    """Each loss over poison at masked tokens of every array."""
     floats, fixed = arrays()
-    return poisoned(floats, ~fixed["mask"]), fixed
+    return steps(poisoned(floats, ~np.asarray(fixed["mask"])), fixed)
 
 
 @every_loss
 def test_masked_tokens_count_nothing_and_get_exactly_zero_gradient(name):
-    floats, fixed = poisoned_arrays()
-    masked = ~np.asarray(fixed["mask"])
-    poisoned, clean = step(name, floats, fixed), step(name, *arrays())
-    np.testing.assert_array_equal(poisoned.total, clean.total)
-    for path, grad in poisoned.grads.items():
-        assert not np.any(np.asarray(grad)[masked]), path
-        np.testing.assert_array_equal(grad, clean.grads[path])
-
-
-def sides():
-    """By side, what is poisoned, and the weights of a term that counts it unharmed."""
-    floats, _ = arrays()
-    theirs = [path for path in floats if path.startswith("teacher/")]
-    ours = [path for path in floats if path not in (*theirs, "free")]
-    return {
-        "student": (ours, table.BESIDE_FREE),
-        "teacher": (theirs, table.BESIDE_LABELS),
-    }
+    masked = ~np.asarray(arrays()[1]["mask"])
+    actual, expected = poisoned_where_masked()[name], clean()[name]
+    np.testing.assert_array_equal(actual.total, expected.total)
+    for path, grad in actual.grads.items():
+        assert not np.any(grad[masked]), path
+        np.testing.assert_array_equal(grad, expected.grads[path])
 
 
 @functools.cache
-def run_of(name):
-    """`floats, scales -> total, grads`, over rows and, where it can, over tiles."""
-    _, fixed = arrays()
-
-    def over_rows(floats, means, scales):
-        result = step(name, floats, fixed, means, scales)
-        return result.total, result.grads
-
-    def over_tiles(floats, means, scales):
-        del means
-        return compiled_tiles(name, WIDTH)(floats, fixed, scales)
-
-    return [over_rows, over_tiles] if name in BY_SUMS else [over_rows]
-
-
-def assert_clean(results, expected):
-    """Finite, and equal bit for bit."""
-    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(results))
-    jax.tree.map(np.testing.assert_array_equal, results, expected)
+def poisoned_beside(*, weight, everywhere):
+    """By side, each loss beside a term that counts all, with and without poison."""
+    floats, fixed = arrays()
+    where = np.ones(table.SHAPE, bool) if everywhere else ~np.asarray(fixed["mask"])
+    results = {}
+    for side, (paths, scales) in sides(floats).items():
+        scales = scales + (weight - 1.0) * table.ALONE
+        inputs = poisoned(floats, where, paths)
+        results[side] = [steps(x, fixed, scales=scales) for x in (inputs, floats)]
+    return results
 
 
 @every_loss
-def test_a_token_that_another_term_counts_harms_no_term_that_does_not(name):
-    floats, fixed = arrays()
-    for paths, scales in sides().values():
-        poison = poisoned(floats, ~fixed["mask"], paths)
-        means = batch_means(name, poison, fixed)
-        for run in run_of(name):
-            clean = run(floats, batch_means(name, floats, fixed), scales)
-            assert_clean(run(poison, means, scales), clean)
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_a_token_that_another_term_counts_harms_no_term_that_does_not(name, side):
+    actual, expected = poisoned_beside(weight=1.0, everywhere=False)[side]
+    assert_clean(actual[name], expected[name])
 
 
 @every_loss
-def test_weight_zero_adds_exactly_nothing(name):
-    floats, fixed = arrays()
-    for paths, scales in sides().values():
-        scales = scales - table.ALONE
-        poison = poisoned(floats, jnp.ones_like(fixed["mask"]), paths)
-        means = batch_means(name, poison, fixed)
-        for run in run_of(name):
-            clean = run(floats, batch_means(name, floats, fixed), scales)
-            assert_clean(run(poison, means, scales), clean)
-    labels = step(
-        "cross_entropy", floats, fixed | {"mask": jnp.ones_like(fixed["mask"])}
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_weight_zero_adds_exactly_nothing(name, side):
+    (total, _, grads), expected = (
+        results[name] for results in poisoned_beside(weight=0.0, everywhere=True)[side]
     )
-    alone = step(name, floats, fixed, scales=table.BESIDE_LABELS - table.ALONE)
-    np.testing.assert_allclose(alone.total, labels.total, rtol=1e-6)
-    np.testing.assert_allclose(alone.grads["logits"], labels.grads["logits"], atol=1e-6)
+    assert_clean((total, grads), (expected.total, expected.grads))
+
+
+@functools.cache
+def labels_alone():
+    """Cross-entropy of all tokens."""
+    floats, fixed = arrays()
+    fixed |= {"mask": np.ones(table.SHAPE, bool)}
+    return steps(floats, fixed, names=("cross_entropy",))["cross_entropy"]
+
+
+@every_loss
+def test_beside_weight_zero_another_term_is_what_it_is_alone(name):
+    actual = poisoned_beside(weight=0.0, everywhere=True)["teacher"][1][name]
+    expected = labels_alone()
+    np.testing.assert_allclose(actual.total, expected.total, rtol=1e-6)
+    np.testing.assert_allclose(
+        actual.grads["logits"], expected.grads["logits"], atol=1e-6
+    )
+
+
+@functools.cache
+def sums_of_blocks():
+    """By loss, the sums of its values over blocks of one row each."""
+    floats, fixed = arrays()
+    means = batch_means(floats, fixed)
+    totals = dict.fromkeys(LOSSES, 0.0)
+    for start in range(table.SHAPE[0]):
+        block = jax.tree.map(lambda x, at=start: x[at : at + 1], (floats, fixed))
+        for name, values in table.compiled_values()(*block, means).items():
+            totals[name] += float(np.sum(values))
+    return totals
 
 
 @every_loss
 def test_blocks_of_tokens_sum_to_the_whole(name):
+    np.testing.assert_allclose(sums_of_blocks()[name], clean()[name].total, rtol=1e-6)
+
+
+@functools.cache
+def extreme():
+    """Each loss where every array holds 1e4 and -1e4."""
     floats, fixed = arrays()
-    means = batch_means(name, floats, fixed)
-    total = 0.0
-    for start in range(table.SHAPE[0]):
-        block = jax.tree.map(lambda x, at=start: x[at : at + 1], (floats, fixed))
-        total += float(np.sum(table.compiled_values(name)(*block, means)))
-    np.testing.assert_allclose(total, step(name, floats, fixed).total, rtol=1e-6)
+    extremes = jax.tree.map(lambda x: np.sign(x) * np.float32(1e4), floats)
+    return steps(extremes, fixed)
 
 
 @every_loss
 def test_finite_at_extreme_logits(name):
+    total, _, grads = extreme()[name]
+    assert np.isfinite(total)
+    assert all(np.all(np.isfinite(x)) for x in grads.values())
+
+
+STEP = 1e-2
+
+
+@functools.cache
+def along_a_line():
+    """A direction of the student's arrays, and each loss half a step either way."""
     floats, fixed = arrays()
-    extreme = jax.tree.map(lambda x: jnp.sign(x) * 1e4, floats)
-    result = step(name, extreme, fixed)
-    assert np.isfinite(result.total)
-    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(result.grads))
+    means, random = batch_means(floats, fixed), np.random.default_rng(0)
+    line = {
+        path: random.normal(size=x.shape) * (not path.startswith("teacher/"))
+        for path, x in floats.items()
+    }
+
+    def at(distance):
+        moved = {
+            path: np.float32(x + distance * line[path]) for path, x in floats.items()
+        }
+        return steps(moved, fixed, means)
+
+    return line, at(-STEP / 2), at(STEP / 2)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradient_agrees_with_finite_differences(name):
+    line, before, after = along_a_line()
+    count = max(float(np.sum(arrays()[1]["mask"])), 1.0)
+    difference = (after[name].total - before[name].total) / STEP / count
+    slopes = {path: np.sum(x * line[path]) for path, x in clean()[name].grads.items()}
+    slope = sum(slopes.values()) / count
+    np.testing.assert_allclose(difference, slope, atol=5e-3, rtol=5e-3)
+
+
+@functools.cache
+def with_another(path):
+    """Each loss where one array is another."""
     floats, fixed = arrays()
-    means = batch_means(name, floats, fixed)
-    teacher = {path: x for path, x in floats.items() if path.startswith("teacher/")}
-    student = {path: x for path, x in floats.items() if path not in teacher}
-    count = max(float(np.sum(fixed["mask"])), 1.0)
-
-    def mean(student):
-        return step(name, student | teacher, fixed, means).total / count
-
-    def mean_vjp(student):
-        result = step(name, student | teacher, fixed, means)
-        grads = {path: result.grads[path] / count for path in student}
-        return result.total / count, lambda cotangent: (
-            jax.tree.map(lambda grad: cotangent * grad, grads),
-        )
-
-    check_vjp(mean, mean_vjp, (student,), eps=1e-2, atol=5e-3, rtol=5e-3)
+    another = np.sin(np.float32(2.0) * floats[path] + np.float32(1.0))
+    return steps(floats | {path: another}, fixed)
 
 
 @every_loss
 def test_reads_only_what_it_needs(name):
-    floats, fixed = arrays()
-    total = step(name, floats, fixed).total
-    for path in floats:
-        changed = floats | {path: jnp.sin(2.0 * floats[path] + 1.0)}
-        difference = float(step(name, changed, fixed).total - total)
+    for path in arrays()[0]:
+        difference = with_another(path)[name].total - clean()[name].total
         assert (difference != 0.0) == (path in LOSSES[name].loss.needs), path

@@ -1,10 +1,11 @@
-"""The table of losses, their inputs, and one compiled step a loss.
+"""The table of losses, their inputs, and one compiled step of them all.
 
 A new loss adds one row to `LOSSES`, and one to `FUNCTIONS` in `functional_test.py`.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -163,8 +164,8 @@ def teacher_outputs(form, logits, draws):
     )
 
 
-def outputs(row, floats, fixed):
-    """Loss inputs of these arrays."""
+def outputs(form, floats, fixed):
+    """Loss inputs of these arrays, the teacher's in one form."""
     ours, theirs = ({}, {})
     for path, x in floats.items():
         if path.startswith("teacher/"):
@@ -172,7 +173,7 @@ def outputs(row, floats, fixed):
         else:
             ours[path] = x
     logits, teacher_logits = ours.pop("logits"), theirs.pop("logits")
-    teacher = teacher_outputs(row.teacher, teacher_logits, fixed["draws"])
+    teacher = teacher_outputs(form, teacher_logits, fixed["draws"])
     return losses.FullOutputs(
         batch={
             "targets": fixed["targets"],
@@ -186,11 +187,11 @@ def outputs(row, floats, fixed):
 
 
 class Result(NamedTuple):
-    """The masked sum of a term, its values `[*b]`, and the gradients of the sum."""
+    """The weighted sum of a term and those beside it, its values `[*b]`, gradients."""
 
-    total: jax.Array
-    values: jax.Array
-    grads: dict[str, jax.Array]
+    total: np.ndarray
+    values: np.ndarray
+    grads: dict[str, np.ndarray]
 
 
 class Free(losses.Loss):
@@ -202,106 +203,153 @@ class Free(losses.Loss):
         return jnp.square(outputs.intermediates["free"])
 
 
-ALONE = np.array([1.0, 0.0, 0.0], np.float32)
-"""Weights of `terms`: of the loss alone. The others count all tokens."""
-
-BESIDE_LABELS = np.array([1.0, 1.0, 0.0], np.float32)
-BESIDE_FREE = np.array([1.0, 0.0, 1.0], np.float32)
-
-
-def terms(row):
-    """A loss, cross-entropy and `Free`."""
-    return [
-        losses.LossTerm(name="term", loss=row.loss),
-        losses.LossTerm(name="labels", loss=losses.CrossEntropy(), mask=everywhere),
-        losses.LossTerm(name="free", loss=Free(), mask=everywhere),
-    ]
-
-
 def everywhere(batch):
     """Counts all tokens."""
     return jnp.ones_like(batch["mask"])
 
 
-def masks(fixed):
-    """By term, the tokens it counts."""
+BESIDE = (
+    losses.LossTerm(name="labels", loss=losses.CrossEntropy(), mask=everywhere),
+    losses.LossTerm(name="free", loss=Free(), mask=everywhere),
+)
+"""Terms beside each loss. They count all tokens."""
+
+ALONE = np.array([1.0, 0.0, 0.0], np.float32)
+"""Weights: of a loss alone, or of one of `BESIDE` too."""
+
+BESIDE_LABELS = np.array([1.0, 1.0, 0.0], np.float32)
+BESIDE_FREE = np.array([1.0, 0.0, 1.0], np.float32)
+
+
+def terms(rows):
+    """A term a row."""
+    return [losses.LossTerm(name=name, loss=row.loss) for name, row in rows.items()]
+
+
+def by_form(rows):
+    """Rows by the form of their teacher's outputs, which those of one form share."""
+    forms = dict.fromkeys(row.teacher for row in rows.values())
+    return {
+        form: {name: row for name, row in rows.items() if row.teacher == form}
+        for form in forms
+    }
+
+
+def weighted(
+    rows: Mapping[str, Row],
+    outputs_of: Callable[[str], losses.Outputs],
+    fixed,
+    means,
+    scales,
+):
+    """By row, its total with the terms beside it, as a step weighs them, and values."""
     every = jnp.ones_like(fixed["mask"])
-    return {"term": fixed["mask"], "labels": every, "free": every}
-
-
-def active(scales):
-    """By term, whether its weight is not 0."""
-    return {name: scales[i] != 0.0 for i, name in enumerate(("term", "labels", "free"))}
-
-
-def weighted_total(results, scales):
-    """The sum of all terms, weighted as a step does it."""
-    sums = [jnp.sum(results[name].values) for name in ("term", "labels", "free")]
-    return sum(times(scale, x) for scale, x in zip(scales, sums, strict=True))
-
-
-def values(row, floats, fixed, means):
-    """Values of one term, `[*b]`, zero where masked; `means` are its statistics."""
-    results = term_values.per_token(
-        terms(row)[:1],
-        outputs(row, floats, fixed),
-        masks={"term": fixed["mask"]},
-        statistics={"term": means},
-    )
-    return results["term"].values
-
-
-def step(name: str, floats, fixed, means=None, scales=ALONE) -> Result:
-    """Value and gradient of one row, statistics over these tokens unless given."""
-    if means is None:
-        means = batch_means(name, floats, fixed)
-    (total, per_token), grads = compiled_step(name)(floats, fixed, means, scales)
-    return Result(total, per_token, grads)
-
-
-@functools.cache
-def compiled_step(name: str):
-    """Jitted `(floats, fixed, means, scales) -> ((sum, values), grads)`."""
-    row = LOSSES[name]
-
-    def total(floats, fixed, means, scales):
+    beside = [term.name for term in BESIDE]
+    sums = {}
+    for form, of_form in by_form(rows).items():
         results = term_values.per_token(
-            terms(row),
-            outputs(row, floats, fixed),
-            masks=masks(fixed),
-            statistics={"term": means},
-            active=active(scales),
+            [*terms(of_form), *BESIDE],
+            outputs_of(form),
+            masks=dict.fromkeys(of_form, fixed["mask"]) | dict.fromkeys(beside, every),
+            statistics=means,
+            active=dict.fromkeys(of_form, scales[0] != 0.0)
+            | {name: scales[i] != 0.0 for i, name in enumerate(beside, start=1)},
         )
-        return weighted_total(results, scales), results["term"].values
+        for name in of_form:
+            parts = [jnp.sum(results[x].values) for x in (name, *beside)]
+            total = sum(times(s, x) for s, x in zip(scales, parts, strict=True))
+            sums[name] = total, results[name].values
+    return sums
 
-    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+def values(rows: Mapping[str, Row], floats, fixed, means):
+    """By row, its values `[*b]`, zero where masked; `means` are its statistics."""
+    results = {}
+    for form, of_form in by_form(rows).items():
+        results |= term_values.per_token(
+            terms(of_form),
+            outputs(form, floats, fixed),
+            masks=dict.fromkeys(of_form, fixed["mask"]),
+            statistics=means,
+        )
+    return {name: results[name].values for name in rows}
+
+
+def steps(floats, fixed, means=None, scales=ALONE, *, names=tuple(LOSSES)):
+    """`Result` of each row, by name, statistics over these tokens unless given."""
+    if means is None:
+        means = batch_means(floats, fixed, names)
+    totals, per_token, grads = jax.device_get(
+        compiled_steps(names)(floats, fixed, means, scales)
+    )
+    results = {
+        name: Result(
+            totals[i], per_token[name], {path: grad[i] for path, grad in grads.items()}
+        )
+        for i, name in enumerate(names)
+    }
+    finite = all(np.all(np.isfinite(x)) for x in jax.tree.leaves((totals, grads)))
+    if finite or len(names) == 1:
+        return results
+    # One infinite gradient makes all others NaN, by 0 · inf: ask for each alone.
+    return {
+        name: steps(floats, fixed, means, scales, names=(name,))[name] for name in names
+    }
 
 
 @functools.cache
-def compiled_values(name: str):
-    """Jitted `(floats, fixed, means) -> values`, for arrays of other shapes."""
-    return jax.jit(functools.partial(values, LOSSES[name]))
+def compiled_steps(names: tuple[str, ...]):
+    """Jitted `(floats, fixed, means, scales) -> (totals, values by row, gradients)`.
+
+    One program of many rows takes a third less time to compile than one of each.
+    Totals are `[row]`, gradients `[row, *shape]`.
+    """
+    rows = {name: LOSSES[name] for name in names}
+
+    def run(floats, fixed, means, scales):
+        def totals(floats):
+            outputs_of = functools.partial(outputs, floats=floats, fixed=fixed)
+            sums = weighted(rows, outputs_of, fixed, means, scales)
+            values = {name: values for name, (_, values) in sums.items()}
+            return jnp.stack([sums[name][0] for name in names]), values
+
+        of_rows, pullback, values = jax.vjp(totals, floats, has_aux=True)
+        (grads,) = jax.vmap(pullback)(jnp.eye(len(names)))
+        return of_rows, values, grads
+
+    return jax.jit(run)
 
 
 @functools.cache
-def compiled_sums(name: str):
-    """Jitted `(floats, fixed) -> sums` of the statistics of one row."""
-    row = LOSSES[name]
-
-    def sums(floats, fixed):
-        term = losses.LossTerm(name="term", loss=row.loss)
-        masks = {"term": fixed["mask"]}
-        return term_values.statistic_sums(
-            [term], outputs(row, floats, fixed), masks=masks
-        )
-
-    return jax.jit(sums)
+def compiled_values(names: tuple[str, ...] = tuple(LOSSES)):
+    """Jitted `(floats, fixed, means) -> values` by row."""
+    rows = {name: LOSSES[name] for name in names}
+    return jax.jit(functools.partial(values, rows))
 
 
-def batch_means(name: str, floats, fixed) -> dict[str, Any]:
-    """Masked means of the statistics of one row."""
-    if not term_values.wants_means(LOSSES[name].loss):
-        return {}
+def statistic_sums(names, floats, fixed):
+    """By row that asks for means over the batch, the sums of its statistics."""
+    wanting = {
+        name: LOSSES[name]
+        for name in names
+        if term_values.wants_means(LOSSES[name].loss)
+    }
+    sums = {}
+    for form, of_form in by_form(wanting).items():
+        masks = dict.fromkeys(of_form, fixed["mask"])
+        inputs = outputs(form, floats, fixed)
+        sums |= term_values.statistic_sums(terms(of_form), inputs, masks=masks)
+    return sums
+
+
+@functools.cache
+def compiled_sums(names: tuple[str, ...]):
+    """Jitted `(floats, fixed) -> sums` of `statistic_sums`."""
+    return jax.jit(functools.partial(statistic_sums, names))
+
+
+def batch_means(floats, fixed, names=tuple(LOSSES)) -> dict[str, dict[str, Any]]:
+    """Masked means of the statistics, by row."""
     count = max(float(np.sum(fixed["mask"])), 1.0)
-    sums = compiled_sums(name)(floats, fixed)["term"]
-    return {key: value / count for key, value in sums.items()}
+    sums = compiled_sums(names)(floats, fixed)
+    return jax.tree.map(lambda value: value / count, sums)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 import losses
-from losses.core.term_values import per_token
 from losses.core.tiles import Tile
 from losses.core.vocab_sums import SumRequests
 from losses.core.vocab_sums_pass import VocabSumsPass
@@ -40,9 +39,9 @@ BY_SUMS = {
 WIDTH = 3
 
 
-def tiled_outputs(row, outputs, sums, *, vocabulary, teacher_width):
+def tiled_outputs(form, outputs, sums, *, vocabulary, teacher_width):
     """`outputs` without a row of logits."""
-    whole = row.teacher == "whole"
+    whole = form == "whole"
     teacher = outputs.teacher
     if whole:
         teacher = dataclasses.replace(teacher, logits=None)
@@ -57,27 +56,23 @@ def tiled_outputs(row, outputs, sums, *, vocabulary, teacher_width):
 
 
 def by_tiles(row, floats, fixed, scales=table.ALONE, *, width):
-    """`table.compiled_step` and the gradient in the logits, tile by tile."""
-    outputs = table.outputs(row, floats, fixed)
+    """The total of `table.steps` and its gradient in the logits, tile by tile."""
+    outputs = table.outputs(row.teacher, floats, fixed)
     logits = floats["logits"]
     teacher = floats["teacher/logits"]
 
     def value(sums):
-        tiled = tiled_outputs(
-            row,
-            outputs,
-            sums,
-            vocabulary=logits.shape[-1],
-            teacher_width=teacher.shape[-1],
-        )
-        results = per_token(
-            table.terms(row),
-            tiled,
-            masks=table.masks(fixed),
-            statistics={},
-            active=table.active(scales),
-        )
-        return table.weighted_total(results, scales)
+        def outputs_of(form):
+            return tiled_outputs(
+                form,
+                outputs,
+                sums,
+                vocabulary=logits.shape[-1],
+                teacher_width=teacher.shape[-1],
+            )
+
+        total, _ = table.weighted({"term": row}, outputs_of, fixed, {}, scales)["term"]
+        return total
 
     def tiles():
         for start in range(0, logits.shape[-1], width):
@@ -109,4 +104,6 @@ def by_tiles(row, floats, fixed, scales=table.ALONE, *, width):
 @functools.cache
 def compiled_tiles(name, width):
     """Jitted `by_tiles` of one row."""
-    return jax.jit(functools.partial(by_tiles, LOSSES[name], width=width))
+    run = jax.jit(functools.partial(by_tiles, LOSSES[name], width=width))
+    # An argument whatever it is: one program.
+    return lambda floats, fixed, scales=table.ALONE: run(floats, fixed, scales)
