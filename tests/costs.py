@@ -14,6 +14,7 @@ import pytest
 
 # Above this a test is `slow`, or says `# dear: why` in its body or just above it.
 DEAR_SECONDS = 5.0
+PHASES = 3  # set-up, call, tear-down
 KILOBYTES_OF_A_GIGABYTE = 1024**2
 
 
@@ -47,7 +48,9 @@ class Costs:
         report = yield
         now = processor_seconds()
         report.processor_seconds, self._since = now - self._since, now
-        report.explained = _explained(item)
+        # Reading the source takes longer than many a test does.
+        dear = report.processor_seconds > DEAR_SECONDS / PHASES
+        report.explained = not dear or _explained(item)
         report.peak_memory = tuple(
             resource.getrusage(who).ru_maxrss / KILOBYTES_OF_A_GIGABYTE
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

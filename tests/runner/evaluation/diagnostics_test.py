@@ -155,8 +155,8 @@ def test_student_and_teacher_are_compared_by_their_formulas(whole, plain):
     np.testing.assert_allclose(found.scalars["calibration_error"], error, atol=1e-5)
 
 
+@pytest.mark.slow  # a gradient of every term, of a batch that is cut
 def test_a_diagnosis_is_the_same_however_the_batch_is_cut(world, whole):
-    # dear: a gradient of every term, of a batch that is cut.
     expected, *_ = whole
     cut, *_ = diagnosed(
         world,

@@ -61,7 +61,7 @@ KINDS = {
     "kl": (head_bench.KL, head_bench.forward_kl),
     "five": (head_bench.FIVE, head_bench.five),
 }
-cuts = pytest.mark.parametrize("head", CUTS.values(), ids=CUTS)
+cuts = pytest.mark.parametrize("cut", CUTS)
 kinds = pytest.mark.parametrize(
     "kind",
     parameters({kind: kind for kind in KINDS}, fast=("five",)),  # holds the others
@@ -134,29 +134,36 @@ def errors(found, wanted):
     )
 
 
+@functools.cache
+def compiled(kind, cut, dtype="float32"):
+    """The runner's step, jitted, which several tests run."""
+    terms, _ = KINDS[kind]
+    return jax.jit(heads.step(SMALL, terms, head=CUTS[cut], dtype=dtype))
+
+
 def error_of(way, kind, dtype):
     """Errors of one way to the value and gradient."""
     content = heads.content(SMALL, dtype=dtype)
     arguments = content["student"], content["teacher"], content["batch"]
-    return errors(jax.jit(way)(*arguments), exact(kind, dtype))
+    return errors(way(*arguments), exact(kind, dtype))
 
 
 @functools.cache
 def error_of_full_logits(kind, dtype):
     """Errors of autodiff, whatever the head it is compared with."""
-    return error_of(heads.full(KINDS[kind][1]), kind, dtype)
+    return error_of(jax.jit(heads.full(KINDS[kind][1])), kind, dtype)
 
 
-def both(kind, head, dtype="float32"):
+def both(kind, cut, dtype="float32"):
     """Errors of the runner's step, and of full logits by autodiff."""
-    step = heads.step(SMALL, KINDS[kind][0], head=head, dtype=dtype)
-    return error_of(step, kind, dtype), error_of_full_logits(kind, dtype)
+    ours = error_of(compiled(kind, cut, dtype), kind, dtype)
+    return ours, error_of_full_logits(kind, dtype)
 
 
 @cuts
 @kinds
-def test_float32_is_as_exact_as_full_logits(kind, head):
-    ours, full = both(kind, head)
+def test_float32_is_as_exact_as_full_logits(kind, cut):
+    ours, full = both(kind, cut)
     assert ours.value <= 1e-6
     for name, error in ours.gradients.items():
         assert error <= 1.1 * full.gradients[name], name
@@ -164,8 +171,8 @@ def test_float32_is_as_exact_as_full_logits(kind, head):
 
 @cuts
 @kinds
-def test_bfloat16_is_as_exact_as_full_logits(kind, head):
-    ours, full = both(kind, head, "bfloat16")
+def test_bfloat16_is_as_exact_as_full_logits(kind, cut):
+    ours, full = both(kind, cut, "bfloat16")
     assert ours.value <= 1e-6
     for name, error in ours.gradients.items():
         assert error <= 1.01 * full.gradients[name], name
@@ -192,23 +199,22 @@ def dot_operands(jaxpr):
 
 
 @cuts
-def test_a_batch_that_counts_nothing_moves_nothing(head):
+def test_a_batch_that_counts_nothing_moves_nothing(cut):
     given = heads.content(SMALL)
     batch = given["batch"] | {"mask": jnp.zeros((1, SMALL.tokens), bool)}
     poisoned = jax.tree.map(lambda x: x.at[:, 3].set(jnp.nan), given["student"])
     student = given["student"] | {"hidden": poisoned["hidden"]}
-    step = heads.step(SMALL, head_bench.FIVE, head=head)
-    total, gradients = jax.jit(step)(student, given["teacher"], batch)
+    total, gradients = compiled("five", cut)(student, given["teacher"], batch)
     assert total == 0.0
     assert not any(np.any(x) for x in jax.tree.leaves(gradients))
 
 
 @cuts
-def test_a_masked_token_of_nan_leaves_the_others_alone(head):
+def test_a_masked_token_of_nan_leaves_the_others_alone(cut):
     given = heads.content(SMALL)
     mask = jnp.ones((1, SMALL.tokens), bool).at[0, 3].set(False)
     batch = given["batch"] | {"mask": mask}
-    step = jax.jit(heads.step(SMALL, head_bench.FIVE, head=head))
+    step = compiled("five", cut)
     clean = step(given["student"], given["teacher"], batch)
     poison = jax.tree.map(
         lambda side: {**side, "hidden": side["hidden"].at[0, 3].set(jnp.nan)},

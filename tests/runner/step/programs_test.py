@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from tests.cases import cases
 from tests.runner.step import programs
 from tests.runner.step.inputs import assert_same
 
+FAST = ("data", "blocks", "tiles", "microbatches")
 
-@pytest.mark.parametrize("cut", programs.CUTS)
+
+@pytest.mark.parametrize("cut", cases({cut: cut for cut in programs.CUTS}, fast=FAST))
 def test_a_cut_batch_has_the_gradient_of_the_textbook(cut):
     # dear: compiles all terms at once, in place of each file its own.
     params, total, terms, weights, load = programs.gradients(cut)
