@@ -22,6 +22,7 @@ from runner.machine import compiled_programs, out_of_memory
 from runner.machine import mesh as mesh_lib
 from runner.machine.topology import Planned
 from runner.starts.base import LoadedStart, Start, StartContext
+from runner.state.path_patterns import Patterns
 from runner.state.trainable import TrainModules, no_teacher_state
 from runner.teachers.base import Teacher, TeacherContext
 from runner.workdir.workdir import Workdir
@@ -45,6 +46,9 @@ class Experiment(Job):
       seed: Of the initial state, the order of rows and the step's draws.
       teacher: Online, or records of one; None to learn from the data alone.
       start: Where the weights before the first step come from; None for fresh ones.
+      trainable: Patterns of paths of the student's parameters that are trained, as in
+        `blocks/*` and `!embedding` (all but this). The others have neither gradient
+        nor state of the optimiser. None for all.
       evaluations: Evaluations of the student, each on its own data.
       keep_best: The choice of a checkpoint that is kept for being the best, and of an
         early end; None for neither.
@@ -71,6 +75,7 @@ class Experiment(Job):
     seed: int = 0
     teacher: Teacher | None = None
     start: Start | None = None
+    trainable: Patterns | None = None
     evaluations: Sequence[Evaluation] = ()
     keep_best: KeepBest | None = None
     hooks: Sequence[StepHook] = ()
@@ -107,7 +112,9 @@ class Experiment(Job):
         from runner.step.requirements import check_balances, check_needs, check_teacher
 
         check_balances(self.losses)
-        modules = TrainModules(self.student, self.losses, self.optimizer)
+        modules = TrainModules(
+            self.student, self.losses, self.optimizer, trainable=self.trainable
+        )
         abstract_terms = modules.abstract_terms()
         check_needs(abstract_terms, modules.abstract_student().offers())
         if self.teacher is None:
@@ -160,7 +167,13 @@ class Experiment(Job):
         else:
             mesh = mesh_lib.over(config.mesh, planned.devices)
         init_teacher = self.teacher.init_state if self.teacher else no_teacher_state
-        modules = TrainModules(self.student, self.losses, self.optimizer, init_teacher)
+        modules = TrainModules(
+            self.student,
+            self.losses,
+            self.optimizer,
+            init_teacher,
+            self.trainable,
+        )
         mesh_lib.check_batch(
             "batch_size", self.batch_size, mesh, microbatches=config.step.microbatches
         )

@@ -7,6 +7,9 @@ from runner.checkpoint.directory import CheckpointDirectory
 from runner.errors import UserError
 from runner.files import form
 
+BEST = "best"
+"""The name of that step where a step is asked for."""
+
 
 def best_step(workdir: str | Path) -> int:
     """Return the step of the best checkpoint in a work directory.

@@ -7,6 +7,7 @@ from runner.starts.published import Published
 from runner.starts.run import Run
 from runner.weights import opening
 from runner.weights.published import PublishedWeights
+from runner.weights.run import Step
 
 
 def longer(cfg: fdl.Config, steps: int, of: str) -> None:
@@ -18,13 +19,13 @@ def longer(cfg: fdl.Config, steps: int, of: str) -> None:
     cfg.start = fdl.Config(Continued, workdir=of)
 
 
-def start_from(cfg: fdl.Config, path: str, step: int | None = None) -> None:
+def start_from(cfg: fdl.Config, path: str, step: Step = None) -> None:
     """--fiddler='start_from("DIR")': the weights of a run or of a published model.
 
     Args:
       cfg: the graph.
       path: of the work directory, the folder or the file.
-      step: of the run's checkpoint; None for the newest.
+      step: of the run's checkpoint; `"best"`, or None for the newest.
 
     Raises:
       UserError: there is neither.

@@ -79,6 +79,13 @@ def parameters(trainer: Trainer) -> Iterator[str]:
     count = sum(x.size for _, x in leaves)
     optimizer = size(local(state.opt_state))
     yield f"{count:,} parameters; optimiser state {optimizer} per device"
+    frozen = trainer.modules.frozen(state.variables)
+    if frozen:
+        count, lies = sum(x.size for x in frozen.values()), size(local(frozen))
+        yield (
+            f"{count:,} frozen parameters, {lies} per device: without gradient and "
+            "optimiser state"
+        )
     teacher = trainer.step.teacher
     if teacher is not None:
         arrays = jax.tree.leaves(teacher.abstract)

@@ -17,10 +17,12 @@ def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]
     # What is known from shapes and shardings, compiled or not.
     state, teacher = trainer.step.state, trainer.step.teacher
     params, optimizer = local(state.params), local(state.opt_state)
+    frozen = local(trainer.modules.frozen(state.variables))
     teacher_bytes = local(state.teacher)
     teacher_bytes += local(teacher.abstract) if teacher is not None else 0
     rows = [
         ("parameters", params, ""),
+        *([("frozen parameters", frozen, "")] if frozen else []),
         ("optimiser state", optimizer, ""),
         *([("teacher's parameters", teacher_bytes, "")] if teacher_bytes else []),
     ]
@@ -30,7 +32,7 @@ def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]
     analysis = attempt.program and attempt.program.memory_analysis()
     if analysis is not None:
         arguments = analysis.argument_size_in_bytes
-        rest = max(arguments - params - optimizer - teacher_bytes, 0)
+        rest = max(arguments - params - frozen - optimizer - teacher_bytes, 0)
         results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
         scratch = analysis.temp_size_in_bytes
         within = f"activations, gathered parameters, gradients ({size(params)})"

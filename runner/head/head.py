@@ -10,6 +10,7 @@ from flax import nnx
 
 from models import sharding
 from models.base import Model
+from runner.checkpoint.tree_paths import by_path
 from runner.errors import UserError
 from runner.head import flops
 from runner.head.vocab_partition import VocabPartition
@@ -56,12 +57,15 @@ class Head:
         jaxpr = self._jaxpr = jax.make_jaxpr(logits)(*shapes).jaxpr
         operands = {id(x) for equation in jaxpr.eqns for x in equation.invars}
         self.reads = [id(x) in operands for x in jaxpr.invars[: len(leaves)]]
+        of_variables = jaxpr.invars[len(leaves) : -1]
+        self._reads_variables = [id(x) in operands for x in of_variables]
         params = jax.tree.unflatten(self._structure, self._shapes)
         model = make(params, self._variables)
         _check_logits(model, [x.aval for x in jaxpr.outvars])
         self.num_outputs: int = jaxpr.outvars[0].aval.shape[-1]
         # The axes that the model names `vocab`, of what the head reads.
-        self._vocab_axes = self._select(_vocab_axes(model, self.num_outputs))
+        vocab_axes = _vocab_axes(model, self.num_outputs)
+        self._vocab_axes = self._select([vocab_axes[p] for p in by_path(params)])
 
     @classmethod
     def of(cls, modules: TrainModules) -> "Head":
@@ -90,16 +94,30 @@ class Head:
         """True if its gradient needs no logits (with a soft cap it does)."""
         leaves = self._select(self._shapes)
 
-        def backward(leaves: list, hidden: jax.Array, d_logits: jax.Array) -> Tree:
-            call = functools.partial(self, variables=self._variables)
+        def backward(
+            leaves: list, variables: Tree, hidden: jax.Array, d_logits: jax.Array
+        ) -> Tree:
+            call = functools.partial(self, variables=variables)
             return jax.vjp(call, leaves, hidden)[1](d_logits)
 
         d_logits = jax.ShapeDtypeStruct((self.num_outputs,), jnp.float32)
         forward_flops = flops.of_jaxpr(self._jaxpr)
         backward_flops = flops.matmul_flops(
-            backward, leaves, self._one_hidden, d_logits
+            backward, leaves, self._variables, self._one_hidden, d_logits
         )
         return backward_flops <= 2 * forward_flops
+
+    def variables(self, variables: Tree) -> Tree:
+        """Return the model's variables with a scalar for each that the head reads not.
+
+        Only what it reads is gathered for the token blocks: frozen parameters of the
+        trunk are variables too.
+        """
+        leaves, structure = jax.tree.flatten(variables)
+        read = zip(leaves, self._reads_variables, strict=True)
+        return jax.tree.unflatten(
+            structure, [x if used else jnp.zeros((), x.dtype) for x, used in read]
+        )
 
     def vocab_shards(self) -> int:
         """Return the devices that the vocabulary is spread over, under `sharding.use`.
@@ -187,8 +205,8 @@ def _check_logits(model: Model, outputs: list[Any]) -> None:
         )
 
 
-def _vocab_axes(model: Model, size: int) -> list[int]:
-    """Return the vocabulary axis of every parameter, -1 for none, in tree order."""
+def _vocab_axes(model: Model, size: int) -> dict[str, int]:
+    """Return the vocabulary axis of every parameter by path, -1 for none."""
 
     def axis(variable: nnx.Variable) -> int:
         shape = variable.get_value().shape
@@ -203,4 +221,4 @@ def _vocab_axes(model: Model, size: int) -> list[int]:
         nnx.state(model, nnx.Param),
         is_leaf=lambda x: isinstance(x, nnx.Variable),
     )
-    return jax.tree.leaves(string_keys(nnx.to_pure_dict(axes)))
+    return by_path(string_keys(nnx.to_pure_dict(axes)))

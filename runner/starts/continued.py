@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.checkpoint import best
 from runner.errors import prefixed
 from runner.starts.base import LoadedStart, Start, StartContext
 from runner.starts.run import begun_step, check_run
 from runner.state.train_state import TrainState
-from runner.weights.run import RunWeights
+from runner.weights.run import RunWeights, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,11 +23,11 @@ class Continued(Start):
 
     Attributes:
       workdir: of that run.
-      step: of its checkpoint; None for the newest whole one, when this run begins.
+      step: as `Run.step`.
     """
 
     workdir: str
-    step: int | None = None
+    step: Step = None
 
     def check(self) -> None:
         check_run(self.workdir)
@@ -48,7 +49,9 @@ class LoadedRun(LoadedStart):
         weights.check_vocabulary(context.dataset.vocabulary, cache=context.cache)
         self._checkpoints = Path(node.workdir).expanduser() / "checkpoints"
         with Checkpoints(self._checkpoints, keep=1) as checkpoints:
-            self.memories = checkpoints.memories(self._step)
+            memories = checkpoints.memories(self._step)
+        # The best checkpoint so far lies there, not here: the search begins anew.
+        self.memories = {k: v for k, v in memories.items() if k != best.MEMORY}
 
     def state(self) -> TrainState:
         from runner.checkpoint.checkpoints import Checkpoints

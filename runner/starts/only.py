@@ -1,12 +1,11 @@
 """A part of another start."""
 
 import dataclasses
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
-from runner.errors import UserError, nearest
 from runner.starts.base import StartContext
 from runner.starts.weights_start import Weights, WeightsStart, wanted
+from runner.state import path_patterns
+from runner.state.path_patterns import Patterns
 from runner.weights import tensors
 
 
@@ -16,26 +15,18 @@ class Only(WeightsStart):
 
     Attributes:
       start: gives the weights.
-      parameters: patterns of paths of the student as in `parameters.txt`, with layers
-        numbered: `blocks/*`, `*/attention/*`. A `*` crosses a `/`.
+      parameters: patterns of paths as in `parameters.txt`, with layers numbered:
+        `blocks/*`, `*/attention/*`, `!embedding` (all but this).
     """
 
     start: WeightsStart
-    parameters: Sequence[str]
+    parameters: Patterns
 
     def weights(self, context: StartContext) -> Weights:
         loaded = self.start.weights(context)
         separate = tensors.unstacked(loaded.tensors)
-        for pattern in self.parameters:
-            if not any(fnmatchcase(path, pattern) for path in separate):
-                raise UserError(
-                    f"no parameter matches '{pattern}'{nearest(pattern, separate)}"
-                )
-        matching = {
-            path: tensor
-            for path, tensor in separate.items()
-            if any(fnmatchcase(path, pattern) for pattern in self.parameters)
-        }
+        chosen = path_patterns.chosen(separate, self.parameters)
+        matching = {path: x for path, x in separate.items() if path in chosen}
         student, _ = wanted(context)
         loaded_paths = matching.keys() | tensors.stacked(matching).keys()
         return dataclasses.replace(

@@ -6,7 +6,7 @@ from pathlib import Path
 from runner.errors import UserError, prefixed
 from runner.starts.base import StartContext
 from runner.starts.weights_start import Weights, WeightsStart
-from runner.weights.run import RunWeights
+from runner.weights.run import RunWeights, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,11 +15,12 @@ class Run(WeightsStart):
 
     Attributes:
       workdir: of that run.
-      step: of its checkpoint; None for the newest whole one, when this run begins.
+      step: of its checkpoint; `"best"` for the one that its `keep_best` kept; None for
+        the newest whole one, when this run begins.
     """
 
     workdir: str
-    step: int | None = None
+    step: Step = None
 
     def check(self) -> None:
         check_run(self.workdir)
@@ -37,12 +38,12 @@ class Run(WeightsStart):
         )
 
 
-def begun_step(step: int | None, context: StartContext) -> int | None:
+def begun_step(step: Step, context: StartContext) -> Step:
     """Return the step asked for, or the one that a run began from before it was killed.
 
     The other run may have gone on since.
     """
-    if step is not None or context.began is None:
+    if isinstance(step, int) or context.began is None:
         return step
     return context.began["source"]["step"]
 

@@ -21,9 +21,25 @@ class SplitModule:
     variables: nnx.State
 
     @classmethod
-    def of(cls, module: nnx.Module) -> "SplitModule":
-        """Of a real or an abstract module."""
-        return cls(*nnx.split(module, nnx.Param, ...))
+    def of(
+        cls, module: nnx.Module, trained: frozenset[str] | None = None
+    ) -> "SplitModule":
+        """Take a real or an abstract module apart.
+
+        Args:
+          module: the module.
+          trained: paths of the parameters that are `params`; those left out are frozen
+            and count as variables, which nothing differentiates. None for all.
+        """
+        if trained is None:
+            return cls(*nnx.split(module, nnx.Param, ...))
+        is_trained = nnx.All(nnx.Param, lambda path, _: _name(path) in trained)
+        return cls(*nnx.split(module, is_trained, ...))
+
+    def frozen(self) -> frozenset[str]:
+        """Paths of the variables that are parameters, left out of the training."""
+        flat = nnx.to_flat_state(self.variables)
+        return frozenset(_name(path) for path, x in flat if isinstance(x, nnx.Param))
 
     def arrays(self) -> tuple[Tree, Tree]:
         """(params, variables) as nested dicts of arrays with string keys."""
@@ -43,6 +59,10 @@ class SplitModule:
             _filled(self.params, params),
             _filled(self.variables, variables),
         )
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(map(str, path))
 
 
 def _pure(state: nnx.State) -> Tree:

@@ -17,7 +17,10 @@ from models import sharding
 from models.base import Model
 from runner import optimizers
 from runner.checkpoint import tree_paths
+from runner.errors import UserError, prefixed
 from runner.machine import mesh as mesh_lib
+from runner.state import path_patterns
+from runner.state.path_patterns import Patterns
 from runner.state.split_module import SplitModule
 from runner.state.train_state import TrainState
 
@@ -39,6 +42,11 @@ class TrainModules:
       optimizer: of all that is trained.
       init_teacher: `{"params": ..., "variables": ...}` of the student to the teacher's
         state before the first step, a tree of some of these leaves.
+      trainable: patterns of the student's parameters that are trained; the others are
+        among its variables. None for all.
+
+    Raises:
+      UserError: a pattern matches nothing, or nothing is left to train.
 
     Attributes:
       items: terms and groups, in order.
@@ -52,6 +60,7 @@ class TrainModules:
         items: Sequence[Item],
         optimizer: Any,
         init_teacher: Callable[[Tree], Tree] = no_teacher_state,
+        trainable: Patterns | None = None,
     ):
         self._make_student = student
         self.items = tuple(items)
@@ -59,14 +68,16 @@ class TrainModules:
         self.optimizer = optimizers.in_float32(optimizer)
         self._init_teacher = init_teacher
         modules = nnx.eval_shape(self._init_modules, abstract_key())
-        self._split_modules = {
-            name: SplitModule.of(module) for name, module in modules.items()
-        }
+        self._trainable = trainable
+        self._trained = _trained(modules[""], trainable)
+        self._split_modules = self._split(modules)
         self.student: Callable[[Tree, Tree], Model] = self._split_modules[""].module
 
     def with_items(self, items: Sequence[Item]) -> "TrainModules":
         """Return the same student with other terms, to be evaluated."""
-        return TrainModules(self._make_student, items, optax.identity())
+        return TrainModules(
+            self._make_student, items, optax.identity(), trainable=self._trainable
+        )
 
     def _init_modules(self, key: jax.Array) -> dict[str, nnx.Module]:
         """Return every module that owns arrays, fresh, by term; "" is the student."""
@@ -76,6 +87,22 @@ class TrainModules:
                 rngs = nnx.Rngs(params=jax.random.fold_in(key, index))
                 modules[term.name] = term.loss(rngs=rngs)
         return modules
+
+    def _split(self, modules: Mapping[str, nnx.Module]) -> dict[str, SplitModule]:
+        return {
+            name: SplitModule.of(module, None if name else self._trained)
+            for name, module in modules.items()
+        }
+
+    def frozen(self, variables: Tree) -> dict[str, Any]:
+        """Return the student's parameters that are not trained, by path.
+
+        Args:
+          variables: as `TrainState.variables`.
+        """
+        leaves = tree_paths.by_path(variables["student"])
+        paths = self._split_modules[""].frozen()
+        return {path: x for path, x in leaves.items() if path in paths}
 
     def terms(self, params: Tree, variables: Tree) -> list[LossTerm]:
         """Return the terms with the arrays of `TrainState.params["losses"]`."""
@@ -113,9 +140,8 @@ class TrainModules:
           key: of what is fresh.
           start: arrays of the student by path, in place of fresh ones.
         """
-        arrays = {
-            n: SplitModule.of(m).arrays() for n, m in self._init_modules(key).items()
-        }
+        modules = self._split(self._init_modules(key))
+        arrays = {name: module.arrays() for name, module in modules.items()}
         if start:
             arrays[""] = _overlaid(arrays[""], start)
         params, variables = _arrange(arrays)
@@ -218,6 +244,22 @@ class TrainModules:
 def abstract_key() -> jax.ShapeDtypeStruct:
     """Return the shape of a key; a key itself would start the backend."""
     return jax.eval_shape(jax.random.key, 0)
+
+
+def _trained(module: nnx.Module, trainable: Patterns | None) -> frozenset[str] | None:
+    """Return the paths of the parameters to train; None for all.
+
+    Raises:
+      UserError: a pattern matches none, or they leave none.
+    """
+    if trainable is None:
+        return None
+    params, _ = SplitModule.of(module).arrays()
+    with prefixed("trainable"):
+        trained = path_patterns.chosen(tree_paths.by_path(params), trainable)
+    if not trained:
+        raise UserError(f"trainable: {trainable!r} leaves nothing to train")
+    return trained
 
 
 def _overlaid(arrays: tuple[Tree, Tree], start: Mapping[str, jax.Array]) -> tuple:

@@ -4,6 +4,7 @@
 head and the terms alone is found out once, for all microbatches.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -94,6 +95,10 @@ class HeadBlocks:
         """
         head_params = HeadParams(
             head=self.head.leaves(params["student"]), losses=params["losses"]
+        )
+        student = self.head.variables(inputs.variables["student"])
+        inputs = dataclasses.replace(
+            inputs, variables={**inputs.variables, "student": student}
         )
         if trunk.teacher is None:
             return head_params, inputs

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
 
 from models.base import Model
-from runner.checkpoint import manifest, tree_paths
+from runner.checkpoint import choice, manifest, tree_paths
 from runner.checkpoint.directory import CheckpointDirectory
 from runner.data.labels import Classes, Labels
 from runner.errors import UserError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # orbax waits for the first weights
     from runner.checkpoint.checkpoints import Checkpoints
 
 Tree = Any
+Step = int | Literal["best"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class RunWeights(Weights):
 
     Args:
       checkpoint: the run's work directory.
-      step: None for the newest whole checkpoint.
+      step: `"best"` for the one that `keep_best` kept, None for the newest whole one.
 
     Raises:
       UserError: there is no such checkpoint, or it is damaged.
@@ -61,9 +62,11 @@ class RunWeights(Weights):
       step: of the checkpoint.
     """
 
-    def __init__(self, checkpoint: str, step: int | None = None):
+    def __init__(self, checkpoint: str, step: Step = None):
         self._path = Path(checkpoint).expanduser()
         read_sealed = manifest.check
+        if step == choice.BEST:
+            step = choice.best_step(self._path)
         if step is None:  # the newest is checked as it is looked for
             step, read_sealed = self._newest(), manifest.read
         elif step not in (steps := self._steps()):
@@ -158,15 +161,19 @@ class RunWeights(Weights):
         return np.asarray(restored[path])
 
     def read(self, abstract: Tree) -> Tree:
-        wanted = {part: {"student": arrays} for part, arrays in abstract.items()}
-        paths = tree_paths.by_path(wanted)
-        as_saved = [self._as_saved(path, leaf) for path, leaf in paths.items()]
+        named = {part: {"student": arrays} for part, arrays in abstract.items()}
+        wanted = tree_paths.by_path(named)
+        # Frozen parameters are saved among the variables.
+        saved_as = {path: self._saved_path(path) for path in wanted}
+        asked = {saved_as[p]: self._as_saved(saved_as[p], x) for p, x in wanted.items()}
         with self._checkpoints() as checkpoints:
-            arrays = checkpoints.restore_part(
-                self.step, jax.tree.unflatten(jax.tree.structure(wanted), as_saved)
-            )
-        cast = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), arrays, wanted)
-        return {part: cast[part]["student"] for part in abstract}
+            arrays = checkpoints.restore_part(self.step, asked)
+        cast = [arrays[saved_as[p]].astype(x.dtype) for p, x in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(abstract), cast)
+
+    def _saved_path(self, path: str) -> str:
+        frozen = "variables/" + path.partition("/")[2]
+        return frozen if path not in self._saved and frozen in self._saved else path
 
     def _checkpoints(self) -> "Checkpoints":
         from runner.checkpoint.checkpoints import Checkpoints

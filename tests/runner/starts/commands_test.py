@@ -25,15 +25,18 @@ def commands(folder):
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(tmp_path, capsys):
-    first, again, longer = commands(tmp_path)
+    first, again, longer, last, dry = commands(tmp_path)
     tiny = [*WHOLE_TEXT, "--fdl.num_steps=4", "--fdl.evaluations=()"]
     assert main(["runner", *first, *tiny]) == 0
     assert main(["runner", *again, *tiny]) == 0
     longer = [word.replace("1500", "6") for word in longer]
     assert main(["runner", *longer]) == 0
+    assert main(["runner", *last, *tiny, "--fdl.trainable=blocks/1/*"]) == 0
+    assert main(["runner", *dry, *tiny]) == 0
     output = capsys.readouterr().out
     assert re.search(r"start: .*/dense: \d+ loaded of \d+", output)
     assert "start: " in output and "whole, after step 4" in output and "6/6" in output
+    assert re.search(r"\d frozen parameters, ", output)
 
 
 def test_a_run_that_is_only_to_be_longer_is_told_how(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import losses
 from models import pretrained
 from runner import runtime, starts
-from runner.checkpoint import tree_paths
+from runner.checkpoint import choice, tree_paths
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.data.labels import Classes
 from runner.errors import UserError
@@ -226,6 +226,15 @@ def test_a_start_that_changed_is_refused_with_what_differs(tmp_path):
     workdir.record_weights({"source": {"path": "a", "digest": "1"}})
     with pytest.raises(UserError, match=r"the start changed since[^$]*source.digest"):
         workdir.record_weights({"source": {"path": "a", "digest": "2"}})
+
+
+def test_the_best_step_is_the_one_that_the_run_kept(run, dataset, monkeypatch):
+    with pytest.raises(UserError, match=r"start: .*no best checkpoint"):
+        starts.Run(workdir=run, step="best").load(context(examples.TEACHER, dataset))
+    monkeypatch.setattr(choice, "best_step", lambda _: 1)
+    best = starts.Run(workdir=run, step="best")
+    loaded = best.load(context(examples.TEACHER, dataset))
+    assert loaded.describe()["source"]["step"] == 1
 
 
 # Whole runs

@@ -1,0 +1,124 @@
+"""What nine tenths of a student that are frozen save: memory and time of a step.
+
+    make bench ONLY=frozen
+
+Twelve layers, of which the last one is trained, beside the same student trained whole,
+by turns in one process; AdamW. Gradients and optimiser state are counted by what the
+step holds, temporaries by the compiler. The targets: 0.15 of the memory of gradients
+and optimiser, 0.75 of the time.
+"""
+
+import functools
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+
+import losses
+import models
+from runner import data, optimizers, runtime
+from runner.dry_run.memory import local
+from runner.experiment import Experiment
+from runner.train.trainer import Trainer
+
+ROUNDS, LAYERS, DIM, LENGTH, ROWS = 7, 12, 256, 128, 8
+TARGETS = {"gradients and optimiser": 0.15, "step": 0.75}
+TEXT = (
+    "Nine tenths of it stand still, and only what is left learns anything new. " * 400
+)
+
+
+def main() -> None:
+    """Prints a row a student, and the ratios."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "text.txt"
+        file.write_text(TEXT)
+        steps = {
+            name: Step(student(file, trainable))
+            for name, trainable in [("all", None), ("frozen", f"blocks/{LAYERS - 1}/*")]
+        }
+        rounds = [
+            {n: step.seconds() for n, step in steps.items()} for _ in range(ROUNDS)
+        ]
+    ratio = {
+        "gradients and optimiser": steps["frozen"].state / steps["all"].state,
+        "temporaries": steps["frozen"].scratch / steps["all"].scratch,
+        "step": statistics.median(r["frozen"] / r["all"] for r in rounds),
+    }
+    print(
+        f"{'trained':<10}{'parameters':>12}{'state MB':>10}{'temp MB':>10}{'step s':>8}"
+    )
+    for name, step in steps.items():
+        seconds = statistics.median(r[name] for r in rounds)
+        print(
+            f"{name:<10}{step.trained:>12,}{step.state / 1e6:>10.1f}"
+            f"{step.scratch / 1e6:>10.1f}{seconds:>8.3f}"
+        )
+    for name, value in ratio.items():
+        target = f"  (target {TARGETS[name]})" if name in TARGETS else ""
+        print(f"{name}: {value:.2f}{target}")
+    missed = [name for name, target in TARGETS.items() if ratio[name] > target]
+    if missed:
+        sys.exit(f"above the target: {', '.join(missed)}")
+
+
+def student(file: Path, trainable: str | None) -> Trainer:
+    """The student on a text, prepared."""
+    documents = data.TextFiles(files=(str(file),))
+    return Experiment(
+        student=functools.partial(
+            models.Transformer,
+            vocab_size=512,
+            dim=DIM,
+            num_layers=LAYERS,
+            num_heads=4,
+        ),
+        losses=[losses.LossTerm(name="ce", loss=losses.CrossEntropy())],
+        train_data=data.TokenizedText(
+            documents=documents,
+            tokenizer=data.ByteBPE(documents=documents, vocab_size=300),
+            sequence_length=LENGTH,
+        ),
+        optimizer=optimizers.adamw(1e-3),
+        num_steps=100,
+        batch_size=ROWS,
+        trainable=trainable,
+    ).prepare(runtime.Runtime())
+
+
+class Step:
+    """A compiled step, and what it takes.
+
+    Attributes:
+      trained: parameters.
+      state: bytes of gradients and optimiser.
+      scratch: bytes of the compiler's temporaries.
+    """
+
+    def __init__(self, trainer: Trainer):
+        state = trainer.step.state
+        self.trained = sum(x.size for x in jax.tree.leaves(state.params))
+        self.state = local(state.params) + local(state.opt_state)
+        lowered = trainer.step.compiled.lower(*trainer.abstract_arguments())
+        analysis = lowered.compile().memory_analysis()
+        assert analysis is not None
+        self.scratch = analysis.temp_size_in_bytes
+        self._step = trainer.step
+        self._leaves = jax.tree.leaves(trainer.initial_state())
+        with trainer.batches(start=0) as batches:
+            self._batch = next(batches)
+        self.seconds()
+
+    def seconds(self) -> float:
+        """One step, on the clock."""
+        begin = time.perf_counter()
+        self._leaves, metrics = self._step(self._leaves, self._batch)
+        jax.block_until_ready((self._leaves, metrics))
+        return time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+    main()
