@@ -9,6 +9,7 @@ from runner import lazy_names
 _HOMES = {
     "EMATeacher": "teachers.ema",
     "EnsembleTeacher": "teachers.combined",
+    "Evaluate": "measuring.job",
     "Evaluation": "evaluation.evaluation",
     "Experiment": "experiment",
     "FusedTeacher": "teachers.combined",

@@ -7,6 +7,7 @@ from runner.evaluation.keep_best import KeepBest as KeepBest
 from runner.experiment import Experiment as Experiment
 from runner.hooks.step_hook import StepContext as StepContext
 from runner.hooks.step_hook import StepHook as StepHook
+from runner.measuring.job import Evaluate as Evaluate
 from runner.recording.job import RecordTeacher as RecordTeacher
 from runner.sampling.job import Sample as Sample
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher

@@ -4,14 +4,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import optax
 
 from losses.core import terms
 from losses.core.terms import Item
 from models.base import Model
 from runner import runtime
-from runner.data.dataset import Dataset
 from runner.data.source import DataSource
 from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
@@ -155,7 +153,7 @@ class Experiment(Job):
         """
         from runner.evaluation.evaluator import Evaluator
         from runner.step.compiled_step import CompiledStep
-        from runner.step.requirements import check_tables
+        from runner.step.requirements import check_data, check_tables
         from runner.train.trainer import Trainer
 
         config = runtime.current() if config is None else config
@@ -183,7 +181,7 @@ class Experiment(Job):
 
         # Data that the student and the terms can read.
         dataset = self.train_data.load(cache=config.input.cache)
-        _check_data(modules, dataset)
+        check_data(modules, dataset)
         if planned is None and len(dataset) < self.batch_size:
             raise UserError(
                 f"batch_size: {self.batch_size} rows, the training data has "
@@ -250,25 +248,4 @@ class Experiment(Job):
             keep_best=self.keep_best,
             load_start=load_start,
             hooks=self.hooks,
-        )
-
-
-_CHECKED_ROWS = 16  # before anything is compiled; every other one when it is read
-
-
-def _check_data(modules: TrainModules, dataset: Dataset) -> None:
-    """Refuse data that the student cannot read, or has too few outputs for.
-
-    Raises:
-      UserError: With the shapes, or both numbers.
-    """
-    student, labels = modules.abstract_student(), dataset.vocabulary
-    try:
-        student.check_batch(dataset.rows(np.arange(min(len(dataset), _CHECKED_ROWS))))
-    except ValueError as error:
-        raise UserError(f"student: {error}") from None
-    if student.num_outputs < labels.size:
-        raise UserError(
-            f"student: {student.num_outputs} outputs for {labels.summary}; "
-            f"give the student {labels.student_field}"
         )

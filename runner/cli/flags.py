@@ -9,9 +9,10 @@ from runner.errors import UserError, nearest
 _VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
 _VALUED = (*_VALUED, "list", "describe")
 _REPEATED = ("fiddler", "gin_file", "gin_bindings")
-_BARE = ("print_config", "dry_run", "help", "version", "trust", "begin_anew")
+_EITHER = ("evaluate", "trust")  # with a value or without
+_BARE = ("print_config", "dry_run", "help", "version", "begin_anew")
 _PREFIXES = ("fdl.", "fdl_tag.", "gin.")
-_ACTIONS = ("print_config", "diff", "graph", "dry_run", "list", "describe")
+_ACTIONS = ("print_config", "diff", "graph", "dry_run", "list", "describe", "evaluate")
 LOOKED_UP = ("list", "describe")  # actions that need no graph
 
 
@@ -101,7 +102,7 @@ def _split(arguments: Sequence[str]) -> Iterator[Flag]:
         if not dashed.startswith("--") or dashed == "--":
             raise UserError(_not_a_flag(argument))
         name = dashed.removeprefix("--")
-        if name == "trust" and value:
+        if name in _EITHER and (value or not assigned):
             yield Flag(name, value)
             continue
         if name in _BARE:
@@ -128,7 +129,7 @@ def _refuse_unknown(name: str) -> None:
                 raise UserError(f"--{name} needs a name: --{name}{_example(name)}")
             return
     stem = re.split(r"[.\[]", name)[0]
-    names = [*_VALUED, *_REPEATED, *_BARE]
+    names = [*_VALUED, *_REPEATED, *_BARE, *_EITHER]
     hint = nearest(name if "." not in name else stem, names)
     if stem in ("fdl", "fdl_tag", "gin"):
         hint = f"; write --{stem}.name=value"
@@ -152,6 +153,7 @@ def _example(name: str) -> str:
         "diff": "configs/moe.py",
         "graph": "graph.svg",
         "list": "losses",
+        "evaluate": "held_out",
         "describe": "losses.ForwardKL",
         "fiddler": "'bigger(factor=2)'",
         "gin_file": "configs/runtime/cpu.gin",
@@ -195,6 +197,8 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
         raise UserError(
             "no place for the results; give --workdir=DIR (--print_config only looks)"
         )
+    if actions and actions[0].name == "evaluate" and not command.workdir:
+        raise UserError(f"{actions[0]} measures a run; give its --workdir=DIR")
     # Flags whose values do not fit.
     if command.sweep and actions and actions[0].name != "print_config":
         raise UserError(

@@ -26,8 +26,8 @@ Look, and train nothing:
   --print_config   the graph as sorted lines; with --sweep, what each unit changes
   --diff=OTHER     what changes from OTHER: a config file, saved graph or work directory
   --graph=OUT.svg  the graph drawn
-  --dry_run        shapes, shardings, FLOPs, memory and traffic of a step, here or on
-                   the devices of --gin.mesh.topology=v5e:16x16
+  --dry_run        shapes, FLOPs, memory, traffic; here or --gin.mesh.topology=v5e:16x16
+  --evaluate       measure the run in --workdir again; --evaluate=NAME: one evaluation
   --list=KIND      losses, weights, models, teachers, data, optimizers, hooks, jobs, gin
   --describe=NAME  its fields, types, defaults, formula and source: losses.ForwardKL
 

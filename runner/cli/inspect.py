@@ -13,11 +13,13 @@ from runner.workdir import opening
 
 
 def at(command: Command, cfg: fdl.Buildable, action: Flag) -> None:
-    """Carry out `--print_config`, `--dry_run` or `--graph`."""
+    """Carry out `--print_config`, `--dry_run`, `--graph` or `--evaluate`."""
     if action.name == "print_config":
         print(describe.text(cfg), end="")
     elif action.name == "graph":
         _draw(cfg, action)
+    elif action.name == "evaluate":
+        _evaluate(command, cfg, action)
     else:
         job = command_graph.job(command, cfg, dry=True)
 
@@ -26,6 +28,20 @@ def at(command: Command, cfg: fdl.Buildable, action: Flag) -> None:
 
         gc_freeze.release()
         dry_run.report(job)
+
+
+def _evaluate(command: Command, cfg: fdl.Buildable, action: Flag) -> None:
+    assert command.workdir is not None
+    path = opening.saved_config(command.workdir).parent
+    job = command_graph.job(command, cfg, resumed=True)
+
+    from runner.cli import gc_freeze
+    from runner.measuring import run
+    from runner.workdir.workdir import Workdir
+
+    first = job.init_distributed() == 0
+    gc_freeze.release()
+    run.evaluate(job, Workdir(path.absolute(), writes=first), action.value)
 
 
 def look_up(command: Command, action: Flag) -> None:

@@ -49,7 +49,7 @@ def document(title: str, parts: Sequence[str]) -> str:
 
 
 def _header(run: Run) -> str:
-    status = f"step {run.last_step:,}"
+    status = f"step {run.last_step:,}" if run.metrics else "measured"
     if run.num_steps is not None:
         if run.last_step >= run.num_steps:
             status = f"finished, {run.num_steps:,} steps"
@@ -68,7 +68,7 @@ def _header(run: Run) -> str:
 
 def _summary(run: Run) -> str:
     """Return one paragraph: the student, its terms, the data and the speed."""
-    if not run.config:
+    if "student" not in run.config:
         return ""
     # Who learns from what terms.
     student = re.sub(r"partial\((.*)\)", r"\1", run.config.get("student", "a model"))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import jax
+import numpy as np
 
 import losses
 from losses import LossTerm, Reweighting
@@ -10,8 +11,10 @@ from losses.core import terms
 from losses.core.term_values import wants_means
 from losses.core.terms import Item
 from losses.weighting import weights
+from runner.data.dataset import Dataset
 from runner.errors import UserError, nearest
 from runner.machine.mesh import batch_shards
+from runner.state.trainable import TrainModules
 from runner.teachers.base import LoadedTeacher
 
 TEACHER = "teacher/"
@@ -164,3 +167,24 @@ def check_scope(
                 "tokens, so the batch cannot be cut for it, and here it is cut in "
                 f"{parts} (step.microbatches; data, fsdp and expert of the mesh)"
             )
+
+
+_CHECKED_ROWS = 16  # before anything is compiled; every other one when it is read
+
+
+def check_data(modules: TrainModules, dataset: Dataset) -> None:
+    """Refuse data that the student cannot read, or has too few outputs for.
+
+    Raises:
+      UserError: With the shapes, or both numbers.
+    """
+    student, labels = modules.abstract_student(), dataset.vocabulary
+    try:
+        student.check_batch(dataset.rows(np.arange(min(len(dataset), _CHECKED_ROWS))))
+    except ValueError as error:
+        raise UserError(f"student: {error}") from None
+    if student.num_outputs < labels.size:
+        raise UserError(
+            f"student: {student.num_outputs} outputs for {labels.summary}; "
+            f"give the student {labels.student_field}"
+        )

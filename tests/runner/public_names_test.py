@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     "models": "ConvNet FanIn GatedMLP MoE Model Normal Transformer TrunkOutput"
     " VisionTransformer",
-    "runner": "EMATeacher EnsembleTeacher Evaluation Experiment FusedTeacher"
+    "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment FusedTeacher"
     " KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample StepContext StepHook"
     " data optimizers starts sweeps",
     "runner.data": "Baseline Batches ByteBPE Classes DataSource Dataset Digits Document"

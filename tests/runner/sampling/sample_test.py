@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from models.decoding.draws import Draws
 from models.generate import generate
@@ -16,7 +15,7 @@ from runner.sampling import main, prompts, text_model
 from runner.weights.location import Location
 from runner.workdir.workdir import Workdir
 from tests.models.pretrained.tables import FIXTURES
-from tests.runner.data.text import tiny_tokenizers
+from tests.runner.sampling.folders import published
 
 TEACHER = str(Path(__file__).parents[2] / "compatibility/saved_4c223cb/teacher")
 PROMPTS = ["the", "", "a longer prompt than those, and then some"]
@@ -64,22 +63,7 @@ def test_the_command_prints_what_the_job_does(together, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A published model with as many outputs as a tokenizer of bytes has ids."""
-    path = tmp_path_factory.mktemp("published")
-    names = ("<s>", "<|endoftext|>", "<|im_end|>")
-    tokenizer = tiny_tokenizers.byte_level(*names)
-    tiny_tokenizers.saved(path, tiny_tokenizers.around(tokenizer, "<s> $A"))
-    size = tokenizer.get_vocab_size()
-    config = json.loads((FIXTURES / "llama" / "config.json").read_text())
-    end = {"eos_token_id": tokenizer.token_to_id("<|im_end|>")}
-    (path / "config.json").write_text(json.dumps(config | {"vocab_size": size} | end))
-    arrays = load_file(FIXTURES / "llama" / "model.safetensors")
-    draw = np.random.default_rng(0)
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        shape = size, arrays[name].shape[1]
-        arrays[name] = draw.normal(size=shape).astype(np.float32)
-    save_file(arrays, path / "model.safetensors")
-    return path
+    return published(tmp_path_factory.mktemp("published"))
 
 
 def test_a_published_text_begins_and_ends_as_its_files_say(folder):

@@ -1,0 +1,1 @@
+"""Models that are there already, measured on held-out data."""
