@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from runner.errors import UserError, nearest
+from runner.files import remote
 
 _VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
 _VALUED = (*_VALUED, "list", "describe")
@@ -200,6 +201,9 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
     if actions and actions[0].name == "evaluate" and not command.workdir:
         raise UserError(f"{actions[0]} measures a run; give its --workdir=DIR")
     # Flags whose values do not fit.
+    remote.refuse("--fdl_config", command.config)
+    remote.refuse("--fdl_config_file", command.config_file)
+    remote.refuse("--workdir", command.workdir)
     if command.sweep and actions and actions[0].name != "print_config":
         raise UserError(
             f"{actions[0]} looks at one graph, not at a sweep; "

@@ -12,6 +12,7 @@ from fiddle import daglish
 from flax import nnx
 
 from runner.errors import UserError, nearest
+from runner.files import remote
 from runner.graph import nodes, paths
 from runner.graph.describe import ROOT
 from runner.graph.job import Checked, Job
@@ -49,8 +50,9 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False, resumed: bool = False) -> 
       The root object.
 
     Raises:
-      UserError: a field is missing or unknown, a constructor refuses a value
-        (`ValueError`), or an object's check does; with the path of the node.
+      UserError: a field is missing or unknown, a text is the address of an object
+        store, a constructor refuses a value (`ValueError`), or an object's check does;
+        with the path of the node.
     """
     # Names of fields first: fiddle would report them from inside a constructor.
     places = [
@@ -60,6 +62,8 @@ def objects(cfg: fdl.Buildable, *, dry: bool = False, resumed: bool = False) -> 
     ]
     for node, path in places:
         _refuse_names(node, path)
+    for value, path in daglish.iterate(cfg):
+        remote.refuse(daglish.path_str(path).removeprefix("."), value)
     # Constructors, which refuse single values.
     try:
         built = fdl.build(cfg)

@@ -20,7 +20,7 @@ from typing import Any
 
 from runner import atomic_files
 from runner.errors import UserError
-from runner.files import confined, form
+from runner.files import confined, form, remote
 from runner.machine import versions
 from runner.records.layout import FORMATS, Layout
 
@@ -164,6 +164,7 @@ def locate(path: Path | str) -> Path:
     Raises:
       UserError: Neither.
     """
+    remote.refuse("records", str(path))
     path = Path(path).expanduser()
     for candidate in (path / FOLDER, path):
         if (candidate / NAME).is_file():

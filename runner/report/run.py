@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runner.errors import UserError
-from runner.files import form
+from runner.files import form, remote
 from runner.writers.console import NOTICES, split_evaluation
 from runner.writers.json_lines import read
 
@@ -213,6 +213,7 @@ def load(workdir: str | Path) -> Run:
     Raises:
       UserError: It holds neither metrics nor a config, or a file of it is malformed.
     """
+    remote.refuse("workdir", str(workdir))
     workdir = Path(workdir).absolute()
     metrics_path = workdir / "metrics.jsonl"
     config_text = _text(workdir / "config.txt")

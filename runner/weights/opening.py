@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
+from runner.files import remote
 from runner.weights.base import Weights
 from runner.weights.published import PublishedWeights
 from runner.weights.run import RunWeights
@@ -16,6 +17,7 @@ def find(checkpoint: str) -> type[Weights]:
     Raises:
       UserError: none does.
     """
+    remote.refuse("checkpoint", checkpoint)
     if (Path(checkpoint).expanduser() / "checkpoints").is_dir():
         return RunWeights
     from models import pretrained
