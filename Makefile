@@ -37,7 +37,7 @@ help:
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
 	@echo 'make bench-peers  the heads of MaxText, tunix, tokamax and optax, then ours'
 	@echo 'make results   ablation of stored teacher outputs: 105 small runs (an hour)'
-	@echo 'make parity    tiny models of every family again, against transformers'
+	@echo 'make parity    tiny models of every family, read and exported, against transformers'
 	@echo 'make tokenizers  rows of eight published tokenizers, against transformers'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
 	@echo 'make venv      set-up alone, into .venv (the others do it too)'
@@ -167,6 +167,10 @@ parity: venv
 	@.venv-parity/bin/python tests/parity/build.py
 	@.venv-parity/bin/python tests/parity/greedy.py
 	@PYTHONPATH=. $(BIN)/python tests/parity/check.py
+	@rm -rf .venv-parity/exported
+	@PYTHONPATH=. $(BIN)/python tests/parity/export.py .venv-parity/exported
+	@.venv-parity/bin/python tests/parity/check_exported.py .venv-parity/exported \
+	  2> .venv-parity/llama.log || { tail -n 20 .venv-parity/llama.log; exit 1; }
 
 tokenizers: venv
 	@test -x .venv-tokenizers/bin/python || $(PYTHON) -m venv .venv-tokenizers

@@ -12,6 +12,7 @@ _HOMES = {
     "Evaluate": "measuring.job",
     "Evaluation": "evaluation.evaluation",
     "Experiment": "experiment",
+    "Export": "export.job",
     "FusedTeacher": "teachers.combined",
     "KeepBest": "evaluation.keep_best",
     "OfflineTeacher": "teachers.offline",

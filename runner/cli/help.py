@@ -39,8 +39,8 @@ Look, and train nothing:
 
 Other commands, each with --help:
   runner-records inspect|verify DIR      runner-sample MODEL --prompt=TEXT
-  python -m runner.report [NAME=]DIR     python -m runner.sweeps DIR
-  python -m launch TARGET ... -- FLAGS   runs and sweeps on Slurm, JobSet, xpk, ...
+  runner-export WORKDIR --to=DIR         python -m runner.sweeps DIR
+  python -m runner.report [NAME=]DIR     python -m launch TARGET ... -- FLAGS
 """
 
 

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     "models": "ConvNet FanIn GatedMLP MoE Model Normal Transformer TrunkOutput"
     " VisionTransformer",
-    "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment FusedTeacher"
-    " KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample StepContext StepHook"
-    " data optimizers starts sweeps",
+    "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment Export"
+    " FusedTeacher KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample"
+    " StepContext StepHook data optimizers starts sweeps",
     "runner.data": "Baseline Batches ByteBPE Classes DataSource Dataset Digits Document"
     " Documents GGUFTokenizer IdxFolder IdxImages Images JsonLines Labels PackedText"
     " Part Partition PlannedTokens PythonLibrary TextFiles TokenRecords TokenizedText"

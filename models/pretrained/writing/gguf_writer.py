@@ -79,13 +79,15 @@ def write(
             int(np.prod(tensor.shape)) * DTYPES[stored].itemsize,
             raw_dtype=gguf.GGMLQuantizationType[_KINDS[stored]],
         )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for tensor in content:
-        writer.write_tensor_data(rounded(tensor, _stored(tensor, dtype)))
-    writer.flush()
-    writer.close()
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for tensor in content:
+            writer.write_tensor_data(rounded(tensor, _stored(tensor, dtype)))
+        writer.flush()
+    finally:
+        writer.close()
 
 
 def _stored(tensor: Tensor, dtype: str) -> str:

@@ -13,13 +13,13 @@ CONTROL, USER_DEFINED = 3, 4  # of `tokenizer.ggml.token_type`
 
 # Patterns that cut a text into words before pairs are merged, each within the parts
 # that the one before it left: those of the publishers' `tokenizer.json`.
-_GPT2 = [r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"]
+GPT2 = [r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"]
 _LLAMA3 = [
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 ]
 _QWEN2 = [_LLAMA3[0].replace("{1,3}", "")]
-_SMOLLM = [r"\p{N}", *_GPT2]
+_SMOLLM = [r"\p{N}", *GPT2]
 _HAN = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 _DEEPSEEK_CODER = [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _HAN, r"\p{N}"]
 # Letters that have a case, of the scripts that have cases.
@@ -72,24 +72,24 @@ _TEKKEN = _by_case("", r"\p{N}")
 
 # By `tokenizer.ggml.pre`. Versions of llama.cpp's converter have called some of them
 # otherwise: DeepSeek-V3 is `joyai-llm` where transformers 5 reads it, as the name hangs
-# on a hash of ids that include the beginning.
+# on a hash of ids that include the beginning. The first name of a way is written.
 WORDS = {
     "deepseek-coder": _DEEPSEEK_CODER,
     "deepseek-llm": _DEEPSEEK_LLM,
+    "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
     "deepseek-v3": _DEEPSEEK_V3,
-    "gpt-2": _GPT2,
+    "gpt-2": GPT2,
     "gpt-4o": _GPT4O,
     "joyai-llm": _DEEPSEEK_V3,
     "llama-bpe": _LLAMA3,
     "llama-v3": _LLAMA3,
     "llama3": _LLAMA3,
-    "qwen2": _QWEN2,
     "smollm": _SMOLLM,
     "tekken": _TEKKEN,
 }
 # Where a word in the vocabulary is not merged from parts.
-_WHOLE_WORDS_FIRST = {"llama-bpe", "llama-v3", "llama3", "tekken"}
+WHOLE_WORDS_FIRST = {"llama-bpe", "llama-v3", "llama3", "tekken"}
 
 
 def build(file: str, entries: Mapping[str, Any]) -> "Tokenizer":
@@ -121,7 +121,7 @@ def build(file: str, entries: Mapping[str, Any]) -> "Tokenizer":
         models.BPE(
             vocab=vocab,
             merges=merges,
-            ignore_merges=words in _WHOLE_WORDS_FIRST,
+            ignore_merges=words in WHOLE_WORDS_FIRST,
         )
     )
     cuts = [pre.Split(Regex(p), behavior="isolated") for p in WORDS[words]]

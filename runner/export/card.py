@@ -1,0 +1,153 @@
+"""The model card: what a student learnt from, for how long, and how well."""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from models.pretrained.writing import Choice
+from runner.export.student import Student
+from runner.report.run import Run
+from runner.writers.console import split_evaluation
+
+_HF = """\
+```python
+import transformers
+
+model = transformers.AutoModelForCausalLM.from_pretrained("{name}")
+tokenizer = transformers.AutoTokenizer.from_pretrained("{name}")
+ids = tokenizer("{begin}", add_special_tokens=False, return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids, max_new_tokens=50)[0]))
+```
+"""
+_GGUF = """\
+```sh
+llama-cli --model {name}/model.gguf
+```
+"""
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~])")
+
+
+def text(
+    student: Student, choice: Choice, *, dtype: str, name: str, library: str
+) -> str:
+    """Return the card as Markdown, with its header for the hub.
+
+    Args:
+      student: that is written.
+      choice: the family it is written as.
+      dtype: of the weights.
+      name: of the model.
+      library: `"hf"` or `"gguf"`.
+    """
+    run = student.run
+    header = {"hf": "library_name: transformers\n", "gguf": ""}[library]
+    facts = "\n".join(f"| {key} | {value} |" for key, value in _facts(student))
+    numbers = "\n".join(_numbers(run, student.step))
+    usage = {"hf": _HF, "gguf": _GGUF}[library]
+    return f"""\
+---
+{header}pipeline_tag: text-generation
+tags: [retort]
+---
+
+# {_plain(name)}
+
+A student of {_size(student)} parameters, of the family `{choice.family}`, written by
+Retort after {_steps(student)} of its training.
+
+| | |
+|---|---|
+{facts}
+| weights | {_weights(student, choice, dtype)} |
+
+## Held-out data
+
+{numbers}
+
+## Use
+
+{usage.format(name=name, begin=student.begin or "Once")}"""
+
+
+def _facts(student: Student) -> Iterator[tuple[str, str]]:
+    run = student.run
+    yield "teacher", _teacher(run)
+    for name, data in run.data.items():
+        if "fingerprint" in data:
+            sizes = (_plain(data.get(x, "?")) for x in ("rows", "sequence_length"))
+            rows = " rows of ".join(sizes)
+            node = name if name in run.config else f"evaluations.{name}.data"
+            kind = run.config.get(f"{node}.documents") or run.config.get(node, "")
+            words = [_plain(kind), rows, f"fingerprint `{_code(data['fingerprint'])}`"]
+            yield f"data, {_plain(name)}", ", ".join(filter(None, words))
+    if student.vocabulary is not None:
+        begin, end = _code(student.begin), _code(student.end)
+        ends = f"texts begin with `{begin}` and end with `{end}`"
+        yield "tokenizer", f"{student.vocabulary.size:,} tokens; {ends}"
+    for term in run.terms:
+        loss, weight = (run.of_term(term, field) for field in ("loss", "weight"))
+        yield f"term {_plain(term)}", f"`{_code(loss)}`, weight `{_code(weight)}`"
+    yield "checkpoint", f"step {student.step:,}, digest `{student.digest}`"
+
+
+def _teacher(run: Run) -> str:
+    kind = run.config.get("teacher", "None")
+    if kind == "None":
+        return "none"
+    described = run.data.get("teacher", {})
+    words = [f"{_plain(key)} `{_code(value)}`" for key, value in described.items()]
+    names = (run.config.get(f"teacher.{x}", "") for x in ("checkpoint", "records"))
+    # The last part of a path: the rest is of the machine that it was trained on.
+    sources = [
+        f"`{_code(name.strip(chr(39)).rsplit('/', 1)[-1])}`" for name in names if name
+    ]
+    return ", ".join([f"`{_code(kind)}`", *sources, *words])
+
+
+def _weights(student: Student, choice: Choice, dtype: str) -> str:
+    words = [f"{dtype}"]
+    if dtype != student.dtype:
+        words = [f"{dtype}, rounded from {student.dtype} to nearest, ties to even"]
+    if choice.folded:
+        settings = ", ".join(f"`{_code(x)}`" for x in choice.folded)
+        words.append(f"holding {settings}, which the family has no entry for")
+    return "; ".join(words)
+
+
+def _numbers(run: Run, step: int) -> Iterator[str]:
+    """Yield the table of all that was measured at a step."""
+    rows = [
+        (*split_evaluation(name), dict(zip(series.steps, series.values, strict=True)))
+        for name, series in run.metrics.items()
+        if split_evaluation(name)[0]
+    ]
+    rows = [(data, metric, v[step]) for data, metric, v in rows if step in v]
+    if not rows:
+        yield f"Not measured after step {step:,}."
+        return
+    yield "| data | metric | value |"
+    yield "|---|---|---|"
+    for data, metric, value in rows:
+        yield f"| {_plain(data)} | {_plain(metric)} | {value:.5g} |"
+
+
+def _steps(student: Student) -> str:
+    total = student.run.num_steps
+    of = f" of {total:,}" if total is not None else ""
+    return f"step {student.step:,}{of}"
+
+
+def _size(student: Student) -> str:
+    sizes = (int(np.prod(x.shape, dtype=np.int64)) for x in student.arrays.values())
+    return f"{sum(sizes):,}"
+
+
+def _plain(text: object) -> str:
+    """Text in Markdown that stands for itself, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: object) -> str:
+    """Text for a code span in a table, on one line."""
+    return " ".join(str(text).split()).replace("`", "'").replace("|", "\\|")

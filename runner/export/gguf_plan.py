@@ -1,0 +1,99 @@
+"""A student as a file for llama.cpp, and its card."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from models.pretrained import writing
+from runner.data.text.gguf import from_tokenizer
+from runner.errors import UserError
+from runner.export import card
+from runner.export.student import Student
+
+FILE = "model.gguf"
+
+
+@dataclasses.dataclass(frozen=True)
+class GGUFPlan:
+    """A file that can be written.
+
+    Attributes:
+      student: to write.
+      choice: the architecture that says what it does.
+      dtype: of its matrices.
+      name: of the model.
+      tokenizer: entries by the rest of their names after `tokenizer.`.
+    """
+
+    student: Student
+    choice: writing.Choice
+    dtype: str
+    name: str
+    tokenizer: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, student: Student, *, dtype: str, name: str) -> Self:
+        """Plan a file.
+
+        Args:
+          student: to write.
+          dtype: of the matrices; "" is that of the parameters.
+          name: of the model.
+
+        Raises:
+          ValueError: no architecture says what the model does.
+          UserError: no entry says what the tokenizer does.
+        """
+        choice = writing.for_gguf(student.model)
+        tokenizer = _tokenizer(student, size=choice.fields["vocab_size"])
+        return cls(student, choice, dtype or student.dtype, name, tokenizer)
+
+    @property
+    def family(self) -> str:
+        """The architecture."""
+        return self.choice.family
+
+    def write(self, folder: Path) -> None:
+        """Fill an empty folder.
+
+        Raises:
+          UserError: a value is not finite in `dtype`.
+          OSError: a file cannot be written.
+        """
+        writing.gguf_writer.write(
+            folder / FILE,
+            self.choice,
+            self.student.arrays,
+            dtype=self.dtype,
+            context=self.student.context,
+            name=self.name,
+            tokenizer=self.tokenizer,
+        )
+        text = card.text(
+            self.student, self.choice, dtype=self.dtype, name=self.name, library="gguf"
+        )
+        (folder / "README.md").write_text(text, encoding="utf-8")
+
+    def how_to(self, to: Path) -> str:
+        """Return a line on how to load it."""
+        return f"load: llama-cli --model {to / FILE}"
+
+
+def _tokenizer(student: Student, *, size: int) -> dict[str, Any]:
+    """Entries of the vocabulary and of the ends of a text."""
+    vocabulary = student.vocabulary
+    if vocabulary is None:
+        raise UserError(
+            "the data has no tokenizer, and a .gguf file needs one; write the model as "
+            "a folder, format hf"
+        )
+    entries = from_tokenizer.entries(vocabulary.tokenizer, size=size)
+    entries |= {
+        "bos_token_id": vocabulary.begin,
+        "eos_token_id": vocabulary.end,
+        # As `encode` of the tokenizer has it: what its post-processor puts there.
+        "add_bos_token": student.begins,
+        "add_eos_token": False,
+    }
+    return {f"ggml.{name}": value for name, value in entries.items()}

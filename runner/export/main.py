@@ -1,0 +1,70 @@
+"""`runner-export WORKDIR --to=DIR`: a run's student as a model for other programs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from runner.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Return the exit code; 2 comes with one to three lines on stderr."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        from runner.export.job import BEST, Export
+
+        job = Export(
+            workdir=parsed.workdir,
+            to=parsed.to,
+            step=BEST if parsed.best else parsed.step,
+            format=parsed.format,
+            dtype=parsed.dtype,
+        )
+        print(job.write())
+    except (UserError, KeyboardInterrupt) as error:
+        print(f"runner-export: {str(error) or 'interrupted'}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="runner-export",
+        description="Write the student of a run as a model for other programs.",
+    )
+    parser.add_argument("workdir", metavar="WORKDIR", help="the run's work directory")
+    parser.add_argument(
+        "--to", required=True, metavar="DIR", help="directory to write, a new one"
+    )
+    steps = parser.add_mutually_exclusive_group()
+    steps.add_argument(
+        "--step", type=int, metavar="N", help="of the checkpoint; the newest without"
+    )
+    steps.add_argument(
+        "--best", action="store_true", help="the checkpoint that keep_best chose"
+    )
+    parser.add_argument(
+        "--format", default="hf", help="hf (transformers) or gguf (llama.cpp)"
+    )
+    parser.add_argument(
+        "--dtype",
+        default="",
+        help="float32, bfloat16 or float16; without, that of the parameters",
+    )
+    return parser
+
+
+def run() -> None:
+    """The console entry point."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `runner-export ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,26 @@
+"""The plan of an export: refuses what a format cannot say, then writes."""
+
+from runner.errors import UserError
+from runner.export.gguf_plan import GGUFPlan
+from runner.export.hf_plan import HFPlan
+from runner.export.student import Student
+
+_KINDS = {"hf": HFPlan, "gguf": GGUFPlan}
+
+
+def plan(student: Student, *, format: str, dtype: str, name: str) -> HFPlan | GGUFPlan:
+    """Return the plan for a format, which has been found to say all that it must.
+
+    Args:
+      student: to write.
+      format: `"hf"` or `"gguf"`.
+      dtype: of the weights; "" is that of the parameters.
+      name: of the model.
+
+    Raises:
+      UserError: the model or its tokenizer has no form there.
+    """
+    try:
+        return _KINDS[format].of(student, dtype=dtype, name=name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
