@@ -56,7 +56,7 @@ class Ratio(Balance):
         return (self.to,)
 
     def initial(self) -> Tree:
-        return {"sum": jnp.zeros((), jnp.float32)} if self.decay else {}
+        return {"sum": jnp.float32(-1.0)} if self.decay else {}  # below 0: no ratio yet
 
     @abc.abstractmethod
     def measure(self, of: Combination, inputs: BalanceInputs) -> Float[Array, ""]:
@@ -74,15 +74,16 @@ class Ratio(Balance):
         if not self.decay:
             return self.scale * jnp.where(skipped, 0.0, ratio), {}
 
-        # A skipped batch leaves the mean as it is. A sum of zero is of skipped batches
-        # alone, and the first ratio stands for those too.
+        # A skipped batch leaves the mean as it is; the first ratio stands for all that
+        # were skipped before it.
         before = 1.0 - self.decay ** inputs.step.astype(jnp.float32)
         after = 1.0 - self.decay ** (inputs.step + 1).astype(jnp.float32)
         old = memory["sum"]
         mean = old / jnp.maximum(before, jnp.finfo(jnp.float32).tiny)
+        first = jnp.where(skipped, old, after * ratio)
         ratio = jnp.where(skipped, mean, ratio)
         total = self.decay * old + (1.0 - self.decay) * ratio
-        total = jnp.where(old == 0.0, after * ratio, total)
+        total = jnp.where(old < 0.0, first, total)
         weight = self.scale * total / after
         return jnp.where(skipped, 0.0, weight), {"sum": total}
 

@@ -138,9 +138,10 @@ def test_ratios_of_microbatches_would_be_another_objective():
     assert abs(np.mean(each) - exact) > 5.0
 
 
-def test_an_average_over_steps_has_no_bias_from_its_start():
+@pytest.mark.parametrize("ratios", [[2.0, 4.0, 1.0], [0.0, 4.0, 1.0], [0.0, 0.0, 3.0]])
+def test_an_average_over_steps_has_no_bias_from_its_start(ratios):
     items = [term("hard"), term("kd", MatchValue(to="hard", decay=0.9))]
-    memory, ratios = None, [2.0, 4.0, 1.0]
+    memory = None
     for step, ratio in enumerate(ratios):
         found = weigh(items, {"hard": ratio, "kd": 1.0}, step=step, memory=memory)
         memory = found.memory
@@ -211,7 +212,7 @@ def test_a_gradient_that_is_not_finite_is_skipped():
     items = [term("hard"), term("kd", MatchGradient(to="hard", decay=0.9))]
     inner = jnp.asarray([[4.0, jnp.nan], [jnp.nan, jnp.nan]])
     result = weigh(items, {"hard": 1.0, "kd": 1.0}, inner=inner)
-    assert result.weights["kd"] == 0.0 and result.memory["kd"]["sum"] == 0.0
+    assert result.weights["kd"] == 0.0 and result.memory["kd"]["sum"] < 0.0
     assert skips(items, {"hard": 1.0, "kd": 1.0}, inner=inner) == {"kd": True}
 
 
