@@ -22,6 +22,9 @@ from runner.teachers.base import (
 )
 
 Tree = Any
+IMPOSSIBLE = -1e5
+"""Logit that an impossible entry (-inf) counts as, nats."""
+
 Combine = Callable[[Sequence[jax.Array]], jax.Array]
 
 
@@ -177,7 +180,9 @@ class FusedTeacher(Combined):
         }
 
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
-        base, expert, antiexpert = logits
+        # What is impossible to both differs in nothing; -inf from -inf would be NaN.
+        base, *tuned = logits
+        expert, antiexpert = (jnp.maximum(x, IMPOSSIBLE) for x in tuned)
         return base + self.scale * (expert - antiexpert)
 
     @property
