@@ -8,7 +8,7 @@ from runner.errors import UserError, nearest
 from runner.files import remote
 
 _VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
-_VALUED = (*_VALUED, "list", "describe")
+_VALUED = (*_VALUED, "list", "describe", "seeds", "baseline")
 _REPEATED = ("fiddler", "gin_file", "gin_bindings")
 _EITHER = ("evaluate", "trust")  # with a value or without
 _BARE = ("print_config", "dry_run", "help", "version", "begin_anew")
@@ -36,6 +36,8 @@ class Command:
       config: `--fdl_config`, the config file of the experiment.
       config_file: `--fdl_config_file`, a saved graph.
       sweep: a function of the config file that returns the points; may have arguments.
+      seeds: a run for each of so many seeds, at every point.
+      baseline: the setting that seeds are compared with.
       workdir: the work directory.
       overrides: `fdl.*`, `fdl_tag.*` and `fiddler`, in order.
       runtime: `gin.*`, `gin_file` and `gin_bindings`, in order.
@@ -48,6 +50,8 @@ class Command:
     config: str | None = None
     config_file: str | None = None
     sweep: str | None = None
+    seeds: int | None = None
+    baseline: str | None = None
     workdir: str | None = None
     overrides: tuple[Flag, ...] = ()
     runtime: tuple[Flag, ...] = ()
@@ -55,6 +59,11 @@ class Command:
     packages: tuple[str, ...] = ()
     begin_anew: bool = False
     action: Flag | None = None
+
+    @property
+    def sweeps(self) -> bool:
+        """True for a run at each point or seed."""
+        return self.sweep is not None or self.seeds is not None
 
     @property
     def base(self) -> str | None:
@@ -79,6 +88,8 @@ def parse(arguments: Sequence[str]) -> Command:
         config=once["fdl_config"],
         config_file=once["fdl_config_file"],
         sweep=once["sweep"],
+        seeds=_seeds(once["seeds"]),
+        baseline=once["baseline"],
         workdir=once["workdir"],
         overrides=tuple(
             f for f in flags if f.name.startswith(("fdl.", "fdl_tag.", "fiddler"))
@@ -150,6 +161,8 @@ def _example(name: str) -> str:
         "fdl_config": "configs/moe.py",
         "fdl_config_file": "DIR/config.json",
         "sweep": "lr",
+        "seeds": "5",
+        "baseline": "z_loss.weight=0.0",
         "workdir": "DIR",
         "diff": "configs/moe.py",
         "graph": "graph.svg",
@@ -173,6 +186,14 @@ def _only(flags: Sequence[Flag], name: str) -> str | None:
     return values[0] if values else None
 
 
+def _seeds(value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and 2 <= int(value[:6]) <= 1000):
+        raise UserError(f"--seeds={value}: expected a number from 2 to 1000")
+    return int(value)
+
+
 def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
     # Too many flags.
     if command.config and command.config_file:
@@ -183,6 +204,16 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
         raise UserError(
             f"--sweep={command.sweep} is a function of a config file; give "
             "--fdl_config=configs/NAME.py (--workdir=DIR alone goes on with a sweep)"
+        )
+    if command.seeds and not command.base:
+        raise UserError(
+            f"--seeds={command.seeds} begins a sweep; give "
+            "--fdl_config=configs/NAME.py (--workdir=DIR alone goes on with one)"
+        )
+    if command.baseline and not command.sweeps:
+        raise UserError(
+            f"--baseline={command.baseline} compares settings over seeds; give "
+            "--seeds=5 or a --sweep with fdl.seed"
         )
     if len(actions) > 1:
         both = " and ".join(f"--{flag.name}" for flag in actions[:2])
@@ -204,7 +235,7 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
     remote.refuse("--fdl_config", command.config)
     remote.refuse("--fdl_config_file", command.config_file)
     remote.refuse("--workdir", command.workdir)
-    if command.sweep and actions and actions[0].name != "print_config":
+    if command.sweeps and actions and actions[0].name != "print_config":
         raise UserError(
             f"{actions[0]} looks at one graph, not at a sweep; "
             "--print_config lists what a sweep would run"

@@ -7,8 +7,7 @@ runner: train one student under an ordered list of losses, from one graph.
   runner --workdir=DIR                                        continue or re-read DIR
 
 The graph: all that changes the result. Overrides apply from left to right.
-  --fdl_config=FILE.py[:FUNCTION]    the experiment (default function: config)
-  --fdl_config_file=FILE.json        or a saved one
+  --fdl_config=FILE.py[:FUNCTION]    the experiment; or --fdl_config_file=FILE.json
   --fdl.student.num_layers=4         set a field: a Python literal, its type checked
   --fdl.losses.z_loss.weight=1e-3    an item of a list by its name, or losses[2].weight
   --fdl.losses.kd.loss='losses.ForwardKL(temperature=2.0)'      a call, in shell quotes
@@ -17,8 +16,9 @@ The graph: all that changes the result. Overrides apply from left to right.
   --fiddler='bigger(factor=2)'       call a function of the config file on the graph
   --fiddler='start_from("DIR")'      begin with the weights of a run or published model
   --fiddler='longer(400, of="DIR")'  go on from all of a run, to a larger num_steps
-  --sweep=lr                         a run for each point that this function returns;
-                                     or --sweep="values('fdl.num_steps', 100, 200)"
+  --sweep=lr                         a run for each point of a function of the config
+                                     file, or of "values('fdl.num_steps', 100, 200)"
+  --seeds=5  --baseline=SETTING      every point at 5 seeds, with intervals
 The runtime: all that must not change it (mesh, microbatches, cadence, caches).
   --gin.loop.log_every=10  --gin_file=FILE.gin  --gin_bindings='step.microbatches = 4'
 

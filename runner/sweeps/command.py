@@ -10,7 +10,7 @@ from runner.sweeps.frozen import SWEEP
 
 def is_sweep(command: Command) -> bool:
     """Return True if a command names a sweep, or its work directory holds one."""
-    if command.sweep is not None:
+    if command.sweeps:
         return True
     return command.workdir is not None and (Path(command.workdir) / SWEEP).exists()
 
@@ -23,7 +23,7 @@ def run_sweep(command: Command, argv: Sequence[str]) -> None:
       SystemExit: a unit failed (1), or a signal stopped the sweep.
     """
     # Flags that look at a sweep, or that do not apply to one.
-    if command.action and command.sweep is None:
+    if command.action and not command.sweeps:
         raise UserError(
             f"{command.workdir}: holds a sweep; --{command.action.name} looks at one "
             f"run: --workdir={command.workdir}/units/NAME"

@@ -69,6 +69,8 @@ def graph_flags(command: Command) -> frozen.GraphFlags:
         graph=command.base or "",
         overrides=tuple(_spell(flag) for flag in command.overrides),
         sweep=command.sweep or "",
+        seeds=command.seeds or 0,
+        baseline=command.baseline or "",
     )
 
 

@@ -59,6 +59,8 @@ class GraphFlags:
       graph: the config file or saved graph.
       overrides: `--fdl.*`, `--fdl_tag.*` and `--fiddler=*`, in order.
       sweep: the value of `--sweep`; empty without one.
+      seeds: that of `--seeds`; 0 without.
+      baseline: that of `--baseline`; empty for the first setting.
 
     Raises:
       ValueError: an override is another flag.
@@ -67,6 +69,8 @@ class GraphFlags:
     graph: str
     overrides: Sequence[str]
     sweep: str
+    seeds: int = 0
+    baseline: str = ""
 
     def __post_init__(self) -> None:
         for flag in self.overrides:
@@ -143,6 +147,7 @@ class Frozen:
       units: the runs, in the order of the points.
       names: short names of the swept flags.
       source: the Python file that the units run; None where graphs need none.
+      baseline: the setting that seeds are compared with; empty for the first.
     """
 
     path: Path
@@ -150,6 +155,7 @@ class Frozen:
     units: tuple[Unit, ...]
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     source: Path | None = None
+    baseline: str = ""
 
 
 def load(path: str | Path) -> Frozen:
@@ -171,7 +177,8 @@ def load(path: str | Path) -> Frozen:
             raise ValueError("two units have one name")
     except ValueError as error:
         raise _damaged(path, error) from None
-    return Frozen(path, content.said.sweep, tuple(units), content.names, copy)
+    said, names = content.said, content.names
+    return Frozen(path, said.sweep, tuple(units), names, copy, said.baseline)
 
 
 def read(path: Path) -> Content:

@@ -18,6 +18,7 @@ class Outcome:
       state: `finished`, `failed, exit code 1: ...`, `at step 40 of 60`, `not begun`.
       losses: loss by evaluation, of a finished unit; units are compared by the first.
       untrained: loss by evaluation before the first step, as far as measured.
+      metrics: final metrics of a finished unit, as `held_out/accuracy`.
       target: the unit of one target: `"token"`, `"image"`.
     """
 
@@ -25,6 +26,7 @@ class Outcome:
     state: str
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     untrained: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     target: str = "token"
 
     @property
@@ -64,13 +66,18 @@ def best(outcomes: Sequence[Outcome]) -> Outcome | None:
 
 def _outcome(unit: Unit) -> Outcome:
     loaded = run.load(unit.path)
-    losses = {}
-    if unit.finished:
-        results = loaded.results.items()
-        losses = {
-            name: loss for name, x in results if (loss := x.get("loss")) is not None
-        }
-    return Outcome(unit, _state(unit, loaded), losses, _untrained(loaded), loaded.unit)
+    results = loaded.results if unit.finished else {}
+    losses = {
+        name: loss for name, x in results.items() if (loss := x.get("loss")) is not None
+    }
+    metrics = {
+        f"{name}/{metric}": value
+        for name, x in results.items()
+        for metric, value in x.items()
+        if value is not None
+    }
+    state, untrained = _state(unit, loaded), _untrained(loaded)
+    return Outcome(unit, state, losses, untrained, metrics, loaded.unit)
 
 
 def _state(unit: Unit, loaded: run.Run) -> str:

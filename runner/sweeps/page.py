@@ -5,12 +5,13 @@ from html import escape
 from pathlib import Path
 
 from runner import atomic_files
+from runner.evidence import tables
 from runner.report import page, swept, theme
 from runner.report.curves import Picture
 from runner.report.results import number
 from runner.sweeps import sensitivity, settings, table
 from runner.sweeps.frozen import Frozen
-from runner.sweeps.outcome import Outcome, best, evaluations
+from runner.sweeps.outcome import Outcome, evaluations
 
 
 def write(frozen: Frozen, outcomes: Sequence[Outcome]) -> Path:
@@ -94,6 +95,7 @@ def _html(
         f"<h1>{escape(title)}</h1>\n"
         f'<p class="meta">{state} · {escape(str(frozen.path))}</p>\n',
         f"<h2>Loss</h2>\n{_lay_out(figures, frozen)}" if figures else "",
+        _evidence(frozen, outcomes),
         _sensitivities(frozen, outcomes),
         f"<h2>Units</h2>\n{_table(frozen, outcomes)}",
         *(f"<p>{escape(line)}</p>\n" for line in table.failures(outcomes)),
@@ -106,6 +108,25 @@ def _lay_out(figures: str, frozen: Frozen) -> str:
     if len(frozen.names) > 1 and figures.count("<figure>") == 1:
         return f'<div style="max-width: 46rem">\n{figures}</div>\n'
     return f'<div class="grid">\n{figures}</div>\n'
+
+
+def _evidence(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
+    parts = []
+    for one in table.main_comparisons(frozen, outcomes):
+        heads = "".join(f"<th>{escape(head)}</th>" for head in tables.HEADS)
+        lines = [f"<tr>{heads}</tr>\n"]
+        for row in one.rows:
+            cells = "".join(f"<td>{escape(x)}</td>" for x in tables.cells(row))
+            ours = " class=ours" if row.is_certain else ""
+            lines.append(f"<tr{ours}>{cells}</tr>\n")
+        parts.append(
+            f"<h3>{escape(one.metric)}, baseline {escape(one.baseline)}</h3>\n"
+            f'<div class="scroll"><table>\n{"".join(lines)}</table></div>\n'
+        )
+    if not parts:
+        return ""
+    note = f'<p class="meta">{escape(tables.NOTE)}. All metrics: evidence.csv.</p>\n'
+    return f"<h2>Over seeds</h2>\n{''.join(parts)}{note}"
 
 
 def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
@@ -131,7 +152,7 @@ def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
 
 
 def _table(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
-    winner = best(outcomes)
+    winner = table.winning(frozen, outcomes)
     heads = "".join(f"<th>{escape(x)}</th>" for x in table.titles(frozen, outcomes))
     lines = []
     for outcome, row in zip(outcomes, table.rows(frozen, outcomes), strict=True):

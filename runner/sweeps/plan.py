@@ -9,8 +9,8 @@ import fiddle as fdl
 from runner.cli import command_graph
 from runner.cli.flags import Command
 from runner.errors import UserError
-from runner.graph import build, describe, paths, source
-from runner.sweeps import points
+from runner.graph import build, describe, nodes, paths, source
+from runner.sweeps import points, seeds
 
 _LONGEST = 120  # characters of a unit's name
 
@@ -50,22 +50,29 @@ class Plan:
 def make(command: Command) -> Plan:
     """Resolve the graph of the command at every point, and construct its nodes.
 
-    A command without `--sweep` is one unit.
+    A command without `--sweep` and `--seeds` is one unit.
 
     Raises:
       UserError: the sweep or a point of it is wrong, or two points give the same graph.
     """
     # Without a sweep: one unit.
-    if command.sweep is None:
+    if not command.sweeps:
         graph = command_graph.resolve(command)
         build.job(graph)
         return Plan({}, [Planned("00", {}, "", graph, ())])
     # Points, and names for their flags that are unambiguous in the graph.
-    sweep_points = read(command)
-    base_lines = describe.lines(command_graph.resolve(command))
+    base = command_graph.resolve(command)
+    sweep_points = [] if command.sweep is None else read(command)
+    if command.seeds is not None:
+        seed = (nodes.children(base) or {}).get("seed")
+        if seed is None:
+            raise UserError(f"--seeds={command.seeds}: the graph has no seed")
+        sweep_points = seeds.over(sweep_points, seed.value, command.seeds)
+    base_lines = describe.lines(base)
     names = short_names(
         {key: None for point in sweep_points for key in point}, base_lines
     )
+    _check_baseline(command, sweep_points, names)
     # The graph of each point, built so that every mistake shows before the first run.
     units, labels = [], {}
     for number, point in enumerate(sweep_points):
@@ -77,9 +84,8 @@ def make(command: Command) -> Plan:
                 raise UserError(f"makes the same graph as the point {same}")
             build.job(graph)
         except UserError as error:
-            raise UserError(
-                f"--sweep={command.sweep}, point {label}: {error}"
-            ) from None
+            flag = f"--sweep={command.sweep}" if command.sweep else "--seeds"
+            raise UserError(f"{flag}, point {label}: {error}") from None
         changes = describe.changes(_text(base_lines), text)
         name = directory(number, len(sweep_points), label)
         units.append(Planned(name, point, label, graph, changes))
@@ -103,6 +109,17 @@ def read(command: Command) -> list[points.Point]:
         return points.check(source.call(module, function, call=call))
     except UserError as error:
         raise UserError(f"--sweep={command.sweep}: {error}") from None
+
+
+def _check_baseline(
+    command: Command, sweep_points: Sequence[points.Point], names: Mapping[str, str]
+) -> None:
+    key = seeds.axis(names)
+    if key is not None:
+        labels = [seeds.setting(point, key, names) for point in sweep_points]
+        seeds.named(command.baseline or "", list(dict.fromkeys(labels)))
+    elif command.baseline:
+        raise UserError(f"--baseline={command.baseline}: the sweep sets no seed")
 
 
 def resolve(command: Command, point: points.Point) -> fdl.Buildable:

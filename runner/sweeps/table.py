@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runner.evidence import comparison, tables
 from runner.report.results import number
-from runner.sweeps import sensitivity, settings
+from runner.sweeps import seeds, sensitivity, settings
 from runner.sweeps.frozen import Frozen
 from runner.sweeps.outcome import Outcome, best, evaluations
 
@@ -22,20 +23,21 @@ def text(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
     """
     heads, body = titles(frozen, outcomes), rows(frozen, outcomes)
     widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
-    winner = best(outcomes)
+    winner = winning(frozen, outcomes)
     lines = [f"  {_align(heads, widths)}"]
     lines += [
         f"{'>' if outcome is winner else ' '} {_align(row, widths)}"
         for outcome, row in zip(outcomes, body, strict=True)
     ]
-    parts = ["\n".join(lines), _sensitivities(frozen, outcomes)]
+    parts = ["\n".join(lines), tables.text(main_comparisons(frozen, outcomes))]
+    parts.append(_sensitivities(frozen, outcomes))
     parts.append("\n".join(f"  {failure}" for failure in failures(outcomes)))
     return "\n\n".join(part for part in parts if part)
 
 
 def markdown(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
     """Return the table for `sweep.md`."""
-    winner = best(outcomes)
+    winner = winning(frozen, outcomes)
     bold = [
         [f"**{cell}**" for cell in row] if outcome is winner else row
         for outcome, row in zip(outcomes, rows(frozen, outcomes), strict=True)
@@ -43,6 +45,7 @@ def markdown(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
     parts = [
         f"# Sweep {frozen.name}".rstrip(),
         _markdown_table(titles(frozen, outcomes), bold),
+        tables.markdown(main_comparisons(frozen, outcomes)),
     ]
     if by_setting := sensitivities(frozen, outcomes):
         cells = [[label or "all", number(value)] for label, value in by_setting]
@@ -52,6 +55,11 @@ def markdown(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
         parts.append(initialization_note(frozen, outcomes))
     parts.append("\n".join(f"* {failure}" for failure in failures(outcomes)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def winning(frozen: Frozen, outcomes: Sequence[Outcome]) -> Outcome | None:
+    """Return the best unit; over seeds none, since a lucky seed is no winner."""
+    return None if seeds.axis(frozen.names) else best(outcomes)
 
 
 def titles(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[str]:
@@ -121,7 +129,16 @@ def results(frozen: Frozen, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         ],
         "learning_rate": settings.learning_rate(list(frozen.names)),
         "sensitivity": dict(sensitivities(frozen, outcomes)),
+        "evidence": tables.to_json(seeds.comparisons(frozen, outcomes)),
     }
+
+
+def main_comparisons(
+    frozen: Frozen, outcomes: Sequence[Outcome]
+) -> list[comparison.Comparison]:
+    """Return the comparisons over seeds that a reader sees, less terms and teacher."""
+    compared = seeds.comparisons(frozen, outcomes)
+    return [one for one in compared if one.metric.count("/") == 1]
 
 
 def _by_rate(frozen: Frozen, outcomes: Sequence[Outcome]) -> list[settings.Setting]:

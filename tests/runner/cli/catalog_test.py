@@ -147,7 +147,7 @@ def test_diff_takes_work_directories_of_any_run(capsys, tmp_path):
 
 
 def test_help_names_every_flag_and_every_command():
-    for name in (*flags._VALUED, *flags._REPEATED, *flags._BARE):
+    for name in (*flags._VALUED, *flags._REPEATED, *flags._BARE, *flags._EITHER):
         assert f"--{name}" in help.HELP, name
     for kind in (*catalog.KINDS, catalog.GIN):
         assert re.search(rf"\b{kind}\b", help.HELP), kind

@@ -1,0 +1,1 @@
+"""Evidence over seeds: means, intervals, and paired differences from a baseline."""

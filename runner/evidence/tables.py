@@ -1,0 +1,130 @@
+"""Comparisons over seeds for a terminal, a page, papers and programs."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from runner.evidence.comparison import Comparison, Row
+from runner.evidence.intervals import Spread
+from runner.report.results import number
+
+HEADS = ("setting", "seeds", "mean", "sd", "95 % interval", "minus baseline", "95 %")
+NOTE = (
+    "* best, and its 95 % interval of paired differences excludes zero; sd over seeds; "
+    "intervals by the bootstrap (arXiv:1411.5279)"
+)
+
+
+def cells(row: Row) -> list[str]:
+    """Return the cells of a row under `HEADS`."""
+    spread, difference = row.spread, row.difference
+    return [
+        row.setting + (" *" if row.is_certain else ""),
+        str(spread.count if spread else 0),
+        number(spread and spread.mean, 4),
+        number(spread and spread.deviation, 4),
+        _interval(spread),
+        "" if difference is None else f"{difference.mean:+.4f}",
+        "" if difference is None else _interval(difference),
+    ]
+
+
+def text(comparisons: Sequence[Comparison]) -> str:
+    """Return the tables for a terminal."""
+    parts = []
+    for one in comparisons:
+        body = [list(HEADS), *(cells(row) for row in one.rows)]
+        widths = [max(map(len, column)) for column in zip(*body, strict=True)]
+        lines = [
+            "    "
+            + f"{first:{widths[0]}}  "
+            + "  ".join(f"{x:>{w}}" for x, w in zip(rest, widths[1:], strict=True))
+            for first, *rest in body
+        ]
+        head = f"  {one.metric}, baseline {one.baseline}"
+        parts.append("\n".join([head, *(line.rstrip() for line in lines)]))
+    return "\n\n".join([*parts, f"  {NOTE}"]) if parts else ""
+
+
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """Return the tables for `sweep.md`."""
+    parts = []
+    for one in comparisons:
+        rows = [HEADS, ["---", *["---:"] * (len(HEADS) - 1)], *map(cells, one.rows)]
+        table = "\n".join(
+            "| " + " | ".join(cell.replace("*", "\\*") for cell in row) + " |"
+            for row in rows
+        )
+        parts.append(f"## {one.metric}, baseline {one.baseline}\n\n{table}")
+    return "\n\n".join([*parts, NOTE.replace("*", "\\*")]) if parts else ""
+
+
+def to_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return one line for each metric and setting, numbers in full."""
+    file = io.StringIO()
+    records = to_json(comparisons)
+    if records:
+        writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return file.getvalue()
+
+
+def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return one record for each metric and setting; what is unknown is None."""
+    return [
+        {
+            "metric": one.metric,
+            "baseline": one.baseline,
+            "setting": row.setting,
+            **_numbers("", row.spread),
+            **_numbers("difference_", row.difference),
+            "best": row.is_best,
+            "certain": row.is_certain,
+        }
+        for one in comparisons
+        for row in one.rows
+    ]
+
+
+def latex(comparisons: Sequence[Comparison]) -> str:
+    """Return a `tabular` for each metric; `booktabs` draws its rules."""
+    return "\n".join(_tabular(one) for one in comparisons)
+
+
+def _tabular(one: Comparison) -> str:
+    lines = [
+        f"% {one.metric}, baseline {one.baseline}; {NOTE}",
+        r"\begin{tabular}{lrrrrrr}",
+        r"\toprule",
+        " & ".join(map(_escaped, HEADS)) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_escaped, cells(row))) + r" \\" for row in one.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+    special |= {"^": r"\textasciicircum{}", "–": "--"}
+    special |= {c: f"\\{c}" for c in "&%$#_{}"}
+    return "".join(special.get(character, character) for character in cell)
+
+
+def _interval(spread: Spread | None) -> str:
+    if spread is None or math.isnan(spread.low):
+        return "–"
+    return f"[{spread.low:.4f}, {spread.high:.4f}]"
+
+
+def _numbers(prefix: str, spread: Spread | None) -> dict[str, float | int | None]:
+    names = ("count", "mean", "deviation", "low", "high")
+    values = {name: getattr(spread, name, None) for name in names}
+    return {
+        f"{prefix}{name}": None if value is None or math.isnan(value) else value
+        for name, value in values.items()
+    }
