@@ -26,6 +26,10 @@ def prefixed(place: str) -> Iterator[None]:
         raise UserError(f"{place}: {error}") from error
 
 
+class Corrupted(ArithmeticError):
+    """A step gave other bits when it was run again. Ends the program with code 5."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `; did you mean 'x'?`, or the valid names when none is near."""
     choices = sorted(choices)

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from runner.cli import flags, gc_freeze, help
-from runner.errors import NotFinite, PeerLost, UserError
+from runner.errors import Corrupted, NotFinite, PeerLost, UserError
 from runner.machine import early_exit, heap
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a command and return the exit code; errors print up to three lines."""
-    codes = {UserError: 2, NotFinite: 1, PeerLost: 1, KeyboardInterrupt: 130}
+    codes = {UserError: 2, NotFinite: 1, PeerLost: 1, Corrupted: 5}
+    codes[KeyboardInterrupt] = 130
     try:
         _obey(flags.parse(argv[1:]), argv)
     except tuple(codes) as error:

@@ -54,6 +54,7 @@ class Loop:
       evaluate_batches: batches of each evaluation in between.
       checkpoint_every: between two checkpoints.
       keep_checkpoints: number of checkpoints that are kept.
+      repeat_every: between two steps that are run twice and compared bit for bit.
       sample_every: between two sampled texts.
       profile_start: the step at which the profiler starts.
       profile_steps: number of steps profiled.
@@ -67,6 +68,7 @@ class Loop:
     evaluate_batches: int = 8
     checkpoint_every: int = 200
     keep_checkpoints: int = 3
+    repeat_every: int = 0
     sample_every: int = 0
     profile_start: int = 0
     profile_steps: int = 0
@@ -87,6 +89,7 @@ class Loop:
             {
                 "evaluate_every": self.evaluate_every,
                 "checkpoint_every": self.checkpoint_every,
+                "repeat_every": self.repeat_every,
                 "sample_every": self.sample_every,
                 "profile_start": self.profile_start,
                 "profile_steps": self.profile_steps,

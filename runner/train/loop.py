@@ -16,6 +16,7 @@ from runner.state.train_state import TrainState
 from runner.train import final_report
 from runner.train.actions.parameter_table import write_parameters
 from runner.train.hooks import Hooks
+from runner.train.repeated_step import RepeatedStep
 from runner.train.trainer import Trainer
 from runner.workdir import opening
 from runner.workdir.workdir import Workdir
@@ -33,6 +34,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
 
     Raises:
       NotFinite: A step's metrics are not finite.
+      Corrupted: A step that was run twice gave other bits.
       UserError: There are checkpoints, and none is whole.
       SystemExit: A signal stopped it, with `Stop.exit_code`; or a file beside the
         checkpoints could not be written, with `UNWRITTEN`.
@@ -131,12 +133,13 @@ def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainS
     hooks.on_state(start, state)
     hooks.announce("compiling")
     leaves, unread = jax.tree.leaves(state), None
+    take = RepeatedStep(trainer.step, every=trainer.config.loop.repeat_every)
     with trainer.batches(start=start) as batches:
         for step in range(start + 1, last + 1):
             with hooks.waiting_for_data():
                 batch = next(batches)
             # Dispatched, not awaited: the metrics of the step before are read now.
-            leaves, metrics = trainer.step(leaves, batch)
+            leaves, metrics = take(step, leaves, batch)
             if unread is not None:
                 hooks.observe(*unread)
             unread = step, metrics, batch["index"]
