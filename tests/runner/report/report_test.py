@@ -12,6 +12,7 @@ from runner import report
 from runner.errors import UserError
 from runner.report import line_labels, plot, results, run, smoothing, theme
 from runner.report.__main__ import main
+from tests.runner.report import pages
 from tests.runner.report.pages import Page, trained
 
 
@@ -93,6 +94,47 @@ def test_terms_on_held_out_data_stand_beside_untrained_and_teacher(tmp_path):
     ]
     page = Page(report.write(tmp_path).read_text())
     assert "Losses on held-out data" in page.text and "69.200" in page.text
+
+
+def test_metrics_of_ones_own_stand_below_the_terms(tmp_path):
+    measured(tmp_path, without=["result.json"])
+    own = {"metrics/rank": 3.5, "teacher/metrics/rank": 2.5}
+    row = {"step": 60, **{f"held_out/{name}": x for name, x in own.items()}}
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    assert report.table(tmp_path).splitlines()[-1] == (
+        "  rank              –      3.500      2.500  average per token"
+    )
+
+
+def test_the_teacher_is_a_level_in_the_pictures_of_evaluations(tmp_path):
+    trained(tmp_path)
+    values = {20: (0.1, 0.5), 40: (0.3, 0.5), 60: (0.6, 0.5)}
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        for step, (ours, teacher) in values.items():
+            row = {"held_out/accuracy": ours, "held_out/teacher/accuracy": teacher}
+            file.write(json.dumps({"step": step, **row}) + "\n")
+    report.write(tmp_path)
+    assert "teacher" in (tmp_path / "report" / "held_out_accuracy.svg").read_text()
+
+
+@pytest.mark.parametrize(("step", "is_there"), [(40, True), (60, False)])
+def test_the_best_checkpoint_is_a_row_where_it_is_not_the_last(
+    tmp_path, step, is_there
+):
+    trained(tmp_path)
+    best = {"evaluation": "held_out", "step": step, "metrics": {"loss": 4.1}}
+    content = pages.RESULT | {"step": 60, "best": best}
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    assert ("held_out, best (step 40)" in report.table(tmp_path)) == is_there
+    assert run.load(tmp_path).results["held_out"]["loss"] == 4.1
+
+
+def test_a_run_that_ended_early_says_so(tmp_path):
+    trained(tmp_path, steps=45)
+    (tmp_path / "result.json").write_text(json.dumps(pages.RESULT | {"step": 45}))
+    page = Page(report.write(tmp_path).read_text())
+    assert "ended early, at step 45 of 60" in page.text
 
 
 def test_an_evaluation_of_some_rows_is_a_curve_and_no_row_of_a_table(tmp_path):
