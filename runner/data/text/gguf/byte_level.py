@@ -72,7 +72,9 @@ _TEKKEN = _by_case("", r"\p{N}")
 
 # By `tokenizer.ggml.pre`. Versions of llama.cpp's converter have called some of them
 # otherwise: DeepSeek-V3 is `joyai-llm` where transformers 5 reads it, as the name hangs
-# on a hash of ids that include the beginning. The first name of a way is written.
+# on a hash of ids that include the beginning. Llama-4's pattern is GPT-4o's in Meta's
+# code. Not among them are `pixtral`, which llama.cpp cuts as Llama-3, three digits at a
+# time, and its publisher as Tekken, and `kanana2`, whose publisher's was not at hand.
 WORDS = {
     "deepseek-coder": _DEEPSEEK_CODER,
     "deepseek-llm": _DEEPSEEK_LLM,
@@ -84,6 +86,7 @@ WORDS = {
     "joyai-llm": _DEEPSEEK_V3,
     "llama-bpe": _LLAMA3,
     "llama-v3": _LLAMA3,
+    "llama4": _GPT4O,
     "llama3": _LLAMA3,
     "smollm": _SMOLLM,
     "tekken": _TEKKEN,

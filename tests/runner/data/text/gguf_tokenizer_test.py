@@ -113,6 +113,7 @@ def test_ids_are_those_of_the_published_tokenizer(name: str, tmp_path: Path):
     ("pre", "others"),
     [
         ("deepseek-v3", ["joyai-llm"]),
+        ("gpt-4o", ["llama4"]),
         ("llama-bpe", ["llama3", "llama-v3"]),
         ("qwen2", ["deepseek-r1-qwen"]),
     ],
@@ -124,6 +125,11 @@ def test_names_of_other_converter_versions_mean_the_same(pre, others, tmp_path: 
         vocabulary = GGUFTokenizer(file=renamed).load()
         for text, ids in rows:
             assert vocabulary.encode(text).tolist() == ids, text
+
+
+def test_a_cut_that_publisher_and_llama_cpp_differ_in_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="pre-tokenizer 'pixtral' is not supported"):
+        GGUFTokenizer(file=written(tmp_path, pre="pixtral")).load()
 
 
 def test_no_space_stands_before_the_text_where_the_file_says_so(tmp_path: Path):
