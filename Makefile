@@ -22,7 +22,7 @@ READY := .venv/ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv demo sweep-demo test test-all launchers faults rooms lint bench bench-peers results parity tokenizers smollm2 lock clean
+.PHONY: help venv demo sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results parity tokenizers smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
 	@echo 'make launchers  a whole Slurm on this machine (root, apt-get install slurmctld slurmd)'
+	@echo 'make survival  100 kills, 50 signals, 10 pairs, 20,000 steps: the same bits'
 	@echo 'make faults    breaks a copy in each way of tests/faults: the tests must see it'
 	@echo 'make rooms     the map of folders by who imports whom: make rooms ROOMS=--write'
 	@echo 'make lint      formatting, lint, types'
@@ -115,6 +116,12 @@ test-all: venv
 
 launchers: venv
 	@$(BIN)/python -m pytest -m slow tests/launch/slurm_test.py
+
+# An hour and more; each part can be run alone: SURVIVAL='--kills=100'
+SURVIVAL ?= --kills=100 --signals=50 --pairs=10 --long=20000
+
+survival: venv
+	@$(BIN)/python -m tests.runner.survival $(SURVIVAL)
 
 # make faults FAULTS='tile_offset lock_shared' for some of them
 faults: venv

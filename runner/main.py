@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from runner.cli import flags, gc_freeze, help
 from runner.errors import Corrupted, NotFinite, PeerLost, UserError
+from runner.files.printable import printable
 from runner.machine import early_exit, heap
 
 
@@ -16,7 +17,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         _obey(flags.parse(argv[1:]), argv)
     except tuple(codes) as error:
-        print(f"runner: {str(error) or 'interrupted'}", file=sys.stderr)
+        line = f"runner: {str(error) or 'interrupted'}"
+        print(printable(line), file=sys.stderr)
         return next(code for kind, code in codes.items() if isinstance(error, kind))
     return 0
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.files import form
+from runner.files.printable import printable
 from runner.records import manifest
 from runner.report import results
 from runner.report.run import Run, load
@@ -126,7 +127,8 @@ def text(entries: Sequence[Entry]) -> str:
         for row in table
     ]
     notes = [*costs(entries), *warnings(entries)]
-    return "\n".join([*lines, *([""] if notes else []), *(f"  {n}" for n in notes)])
+    lines += [*([""] if notes else []), *(f"  {note}" for note in notes)]
+    return printable("\n".join(lines))
 
 
 def unit(entries: Sequence[Entry]) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
+from runner.files.printable import printable
 from runner.report.run import Run
 
 
@@ -145,7 +146,8 @@ def text(
         + "  ".join(f"{c.cell(row):>{len(c.title)}}" for c in listed)
         for row in table
     ]
-    return "\n".join([*lines, *([""] if notes else []), *(f"  {n}" for n in notes)])
+    lines += [*([""] if notes else []), *(f"  {note}" for note in notes)]
+    return printable("\n".join(lines))
 
 
 def badness(row: Row) -> tuple[float, float, float]:

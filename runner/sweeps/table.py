@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.evidence import comparison, tables
+from runner.files.printable import printable
 from runner.report.results import number
 from runner.sweeps import seeds, sensitivity, settings
 from runner.sweeps.frozen import Frozen
@@ -32,7 +33,7 @@ def text(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
     parts = ["\n".join(lines), tables.text(main_comparisons(frozen, outcomes))]
     parts.append(_sensitivities(frozen, outcomes))
     parts.append("\n".join(f"  {failure}" for failure in failures(outcomes)))
-    return "\n\n".join(part for part in parts if part)
+    return printable("\n\n".join(part for part in parts if part))
 
 
 def markdown(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from runner.files.printable import printable
+
 _CLEAR = "\r\x1b[2K"
 _CYAN, _DIM, _RESET = "\x1b[36m", "\x1b[2m", "\x1b[0m"
 
@@ -31,8 +33,8 @@ class Terminal:
         return max(shutil.get_terminal_size().columns - 1, 20)
 
     def print(self, text: str) -> None:
-        """Print whole lines above the live line."""
-        self._write((_CLEAR if self._drawn else "") + text + "\n")
+        """Print whole lines above the live line; what controls a terminal is quoted."""
+        self._write((_CLEAR if self._drawn else "") + printable(text) + "\n")
         self._draw()
 
     def show(self, line: str) -> None:
