@@ -4,7 +4,8 @@
 
 Child processes in turn, A B A B: the same steps of `configs/dense.py`, with the heap as
 `runner` sets it (`runner.machine.heap`) and as glibc has it by default. Processor time
-and page faults of a step after the tenth, and the resident memory at its peak.
+of a step after the tenth, page faults of the median step, and the resident memory at
+its peak. The heap may still grow once after the tenth step, by one step's temporaries.
 Target: at most 500 page faults a step.
 """
 
@@ -64,16 +65,20 @@ def measure() -> None:
 
     trainer = dense.config().prepare()
     leaves = jax.tree.leaves(trainer.initial_state())
+    faults, start = [], resource.getrusage(resource.RUSAGE_SELF)
+    end = start
     with trainer.batches(start=0) as batches:
         for step in range(10 + STEPS):
             if step == 10:
                 start = resource.getrusage(resource.RUSAGE_SELF)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             leaves, _ = trainer.step(leaves, next(batches))
             jax.block_until_ready(leaves)
-    end = resource.getrusage(resource.RUSAGE_SELF)
+            end = resource.getrusage(resource.RUSAGE_SELF)
+            faults.append(end.ru_minflt - before)
     user, system = end.ru_utime - start.ru_utime, end.ru_stime - start.ru_stime
-    faults = end.ru_minflt - start.ru_minflt
-    print(1e3 * (user + system) / STEPS, faults / STEPS, end.ru_maxrss / 1e3)
+    middle = statistics.median(faults[10:])
+    print(1e3 * (user + system) / STEPS, middle, end.ru_maxrss / 1e3)
 
 
 if __name__ == "__main__":
