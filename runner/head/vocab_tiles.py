@@ -72,13 +72,22 @@ class VocabTiles:
         carry, out = body(carry, start, rest, of_rest)
         return carry, (outs, out)
 
-    def tile(self, student_logits: jax.Array, start: Any, width: int) -> Tile:
-        """Return a tile of both sides from the student's logits `[*b n]`."""
-        return Tile(
-            ids=self.partition.ids(start, width),
-            student=student_logits,
-            teacher=self.teacher and self.teacher(self.partition, start, width),
-        )
+    def tile(
+        self,
+        student_logits: jax.Array,
+        start: Any,
+        width: int,
+        *,
+        teacher_logits: jax.Array | None = None,
+    ) -> Tile:
+        """Return a tile of both sides from the student's logits `[*b n]`.
+
+        The teacher's are computed where they are not given, if it has any.
+        """
+        if teacher_logits is None and self.teacher is not None:
+            teacher_logits = self.teacher(self.partition, start, width)
+        ids = self.partition.ids(start, width)
+        return Tile(ids=ids, student=student_logits, teacher=teacher_logits)
 
 
 def gradients(
@@ -119,17 +128,27 @@ def gradients(
     value(requests, others)
     sums_pass = VocabSumsPass(requests)
 
+    # Stored logits are one product, read by tiles: a scan that stacked its tiles would
+    # fill an array of their size with zeros first.
+    stored_logits = head(params, hidden) if store_logits else None
+
+    def stored_tile(logits: jax.Array, start: Any, width: int) -> jax.Array:
+        return partition.slice(logits, logits.ndim - 1, start, width)
+
     # First pass: head forward, and the sums online.
     def collect(
         state: Tree, start: Any, width: int, _: None
-    ) -> tuple[Tree, Tile | None]:
-        tile_params = model_head.tile(params, partition, start, width)
-        tile = tiles.tile(head(tile_params, hidden), start, width)
-        return sums_pass.add_tile(state, tile), tile if store_logits else None
+    ) -> tuple[Tree, jax.Array | None]:
+        if stored_logits is None:
+            tile_params = model_head.tile(params, partition, start, width)
+            tile = tiles.tile(head(tile_params, hidden), start, width)
+            return sums_pass.add_tile(state, tile), None
+        tile = tiles.tile(stored_tile(stored_logits, start, width), start, width)
+        return sums_pass.add_tile(state, tile), tile.teacher
 
     d_hidden = jnp.zeros(hidden.shape, jnp.float32)
     zeros, d_hidden = varying((sums_pass.start(), d_hidden))
-    state, stored = tiles.scan(collect, zeros)
+    state, teacher_tiles = tiles.scan(collect, zeros)
 
     # The losses of these sums, and their gradients.
     sums = sums_pass.results(state)
@@ -138,7 +157,7 @@ def gradients(
 
     # Second pass: head backward.
     def push(
-        carry: Tree, start: Any, width: int, tile: Tile | None
+        carry: Tree, start: Any, width: int, teacher_logits: jax.Array | None
     ) -> tuple[Tree, None]:
         # The head again: its logits are used only where none were stored.
         d_params, d_hidden = carry
@@ -148,7 +167,9 @@ def gradients(
             [x.astype(d.dtype) for x, d in zip(tile_params, d_params, strict=True)],
             hidden,
         )
-        tile = tiles.tile(logits, start, width) if tile is None else tile
+        if stored_logits is not None:
+            logits = stored_tile(stored_logits, start, width)
+        tile = tiles.tile(logits, start, width, teacher_logits=teacher_logits)
         d_logits = jax.grad(
             lambda logits: sums_pass.tangent(
                 tile._replace(student=logits), state, sums, d_sums
@@ -169,5 +190,7 @@ def gradients(
         none = jnp.logical_not(jnp.any(d_logits))
         return jax.lax.cond(none, lambda _: carry, add, d_logits), None
 
-    (d_params, d_hidden), _ = tiles.scan(push, (d_params, d_hidden), inputs=stored)
+    (d_params, d_hidden), _ = tiles.scan(
+        push, (d_params, d_hidden), inputs=teacher_tiles
+    )
     return d_params, d_hidden, d_others, auxiliary

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from configs import dense
 from models import attention
+from runner import runtime
 from runner.machine import heap
 from runner.train.trainer import Trainer
 
@@ -36,6 +37,8 @@ def main() -> None:
     for length in memory:
         print(f"{length:>12,}{memory[length]:>17,.0f}{whole[length]:>13,.0f}")
     print(f"target at 8,192: {MEMORY_TARGET} MiB")
+    lean = temporaries(8192, lean=True)
+    print(f"stacked layers, remat full, at 8,192: {lean:,.0f} MiB")
     growth = memory[8192] / memory[4096]
     print(f"growth from 4,096: {growth:.2f}, target {GROWTH_TARGET}")
 
@@ -61,19 +64,22 @@ def main() -> None:
             print(f"{length:,} {name:<16}{middle:>8.2f} s {spread(ratios)}")
 
 
-def trainer(length: int, window: int | None = None) -> Trainer:
+def trainer(length: int, window: int | None = None, *, lean: bool = False) -> Trainer:
     """The experiment with rows of this length, one a step."""
     cfg = dense.config.as_buildable()
     cfg.batch_size, cfg.evaluations = 1, []
     cfg.student.attention_window = window
     cfg.train_data.sequence_length = length
-    return fdl.build(cfg).prepare()
+    config = runtime.Runtime(step=runtime.Step(remat="full" if lean else "none"))
+    if lean:
+        cfg.student.layers = "stacked"
+    return fdl.build(cfg).prepare(config)
 
 
-def temporaries(length: int, *, whole_rows: bool = False) -> float:
+def temporaries(length: int, *, whole_rows: bool = False, lean: bool = False) -> float:
     """MiB of the compiled step."""
     with form(whole_rows):
-        one = trainer(length)
+        one = trainer(length, lean=lean)
         lowered = one.step.compiled.lower(*one.abstract_arguments())
     return lowered.compile().memory_analysis().temp_size_in_bytes / 2**20
 

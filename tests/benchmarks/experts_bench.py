@@ -1,0 +1,80 @@
+"""Many small shares beside few large ones: 64 experts over 4 at equal FLOPs.
+
+    make bench ONLY=experts
+
+Forward and backward of one mixture layer: 1,024 tokens of 192, experts of width 512, 2
+of them a token, float32. Processor time, medians of 7 rounds of all in turn (min -
+max); an expert got blocks of 128 rows before, whatever its share. Target: 1.4.
+"""
+
+import resource
+import statistics
+from collections.abc import Callable
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from models import moe
+from runner.machine import heap
+
+ROUNDS, TOKENS, DIM, WIDTH, CHOICES, TARGET = 7, 1024, 192, 512, 2, 1.4
+OWN_BLOCKS = moe.BLOCKS
+
+
+def main() -> None:
+    """Time all in turn."""
+    heap.keep_pages()
+    forms = {
+        "4 experts": layer(4, OWN_BLOCKS),
+        "64 experts": layer(64, OWN_BLOCKS),
+        "64 experts, blocks of 128": layer(64, (128, 128)),
+    }
+    times = {name: [] for name in forms}
+    for _ in range(ROUNDS):
+        for name, run in forms.items():
+            before = processor()
+            run()
+            times[name].append(processor() - before)
+    for name, values in times.items():
+        ratios = [a / b for a, b in zip(values, times["4 experts"], strict=True)]
+        middle = 1e3 * statistics.median(values)
+        low, high = min(ratios), max(ratios)
+        ratio = statistics.median(ratios)
+        print(f"{name:<28}{middle:>6.0f} ms{ratio:>7.2f} ({low:.2f} - {high:.2f})")
+    print(f"target of 64 over 4: {TARGET}")
+
+
+def layer(num_experts: int, blocks: tuple[int, int]) -> Callable[[], None]:
+    """A compiled gradient that has run once."""
+    draws = iter(jax.random.split(jax.random.key(0), 5))
+    x = jax.random.normal(next(draws), (TOKENS, DIM))
+    router = jax.random.normal(next(draws), (DIM, num_experts))
+    gates, chosen = jax.lax.top_k(jax.nn.softmax(x @ router), CHOICES)
+    into, out = (num_experts, DIM, WIDTH), (num_experts, WIDTH, DIM)
+    weights = tuple(
+        jax.random.normal(next(draws), shape) / DIM**0.5 for shape in (into, into, out)
+    )
+
+    def loss(x: jax.Array, weights: moe.Weights) -> jax.Array:
+        y = moe.experts(x, gates, chosen, weights, activation=jax.nn.silu)
+        return jnp.sum(jnp.square(y))
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+
+    def run() -> None:
+        jax.block_until_ready(gradient(x, weights))
+
+    with mock.patch.object(moe, "BLOCKS", blocks):
+        run()
+    return run
+
+
+def processor() -> float:
+    """Processor seconds of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()
