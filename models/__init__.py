@@ -5,6 +5,7 @@ from typing import Any
 
 from models.base import Model, TrunkOutput
 from models.initializers import FanIn, Normal
+from models.layer_attention import LayerAttention
 from models.mlp import GatedMLP
 from models.moe import MoE
 from models.transformer import Transformer
@@ -14,6 +15,7 @@ __all__ = [
     "ConvNet",
     "FanIn",
     "GatedMLP",
+    "LayerAttention",
     "MoE",
     "Model",
     "Normal",

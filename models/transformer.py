@@ -2,14 +2,15 @@
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from models import attention, checks, projection, rope, sharding
+from models import attention, checks, layer_attention, projection, rope, sharding
 from models.base import (
     REMAT,
     Batch,
@@ -21,6 +22,7 @@ from models.base import (
 )
 from models.block import PLACEMENTS, Block, Norms
 from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
+from models.layer_attention import LayerAttention
 from models.layers import form
 from models.mlp import GatedMLP
 from models.norms import RMSNorm
@@ -52,6 +54,9 @@ class Transformer(Model):
       attention_bias: biases on queries, keys and values (Qwen2).
       attention_window: a token attends to itself and the `attention_window - 1`
         before it (Mistral); None is all before it.
+      attention_pattern: kinds of the first layers, again and again over all of them
+        (Gemma 2 and 3, SmolLM3); empty: every layer as `attention_window`, `rope_base`
+        and `rope_scaling` say, which a pattern takes the place of.
       attention_scale: factor on scores; None is `1 / sqrt(head_dim)`.
       attention_soft_cap: `cap * tanh(x / cap)` of scores (Gemma 2).
       qk_norm: RMSNorm of queries and keys (Qwen3, Gemma 3).
@@ -101,6 +106,7 @@ class Transformer(Model):
         rope_scaling: rope.Scaling | None = None,
         attention_bias: bool = False,
         attention_window: int | None = None,
+        attention_pattern: Sequence[LayerAttention] = (),
         attention_scale: float | None = None,
         attention_soft_cap: float | None = None,
         qk_norm: bool = False,
@@ -139,8 +145,17 @@ class Transformer(Model):
         )
         self.dim, self.num_outputs = dim, vocab_size
         self.head_dim, self.num_kv_heads = head_dim, num_kv_heads
-        self.rope_base, self.rope_scaling = rope_base, rope_scaling
-        self.attention_window = attention_window
+        uniform = LayerAttention(
+            window=attention_window, rope_base=rope_base, rope_scaling=rope_scaling
+        )
+        if attention_pattern and uniform != LayerAttention():
+            raise ValueError(
+                "attention_pattern says the windows and rotations of layers: leave "
+                "attention_window, rope_base and rope_scaling out"
+            )
+        kinds = layer_attention.repeated(attention_pattern or [uniform], num_layers)
+        self.attention_kinds = tuple(dict.fromkeys(kinds))
+        self.layer_kinds = tuple(self.attention_kinds.index(kind) for kind in kinds)
         self.embedding_scale = embedding_scale
         self.logit_divisor, self.logit_soft_cap = logit_divisor, logit_soft_cap
         self.dtype = dtype
@@ -207,16 +222,20 @@ class Transformer(Model):
         check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
         x = self.embed(batch["tokens"])
-        rotation = self.rotation(batch["positions"])
-        mask = attention.causal(batch["segment_ids"], self.attention_window)
+        positions, segment_ids = batch["positions"], batch["segment_ids"]
+        of_kinds = [
+            (self.rotation(positions, kind), attention.causal(segment_ids, kind.window))
+            for kind in self.attention_kinds
+        ]
         names = frozenset(path.partition("/")[0] for path in capture)
 
-        def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, dict]:
+        def step(block: Block, x: jax.Array, kind: Any) -> tuple[jax.Array, dict]:
             run = wrap(functools.partial(block, capture=names))
-            x, intermediates = run(x, rotation, mask)
+            branches = [lambda x, args=args: run(x, *args) for args in of_kinds]
+            x, intermediates = layer_attention.run_one(kind, branches, x)
             return x, {name: intermediates[name] for name in sorted(names)}
 
-        x, layers = self.blocks.run(step, x)
+        x, layers = self.blocks.run(step, x, self.kinds_by_layer())
         captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)
         return TrunkOutput(hidden=self.norm(x), intermediates=captured)
 
@@ -251,10 +270,18 @@ class Transformer(Model):
         x = table.astype(self.dtype)[tokens] * self.embedding_scale
         return sharding.constrain(x, ("batch", None, None))
 
-    def rotation(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return cosine and sine tables for these positions."""
+    def kinds_by_layer(self) -> np.ndarray | None:
+        """Return the place of each layer in `attention_kinds`; None if all are one."""
+        return np.array(self.layer_kinds) if len(self.attention_kinds) > 1 else None
+
+    def rotation(
+        self, positions: jax.Array, kind: LayerAttention
+    ) -> tuple[jax.Array, jax.Array] | None:
+        """Return cosine and sine tables for these positions; None without rotations."""
+        if not kind.rotary:
+            return None
         return rope.angles(
-            positions, self.head_dim, base=self.rope_base, scaling=self.rope_scaling
+            positions, self.head_dim, base=kind.rope_base, scaling=kind.rope_scaling
         )
 
 

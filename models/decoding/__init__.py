@@ -1,1 +1,1 @@
-"""The choice of tokens from logits."""
+"""Generation: the choice of tokens from logits, and the loop with a cache."""

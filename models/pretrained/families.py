@@ -13,7 +13,7 @@ from models.mlp import GatedMLP
 from models.moe import MoE
 from models.pretrained import harmless, names
 from models.pretrained.entries import part, window
-from models.pretrained.entries.mlp import DENSE, GEMMA, experts
+from models.pretrained.entries.mlp import dense, experts
 from models.pretrained.entries.part import Entries, Fields, Part, demanded, entry, fixed
 from models.pretrained.entries.rope import rope
 from models.pretrained.entries.settings import Settings
@@ -75,23 +75,36 @@ _COMMON = (
     entry("rms_norm_eps", "norm_eps"),
     entry("tie_word_embeddings", "tie_head", False),
 )
+_DENSE = dense()
 _GROUPED = entry("num_key_value_heads", "num_kv_heads")
 _HEAD_DIM = entry("head_dim", "head_dim", None)
 _EXPLICIT_HEAD_DIM = entry("head_dim", "head_dim")
 
 _OPTIONAL_GROUPED = entry("num_key_value_heads", "num_kv_heads", None)
 _OLMO_NORMS = fixed(qk_norm=True, qk_norm_over="heads")
+_GEMMA = (
+    *(_GROUPED, _EXPLICIT_HEAD_DIM, part.embedding_scale("hidden_size")),
+    demanded("use_bidirectional_attention", False),
+    entry("tie_word_embeddings", "tie_head", False, absent=True),
+    fixed(norm_offset=1.0),
+)
+_GEMMA_2 = (
+    part.root("query_pre_attn_scalar", "attention_scale", absent=256),
+    dense("hidden_activation", default="gelu_pytorch_tanh"),
+    part.ignored("hidden_act"),
+    fixed(norm_placement="both"),
+)
 
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(
-        parts=(*(*_COMMON, rope(), _HEAD_DIM, DENSE, _OPTIONAL_GROUPED),),
+        parts=(*(*_COMMON, rope(), _HEAD_DIM, _DENSE, _OPTIONAL_GROUPED),),
         names=names.DENSE,
         architecture="LlamaForCausalLM",
         mlp=GatedMLP,
     ),
     "mistral": Family(
         parts=(
-            *(*_COMMON, rope(), _GROUPED, _HEAD_DIM, DENSE),
+            *(*_COMMON, rope(), _GROUPED, _HEAD_DIM, _DENSE),
             entry("sliding_window", "attention_window", None, absent=window.ABSENT),
         ),
         names=names.DENSE,
@@ -112,7 +125,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "qwen2": Family(
         parts=(
-            *(*_COMMON, rope(), _GROUPED, _HEAD_DIM, DENSE, window.LAYERED),
+            *(*_COMMON, window.QWEN, _GROUPED, _HEAD_DIM, _DENSE),
             fixed(attention_bias=True),
         ),
         names=names.DENSE,
@@ -121,8 +134,8 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "qwen3": Family(
         parts=(
-            *(*_COMMON, rope(), _GROUPED, _EXPLICIT_HEAD_DIM, DENSE),
-            *(window.LAYERED, fixed(qk_norm=True)),
+            *(*_COMMON, window.QWEN, _GROUPED, _EXPLICIT_HEAD_DIM, _DENSE),
+            fixed(qk_norm=True),
         ),
         names=names.DENSE,
         architecture="Qwen3ForCausalLM",
@@ -148,7 +161,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "olmo2": Family(
         parts=(
-            *(*_COMMON, rope(), _HEAD_DIM, DENSE, _OPTIONAL_GROUPED, _OLMO_NORMS),
+            *(*_COMMON, rope(), _HEAD_DIM, _DENSE, _OPTIONAL_GROUPED, _OLMO_NORMS),
             fixed(norm_placement="post"),
         ),
         names=names.OLMO2,
@@ -171,26 +184,50 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "gemma": Family(
         parts=(
-            *(
-                *_COMMON,
-                rope(),
-                _GROUPED,
-                _EXPLICIT_HEAD_DIM,
-                GEMMA,
-                part.embedding_scale("hidden_size"),
-            ),
-            demanded("use_bidirectional_attention", False),
-            entry("tie_word_embeddings", "tie_head", False, absent=True),
-            fixed(norm_offset=1.0),
+            *(*_COMMON, rope(), *_GEMMA),
+            dense(default="gelu_pytorch_tanh", legacy="gelu"),
+            demanded("hidden_activation", "gelu_pytorch_tanh"),
         ),
         names=names.DENSE,
         architecture="GemmaForCausalLM",
         mlp=GatedMLP,
         says=frozenset({"embedding_scale", "norm_offset"}),
     ),
+    "gemma2": Family(
+        parts=(
+            *(*_COMMON, window.ALTERNATING, *_GEMMA, *_GEMMA_2),
+            entry("attn_logit_softcapping", "attention_soft_cap", None, absent=50.0),
+            entry("final_logit_softcapping", "logit_soft_cap", None, absent=30.0),
+        ),
+        names=names.GEMMA_2,
+        architecture="Gemma2ForCausalLM",
+        mlp=GatedMLP,
+        says=frozenset({"attention_scale", "embedding_scale", "norm_offset"}),
+    ),
+    "gemma3_text": Family(
+        parts=(
+            *(*_COMMON, window.TWO_BASES, *_GEMMA, *_GEMMA_2, fixed(qk_norm=True)),
+            entry("attn_logit_softcapping", "attention_soft_cap", None),
+            entry("final_logit_softcapping", "logit_soft_cap", None),
+        ),
+        names=names.GEMMA_2,
+        architecture="Gemma3ForCausalLM",
+        mlp=GatedMLP,
+        says=frozenset({"attention_scale", "embedding_scale", "norm_offset"}),
+    ),
+    "smollm3": Family(
+        parts=(
+            *(*_COMMON, window.SOME_ROTARY, _HEAD_DIM, _DENSE),
+            entry("num_key_value_heads", "num_kv_heads", None, absent=4),
+            entry("tie_word_embeddings", "tie_head", False, absent=True),
+        ),
+        names=names.DENSE,
+        architecture="SmolLM3ForCausalLM",
+        mlp=GatedMLP,
+    ),
     "granite": Family(
         parts=(
-            *(*_COMMON, rope(), _HEAD_DIM, DENSE, _OPTIONAL_GROUPED),
+            *(*_COMMON, rope(), _HEAD_DIM, _DENSE, _OPTIONAL_GROUPED),
             entry("embedding_multiplier", "embedding_scale", 1.0),
             entry("residual_multiplier", "residual_scale", 1.0),
             entry("attention_multiplier", "attention_scale", 1.0),

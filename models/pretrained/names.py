@@ -35,6 +35,12 @@ OLMO2: Names = {
     "attention_post_norm/scale": _LAYER + "post_attention_layernorm.weight",
     "mlp_post_norm/scale": _LAYER + "post_feedforward_layernorm.weight",
 }
+GEMMA_2: Names = {
+    **DENSE,
+    "attention_post_norm/scale": _LAYER + "post_attention_layernorm.weight",
+    "mlp_norm/scale": _LAYER + "pre_feedforward_layernorm.weight",
+    "mlp_post_norm/scale": _LAYER + "post_feedforward_layernorm.weight",
+}
 QWEN_MOE: Names = {
     **_HUGGING_FACE,
     "mlp/router": _LAYER + "mlp.gate.weight",

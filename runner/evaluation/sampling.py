@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from models import Transformer
-from models.generate import generate
+from models.decoding.generate import generate
 from runner.data.dataset import Dataset
 from runner.data.text.packed_text import PackedText
 from runner.state.train_state import TrainState

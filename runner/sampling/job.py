@@ -10,7 +10,7 @@ import numpy as np
 
 from models import sharding
 from models.decoding.draws import Draws
-from models.generate import generate
+from models.decoding.generate import generate
 from runner import atomic_files, runtime
 from runner.data.text.tokenizer import TokenizerSource
 from runner.errors import UserError

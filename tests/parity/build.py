@@ -100,6 +100,42 @@ FAMILIES = {
             "logits_scaling": 0.7,
         },
     ),
+    "gemma2": ("Gemma2", {"sliding_window": 3, "query_pre_attn_scalar": 24}),
+    "gemma3": (
+        "Gemma3Text",
+        {
+            "num_hidden_layers": 3,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            "sliding_window": 3,
+            "query_pre_attn_scalar": 24,
+            "rope_parameters": {
+                "full_attention": {
+                    "rope_type": "linear",
+                    "rope_theta": 500.0,
+                    "factor": 2.0,
+                },
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+            },
+        },
+    ),
+    "smollm3": (
+        "SmolLM3",
+        {
+            "no_rope_layers": [1, 0],
+            "head_dim": None,
+            "tie_word_embeddings": True,
+            "pad_token_id": 0,
+        },
+    ),
+    "qwen2_some_sliding": (
+        "Qwen2",
+        {
+            "head_dim": 4,
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "max_window_layers": 1,
+        },
+    ),
 }
 IN_BFLOAT16 = {"mistral", "qwen3"}
 
@@ -131,7 +167,8 @@ def main() -> None:
 def random_model(kind: str, entries: dict, draw: np.random.Generator):
     """Every parameter random, norms and biases too, so that none can be left out."""
     config = getattr(transformers, f"{kind}Config")(**entries)
-    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    causal = kind.removesuffix("Text")
+    model = getattr(transformers, f"{causal}ForCausalLM")(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = draw.normal(size=tuple(parameter.shape))

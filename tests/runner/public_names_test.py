@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "models": "ConvNet FanIn GatedMLP MoE Model Normal Transformer TrunkOutput"
-    " VisionTransformer",
+    "models": "ConvNet FanIn GatedMLP LayerAttention MoE Model Normal Transformer"
+    " TrunkOutput VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment Export"
     " FusedTeacher KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample"
     " StepContext StepHook data optimizers starts sweeps",

@@ -11,6 +11,11 @@ _COUNTS = (
     "num_hidden_layers",
     "num_local_experts",
 )
+_POSITIVE = (
+    "no_rope_layer_interval",
+    "query_pre_attn_scalar",
+    "sliding_window_pattern",
+)
 _INTEGERS = (
     "attention.key_length",
     "attention.sliding_window",
@@ -38,9 +43,11 @@ _NUMBERS = (
     "attention.layer_norm_rms_epsilon",
     "attention.scale",
     "attention_multiplier",
+    "attn_logit_softcapping",
     "embedding_multiplier",
     "embedding_scale",
     "factor",
+    "final_logit_softcapping",
     "high_freq_factor",
     "logit_scale",
     "logits_scaling",
@@ -50,10 +57,18 @@ _NUMBERS = (
     "rms_norm_eps",
     "rope.freq_base",
     "rope.scaling.factor",
+    "rope_local_base_freq",
     "rope_theta",
 )
 _FLAGS = ("norm_topk_prob", "tie_word_embeddings", "use_sliding_window")
-_TEXTS = ("hidden_act", "model_type", "rope.scaling.type", "rope_type", "type")
+_TEXTS = (
+    "hidden_act",
+    "hidden_activation",
+    "model_type",
+    "rope.scaling.type",
+    "rope_type",
+    "type",
+)
 _OBJECTS = ("rope_parameters", "rope_scaling")
 
 
@@ -77,6 +92,9 @@ def _wanted(name: str, value: Any) -> str:
         return "" if fits else f"an integer below {_MOST:,}"
     if name in _INTEGERS:
         return "" if _is_integer(value, below=2**31) else "an integer of 31 bits"
+    if name in _POSITIVE:
+        fits = _is_integer(value, below=2**31) and value
+        return "" if fits else "a positive integer of 31 bits"
     if name in _NUMBERS:
         is_number = type(value) in (int, float) and math.isfinite(value)
         return "" if is_number and abs(value) < 1e30 else "a number"
@@ -89,6 +107,9 @@ def _wanted(name: str, value: Any) -> str:
     if name == "layer_types":
         is_list = isinstance(value, list) and all(isinstance(x, str) for x in value)
         return "" if is_list else "a list of strings"
+    if name == "no_rope_layers":
+        fits = isinstance(value, list) and all(x in (0, 1) for x in value)
+        return "" if fits else "a list of 0 and 1"
     if name == "eos_token_id":
         ids = value if isinstance(value, list) else [value]
         fits = all(_is_integer(x, below=2**31) for x in ids)

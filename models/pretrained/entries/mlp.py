@@ -34,20 +34,31 @@ def hidden_act(activation: str) -> str:
     return next(name for name, ours in ACTIVATIONS.items() if ours == activation)
 
 
-def _read_dense(settings: Settings) -> Fields:
-    mlp = functools.partial(
-        GatedMLP,
-        hidden_dim=settings.take("intermediate_size"),
-        activation=activation(settings, settings.take("hidden_act", "silu")),
-    )
-    return {"mlp": mlp}
+def dense(name: str = "hidden_act", *, default: str = "silu", legacy: str = "") -> Part:
+    """Return the part of a gated feed-forward block.
 
+    Args:
+      name: of the entry for the activation.
+      default: the activation where a file names none.
+      legacy: a name that has always meant `default`.
+    """
 
-def _write_dense(fields: Mapping[str, Any]) -> Entries:
-    return {
-        "intermediate_size": fields["mlp.hidden_dim"],
-        "hidden_act": hidden_act(fields["mlp.activation"]),
-    }
+    def read(settings: Settings) -> Fields:
+        act = settings.take(name, default)
+        mlp = functools.partial(
+            GatedMLP,
+            hidden_dim=settings.take("intermediate_size"),
+            activation=activation(settings, default if act == legacy else act),
+        )
+        return {"mlp": mlp}
+
+    def write(fields: Mapping[str, Any]) -> Entries:
+        return {
+            "intermediate_size": fields["mlp.hidden_dim"],
+            name: hidden_act(fields["mlp.activation"]),
+        }
+
+    return Part(read, write)
 
 
 def experts(*, count: tuple[str, ...], width: str, renormalize: str) -> Part:
@@ -84,20 +95,3 @@ def experts(*, count: tuple[str, ...], width: str, renormalize: str) -> Part:
         }
 
     return Part(read, write)
-
-
-def _read_gemma(settings: Settings) -> Fields:
-    """Read a block whose "gelu" has always meant the approximation by tanh."""
-    settings.demand("hidden_activation", "gelu_pytorch_tanh")
-    name = settings.take("hidden_act", "gelu_pytorch_tanh")
-    name = "gelu_pytorch_tanh" if name == "gelu" else name
-    mlp = functools.partial(
-        GatedMLP,
-        hidden_dim=settings.take("intermediate_size"),
-        activation=activation(settings, name),
-    )
-    return {"mlp": mlp}
-
-
-DENSE = Part(_read_dense, _write_dense)
-GEMMA = Part(_read_gemma, _write_dense)

@@ -80,6 +80,15 @@ def embedding_scale(name: str) -> Part:
     )
 
 
+def root(name: str, field: str, *, absent: int) -> Part:
+    """Return the part of a field that is one over the root of an integer entry."""
+
+    def read(settings: Takes) -> Fields:
+        return {field: settings.take(name, absent=absent) ** -0.5}
+
+    return Part(read, lambda fields: {name: round(fields[field] ** -2)})
+
+
 def ignored(name: str) -> Part:
     """Return the part of an entry that changes no logit in this family."""
 

@@ -1,7 +1,6 @@
 """The part of rotary embeddings: `rope_parameters` of new files, two entries of old."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 from models import rope_scaling
@@ -11,11 +10,18 @@ from models.pretrained.entries.settings import Settings
 
 def rope(default: float = 10_000.0) -> Part:
     """Return the part of a family whose base, where a file names none, is `default`."""
-    return Part(functools.partial(_read_rope, default=default), _write_rope)
+    read = functools.partial(rotations, default=default)
+    return Part(read, lambda f: written(f["rope_base"], f["rope_scaling"]))
 
 
-def _read_rope(settings: Settings, *, default: float) -> Fields:
-    """Read `rope_theta` and `rope_scaling` of old files, `rope_parameters` of new."""
+def rotations(settings: Settings, *, default: float = 10_000.0) -> Fields:
+    """Return `rope_base` and `rope_scaling`.
+
+    Read of `rope_theta` and `rope_scaling` in old files, of `rope_parameters` in new.
+
+    Raises:
+      ValueError: for an entry that is not supported.
+    """
     settings.demand("rope_interleaved", False)
     old = settings.take("rope_scaling", {})
     entries = Settings(settings.file, settings.take("rope_parameters", old))
@@ -37,10 +43,10 @@ def _read_rope(settings: Settings, *, default: float) -> Fields:
     return {"rope_base": float(base), "rope_scaling": scaling}
 
 
-def _write_rope(fields: Mapping[str, Any]) -> Entries:
-    rope: Entries = {"rope_theta": fields["rope_base"], "rope_type": "default"}
+def written(base: float, scaling: Any) -> Entries:
+    """Return `rope_parameters`."""
+    rope: Entries = {"rope_theta": base, "rope_type": "default"}
     for kind, (scaling_kind, scaling_names) in _SCALINGS.items():
-        scaling = fields["rope_scaling"]
         if isinstance(scaling, scaling_kind):
             rope["rope_type"] = kind
             rope |= {name: getattr(scaling, f) for name, f in scaling_names.items()}

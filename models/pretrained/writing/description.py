@@ -8,6 +8,7 @@ from typing import Any
 
 from models.mlp import GatedMLP, gated_width
 from models.moe import MoE
+from models.pretrained.entries.window import layers_of, of_layers
 from models.transformer import Transformer
 
 Fields = dict[str, Any]
@@ -43,6 +44,7 @@ def describe(model: Callable[..., Any]) -> Fields:
             "models.MoE"
         )
     heads, dim = fields["num_heads"], fields["dim"]
+    fields |= of_layers(layers_of(fields)) if fields["attention_pattern"] else {}
     fields["num_kv_heads"] = fields["num_kv_heads"] or heads
     fields["head_dim"] = fields["head_dim"] or dim // heads
     fields["attention_scale"] = fields["attention_scale"] or 1 / math.sqrt(

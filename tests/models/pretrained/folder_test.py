@@ -144,7 +144,7 @@ def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
         (
             "llama",
             {"model_type": "lama"},
-            r"'lama' is not supported: it must be one of \['gemma', 'gra",
+            r"'lama' is not supported: it must be one of \['gemma', 'gemm",
         ),
         ("llama", {"attention_bias": True}, "attention_bias True is not supported"),
         ("llama", {"mlp_bias": True}, "mlp_bias True is not supported"),
@@ -173,15 +173,24 @@ def test_a_tied_head_may_be_stored_where_it_is_the_embedding(tmp_path: Path):
             {"rope_parameters": {"rope_type": "default", "mscale": 2.0}},
             "unknown entry 'mscale'",
         ),
-        ("qwen2_sliding", {"layer_types": ["full_attention", "sliding_attention"]}, ""),
-        ("qwen2_sliding", {"layer_types": None, "max_window_layers": 1}, ""),
+        (
+            "qwen2_sliding",
+            {"layer_types": ["full_attention", "chunked_attention"]},
+            "layer_types .* must be 'full_attention' or 'sliding_attention', one a lay",
+        ),
+        ("gemma2", {"layer_types": ["full_attention"]}, "layer_types .* one a layer"),
+        ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "needs a sliding_window"),
+        ("gemma2", {"query_pre_attn_scalar": 0}, "must be a positive integer of 31 bi"),
+        ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers .* one number a layer"),
+        ("smollm3", {"no_rope_layers": "10"}, "no_rope_layers must be a list of 0 an"),
+        ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ("olmoe", {"clip_qkv": 8.0}, "clip_qkv 8.0"),
         ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step 2"),
         ("qwen3_moe", {"mlp_only_layers": [0]}, r"mlp_only_layers \[0\]"),
     ],
     ids=str,
 )
 def test_an_unsupported_entry_is_refused(family, entries, message, tmp_path: Path):
-    message = message or "layer_types .* must all be 'full_attention', or all 'slid"
     with pytest.raises(ValueError, match=message):
         pretrained.open_model(changed(tmp_path, family, **entries))
 
@@ -218,6 +227,25 @@ def test_entries_that_change_no_logit_are_no_reason_to_refuse(tmp_path: Path):
     assert pretrained.open_model(changed(tmp_path, "qwen3_moe", **known))
 
 
+def test_gemma_is_read_from_older_files_too(tmp_path: Path):
+    """Entries as of transformers 4.50, of the fixtures that 5.24 wrote."""
+    older = changed(
+        tmp_path / "3",
+        "gemma3",
+        rope_parameters=None,
+        rope_theta=500.0,
+        rope_scaling={"rope_type": "linear", "factor": 2.0},
+        rope_local_base_freq=50.0,
+        layer_types=None,
+        sliding_window_pattern=3,
+    )
+    model = pretrained.open_model(older).model
+    assert str(model) == str(pretrained.open_model(FIXTURES / "gemma3").model)
+    legacy = changed(tmp_path / "1", "gemma", hidden_act="gelu", hidden_activation=None)
+    model = pretrained.open_model(legacy).model
+    assert str(model) == str(pretrained.open_model(FIXTURES / "gemma").model)
+
+
 @pytest.mark.parametrize(
     ("family", "drop", "entries", "field", "expected"),
     [
@@ -231,6 +259,14 @@ def test_entries_that_change_no_logit_are_no_reason_to_refuse(tmp_path: Path):
         ("mistral", "", {"sliding_window": None}, "attention_window", None),
         ("mixtral", "sliding_window", {}, "attention_window", None),
         ("qwen3_moe", "sliding_window", {}, "attention_window", None),
+        ("gemma", "tie_word_embeddings", {}, "tie_head", True),
+        ("gemma2", "attn_logit_softcapping", {}, "attention_soft_cap", 50.0),
+        ("gemma2", "final_logit_softcapping", {}, "logit_soft_cap", 30.0),
+        ("gemma2", "query_pre_attn_scalar", {}, "attention_scale", 1 / 16),
+        ("gemma3", "final_logit_softcapping", {}, "logit_soft_cap", None),
+        ("granite", "attention_multiplier", {}, "attention_scale", 1.0),
+        ("olmoe", "rope_parameters", {}, "rope_base", 1e4),
+        ("smollm3", "tie_word_embeddings", {}, "tie_head", True),
         (
             "qwen3_moe",
             "sliding_window",

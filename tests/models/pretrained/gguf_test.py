@@ -12,15 +12,15 @@ from models import pretrained
 from models.rope_scaling import PerFrequency
 from tests.models.pretrained import inputs
 from tests.models.pretrained.tables import (
-    FAMILIES,
     FIXTURES,
+    GGUF_FAMILIES,
     TOLERANCE,
     UNSAID,
     largest_difference,
 )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", GGUF_FAMILIES)
 def test_logits_are_those_of_transformers(family: str, tmp_path: Path):
     settings = UNSAID.get(family)
     opened = pretrained.open_model(inputs.write(family, tmp_path), settings=settings)

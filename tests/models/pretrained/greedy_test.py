@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models import pretrained
-from models.generate import generate
+from models.decoding.generate import generate
 from tests.models.pretrained.tables import FIXTURES
 
 EXPECTED = json.loads(FIXTURES.with_name("greedy.json").read_text())

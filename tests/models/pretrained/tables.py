@@ -12,6 +12,9 @@ from models import Transformer
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FAMILIES = sorted(folder.name for folder in FIXTURES.iterdir())
+GGUF_FAMILIES = sorted(
+    set(FAMILIES) - {"gemma2", "gemma3", "qwen2_some_sliding", "smollm3"}
+)
 # What llama.cpp's converter leaves out of a file, and the caller has to say.
 UNSAID = {
     "linear_scaling": {"hidden_act": "gelu"},

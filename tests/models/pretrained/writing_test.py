@@ -20,7 +20,7 @@ from models.pretrained import writing
 from models.pretrained.gguf_reader import GGUFReader
 from runner.checkpoint import tree_paths
 from tests.models.pretrained import inputs, tables
-from tests.models.pretrained.tables import FAMILIES, FIXTURES, UNSAID
+from tests.models.pretrained.tables import FAMILIES, FIXTURES, GGUF_FAMILIES, UNSAID
 
 SMALL = functools.partial(
     Transformer,
@@ -100,7 +100,7 @@ def test_a_folder_that_is_read_and_written_is_the_same_bit_for_bit(
     }
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in UNSAID])
+@pytest.mark.parametrize("family", [f for f in GGUF_FAMILIES if f not in UNSAID])
 def test_a_gguf_file_is_as_the_converter_of_llama_cpp_makes_it(
     family: str, tmp_path: Path
 ):

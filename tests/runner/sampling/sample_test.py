@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.decoding.draws import Draws
-from models.generate import generate
+from models.decoding.generate import generate
 from runner import Sample, runtime
 from runner.sampling import main, prompts, text_model
 from runner.weights.location import Location

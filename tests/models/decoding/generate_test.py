@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import MoE, rope_scaling
-from models.generate import generate
+from models import LayerAttention, MoE, rope_scaling
+from models.decoding.generate import generate
 from tests.models.inputs import VOCAB
 from tests.models.states import transformer
 
+PATTERN = (LayerAttention(window=2), LayerAttention(rotary=False))
 PROMPTS = jnp.asarray([[3, 1, 4, 1], [5, 9, 0, 0], [2, 0, 0, 0]], jnp.int32)
 LENGTHS = jnp.asarray([4, 2, 1], jnp.int32)
 
@@ -43,8 +44,10 @@ def without_a_cache(model, prompt, length, num_tokens):
         {"mlp": functools.partial(MoE, num_experts=3, hidden_dim=8)},
         {"attention_window": 2, "rope_scaling": rope_scaling.Linear(factor=3.0)},
         {"attention_window": 2, "layers": "stacked", "num_layers": 3},
+        {"attention_pattern": PATTERN, "num_layers": 3},
+        {"attention_pattern": PATTERN, "num_layers": 3, "layers": "stacked"},
     ],
-    ids=["dense", "moe", "window", "stacked"],
+    ids=["dense", "moe", "window", "stacked", "pattern", "stacked_pattern"],
 )
 def test_the_cache_leaves_the_tokens_alone(fields):
     model = transformer(**fields)

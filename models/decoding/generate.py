@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import checks, sharding
+from models import checks, layer_attention, sharding
 from models.attention import Rotation
 from models.block import Block
 from models.decoding import draws
@@ -144,29 +145,28 @@ def _forward(
 ) -> tuple[jax.Array, Cache]:
     """Return hidden states `[b t d]` of `tokens` at `positions`, and the new caches."""
     x = model.embed(tokens)
-    rotation = model.rotation(positions)
+    of_kinds = [
+        {"rotation": model.rotation(positions, kind), "window": kind.window}
+        for kind in model.attention_kinds
+    ]
 
-    def step(block: Block, x: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        return _run_block(
-            block,
-            x,
-            rotation=rotation,
-            positions=positions,
-            cache=cache,
-            window=model.attention_window,
-        )
+    def step(block: Block, x: jax.Array, inputs: Any) -> tuple[jax.Array, Cache]:
+        cache, kind = inputs
+        run = functools.partial(_run_block, block, positions=positions)
+        branches = [functools.partial(run, **fields) for fields in of_kinds]
+        return layer_attention.run_one(kind, branches, x, cache)
 
-    x, caches = model.blocks.run(step, x, caches)
+    x, caches = model.blocks.run(step, x, (caches, model.kinds_by_layer()))
     return model.norm(x), caches
 
 
 def _run_block(
     block: Block,
     x: jax.Array,
-    *,
-    rotation: Rotation,
-    positions: jax.Array,
     cache: Cache,
+    *,
+    rotation: Rotation | None,
+    positions: jax.Array,
     window: int | None,
 ) -> tuple[jax.Array, Cache]:
     query, key, value = block.project(x, rotation)
