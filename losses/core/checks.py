@@ -1,5 +1,7 @@
 """Checks of arguments that several losses share."""
 
+import dataclasses
+import math
 from typing import Any
 
 from losses.core.loss import Loss
@@ -35,3 +37,17 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_finite(node: Any) -> None:
+    """Refuse a dataclass with a number that is not finite.
+
+    Raises:
+      ValueError: with the field.
+    """
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(
+                f"{field.name} of {type(node).__name__} must be finite, got {value}"
+            )

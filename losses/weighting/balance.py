@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from losses.core.batch_weights import Balance, BalanceInputs, Combination
+from losses.core.checks import check_finite
 
 Tree = Any
 
@@ -34,7 +35,7 @@ class Ratio(Balance):
       eps: the smallest `m(own)` that is divided by.
 
     Raises:
-      ValueError: decay is outside [0, 1), or another number is not positive.
+      ValueError: decay is outside [0, 1), or another number is not positive and finite.
     """
 
     to: str
@@ -44,6 +45,7 @@ class Ratio(Balance):
     eps: float = 1e-6
 
     def __post_init__(self):
+        check_finite(self)
         if not 0.0 <= self.decay < 1.0:
             raise ValueError(f"decay must be in [0, 1), got {self.decay}")
         for name in ("scale", "cap", "eps"):
@@ -163,7 +165,7 @@ class Uncertainty(Balance):
     such a batch gives s no gradient.
 
     Raises:
-      ValueError: scale is not positive.
+      ValueError: scale is not positive, or a number not finite.
     """
 
     scale: float = 1.0
@@ -171,6 +173,7 @@ class Uncertainty(Balance):
     wants = "nothing"
 
     def __post_init__(self):
+        check_finite(self)
         if not self.scale > 0.0:
             raise ValueError(f"scale must be positive, got {self.scale}")
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from losses.core.batch_weights import BatchValues, Reweighting
+from losses.core.checks import check_finite
 
 Tree = Any
 
@@ -46,6 +47,7 @@ class RelativeLoss(Reweighting):
     after: int = 0
 
     def __post_init__(self):
+        check_finite(self)
         if self.form not in _FORMS:
             raise ValueError(f"form must be one of {sorted(_FORMS)}, got {self.form!r}")
         if not self.spread > 0.0:
@@ -106,6 +108,7 @@ class LearningProgress(Reweighting):
     most: float = 5.0
 
     def __post_init__(self):
+        check_finite(self)
         for name in ("num_rows", "scale", "sharpness"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -186,6 +189,9 @@ class Span(Reweighting):
       end: an id of the tokenizer.
       inside: weight inside.
       outside: weight elsewhere.
+
+    Raises:
+      ValueError: a weight is not finite.
     """
 
     begin: int
@@ -193,6 +199,9 @@ class Span(Reweighting):
     inside: float = 1.0
     outside: float = 0.0
     wants_values = False
+
+    def __post_init__(self):
+        check_finite(self)
 
     def __call__(
         self, inputs: BatchValues, memory: Tree

@@ -6,8 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from losses.core.checks import check_finite
 from losses.core.loss import TokenWeight
-from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, TeacherOutputs
+from losses.core.outputs import (
+    IncompatibleLoss,
+    NeedsFullLogits,
+    Outputs,
+    PerToken,
+    TeacherOutputs,
+)
 from losses.core.tiled_outputs import TiledOutputs
 from losses.core.tiles import Tile
 
@@ -20,11 +27,14 @@ class TeacherConfidence(TokenWeight):
     count more. Over stored entries the largest is among them; draws have none.
 
     Raises:
-      ValueError: from a call, the teacher is stored as draws.
+      ValueError: power is not finite; from a call, the teacher is stored as draws.
     """
 
     power: float = 1.0
     needs = frozenset({"teacher/logits"})
+
+    def __post_init__(self):
+        check_finite(self)
 
     def __call__(self, outputs: Outputs) -> PerToken:
         teacher = _teacher(outputs)
@@ -48,13 +58,14 @@ class TeacherEntropy(TokenWeight):
     lower bound; of draws, the entropy is stored.
 
     Raises:
-      ValueError: scale is 0.
+      ValueError: scale is 0 or not finite.
     """
 
     scale: float = 1.0
     needs = frozenset({"teacher/logits"})
 
     def __post_init__(self):
+        check_finite(self)
         if not self.scale:
             raise ValueError("scale must not be 0")
 
@@ -81,7 +92,7 @@ class Position(TokenWeight):
     last: None for no end.
 
     Raises:
-      ValueError: the range holds no position.
+      ValueError: the range holds no position, or a weight is not finite.
     """
 
     first: int = 0
@@ -90,6 +101,7 @@ class Position(TokenWeight):
     outside: float = 0.0
 
     def __post_init__(self):
+        check_finite(self)
         if self.first < 0 or (self.last is not None and self.last <= self.first):
             raise ValueError(
                 f"first <= t < last must hold a position, got {self.first} and "
@@ -110,8 +122,18 @@ def _teacher(outputs: Outputs) -> TeacherOutputs:
 
 
 def teacher_entropy(teacher: TeacherOutputs) -> jax.Array:
-    """H of `TeacherEntropy`, nats, `[*b]`."""
+    """H of `TeacherEntropy`, nats, `[*b]`.
+
+    Raises:
+      IncompatibleLoss: of draws, it was not stored at temperature 1.
+    """
     if teacher.logits is None:
+        if 1.0 not in teacher.entropies:
+            stored = ", ".join(map(str, sorted(teacher.entropies))) or "none"
+            raise IncompatibleLoss(
+                "TeacherEntropy wants the teacher's entropy at temperature 1.0, which "
+                f"is not stored; stored: {stored}"
+            )
         return teacher.entropies[1.0]
     log_p = teacher.logits - teacher.log_normalizer()[..., None]
     p = jnp.exp(log_p)
