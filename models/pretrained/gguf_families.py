@@ -1,7 +1,7 @@
 """Families of models in `.gguf` files, by `general.architecture`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from models.mlp import GatedMLP
@@ -10,6 +10,22 @@ from models.pretrained import names
 from models.pretrained.entries import gguf, part
 from models.pretrained.entries.gguf import Stored
 from models.pretrained.entries.part import Entries, Fields, Part, entry, fixed
+
+
+def _nothing(fields: Mapping[str, Any]) -> Fields:
+    """Return no field."""
+    del fields
+    return {}
+
+
+def _square(fields: Mapping[str, Any]) -> Fields:
+    """Return heads that are together as wide as the stream."""
+    return {"head_dim": fields["dim"] // fields["num_heads"]}
+
+
+def _one_to_one(fields: Mapping[str, Any]) -> Fields:
+    """Return such heads, one of keys for each of queries."""
+    return {**_square(fields), "num_kv_heads": fields["num_heads"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +38,16 @@ class Family:
         llama.cpp has for it.
       interleaved: queries and keys lie in the order of interleaved rotations.
       says: settings that it has itself, and that no parameter has to take up.
+      rope_factors: llama.cpp reads divisors of the frequencies from a tensor.
+      assumed: fields that llama.cpp takes from others, whatever the file says.
     """
 
     parts: Sequence[Part]
     names: Mapping[type, names.Names]
     interleaved: bool = False
     says: frozenset[str] = frozenset()
+    rope_factors: bool = False
+    assumed: Callable[[Mapping[str, Any]], Fields] = _nothing
 
 
 _DENSE = {GatedMLP: names.GGUF_DENSE}
@@ -39,6 +59,7 @@ FAMILIES: dict[str, Family] = {
         parts=(*gguf.COMMON, gguf.WINDOW, gguf.mlp(renormalize=True)),
         names={**_DENSE, **_MOE},
         interleaved=True,
+        rope_factors=True,
     ),
     "qwen2": Family(
         parts=(*gguf.COMMON, gguf.WINDOW, gguf.mlp(), fixed(attention_bias=True)),
@@ -55,10 +76,12 @@ FAMILIES: dict[str, Family] = {
     "olmo2": Family(
         parts=(*gguf.COMMON, gguf.mlp(), _OLMO_NORMS, fixed(norm_placement="post")),
         names={GatedMLP: names.GGUF_OLMO2},
+        assumed=_square,
     ),
     "olmoe": Family(
         parts=(*gguf.COMMON, gguf.mlp(renormalize=False), _OLMO_NORMS),
         names=_MOE,
+        assumed=_one_to_one,
     ),
     "gemma": Family(
         parts=(

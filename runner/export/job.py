@@ -42,7 +42,7 @@ class Export(Job):
             if value not in choices:
                 raise UserError(
                     f"{field} must be one of {', '.join(filter(None, choices))}, "
-                    f"got {value!r}{nearest(str(value), choices)}"
+                    f"got {value!r}{nearest(value, filter(None, choices))}"
                 )
         if isinstance(self.step, str) and self.step != BEST:
             raise UserError(f"step must be a number or {BEST!r}, got {self.step!r}")

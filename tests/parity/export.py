@@ -50,6 +50,11 @@ TOKENIZER = {
 SMALL = functools.partial(
     Transformer, vocab_size=VOCAB, dim=32, num_layers=2, num_heads=4
 )
+OVER_HEADS = {
+    "qk_norm": True,
+    "qk_norm_over": "heads",
+    "rope_layout": "interleaved",
+}
 OURS = {
     "ours_plain": SMALL,
     "ours_stacked_experts": functools.partial(
@@ -70,6 +75,8 @@ OURS = {
         SMALL, attention_bias=True, attention_scale=0.3, rope_layout="interleaved"
     ),
     "ours_equal_head": SMALL,
+    "ours_olmo2": functools.partial(SMALL, **OVER_HEADS, norm_placement="post"),
+    "ours_olmoe": functools.partial(SMALL, **OVER_HEADS, mlp=MoE),
 }
 
 

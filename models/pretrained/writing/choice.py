@@ -75,15 +75,17 @@ def _through_config(name: str, fields: Mapping[str, Any]) -> Fields:
 
 
 def _through_gguf(name: str, fields: Mapping[str, Any]) -> Fields:
-    file = Path(".gguf")
+    """Return the description that llama.cpp has of the written file."""
+    file, family = Path(".gguf"), gguf_families.FAMILIES[name]
     stored = gguf.Stored(
         settings=Settings(file, gguf_families.write(name, fields)),
         unsaid=Unsaid(file, {}),
-        rope_factors=gguf.rope_factors(fields),
+        rope_factors=gguf.rope_factors(fields) if family.rope_factors else None,
     )
     of_tensors = {name: fields[name] for name in ("vocab_size", "tie_head")}
     read = gguf_families.read(name, stored)[0]
-    return describe(functools.partial(Transformer, **read, **of_tensors))
+    theirs = describe(functools.partial(Transformer, **read, **of_tensors))
+    return {**theirs, **family.assumed(fields)}
 
 
 def _choose(

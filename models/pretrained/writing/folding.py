@@ -61,7 +61,8 @@ def fold(fields: Mapping[str, Any], *, keep: frozenset[str] = frozenset()) -> Fo
             roles = ["attention/query", "attention/query_bias"]
         move("attention_scale", usual, dict.fromkeys(roles, factor))
     if fields["rope_layout"] == "interleaved":
-        move("rope_layout", "split", dict.fromkeys(_ROTATED, _halves))
+        halves = _halves(fields["head_dim"])
+        move("rope_layout", "split", dict.fromkeys(_ROTATED, halves))
     return Folded(plain, changes, tuple(settings))
 
 
@@ -88,6 +89,15 @@ def _plus(offset: float) -> Change:
     return lambda array: array + np.float32(offset)
 
 
-def _halves(array: np.ndarray) -> np.ndarray:
-    """Move features `2i, 2i + 1` of each head `[... head_dim]` to `i, i + half`."""
-    return np.concatenate([array[..., 0::2], array[..., 1::2]], axis=-1)
+def _halves(head_dim: int) -> Change:
+    """Move features `2i, 2i + 1` of each head to `i, i + half`.
+
+    Heads lie along the last axis, `[... head_dim]` or `[heads * head_dim]`.
+    """
+
+    def change(array: np.ndarray) -> np.ndarray:
+        heads = array.reshape(*array.shape[:-1], -1, head_dim)
+        halves = np.concatenate([heads[..., 0::2], heads[..., 1::2]], axis=-1)
+        return halves.reshape(array.shape)
+
+    return change

@@ -100,7 +100,16 @@ def test_a_folder_that_is_read_and_written_is_the_same_bit_for_bit(
     }
 
 
-@pytest.mark.parametrize("family", [f for f in GGUF_FAMILIES if f not in UNSAID])
+# Which llama.cpp does not load from the files of its own converter.
+UNLOADED = {
+    "olmo2": "head_dim=8; the nearest, olmo2, has 4",
+    "olmoe": "num_kv_heads=2; the nearest, olmoe, has 4",
+}
+
+
+@pytest.mark.parametrize(
+    "family", [f for f in GGUF_FAMILIES if f not in UNSAID and f not in UNLOADED]
+)
 def test_a_gguf_file_is_as_the_converter_of_llama_cpp_makes_it(
     family: str, tmp_path: Path
 ):
@@ -116,6 +125,20 @@ def test_a_gguf_file_is_as_the_converter_of_llama_cpp_makes_it(
     # Qwen3-MoE has no dense layer, whose width the fixture's converter writes too.
     assert unlike <= {"qwen3moe.feed_forward_length"}
     assert again.end_ids == (2,)
+
+
+@pytest.mark.parametrize("family", UNLOADED)
+def test_heads_that_llama_cpp_does_not_load_are_refused(family: str):
+    model = pretrained.open_model(FIXTURES / family).model
+    with pytest.raises(ValueError, match=f"files has .*{UNLOADED[family]}"):
+        writing.for_gguf(model)
+
+
+def test_frequencies_that_llama_cpp_reads_for_llama_alone_are_refused_elsewhere():
+    scaling = rope_scaling.PerFrequency(factors=(1.0, 2.0))
+    assert writing.for_gguf(functools.partial(SMALL, rope_scaling=scaling))
+    with pytest.raises(ValueError, match="nearest, llama, has False"):
+        writing.for_gguf(functools.partial(SMALL, rope_scaling=scaling, qk_norm=True))
 
 
 @pytest.mark.parametrize("family", UNSAID)
@@ -216,6 +239,21 @@ def test_settings_that_no_family_has_are_folded_into_the_parameters(tmp_path: Pa
     logits = tables.logits(written(tmp_path, model, arrays).load(), rows)
     np.testing.assert_allclose(logits, expected, atol=2e-5)
     assert np.std(expected) > 0.2
+
+
+def test_a_norm_over_all_heads_is_put_in_order_head_by_head(tmp_path: Path):
+    model = functools.partial(
+        SMALL,
+        qk_norm=True,
+        qk_norm_over="heads",
+        norm_placement="post",
+        rope_layout="interleaved",
+    )
+    arrays = paths(model)
+    again = by_path(written(tmp_path, model, arrays))
+    path = "blocks/0/attention/query_norm/scale"
+    before, after = (x[path].reshape(4, 4) for x in (arrays, again))
+    np.testing.assert_array_equal(after, before[:, [0, 2, 1, 3]])
 
 
 def test_a_bias_and_an_unnormed_query_take_the_scale_too(tmp_path: Path):
