@@ -30,7 +30,7 @@ help:
 	@echo 'make sweep-demo  three learning rates by two z-losses (8 minutes)'
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
-	@echo 'make launchers  a whole Slurm on this machine (root, apt-get install slurmctld slurmd)'
+	@echo 'make launchers  a whole Slurm and mpirun here (root; Debian packages)'
 	@echo 'make survival  100 kills, 50 signals, 10 pairs, 20,000 steps: the same bits'
 	@echo 'make faults    breaks a copy in each way of tests/faults: the tests must see it'
 	@echo 'make rooms     the map of folders by who imports whom: make rooms ROOMS=--write'
@@ -115,7 +115,7 @@ test-all: venv
 	@$(PYTEST) --dearest=10 -m slow
 
 launchers: venv
-	@$(BIN)/python -m pytest -m slow tests/launch/slurm_test.py
+	@$(BIN)/python -m pytest -m slow tests/launch/slurm_test.py tests/launch/mpi_test.py
 
 # An hour and more; each part can be run alone: SURVIVAL='--kills=100'
 SURVIVAL ?= --kills=100 --signals=50 --pairs=10 --long=20000

@@ -106,7 +106,7 @@ class Cluster:
     def run(self, *command):
         """What a command of Slurm's prints."""
         done = subprocess.run(
-            command, env=self._environment, text=True, capture_output=True, timeout=60
+            command, env=self.environment, text=True, capture_output=True, timeout=60
         )
         assert done.returncode == 0 or command[0] == "squeue", done.stderr
         return done.stdout.strip()
@@ -140,14 +140,18 @@ class Cluster:
         self._stop("slurmctld")
 
     @property
-    def _environment(self):
+    def environment(self):
+        """Variables of Slurm's commands; `runner` can be imported beside them."""
         ours = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
-        return ours | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        return ours | {
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
 
     def _start(self, name, *command):
         with (self.folder / f"{name}.log").open("a") as log:
             self._daemons[name] = subprocess.Popen(
-                command, env=self._environment, stdout=log, stderr=log
+                command, env=self.environment, stdout=log, stderr=log
             )
 
     def _stop(self, name):

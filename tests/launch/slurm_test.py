@@ -3,6 +3,9 @@
 Most units run a stand-in for `runner`, in a second; the last tests the real one.
 """
 
+import subprocess
+import sys
+
 import pytest
 
 from launch import slurm
@@ -154,3 +157,38 @@ def test_a_controller_that_restarts_loses_no_task(array, cluster):
     cluster.start_controller()
     tasks.reaches_its_limit(0)
     until(lambda: "00 SIGTERM and saved" in tasks.sweep.log)
+
+
+# What a process of a run does first.
+JOINS = """
+import sys
+import jax
+from runner import runtime
+from runner.errors import UserError
+from runner.machine import distributed
+try:
+    distributed.start(runtime.Runtime())
+except UserError as error:
+    sys.exit(print(error) or 2)
+print(jax.process_index(), "of", jax.process_count())
+"""
+
+
+def joined(cluster, *options):
+    """Exit code and output of two processes under srun."""
+    command = ["srun", "--ntasks=2", *options, sys.executable, "-c", JOINS]
+    done = subprocess.run(
+        command, env=cluster.environment, text=True, capture_output=True, timeout=120
+    )
+    return done.returncode, sorted(done.stdout.strip().splitlines())
+
+
+def test_processes_under_srun_join(cluster):
+    assert joined(cluster, "--nodes=2") == (0, ["0 of 2", "1 of 2"])
+
+
+def test_a_node_whose_name_does_not_resolve_is_named_at_once(cluster):
+    node = cluster.nodes[1]
+    code, lines = joined(cluster, f"--nodelist={node}", "--nodes=1")
+    assert code == 2
+    assert all(f"{node}, the host of the first process" in line for line in lines)
