@@ -31,6 +31,7 @@ class Kind:
 
 KINDS = {
     "losses": Kind(["losses"], ["losses.Loss"]),
+    "metrics": Kind(["losses"], ["losses.Loss"]),  # any loss, on held-out data
     "weights": Kind(
         ["losses"], ["losses.Balance", "losses.Reweighting", "losses.TokenWeight"]
     ),

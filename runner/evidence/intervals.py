@@ -37,8 +37,11 @@ class Spread:
 
     @property
     def excludes_zero(self) -> bool:
-        """True if 0 lies outside of the interval; False without one."""
-        return self.low > 0.0 or self.high < 0.0
+        """True if 0 lies outside of the interval; False below three values.
+
+        The resamples of two values can reach no level above one half.
+        """
+        return self.count >= 3 and (self.low > 0.0 or self.high < 0.0)
 
 
 def of(values: Sequence[float]) -> Spread:

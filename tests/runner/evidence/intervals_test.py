@@ -59,6 +59,12 @@ def test_the_interval_holds_the_mean_of_a_normal_about_as_often_as_it_says(
     assert np.mean([s.low <= 0.0 <= s.high for s in spreads]) >= least
 
 
+def test_two_values_exclude_nothing():
+    assert not intervals.of([1.0, 1.1]).excludes_zero
+    assert intervals.of([1.0, 1.1, 1.2]).excludes_zero
+    assert intervals.of([-1.0, -1.1, -1.2]).excludes_zero
+
+
 def test_one_value_has_no_interval():
     spread = intervals.of([3.0])
     assert spread.mean == 3.0 and math.isnan(spread.low) and not spread.excludes_zero
