@@ -8,6 +8,7 @@ from runner import lazy_names
 
 _HOMES = {
     "Continued": "continued",
+    "FromTeacher": "from_teacher",
     "LoadedStart": "base",
     "Only": "only",
     "Published": "published",

@@ -26,13 +26,11 @@ class Weights:
     Attributes:
       source: JSON of where they are from: what is equal where every tensor is.
       tensors: by path.
-      cut: by path, the shape before it was cut to the student's.
       fresh: paths of the student that are to stay as they are initialized.
     """
 
     source: Mapping[str, Any]
     tensors: Tensors
-    cut: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     fresh: frozenset[str] = frozenset()
 
 
@@ -140,7 +138,7 @@ def _outcomes(
                 f"{path} is {list(leaf.shape)} in the student, {list(tensor.shape)} in "
                 f"{path_of}\n{_ADVICE}"
             )
-        outcomes[path] = CUT if path in weights.cut else LOADED
+        outcomes[path] = CUT if tensor.cut_from else LOADED
     left = sorted(tensors.keys() - wanted.keys(), key=tensors_lib.layer_of)
     if left:
         more = f" and {len(left) - 1} more" if left[1:] else ""

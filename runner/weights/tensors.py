@@ -23,11 +23,13 @@ class StoredTensor:
       shape: of the array.
       dtype: in which it is stored.
       read: reads it.
+      cut_from: its shape before it was cut; None where it is whole.
     """
 
     shape: tuple[int, ...]
     dtype: Any
     read: Callable[[], np.ndarray]
+    cut_from: tuple[int, ...] | None = None
 
 
 Tensors = Mapping[str, StoredTensor]
@@ -90,6 +92,7 @@ def stacked(tensors: Tensors) -> dict[str, StoredTensor]:
             (len(layers), *layers[0].shape),
             layers[0].dtype,
             functools.partial(_stack, layers),
+            layers[0].cut_from,
         )
     return rest
 

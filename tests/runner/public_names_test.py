@@ -21,7 +21,8 @@ NAMES = {
     " numbered_batches python_library_text",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
-    "runner.starts": "Continued LoadedStart Only Published Run Start StartContext",
+    "runner.starts": "Continued FromTeacher LoadedStart Only Published Run Start"
+    " StartContext",
     "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
     " OfflineTeacher OnlineTeacher Teacher TeacherContext TeacherTrunk",
 }

@@ -7,18 +7,15 @@ import shutil
 import fiddle as fdl
 import jax
 import numpy as np
-import optax
 import pytest
+from tests.runner.starts.contexts import CE, context, student_of
 
-import losses
 from models import pretrained
 from runner import runtime, starts
-from runner.checkpoint import choice, tree_paths
+from runner.checkpoint import choice
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.data.labels import Classes
 from runner.errors import UserError
-from runner.machine import mesh as mesh_lib
-from runner.state.trainable import TrainModules
 from runner.train import loop
 from runner.weights import opening as weights_opening
 from runner.weights.published import PublishedWeights
@@ -32,8 +29,6 @@ from tests.models.pretrained.tables import (
 )
 from tests.runner.states import assert_bits
 from tests.runner.teachers import examples
-
-CE = [losses.LossTerm(name="ce", loss=losses.CrossEntropy())]
 
 
 @pytest.fixture(scope="module")
@@ -61,27 +56,11 @@ def any_vocabulary(monkeypatch):
     monkeypatch.setattr(PublishedWeights, "check_vocabulary", lambda *_, **__: None)
 
 
-def context(student, dataset, *, seed=0, mesh=None, **fields):
-    modules = TrainModules(fdl.build(student), CE, optax.adam(1e-3))
-    return starts.StartContext(
-        modules=modules,
-        mesh=mesh_lib.make(mesh or runtime.Mesh(data=8)),
-        rules=runtime.Mesh().rules,
-        seed=seed,
-        dataset=dataset,
-        **fields,
-    )
-
-
 @dataclasses.dataclass
 class Words:
     """Data that nobody reads, of any vocabulary."""
 
     vocabulary = Classes([str(i) for i in range(64)])
-
-
-def student_of(state):
-    return tree_paths.by_path(jax.device_get(state.params["student"]))
 
 
 # What is loaded

@@ -46,13 +46,15 @@ def source(folder, *, text=TEXT, vocab_size=VOCABULARY, length=12):
     )
 
 
-def write_run(path, dataset, *, student=TEACHER, seed=1, scale=3.0):
+def write_run(path, dataset, *, student=TEACHER, seed=1, scale=3.0, change=None):
     """What a run leaves behind that a teacher needs; a head that is rather sure."""
     path.mkdir(parents=True)
     modules = TrainModules(fdl.build(student), [], optax.sgd(1.0))
     mesh = mesh_lib.make(runtime.Mesh(data=8))
     state = modules.create(seed, mesh, runtime.Mesh().rules)
     sure = jax.tree.map(lambda x: scale * x, state.params["student"])
+    if change is not None:
+        sure = jax.tree_util.tree_map_with_path(change, sure)
     state.params["student"] = sure
     with Checkpoints(path / "checkpoints", keep=1) as checkpoints:
         checkpoints.save(1, state)
