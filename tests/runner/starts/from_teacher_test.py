@@ -103,6 +103,7 @@ def test_what_says_nothing_is_cut_first(run, dataset, teacher_logits, fields, la
     assert loaded.describe()["source"]["layers"] == kept
 
 
+@pytest.mark.slow
 def test_importance_is_what_the_formulas_say(run, dataset):
     """In float64, from the arrays of the first layer and its input."""
     ctx = context(LARGE, dataset)

@@ -8,7 +8,6 @@ import fiddle as fdl
 import jax
 import numpy as np
 import pytest
-from tests.runner.starts.contexts import CE, context, student_of
 
 from models import pretrained
 from runner import runtime, starts
@@ -27,6 +26,7 @@ from tests.models.pretrained.tables import (
     TOLERANCE,
     largest_difference,
 )
+from tests.runner.starts.contexts import CE, context, student_of
 from tests.runner.states import assert_bits
 from tests.runner.teachers import examples
 
