@@ -46,15 +46,18 @@ def write(
       OSError: the folder cannot be written.
     """
     ids = {"bos_token_id": begin, "eos_token_id": end}
-    ids = {name: index for name, index in ids.items() if index is not None}
     config = {
         **families.write(choice.family, choice.fields),
         "dtype": dtype,
         "max_position_embeddings": context,
+        # None too: absent, they are those of the family's first model, and SmolLM3's
+        # padding lies beyond a smaller vocabulary.
         **ids,
+        "pad_token_id": None,
     }
     _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", {"_from_model_config": True, **ids})
+    ends = {name: index for name, index in ids.items() if index is not None}
+    _write_json(folder / "generation_config.json", {"_from_model_config": True, **ends})
     names = families.FAMILIES[choice.family].names
     all_tensors = list(tensors(arrays, names, choice.changes))
     shards = list(_shards(all_tensors, dtype, shard_size))
