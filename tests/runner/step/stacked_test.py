@@ -18,7 +18,8 @@ from runner import optimizers, runtime
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.state.trainable import TrainModules
 from runner.step.metrics import fetch
-from runner.teachers import EMATeacher, OnlineTeacher, weights
+from runner.teachers import EMATeacher, OnlineTeacher
+from runner.weights.published import PublishedWeights
 from tests.models.pretrained.tables import FIXTURES
 from tests.models.states import stacked_values
 from tests.runner.states import assert_bits
@@ -176,7 +177,7 @@ def test_published_weights_fill_stacked_layers(corpus, family):
     make = functools.partial(opened.model, layers="stacked")
     modules = TrainModules(make, [], optax.identity())
     params = modules.abstract(setting.mesh, setting.rules).params["student"]
-    found = weights.PretrainedWeights(str(FIXTURES / family)).read(
+    found = PublishedWeights(str(FIXTURES / family)).read(
         {"params": params, "variables": {}}
     )
     wanted = stacked_values(opened.arrays())
