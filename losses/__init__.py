@@ -20,7 +20,7 @@ from losses.core.outputs import (
     TeacherOutputs,
 )
 from losses.core.terms import Group, LossTerm
-from losses.core.tiled_outputs import TiledOutputs
+from losses.core.vocab_sums import TiledOutputs
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
 from losses.distillation.adaptive_kl import AdaptiveKL
 from losses.distillation.alignment import SparseMode

@@ -4,7 +4,7 @@ import dataclasses
 
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
-from losses.core.tiled_outputs import TiledOutputs
+from losses.core.vocab_sums import TiledOutputs
 from losses.functional import vocabulary
 from losses.functional.log_probs import floored
 

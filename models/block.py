@@ -63,11 +63,10 @@ class Block(nnx.Module):
         projections = self.project(x, rotation)
         x = self.add_attention(x, self.attention.attend(*projections, mask))
         x, mlp_intermediates = self.add_mlp(x)
-        return x, {
-            "hidden": x,
-            **self.attention.captured(capture, projections, mask),
-            **mlp_intermediates,
-        }
+        captured = {}
+        if capture:
+            captured = self.attention.captured(capture, projections, mask)
+        return x, {"hidden": x, **captured, **mlp_intermediates}
 
     def project(self, x: jax.Array, rotation: Rotation | None) -> Projections:
         """Return queries, keys and values of the residual stream `[b t d]`."""

@@ -231,13 +231,19 @@ class Transformer(Model):
 
         def step(block: Block, x: jax.Array, kind: Any) -> tuple[jax.Array, dict]:
             run = wrap(functools.partial(block, capture=names))
-            branches = [lambda x, args=args: run(x, *args) for args in of_kinds]
-            x, intermediates = layer_attention.run_one(kind, branches, x)
+            if kind is None:
+                x, intermediates = run(x, *of_kinds[0])
+            else:
+                branches = [lambda x, args=args: run(x, *args) for args in of_kinds]
+                x, intermediates = layer_attention.run_one(kind, branches, x)
             return x, {name: intermediates[name] for name in sorted(names)}
 
         x, layers = self.blocks.run(step, x, self.kinds_by_layer())
+        hidden = self.norm(x)
+        if not capture:
+            return TrunkOutput(hidden=hidden, intermediates={})
         captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)
-        return TrunkOutput(hidden=self.norm(x), intermediates=captured)
+        return TrunkOutput(hidden=hidden, intermediates=captured)
 
     def head(self, hidden: jax.Array) -> jax.Array:
         """Return logits `[*b vocab]` of `[*b d]`; accumulated in float32."""

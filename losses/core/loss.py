@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from losses.core.masks import target_mask
 from losses.core.outputs import Outputs, PerToken, RecordSpec
-from losses.core.tiled_outputs import TiledOutputs
+from losses.core.vocab_sums import TiledOutputs
 
 
 class Loss:

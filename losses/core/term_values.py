@@ -21,7 +21,7 @@ from losses.core.outputs import (
     PerToken,
 )
 from losses.core.terms import LossTerm
-from losses.core.tiled_outputs import TiledOutputs
+from losses.core.vocab_sums import TiledOutputs
 
 Statistics = dict[str, dict[str, Float[Array, "..."]]]
 """Means or sums over a batch, by term and by the loss's own name."""

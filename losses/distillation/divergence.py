@@ -8,8 +8,8 @@ from typing import ClassVar, Literal, get_args
 
 from losses.core.loss import Loss
 from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, RecordSpec
-from losses.core.tiled_outputs import TiledOutputs
 from losses.core.tiles import Distribution
+from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import Entries, SparseMode, align, teacher_of
 
 OVER_ENTRIES: tuple[str, ...] = tuple(

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from losses.core.outputs import Outputs, PerToken
-from losses.core.tiled_outputs import TiledOutputs
 from losses.core.tiles import Distribution, Tile
+from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import (
     Entries,
     student_log_probabilities,

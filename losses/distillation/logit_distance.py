@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken, RecordSpec
-from losses.core.tiled_outputs import TiledOutputs
 from losses.core.tiles import Tile
+from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import teacher_of
 from losses.distillation.divergence import check_temperature
 from losses.functional.logit_distances import distance_sums, finite_distances

@@ -10,7 +10,7 @@ from flax import nnx
 from losses.core.loss import Loss
 from losses.core.of_means import OfMeans
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
-from losses.core.tiled_outputs import TiledOutputs
+from losses.core.vocab_sums import TiledOutputs
 from losses.functional.features import project
 
 AnyOutputs = TypeVar("AnyOutputs", bound=Outputs)

@@ -15,8 +15,8 @@ from losses.core.outputs import (
     PerToken,
     TeacherOutputs,
 )
-from losses.core.tiled_outputs import TiledOutputs
 from losses.core.tiles import Tile
+from losses.core.vocab_sums import TiledOutputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from losses import FullOutputs, LossTerm, Outputs, TeacherOutputs
 from losses.core.outputs import pass_gradient_if
 from losses.core.term_values import TokenValues, per_token
-from losses.core.tiled_outputs import TiledOutputs
-from losses.core.vocab_sums import VocabSums
+from losses.core.vocab_sums import TiledOutputs, VocabSums
 from runner.head.gradient_filter import filtered
 from runner.head.head import Head
 from runner.head.vocab_partition import VocabPartition

@@ -11,8 +11,7 @@ from flax import nnx
 
 import losses
 from losses.core.term_values import evaluate, per_token
-from losses.core.tiled_outputs import TiledOutputs
-from losses.core.vocab_sums import SumRequests
+from losses.core.vocab_sums import SumRequests, TiledOutputs
 from losses.weighting.weights import weight_at_step
 
 
