@@ -198,29 +198,45 @@ def dot_operands(jaxpr):
             yield from dot_operands(inner)
 
 
-@cuts
-def test_a_batch_that_counts_nothing_moves_nothing(cut):
-    given = heads.content(SMALL)
-    batch = given["batch"] | {"mask": jnp.zeros((1, SMALL.tokens), bool)}
-    poisoned = jax.tree.map(lambda x: x.at[:, 3].set(jnp.nan), given["student"])
-    student = given["student"] | {"hidden": poisoned["hidden"]}
-    total, gradients = compiled("five", cut)(student, given["teacher"], batch)
+TINY = heads.Size(tokens=12, dim=8, vocabulary=37, teacher_dim=8)
+TINY_CUTS = {
+    "whole": runtime.Head(),
+    "fast": heads.in_blocks(7, TINY.vocabulary, planes=2),
+    "lean": heads.in_tiles(8),
+}
+
+
+@functools.cache
+def tiny_five(mode):
+    """The runner's step of five terms on a dozen tokens, jitted."""
+    head = TINY_CUTS[mode]
+    assert heads.plan(TINY, head_bench.FIVE, head=head).mode == mode
+    return jax.jit(heads.step(TINY, head_bench.FIVE, head=head))
+
+
+@pytest.mark.parametrize("mode", TINY_CUTS)
+def test_a_batch_that_counts_nothing_moves_nothing(mode):
+    given = heads.content(TINY)
+    batch = given["batch"] | {"mask": np.zeros((1, TINY.tokens), bool)}
+    student = given["student"] | {"hidden": with_nan(given["student"]["hidden"])}
+    total, gradients = tiny_five(mode)(student, given["teacher"], batch)
     assert total == 0.0
     assert not any(np.any(x) for x in jax.tree.leaves(gradients))
 
 
-@cuts
-def test_a_masked_token_of_nan_leaves_the_others_alone(cut):
-    given = heads.content(SMALL)
-    mask = jnp.ones((1, SMALL.tokens), bool).at[0, 3].set(False)
-    batch = given["batch"] | {"mask": mask}
-    step = compiled("five", cut)
-    clean = step(given["student"], given["teacher"], batch)
-    poison = jax.tree.map(
-        lambda side: {**side, "hidden": side["hidden"].at[0, 3].set(jnp.nan)},
-        (given["student"], given["teacher"]),
-        is_leaf=lambda x: "hidden" in x,
-    )
+def with_nan(hidden):
+    """Hidden states of which those of token 3 are NaN."""
+    token = np.arange(hidden.shape[1])[:, None]
+    return np.where(token == 3, np.float32(np.nan), hidden)
+
+
+@pytest.mark.parametrize("mode", TINY_CUTS)
+def test_a_masked_token_of_nan_leaves_the_others_alone(mode):
+    given = heads.content(TINY)
+    batch = given["batch"] | {"mask": np.arange(TINY.tokens)[None] != 3}
+    step, sides = tiny_five(mode), (given["student"], given["teacher"])
+    clean = step(*sides, batch)
+    poison = [side | {"hidden": with_nan(side["hidden"])} for side in sides]
     found = step(*poison, batch)
     jax.tree.map(np.testing.assert_array_equal, found, clean)
 
@@ -268,18 +284,9 @@ SHARED = [
 """The teacher may be NaN at token 3, which `ce` counts, and the student at 5."""
 
 
-TINY = heads.Size(tokens=12, dim=8, vocabulary=37, teacher_dim=8)
-
-
-@pytest.mark.parametrize(
-    ("head", "mode"),
-    [
-        (runtime.Head(), "whole"),
-        (heads.in_blocks(7, TINY.vocabulary, planes=2), "fast"),
-        (heads.in_tiles(8), "lean"),
-    ],
-)
-def test_poison_and_weight_zero_reach_no_other_term(head, mode):
+@pytest.mark.parametrize("mode", TINY_CUTS)
+def test_poison_and_weight_zero_reach_no_other_term(mode):
+    head = TINY_CUTS[mode]
     assert heads.plan(TINY, SHARED, head=head).mode == mode
     given = heads.content(TINY)
     step = jax.jit(heads.step(TINY, SHARED, head=head))

@@ -349,10 +349,35 @@ def test_a_loss_may_read_the_teachers_intermediates(corpus, runs):
     np.testing.assert_allclose(total, mean, rtol=1e-5)
 
 
-def test_padding_of_the_teachers_vocabulary_is_cut_off(folder, corpus):
+@pytest.fixture(scope="module")
+def padded(folder, corpus):
+    """A trained teacher of more outputs than there are tokens."""
+    student = fdl.copy_with(examples.TEACHER, vocab_size=320)
     dataset = fdl.build(corpus).load()
-    padded = fdl.copy_with(examples.TEACHER, vocab_size=320)
-    run = str(examples.write_run(folder / "padded", dataset, student=padded))
+    return str(examples.write_run(folder / "padded", dataset, student=student))
+
+
+def test_padding_of_a_vocabulary_is_cut_off(corpus, padded):
+    teacher = OnlineTeacher(checkpoint=padded)
+    loaded = teacher.load(examples.setting(fdl.build(corpus).load().vocabulary))
+    arrays = jax.device_get(loaded.read())
+    rows = fdl.build(corpus).load().rows(np.arange(8))
+
+    @jax.jit
+    def whole(arrays, rows):
+        model = loaded.make(arrays["params"], arrays["variables"])
+        return model.head(model.trunk(rows).hidden)
+
+    logits = np.asarray(whole(arrays, rows))
+    assert logits.shape[-1] == 320
+    np.testing.assert_allclose(
+        alone(teacher, corpus), logits[..., :VOCABULARY], rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.slow  # `test_padding_of_a_vocabulary_is_cut_off` has no step
+def test_padding_of_the_teachers_vocabulary_is_cut_off(corpus, padded):
+    run = padded
     (params, total, _), batch, ready = gradients(
         experiment(corpus, OnlineTeacher(checkpoint=run))
     )
