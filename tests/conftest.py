@@ -1,5 +1,6 @@
 """The machine every test sees: 8 virtual CPU devices, and JAX at its strictest."""
 
+import ctypes
 import os
 import shutil
 import tempfile
@@ -108,6 +109,10 @@ def few_programs_in_memory():
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     if pages * os.sysconf("SC_PAGE_SIZE") > _MOST_MEMORY:
         jax.clear_caches()
+        # glibc gives nothing back by itself, and each later module would clear again.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 @pytest.fixture(autouse=True)
