@@ -54,6 +54,8 @@ def prepare(folder):
 class Asked:
     """Hooks that note what the loop does, and in which order."""
 
+    ended = False
+
     def __init__(self, due=()):
         self.events, self._due = [], due
 
@@ -77,7 +79,8 @@ class Watched:
     """A step whose calls are noted."""
 
     def __init__(self, step, events):
-        self._step, self._events, self.unflatten = step, events, step.unflatten
+        self._step, self._events = step, events
+        self.unflatten, self.state = step.unflatten, step.state
 
     def __call__(self, leaves, batch):
         self._events.append("dispatch")
