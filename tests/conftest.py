@@ -1,6 +1,7 @@
 """The machine every test sees: 8 virtual CPU devices, and JAX at its strictest."""
 
 import ctypes
+import gc
 import os
 import shutil
 import tempfile
@@ -88,6 +89,12 @@ _FIRST = (
     "tests/models/",
     "tests/losses/",
 )
+
+
+def pytest_collection_finish():
+    """Collect garbage seldom: tests make little of it, and walk all of JAX for it."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def pytest_collection_modifyitems(items):

@@ -5,6 +5,8 @@ import pydoc_data.topics
 import re
 from pathlib import Path
 
+import pytest
+
 import losses
 from runner.graph import read
 from tests.configs.runs_test import World
@@ -12,7 +14,7 @@ from tests.configs.runs_test import World
 ROOT = Path(__file__).parents[1]
 
 
-# dear: a run, compiled as a user would
+@pytest.mark.slow
 def test_a_loss_outside_the_tree_is_named_in_a_config_and_trains(tmp_path, monkeypatch):
     section = (ROOT / "CONTRIBUTING.md").read_text().split("\n## ")
     (text,) = [part for part in section if part.startswith("Add a loss")]

@@ -43,7 +43,7 @@ def metrics(path):
 # dear: compiles a whole run, as it was saved. That of the student reads nothing older
 # than `test_records_are_read` and the graph of `stopped` do.
 @pytest.mark.parametrize(
-    "name", cases({"stopped": "stopped", "student": "student"}, fast=("stopped",))
+    "name", cases({"stopped": "stopped", "student": "student"}, fast=())
 )
 def test_a_stopped_run_goes_on_to_what_it_was(saved, name):
     assert main.main(["runner", f"--workdir={name}", *RUNTIME]) == 0

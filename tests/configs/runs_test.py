@@ -146,7 +146,7 @@ STUDENTS = [path.stem for path in PATHS if path.stem not in ("dense", "record_te
 @pytest.mark.parametrize(
     # `world` has run a dense one; this one's student is a mixture.
     "name",
-    cases({name: name for name in STUDENTS}, fast=("distill",)),
+    cases({name: name for name in STUDENTS}, fast=()),
 )
 def test_it_runs_two_steps(world, name):
     # dear: whole runs, compiled as a user would.

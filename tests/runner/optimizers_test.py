@@ -204,7 +204,7 @@ def first_update(optimizer, params, grads):
     )
 
 
-# dear: compiles Newton-Schulz for every shape of matrix, stacked and alone
+@pytest.mark.slow  # compiles Newton-Schulz for every shape of matrix
 def test_muon_updates_each_matrix_as_optax_does_alone_and_all_else_as_adamw():
     params, grads = fresh("all")
     updates = first_update(optimizers.muon(RATE, max_norm=1e9), params, grads)

@@ -86,6 +86,7 @@ def plain(whole):
     return *wide, batch["targets"][mask]
 
 
+@pytest.mark.slow
 def test_inner_products_are_those_of_plain_gradients(whole):
     # dear: a gradient of every term, which the other tests of this file share
     found, trainer, state, batch = whole

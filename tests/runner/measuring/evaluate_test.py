@@ -110,6 +110,7 @@ def test_the_work_directory_holds_result_and_page(rows, tmp_path):
 
 
 # dear: compiles the evaluation of a run as the command does
+@pytest.mark.slow
 def test_the_command_measures_a_run_at_its_newest_checkpoint(
     tmp_path, monkeypatch, capsys
 ):

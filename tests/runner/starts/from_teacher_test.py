@@ -150,6 +150,7 @@ def test_heads_are_kept_in_groups_and_channels_everywhere():
     assert pruning.evenly(15, 30) == list(range(0, 30, 2))
 
 
+@pytest.mark.slow  # of a run that has to be made
 @pytest.mark.parametrize(
     ("student", "fields", "said"),
     [

@@ -128,10 +128,10 @@ def test_a_call_consumes_the_whole_state(prepare):
     assert all(x.is_deleted() for x in given)
 
 
+@pytest.mark.slow
 def test_a_run_with_evaluations_and_its_continuation_compile_the_step_once_each(
     prepare, tmp_path, caplog
 ):
-    # dear: a run, its evaluations and its continuation.
     log = tmp_path / "metrics.jsonl"
     for num_steps in (4, 7):
         ready = prepare(num_steps, plain=True)

@@ -98,7 +98,7 @@ def assert_same(found, wanted, rtol=2e-5, atol=2e-6):
     )
 
 
-@pytest.mark.parametrize(("mesh", "cuts"), cases(CUTS, fast=("8, tiles",)))
+@pytest.mark.parametrize(("mesh", "cuts"), cases(CUTS, fast=()))
 def test_the_gradient_is_that_of_the_textbook(corpus, runs, mesh, cuts):
     # dear: makes the three teachers that the other tests share.
     teacher = OnlineTeacher(checkpoint=runs[0])
