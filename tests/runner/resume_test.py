@@ -201,7 +201,9 @@ def assert_ten_steps_agree(ours, theirs, *, after):
 @pytest.mark.parametrize("flags", [CUT_UP, EIGHT, GRID])
 def test_another_gin_file_goes_on_with_the_same_batches(runner, whole, flags):
     workdir = f"moved-{len(flags)}-{flags[0][6:10]}"
-    began = runner.killed(workdir, step=20)
+    # Late: a token on the edge of two experts may go the other way by rounding alone,
+    # and what the two then learn moves apart.
+    began = runner.killed(workdir, step=40)
     runner.run(workdir, *flags)
     ours, theirs = runner.metrics(workdir), runner.metrics(whole)
     assert_ten_steps_agree(ours, theirs, after=began)
