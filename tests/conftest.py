@@ -22,6 +22,7 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from runner.files import trusted  # noqa: E402
 from tests import costs  # noqa: E402
 
 # The key that runs are signed with is this session's, not the user's.
@@ -124,6 +125,7 @@ def few_programs_in_memory():
 
 @pytest.fixture(autouse=True)
 def fresh_bindings():
-    """Gin binds for a whole process; what one test bound must not reach the next."""
+    """Gin binds, and packages are admitted, for a whole process: no test hands on."""
     yield
     gin.clear_config()
+    trusted.admit_none()

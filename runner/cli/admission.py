@@ -12,6 +12,7 @@ def admit(command: Command) -> None:
     Raises:
       UserError: a package is of Python itself.
     """
+    trusted.admit_none()
     trusted.admit(command.packages)
     record = trusted.read(Path(command.workdir)) if command.workdir else None
     if record is not None:

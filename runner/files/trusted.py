@@ -65,6 +65,11 @@ def admit_record(record: Record) -> None:
     )
 
 
+def admit_none() -> None:
+    """Take back what an earlier command of this process admitted."""
+    _admitted.clear()
+
+
 def packages() -> frozenset[str]:
     """Return the packages that this process admits."""
     return frozenset(_admitted)

@@ -160,7 +160,7 @@ class Cluster:
         daemon.wait(timeout=60)
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=300):
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():

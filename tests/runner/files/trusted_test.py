@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner import main, sweeps
-from runner.cli import flags
+from runner.cli import admission, flags
 from runner.errors import UserError
 from runner.files import signature, trusted
 from runner.graph import overrides, read, to_json
@@ -80,7 +80,7 @@ class Place:
 
 def forget():
     """As in a new process: nothing of the place is imported."""
-    trusted._admitted.clear()
+    trusted.admit_none()
     for name in list(sys.modules):
         if name.startswith("file:") or name == "ownpackage":
             del sys.modules[name]
@@ -236,6 +236,13 @@ def test_flags_name_what_lies_beside_the_config_file(place, say):
     trusted.admit(["ownpackage"])
     new = overrides.apply(cfg, [Set("source", "ownpackage.Source(rows=6)")])
     assert new.source.rows == 6
+
+
+def test_a_command_admits_nothing_of_an_earlier_one_of_its_process():
+    admission.admit(flags.Command(packages=("ownpackage",)))
+    assert trusted.packages() == {"ownpackage"}
+    admission.admit(flags.Command())
+    assert not trusted.packages()
 
 
 def test_a_key_is_made_once_and_read_by_its_owner_alone(tmp_path, monkeypatch):
