@@ -85,9 +85,8 @@ def test_both_forms_compute_the_same(name, remat):
     jax.tree.map(assert_same, outputs, separate_values_and_gradients(name, remat))
 
 
-@pytest.mark.parametrize(
-    "form", ["stacked", pytest.param("separate", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["stacked", "separate"])
 def test_a_mesh_computes_the_same(form):
     separate, stacked = in_both_forms(**FIELDS["moe"])
     graph, state = nnx.split(stacked if form == "stacked" else separate)
@@ -115,7 +114,7 @@ def test_a_path_of_one_layer_is_captured_alone():
 
 @pytest.mark.parametrize(
     "mlp",
-    [{"mlp": mixture}, pytest.param({}, marks=pytest.mark.slow)],
+    [pytest.param({"mlp": mixture}, marks=pytest.mark.slow), {}],
     ids=["moe", "dense"],
 )
 def test_both_forms_start_alike(mlp):

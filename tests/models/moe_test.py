@@ -267,7 +267,7 @@ def step():
 
 @pytest.mark.parametrize(
     "sizes",
-    [MESH, *(pytest.param(sizes, marks=pytest.mark.slow) for sizes in OTHER_MESHES)],
+    [pytest.param(sizes, marks=pytest.mark.slow) for sizes in (MESH, *OTHER_MESHES)],
     ids=str,
 )
 def test_experts_over_a_mesh_equal_one_device(sizes, monkeypatch):

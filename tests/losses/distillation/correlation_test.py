@@ -65,6 +65,7 @@ def test_over_the_batch_value_and_gradient_are_those_of_float64(shape):
     np.testing.assert_allclose(slopes, slopes64(t, s), rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_add_up_to_the_whole():
     """With the means of all, as under accumulation."""
     t, s = drawn()

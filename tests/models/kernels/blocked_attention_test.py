@@ -127,6 +127,7 @@ def test_the_pairs_of_blocks_are_counted():
     assert blocked_attention.pairs(256, 34, block=32) == 8 + 7 + 6
 
 
+@pytest.mark.slow
 def test_a_trunk_is_the_same_by_blocks_and_over_a_mesh(monkeypatch):
     model, rows = transformer(), batch([[3, 5, 3], [9], [4, 4], [11]])
     graph, state = nnx.split(model)
