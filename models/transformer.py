@@ -219,7 +219,8 @@ class Transformer(Model):
         remat: str = "none",
     ) -> TrunkOutput:
         """Run the blocks over `tokens`, `segment_ids` and `positions`, each `[b t]`."""
-        check_capture(capture, self.offers())
+        if capture:
+            check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
         x = self.embed(batch["tokens"])
         positions, segment_ids = batch["positions"], batch["segment_ids"]
