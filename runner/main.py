@@ -1,13 +1,12 @@
 """The command `runner`, which trains a student from a graph; see `runner --help`."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from runner.cli import flags, gc_freeze, help
 from runner.errors import Corrupted, NotFinite, PeerLost, UserError
 from runner.files.printable import printable
-from runner.machine import early_exit, heap
+from runner.machine import console, early_exit, heap
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,12 +72,7 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
 def run() -> None:
     """The console entry point."""
     heap.keep_pages()
-    try:
-        code = main(sys.argv)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `runner ... | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    code = console.exit_code(main, sys.argv)
     early_exit.run(code)
     sys.exit(code)
 

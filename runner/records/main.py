@@ -1,11 +1,11 @@
 """`runner-records inspect|verify DIR`: describe records, or check every byte."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from runner.errors import UserError
+from runner.machine import console
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,13 +54,7 @@ def _verify(directory: str) -> None:
 
 def run() -> None:
     """The console entry point."""
-    try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # `runner-records ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    sys.exit(console.exit_code(main, sys.argv[1:]))
 
 
 if __name__ == "__main__":

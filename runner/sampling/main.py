@@ -3,12 +3,12 @@
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from runner.errors import UserError
+from runner.machine import console
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,13 +86,7 @@ def _sample(parsed: argparse.Namespace) -> None:
 
 def run() -> None:
     """The console entry point."""
-    try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # `runner-sample ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    sys.exit(console.exit_code(main, sys.argv[1:]))
 
 
 if __name__ == "__main__":

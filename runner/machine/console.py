@@ -1,0 +1,19 @@
+"""The end of a command: its exit code, also where nobody reads on."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+
+def exit_code(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Run a command to the last byte of its output, and return its exit code.
+
+    It is 0 where the reader has seen enough: `runner ... | head`.
+    """
+    try:
+        code = main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
