@@ -1,4 +1,4 @@
-"""No import circles, small folders, and the map of rooms in the README."""
+"""No import circles, small folders, and the map of rooms in docs/rooms.md."""
 
 import ast
 
@@ -33,8 +33,8 @@ def test_rooms_do_not_import_one_another_in_circles():
     assert circles(room_graph(import_graph(*PACKAGES))) == []
 
 
-def test_the_readme_holds_the_map_of_rooms_that_the_imports_draw():
-    assert rooms.in_readme() == rooms.draw(), "make rooms ROOMS=--write"
+def test_the_page_holds_the_map_of_rooms_that_the_imports_draw():
+    assert rooms.on_page() == rooms.draw(), "make rooms ROOMS=--write"
 
 
 def test_a_circle_is_seen_and_has_no_floors():

@@ -1,7 +1,7 @@
 """Map of the rooms, drawn from the imports: each stands above all that it imports.
 
 python -m tests.architecture.rooms            # print it
-python -m tests.architecture.rooms --write    # and put it into the README
+python -m tests.architecture.rooms --write    # and put it into docs/rooms.md
 """
 
 import re
@@ -17,7 +17,7 @@ from tests.architecture.imports import (
     room_graph,
 )
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "rooms.md"
 BEGIN, END = "<!-- rooms: drawn by `make rooms` -->", "<!-- end of rooms -->"
 WIDTH = 84
 
@@ -51,22 +51,22 @@ def draw() -> str:
     return "\n".join(lines)
 
 
-def in_readme() -> str:
-    """The map that the README holds between its markers.
+def on_page() -> str:
+    """The map that docs/rooms.md holds between its markers.
 
     Raises:
-      ValueError: the README has no markers.
+      ValueError: the page has no markers.
     """
-    match = _PLACE.search(README.read_text())
+    match = _PLACE.search(PAGE.read_text())
     if match is None:
-        raise ValueError(f"README.md has no '{BEGIN}' ... '{END}'")
+        raise ValueError(f"docs/rooms.md has no '{BEGIN}' ... '{END}'")
     return match[1]
 
 
 def write() -> None:
-    """Replace the map in the README."""
+    """Replace the map in docs/rooms.md."""
     block = f"{BEGIN}\n```text\n{draw()}\n```\n{END}"
-    README.write_text(_PLACE.sub(lambda _: block, README.read_text()))
+    PAGE.write_text(_PLACE.sub(lambda _: block, PAGE.read_text()))
 
 
 _PLACE = re.compile(
