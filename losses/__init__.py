@@ -7,6 +7,7 @@ from or is annotated with. The machinery that evaluates them is in `losses.core`
 
 from losses import functional, renamed
 from losses.core.batch_weights import Balance, Reweighting
+from losses.core.columns import ColumnMask, ColumnWeight, name_id
 from losses.core.loss import Loss, TokenWeight
 from losses.core.masks import target_mask, token_mask
 from losses.core.of_means import OfMeans
@@ -75,6 +76,8 @@ __all__ = [
     "Balance",
     "BinaryKL",
     "BinaryKLNorm",
+    "ColumnMask",
+    "ColumnWeight",
     "ConfidencePenalty",
     "CrossEntropy",
     "DecoupledKD",
@@ -134,6 +137,7 @@ __all__ = [
     "Uncertainty",
     "ZLoss",
     "functional",
+    "name_id",
     "target_mask",
     "token_mask",
     "uniform_map",

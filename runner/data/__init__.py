@@ -20,6 +20,8 @@ _HOMES = {
     "Batches": "pipeline",
     "ByteBPE": "text.tokenizer",
     "Classes": "labels",
+    "Column": "dataset",
+    "Columns": "columns",
     "DataSource": "source",
     "Dataset": "dataset",
     "Digits": "images.digits",
@@ -46,6 +48,7 @@ _HOMES = {
     "evaluation_batches": "pipeline",
     "numbered_batches": "pipeline",
     "python_library_text": "text.library_text",
+    "write_columns": "columns",
 }
 _RENAMED = {
     "ByteBpe": "ByteBPE",

@@ -1,4 +1,7 @@
+from runner.data.columns import Columns as Columns
+from runner.data.columns import write_columns as write_columns
 from runner.data.dataset import Baseline as Baseline
+from runner.data.dataset import Column as Column
 from runner.data.dataset import Dataset as Dataset
 from runner.data.images.digits import Digits as Digits
 from runner.data.images.digits import Partition as Partition

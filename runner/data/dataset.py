@@ -2,7 +2,9 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Self
+import hashlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -32,6 +34,24 @@ class Baseline:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Column:
+    """One number for each stored row, or for each document.
+
+    Attributes:
+      values: `[rows]` or `[documents]`.
+      by: What an entry is of.
+    """
+
+    values: np.ndarray
+    by: Literal["row", "document"] = "row"
+
+    def describe(self) -> dict[str, str]:
+        """Return dtype and digest, for the work directory."""
+        digest = hashlib.blake2b(self.values.tobytes(), digest_size=16).hexdigest()
+        return {"by": self.by, "dtype": str(self.values.dtype), "digest": digest}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset(abc.ABC):
     """Rows of arrays, each with targets: ids of a `vocabulary`, tokens or classes.
 
@@ -42,11 +62,13 @@ class Dataset(abc.ABC):
     Attributes:
       vocabulary: Meaning of the target ids.
       selection: Numbers of the stored rows that are rows of this dataset; None for all.
+      columns: Further arrays of the rows, by name (`data.Columns`).
       unit: Name of the thing that has one target: "token", "image".
     """
 
     vocabulary: Labels
     selection: np.ndarray | None = None
+    columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
 
     unit: ClassVar[str]
 
@@ -72,6 +94,18 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return sizes, fingerprint, vocabulary and origin, for the work directory."""
+
+    @property
+    def num_documents(self) -> int | None:
+        """Documents that the stored rows were cut from; None where there are none."""
+        return None
+
+    def documents_at(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the document of each position of stored rows, `[b T]`.
+
+        Anything below `num_documents` stands at padding.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no documents")
 
     def baselines(self, held_out: "Dataset") -> list[Baseline]:
         """Return scores on `held_out` of simple predictors fitted to these rows."""
@@ -115,7 +149,58 @@ class Dataset(abc.ABC):
         stored = numbers if self.selection is None else self.selection[numbers]
         rows = self.read_rows(stored)
         check_rows(rows, numbers, vocab_size=self.vocabulary.size)
+        if self.columns:
+            self._join_columns(rows, stored)
         return rows
+
+    def _join_columns(self, rows: dict[str, np.ndarray], stored: np.ndarray) -> None:
+        """Add the columns of stored rows to the rows.
+
+        Raises:
+          UserError: The rows have an array of that name.
+        """
+        documents = None
+        for name, column in self.columns.items():
+            if name in rows:
+                raise UserError(
+                    f"data: a column {name!r}, and the rows have an array of that name"
+                )
+            if column.by == "row":
+                rows[name] = column.values[stored]
+                continue
+            if documents is None:
+                documents = self.documents_at(stored)
+            rows[name] = column.values[documents]
+
+    def with_columns(self, columns: Mapping[str, Column]) -> Self:
+        """Return the dataset with further columns.
+
+        Args:
+          columns: Those by row in the order of these rows.
+
+        Raises:
+          UserError: There is a column of that name.
+        """
+        for name in columns:
+            if name in self.columns:
+                raise UserError(f"data: two columns {name!r}")
+        stored = {name: self._stored(column) for name, column in columns.items()}
+        return dataclasses.replace(self, columns={**self.columns, **stored})
+
+    def _stored(self, column: Column) -> Column:
+        """Return a column of these rows as one of all stored rows."""
+        if self.selection is None or column.by == "document":
+            return column
+        values = np.zeros(self.num_all, column.values.dtype)
+        values[self.selection] = column.values
+        return dataclasses.replace(column, values=values)
+
+    def describe_all(self) -> dict[str, Any]:
+        """Return the description of the rows and of their columns."""
+        if not self.columns:
+            return self.describe()
+        columns = {name: column.describe() for name, column in self.columns.items()}
+        return {**self.describe(), "columns": columns}
 
     def part(self, num_rows: int) -> Self:
         """Return `num_rows` of these rows, spread evenly over all of them.

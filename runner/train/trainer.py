@@ -84,10 +84,12 @@ class Trainer:
 
     def describe_data(self) -> dict[str, Any]:
         """Return the fingerprints of all data, for the work directory."""
-        evaluated = {name: e.dataset.describe() for name, e in self.evaluators.items()}
+        evaluated = {
+            name: e.dataset.describe_all() for name, e in self.evaluators.items()
+        }
         teacher = self.step.teacher
         described = {} if teacher is None else {"teacher": teacher.describe()}
-        return {"train_data": self.dataset.describe(), **described, **evaluated}
+        return {"train_data": self.dataset.describe_all(), **described, **evaluated}
 
     def check_keep_best(self) -> None:
         """Refuse a best checkpoint by a metric that its evaluation will not have.

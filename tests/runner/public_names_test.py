@@ -14,11 +14,12 @@ NAMES = {
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment Export"
     " FusedTeacher KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample"
     " StepContext StepHook data optimizers starts sweeps",
-    "runner.data": "Baseline Batches ByteBPE Classes DataSource Dataset Digits Document"
-    " Documents GGUFTokenizer IdxFolder IdxImages Images JsonLines Labels PackedText"
-    " Part Partition PlannedTokens PythonLibrary TextFiles TokenRecords TokenizedText"
-    " TokenizerFile TokenizerSource Vocabulary batches evaluation_batches"
-    " numbered_batches python_library_text",
+    "runner.data": "Baseline Batches ByteBPE Classes Column Columns DataSource Dataset"
+    " Digits Document Documents GGUFTokenizer IdxFolder IdxImages Images"
+    " JsonLines Labels PackedText Part Partition PlannedTokens"
+    " PythonLibrary TextFiles TokenRecords TokenizedText TokenizerFile"
+    " TokenizerSource Vocabulary batches evaluation_batches"
+    " numbered_batches python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
     "runner.starts": "Continued FromTeacher LoadedStart Only Published Run Start"

@@ -55,6 +55,13 @@ class PackedText(Dataset):
     def targets_per_row(self) -> int:
         return self.sequence_length
 
+    @property
+    def num_documents(self) -> int:
+        return len(self.packing.offsets) - 1
+
+    def documents_at(self, numbers: np.ndarray) -> np.ndarray:
+        return self.packing.documents_at(numbers)
+
     def baselines(self, held_out: Dataset) -> list[Baseline]:
         assert isinstance(held_out, PackedText)
         return text_baselines.baselines(

@@ -81,6 +81,10 @@ class Packing:
         _, _, mask, document = self._places(numbers)
         return np.unique(document[mask])
 
+    def documents_at(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the number of the document of each position, `[b T]`."""
+        return self._places(numbers)[3]
+
     def shares(self, numbers: np.ndarray, weights: np.ndarray) -> dict[int, float]:
         """Return the share of each document that lies in the rows `numbers` `[b]`.
 
