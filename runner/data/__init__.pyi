@@ -3,6 +3,14 @@ from runner.data.columns import write_columns as write_columns
 from runner.data.dataset import Baseline as Baseline
 from runner.data.dataset import Column as Column
 from runner.data.dataset import Dataset as Dataset
+from runner.data.documents.document import Document as Document
+from runner.data.documents.document import Documents as Documents
+from runner.data.documents.json_lines import JsonLines as JsonLines
+from runner.data.documents.records import Record as Record
+from runner.data.documents.records import Records as Records
+from runner.data.documents.tables import HuggingFaceDataset as HuggingFaceDataset
+from runner.data.documents.tables import Parquet as Parquet
+from runner.data.documents.text_files import TextFiles as TextFiles
 from runner.data.images.digits import Digits as Digits
 from runner.data.images.digits import Partition as Partition
 from runner.data.images.idx import IdxFolder as IdxFolder
@@ -16,10 +24,6 @@ from runner.data.pipeline import evaluation_batches as evaluation_batches
 from runner.data.pipeline import numbered_batches as numbered_batches
 from runner.data.source import DataSource as DataSource
 from runner.data.source import Part as Part
-from runner.data.text.documents import Document as Document
-from runner.data.text.documents import Documents as Documents
-from runner.data.text.documents import JsonLines as JsonLines
-from runner.data.text.documents import TextFiles as TextFiles
 from runner.data.text.gguf_tokenizer import GGUFTokenizer as GGUFTokenizer
 from runner.data.text.library_text import python_library_text as python_library_text
 from runner.data.text.packed_text import PackedText as PackedText

@@ -1,11 +1,10 @@
-"""Input files: paths, directories and globs resolved, text read."""
+"""Input files: paths, directories and globs resolved."""
 
 import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from runner.data import file_forms
 from runner.errors import UserError, nearest
 
 
@@ -57,22 +56,3 @@ def _sibling(path: Path) -> str:
     if not parent.is_dir():
         return f" ({parent} is not a directory)"
     return nearest(path.name, [entry.name for entry in parent.iterdir()])
-
-
-def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file, line ends unchanged.
-
-    Raises:
-      UserError: It cannot be read, or is not UTF-8; with the byte that is wrong.
-    """
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        if form := file_forms.describe(error.object):
-            raise UserError(f"{path} is {form}") from error
-        raise UserError(
-            f"{path} is not UTF-8 text: byte {error.start} is "
-            f"0x{error.object[error.start]:02x}"
-        ) from error

@@ -15,9 +15,9 @@ NAMES = {
     " FusedTeacher KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample"
     " StepContext StepHook data optimizers starts sweeps",
     "runner.data": "Baseline Batches ByteBPE Classes Column Columns DataSource Dataset"
-    " Digits Document Documents GGUFTokenizer IdxFolder IdxImages Images"
-    " JsonLines Labels PackedText Part Partition PlannedTokens"
-    " PythonLibrary TextFiles TokenRecords TokenizedText TokenizerFile"
+    " Digits Document Documents GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
+    " Images JsonLines Labels PackedText Parquet Part Partition PlannedTokens"
+    " PythonLibrary Record Records TextFiles TokenRecords TokenizedText TokenizerFile"
     " TokenizerSource Vocabulary batches evaluation_batches"
     " numbered_batches python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"

@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from runner.data.text.documents import Document, Documents
+from runner.data.documents.document import Document, Documents
 from runner.errors import UserError, nearest
 
 _HELD_OUT_SHARE = 20 / 256

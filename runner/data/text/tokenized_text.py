@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from runner.data import cache as caching
+from runner.data.documents.document import Digest, Documents, digest
 from runner.data.source import DataSource, require_length
 from runner.data.text import tokens
-from runner.data.text.documents import Digest, Documents, digest
 from runner.data.text.packed_text import PackedText, pack
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary

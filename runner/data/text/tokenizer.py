@@ -6,8 +6,8 @@ from pathlib import Path
 
 from runner.data import cache as caching
 from runner.data import file_forms
+from runner.data.documents.document import Documents, digest
 from runner.data.text import document_ends
-from runner.data.text.documents import Documents, digest
 from runner.data.text.vocabulary import Vocabulary, vocabulary
 from runner.errors import UserError
 from runner.graph.job import Checked

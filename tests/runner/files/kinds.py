@@ -22,7 +22,8 @@ from runner import report
 from runner.checkpoint import manifest as checkpoints
 from runner.cli import gin_flags
 from runner.cli.flags import Flag
-from runner.data.text import documents, record_files
+from runner.data import JsonLines
+from runner.data.text import record_files
 from runner.data.text.gguf_tokenizer import GGUFTokenizer
 from runner.data.text.tokenizer import TokenizerFile
 from runner.errors import UserError
@@ -166,7 +167,7 @@ def _token_records(folder: Path) -> None:
 
 
 def _documents(folder: Path) -> None:
-    list(documents.JsonLines(files=(str(folder / "text.jsonl"),)))
+    list(JsonLines(files=(str(folder / "text.jsonl"),)))
 
 
 def _teacher(folder: Path) -> None:

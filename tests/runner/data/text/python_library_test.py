@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from runner.data import PythonLibrary
+from runner.data.documents.document import digest
 from runner.data.text import python_library
-from runner.data.text.documents import digest
 from runner.errors import UserError
 
 

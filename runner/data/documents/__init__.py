@@ -1,0 +1,1 @@
+"""Sources of documents: text files, JSON lines, and tables of columns."""
