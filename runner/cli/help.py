@@ -38,7 +38,7 @@ Look, and train nothing:
   --help, --version
 
 Other commands, each with --help:
-  runner-records inspect|verify DIR      runner-sample MODEL --prompt=TEXT
+  runner-records inspect|verify|import    runner-sample MODEL --prompt=TEXT
   runner-export WORKDIR --to=DIR         python -m runner.sweeps DIR
   python -m runner.report [NAME=]DIR     python -m launch TARGET ... -- FLAGS
 """

@@ -156,5 +156,5 @@ def test_help_names_every_flag_and_every_command():
         assert re.search(rf"^ .*\b{command} ", help.HELP, flags=re.MULTILINE)
     for file in [*ROOT.glob("runner/**/__main__.py"), ROOT / "launch" / "__main__.py"]:
         package = ".".join(file.parent.relative_to(ROOT).parts)
-        if package != "runner.records":  # the same as `runner-records`
+        if package != "runner.exchange":  # the same as `runner-records`
             assert f"python -m {package}" in help.HELP

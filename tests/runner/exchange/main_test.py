@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from runner.exchange.main import main
 from runner.records import shards
 from runner.records.format import Layout, encode_batch
-from runner.records.main import main
 from runner.records.manifest import code_version
 from runner.records.verify import verify
 from runner.writers.terminal import Terminal
@@ -100,7 +100,7 @@ def test_progress_is_drawn_on_a_terminal_only(tmp_path, monkeypatch):
 
 
 def test_the_module_is_the_command(tmp_path):
-    command = [sys.executable, "-m", "runner.records"]
+    command = [sys.executable, "-m", "runner.exchange"]
     run = subprocess.run([*command, "--help"], capture_output=True, text=True)
     assert run.returncode == 0 and "verify" in run.stdout
     run = subprocess.run([*command, "verify", "absent"], capture_output=True, text=True)

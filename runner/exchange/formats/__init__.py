@@ -1,0 +1,1 @@
+"""Formats of teachers' scores, a module each: what a producer writes, as `Scored`."""

@@ -1,0 +1,180 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from runner.errors import UserError
+from runner.exchange.importing import Choices, import_records
+from runner.exchange.prompts import write
+from runner.records.codes import logits
+from runner.records.reader import Records
+from runner.records.verify import verify
+from tests.runner.exchange import producers, teacher
+from tests.runner.exchange.teacher import K
+
+
+def imported(kind, source, to, **choices):
+    import_records(kind, source, to, teacher.dataset(), Choices(**choices))
+    return Records.load(to)
+
+
+def stored(records):
+    """Ids, log-probabilities and log-rests of every position, as they are read."""
+    rows = teacher.rows()
+    numbers = np.arange(len(rows["tokens"]))
+    arrays = records.teacher_arrays(numbers, rows)
+    drops = np.pad(arrays["teacher/drops"], [(0, 0), (0, 0), (1, 0)])
+    log_z = arrays["teacher/log_normalizers"]
+    return (
+        arrays["teacher/ids16"].astype(int),
+        logits(drops) - log_z,
+        arrays["teacher/log_rests"][..., 0] - log_z[..., 0],
+    )
+
+
+def check_values(records, *, k=K, atol=3e-4):
+    """Every counted position holds the teacher's best entries and their mass."""
+    mask, whole = teacher.rows()["mask"], teacher.expected()
+    ids, log_p, rest = (x[mask] for x in stored(records))
+    whole = whole[mask].astype(float)
+    best = np.argsort(-whole, -1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(ids, best)
+    values = np.take_along_axis(whole, best, -1)
+    np.testing.assert_allclose(log_p, values, atol=atol)
+    np.testing.assert_allclose(
+        np.exp(rest), 1 - np.exp(values).sum(-1), atol=max(3e-6, atol / 100)
+    )
+
+
+@pytest.fixture(name="answers")
+def _answers(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    producers.vllm(path)
+    return path
+
+
+def test_imported_scores_are_the_producers_own(answers, tmp_path):
+    records = imported("vllm", answers, tmp_path / "to")
+    check_values(records)
+    verify(tmp_path / "to")
+    assert records.manifest.origin.teacher == "tiny, vLLM"
+    # Nothing is left of the work, and nothing of it lies beside the records.
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["answers.jsonl", "to"]
+
+
+def test_the_order_of_a_file_is_of_no_account(answers, tmp_path):
+    lines = answers.read_text().splitlines()
+    first = imported("vllm", answers, tmp_path / "a")
+    answers.write_text("\n".join(lines[::-1]) + "\n\n")
+    again = imported("vllm", answers, tmp_path / "b")
+    for one, other in zip(stored(first), stored(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_prompts_ask_for_each_segment_with_its_last_target(tmp_path):
+    count = write(teacher.dataset(), tmp_path / "prompts.jsonl")
+    lines = (tmp_path / "prompts.jsonl").read_text().splitlines()
+    prompts = [json.loads(line)["prompt"] for line in lines]
+    unique = list(map(list, dict.fromkeys(map(tuple, producers.sequences()))))
+    assert prompts == unique and count == len(unique)
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_scores_one_position_off_are_refused_by_their_hits(shift, tmp_path):
+    producers.vllm(tmp_path / "off.jsonl", shift=shift)
+    pattern = r"one position off: its entries hold \d+\.\d% of the next tokens and \d\d"
+    with pytest.raises(UserError, match=pattern):
+        imported("vllm", tmp_path / "off.jsonl", tmp_path / "to")
+    assert [x.name for x in tmp_path.iterdir()] == ["off.jsonl"]
+
+
+def changed(answers, change):
+    """The file with its third line changed, as an object or as text."""
+    lines = answers.read_text().splitlines()
+    line = json.loads(lines[2])
+    new = change(line)
+    lines[2] = new if isinstance(new, str) else json.dumps(new or line)
+    answers.write_text("\n".join(lines) + "\n")
+
+
+def choice(field, value):
+    return lambda line: line["choices"][0].update({field: value})
+
+
+MALFORMED = {
+    "not JSON": (lambda line: "{", "line 3: not JSON"),
+    "cut": (lambda line: json.dumps(line)[:99], "line 3: not JSON"),
+    "a list": (lambda line: "[1]", "line 3: it must be an object, got [1]"),
+    "choices": (lambda line: line.update(choices=3), "choices must be a list, got 3"),
+    "no ids": (choice("prompt_token_ids", None), "ask with return_token_ids=true"),
+    "ids": (choice("prompt_token_ids", ["a"]), 'must be an integer, got "a"'),
+    "places": (choice("prompt_logprobs", [None]), "has 1 places, the prompt"),
+    "entries": (
+        lambda line: line["choices"][0]["prompt_logprobs"].__setitem__(1, [1]),
+        "line 3: prompt_logprobs must hold null or",
+    ),
+    "keys": (
+        lambda line: line["choices"][0]["prompt_logprobs"].__setitem__(
+            1, {"the": {"logprob": -1.0}}
+        ),
+        "line 3: prompt_logprobs must hold null or",
+    ),
+    "numbers": (
+        lambda line: line["choices"][0]["prompt_logprobs"].__setitem__(
+            1, {"3": {"logprob": float("nan")}}
+        ),
+        "line 3: a score is not a finite number",
+    ),
+    "vocabulary": (
+        lambda line: line["choices"][0]["prompt_logprobs"].__setitem__(
+            1, {"300": {"logprob": -1.0}}
+        ),
+        "line 3: holds id 300, outside of the data's vocabulary of 257 tokens",
+    ),
+    "negative": (
+        lambda line: line["choices"][0]["prompt_logprobs"].__setitem__(
+            1, {"-3": {"logprob": -1.0}}
+        ),
+        "line 3: ids hold -3, which is no id",
+    ),
+    "no scores": (choice("prompt_logprobs", None), "holds no scores; was"),
+    "a row": (lambda line: "", "rows lack scores, first row 0 at position"),
+    "logits": (
+        lambda line: line["choices"][0]["prompt_logprobs"].__setitem__(
+            1, {str(i): {"logprob": 7.5 - i} for i in range(K)}
+        ),
+        "are no log-probabilities of one softmax",
+    ),
+    "few": (
+        lambda line: line["choices"][0]["prompt_logprobs"].__setitem__(
+            1, {"3": {"logprob": -1.0}}
+        ),
+        f"holds 1 to {K + 1} entries a position; --entries=1 keeps",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_is_malformed_is_refused_in_a_line(name, answers, tmp_path):
+    change, message = MALFORMED[name]
+    changed(answers, change)
+    with pytest.raises(UserError, match=re.escape(message)) as refusal:
+        imported("vllm", answers, tmp_path / "to")
+    assert len(str(refusal.value).splitlines()) == 1
+    assert [x.name for x in tmp_path.iterdir()] == ["answers.jsonl"]
+
+
+def test_scores_of_other_text_bind_to_no_row(answers, tmp_path):
+    data = teacher.dataset(1)
+    with pytest.raises(
+        UserError, match="no row has scores throughout by any of 17 seq"
+    ):
+        import_records("vllm", answers, tmp_path / "to", data, Choices())
+
+
+def test_an_existing_directory_and_an_unknown_kind_are_refused(answers, tmp_path):
+    with pytest.raises(UserError, match="exists; imported records want a new"):
+        imported("vllm", answers, tmp_path)
+    with pytest.raises(UserError, match="no kind of scores 'vlm'; did you mean 'vllm'"):
+        imported("vlm", answers, tmp_path / "to")
