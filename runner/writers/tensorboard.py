@@ -1,11 +1,12 @@
 """TensorBoard event files behind CLU's `MetricWriter`."""
 
+import os
 import socket
 import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from absl import logging
@@ -20,6 +21,8 @@ Event: Any = vars(event_pb2)["Event"]
 SessionLog: Any = vars(event_pb2)["SessionLog"]
 Summary: Any = vars(summary_pb2)["Summary"]
 
+PART_BYTES = 64 * 2**20  # of a file of events, or of lines, before the next is begun
+
 if TYPE_CHECKING:  # cannot be imported before `runner.writers.clu` has run
     from clu.metric_writers.interface import MetricWriter
 else:  # Joined to CLU's interface in `runner.writers.clu`; not importable before it.
@@ -31,18 +34,32 @@ class SummaryWriter(MetricWriter):
 
     Every event is one unbuffered write of one whole record, so a killed run leaves a
     readable file. `start_step` is the step a resumed run continues after: TensorBoard
-    then drops what the file before it holds of later steps.
+    then drops what the file before it holds of later steps. A file of `part_bytes` is
+    followed by another.
     """
 
-    def __init__(self, logdir: str, *, start_step: int = 0):
-        Path(logdir).mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
-        self._file = confined.open_to_append(Path(logdir) / name)
-        self._write(Event(file_version="brain.Event:2"))
+    def __init__(
+        self, logdir: str, *, start_step: int = 0, part_bytes: int = PART_BYTES
+    ):
+        self._logdir, self._part_bytes = Path(logdir), part_bytes
+        self._logdir.mkdir(parents=True, exist_ok=True)
+        self._file = self._open()
+        self._append(Event(file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
-        self._write(Event(session_log=start, step=start_step + 1))
+        self._append(Event(session_log=start, step=start_step + 1))
+
+    def _open(self) -> BinaryIO:
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+        return confined.open_to_append(self._logdir / name)
 
     def _write(self, event: Any) -> None:
+        if os.fstat(self._file.fileno()).st_size >= self._part_bytes:
+            full, self._file = self._file, self._open()
+            full.close()
+            self._append(Event(file_version="brain.Event:2"))
+        self._append(event)
+
+    def _append(self, event: Any) -> None:
         event.wall_time = time.time()
         data = event.SerializeToString()
         header = struct.pack("<Q", len(data))

@@ -15,6 +15,7 @@ from runner.checkpoint.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 STEPS = 60
+_TAIL = 1 << 16  # bytes: more than a line takes
 RUNTIME = (
     "--gin.loop.log_every=1",
     "--gin.loop.checkpoint_every=4",
@@ -81,22 +82,28 @@ class Runner:
         path = self.directory / workdir / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text().splitlines(keepends=True)
-        records = [json.loads(line) for line in lines if line.endswith("\n")]
+        records = [json.loads(line) for line in _whole_lines(path.read_bytes())]
         return [
             {k: v for k, v in record.items() if not k.startswith("speed/")}
             for record in records
         ]
 
     def last_step(self, workdir):
-        return max((record["step"] for record in self.metrics(workdir)), default=-1)
+        """The step of the last whole line; the file may be long."""
+        path = self.directory / workdir / "metrics.jsonl"
+        if not path.exists():
+            return -1
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            lines = _whole_lines(file.read())
+        return json.loads(lines[-1])["step"] if lines else -1
 
     def checkpoints(self, workdir):
         return self.directory / workdir / "checkpoints"
 
-    def state(self, workdir):
-        """Bytes of every leaf of the last checkpoint, by path."""
-        step = self.steps
+    def state(self, workdir, step=None):
+        """Bytes of every leaf of a checkpoint, by path; of the last one."""
+        step = self.steps if step is None else step
         with Checkpoints(self.checkpoints(workdir), keep=1) as checkpoints:
             directory = self.checkpoints(workdir) / f"{step:08d}"
             leaves = manifest.check(directory, step=step).leaves
@@ -111,11 +118,18 @@ class Runner:
         return {path: np.asarray(leaf) for path, leaf in tree.items()}
 
     def assert_same_run(self, left, right):
-        one, other = self.state(left), self.state(right)
+        self.assert_same_state(left, right, self.steps)
+        assert self.metrics(left) == self.metrics(right)
+
+    def assert_same_state(self, left, right, step):
+        one, other = self.state(left, step), self.state(right, step)
         assert one.keys() == other.keys()
         for path in one:
             assert one[path].tobytes() == other[path].tobytes(), path
-        assert self.metrics(left) == self.metrics(right)
+
+
+def _whole_lines(content):
+    return [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def write_text(path):

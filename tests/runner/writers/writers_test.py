@@ -153,6 +153,40 @@ def test_opening_removes_later_steps_and_a_half_line(tmp_path):
     assert not path.with_name("metrics.jsonl.partial").exists()
 
 
+def write_steps(path, steps, *, start_step=0, part_bytes=150):
+    """An evaluation before the first step, then a line and a text of each step."""
+    writer = writers.JsonLinesWriter(path, start_step=start_step, part_bytes=part_bytes)
+    for step in steps:
+        writer.write_scalars(step, {"learning/ce": 1.0 / (1 + step)})
+        writer.write_texts(step, {"samples/0": f"text of step {step}"})
+    writer.close()
+
+
+@pytest.mark.parametrize("start_step", range(12))
+def test_full_files_of_lines_are_put_away_and_read_as_one(tmp_path, start_step):
+    one, many = tmp_path / "one.jsonl", tmp_path / "metrics.jsonl"
+    write_steps(one, range(12), part_bytes=2**20)
+    write_steps(many, range(12))
+    assert writers.read(many) == writers.read(one)
+    parts = sorted(tmp_path.glob("metrics*"))
+    assert len(parts) == 6 and all(part.stat().st_size < 300 for part in parts)
+    # A run that goes on after any step, and writes other lines of later ones.
+    write_steps(many, range(start_step + 1, 12, 2), start_step=start_step)
+    write_steps(one, range(start_step + 1, 12, 2), start_step=start_step)
+    assert writers.read(many) == writers.read(one)
+
+
+def test_a_full_file_of_events_is_followed_by_another(tmp_path):
+    writer = SummaryWriter(str(tmp_path / "events"), part_bytes=100)
+    for step in range(9):
+        writer.write_scalars(step, {"learning/ce": 1.0})
+    writer.close()
+    files = sorted((tmp_path / "events").iterdir())
+    assert len(files) == 5 and all(file.stat().st_size < 160 for file in files)
+    written = [event for event in events(tmp_path) if event.HasField("summary")]
+    assert [event.step for event in written] == list(range(9))
+
+
 @pytest.mark.parametrize("end", [b"", b'{"step": 3', b"{}", b"[1]\n", b"\xff\n", b"7"])
 def test_what_is_no_whole_line_is_never_read(tmp_path, end):
     path = tmp_path / "metrics.jsonl"
