@@ -3,26 +3,24 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from losses.core.outputs import Batch, IncompatibleLoss
-
-_FACTORS = "1 = counts; factors of the values are the term's token_weight"
+from losses.functional.masks import FACTORS
 
 
 def target_mask(batch: Batch) -> Bool[Array, "*b"]:
     """Return a mask of the tokens that have a target.
 
     Raises:
-      IncompatibleLoss: `batch["mask"]` holds fractions.
+      IncompatibleLoss: `batch["mask"]` is not bool.
     """
     mask = batch["mask"]
-    if jnp.issubdtype(mask.dtype, jnp.inexact):
+    if mask.dtype != bool:
         raise IncompatibleLoss(
-            f'batch["mask"] must be bool, got {mask.dtype} ({_FACTORS})'
+            f'batch["mask"] must be bool, got {mask.dtype} ({FACTORS})'
         )
-    return mask.astype(bool)
+    return mask
 
 
 def token_mask(batch: Batch) -> Bool[Array, "*b"]:
@@ -67,7 +65,7 @@ def _check(name: str, mask: Array, batch: Batch) -> None:
     """
     if mask.dtype != bool:
         raise IncompatibleLoss(
-            f"mask of {name!r} must be bool, got {mask.dtype} ({_FACTORS})"
+            f"mask of {name!r} must be bool, got {mask.dtype} ({FACTORS})"
         )
     shape = batch["targets"].shape if "targets" in batch else mask.shape
     if mask.shape != shape:

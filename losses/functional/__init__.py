@@ -3,8 +3,9 @@
     losses.functional.forward_kl(student_logits, teacher_logits, temperature=2.0)
 
 The loss classes call the same code. Arrays of fewer bits are read as float32, in which
-values are computed and returned. Arguments are not checked, and nothing is masked:
-select before the call, not after it, where masked tokens may hold inf or NaN.
+values are computed and returned. Arguments are not checked, but for a `mask`, which is
+one bool a token; and nothing is masked: select before the call, not after it, where
+masked tokens may hold inf or NaN.
 
 Losses over the tokens of a batch (`cka`, `intra_class_correlation`, `load_balance`)
 take the tokens of their arrays, where the classes take the global batch. A loss around

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from losses.functional.log_probs import kl
+from losses.functional.masks import check_mask
 
 Scores = Float[Array, "*b h t"]
 PerToken = Float[Array, "*b"]
@@ -114,6 +115,7 @@ def related_tokens(
     length = segment_ids.shape[-1]
     same = jnp.expand_dims(segment_ids, -1) == jnp.expand_dims(segment_ids, -2)
     if mask is not None:
+        check_mask("mask", mask, segment_ids.shape)
         same &= jnp.expand_dims(mask, -2)
     earlier = jnp.broadcast_to(jnp.tri(length, dtype=bool), same.shape)
     itself = jnp.broadcast_to(jnp.eye(length, dtype=bool), same.shape)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from losses.functional.log_probs import log_probabilities
+from losses.functional.masks import counted
 
 Student = Float[Array, "*b v"]
 Teacher = Float[Array, "*b w"]
@@ -56,7 +57,7 @@ def intra_class_correlation(
       epsilon: added to each variance.
     """
     p, q = probabilities(student_logits, teacher_logits, temperature)
-    tokens = jnp.ones(p.shape[:-1]) if mask is None else mask.astype(jnp.float32)
+    tokens = counted(mask, p.shape[:-1])
     count = jnp.maximum(jnp.sum(tokens), 1.0)
     means = {
         name: jnp.tensordot(tokens, moment, axes=tokens.ndim) / count

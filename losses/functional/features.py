@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from losses.functional.masks import counted
+
 SHORTEST = 1e-12
 """Squared length below which a vector has no direction, and no gradient for one."""
 
@@ -67,8 +69,7 @@ def cka(
       teacher: y.
       mask: the tokens that count; None for all.
     """
-    axes = student.shape[:-1]
-    tokens = jnp.ones(axes) if mask is None else mask.astype(jnp.float32)
+    tokens = counted(mask, student.shape[:-1])
     weights = tokens.reshape(-1, 1) / jnp.maximum(jnp.sum(tokens), 1.0)
 
     def centred(a: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from losses.functional.log_probs import kl
+from losses.functional.masks import counted
 
 RouterLogits = Float[Array, "*b l e"]
 Assignments = Int[Array, "*b l k"]
@@ -50,7 +51,7 @@ def load_balance(
         their product.
       scale: `E/k`, or `E`.
     """
-    tokens = _tokens(router_logits, mask)
+    tokens = counted(mask, router_logits.shape[:-2])
     hits = expert_hits(router_logits, assignments)
     share = jnp.tensordot(tokens, hits, axes=tokens.ndim)
     share = share / jnp.maximum(jnp.sum(tokens), 1.0)
@@ -78,7 +79,7 @@ def sequence_load_balance(
     """
     hits = expert_hits(router_logits, assignments)
     axes = tuple(range(1, hits.ndim - 2))
-    tokens = _tokens(router_logits, mask)[..., None, None]
+    tokens = counted(mask, router_logits.shape[:-2])[..., None, None]
     counts = jnp.sum(tokens, axis=axes, keepdims=True)
     share = jnp.sum(hits * tokens, axis=axes, keepdims=True) / jnp.maximum(counts, 1.0)
     return balance(router_logits, assignments, share, layers=layers, scale=scale)
@@ -140,8 +141,3 @@ def expert_hits(router_logits: RouterLogits, assignments: Assignments) -> Router
 def over_layers(values: jax.Array, layers: Literal["mean", "sum"]) -> jax.Array:
     """Return the mean or the sum of `[*b layer]` over the layers."""
     return (jnp.mean if layers == "mean" else jnp.sum)(values, axis=-1)
-
-
-def _tokens(router_logits: RouterLogits, mask: jax.Array | None) -> jax.Array:
-    axes = router_logits.shape[:-2]
-    return jnp.ones(axes, jnp.float32) if mask is None else mask.astype(jnp.float32)

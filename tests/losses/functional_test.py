@@ -234,3 +234,23 @@ def test_float64_numpy_agrees():
     np.testing.assert_allclose(
         functional.cka(*hidden(floats), fixed["mask"]), 1 - similarity, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_a_mask_that_is_not_a_bool_a_token_is_refused(dtype):
+    x = {name: value for part in arrays() for name, value in part.items()}
+    segments = jnp.ones_like(x["targets"])
+    functions = [
+        lambda mask: F.cka(*hidden(x), mask),
+        lambda mask: F.intra_class_correlation(*both(x), mask),
+        lambda mask: F.load_balance(*routing(x)[:2], mask),
+        lambda mask: F.sequence_load_balance(*routing(x)[:2], mask),
+        lambda mask: F.relations(
+            x["queries/0"], x["teacher/queries/1"], segments, heads=3, mask=mask
+        ),
+    ]
+    for function in functions:
+        with pytest.raises(ValueError, match=f"must be bool, got {dtype}"):
+            function(2 * x["mask"].astype(dtype))
+        with pytest.raises(ValueError, match="must have the shape of the tokens"):
+            function(x["mask"][:1])

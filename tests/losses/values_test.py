@@ -187,12 +187,13 @@ def test_a_mask_that_is_not_a_bool_a_token_is_refused(mask, message):
         evaluate([term], outputs(np.zeros((4, 2))))
 
 
-def test_a_batch_whose_mask_holds_fractions_is_refused():
+@pytest.mark.parametrize("mask", [jnp.full(4, 0.5), jnp.arange(4), np.ones(4, "u1")])
+def test_a_batch_whose_mask_is_no_bool_is_refused(mask):
     rows = outputs(np.zeros((4, 2)))
-    rows = dataclasses.replace(rows, batch={**rows.batch, "mask": jnp.full(4, 0.5)})
+    rows = dataclasses.replace(rows, batch={**rows.batch, "mask": mask})
     term = losses.LossTerm(name="ce", loss=losses.CrossEntropy())
     with pytest.raises(
-        losses.IncompatibleLoss, match=r'"mask".* got float32 .*token_w'
+        losses.IncompatibleLoss, match=rf'"mask".* got {mask.dtype} .*token_w'
     ):
         evaluate([term], rows)
 
