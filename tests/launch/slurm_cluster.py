@@ -40,6 +40,7 @@ SlurmdParameters=config_overrides
 MpiDefault=none
 ReturnToService=2
 KillWait=8
+SchedulerParameters=sched_interval=2,bf_interval=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
@@ -121,17 +122,20 @@ class Cluster:
         return lines.split("\n")[-1] or "GONE"
 
     def start_now(self, task):
-        """Leave out the two minutes that a requeued task waits for."""
+        """Leave out the two minutes that a requeued task waits for.
 
-        def started():
-            with contextlib.suppress(
-                AssertionError
-            ):  # while its last run is completing
-                self.run("scontrol", "update", f"jobid={task}", "StartTime=now")
-            return self.state(task) != "PENDING"
+        A node takes a task that comes back within the second in which it was killed for
+        the killed one ("credential revoked"), and Slurm gives it up: hence two seconds.
+        """
+
+        def rescheduled():
+            with contextlib.suppress(AssertionError):  # its last run is completing
+                self.run("scontrol", "update", f"jobid={task}", "StartTime=now+2")
+                return True
 
         until(lambda: self.state(task) == "PENDING")
-        until(started)
+        until(rescheduled)
+        until(lambda: self.state(task) != "PENDING")
 
     def start_controller(self):
         self._start("slurmctld", "slurmctld", "-D")
