@@ -1,5 +1,6 @@
 """Masks: the tokens of a batch that a term counts."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -29,6 +30,17 @@ def token_mask(batch: Batch) -> Bool[Array, "*b"]:
 
 
 Mask = Callable[[Batch], Bool[Array, "*b"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaughtMask:
+    """A mask of the tokens of another one that the teacher scored."""
+
+    mask: Mask
+
+    def __call__(self, batch: Batch) -> Bool[Array, "*b"]:
+        """Return which tokens of a batch count."""
+        return self.mask(batch) & batch["teacher/known"]
 
 
 class Masked(Protocol):

@@ -87,11 +87,15 @@ class RecordSpec:
 
     Attributes:
       mode: `"top_k"`, `"sampled"` or `"full"`.
-      temperatures: those that log-normalisers (or draws) were stored for.
+      temperatures: those that log-normalisers (or draws) were stored for; none where
+        the mass outside of the best entries is not known.
+      partial: whether some tokens were not scored: `batch["teacher/known"]` says which
+        were, and a term that reads the teacher counts those alone.
     """
 
     mode: Literal["top_k", "sampled", "full"]
     temperatures: tuple[float, ...]
+    partial: bool = False
 
 
 class _Logits(abc.ABC):

@@ -49,6 +49,9 @@ no mass outside of its entries (Anshumann et al. 2025, arXiv:2503.16870); a dive
 that is infinite there, as every reverse KL is, refuses them.
 """
 
+OVER_ENTRIES_ALONE = ("renormalize_both", "renormalize_teacher")
+"""The conventions that do without the teacher's mass outside of its entries."""
+
 REST_FLOOR = 2.0**-23
 """The least mass of a rest that a log-normaliser tells: a float32 step at 1. One that
 is stored in steps of 2⁻²⁰ nats is coarser still."""
@@ -107,7 +110,12 @@ def align(
 
     # The entries of both sides; the teacher's are normalised with its rest.
     ids = teacher.indices
-    stored = _with_rest(teacher, teacher.logits.astype(jnp.float32), temperature)
+    logits = teacher.logits.astype(jnp.float32)
+    if not teacher.log_normalizers and sparse in OVER_ENTRIES_ALONE:
+        nothing = jnp.full_like(logits[..., :1], -jnp.inf)
+        stored = jnp.concatenate([_renormalized(logits / temperature), nothing], -1)
+    else:
+        stored = _with_rest(teacher, logits, temperature)
     all_stored = ids.shape[-1] >= outputs.num_outputs
     if all_stored:
         stored = _renormalized(stored.at[..., -1].set(-jnp.inf))

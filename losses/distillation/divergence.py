@@ -10,7 +10,13 @@ from losses.core.loss import Loss
 from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, RecordSpec
 from losses.core.tiles import Distribution
 from losses.core.vocab_sums import TiledOutputs
-from losses.distillation.alignment import Entries, SparseMode, align, teacher_of
+from losses.distillation.alignment import (
+    OVER_ENTRIES_ALONE,
+    Entries,
+    SparseMode,
+    align,
+    teacher_of,
+)
 
 OVER_ENTRIES: tuple[str, ...] = tuple(
     name for name in get_args(SparseMode) if name != "sampled"
@@ -102,6 +108,14 @@ class Divergence(Loss, abstract=True):
             raise ValueError(
                 f"{name}(sparse={self.sparse!r}) reads {readable}, and the "
                 f"records hold {contents}"
+            )
+        if not stored.temperatures:
+            if self.sparse in OVER_ENTRIES_ALONE:
+                return
+            valid = " or ".join(x for x in self.conventions if x in OVER_ENTRIES_ALONE)
+            raise ValueError(
+                f"{name}(sparse={self.sparse!r}) reads the teacher's mass outside of "
+                f"its entries, which the records do not know; wanted: sparse={valid}"
             )
         if self.temperature not in stored.temperatures:
             available = ", ".join(map(str, stored.temperatures)) or "none"

@@ -168,7 +168,10 @@ class HeldOutTerms:
         if self._teacher is None or not wants_teacher_logits(self._objective.terms):
             return False
         stored = self._teacher.stored
-        return stored is None or stored.mode == "full" or 1.0 in stored.temperatures
+        if stored is None:
+            return True
+        known = stored.mode == "full" or 1.0 in stored.temperatures
+        return known and not stored.partial
 
     def _pair_sums(self, outputs: Outputs) -> Tree:
         # Tokens without a target may hold NaN: zero before anything is summed.

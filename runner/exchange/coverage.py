@@ -21,6 +21,7 @@ class Coverage(NamedTuple):
       lacking: Number of rows with a target and no scores.
       row: The first of them; `position` the first such in it.
       position: See above.
+      scored: Positions with a target and scores.
       own: Share of the positions whose entries hold the position's own token, and
         share whose entries hold the next.
       after: The same of the token after the next, where a document has one.
@@ -29,6 +30,7 @@ class Coverage(NamedTuple):
     lacking: int
     row: int
     position: int
+    scored: int
     own: tuple[float, float]
     after: tuple[float, float]
 
@@ -50,7 +52,7 @@ def coverage(spool: Spool, dataset: Dataset, *, entries: int) -> Coverage:
         ids = np.where(np.isfinite(spool.scores[best]), spool.ids[best], -1)
         totals += list(_hits(ids, data, spool.known[number]))
     own, after = ((x / max(n, 1), y / max(n, 1)) for x, y, n in totals.tolist())
-    return Coverage(lacking, row, position, own, after)
+    return Coverage(lacking, row, position, int(totals[0, 2]), own, after)
 
 
 def refuse_shifted(source: str, rates: Coverage) -> None:

@@ -35,6 +35,8 @@ class Choices:
     Attributes:
       temperature: At which they were taken; None for what the format says.
       entries: Best entries of a position to keep; None for as many as each has.
+      partial: Whether positions may lack scores; terms that read the teacher do not
+        count those.
 
     Raises:
       UserError: A number is not positive.
@@ -42,6 +44,7 @@ class Choices:
 
     temperature: float | None = None
     entries: int | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if self.entries is not None and self.entries < 1:
@@ -147,6 +150,7 @@ class _Importer:
             self._scores,
             entries=self._entries,
             temperature=self._temperature,
+            partial=self._partial,
             weights=_digest(self._source),
         )
         return writer.write(directory)
@@ -190,12 +194,14 @@ class _Importer:
         """Refuse rows without scores, and scores that are one position off."""
         rates = coverage(self._spool, self._dataset, entries=self._entries)
         rows = len(self._dataset)
-        if rates.lacking == rows:
+        self._partial = bool(rates.lacking)
+        if rates.lacking == rows and not (self._choices.partial and rates.scored):
             raise BadScores(self._begins_otherwise(first, total))
-        if rates.lacking:
+        if rates.lacking and not self._choices.partial:
             raise BadScores(
                 f"{rates.lacking:,} of {rows:,} rows lack scores, first row "
-                f"{rates.row} at position {rates.position}"
+                f"{rates.row} at position {rates.position}; with --partial the teacher "
+                "teaches what it scored alone"
             )
         refuse_shifted(str(self._source), rates)
 

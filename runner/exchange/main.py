@@ -80,6 +80,11 @@ def _add_import(commands) -> None:
     parser.add_argument(
         "--entries", type=int, metavar="K", help="best entries of a token to keep"
     )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="tokens may lack scores; the terms of a teacher do not count them",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +130,8 @@ def _import(parsed: argparse.Namespace) -> None:
     from runner.exchange.rows_of import dataset_of
 
     kinds.reader(parsed.kind)  # before the data, which can take minutes
-    choices = Choices(temperature=parsed.temperature, entries=parsed.entries)
+    fields = ("temperature", "entries", "partial")
+    choices = Choices(**{name: getattr(parsed, name) for name in fields})
     manifest = import_records(
         parsed.kind,
         Path(parsed.source),
@@ -133,12 +139,17 @@ def _import(parsed: argparse.Namespace) -> None:
         dataset_of(parsed.data),
         choices,
     )
+    layout = manifest.layout
     print(
-        f"{parsed.to}: {manifest.records:,} records of "
-        f"{manifest.layout.sequence_length} tokens, {manifest.layout.entries} entries "
-        f"each; the next token is among them in {100 * manifest.hit_rate:.1f} % of "
-        "places"
+        f"{parsed.to}: {manifest.records:,} records of {layout.sequence_length} "
+        f"tokens, {layout.entries} entries each; the next token is among them in "
+        f"{100 * manifest.hit_rate:.1f} % of {manifest.targets:,} places"
     )
+    if not layout.temperatures:
+        print(
+            "the mass outside of the entries is not known: of the divergences, those "
+            "with sparse='renormalize_both' or 'renormalize_teacher' can read them"
+        )
 
 
 def run() -> None:

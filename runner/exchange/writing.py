@@ -17,6 +17,7 @@ from runner.records.manifest import Manifest, Origin
 
 SHARD = 1024  # rows in a file
 ROWS_AT_A_TIME = 32
+_EVERYTHING = 1e-4  # away from 1, of the mass of entries that were renormalized
 _MASS = 1e-3  # above 1, of entries in float32
 
 
@@ -31,6 +32,7 @@ class Writer:
         *,
         entries: int,
         temperature: float,
+        partial: bool,
         weights: str,
     ) -> None:
         """Choose the layout of the records.
@@ -41,6 +43,7 @@ class Writer:
           scores: What is known of those.
           entries: Best ones of a position.
           temperature: At which they were taken.
+          partial: Whether some positions with a target have no scores.
           weights: Digest that stands for the teacher's.
         """
         vocabulary = dataset.vocabulary
@@ -48,6 +51,7 @@ class Writer:
         self._vocabulary, self._dataset, self._spool = vocabulary, dataset, spool
         self._entries, self._temperature = entries, temperature
         self._rounding = scores.rounding
+        self.normalized = scores.normalized and not self._holds_everything()
         self._origin = Origin(
             teacher=scores.teacher,
             weights=weights,
@@ -61,8 +65,9 @@ class Writer:
             entries=entries,
             vocab_size=vocabulary.size,
             sequence_length=dataset.targets_per_row,
-            temperatures=(temperature,),
+            temperatures=(temperature,) if self.normalized else (),
             origin=self._origin.digest,
+            partial=partial,
         )
 
     def write(self, directory: Path) -> Manifest:
@@ -109,6 +114,13 @@ class Writer:
         ids = np.where(known, self._spool.ids[best], np.arange(self._entries))
         log_p = np.where(known, self._spool.scores[best], 0.0)
         relative = log_p - log_p[..., :1]
+        stored = {
+            "indices": ids,
+            "logits": (relative * self._temperature).astype(np.float32),
+            "known": known[..., 0],
+        }
+        if not self.normalized:
+            return stored
         mass = np.exp(log_p).sum(-1)
         self._check_mass(np.where(known[..., 0], mass, 0.0), numbers)
 
@@ -116,12 +128,23 @@ class Writer:
         least = 2 * self._rounding
         rest = np.log(np.maximum(1 - mass, least)) - log_p[..., 0]
         total = np.logaddexp(np.log(np.exp(relative).sum(-1)), rest)
-        return {
-            "indices": ids,
-            "logits": (relative * self._temperature).astype(np.float32),
+        return stored | {
             "log_normalizers": total[..., None],
             "log_rests": rest[..., None],
         }
+
+    def _holds_everything(self) -> bool:
+        """Tell log-probabilities over the entries alone: they sum to 1 everywhere."""
+        if self._entries >= self._vocabulary.size:
+            return False
+        for start in range(0, len(self._dataset), ROWS_AT_A_TIME):
+            rows = np.s_[start : start + ROWS_AT_A_TIME]
+            best = self._spool.scores[rows][..., : self._entries]
+            scores = best[self._spool.known[rows]]
+            mass = np.exp(scores.astype(np.float64)).sum(-1)
+            if (np.abs(mass - 1) > _EVERYTHING).any():
+                return False
+        return True
 
     def _check_mass(self, mass: np.ndarray, numbers: np.ndarray) -> None:
         limit = 1 + _MASS + 16 * self._rounding

@@ -13,7 +13,7 @@ import numpy as np
 
 from runner.records import codes
 from runner.records.layout import Layout
-from runner.records.record import entry_ids, nats, unpacked_hits
+from runner.records.record import entry_ids, nats, unpacked_hits, unpacked_known
 from runner.records.rows import hits
 
 # Of probability: rounding of logits is 2⁻¹² nats, 2.5e-4 of a probability, at T = 1;
@@ -69,7 +69,7 @@ def _faults(layout, table, targets, mask) -> Iterator[_Check]:
     if layout.mode == "sampled":
         yield from _draws(layout, table, ids)
     recorded = unpacked_hits(layout, table)
-    among = hits(ids, targets, mask)
+    among = hits(ids, targets, mask & unpacked_known(layout, table))
     yield (
         recorded != among,
         lambda i: (
@@ -108,6 +108,8 @@ def _logits(layout: Layout, table: np.ndarray) -> Iterator[_Check]:
     )
 
     # Entries and the rest share one unit of probability at every temperature.
+    if not layout.temperatures:
+        return
     log_normalizers = nats(table, "log_normalizers")
     yield from _range(layout, log_normalizers, "log-normaliser")
     rests = np.zeros_like(log_normalizers)

@@ -66,6 +66,7 @@ def own_binding(record: Record) -> dict[str, np.ndarray] | str:
         return f"does not hold its row of data: {error}"
     if binding(row) != record.fields["binding"].tobytes():
         return "is not of its own tokens: its binding does not agree with them"
-    if int(record.fields["targets"]) != int(row["mask"].sum()):
-        return f"has {row['mask'].sum()} targets, not {record.fields['targets']}"
+    targets = int((row["mask"] & record.known).sum())
+    if int(record.fields["targets"]) != targets:
+        return f"has {targets} targets, not {record.fields['targets']}"
     return row

@@ -73,7 +73,8 @@ def encode_batch(
         `log Σ_v exp((t_v - max t) / T)`; log_rests, the same over all other ids.
         For `full`: logits `[B T V]`.
         For `sampled`: indices `[B T n]`, in any order; log_normalizers as above;
-        entropies `[B T temperatures]`.
+        entropies `[B T temperatures]`. Where the layout is partial: known, bool
+        `[B T]`, the positions that were scored; the others hold whatever fits.
 
     Raises:
       UserError: An id is outside the vocabulary, or a number is not finite.
@@ -109,6 +110,11 @@ def _all_arrays(layout, count, rows, stored) -> dict[str, np.ndarray]:
     }
     for name, width in widths.items():
         arrays[name] = _shaped(stored, name, (*whole, width))
+    if layout.partial:
+        known = _shaped(stored, "known", whole).astype(bool)
+        arrays |= {"known": known, "counted": known & (arrays["mask"] != 0)}
+    else:
+        arrays["counted"] = arrays["mask"]
     return arrays
 
 
@@ -159,8 +165,10 @@ def _fill_entries(layout, table, arrays) -> None:
     if layout.mode == "top_k":
         ranked = codes.ranked_drops(arrays["logits"], version=layout.format)
         table["drops"] = ranked[..., 1:]
-    hit = hits(ids, arrays["targets"], arrays["mask"])
+    hit = hits(ids, arrays["targets"], arrays["counted"])
     table["hits"] = np.packbits(hit, axis=-1)
+    if layout.partial:
+        table["known"] = np.packbits(arrays["known"], axis=-1)
 
 
 def _add_checksums(layout, table, runs) -> list[bytes]:

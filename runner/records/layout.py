@@ -30,11 +30,14 @@ class Layout:
       vocab_size: Number of ids of the vocabulary, V.
       sequence_length: Positions in a row, T.
       temperatures: Those with a log-normaliser (and, for draws, an entropy) a token;
-        whole logits need none, and have none.
+        whole logits need none, and have none. Best entries have none where the mass
+        outside of them is not known.
       origin: 16 hexadecimal digits, of the sources of the records, `Origin.digest`.
         Records of another origin, alike in shape, are told by it.
       format: Version of the bytes. In 1, logits 32 nats and more below the largest are
         one code, and there are no log-rests.
+      partial: True if some positions with a target were not scored; a bit each says
+        which were.
 
     Raises:
       UserError: Records of this kind cannot be written.
@@ -47,6 +50,7 @@ class Layout:
     temperatures: tuple[float, ...] = (1.0,)
     origin: str = "0" * 16
     format: int = FORMAT
+    partial: bool = False
 
     def __post_init__(self) -> None:
         temperatures = tuple(float(t) for t in self.temperatures)
@@ -71,10 +75,12 @@ class Layout:
             raise UserError(f"sequence_length is {self.sequence_length}")
         if not all(0 < t < float("inf") for t in self.temperatures):
             raise UserError(f"temperatures must be positive, got {self.temperatures}")
+        some = {"full": False, "sampled": True}.get(self.mode, bool(self.temperatures))
         if len(set(self.temperatures)) < len(self.temperatures) or (
-            bool(self.temperatures) == (self.mode == "full")
+            bool(self.temperatures) != some
         ):
-            rule = "no temperatures" if self.mode == "full" else "each once, some"
+            rule = {"full": "no temperatures", "sampled": "each once, some"}
+            rule = rule.get(self.mode, "each once")
             raise UserError(
                 f"temperatures of {self.mode} records: {rule}, got {self.temperatures}"
             )
@@ -100,6 +106,8 @@ class Layout:
     @property
     def words(self) -> tuple[str, ...]:
         """Names of the numbers to store a temperature, `[T temperatures]` each."""
+        if not self.temperatures:
+            return ()
         rests = ("log_rests",) if self.format > 1 else ()
         names = {"top_k": ("log_normalizers", *rests), "full": ()}
         return names.get(self.mode, ("log_normalizers", "entropies"))
@@ -109,6 +117,8 @@ class Layout:
         """8 bytes that differ when any field does."""
         fields = dataclasses.asdict(self)
         version = fields.pop("format")
+        if not self.partial:  # as before there were such records
+            del fields["partial"]
         text = json.dumps([version, fields], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
@@ -138,6 +148,7 @@ class Layout:
             entropies         [temperatures T] the same
             tokens16, tokens4 [T]
             hits              [T] bits: the target is among the entries
+            known             [T] bits: the position was scored (`partial`)
         """
         length, k, temperatures = (
             self.sequence_length,
@@ -167,6 +178,8 @@ class Layout:
                 planes.append(("ids4", "u1", (length, half(k))))
             planes.append(("tokens4", "u1", (half(length),)))
         planes.append(("hits", "u1", (-(-length // 8),)))
+        if self.partial:
+            planes.append(("known", "u1", (-(-length // 8),)))
         header = [
             ("magic", "S4"),
             ("checksum", "u1", (4,)),

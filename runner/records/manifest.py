@@ -222,6 +222,8 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     totals = {name: getattr(manifest, name) for name in ("records", "hits", "targets")}
     content = dataclasses.asdict(manifest) | totals
     content["format"] = content["layout"].pop("format")
+    if not manifest.layout.partial:  # as before there were such records
+        del content["layout"]["partial"]
     return json.loads(_canonical(content | {"hit_rate": round(manifest.hit_rate, 6)}))
 
 

@@ -12,7 +12,14 @@ from runner.errors import UserError
 from runner.records import checks
 from runner.records.explain import misplaced, other_row
 from runner.records.manifest import Manifest, locate, read_manifest
-from runner.records.record import CorruptRecord, Record, decode, nats, stack
+from runner.records.record import (
+    CorruptRecord,
+    Record,
+    decode,
+    nats,
+    stack,
+    unpacked_known,
+)
 from runner.records.rows import binding
 from runner.records.vocabularies import check_vocabulary
 
@@ -121,6 +128,8 @@ class Records:
           `teacher/log_rests`: float32 `[B T T']`, of all other logits (`top_k`).
           `teacher/log_normalizers`: float32 `[B T T']`, of these logits.
           `teacher/entropies`: float32 `[B T T']` (`sampled`).
+          `teacher/known`: bool `[B T]`, positions that were scored (where the records
+            are partial).
 
         Raises:
           UserError: A record is missing, damaged, of another row, or no teacher's.
@@ -137,7 +146,10 @@ class Records:
         fault = checks.first_fault(self.layout, table, rows["targets"], rows["mask"])
         if fault:
             self.refuse(int(numbers[fault[0]]), fault[1])
-        return arrays(table)
+        known = {}
+        if self.layout.partial:
+            known = {f"{PREFIX}known": unpacked_known(self.layout, table)}
+        return arrays(table) | known
 
     def read_bytes(self, numbers: np.ndarray) -> list[bytes]:
         """The bytes stored for some rows, unchecked.

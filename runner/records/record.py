@@ -124,6 +124,11 @@ class Record:
         return nats(self.fields, "entropies")
 
     @property
+    def known(self) -> np.ndarray:
+        """`[T]` bool: the position was scored."""
+        return unpacked_known(self.layout, self.fields)
+
+    @property
     def hits(self) -> np.ndarray:
         """`[T]` bool, as recorded: the position counts and its target is an entry."""
         return unpacked_hits(self.layout, self.fields)
@@ -157,6 +162,14 @@ def unpacked_hits(layout: Layout, fields: np.ndarray | np.void) -> np.ndarray:
     return np.unpackbits(fields["hits"], axis=-1, count=layout.sequence_length).astype(
         bool
     )
+
+
+def unpacked_known(layout: Layout, fields: np.ndarray | np.void) -> np.ndarray:
+    """`[*b T]` bool of some records: positions that were scored."""
+    if not layout.partial:
+        return np.ones((*fields["hits"].shape[:-1], layout.sequence_length), bool)
+    bits = np.unpackbits(fields["known"], axis=-1, count=layout.sequence_length)
+    return bits.astype(bool)
 
 
 def checksum(*parts: bytes | memoryview) -> bytes:

@@ -22,7 +22,7 @@ def fields_by_row(layout, indices, arrays) -> tuple[dict[str, np.ndarray], list[
     ]
     fields = {
         "index": np.asarray(indices, np.uint64),
-        "targets": (arrays["mask"] != 0).sum(-1),
+        "targets": (arrays["counted"] != 0).sum(-1),
         "binding": np.frombuffer(b"".join(bindings), "u1").reshape(-1, 16),
         "runs": counts,
         **planes(layout, "tokens", arrays["tokens"]),

@@ -59,6 +59,10 @@ def _facts(records: Records, manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "entries", _entries(layout.mode, layout.entries, layout.vocab_size)
     if temperatures:
         yield "stored for", f"temperature {temperatures}"
+    elif layout.mode == "top_k":
+        yield "mass", "of the entries in all of the vocabulary is not known"
+    if layout.partial:
+        yield "scored", "a part of the positions; the others teach nothing"
     if origin.sampling:
         yield (
             "drawn",
@@ -96,7 +100,7 @@ def _reader(records: Records) -> Callable[[Sequence[int]], str]:
 
 
 def _guesses(record: Record, text: Callable[[Sequence[int]], str]) -> Iterator[str]:
-    places = np.flatnonzero(record.mask)
+    places = np.flatnonzero(record.mask & record.known)
     places = places[len(places) // 2 :][:TOKENS]
     yield (
         f"row {record.index}: the last tokens, the next (+ if stored), and the "
@@ -122,8 +126,12 @@ def _best(record: Record, place: int) -> list[tuple[int, float]]:
         shares, tokens = shares / shares.sum(), np.arange(layout.vocab_size)
     else:
         assert record.ids is not None
-        temperature, z = layout.temperatures[0], record.log_normalizers[place, 0]
         logits = np.append(np.float32(0), record.logits[place])
-        tokens, shares = record.ids[place], np.exp(logits / temperature - z)
+        if layout.temperatures:
+            z = record.log_normalizers[place, 0]
+            shares = np.exp(logits / layout.temperatures[0] - z)
+        else:
+            shares = np.exp(logits) / np.exp(logits).sum()
+        tokens = record.ids[place]
     order = np.argsort(-shares, kind="stable")[:GUESSES]
     return [(int(tokens[i]), float(shares[i])) for i in order]

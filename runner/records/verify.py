@@ -51,7 +51,7 @@ def next_and_own(records: Records, numbers: np.ndarray) -> tuple[float, float]:
     table = records.table(numbers, raw)
     rows = [decode(records.layout, record) for record in raw]
     ids = entry_ids(records.layout, table)
-    mask = np.stack([row.mask for row in rows])
+    mask = np.stack([row.mask & row.known for row in rows])
     count = max(int(mask.sum()), 1)
     rates = [
         hits(ids, np.stack(targets), mask).sum() / count

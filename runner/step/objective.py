@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from losses.core.masks import token_masks
+from losses.core.masks import TaughtMask, token_masks
+from losses.core.outputs import TEACHER
+from losses.core.terms import LossTerm
 from losses.weighting.weights import may_vanish
 from models.base import Batch
 from runner import runtime
@@ -86,6 +88,11 @@ class Objective:
         if self.teacher_has_experts:
             self._teacher_capture |= expert_load.NEEDS
 
+        # A teacher that scored some tokens alone teaches those.
+        self._counted = self.terms
+        if teacher is not None and teacher.stored and teacher.stored.partial:
+            self._counted = [_where_taught(term) for term in self.terms]
+
         # The head and the terms, in blocks of tokens.
         self.head = Head.of(modules)
         blocks = HeadBlocks(self.head, self.terms, mesh=mesh, config=config)
@@ -116,7 +123,7 @@ class Objective:
         Raises:
           IncompatibleLoss: a mask is not one bool for each token.
         """
-        masks = token_masks(self.terms, batch)
+        masks = token_masks(self._counted, batch)
         counts = {n: jnp.sum(m, dtype=jnp.float32) for n, m in masks.items()}
         return (
             Tokens(batch=batch, masks=masks),
@@ -179,3 +186,11 @@ class Objective:
             remat=self._config.remat,
             teacher=teacher_trunk,
         )
+
+
+def _where_taught(term: LossTerm) -> LossTerm:
+    """Return a term that counts the tokens which its teacher scored, if it reads it."""
+    if not any(path.startswith(TEACHER) for path in term.needs):
+        return term
+    assert term.mask is not None  # its loss is built
+    return dataclasses.replace(term, mask=TaughtMask(term.mask))

@@ -58,6 +58,7 @@ class LoadedRecords(LoadedTeacher):
         self.stored = losses.RecordSpec(
             mode=records.layout.mode,
             temperatures=records.layout.temperatures,
+            partial=records.layout.partial,
         )
         if records.layout.format == 1 and records.layout.mode == "top_k":
             self.cautions = (

@@ -1,15 +1,20 @@
 import json
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
+import losses
 from runner.errors import UserError
 from runner.exchange.importing import Choices, import_records
 from runner.exchange.prompts import write
 from runner.records.codes import logits
 from runner.records.reader import Records
+from runner.records.show import describe
 from runner.records.verify import verify
+from runner.teachers.offline import LoadedRecords, unpacked
 from tests.runner.exchange import producers, teacher
 from tests.runner.exchange.teacher import K
 
@@ -78,6 +83,70 @@ def test_prompts_ask_for_each_segment_with_its_last_target(tmp_path):
     prompts = [json.loads(line)["prompt"] for line in lines]
     unique = list(map(list, dict.fromkeys(map(tuple, producers.sequences()))))
     assert prompts == unique and count == len(unique)
+
+
+def test_what_was_not_scored_is_marked_and_counted_by_no_hit(answers, tmp_path):
+    lines = answers.read_text().splitlines()
+    answers.write_text("\n".join(lines[2:]))
+    with pytest.raises(UserError, match="1 of 8 rows lack scores, first row 0"):
+        imported("vllm", answers, tmp_path / "to")
+    records = imported("vllm", answers, tmp_path / "to", partial=True)
+    verify(tmp_path / "to")
+    rows, lost = teacher.rows(), np.zeros((8, teacher.LENGTH), bool)
+    for row, start, ids in teacher.segments()[:2]:
+        lost[row, start : start + len(ids) - 1] = True
+    arrays = records.teacher_arrays(np.arange(8), rows)
+    np.testing.assert_array_equal(arrays["teacher/known"], rows["mask"] & ~lost)
+    manifest = records.manifest
+    assert manifest.targets == (rows["mask"] & ~lost).sum() < rows["mask"].sum()
+    assert manifest.hits <= manifest.targets
+    ids, log_p, _ = stored(records)
+    whole, known = teacher.expected(), rows["mask"] & ~lost
+    np.testing.assert_allclose(
+        log_p[known], np.take_along_axis(whole, ids, -1)[known], atol=3e-4
+    )
+
+
+def test_scores_over_their_entries_alone_have_no_mass_outside(tmp_path):
+    def renormalized(answer):
+        for place in answer["choices"][0]["prompt_logprobs"][1:]:
+            extra = [key for key, x in place.items() if x["rank"] > K]
+            for key in extra:
+                del place[key]
+            total = np.logaddexp.reduce([x["logprob"] for x in place.values()])
+            for x in place.values():
+                x["logprob"] -= total
+        return answer
+
+    answers = map(producers.vllm_answer, producers.sequences())
+    producers.write_lines(tmp_path / "a.jsonl", map(renormalized, answers))
+    records = imported("vllm", tmp_path / "a.jsonl", tmp_path / "to")
+    verify(tmp_path / "to")
+    spec = LoadedRecords(records).stored
+    assert spec.temperatures == () and "one position off" not in "".join(
+        describe(tmp_path / "to")
+    )
+    for sparse in ("renormalize_both", "renormalize_teacher"):
+        losses.ForwardKL(sparse=sparse).check_records(spec)
+    for loss in (losses.ForwardKL(), losses.ReverseKL(sparse="truncate")):
+        with pytest.raises(ValueError, match="outside of its entries, which the rec"):
+            loss.check_records(spec)
+    # Over its entries the teacher is what it was, at any temperature.
+    batch = {
+        name: jnp.asarray(x)
+        for name, x in records.teacher_arrays(np.arange(8), teacher.rows()).items()
+    }
+    given, mask = unpacked(batch, spec), teacher.rows()["mask"]
+    own = np.random.default_rng(3).normal(size=(*mask.shape, 257)).astype(np.float32)
+    loss = losses.ForwardKL(sparse="renormalize_both", temperature=2.0)
+    value = loss(losses.FullOutputs(batch={}, logits=jnp.asarray(own), teacher=given))
+    ids = np.asarray(given.indices)
+    p, q = (
+        log_softmax(np.take_along_axis(x, ids, -1) / 2.0, -1)
+        for x in (teacher.expected(), own)
+    )
+    expected = (np.exp(p) * (p - q)).sum(-1)
+    np.testing.assert_allclose(value[mask], expected[mask], atol=2e-3)
 
 
 @pytest.mark.parametrize("shift", [1, -1])

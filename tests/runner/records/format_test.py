@@ -251,7 +251,7 @@ def test_a_record_of_another_layout_is_malformed(change):
         ({"vocab_size": 2**20 + 1}, "2 to 1048576 tokens, this one has 1048577"),
         ({"entries": 41}, "hold 1 to 40 entries a token, not 41"),
         ({"entries": 0}, "not 0"),
-        ({"temperatures": ()}, "temperatures of top_k records"),
+        ({"mode": "sampled", "temperatures": ()}, "temperatures of sampled records"),
         ({"temperatures": (1.0, 1.0)}, "each once"),
         ({"temperatures": (-1.0,)}, "must be positive"),
         ({"mode": "best"}, "mode must be one of top_k, sampled, full, got best"),
