@@ -50,11 +50,7 @@ def render(spec: Spec, options: Options) -> str:
         for number in range(spec.processes):
             command = list(unit.arguments)
             if spec.processes > 1:
-                command += [
-                    "--gin.distributed.coordinator=HOST:PORT",
-                    f"--gin.distributed.processes={spec.processes}",
-                    f"--gin.distributed.process={number}",
-                ]
+                command += spec.joined("HOST:PORT", number)
             beside = " &" if number + 1 < spec.processes else ""
             program = f"{shlex.join(spec.program)} \\\n  "
             lines.append(program + shell.words(command) + beside)

@@ -61,9 +61,8 @@ class Group:
         self._terminated = self._killed = False
         self._tails: list[Tail] = []
         self._children: list[subprocess.Popen[bytes]] = []
-        coordinator = f"127.0.0.1:{_free_port()}" if spec.processes > 1 else ""
-        for number in range(spec.processes):
-            self._start(spec, number, coordinator, prefix)
+        for number, command in enumerate(commands(spec, unit)):
+            self._start(spec, number, command, prefix)
 
     @property
     def codes(self) -> Sequence[int | None]:
@@ -112,14 +111,9 @@ class Group:
             return message
         return f"process {self.died} of {len(self._children)} {message}"
 
-    def _start(self, spec: Spec, number: int, coordinator: str, prefix: str) -> None:
-        command = [*spec.program, *self.unit.arguments]
-        if coordinator:
-            command += [
-                f"--gin.distributed.coordinator={coordinator}",
-                f"--gin.distributed.processes={spec.processes}",
-                f"--gin.distributed.process={number}",
-            ]
+    def _start(
+        self, spec: Spec, number: int, command: Sequence[str], prefix: str
+    ) -> None:
         # Output to files, which outlive this process.
         errors = _stderr(self.unit, number)
         output = self.unit.path / "stdout.txt"
@@ -128,9 +122,9 @@ class Group:
             open(os.devnull, "wb") if number else confined.open_anew(output) as stdout,
         ):
             child = subprocess.Popen(
-                leash.leashed(command),
+                command,
                 cwd=spec.directory,
-                env={**os.environ, **spec.environment, **_visible(spec, number)},
+                env={**os.environ, **spec.environment, **visible(spec, number)},
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -144,17 +138,29 @@ class Group:
         self._tails.append(Tail(errors, sys.stderr, error_prefix))
 
 
-def _stderr(unit: Unit, number: int) -> Path:
-    first = failure.stderr(unit)
-    return first.with_stem(f"{first.stem}-{number}") if number else first
+def commands(spec: Spec, unit: Unit) -> list[list[str]]:
+    """Return the leashed command of each process of a unit that starts now."""
+    command = [*spec.program, *unit.arguments]
+    if spec.processes == 1:
+        return [leash.leashed(command)]
+    port = _free_port()
+    return [
+        leash.leashed([*command, *spec.joined(f"127.0.0.1:{port}", number)])
+        for number in range(spec.processes)
+    ]
 
 
-def _visible(spec: Spec, number: int) -> dict[str, str]:
-    """The environment that gives each process its own GPUs, if `devices` is set."""
+def visible(spec: Spec, number: int) -> dict[str, str]:
+    """Return what gives each process its own GPUs, if `devices` is set: variables."""
     if not spec.devices:
         return {}
     own = range(number * spec.devices, (number + 1) * spec.devices)
     return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
+
+
+def _stderr(unit: Unit, number: int) -> Path:
+    first = failure.stderr(unit)
+    return first.with_stem(f"{first.stem}-{number}") if number else first
 
 
 def _free_port() -> int:

@@ -37,6 +37,14 @@ class Spec:
         """The command of one process on this machine, without its flags."""
         return [self.python, "-m", "runner.main"]
 
+    def joined(self, coordinator: str, number: int) -> list[str]:
+        """Return the flags by which one of a unit's processes finds the others."""
+        return [
+            f"--gin.distributed.coordinator={coordinator}",
+            f"--gin.distributed.processes={self.processes}",
+            f"--gin.distributed.process={number}",
+        ]
+
     @property
     def label(self) -> str:
         """`name` as a DNS label, as Kubernetes and the clouds require of names."""

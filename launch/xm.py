@@ -1,11 +1,12 @@
 """XManager's launch script: a work unit for each unit of a sweep, on this machine.
 
-    xmanager launch launch/xm.py -- \
+    xmanager launch launch/xm.py -- --processes=2 \
       --fdl_config=configs/moe_zloss.py --sweep=lr --workdir=runs/lr
 
-Takes the flags of `runner`. The graphs are frozen before the experiment is made; each
-work unit is a real process (`xm_local.Local`), no container, no cloud. They run one
-after another, since they share the machine; finished ones are left out. Needs
+Takes the flags of `runner`, and `--processes` and `--devices` of `launch local`. The
+graphs are frozen before the experiment is made. A unit is a work unit, and each of its
+processes a job of it: a real process (`xm_local.Local`), no container, no cloud. Units
+run one after another, since they share the machine; finished ones are left out. Needs
 `pip install -e '.[xm]'`.
 """
 
@@ -14,25 +15,30 @@ import contextlib
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app
 from absl import flags as absl_flags
 from xmanager import xm, xm_local  # pyright: ignore[reportMissingImports] (the extra)
 
-from launch import command, leash
-from launch.options import Options
+from launch import command, options, processes
 from launch.spec import Spec
 from runner import sweeps
 from runner.errors import UserError
 
 _THEIRS = frozenset(absl_flags.FLAGS)
+_OPTIONS = frozenset({"processes", "devices"})
 
 
 def main(argv: Sequence[str]) -> None:
     """The entry point, called by XManager once it has read its own flags."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        spec = command.prepare(command.parse(ours(sys.argv)), sys.argv, Options())
+        arguments = ours(sys.argv)
+        before = [argument for argument in arguments if _name(argument) in _OPTIONS]
+        flags = [argument for argument in arguments if _name(argument) not in _OPTIONS]
+        chosen = options.read(options.Options, before, target="launch/xm.py")
+        spec = command.prepare(command.parse(flags), sys.argv, chosen)
     except UserError as error:
         print(f"launch: {error}", file=sys.stderr)
         sys.exit(2)
@@ -65,21 +71,35 @@ async def run(spec: Spec) -> None:
             # A run of an earlier launch may still save its checkpoint.
             while unit.in_use:
                 await asyncio.sleep(0.2)
-            # The executable is the interpreter itself, so it is not an argument.
-            _, *arguments = leash.leashed([*spec.program, *unit.arguments])
-            job = xm.Job(
-                executable=executable,
-                executor=xm_local.Local(),
-                name=unit.name,
-                args=xm.SequentialArgs.from_collection(arguments),
-            )
-            work_unit = await experiment.add(job)
+            jobs = _jobs(spec, unit, executable)
+            alone = len(jobs) == 1
+            work_unit = await experiment.add(jobs[0] if alone else _group(jobs))
             with contextlib.suppress(xm.ExperimentUnitError):
                 await work_unit.wait_until_complete()
 
 
+def _jobs(spec: Spec, unit: sweeps.Unit, executable: Any) -> list[Any]:
+    """Return a job for each process of a unit."""
+    numbered = enumerate(processes.commands(spec, unit))
+    return [
+        xm.Job(
+            executable=executable,
+            executor=xm_local.Local(),
+            name=f"{unit.name}-{number}" if number else unit.name,
+            # The executable is the interpreter itself, so it is not an argument.
+            args=xm.SequentialArgs.from_collection(command[1:]),
+            env_vars=processes.visible(spec, number),
+        )
+        for number, command in numbered
+    ]
+
+
+def _group(jobs: Sequence[Any]) -> Any:
+    return xm.JobGroup(**{f"process_{i}": job for i, job in enumerate(jobs)})
+
+
 def ours(argv: Sequence[str]) -> list[str]:
-    """The arguments that are for the runner: all but those that absl knew before."""
+    """The arguments that are for this script: all but those that absl knew before."""
     after = list(argv[argv.index("--") + 1 :] if "--" in argv else argv[1:])
     return [argument for argument in after if _name(argument) not in _THEIRS]
 

@@ -41,6 +41,8 @@ class Experiment:
         return types.SimpleNamespace(wait_until_complete=lambda: self._end(job))
 
     async def _end(self, job):
+        if group := vars(job).get("process_0"):  # the first writes the results
+            job = group
         if not self.ends.get(job.name[:2], True):
             raise importlib.import_module("xmanager.xm").ExperimentUnitError
         [workdir] = [a for a in job.args if a.startswith("--workdir=")]
@@ -60,7 +62,7 @@ def experiment(monkeypatch):
     record = types.SimpleNamespace
     modules = {
         "xmanager.xm": {
-            **dict.fromkeys(("Job", "Packageable", "Binary"), record),
+            **dict.fromkeys(("Job", "JobGroup", "Packageable", "Binary"), record),
             "SequentialArgs": record(from_collection=list),
             "ExperimentUnitError": type("ExperimentUnitError", (Exception,), {}),
         },
@@ -116,6 +118,46 @@ def test_each_unit_is_a_job_that_runs_the_runner(tmp_path, experiment, monkeypat
     assert job.args[2].endswith("launch/leash.py")
 
 
+def test_processes_of_a_unit_are_the_jobs_of_one_work_unit(
+    tmp_path, experiment, monkeypatch
+):
+    sweep = Sweep(tmp_path)
+    options = ("--processes=2", "--devices=4", f"--workdir={sweep.path}")
+    assert launched(monkeypatch, *options) == 0
+    assert len(experiment.jobs) == 3
+    group = vars(experiment.jobs[1])
+    assert [job.name for job in group.values()] == ["01-a=1", "01-a=1-1"]
+    unit = f"--workdir={sweep.units[1].path}"
+    addresses = set()
+    for number, job in enumerate(group.values()):
+        assert job.args[2].endswith("launch/leash.py")
+        assert job.args[-4] == unit
+        address, *others = job.args[-3:]
+        addresses.add(address)
+        assert others == [
+            "--gin.distributed.processes=2",
+            f"--gin.distributed.process={number}",
+        ]
+        first = 4 * number
+        seen = ",".join(map(str, range(first, first + 4)))
+        assert job.env_vars == {"CUDA_VISIBLE_DEVICES": seen}
+    [address] = addresses
+    assert address.startswith("--gin.distributed.coordinator=127.0.0.1:")
+
+
+def test_a_wrong_number_of_processes_is_one_line(
+    tmp_path, experiment, monkeypatch, capfd
+):
+    workdir = f"--workdir={Sweep(tmp_path).path}"
+    for option, line in (
+        ("--processes=0", "--processes must be at least 1, got 0"),
+        ("--processes=two", "--processes must be a whole number, got 'two'"),
+    ):
+        assert launched(monkeypatch, option, workdir) == 2
+        assert capfd.readouterr().err == f"launch: {line}\n"
+    assert experiment.jobs == []
+
+
 def test_finished_units_get_no_job(tmp_path, experiment, monkeypatch, capfd):
     sweep = Sweep(tmp_path)
     experiment.ends["01"] = False
@@ -158,9 +200,11 @@ def test_flags_of_the_runner_are_declared_to_absl_and_absls_own_are_kept(
 @pytest.mark.skipif(
     importlib.util.find_spec("xmanager") is None, reason="the extra xm is not installed"
 )
-def test_the_real_xmanager_runs_units_as_processes(tmp_path):
+@pytest.mark.parametrize("options", [(), ("--processes=2",)], ids=["one", "two"])
+def test_the_real_xmanager_runs_units_as_processes(tmp_path, options):
     (tmp_path / "text.txt").write_text((ROOT / "README.md").read_text())
     arguments = [
+        *options,
         f"--fdl_config={TINY}",
         f"--fiddler=reads({str(tmp_path / 'text.txt')!r})",
         "--sweep=rates(1e-3, 1e-2)",

@@ -28,6 +28,8 @@ RUNTIME = (
 class Runner:
     """Commands on one config, text and cache, in this test session's directory."""
 
+    patience = 300.0  # seconds for a run to its end
+
     def __init__(self, directory, *, steps=STEPS):
         self.directory, self.steps = directory, steps
         write_text(directory / "text.txt")
@@ -58,7 +60,7 @@ class Runner:
     def run(self, workdir, *flags, code=0, **kwargs):
         """What a run to its end prints."""
         process = self.start(workdir, *flags, **kwargs)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=self.patience)
         assert process.returncode == code, output
         assert "Traceback" not in output
         return output

@@ -32,8 +32,8 @@ class Pair(Runner):
         """What each process prints."""
         return self.ended(self.start_all(workdir, *flags), code=code)
 
-    def ended(self, processes, *, code=0, within=300):
-        outputs = [process.communicate(timeout=within)[0] for process in processes]
+    def ended(self, processes, *, code=0):
+        outputs = [process.communicate(self.patience)[0] for process in processes]
         assert [process.returncode for process in processes] == [code, code], outputs
         return outputs
 
