@@ -1,14 +1,10 @@
 """Load balance: value and gradient of what other trainers compute, in float64 NumPy."""
 
-import functools
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import losses
-from losses.core.term_values import evaluate
+from tests.losses.jitted import mean, mean_and_grad, values
 
 ROWS, LENGTH, LAYERS, EXPERTS, K = 3, 6, 2, 5, 2
 
@@ -25,9 +21,9 @@ def router():
 def batch(mask):
     """Rows of which all that is not padding has a target."""
     return {
-        "targets": jnp.zeros(mask.shape, jnp.int32),
-        "mask": jnp.asarray(mask),
-        "segment_ids": jnp.asarray(mask, jnp.int32),
+        "targets": np.zeros(mask.shape, np.int32),
+        "mask": mask,
+        "segment_ids": mask.astype(np.int32),
     }
 
 
@@ -100,19 +96,16 @@ PEERS = {
 }
 
 
-def mean(loss, logits, chosen, mask):
-    """What is logged of the term, over tokens `mask`."""
-    seen = losses.FullOutputs(
+def outputs(logits, chosen, mask):
+    """Inputs of a loss of the student's routers, over tokens `mask`."""
+    return losses.FullOutputs(
         batch=batch(mask),
-        logits=jnp.zeros((*mask.shape, 2)),
+        logits=np.zeros((*mask.shape, 2), np.float32),
         intermediates={
-            "router_logits": logits,
-            "router_assignments": jnp.asarray(chosen, jnp.int32),
+            "router_logits": np.float32(logits),
+            "router_assignments": np.int32(chosen),
         },
     )
-    term = losses.LossTerm(name="balance", loss=loss)
-    found = evaluate([term], seen)["balance"]
-    return found.total / found.count
 
 
 def slopes(formula, logits, *rest, step=1e-5):
@@ -132,9 +125,8 @@ def test_value_and_gradient_are_those_of_the_peer(router, peer):
     logits, chosen, mask = router
     chosen = chosen[..., :k]
     mask = mask if masks else np.ones_like(mask)
-    value, gradient = jax.value_and_grad(functools.partial(mean, loss))(
-        jnp.asarray(logits, jnp.float32), chosen, mask
-    )
+    inputs = outputs(logits, chosen, mask)
+    value, gradient = mean_and_grad(loss, inputs, "router_logits")
     np.testing.assert_allclose(value, formula(logits, chosen, mask), rtol=1e-5)
     expected = slopes(formula, logits, chosen, mask)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
@@ -144,13 +136,15 @@ def test_padding_is_in_no_share_of_a_sequence(router):
     """A padded row counts as its own tokens alone, whatever padding chose."""
     logits, chosen, mask = router
     loss = losses.SequenceLoadBalance()
-    whole = mean(loss, jnp.asarray(logits, jnp.float32), chosen, mask)
+    whole = mean(loss, outputs(logits, chosen, mask))
     alone = [
         mean(
             loss,
-            jnp.asarray(logits[row : row + 1, :length], jnp.float32),
-            chosen[row : row + 1, :length],
-            np.ones((1, length), bool),
+            outputs(
+                logits[row : row + 1, :length],
+                chosen[row : row + 1, :length],
+                np.ones((1, length), bool),
+            ),
         )
         for row, length in enumerate(mask.sum(1))
     ]
@@ -159,11 +153,10 @@ def test_padding_is_in_no_share_of_a_sequence(router):
 
 def test_pooled_layers_make_up_for_each_other():
     """Two layers, each with all tokens on one expert of two: pooled, all is even."""
-    logits = jnp.stack([jnp.tile(jnp.array([9.0, -9.0]), (4, 1))] * 2, axis=1)
-    logits = logits * jnp.array([[1.0], [-1.0]])[None]
-    chosen, mask = np.array([[[0], [1]]] * 4), np.ones(4, bool)
-    separate = mean(losses.LoadBalance(), logits, chosen, mask)
-    pooled = mean(losses.LoadBalance(layers="pooled"), logits, chosen, mask)
+    logits = np.array([[[9.0, -9.0], [-9.0, 9.0]]] * 4)
+    inputs = outputs(logits, np.array([[[0], [1]]] * 4), np.ones(4, bool))
+    separate = mean(losses.LoadBalance(), inputs)
+    pooled = mean(losses.LoadBalance(layers="pooled"), inputs)
     np.testing.assert_allclose([separate, pooled], [2.0, 1.0], rtol=1e-6)
 
 
@@ -171,21 +164,19 @@ def test_the_teachers_router_is_another_source(router):
     logits, chosen, mask = router
     teacher = losses.TeacherOutputs(
         intermediates={
-            "router_logits": jnp.asarray(logits, jnp.float32),
-            "router_assignments": jnp.asarray(chosen, jnp.int32),
+            "router_logits": np.float32(logits),
+            "router_assignments": np.int32(chosen),
         }
     )
     loss = losses.LoadBalance(source="teacher/router", layers="sum")
     assert loss.needs == {"teacher/router_logits", "teacher/router_assignments"}
-    seen = losses.FullOutputs(
+    inputs = losses.FullOutputs(
         batch=batch(mask),
-        logits=jnp.zeros((*mask.shape, 2)),
+        logits=np.zeros((*mask.shape, 2), np.float32),
         teacher=teacher,
     )
-    term = losses.LossTerm(name="balance", loss=loss, weight=0.0)
-    found = evaluate([term], seen)["balance"]
     expected = megatron(logits, chosen, mask)
-    np.testing.assert_allclose(found.total / found.count, expected, rtol=1e-5)
+    np.testing.assert_allclose(mean(loss, inputs), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -207,13 +198,15 @@ def test_router_z_loss_adds_layers_up_or_takes_their_mean():
     """Zoph et al., eq. 5, in float64, a layer at a time."""
     logits = np.random.default_rng(1).normal(size=(7, LAYERS, EXPERTS))
     by_layer = np.log(np.exp(logits).sum(-1)) ** 2
-    seen = losses.FullOutputs(
-        batch={"targets": jnp.zeros(7, jnp.int32)},
-        logits=jnp.zeros((7, 2)),
-        intermediates={"router_logits": jnp.asarray(logits, jnp.float32)},
+    inputs = losses.FullOutputs(
+        batch={"targets": np.zeros(7, np.int32)},
+        logits=np.zeros((7, 2), np.float32),
+        intermediates={"router_logits": np.float32(logits)},
     )
-    summed = losses.RouterZLoss(layers="sum")(seen)
-    np.testing.assert_allclose(summed, by_layer.sum(1), rtol=1e-5)
-    np.testing.assert_allclose(losses.RouterZLoss()(seen), by_layer.mean(1), rtol=1e-5)
+    for loss, expected in (
+        (losses.RouterZLoss(layers="sum"), by_layer.sum(1)),
+        (losses.RouterZLoss(), by_layer.mean(1)),
+    ):
+        np.testing.assert_allclose(values(loss, inputs), expected, rtol=1e-5)
     with pytest.raises(ValueError, match="layers must be one of mean, sum, got"):
         losses.RouterZLoss(layers="pooled")

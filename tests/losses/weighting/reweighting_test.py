@@ -1,6 +1,8 @@
 """Token weights that are made from the whole batch, by hand and by identities."""
 
-import jax.numpy as jnp
+import functools
+
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,22 +12,32 @@ from losses import LearningProgress, RelativeLoss, RowTable, Span
 from losses.core.batch_weights import BatchValues
 
 
+@functools.cache
+def compiled(reweighting):
+    return jax.jit(lambda arrays, memory: reweighting(BatchValues(**arrays), memory))
+
+
+def weigh(reweighting, batch, memory):
+    """Token weights and new memory, by one program of a reweighting and a shape."""
+    return jax.device_get(compiled(reweighting)(vars(batch), memory))
+
+
 def spread(of_rows, *, step=0, index=None, mask=None):
     """Two tokens a row, each worth what the row is."""
     values = np.repeat(np.asarray(of_rows, np.float32)[:, None], 2, axis=1)
     mask = np.ones(values.shape, bool) if mask is None else np.asarray(mask)
     index = np.arange(len(values)) if index is None else index
     return BatchValues(
-        values=jnp.asarray(np.where(mask, values, 0.0)),
-        mask=jnp.asarray(mask),
-        batch={"index": jnp.asarray(index, jnp.int32)},
-        step=jnp.int32(step),
+        values=np.where(mask, values, np.float32(0.0)),
+        mask=mask,
+        batch={"index": np.asarray(index, np.int32)},
+        step=np.int32(step),
     )
 
 
 def of_rows(reweighting, *arguments, **options):
-    weights, _ = reweighting(spread(*arguments, **options), {})
-    return np.asarray(weights)[:, 0]
+    weights, _ = weigh(reweighting, spread(*arguments, **options), {})
+    return weights[:, 0]
 
 
 NUMBERS = (2, 5, 9)  # of rows: each is a shape of its own, and compiled
@@ -81,8 +93,8 @@ def test_a_row_that_is_not_finite_is_left_out(value):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_row_that_is_not_finite_leaves_no_trace(value):
     progress = LearningProgress(num_rows=3, sharpness=2.0)
-    _, memory = progress(spread([3.0, 1.0], index=[0, 1]), progress.initial())
-    _, after = progress(spread([value, value], index=[0, 2]), memory)
+    _, memory = weigh(progress, spread([3.0, 1.0], index=[0, 1]), progress.initial())
+    _, after = weigh(progress, spread([value, value], index=[0, 2]), memory)
     np.testing.assert_array_equal(after["loss"], memory["loss"])
     np.testing.assert_array_equal(after["seen"], memory["seen"])
 
@@ -95,9 +107,11 @@ def test_relative_weights_are_one_to_begin_with():
 
 def test_progress_is_measured_against_the_last_time_a_row_was_seen():
     progress = LearningProgress(num_rows=5, sharpness=2.0)
-    first, memory = progress(spread([3.0, 1.0], index=[4, 2]), progress.initial())
+    first, memory = weigh(
+        progress, spread([3.0, 1.0], index=[4, 2]), progress.initial()
+    )
     np.testing.assert_array_equal(first, np.ones((2, 2)))
-    found, memory = progress(spread([3.0, 0.5], index=[4, 2]), memory)
+    found, memory = weigh(progress, spread([3.0, 0.5], index=[4, 2]), memory)
     expected = 2 * (1 - 1 / (1 + np.exp(-2.0 * (1.0 - 0.5))))
     np.testing.assert_allclose(found[:, 0], [1.0, expected], rtol=1e-6)
     np.testing.assert_array_equal(memory["loss"], [0.0, 0.0, 0.5, 0.0, 3.0])
@@ -107,15 +121,15 @@ def test_progress_is_measured_against_the_last_time_a_row_was_seen():
 @given(before=st.floats(0, 10), now=st.floats(0, 10), more=st.floats(0.01, 1))
 def test_progress_weights_are_bounded_and_fall_with_progress(before, now, more):
     progress = LearningProgress(num_rows=1, sharpness=20.0)
-    _, memory = progress(spread([before]), progress.initial())
-    here = float(progress(spread([now]), memory)[0][0, 0])
-    there = float(progress(spread([now + more]), memory)[0][0, 0])
+    _, memory = weigh(progress, spread([before]), progress.initial())
+    here = float(weigh(progress, spread([now]), memory)[0][0, 0])
+    there = float(weigh(progress, spread([now + more]), memory)[0][0, 0])
     assert 0.5 <= here <= there <= 5.0
 
 
 def test_a_row_that_a_batch_holds_twice_is_remembered_by_the_mean():
     progress = LearningProgress(num_rows=2)
-    _, memory = progress(spread([1.0, 3.0], index=[1, 1]), progress.initial())
+    _, memory = weigh(progress, spread([1.0, 3.0], index=[1, 1]), progress.initial())
     np.testing.assert_array_equal(memory["loss"], [0.0, 2.0])
 
 
@@ -123,7 +137,7 @@ def test_a_table_is_read_once_and_weighs_rows(tmp_path):
     path = tmp_path / "table.npy"
     np.save(path, np.array([0.5, 2.0, 1.0]))
     table = RowTable(path=str(path), num_rows=3)
-    weights, _ = table(spread([0.0, 0.0], index=[1, 0]), table.initial())
+    weights, _ = weigh(table, spread([0.0, 0.0], index=[1, 0]), table.initial())
     np.testing.assert_array_equal(weights[:, 0], [2.0, 0.5])
     with pytest.raises(ValueError, match=r"expected shape \(4,\), got \(3,\)"):
         RowTable(path=str(path), num_rows=4).initial()
@@ -134,11 +148,11 @@ def test_a_span_ends_with_its_marker_or_its_document():
     positions = np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 1]])
     seen = BatchValues(
         values=None,
-        mask=jnp.ones((1, 10), bool),
-        batch={"tokens": jnp.asarray(tokens), "positions": jnp.asarray(positions)},
-        step=jnp.int32(0),
+        mask=np.ones((1, 10), bool),
+        batch={"tokens": tokens, "positions": positions},
+        step=np.int32(0),
     )
-    weights, _ = Span(begin=7, end=8)(seen, {})
+    weights, _ = weigh(Span(begin=7, end=8), seen, {})
     np.testing.assert_array_equal(weights[0], [0, 1, 1, 1, 0, 0, 1, 1, 0, 0])
 
 
