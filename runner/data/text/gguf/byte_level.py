@@ -73,8 +73,7 @@ _TEKKEN = _by_case("", r"\p{N}")
 # By `tokenizer.ggml.pre`. Versions of llama.cpp's converter have called some of them
 # otherwise: DeepSeek-V3 is `joyai-llm` where transformers 5 reads it, as the name hangs
 # on a hash of ids that include the beginning. Llama-4's pattern is GPT-4o's in Meta's
-# code. Not among them are `pixtral`, which llama.cpp cuts as Llama-3, three digits at a
-# time, and its publisher as Tekken, and `kanana2`, whose publisher's was not at hand.
+# code.
 WORDS = {
     "deepseek-coder": _DEEPSEEK_CODER,
     "deepseek-llm": _DEEPSEEK_LLM,
@@ -90,6 +89,13 @@ WORDS = {
     "llama3": _LLAMA3,
     "smollm": _SMOLLM,
     "tekken": _TEKKEN,
+}
+# Cuts that llama.cpp knows, and why they are none of these.
+DOUBTFUL = {
+    "pixtral": "llama.cpp cuts digits by three, as of Llama-3, and its publisher's "
+    "mistral-common one by one, as of Tekken",
+    "kanana2": "llama.cpp cuts as for GPT-4o, and no tokenizer.json of its publisher "
+    "was held against that",
 }
 # Where a word in the vocabulary is not merged from parts.
 WHOLE_WORDS_FIRST = {"llama-bpe", "llama-v3", "llama3", "tekken"}
@@ -110,6 +116,11 @@ def build(file: str, entries: Mapping[str, Any]) -> "Tokenizer":
             f"{file} does not say how it cuts texts into words (tokenizer.ggml.pre), "
             "as files of old converters do not; use TokenizerFile with the model's "
             "tokenizer.json"
+        )
+    if words in DOUBTFUL:
+        raise UserError(
+            f"{file}: pre-tokenizer {words!r} is not supported: {DOUBTFUL[words]}; use "
+            "TokenizerFile with the model's tokenizer.json"
         )
     if words not in WORDS:
         raise UserError(

@@ -127,9 +127,12 @@ def test_names_of_other_converter_versions_mean_the_same(pre, others, tmp_path: 
             assert vocabulary.encode(text).tolist() == ids, text
 
 
-def test_a_cut_that_publisher_and_llama_cpp_differ_in_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="pre-tokenizer 'pixtral' is not supported"):
-        GGUFTokenizer(file=written(tmp_path, pre="pixtral")).load()
+@pytest.mark.parametrize(
+    ("pre", "why"), [("pixtral", "llama.cpp cuts digits by"), ("kanana2", ".* GPT-4o")]
+)
+def test_a_cut_that_is_in_doubt_is_refused_with_the_reason(pre, why, tmp_path: Path):
+    with pytest.raises(UserError, match=f"pre-tokenizer '{pre}' is not .*: {why}"):
+        GGUFTokenizer(file=written(tmp_path, pre=pre)).load()
 
 
 def test_no_space_stands_before_the_text_where_the_file_says_so(tmp_path: Path):
