@@ -46,8 +46,11 @@ def kept_logits(
     top_k: int | None,
     top_p: Float[Array, ""] | None,
 ) -> Float[Array, "b v"]:
-    """Return `logits / temperature`, with -inf at every token that does not stay."""
-    scores = logits.astype(jnp.float32) / temperature
+    """Return `(logits - max) / temperature`; -inf at every token that does not stay."""
+    # From the best one down: no temperature, however small, makes inf or NaN of it.
+    scores = logits.astype(jnp.float32)
+    scores = scores - jnp.max(scores, axis=-1, keepdims=True)
+    scores = scores / jnp.maximum(temperature, jnp.finfo(jnp.float32).tiny)
     if top_k is not None and top_k < scores.shape[-1]:
         last = jax.lax.top_k(scores, top_k)[0][:, -1:]
         scores = jnp.where(scores < last, -jnp.inf, scores)
@@ -61,8 +64,8 @@ def _within(scores: Float[Array, "b v"], top_p: Float[Array, ""]) -> Bool[Array,
     order = jnp.argsort(-scores, axis=-1, stable=True)
     ranked = jnp.take_along_axis(jax.nn.softmax(scores, axis=-1), order, axis=-1)
     before = jnp.cumsum(ranked, axis=-1) - ranked
-    # The first one stays whatever rounding does.
-    stays = (before < top_p).at[:, 0].set(True)
+    # The first one stays whatever rounding does, and so do all at a `top_p` of 1.
+    stays = ((before < top_p) | (top_p >= 1.0)).at[:, 0].set(True)
     return jnp.put_along_axis(
         jnp.zeros(scores.shape, bool), order, stays, axis=-1, inplace=False
     )

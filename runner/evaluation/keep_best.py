@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Literal
 
+from runner.evaluation.directions import more_is_better
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeepBest:
@@ -23,7 +25,8 @@ class KeepBest:
       min_gain: An improvement is larger than this.
 
     Raises:
-      ValueError: `metric` names no evaluation, or a number is out of range.
+      ValueError: `metric` names no evaluation, a number is out of range, or the goal is
+        the worst value of a metric of which more is better.
     """
 
     metric: str
@@ -41,6 +44,10 @@ class KeepBest:
             )
         if self.goal not in ("lowest", "highest"):
             raise ValueError(f"goal must be 'lowest' or 'highest', got {self.goal!r}")
+        if self.goal == "lowest" and more_is_better(metric):
+            raise ValueError(
+                f"goal of {self.metric!r} must be 'highest', for which more is better"
+            )
         for name in ("every", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -3,13 +3,12 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from runner.evaluation.directions import more_is_better
 from runner.evidence import intervals
 from runner.evidence.intervals import Spread
 
 Values = Mapping[str, Mapping[int, float]]
 """By setting, the value of each seed."""
-
-_MORE_IS_BETTER = ("accuracy", "agreement", "mass_on_best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +64,7 @@ def compare(metric: str, values: Values, baseline: str) -> Comparison:
         for setting, by_seed in values.items()
     }
     # The best by its mean; the earlier of two that are equal.
-    sign = -1.0 if metric.rpartition("/")[2] in _MORE_IS_BETTER else 1.0
+    sign = -1.0 if more_is_better(metric) else 1.0
     ranked = sorted(
         (sign * spread.mean, i, setting)
         for i, (setting, spread) in enumerate(spreads.items())

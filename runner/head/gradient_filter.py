@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 
 def large(d_logits: jax.Array, threshold: jax.Array) -> jax.Array:
-    """Return `d_logits`, zero where its magnitude is below `threshold`."""
-    return jnp.where(jnp.abs(d_logits) >= threshold, d_logits, 0.0)
+    """Return `d_logits`, zero where its magnitude is below `threshold`; NaN stays."""
+    return jnp.where(jnp.abs(d_logits) < threshold, 0.0, d_logits)
 
 
 @jax.custom_vjp

@@ -23,12 +23,13 @@ class Images(Dataset):
 
     Attributes:
       images: `[n h w c]`, float32 in [0, 1] or unsigned bytes.
-      labels: `[n]` int32, ids of classes.
+      labels: `[n]` integers, ids of classes.
       vocabulary: The classes.
       description: Further entries of `describe`.
 
     Raises:
-      UserError: A label is not the id of a class, or there is not one label per image.
+      UserError: Images or labels have another type, a label is not the id of a class,
+        or there is not one label per image.
     """
 
     images: np.ndarray
@@ -43,6 +44,8 @@ class Images(Dataset):
             raise UserError(
                 f"{len(self.images):,} images and {len(self.labels):,} labels"
             )
+        _check_type("images", self.images, self.images.dtype in (np.float32, np.uint8))
+        _check_type("labels", self.labels, self.labels.dtype.kind in "iu")
         if not len(self.labels):
             raise UserError("the data holds no images at all")
         low, high = int(self.labels.min()), int(self.labels.max())
@@ -134,3 +137,14 @@ class Images(Dataset):
 def _flatten(images: np.ndarray) -> np.ndarray:
     """Return `[n h·w·c]` float64."""
     return images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float64)
+
+
+def _check_type(name: str, array: np.ndarray, is_valid: bool) -> None:
+    """Refuse pixels of whole numbers that are no bytes, and labels that are none.
+
+    Raises:
+      UserError: With the type.
+    """
+    wanted = {"images": "float32 in [0, 1] or uint8", "labels": "integers"}
+    if not is_valid:
+        raise UserError(f"{name} must be {wanted[name]}, got {array.dtype}")

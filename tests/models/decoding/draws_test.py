@@ -58,8 +58,9 @@ def test_the_tokens_that_stay_are_those_of_the_definition(
             assert np.isfinite(row).sum() == stays.sum()
         else:
             np.testing.assert_array_equal(np.isfinite(row), stays)
+        best = np.array(logits) - max(logits)
         np.testing.assert_allclose(
-            row[np.isfinite(row)], np.array(logits)[np.isfinite(row)] / temperature
+            row[np.isfinite(row)], best[np.isfinite(row)] / temperature
         )
 
 
@@ -72,7 +73,8 @@ def test_the_tokens_that_stay_are_those_of_transformers():
     )
     expected = np.full((1, SIZE), -np.inf)
     expected[0, [1, 3, 5]] = 2.142857074737549, 1.4285714626312256, 1.7142858505249023
-    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    expected -= 2.142857074737549  # softmax does not see it
+    np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_first_token_stays_however_small_the_share():
@@ -82,7 +84,7 @@ def test_the_first_token_stays_however_small_the_share():
         top_k=None,
         top_p=jnp.float32(1e-9),
     )
-    np.testing.assert_array_equal(scores, [[-np.inf, 3.0]])
+    np.testing.assert_array_equal(scores, [[-np.inf, 0.0]])
 
 
 def test_draws_of_a_row_with_a_key_of_its_own_do_not_depend_on_the_others():
@@ -108,3 +110,23 @@ def test_draws_of_a_row_with_a_key_of_its_own_do_not_depend_on_the_others():
 def test_a_number_out_of_range_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Draws(**fields)
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-38, 1e-6])
+@pytest.mark.parametrize("top_p", [None, 0.9])
+def test_no_temperature_is_too_small_to_draw_from(temperature, top_p):
+    scores = draws.kept_logits(
+        jnp.asarray([[-40.0, 3.0, 100.0, 100.0, 99.9]]),
+        temperature=jnp.float32(temperature),
+        top_k=None,
+        top_p=top_p and jnp.float32(top_p),
+    )
+    np.testing.assert_allclose(jax.nn.softmax(scores), [[0.0, 0.0, 0.5, 0.5, 0.0]])
+
+
+def test_a_top_p_of_1_leaves_no_token_out():
+    flat = jnp.asarray(np.random.default_rng(0).normal(size=(1, 100_000)), jnp.float32)
+    scores = draws.kept_logits(
+        flat, temperature=jnp.float32(1.0), top_k=None, top_p=jnp.float32(1.0)
+    )
+    assert np.isfinite(scores).all()

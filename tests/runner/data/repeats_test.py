@@ -48,8 +48,10 @@ def test_only_documents_of_chosen_rows_count(source, cache):
     assert whole.repeats(whole).count == len(whole.packing.offsets) - 1
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_equal_images_are_counted(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "other"), [(np.uint8, np.float32), (np.float32, np.uint8)]
+)
+def test_equal_images_are_counted(dtype, other):
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 2, (6, 4, 4, 1)).astype(dtype)
 
@@ -60,7 +62,7 @@ def test_equal_images_are_counted(dtype):
     train, held_out = images(pixels[:4]), images(pixels[3:])
     assert train.repeats(held_out) == Repeats(1, 3, "image", "row 0")
     assert train.repeats(images(pixels[4:])) is None
-    assert train.repeats(images(pixels[4:].astype(np.float64))) is None
+    assert train.repeats(images(pixels[4:].astype(other))) is None
 
 
 def test_a_run_says_so_before_it_trains(source, cache):

@@ -35,6 +35,8 @@ def test_it_is_measured_every_so_many_steps_and_at_the_last_but_never_untrained(
         ({"patience": 0}, "patience must be at least 1, got 0"),
         ({"min_gain": math.nan}, "min_gain must be finite, not negative, got nan"),
         ({"goal": "least"}, "goal must be 'lowest' or 'highest', got 'least'"),
+        ({"metric": "held_out/accuracy"}, "'held_out/accuracy' must be 'highest'"),
+        ({"metric": "held_out/gap_closed"}, "closed' must be 'highest'"),
     ],
 )
 def test_a_rule_that_cannot_choose_is_refused(fields, message):

@@ -59,7 +59,8 @@ def test_a_baseline_that_is_best_is_compared_with_the_next():
 
 def test_more_accuracy_is_better_and_less_loss():
     more = shifted(0.5)
-    assert rows(metric="held_out/accuracy", a=BASE, b=more)["b"].is_best
+    for name in ("accuracy", "gap_closed", "agreement", "teacher/accuracy"):
+        assert rows(metric=f"held_out/{name}", a=BASE, b=more)["b"].is_best
     assert rows(metric="held_out/bits_per_byte", a=BASE, b=more)["a"].is_best
 
 

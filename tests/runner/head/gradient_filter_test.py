@@ -10,6 +10,7 @@ import pytest
 import losses
 from losses import LossTerm
 from runner import runtime
+from runner.head.gradient_filter import large
 from tests import heads
 from tests.benchmarks.head_bench import LABELS
 
@@ -94,3 +95,9 @@ def test_where_the_model_is_sure_little_is_lost():
     for name, wanted in without.items():
         lost = np.linalg.norm(with_it[name] - wanted) / np.linalg.norm(wanted)
         assert 0.0 < lost < 0.02, name
+
+
+def test_what_is_no_number_is_not_small():
+    d_logits = jnp.asarray([jnp.nan, -jnp.inf, 0.1, -0.2, 0.3])
+    kept = large(d_logits, jnp.float32(0.2))
+    np.testing.assert_allclose(kept, [jnp.nan, -jnp.inf, 0.0, -0.2, 0.3])

@@ -45,6 +45,20 @@ def test_idx_files_are_read_as_they_were_written(tmp_path, zipped):
     assert loaded.describe()["vocabulary"]["classes"] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ("int32", "int32", "images .* got int32"),
+        ("float64", "int64", "got float64"),
+        ("uint8", "float32", "labels must be integers, got float32"),
+    ],
+)
+def test_pixels_and_labels_of_another_type_are_refused(images, labels, message):
+    pixels, classes = np.zeros((2, 4, 6, 1), images), np.zeros(2, labels)
+    with pytest.raises(UserError, match=message):
+        Images(images=pixels, labels=classes, vocabulary=Classes(["a"]))
+
+
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 WRONG = {
     "magic": (IMAGES, lambda old: b"\x89PNG" + old[4:], "begins with 0x89504e47, not"),
