@@ -57,6 +57,12 @@ from losses.features.relations import Relations
 from losses.moe.load_balance import LoadBalance, SequenceLoadBalance
 from losses.moe.router_distillation import RouterDistillation
 from losses.moe.router_z_loss import RouterZLoss
+from losses.preference.bradley_terry import BradleyTerry
+from losses.preference.dpo import DPO, IPO, HingeDPO
+from losses.preference.kto import KTO
+from losses.preference.pairs import PairLoss, ReferencePairLoss
+from losses.preference.reference_free import OddsRatio, SimPO
+from losses.preference.sequences import chosen_mask, pair_mask, sequence_mask
 from losses.weighting.balance import MatchGradient, MatchValue, Uncertainty
 from losses.weighting.reweighting import (
     LearningProgress,
@@ -69,6 +75,9 @@ from losses.z_loss import ZLoss
 
 __all__ = [
     "CKA",
+    "DPO",
+    "IPO",
+    "KTO",
     "AdaptiveKL",
     "AlphaDivergence",
     "AttentionKL",
@@ -76,6 +85,7 @@ __all__ = [
     "Balance",
     "BinaryKL",
     "BinaryKLNorm",
+    "BradleyTerry",
     "ColumnMask",
     "ColumnWeight",
     "ConfidencePenalty",
@@ -87,6 +97,7 @@ __all__ = [
     "ForwardKL",
     "FullOutputs",
     "Group",
+    "HingeDPO",
     "IncompatibleLoss",
     "InterClassCorrelation",
     "IntraClassCorrelation",
@@ -102,15 +113,18 @@ __all__ = [
     "MeanOverLayers",
     "NeedsFullLogits",
     "NormalizedKD",
+    "OddsRatio",
     "OfMeans",
     "Outputs",
     "OverLayers",
     "OwnHead",
+    "PairLoss",
     "PerToken",
     "PlackettLuce",
     "Position",
     "Projected",
     "RecordSpec",
+    "ReferencePairLoss",
     "Relations",
     "RelativeLoss",
     "RenyiDivergence",
@@ -120,6 +134,7 @@ __all__ = [
     "RouterZLoss",
     "RowTable",
     "SequenceLoadBalance",
+    "SimPO",
     "SkewForwardKL",
     "SkewReverseKL",
     "SmoothedCrossEntropy",
@@ -136,8 +151,11 @@ __all__ = [
     "TotalVariation",
     "Uncertainty",
     "ZLoss",
+    "chosen_mask",
     "functional",
     "name_id",
+    "pair_mask",
+    "sequence_mask",
     "target_mask",
     "token_mask",
     "uniform_map",

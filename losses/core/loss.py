@@ -30,6 +30,9 @@ class Loss:
         accumulated or sharded.
       default_mask: of a batch, the tokens that a term of this loss counts where it says
         nothing else: those with a target, or all that are not padding (`token_mask`).
+      reads: of a batch, the tokens whose outputs it reads, bool `[*b]`, where these are
+        others than those that its term counts: one that has a value a sequence counts
+        one token of it, and reads all. None for those that count.
       unit: of a value, for reports; `"1"` where it has none.
       tiled: whether `call_tiled` does without whole rows of logits; None has the
         runner find out by tracing it. A subclass that defines either call anew
@@ -41,6 +44,7 @@ class Loss:
     needs: ClassVar[frozenset[str]] = frozenset()
     scope: ClassVar[Literal["token", "sequence", "batch"]] = "token"
     default_mask: ClassVar[Callable[..., jax.Array]] = staticmethod(target_mask)
+    reads: ClassVar[Callable[..., jax.Array] | None] = None
     unit: ClassVar[str] = "nats"
     tiled: ClassVar[bool | None] = None
     statistic_passes: ClassVar[int] = 1

@@ -267,6 +267,9 @@ def _mask_outputs(
     """Yield each term with its outputs, zero where masked; equal masks share them."""
     by_mask: dict[Mask | None, Outputs] = {}
     for term in terms:
-        if term.mask not in by_mask:
-            by_mask[term.mask] = outputs.where(masks[term.name])
-        yield term, by_mask[term.mask]
+        reads = getattr(term.loss, "reads", None)
+        visible = term.mask if reads is None else reads
+        if visible not in by_mask:
+            mask = masks[term.name] if reads is None else reads(outputs.batch)
+            by_mask[visible] = outputs.where(mask)
+        yield term, by_mask[visible]

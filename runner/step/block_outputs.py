@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from losses import FullOutputs, LossTerm, Outputs, TeacherOutputs
+from losses.core.masks import Mask
 from losses.core.outputs import pass_gradient_if
 from losses.core.term_values import TokenValues, per_token
 from losses.core.vocab_sums import TiledOutputs, VocabSums
@@ -59,6 +60,7 @@ class BlockEvaluator:
       seed: of the experiment; the key of a step is made from it.
       gradient_filter: as `Experiment.gradient_filter`.
       readers: the terms that read the student's logits.
+      reads: masks of the tokens that some of them read besides those that they count.
       may_vanish: the terms whose weight may be 0.
     """
 
@@ -67,6 +69,7 @@ class BlockEvaluator:
     seed: int
     gradient_filter: float
     readers: frozenset[str]
+    reads: Sequence[Mask]
     may_vanish: frozenset[str]
 
     def full_outputs(
@@ -179,8 +182,9 @@ class BlockEvaluator:
         }
 
     def _counted(self, constants: BlockConstants) -> jax.Array:
-        """Return the tokens whose logits any term counts, bool `[*b 1]`."""
+        """Return the tokens whose logits any term reads, bool `[*b 1]`."""
         masks = [constants.masks[name] for name in sorted(self.readers)]
+        masks += [reads(constants.batch) for reads in self.reads]
         return functools.reduce(jnp.logical_or, masks)[..., None]
 
     def _gradient_threshold(self, inputs: StepInputs) -> jax.Array | None:

@@ -152,6 +152,7 @@ class HeadValues:
         """Return a block with logits of all its targets, whatever the terms count."""
         _, constants = block
         masks = [target_mask(constants.batch), *constants.masks.values()]
+        masks += [reads(constants.batch) for reads in self._evaluator.reads]
         counted = functools.reduce(jnp.logical_or, masks)[..., None]
         return self._evaluator.full_outputs(
             trunk, *shared, *block, logits=True, counted=counted

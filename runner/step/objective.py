@@ -30,6 +30,7 @@ from runner.step.requirements import (
     check_needs,
     check_scope,
     check_teacher,
+    masks_read,
     wants_teacher_logits,
 )
 from runner.step.trunk_pass import StudentTrunk, forward
@@ -102,6 +103,7 @@ class Objective:
             seed,
             gradient_filter,
             readers=frozenset(t.name for t in self.terms if "logits" in t.needs),
+            reads=masks_read(self.terms),
             may_vanish=may_vanish(modules.items),
         )
         self.head_gradients = HeadGradients(blocks, evaluator)

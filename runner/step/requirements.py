@@ -8,6 +8,7 @@ import numpy as np
 import losses
 from losses import LossTerm, Reweighting
 from losses.core import terms
+from losses.core.masks import Mask
 from losses.core.term_values import wants_means
 from losses.core.terms import Item
 from losses.weighting import weights
@@ -45,6 +46,12 @@ def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
         for term in terms
         if isinstance(term.loss, losses.Loss) and wants_means(term.loss)
     ]
+
+
+def masks_read(terms: Sequence[LossTerm]) -> list[Mask]:
+    """Return the masks of tokens that terms read besides those that they count."""
+    masks = {getattr(t.loss, "reads", None): None for t in terms if "logits" in t.needs}
+    return [mask for mask in masks if mask is not None]
 
 
 def scopes(terms: Sequence[LossTerm]) -> set[str]:

@@ -55,6 +55,48 @@ def from_samples(x):
     return functional.forward_kl_from_samples(x["logits"], x["draws"], entropy)
 
 
+def of_rows(x, over="sum"):
+    """Log-probabilities of both segments: the student's, and the teacher's."""
+    sides = []
+    for logits in both(x):
+        log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
+        log_q = jnp.take_along_axis(log_q, x["targets"][..., None], axis=-1)[..., 0]
+        for segment in (1, 2):
+            inside = x["mask"] & (x["segment_ids"] == segment)
+            total = jnp.sum(jnp.where(inside, log_q, 0.0), axis=1)
+            count = jnp.maximum(jnp.sum(inside, axis=1, dtype=jnp.float32), 1.0)
+            sides.append(total if over == "sum" else total / count)
+    return sides
+
+
+def along_rows(values):
+    return jnp.broadcast_to(values[:, None], table.SHAPE)
+
+
+def bradley_terry(x):
+    chosen, rejected, reference_chosen, reference_rejected = of_rows(x)
+    difference = (chosen - reference_chosen) - (rejected - reference_rejected)
+    values = functional.bradley_terry(0.1 * difference, x["tie"], margin=1.0)
+    return along_rows(values)
+
+
+def kto(x):
+    completion, other, reference, reference_other = of_rows(x)
+    counts = jnp.sum(
+        x["mask"], axis=1, dtype=jnp.float32
+    )  # the rows of the table count their tokens
+    gap = jnp.sum(counts * (other - reference_other)) / jnp.sum(counts)
+    return along_rows(
+        functional.kto(
+            completion,
+            reference,
+            x["desirable"],
+            jnp.maximum(gap, 0.0),
+            undesirable_weight=1.5,
+        )
+    )
+
+
 F = functional
 FUNCTIONS = {
     "cross_entropy": lambda x: F.cross_entropy(x["logits"], x["targets"]),
@@ -85,7 +127,7 @@ FUNCTIONS = {
     "relations": lambda x: F.relations(
         x["queries/0"],
         x["teacher/queries/1"],
-        jnp.ones_like(x["targets"]),
+        x["segment_ids"],
         heads=3,
         mask=x["mask"],
     ),
@@ -102,6 +144,14 @@ FUNCTIONS = {
     "total_variation": lambda x: F.total_variation(*both(x)),
     "alpha_divergence": lambda x: F.alpha_divergence(*both(x), order=0.3),
     "renyi_divergence": lambda x: F.renyi_divergence(*both(x), order=2.0),
+    "dpo": lambda x: along_rows(F.dpo(*of_rows(x), beta=0.3, label_smoothing=0.1)),
+    "dpo_of_means": lambda x: along_rows(F.dpo(*of_rows(x, "mean"), beta=5.0)),
+    "ipo": lambda x: along_rows(F.ipo(*of_rows(x, "mean"), beta=0.5)),
+    "hinge_dpo": lambda x: along_rows(F.hinge_dpo(*of_rows(x))),
+    "bradley_terry": bradley_terry,
+    "simpo": lambda x: along_rows(F.simpo(*of_rows(x, "mean")[:2])),
+    "odds_ratio": lambda x: along_rows(F.odds_ratio(*of_rows(x, "mean")[:2])),
+    "kto": kto,
     "adaptive_kl": lambda x: F.adaptive_kl(*both(x)),
     "decoupled_kd": lambda x: F.decoupled_kd(
         *both(x), x["targets"], non_target_weight=8.0

@@ -3,6 +3,18 @@
 import losses
 
 PUBLIC = [
+    "DPO",
+    "IPO",
+    "KTO",
+    "BradleyTerry",
+    "HingeDPO",
+    "OddsRatio",
+    "PairLoss",
+    "ReferencePairLoss",
+    "SimPO",
+    "chosen_mask",
+    "pair_mask",
+    "sequence_mask",
     "AdaptiveKL",
     "AlphaDivergence",
     "AttentionKL",

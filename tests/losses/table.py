@@ -30,6 +30,9 @@ BY_LAYER = {
 }
 """Intermediates of one layer each: what follows the token axes."""
 
+BATCH = ("targets", "mask", "segment_ids", "tie", "desirable")
+"""Entries of the batch, of `arrays`."""
+
 PAIRS = ((0, 1),)
 
 
@@ -112,6 +115,14 @@ LOSSES = {
             rngs=nnx.Rngs(0),
         )
     ),
+    "dpo": Row(losses.DPO(beta=0.3, label_smoothing=0.1)),
+    "dpo_of_means": Row(losses.DPO(beta=5.0, over="mean")),
+    "ipo": Row(losses.IPO(beta=0.5, over="mean")),
+    "hinge_dpo": Row(losses.HingeDPO()),
+    "bradley_terry": Row(losses.BradleyTerry(margin=1.0, tie="tie")),
+    "simpo": Row(losses.SimPO()),
+    "odds_ratio": Row(losses.OddsRatio()),
+    "kto": Row(losses.KTO(undesirable_weight=1.5)),
     "adaptive_kl": Row(losses.AdaptiveKL()),
     "adaptive_kl_best": Row(losses.AdaptiveKL(temperature=2.0), "best"),
 }
@@ -133,6 +144,12 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
             np.argsort(rng.random((*shape, LAYERS, EXPERTS)))[..., :CHOSEN], jnp.int32
         ),
         "draws": jnp.asarray(rng.integers(0, VOCABULARY, (*shape, DRAWS)), jnp.int32),
+    }
+    place = np.broadcast_to(np.arange(shape[-1]), shape)
+    fixed |= {
+        "segment_ids": jnp.asarray(1 + (place >= shape[-1] // 2), jnp.int32),
+        "tie": jnp.arange(shape[0]) % 3 == 1,
+        "desirable": jnp.arange(shape[0]) % 2 == 0,
     }
     teacher = jnp.asarray(draw(size=(*shape, VOCABULARY)), jnp.float32)
     routed = jnp.asarray(draw(size=(*shape, LAYERS, EXPERTS)), jnp.float32)
@@ -175,11 +192,7 @@ def outputs(form, floats, fixed):
     logits, teacher_logits = ours.pop("logits"), theirs.pop("logits")
     teacher = teacher_outputs(form, teacher_logits, fixed["draws"])
     return losses.FullOutputs(
-        batch={
-            "targets": fixed["targets"],
-            "mask": fixed["mask"],
-            "segment_ids": jnp.ones_like(fixed["targets"]),
-        },
+        batch={name: fixed[name] for name in BATCH},
         logits=logits,
         intermediates=ours | {"router_assignments": fixed["router_assignments"]},
         teacher=dataclasses.replace(teacher, intermediates=theirs),

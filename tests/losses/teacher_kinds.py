@@ -72,6 +72,9 @@ def variants(loss: losses.Loss) -> Iterator[tuple[str, losses.Loss]]:
             except ValueError:  # no convention of this loss
                 continue
             yield f'`{field}="{value}"`', other
+    if getattr(loss, "reference", ()) is None:
+        columns = dataclasses.replace(loss, reference=("chosen", "rejected"))
+        yield "`reference=(...)`", columns
     inner = getattr(loss, "loss", None)
     if inner is not None:
         for said, variant in itertools.islice(variants(inner), 1, None):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import losses
+from losses.core import term_values
 from losses.core.tiles import Tile
 from losses.core.vocab_sums import SumRequests
 from losses.core.vocab_sums_pass import VocabSumsPass
@@ -55,11 +56,22 @@ def tiled_outputs(form, outputs, sums, *, vocabulary, teacher_width):
     )
 
 
+def _means(term, outputs, masks):
+    """The means of a term's statistics over these tokens."""
+    sums = term_values.statistic_sums([term], outputs, masks=masks)
+    count = jnp.maximum(jnp.sum(masks[term.name], dtype=jnp.float32), 1.0)
+    return jax.tree.map(lambda value: value / count, sums)
+
+
 def by_tiles(row, floats, fixed, scales=table.ALONE, *, width):
     """The total of `table.steps` and its gradient in the logits, tile by tile."""
     outputs = table.outputs(row.teacher, floats, fixed)
     logits = floats["logits"]
     teacher = floats["teacher/logits"]
+    means = {}
+    if term_values.wants_means(row.loss):  # known before the gradients, as in a step
+        (term,), masks = table.terms({"term": row}), {"term": fixed["mask"]}
+        means = _means(term, outputs, masks)
 
     def value(sums):
         def outputs_of(form):
@@ -71,8 +83,8 @@ def by_tiles(row, floats, fixed, scales=table.ALONE, *, width):
                 teacher_width=teacher.shape[-1],
             )
 
-        total, _ = table.weighted({"term": row}, outputs_of, fixed, {}, scales)["term"]
-        return total
+        sums_of = table.weighted({"term": row}, outputs_of, fixed, means, scales)
+        return sums_of["term"][0]
 
     def tiles():
         for start in range(0, logits.shape[-1], width):

@@ -1,0 +1,185 @@
+"""Losses of whole sequences' log-probabilities, nats: one value a pair or completion.
+
+`chosen` and `rejected` are the student's sums (or means) of log-probabilities over a
+completion, `reference_...` those of the reference; arrays of equal shape `[*b]`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+LogProb = Float[Array, "*b"]
+
+_CERTAIN = -1e-6
+"""The largest log-probability of `log_odds`: nearer to 0 they have no float32."""
+
+
+def dpo(
+    chosen: LogProb,
+    rejected: LogProb,
+    reference_chosen: LogProb,
+    reference_rejected: LogProb,
+    *,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> LogProb:
+    """Return `-(1-ε) log σ(βh) - ε log σ(-βh)`, nats; log 2 at h = 0.
+
+    `h = (chosen - reference_chosen) - (rejected - reference_rejected)`.
+
+    Source: Rafailov et al. 2023 (arXiv:2305.18290), eq. 7; ε: Mitchell 2023, cDPO.
+    """
+    h = _gap(chosen, rejected, reference_chosen, reference_rejected)
+    return _smoothed(beta * h, label_smoothing)
+
+
+def ipo(
+    chosen: LogProb,
+    rejected: LogProb,
+    reference_chosen: LogProb,
+    reference_rejected: LogProb,
+    *,
+    beta: float = 0.1,
+) -> LogProb:
+    """Return `(h - 1/(2β))²`, nats², h as in `dpo`.
+
+    Source: Azar et al. 2023 (arXiv:2310.12036), eq. 17, where β is τ.
+    """
+    h = _gap(chosen, rejected, reference_chosen, reference_rejected)
+    return jnp.square(h - 1.0 / (2.0 * beta))
+
+
+def hinge_dpo(
+    chosen: LogProb,
+    rejected: LogProb,
+    reference_chosen: LogProb,
+    reference_rejected: LogProb,
+    *,
+    beta: float = 0.1,
+) -> LogProb:
+    """Return `max(0, 1 - βh)`, h as in `dpo`.
+
+    Source: Liu et al. 2023 (arXiv:2309.06657), section 3.2; after SLiC (2305.10425).
+    """
+    h = _gap(chosen, rejected, reference_chosen, reference_rejected)
+    return jnp.maximum(0.0, 1.0 - beta * h)
+
+
+def bradley_terry(
+    difference: LogProb, tie: Float[Array, "*b"] | None = None, *, margin: float = 0.0
+) -> LogProb:
+    """Return `-log σ(d - m)`, and of a tie `-log σ(d - m) - log σ(-d - m)`, nats.
+
+    d is the reward of the chosen less that of the other one. With
+    `P(tie) ∝ (e^{2m} - 1) σ(d - m) σ(-d - m)` it is the likelihood of Rao and Kupper
+    (1967), θ = e^m, but for a constant of the ties, which are never below
+    `2 log(1 + e^m)`: 6.0972 at m = 3.
+
+    Source: SoliReward (arXiv:2512.22170), m = 3.
+
+    Args:
+      difference: d.
+      tie: 1 where neither is better, 0 where the first is; None for no ties.
+      margin: m.
+    """
+    difference = _float32(difference)
+    win = jax.nn.softplus(margin - difference)
+    if tie is None:
+        return win
+    return win + _float32(tie) * jax.nn.softplus(margin + difference)
+
+
+def simpo(
+    chosen: LogProb,
+    rejected: LogProb,
+    *,
+    beta: float = 2.0,
+    margin: float = 0.5,
+    label_smoothing: float = 0.0,
+) -> LogProb:
+    """Return `dpo` of `β (chosen - rejected) - γ`, of means and without a reference.
+
+    Source: Meng et al. 2024 (arXiv:2405.14734), eq. 6.
+
+    Args:
+      chosen: mean over the completion.
+      rejected: the same.
+      beta: β.
+      margin: γ.
+      label_smoothing: ε of `dpo`.
+    """
+    h = _float32(chosen) - _float32(rejected)
+    return _smoothed(beta * h - margin, label_smoothing)
+
+
+def odds_ratio(chosen: LogProb, rejected: LogProb) -> LogProb:
+    """Return `-log σ(log odds(chosen) - log odds(rejected))`, nats.
+
+    `odds(x) = e^x / (1 - e^x)`, x being the mean over the completion; within 1e-6 of 0
+    it is taken there, and has no gradient.
+
+    Source: Hong et al. 2024, ORPO (arXiv:2403.07691), eq. 4 and 7, less the
+    cross-entropy of the chosen, which is a term beside it.
+    """
+    return -jax.nn.log_sigmoid(_log_odds(chosen) - _log_odds(rejected))
+
+
+def kto(
+    completion: LogProb,
+    reference: LogProb,
+    desirable: Float[Array, "*b"],
+    baseline: Float[Array, ""] | float = 0.0,
+    *,
+    beta: float = 0.1,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> LogProb:
+    """Return `w (1 - σ(±β (r - z)))`, `r = completion - reference`; no unit.
+
+    The sign and w are those of a desirable or an undesirable completion.
+
+    Source: Ethayarajh et al. 2024 (arXiv:2402.01306), eq. 7 and 8.
+
+    Args:
+      completion: sum over the completion.
+      reference: the reference's.
+      desirable: 1 where it is, 0 where it is not.
+      baseline: z, not below 0; its gradient is stopped.
+      beta: β.
+      desirable_weight: w of the desirable.
+      undesirable_weight: w of the others.
+    """
+    r = _float32(completion) - _float32(reference)
+    z = jax.lax.stop_gradient(baseline)
+    good = _float32(desirable) > 0.0
+    sign = jnp.where(good, 1.0, -1.0)
+    weight = jnp.where(good, desirable_weight, undesirable_weight)
+    return weight * jax.nn.sigmoid(-sign * beta * (r - z))
+
+
+def _float32(x: LogProb | float) -> LogProb:
+    return jnp.asarray(x, jnp.float32)
+
+
+def _gap(
+    chosen: LogProb,
+    rejected: LogProb,
+    reference_chosen: LogProb,
+    reference_rejected: LogProb,
+) -> LogProb:
+    """Return h, float32."""
+    student = _float32(chosen) - _float32(rejected)
+    reference = _float32(reference_chosen) - _float32(reference_rejected)
+    return student - jax.lax.stop_gradient(reference)
+
+
+def _smoothed(margin: LogProb, label_smoothing: float) -> LogProb:
+    """Return `-(1-ε) log σ(x) - ε log σ(-x)`."""
+    return (1.0 - label_smoothing) * jax.nn.softplus(
+        -margin
+    ) + label_smoothing * jax.nn.softplus(margin)
+
+
+def _log_odds(log_prob: LogProb) -> LogProb:
+    x = jnp.minimum(_float32(log_prob), _CERTAIN)
+    return x - jnp.log(-jnp.expm1(x))

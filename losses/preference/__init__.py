@@ -1,0 +1,1 @@
+"""Losses of whole sequences: preference pairs, judged completions."""
