@@ -19,7 +19,7 @@ from runner import optimizers
 from runner.checkpoint import tree_paths
 from runner.errors import UserError, prefixed
 from runner.machine import mesh as mesh_lib
-from runner.state import path_patterns
+from runner.state import fresh, path_patterns
 from runner.state.path_patterns import Patterns
 from runner.state.split_module import SplitModule
 from runner.state.train_state import TrainState
@@ -193,14 +193,16 @@ class TrainModules:
             step=everywhere,  # pyright: ignore[reportArgumentType] - a tree of shardings
             params=params,
             variables=variables,
-            opt_state=optax.tree.map_params(
-                self.optimizer,
-                # An optimiser of some parameters has no array for the others.
-                lambda x, placed: x if isinstance(x, optax.MaskedNode) else placed,
-                abstract.opt_state,
-                params,
-                transform_non_params=lambda _: everywhere,
-                is_leaf=lambda x: isinstance(x, optax.MaskedNode),
+            opt_state=_without_computing(
+                lambda: optax.tree.map_params(
+                    self.optimizer,
+                    # An optimiser of some parameters has no array for the others.
+                    lambda x, placed: x if isinstance(x, optax.MaskedNode) else placed,
+                    abstract.opt_state,
+                    params,
+                    transform_non_params=lambda _: everywhere,
+                    is_leaf=lambda x: isinstance(x, optax.MaskedNode),
+                )
             ),
             teacher=self._teacher_state(params, variables),
             memory=jax.tree.map(lambda _: everywhere, abstract.memory),
@@ -210,8 +212,11 @@ class TrainModules:
         self, seed: int, mesh: jax.sharding.Mesh, rules: sharding.Rules
     ) -> TrainState:
         """Return a fresh state, computed under `jit` straight into its shardings."""
-        make = jax.jit(self.initial, out_shardings=self.shardings(mesh, rules))
-        return make(jax.random.key(seed))
+        return fresh.evaluate(
+            self.initial,
+            jax.random.key(seed),
+            out_shardings=self.shardings(mesh, rules),
+        )
 
     def create_from(
         self,
@@ -225,12 +230,13 @@ class TrainModules:
 
         The arrays of `start` are consumed: they are the state's, not a copy of them.
         """
-        make = jax.jit(
+        return fresh.evaluate(
             self.initial,
+            jax.random.key(seed),
+            start,
             out_shardings=self.shardings(mesh, rules),
-            donate_argnums=1,
+            donate_argnums=(1,),
         )
-        return make(jax.random.key(seed), start)
 
     def abstract(self, mesh: jax.sharding.Mesh, rules: sharding.Rules) -> TrainState:
         """Return shapes, dtypes and shardings of the state; no array is computed."""
@@ -244,6 +250,16 @@ class TrainModules:
 def abstract_key() -> jax.ShapeDtypeStruct:
     """Return the shape of a key; a key itself would start the backend."""
     return jax.eval_shape(jax.random.key, 0)
+
+
+def _without_computing(function: Callable[[], Tree]) -> Tree:
+    """Return what a function returns; its arrays, of which that holds none, are traced.
+
+    An optimiser's `init` evaluates its schedules, else operation by operation.
+    """
+    results = []
+    jax.eval_shape(lambda: results.append(function()))
+    return results[0]
 
 
 def _trained(module: nnx.Module, trainable: Patterns | None) -> frozenset[str] | None:

@@ -4,22 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_INITIALIZERS, _FRESH = {}, {}
+from runner.state import fresh
+
+_FRESH = {}
 
 
 def placed_state(modules, seed, mesh, rules):
     """A fresh state as `TrainModules.create` gives it, for a fraction of the compiling.
 
-    Its values depend on the seed alone, so that the initializer of equal modules is
-    compiled once, for one device, whatever the mesh; `state_test` shows that it is so.
+    Its values depend on the seed alone, so that they are computed once for equal
+    modules, on one device, whatever the mesh; `state_test` shows that it is so.
     """
     key = jax.random.key(seed)
-    lowered = jax.jit(modules.initial).lower(key)
-    text = lowered.as_text()
-    if text not in _INITIALIZERS:
-        _INITIALIZERS[text] = lowered.compile()
+    text = jax.jit(modules.initial).lower(key).as_text()
     if (seed, text) not in _FRESH:
-        _FRESH[seed, text] = jax.device_get(_INITIALIZERS[text](key))
+        one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        state = fresh.evaluate(modules.initial, key, out_shardings=one)
+        _FRESH[seed, text] = jax.device_get(state)
     # A copy: a step donates what it is handed.
     values = jax.tree.map(np.array, _FRESH[seed, text])
     return jax.device_put(values, modules.shardings(mesh, rules))
