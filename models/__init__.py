@@ -6,6 +6,7 @@ from typing import Any
 from models.base import Model, TrunkOutput
 from models.initializers import FanIn, Normal
 from models.layer_attention import LayerAttention
+from models.lora import LoRA
 from models.mlp import GatedMLP
 from models.moe import MoE
 from models.transformer import Transformer
@@ -16,6 +17,7 @@ __all__ = [
     "FanIn",
     "GatedMLP",
     "LayerAttention",
+    "LoRA",
     "MoE",
     "Model",
     "Normal",

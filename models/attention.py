@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models import rope, sharding
+from models.adapters.low_rank import Adapters
 from models.initializers import Initializer, Scaled
 from models.kernels import blocked_attention
 from models.kernels.blocked_attention import Packing
@@ -36,6 +37,7 @@ class Attention(nnx.Module):
     intermediates: ClassVar[frozenset[str]] = frozenset(
         {"queries", "keys", "values", "attention"}
     )
+    adapters: Adapters | None = None
 
     def __init__(
         self,
@@ -126,9 +128,9 @@ class Attention(nnx.Module):
 
     def project(self, x: jax.Array, rotation: Rotation | None) -> Projections:
         """Queries `[b t heads head_dim]`, keys, values `[b t kv_heads head_dim]`."""
-        query = self._heads(x, self.query, self.query_bias, "heads")
-        key = self._heads(x, self.key, self.key_bias, "kv_heads")
-        value = self._heads(x, self.value, self.value_bias, "kv_heads")
+        query = self._heads(x, "query", self.query, self.query_bias)
+        key = self._heads(x, "key", self.key, self.key_bias)
+        value = self._heads(x, "value", self.value, self.value_bias)
         if self.query_norm is not None and self.key_norm is not None:
             query = self._normed(self.query_norm, query)
             key = self._normed(self.key_norm, key)
@@ -179,7 +181,8 @@ class Attention(nnx.Module):
 
     def merge(self, mixed: jax.Array) -> jax.Array:
         """Project heads back into the residual stream, `[b t d]`."""
-        return jnp.einsum("bthk,hkd->btd", mixed, self.output[...].astype(self.dtype))
+        y = jnp.einsum("bthk,hkd->btd", mixed, self.output[...].astype(self.dtype))
+        return y if self.adapters is None else self.adapters.add("output", mixed, y)
 
     def captured(
         self, names: frozenset[str], projections: Projections, mask: Mask | None
@@ -216,12 +219,15 @@ class Attention(nnx.Module):
         return scores
 
     def _heads(
-        self, x: jax.Array, kernel: nnx.Param, bias: nnx.Param | None, name: str
+        self, x: jax.Array, name: str, kernel: nnx.Param, bias: nnx.Param | None
     ) -> jax.Array:
         y = jnp.einsum("btd,dhk->bthk", x, kernel[...].astype(self.dtype))
+        if self.adapters is not None:
+            y = self.adapters.add(name, x, y)
         if bias is not None:
             y = y + jnp.broadcast_to(bias[...].astype(self.dtype), y.shape)
-        return sharding.constrain(y, ("batch", None, name, None))
+        axis = "heads" if name == "query" else "kv_heads"
+        return sharding.constrain(y, ("batch", None, axis, None))
 
 
 def block_size(length: int) -> int:

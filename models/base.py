@@ -78,10 +78,13 @@ class Model(Configurable):
       dim: width of the hidden states that the head reads.
       num_outputs: width of the logits: vocabulary or classes.
       reads: entries of a batch that the trunk takes.
+      trainable: pattern of the paths of the parameters that are trained where the
+        experiment names none; None for all.
     """
 
     dim: int
     num_outputs: int
+    trainable: str | None = None
     reads: ClassVar[frozenset[str]] = frozenset({"tokens", "segment_ids", "positions"})
 
     @abc.abstractmethod

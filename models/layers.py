@@ -200,6 +200,11 @@ def matrix_axes(params: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(axes, params)
 
 
+def kernel_axes(name: str) -> MatrixAxes | None:
+    """Return the `MatrixAxes` of a parameter of a block; None if it has none."""
+    return _OF_BLOCKS.get(name)
+
+
 def form_of(params: Mapping[str, Any]) -> str:
     """Return the form, a name in `FORMS`, of a model with these nested parameters."""
     return STACKED if STACKED in params.get("blocks", {}) else "separate"

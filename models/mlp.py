@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from models import checks, sharding
+from models.adapters.low_rank import Adapters
 from models.base import Configurable
 from models.initializers import FAN_IN, Initializer, Scaled
 
@@ -36,6 +37,7 @@ class GatedMLP(Configurable):
     """
 
     intermediates: ClassVar[frozenset[str]] = frozenset()
+    adapters: Adapters | None = None
 
     def __init__(
         self,
@@ -70,7 +72,13 @@ class GatedMLP(Configurable):
         flat = x.reshape(-1, x.shape[-1])
         gate = flat @ self.gate[...].astype(self.dtype)
         up = flat @ self.up[...].astype(self.dtype)
-        y = (activation(gate) * up) @ self.down[...].astype(self.dtype)
+        if self.adapters is not None:
+            gate = self.adapters.add("gate", flat, gate)
+            up = self.adapters.add("up", flat, up)
+        inner = activation(gate) * up
+        y = inner @ self.down[...].astype(self.dtype)
+        if self.adapters is not None:
+            y = self.adapters.add("down", inner, y)
         return y.reshape(x.shape), {}
 
 

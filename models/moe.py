@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from models import checks, grouped, sharding
+from models.adapters.low_rank import Adapters
 from models.base import Configurable
 from models.expert_bias import ExpertBias
 from models.grouped import Activation, Weights
@@ -59,6 +60,7 @@ class MoE(Configurable):
     intermediates: ClassVar[frozenset[str]] = frozenset(
         {"router_logits", "router_assignments"}
     )
+    adapters: Adapters | None = None
 
     def __init__(
         self,
@@ -139,9 +141,13 @@ class MoE(Configurable):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return `[b t d]` of `x [b t d]`, and the router's logits and choices."""
         logits, gates, chosen = self.route(x)
-        weights = tuple(
-            w[...].astype(self.dtype) for w in (self.gate, self.up, self.down)
-        )
+        gate, up, down = self.gate[...], self.up[...], self.down[...]
+        if self.adapters is not None:
+            gate = self.adapters.merged("gate", gate)
+            up = self.adapters.merged("up", up)
+            down = self.adapters.merged("down", down)
+        gate, up, down = (w.astype(self.dtype) for w in (gate, up, down))
+        weights = gate, up, down
         activation = ACTIVATIONS[self.activation]
         y = parallel_experts(x, gates, chosen, weights, activation=activation)
         if self.shared is not None:
@@ -151,7 +157,10 @@ class MoE(Configurable):
     def route(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return logits `[*b expert]`, gates and experts `[*b k]`, best first."""
         router = self.router[...].astype(jnp.float32)
-        logits = jnp.einsum("...d,de->...e", x.astype(jnp.float32), router)
+        x = x.astype(jnp.float32)
+        logits = jnp.einsum("...d,de->...e", x, router)
+        if self.adapters is not None:
+            logits = self.adapters.add("router", x, logits)
         scores = jax.nn.softmax(logits)
         gates, chosen = jax.lax.top_k(scores, self.experts_per_token)
         if self.bias is not None:

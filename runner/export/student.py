@@ -10,7 +10,7 @@ from runner.checkpoint import choice
 from runner.data import TokenizerFile
 from runner.data.text.vocabulary import Vocabulary
 from runner.report import run as reports
-from runner.weights import identity
+from runner.weights import adapters, identity
 from runner.weights.run import RunWeights
 
 
@@ -74,13 +74,13 @@ def read(workdir: str, step: int | str | None) -> Student:
     data = run.data.get("train_data", {})
     begin, end = (str(data.get(name) or "") for name in ("begin", "end"))
     vocabulary = _vocabulary(path, end=end)
+    whole = adapters.merged(weights)
     arrays = {
-        path: _Read(tensor.shape, tensor.read)
-        for path, tensor in weights.tensors().items()
+        p: _Read(tensor.shape, tensor.read) for p, tensor in whole.tensors.items()
     }
-    dtypes = {str(tensor.dtype) for tensor in weights.tensors().values()}
+    dtypes = {str(tensor.dtype) for tensor in whole.tensors.values()}
     return Student(
-        model=weights.model,
+        model=whole.model,
         arrays=arrays,
         dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
         step=weights.step,

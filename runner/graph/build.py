@@ -91,15 +91,13 @@ def _refuse_names(node: fdl.Buildable, path: str) -> None:
 
 
 def _construct_model(node: fdl.Buildable, path: str) -> None:
-    """Construct a module that lacks only its random keys, without arrays."""
-    model = fdl.get_callable(node)
+    """Construct what lacks only its random keys, without arrays."""
     if not isinstance(node, fdl.Partial) or _missing(node) != ["rngs"]:
         return
-    if isinstance(model, type) and issubclass(model, nnx.Module):
-        try:
-            nnx.eval_shape(lambda: fdl.build(node)(rngs=nnx.Rngs(0)))
-        except Exception as error:
-            raise _error_at(node, path, _message(error)) from error
+    try:
+        nnx.eval_shape(lambda: fdl.build(node)(rngs=nnx.Rngs(0)))
+    except Exception as error:
+        raise _error_at(node, path, _message(error)) from error
 
 
 def _missing(node: fdl.Buildable) -> list[str]:

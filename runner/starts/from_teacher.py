@@ -24,8 +24,8 @@ from runner.starts.weights_start import Weights, WeightsStart, wanted
 from runner.state.split_module import SplitModule
 from runner.state.trainable import abstract_key
 from runner.teachers.online import OnlineTeacher
-from runner.weights import identity, opening, tensors
-from runner.weights.base import Weights as Files
+from runner.weights import adapters, identity, opening, tensors
+from runner.weights.adapters import Merged
 
 _ROWS_AT_A_TIME = 4
 
@@ -78,7 +78,8 @@ class FromTeacher(WeightsStart):
         identity.check(files, vocabulary, source.tokenizer, cache=context.cache)
 
         # How much stays, and of what.
-        whole = tensors.unstacked(files.tensors())
+        merged = adapters.merged(files)
+        whole = tensors.unstacked(merged.tensors)
         large = Sizes.of({path: x.shape for path, x in whole.items()})
         abstract, _ = wanted(context)
         small = Sizes.of(
@@ -88,7 +89,7 @@ class FromTeacher(WeightsStart):
             }
         )
         _check_sizes(large, small, num_ids=vocabulary.size, path=path)
-        kept = self._kept(files, large, small, context.dataset)
+        kept = self._kept(merged, large, small, context.dataset)
 
         return Weights(
             source={
@@ -100,14 +101,14 @@ class FromTeacher(WeightsStart):
         )
 
     def _kept(
-        self, files: Files, large: Sizes, small: Sizes, dataset: Dataset
+        self, whole: Merged, large: Sizes, small: Sizes, dataset: Dataset
     ) -> pruning.Kept:
         narrower = large != dataclasses.replace(
             small, layers=large.layers, vocabulary=large.vocabulary
         )
         importance = None
         if self.layers == "best" or (narrower and self.widths == "best"):
-            importance = measured(files, dataset, rows=self.rows)
+            importance = measured(whole, dataset, rows=self.rows)
         layers = self._layers(large, small, importance)
         if importance is not None and self.widths == "best":
             return pruning.best(importance, large, small, layers)
@@ -134,13 +135,13 @@ class FromTeacher(WeightsStart):
         return layers
 
 
-def measured(files: Files, dataset: Dataset, *, rows: int) -> Importance:
+def measured(whole: Merged, dataset: Dataset, *, rows: int) -> Importance:
     """Return the importance of the parts of a model over rows of the data.
 
     Raises:
       UserError: it is no `models.Transformer`.
     """
-    make = functools.partial(files.model, layers="separate")
+    make = functools.partial(whole.model, layers="separate")
     module = nnx.eval_shape(lambda key: make(rngs=nnx.Rngs(params=key)), abstract_key())
     if not isinstance(module, Transformer):
         raise UserError(f"importance is measured of a Transformer, not of {module}")
@@ -149,7 +150,7 @@ def measured(files: Files, dataset: Dataset, *, rows: int) -> Importance:
     params, variables = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), split.arrays()
     )
-    arrays = tensors.place(tree_paths.by_path(params), files.tensors())
+    arrays = tensors.place(tree_paths.by_path(params), whole.tensors)
     params = jax.tree.unflatten(jax.tree.structure(params), arrays.values())
     zeros = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), variables)
     model = split.module(params, zeros)

@@ -5,13 +5,16 @@ from pathlib import Path
 
 from runner.errors import UserError, prefixed
 from runner.starts.base import StartContext
-from runner.starts.weights_start import Weights, WeightsStart
+from runner.starts.weights_start import Weights, WeightsStart, wanted
+from runner.weights import adapters
 from runner.weights.run import RunWeights, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run(WeightsStart):
     """The student of another run; optimiser, schedule and step begin anew.
+
+    Adapters go into the kernels of a student that has none.
 
     Attributes:
       workdir: of that run.
@@ -28,13 +31,14 @@ class Run(WeightsStart):
     def weights(self, context: StartContext) -> Weights:
         weights = RunWeights(self.workdir, begun_step(self.step, context))
         weights.check_vocabulary(context.dataset.vocabulary, cache=context.cache)
+        has_own = adapters.has_any(wanted(context)[0])
         return Weights(
             source={
                 "path": self.workdir,
                 "step": weights.step,
                 "digest": weights.digest,
             },
-            tensors=weights.tensors(),
+            tensors=weights.tensors() if has_own else adapters.merged(weights).tensors,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from models.adapters import low_rank
 from models.layers import STACKED
 from runner.checkpoint import tree_paths
 from runner.errors import UserError, nearest, prefixed
@@ -66,12 +67,12 @@ class LoadedWeights(LoadedStart):
 
     def __init__(self, weights: Weights, context: StartContext):
         self._weights, self._context = weights, context
-        self._wanted, trained = wanted(context)
+        self._wanted, parameters = wanted(context)
         form = tensors_lib.unstacked(weights.tensors)
         if any(f"/{STACKED}/" in path for path in self._wanted):
             form = tensors_lib.stacked(form)
         self._tensors = _with_own_head(form, self._wanted)
-        self.outcomes = _outcomes(self._wanted, trained, self._tensors, weights)
+        self.outcomes = _outcomes(self._wanted, parameters, self._tensors, weights)
 
     def state(self) -> TrainState:
         loaded = {p: x for p, x in self._wanted.items() if self.outcomes[p] != FRESH}
@@ -100,7 +101,9 @@ def wanted(
     """Return the student's arrays by path, and which of them are its parameters."""
     state = context.modules.abstract(context.mesh, context.rules)
     params = tree_paths.by_path(state.params["student"])
-    return params | tree_paths.by_path(state.variables["student"]), frozenset(params)
+    frozen = context.modules.frozen(state.variables)
+    arrays = params | tree_paths.by_path(state.variables["student"])
+    return arrays, frozenset(params) | frozenset(frozen)
 
 
 def _with_own_head(tensors: Tensors, wanted: Mapping[str, Any]) -> Tensors:
@@ -112,7 +115,7 @@ def _with_own_head(tensors: Tensors, wanted: Mapping[str, Any]) -> Tensors:
 
 def _outcomes(
     wanted: Mapping[str, jax.ShapeDtypeStruct],
-    trained: frozenset[str],
+    parameters: frozenset[str],
     tensors: Tensors,
     weights: Weights,
 ) -> dict[str, str]:
@@ -125,7 +128,8 @@ def _outcomes(
     outcomes = {}
     for path, leaf in wanted.items():
         tensor = tensors.get(path)
-        if path in weights.fresh or (tensor is None and path not in trained):
+        may_lack = path not in parameters or low_rank.is_of(path)
+        if path in weights.fresh or (tensor is None and may_lack):
             outcomes[path] = FRESH
             continue
         if tensor is None:

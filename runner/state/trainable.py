@@ -43,7 +43,7 @@ class TrainModules:
       init_teacher: `{"params": ..., "variables": ...}` of the student to the teacher's
         state before the first step, a tree of some of these leaves.
       trainable: patterns of the student's parameters that are trained; the others are
-        among its variables. None for all.
+        among its variables. None for those that the model names, or all.
 
     Raises:
       UserError: a pattern matches nothing, or nothing is left to train.
@@ -69,6 +69,8 @@ class TrainModules:
         self._init_teacher = init_teacher
         modules = nnx.eval_shape(self._init_modules, abstract_key())
         self._trainable = trainable
+        if trainable is None:
+            trainable = getattr(modules[""], "trainable", None)
         self._trained = _trained(modules[""], trainable)
         self._split_modules = self._split(modules)
         self.student: Callable[[Tree, Tree], Model] = self._split_modules[""].module

@@ -33,13 +33,13 @@ PATHS = sorted(
 VOCABULARY = 300
 
 
-SIZES = [
-    Set("student.dim", "32"),
-    Set("student.num_layers", "1"),
-    Set("student.num_heads", "2"),
-    Set("student.vocab_size", f"{VOCABULARY}"),
-    Set("num_steps", "2"),
-]
+SIZES = {
+    "dim": "32",
+    "num_layers": "1",
+    "num_heads": "2",
+    "num_kv_heads": "None",
+    "vocab_size": f"{VOCABULARY}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,10 @@ class World:
     def tiny(self, cfg):
         """The graph's own losses, model and optimiser, over little and on one file."""
         if hasattr(cfg, "student"):
-            cfg = overrides.apply(cfg, SIZES)
+            inner = "student.model" if hasattr(cfg.student, "model") else "student"
+            sizes = [Set(f"{inner}.{name}", value) for name, value in SIZES.items()]
+            cfg = overrides.apply(cfg, [*sizes, Set("num_steps", "2")])
+            cfg.start = None  # of a model that is not here
         cfg.batch_size = 8
         documents = fdl.Config(data.TextFiles, files=(str(self.text),))
         tokenizer = fdl.Config(data.ByteBPE, documents, vocab_size=VOCABULARY)

@@ -1,0 +1,234 @@
+"""A model whose kernels have low-rank adapters, and train nothing else."""
+
+import functools
+import inspect
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models import checks, layers
+from models.adapters.low_rank import NAME, Adapters, LowRank
+from models.base import Model
+from models.initializers import FanIn, Initializer
+from models.layers import MatrixAxes
+from models.lora import path_patterns
+from models.lora.path_patterns import Patterns
+from models.tags import DTYPES, ParamDType
+
+ATTENTION = "*/attention/*"
+UNIFORM = FanIn(scale=1 / 3)
+"""The variance of `A` in peft, which draws uniformly from ±1/√inputs."""
+
+
+def LoRA(
+    *,
+    model: Callable[..., Model],
+    rank: int = 8,
+    alpha: float = 16.0,
+    targets: Patterns = ATTENTION,
+    init: Initializer = UNIFORM,
+    adapter_dtype: Annotated[str, ParamDType] = "float32",
+    rngs: nnx.Rngs,
+) -> Model:
+    """Return `model` with `x W + alpha/rank · (x A) B` in place of `x W`.
+
+    `B` begins at zero: until the first step the model computes what it does without,
+    bit for bit. Its own parameters keep their paths and initial values, and are frozen
+    unless `Experiment.trainable` says otherwise. The adapters of
+    `blocks/3/attention/query` are `blocks/3/attention/adapters/query/a` and `b`.
+
+    Args:
+      model: called with `rngs=`.
+      rank: columns of `A`, and rows of `B`.
+      alpha: of the scale `alpha / rank`.
+      targets: patterns of the paths of kernels, as in `Experiment.trainable`: the
+        matrices of attention, feed-forward layers, routers and experts; no embedding,
+        and no head. Adapters of experts are added to their kernels, for one product
+        with both.
+      init: of `A`.
+      adapter_dtype: type in which adapters are stored and updated.
+      rngs: of the initial values.
+
+    Raises:
+      ValueError: a number is not positive, or a pattern matches no kernel.
+
+    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
+    """
+    checks.positive(rank=rank, alpha=alpha)
+    checks.one_of("adapter_dtype", adapter_dtype, DTYPES)
+    adapted = model(rngs=rngs)
+    if adapted.trainable is not None:
+        raise ValueError("model has adapters already")
+    kernels, key = _kernels(adapted), rngs.params()
+    targeted = {path: kernels[path] for path in _targeted(kernels, targets)}
+    draws = _draws(targeted, init, key, rank=rank, dtype=adapter_dtype)
+    for path, kernel in targeted.items():
+        if kernel.owner.adapters is None:
+            kernel.owner.adapters = Adapters()
+        adapter = _adapter(kernel, draws[path], scale=alpha / rank)
+        setattr(kernel.owner.adapters, kernel.name, adapter)
+    adapted.trainable = f"*/{NAME}/*"
+    return adapted
+
+
+class Within(NamedTuple):
+    """What `LoRA` is made of.
+
+    Attributes:
+      model: without adapters.
+      rank: of the adapters.
+      alpha: likewise.
+      scale: `alpha / rank`.
+    """
+
+    model: Callable[..., Model]
+    rank: int
+    alpha: float
+    scale: float
+
+
+def within(make: Callable[..., Model]) -> Within | None:
+    """Return what a `functools.partial` of `LoRA` wraps; None of another model."""
+    fields: dict[str, Any] = {}
+    while isinstance(make, functools.partial):
+        fields = {**make.keywords, **fields}
+        make = make.func
+    if make is not LoRA:
+        return None
+    bound = inspect.signature(LoRA).bind_partial(**fields)
+    bound.apply_defaults()
+    rank, alpha = bound.arguments["rank"], bound.arguments["alpha"]
+    return Within(bound.arguments["model"], rank, alpha, alpha / rank)
+
+
+class _Kernel(NamedTuple):
+    """A kernel that can have an adapter.
+
+    Attributes:
+      owner: the module that it is of.
+      name: its attribute.
+      param: itself.
+      matrix: its axes.
+    """
+
+    owner: Any
+    name: str
+    param: nnx.Param
+    matrix: MatrixAxes
+
+    @property
+    def inputs(self) -> tuple[int, int]:
+        """Where the axes begin and end that a product sums over."""
+        end = len(self.param.shape) - len(self.matrix.outputs)
+        return end - len(self.matrix.inputs), end
+
+
+def _kernels(model: Model) -> dict[str, _Kernel]:
+    """Return the kernels that can have adapters, by path."""
+    kernels = {}
+    for path, module in nnx.iter_modules(model):
+        for name, param in vars(module).items() if hasattr(module, NAME) else ():
+            matrix = layers.kernel_axes(name)
+            if matrix is not None and isinstance(param, nnx.Param):
+                where = "/".join(map(str, (*path, name)))
+                kernels[where] = _Kernel(module, name, param, matrix)
+    return kernels
+
+
+def _targeted(kernels: Iterable[str], targets: Patterns) -> list[str]:
+    """Return the kernels that match, in order.
+
+    Raises:
+      ValueError: a pattern matches none, or they leave none.
+    """
+    kernels = list(kernels)
+    if not kernels:
+        raise ValueError("targets: the model has no kernel that can have an adapter")
+    lost = path_patterns.unmatched(kernels, targets)
+    if lost is not None:
+        places = {f"*/{_role(path).partition('/')[2]}" for path in kernels}
+        raise ValueError(
+            f"targets: no kernel matches {lost!r}{checks.nearest(lost, places)}"
+        )
+    targeted = path_patterns.chosen(kernels, targets)
+    if not targeted:
+        raise ValueError(f"targets: {targets!r} leaves no kernel")
+    return [path for path in kernels if path in targeted]
+
+
+def _adapter(kernel: _Kernel, a: jax.Array, *, scale: float) -> LowRank:
+    """Return the adapter of a kernel with this `A`, `[*n inputs rank]`."""
+    shape, axes = tuple(kernel.param.shape), kernel.param.get_metadata()["axes"]
+    begin, end = kernel.inputs
+    rank = a.shape[-1]
+    b = jnp.zeros((*shape[:begin], rank, *shape[end:]), a.dtype)
+    return LowRank(
+        nnx.Param(a.reshape(*shape[:end], rank), axes=(*axes[:end], None)),
+        nnx.Param(b, axes=(*axes[:begin], None, *axes[end:])),
+        inputs=end - begin,
+        scale=scale,
+    )
+
+
+def _draws(
+    kernels: Mapping[str, _Kernel],
+    init: Initializer,
+    key: jax.Array,
+    *,
+    rank: int,
+    dtype: str,
+) -> dict[str, jax.Array]:
+    """Return `A [*n inputs rank]` of each kernel.
+
+    Its key is that of its place in a layer, then of the layer: the same however layers
+    are held, and whatever other adapters there are. Those of one place are drawn at
+    once: of thirty layers the compiler sees one.
+    """
+    by_place: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for path, kernel in kernels.items():
+        place = _role(path), tuple(kernel.param.shape)
+        by_place.setdefault(place, []).append(path)
+    draws = {}
+    for (role, shape), paths in by_place.items():
+        begin, end = kernels[paths[0]].inputs
+        draw = functools.partial(
+            _draw,
+            init,
+            matrix=(math.prod(shape[begin:end]), rank),
+            dtype=dtype,
+        )
+        role_key = jax.random.fold_in(key, zlib.crc32(role.encode()))
+        layers_of = [int(x) for path in paths for x in path.split("/") if x.isdigit()]
+        if layers_of:
+            numbers = [jnp.array(layers_of), *map(jnp.arange, shape[:begin])]
+            draws |= zip(paths, draw(role_key, numbers), strict=True)
+        else:
+            draws[paths[0]] = draw(role_key, [*map(jnp.arange, shape[:begin])])
+    return draws
+
+
+def _draw(
+    init: Initializer,
+    key: jax.Array,
+    numbers: Sequence[jax.Array],
+    *,
+    matrix: tuple[int, int],
+    dtype: str,
+) -> jax.Array:
+    """Return matrices `[*numbers inputs rank]`, each of a key of its own."""
+    if not numbers:
+        return init(key, matrix, dtype)
+    draw = functools.partial(_draw, init, matrix=matrix, dtype=dtype)
+    first, *rest = numbers
+    return jax.vmap(lambda n: draw(jax.random.fold_in(key, n), rest))(first)
+
+
+def _role(path: str) -> str:
+    """Return a path without its layer: `blocks/mlp/up`."""
+    names = path.split("/")
+    return "/".join(x for x in names if not (x.isdigit() or x == layers.STACKED))
