@@ -4,10 +4,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.errors import UserError, nearest
-from runner.exchange.formats import vllm
+from runner.exchange.formats import (
+    axolotl,
+    distillkit,
+    llama_cpp,
+    maxtext,
+    sglang,
+    trl,
+    vllm,
+)
 from runner.exchange.formats.scored import Scores
 
 READERS: dict[str, Callable[[Path], Scores]] = {
+    "axolotl": axolotl.read,
+    "distillkit": distillkit.read,
+    "llama_cpp": llama_cpp.read,
+    "maxtext": maxtext.read,
+    "sglang": sglang.read,
+    "trl": trl.read,
     "vllm": vllm.read,
 }
 

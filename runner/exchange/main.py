@@ -65,7 +65,11 @@ def _add_import(commands) -> None:
     parser.set_defaults(command=_import)
     parser.add_argument("source", metavar="SOURCE", help="a file, or a folder of them")
     parser.add_argument(
-        "--from", required=True, dest="kind", metavar="KIND", help="the format: vllm"
+        "--from",
+        required=True,
+        dest="kind",
+        metavar="KIND",
+        help="axolotl, distillkit, llama_cpp, maxtext, sglang, trl or vllm",
     )
     _add_data(parser)
     parser.add_argument(

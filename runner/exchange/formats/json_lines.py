@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from runner.exchange.formats.scored import BadScores
 from runner.files import form
@@ -33,13 +33,25 @@ def read(source: Path, kind: type[T]) -> Iterator[tuple[str, T]]:
     Raises:
       BadScores: A line is not JSON, or of another form.
     """
+    for place, value in values(source):
+        with at(place):
+            yield place, form.parse(kind, value)
+
+
+def values(source: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of each line that is not empty.
+
+    Raises:
+      BadScores: A line is not JSON.
+    """
     for path in files_of(source, (".jsonl", ".json", ".ndjson")):
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     place = f"{path}, line {number}"
                     with at(place):
-                        yield place, form.parse(kind, form.load(line))
+                        value = form.load(line)
+                    yield place, value
 
 
 @contextlib.contextmanager

@@ -115,3 +115,23 @@ def checked(tokens: Any, ids: Any, scores: Any, *, place: str) -> Scored:
         scores=scores,
         place=place,
     )
+
+
+def by_segment(scored: Scored, segment_ids: np.ndarray) -> Iterator[Scored]:
+    """Yield what each document has of a packed row; padding (0) is left out.
+
+    Args:
+      scored: The row.
+      segment_ids: `[n]`, equal where a document goes on.
+    """
+    begins = np.flatnonzero(np.diff(segment_ids, prepend=segment_ids[:1] - 1))
+    ends = [*begins[1:].tolist(), len(segment_ids)]
+    for begin, end in zip(begins.tolist(), ends, strict=True):
+        if segment_ids[begin]:
+            part = slice(begin, end)
+            yield dataclasses.replace(
+                scored,
+                tokens=scored.tokens[part],
+                ids=scored.ids[part],
+                scores=scored.scores[part],
+            )

@@ -1,15 +1,18 @@
 """The command, from a config file to records that its data is taught by."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from runner.exchange.kinds import READERS
 from runner.exchange.main import main
 from runner.exchange.rows_of import dataset_of
 from runner.records.reader import Records
 from tests.runner.exchange import producers
 from tests.runner.records.sets import VOCABULARY
 
+ROOT = Path(__file__).parents[3]
 CONFIG = """
 import fiddle as fdl
 import runner
@@ -70,3 +73,12 @@ def test_mistakes_are_a_line_and_code_2(config, tmp_path, capsys):
         assert said.startswith("runner-records: ") and message in said, said
         assert len(said.splitlines()) == 1
     assert not (tmp_path / "to").exists()
+
+
+def test_help_and_page_name_every_kind(capsys):
+    with pytest.raises(SystemExit):
+        main(["import", "--help"])
+    said = capsys.readouterr().out
+    page = (ROOT / "docs" / "teachers.md").read_text()
+    for kind in READERS:
+        assert kind in said and f"\n| `{kind}` |" in page

@@ -52,6 +52,19 @@ def check_values(records, *, k=K, atol=3e-4):
     )
 
 
+def check_ratios(records):
+    """Every counted position holds the teacher's best entries, up to a constant."""
+    mask, whole = teacher.rows()["mask"], teacher.expected()
+    rows = teacher.rows()
+    arrays = records.teacher_arrays(np.arange(len(mask)), rows)
+    drops = np.pad(arrays["teacher/drops"], [(0, 0), (0, 0), (1, 0)])[mask]
+    best = np.argsort(-whole[mask], -1, kind="stable")[:, :K]
+    np.testing.assert_array_equal(arrays["teacher/ids16"][mask], best)
+    values = np.take_along_axis(whole[mask], best, -1)
+    np.testing.assert_allclose(logits(drops), values - values[:, :1], atol=3e-4)
+    assert records.layout.temperatures == ()
+
+
 @pytest.fixture(name="answers")
 def _answers(tmp_path):
     path = tmp_path / "answers.jsonl"
@@ -59,13 +72,21 @@ def _answers(tmp_path):
     return path
 
 
-def test_imported_scores_are_the_producers_own(answers, tmp_path):
-    records = imported("vllm", answers, tmp_path / "to")
-    check_values(records)
+@pytest.mark.parametrize("writer", producers.WRITERS)
+def test_imported_scores_are_the_producers_own(writer, tmp_path):
+    kind, source = writer.split()[0], tmp_path / "scores"
+    producers.WRITERS[writer](source)
+    choices = {"temperature": 1.0} if kind == "axolotl" else {}
+    records = imported(kind, source, tmp_path / "to", **choices)
+    if kind == "maxtext":
+        check_ratios(records)
+    else:
+        check_values(records)
     verify(tmp_path / "to")
-    assert records.manifest.origin.teacher == "tiny, vLLM"
+    name = "tiny" if kind in ("vllm", "llama_cpp") else "unknown"
+    assert records.manifest.origin.teacher.startswith(f"{name}, ")
     # Nothing is left of the work, and nothing of it lies beside the records.
-    assert sorted(x.name for x in tmp_path.iterdir()) == ["answers.jsonl", "to"]
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["scores", "to"]
 
 
 def test_the_order_of_a_file_is_of_no_account(answers, tmp_path):
@@ -107,40 +128,51 @@ def test_what_was_not_scored_is_marked_and_counted_by_no_hit(answers, tmp_path):
     )
 
 
-def test_scores_over_their_entries_alone_have_no_mass_outside(tmp_path):
-    def renormalized(answer):
-        for place in answer["choices"][0]["prompt_logprobs"][1:]:
-            extra = [key for key, x in place.items() if x["rank"] > K]
-            for key in extra:
-                del place[key]
-            total = np.logaddexp.reduce([x["logprob"] for x in place.values()])
-            for x in place.values():
-                x["logprob"] -= total
-        return answer
+def renormalized(answer):
+    """The answer with probabilities over its K entries alone."""
+    for place in answer["choices"][0]["prompt_logprobs"][1:]:
+        extra = [key for key, x in place.items() if x["rank"] > K]
+        for key in extra:
+            del place[key]
+        total = np.logaddexp.reduce([x["logprob"] for x in place.values()])
+        for x in place.values():
+            x["logprob"] -= total
+    return answer
 
+
+@pytest.fixture(name="over_entries")
+def _over_entries(tmp_path):
     answers = map(producers.vllm_answer, producers.sequences())
     producers.write_lines(tmp_path / "a.jsonl", map(renormalized, answers))
-    records = imported("vllm", tmp_path / "a.jsonl", tmp_path / "to")
-    verify(tmp_path / "to")
-    spec = LoadedRecords(records).stored
-    assert spec.temperatures == () and "one position off" not in "".join(
-        describe(tmp_path / "to")
-    )
+    return imported("vllm", tmp_path / "a.jsonl", tmp_path / "to")
+
+
+def test_scores_over_their_entries_alone_have_no_mass_outside(over_entries):
+    directory = over_entries.directory
+    verify(directory)
+    assert "one position off" not in "".join(describe(directory))
+    spec = LoadedRecords(over_entries).stored
+    assert spec.temperatures == ()
     for sparse in ("renormalize_both", "renormalize_teacher"):
         losses.ForwardKL(sparse=sparse).check_records(spec)
     for loss in (losses.ForwardKL(), losses.ReverseKL(sparse="truncate")):
         with pytest.raises(ValueError, match="outside of its entries, which the rec"):
             loss.check_records(spec)
-    # Over its entries the teacher is what it was, at any temperature.
+
+
+@pytest.mark.slow  # compiles a divergence
+def test_over_its_entries_a_teacher_is_what_it_was_at_any_temperature(over_entries):
+    records, mask = over_entries, teacher.rows()["mask"]
+    spec = LoadedRecords(records).stored
     batch = {
         name: jnp.asarray(x)
         for name, x in records.teacher_arrays(np.arange(8), teacher.rows()).items()
     }
-    given, mask = unpacked(batch, spec), teacher.rows()["mask"]
+    taught = unpacked(batch, spec)
     own = np.random.default_rng(3).normal(size=(*mask.shape, 257)).astype(np.float32)
     loss = losses.ForwardKL(sparse="renormalize_both", temperature=2.0)
-    value = loss(losses.FullOutputs(batch={}, logits=jnp.asarray(own), teacher=given))
-    ids = np.asarray(given.indices)
+    value = loss(losses.FullOutputs(batch={}, logits=jnp.asarray(own), teacher=taught))
+    ids = np.asarray(taught.indices)
     p, q = (
         log_softmax(np.take_along_axis(x, ids, -1) / 2.0, -1)
         for x in (teacher.expected(), own)
@@ -150,12 +182,13 @@ def test_scores_over_their_entries_alone_have_no_mass_outside(tmp_path):
 
 
 @pytest.mark.parametrize("shift", [1, -1])
-def test_scores_one_position_off_are_refused_by_their_hits(shift, tmp_path):
-    producers.vllm(tmp_path / "off.jsonl", shift=shift)
+@pytest.mark.parametrize("writer", producers.WRITERS)
+def test_scores_one_position_off_are_refused_by_their_hits(writer, shift, tmp_path):
+    producers.WRITERS[writer](tmp_path / "off", shift=shift)
     pattern = r"one position off: its entries hold \d+\.\d% of the next tokens and \d\d"
     with pytest.raises(UserError, match=pattern):
-        imported("vllm", tmp_path / "off.jsonl", tmp_path / "to")
-    assert [x.name for x in tmp_path.iterdir()] == ["off.jsonl"]
+        imported(writer.split()[0], tmp_path / "off", tmp_path / "to", temperature=1.0)
+    assert [x.name for x in tmp_path.iterdir()] == ["off"]
 
 
 def changed(answers, change):
