@@ -21,6 +21,7 @@ _HOMES = {
     "Sample": "sampling.job",
     "StepContext": "hooks.step_hook",
     "StepHook": "hooks.step_hook",
+    "Trainer": "notebook.trainer",
     "data": "data",
     "optimizers": "optimizers",
     "starts": "starts",

@@ -9,6 +9,7 @@ from runner.export.job import Export as Export
 from runner.hooks.step_hook import StepContext as StepContext
 from runner.hooks.step_hook import StepHook as StepHook
 from runner.measuring.job import Evaluate as Evaluate
+from runner.notebook.trainer import Trainer as Trainer
 from runner.recording.job import RecordTeacher as RecordTeacher
 from runner.sampling.job import Sample as Sample
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher

@@ -9,7 +9,7 @@ import pytest
 
 import losses
 from runner.graph import read
-from tests.configs.runs_test import World
+from tests.configs.world import World
 
 ROOT = Path(__file__).parents[1]
 

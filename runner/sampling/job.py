@@ -5,35 +5,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from models import sharding
 from models.decoding.draws import Draws
-from models.decoding.generate import generate
 from runner import atomic_files, runtime
 from runner.data.text.tokenizer import TokenizerSource
 from runner.errors import UserError
 from runner.graph.job import Job
 from runner.sampling import prompts, text_model
-from runner.sampling.text_model import TextModel
+from runner.sampling.continuing import Continuation, continuations
 from runner.weights import location
 from runner.workdir.workdir import Workdir
-
-
-@dataclasses.dataclass(frozen=True)
-class Continuation:
-    """A prompt and what a model wrote after it.
-
-    Attributes:
-      prompt: The text before.
-      text: The text after, special tokens left out.
-      ended: Whether it came to an end within the tokens there were.
-    """
-
-    prompt: str
-    text: str
-    ended: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +91,7 @@ class Sample(Job):
             print(f"{one.prompt}{one.text}\n")
 
     def continuations(self) -> Iterator[Continuation]:
-        """Yield a continuation of each prompt, in order, a batch at a time.
+        """Return a continuation of each prompt, in order, a batch at a time.
 
         Raises:
           UserError: The model is not there or writes no text, or there is no prompt.
@@ -123,46 +103,11 @@ class Sample(Job):
             tokenizer=self.tokenizer,
             config=runtime.current(),
         )
-        rows = prompts.encode(author, texts)
-        for numbers, ids, lengths in prompts.batches(rows, self.batch_size):
-            tokens = self._after(author, numbers, ids, lengths)
-            for number, after in zip(numbers, tokens, strict=True):
-                if number >= 0:
-                    yield _continuation(author, texts[number], rows[number], after)
-
-    def _after(self, author: TextModel, numbers: Any, ids: Any, lengths: Any) -> Any:
-        """Return the tokens after a batch of prompts, `[b num_tokens]`."""
-        # A key a prompt: beside other prompts it draws the same.
-        key = jax.random.key(self.seed)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-            key, np.maximum(numbers, 0)
+        return continuations(
+            author,
+            texts,
+            num_tokens=self.num_tokens,
+            draws=self.draws,
+            seed=self.seed,
+            batch_size=self.batch_size,
         )
-        with sharding.use(author.mesh, author.rules):
-            tokens = generate(
-                author.model,
-                ids,
-                lengths,
-                num_tokens=self.num_tokens,
-                temperature=self.draws.temperature,
-                top_k=self.draws.top_k,
-                top_p=self.draws.top_p,
-                key=keys,
-                end=author.ends,
-            )
-        return np.asarray(tokens)
-
-
-def _continuation(
-    author: TextModel, prompt: str, before: Any, after: Any
-) -> Continuation:
-    """Return the text of the ids `after` others, up to the first end."""
-    length = next((i for i, t in enumerate(after) if t in author.ends), len(after))
-    # Decoded with what is before it: alone, it may lose the space that it begins with.
-    decode = author.vocabulary.decode
-    prefix, whole = decode(before), decode([*before, *after[:length]])
-    shared = whole.startswith(prefix)
-    return Continuation(
-        prompt=prompt,
-        text=whole[len(prefix) :] if shared else decode(after[:length]),
-        ended=length < len(after),
-    )

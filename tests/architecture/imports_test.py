@@ -21,8 +21,6 @@ MOST_FILES_OF_RUNNER = 8
 MOST_TYPE_CHECKING_BLOCKS = 10
 # Blocks that do not say yet why a plain import will not do.
 MOST_WITHOUT_REASON = 3
-# Files that still import from a `*_test.py`: none may join them.
-STILL_IMPORT_TESTS = {"tests/configs/vision_test.py", "tests/contributing_test.py"}
 
 
 def test_modules_do_not_import_one_another_in_circles():
@@ -97,4 +95,4 @@ def test_no_test_is_a_library():
         for name in imported_names(path):
             inside_a_test_file = any(part.endswith("_test") for part in name.split("."))
             place = str(path.relative_to(ROOT))
-            assert not inside_a_test_file or place in STILL_IMPORT_TESTS, place
+            assert not inside_a_test_file, place

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner import main
-from tests.runner.data.images.images_test import write
+from tests.runner.data.images.idx_files import write
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--fdl.batch_size=16", "--fdl.evaluations.held_out.batch_size=16"]

@@ -13,7 +13,7 @@ NAMES = {
     " TrunkOutput VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment Export"
     " FusedTeacher KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample"
-    " StepContext StepHook data optimizers starts sweeps",
+    " StepContext StepHook Trainer data optimizers starts sweeps",
     "runner.data": "Baseline Batches ByteBPE Classes Column Columns DataSource Dataset"
     " Digits Document Documents GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
     " Images JsonLines Labels PackedText Parquet Part Partition PlannedTokens"

@@ -1,0 +1,1 @@
+"""An experiment by hand: in a notebook, a step or a hundred at a time."""
