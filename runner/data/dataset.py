@@ -117,6 +117,11 @@ class Dataset(abc.ABC):
         del held_out
         return None
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Lines for the terminal: what these rows leave out."""
+        return ()
+
     def text_bytes(self, numbers: np.ndarray) -> float:
         """Return the UTF-8 bytes of the text in the rows `numbers` `[b]`; 0 without.
 

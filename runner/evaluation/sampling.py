@@ -10,7 +10,7 @@ import numpy as np
 from models import Transformer
 from models.decoding.generate import generate
 from runner.data.dataset import Dataset
-from runner.data.text.packed_text import PackedText
+from runner.data.text.vocabulary import Vocabulary
 from runner.state.train_state import TrainState
 from runner.state.trainable import TrainModules
 
@@ -36,8 +36,9 @@ class Sampler:
 
     def __init__(self, modules: TrainModules, dataset: Dataset):
         self._modules = modules
-        self._text = dataset if isinstance(dataset, PackedText) else None
-        rows = range(min(PROMPTS, len(dataset)) if self._text else 0)
+        vocabulary = dataset.vocabulary
+        self._vocabulary = vocabulary if isinstance(vocabulary, Vocabulary) else None
+        rows = range(min(PROMPTS, len(dataset)) if self._vocabulary else 0)
         self._prompts = [dataset[row]["tokens"][:PROMPT_TOKENS] for row in rows]
 
     def __call__(self, state: TrainState) -> Sequence[Sample]:
@@ -45,9 +46,9 @@ class Sampler:
         student: Any = self._modules.student(
             state.params["student"], state.variables["student"]
         )
-        if self._text is None or not isinstance(student, Transformer):
+        if self._vocabulary is None or not isinstance(student, Transformer):
             return []
-        decode = self._text.vocabulary.decode
+        decode = self._vocabulary.decode
         # One key for all steps, so that samples differ by the student alone.
         new = generate(
             student,

@@ -15,7 +15,7 @@ from runner import runtime
 from runner.data.labels import require_tokens
 from runner.data.pipeline import numbered_batches
 from runner.data.source import DataSource
-from runner.data.text.packed_text import PackedText
+from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
 from runner.head import plan
 from runner.head.token_blocks import TokenBlocks
@@ -66,7 +66,7 @@ class Recorder:
         # Data, then the teacher over its vocabulary.
         dataset = data.load(cache=config.input.cache)
         require_tokens(dataset.vocabulary)
-        assert isinstance(dataset, PackedText)
+        assert isinstance(dataset.vocabulary, Vocabulary)
         self.dataset, self._vocabulary = dataset, dataset.vocabulary
         self._teacher = teacher.load(
             TeacherContext(
@@ -74,7 +74,7 @@ class Recorder:
                 mesh=self._mesh,
                 rules=config.mesh.rules,
                 cache=config.input.cache,
-                positions=dataset.sequence_length,
+                positions=dataset.targets_per_row,
             )
         )
         self.cautions = self._teacher.cautions
@@ -96,7 +96,7 @@ class Recorder:
             mode=mode.name,
             entries=mode.entries(self._vocabulary.size),
             vocab_size=self._vocabulary.size,
-            sequence_length=dataset.sequence_length,
+            sequence_length=dataset.targets_per_row,
             temperatures=mode.stored_temperatures(temperatures),
             origin=self._origin.digest,
         )

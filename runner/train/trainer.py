@@ -80,7 +80,7 @@ class Trainer:
             for name, e in self.evaluators.items()
             if (repeats := self.dataset.repeats(e.dataset)) is not None
         )
-        return (*of_teacher, *evaluated, *repeats)
+        return (*of_teacher, *self.dataset.cautions, *evaluated, *repeats)
 
     def describe_data(self) -> dict[str, Any]:
         """Return the fingerprints of all data, for the work directory."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from runner.data.text.chat_files import ChatFiles
 from runner.data.text.document_ends import DocumentEnds
 from runner.data.text.gguf import byte_level, sentencepiece
 from runner.data.text.tokenizer import TokenizerSource
@@ -58,6 +59,27 @@ class GGUFTokenizer(TokenizerSource):
         )
         loaded = vocabulary(tokenizer, source=self.file)
         return dataclasses.replace(loaded, ends=ends).with_ends(end=self.end)
+
+    def chat_files(self) -> ChatFiles:
+        from models.pretrained.gguf_reader import GGUFReader  # numpy of gguf files
+
+        path = self._path()
+        try:
+            entries = GGUFReader(path).values("tokenizer.")
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        templates = {
+            name.removeprefix("chat_template").lstrip(".") or "default": str(source)
+            for name, source in entries.items()
+            if name.partition(".")[0] == "chat_template"
+        }
+        tokens = entries.get("ggml.tokens", [])
+        variables = {
+            f"{name}_token": tokens[index]
+            for name in ("bos", "eos", "pad")
+            if (index := entries.get(f"ggml.{name}_token_id")) in range(len(tokens))
+        }
+        return ChatFiles(templates, variables)
 
     def _path(self):
         from models.pretrained.location import locate

@@ -7,7 +7,8 @@ from pathlib import Path
 from runner.data import cache as caching
 from runner.data import file_forms
 from runner.data.documents.document import Documents, digest
-from runner.data.text import document_ends
+from runner.data.text import chat_files, document_ends
+from runner.data.text.chat_files import ChatFiles
 from runner.data.text.vocabulary import Vocabulary, vocabulary
 from runner.errors import UserError
 from runner.graph.job import Checked
@@ -45,6 +46,14 @@ class TokenizerSource(Checked, abc.ABC):
           UserError: A file is not a tokenizer of bytes.
         """
 
+    def chat_files(self) -> ChatFiles:
+        """Return the chat templates that come with it; by default none.
+
+        Raises:
+          UserError: A file is not of its form.
+        """
+        return ChatFiles()
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerFile(TokenizerSource):
@@ -79,6 +88,9 @@ class TokenizerFile(TokenizerSource):
         loaded = vocabulary(tokenizer, source=self.file)
         ends = document_ends.read(tokenizer, path)
         return dataclasses.replace(loaded, ends=ends).with_ends(end=self.end)
+
+    def chat_files(self) -> ChatFiles:
+        return chat_files.read(Path(self.file).expanduser().parent)
 
 
 @dataclasses.dataclass(frozen=True)
