@@ -17,10 +17,9 @@ NAMES = {
     "runner.data": "Baseline Batches ByteBPE Chat ChatRows Classes Column Columns"
     " DataSource Dataset Digits Document Documents GGUFTokenizer HuggingFaceDataset"
     " IdxFolder IdxImages Images JsonLines Labels PackedText Parquet Part Partition"
-    " PlannedTokens PythonLibrary PythonQuestions Record Records StepContext StepHook"
-    " TextFiles TokenRecords TokenizedText TokenizerFile TokenizerSource Vocabulary"
-    " batches data evaluation_batches numbered_batches optimizers python_library_text"
-    " starts sweeps write_columns",
+    " PlannedTokens PythonLibrary PythonQuestions Record Records TextFiles"
+    " TokenRecords TokenizedText TokenizerFile TokenizerSource Vocabulary batches"
+    " evaluation_batches numbered_batches python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
     "runner.starts": "Continued FromTeacher LoadedStart Only Published Run Start"

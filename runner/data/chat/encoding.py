@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,6 @@ from runner.data.chat.conversation import Conversation
 from runner.data.chat.template import ChatTemplate, Refused
 from runner.data.text.vocabulary import Vocabulary, special_tokens
 from runner.errors import UserError
-
-if TYPE_CHECKING:  # tokenizers wait for the first load
-    from tokenizers import Encoding
 
 _BATCH = 256  # conversations handed to the library at once
 
@@ -90,7 +87,7 @@ class Encoder:
         return rendering.text, spans
 
 
-def _inside(encoding: "Encoding", spans: Sequence[tuple[int, int]]) -> np.ndarray:
+def _inside(encoding: Any, spans: Sequence[tuple[int, int]]) -> np.ndarray:
     """Return whether each token has a character within one of the spans, bool."""
     begins, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T
     inside = np.zeros(len(begins), bool)
