@@ -24,6 +24,7 @@ from jax.experimental import multihost_utils
 from runner.checkpoint import manifest, tree_paths
 from runner.checkpoint.directory import CheckpointDirectory, RejectedCheckpoint
 from runner.checkpoint.restoring import restore_leaves, restore_tree
+from runner.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +114,26 @@ class Checkpoints:
         """Refuse to begin at step 0 where `latest_verified` found damage alone.
 
         Raises:
-          UserError: with what is wrong, and how to begin anew.
+          UserError: in the first process with what is wrong, and how to begin anew; in
+            the others with that it is.
         """
-        self._directory.refuse_if_all_damaged()
+        refusal = None
+        if jax.process_index() == 0:
+            try:
+                self._directory.refuse_if_all_damaged()
+            except UserError as error:
+                refusal = error
+        if jax.process_count() > 1:
+            of_first = multihost_utils.broadcast_one_to_all(
+                jnp.int32(refusal is not None)
+            )
+            if of_first and refusal is None:
+                refusal = UserError(
+                    f"process {jax.process_index()}: no checkpoint is whole, as the "
+                    "first process says"
+                )
+        if refusal is not None:
+            raise refusal
 
     def restore(self, step: int, abstract: Any) -> Any:
         """Return the tree saved at `step`, bit for bit, sharded as `abstract`.

@@ -9,6 +9,7 @@ are synced, and checked before anything is read. It carries a digest of itself t
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -137,11 +138,17 @@ def check(directory: Path, *, step: int) -> Manifest:
     """Return the manifest of a directory whose every file is as it was sealed.
 
     Raises:
-      CorruptCheckpoint: Naming the first file that is missing, cut short or altered.
+      CorruptCheckpoint: Naming the first file that is missing, cut short or altered, or
+        that is a link to one elsewhere.
     """
     manifest = read(directory, step=step)
+    home = os.path.realpath(directory)
     for name, file in manifest.files.items():
         path = directory / name
+        if not Path(os.path.realpath(path)).is_relative_to(home):
+            raise CorruptCheckpoint(
+                f"{name} is a link to a file outside of {directory}"
+            )
         try:
             size = path.stat().st_size
             if size != file.size:

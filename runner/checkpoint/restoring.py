@@ -1,6 +1,12 @@
-"""Arrays of a checkpoint, bit for bit, in the shardings asked for."""
+"""Arrays of a checkpoint, bit for bit, in the shardings asked for.
 
-from collections.abc import Mapping
+That its files are as they were sealed does not say that they are orbax's: who sealed
+them may be a stranger.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +15,9 @@ import orbax.checkpoint as ocp
 
 from runner.checkpoint import tree_paths
 from runner.checkpoint.manifest import Leaf
+from runner.errors import UserError
+
+_LONGEST = 200  # characters of a reason
 
 
 def restore_tree(
@@ -29,14 +38,16 @@ def restore_tree(
       checkpointer: the one that saves.
 
     Raises:
-      UserError: a leaf is absent, unknown, or of another shape or dtype than asked for.
+      UserError: a leaf is absent, unknown, or of another shape or dtype than asked for;
+        or the files are not what orbax writes.
     """
     target = tree_paths.by_path(abstract)
     tree_paths.compare(saved, tree_paths.described(target), where=where, whole=True)
-    restored = checkpointer.restore(
-        path, args=ocp.args.StandardRestore(_request(target))
-    )
-    return _filled(abstract, target, restored)
+    with _malformed_refused(where):
+        restored = checkpointer.restore(
+            path, args=ocp.args.StandardRestore(_request(target))
+        )
+        return _filled(abstract, target, restored)
 
 
 def restore_leaves(
@@ -56,15 +67,48 @@ def restore_leaves(
     target = tree_paths.by_path(abstract)
     tree_paths.compare(saved, tree_paths.described(target), where=where, whole=False)
     request = _request(target)
-    restored = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
-        path,
-        args=ocp.args.PyTreeRestore(
-            request,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(request),
-            partial_restore=True,
-        ),
-    )
-    return _filled(abstract, target, restored)
+    with _malformed_refused(where):
+        restored = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
+            path,
+            args=ocp.args.PyTreeRestore(
+                request,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(request),
+                partial_restore=True,
+            ),
+        )
+        return _filled(abstract, target, restored)
+
+
+@contextlib.contextmanager
+def _malformed_refused(where: str) -> Iterator[None]:
+    """Refuse, in a line, files that orbax or tensorstore cannot make sense of.
+
+    They raise whatever comes: KeyError, TypeError, RecursionError, ValueError. Reads
+    that are under way by then fail unheard, and would print a traceback each.
+
+    Raises:
+      UserError: naming the checkpoint.
+    """
+    hook = sys.unraisablehook
+
+    def show(unraisable: Any) -> None:
+        if not _is_late_read(unraisable.exc_value):
+            hook(unraisable)
+
+    sys.unraisablehook = show  # left in place by an error: some reads end later
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError):  # a device's, another process's
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0][:_LONGEST]
+        raise UserError(f"{where}: its files are not well formed ({reason})") from error
+    sys.unraisablehook = hook
+
+
+def _is_late_read(error: BaseException | None) -> bool:
+    of_loop = "Event loop is closed", "Encountered error while reading array"
+    return str(error).startswith(of_loop)
 
 
 def _request(target: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
@@ -72,7 +116,15 @@ def _request(target: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _filled(abstract: Any, target: Mapping[str, Any], restored: Any) -> Any:
-    """Return the tree of `abstract`, of what was restored and of what is empty."""
+    """Return the tree of `abstract`, of what was restored and of what is empty.
+
+    Raises:
+      ValueError: a leaf has another form than was asked for.
+    """
+    for path, leaf in tree_paths.not_empty(target).items():
+        got = restored[path]
+        if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):
+            raise ValueError(f"{path} is {got.dtype}{list(got.shape)}")
     return jax.tree.unflatten(
         jax.tree.structure(abstract),
         [

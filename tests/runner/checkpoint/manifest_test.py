@@ -40,10 +40,19 @@ def flip_every_metadata_byte_once(checkpoint):
         path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
 
 
+def lead_out(checkpoint):
+    outside = checkpoint.parents[1] / "outside"
+    array_file(checkpoint).rename(outside)
+    files = manifest.read(checkpoint, step=20).files
+    [gone] = [name for name in files if not (checkpoint / name).exists()]
+    (checkpoint / gone).symlink_to(outside)
+
+
 FAULTS = {
     "truncated": (truncate, "bytes"),
     "a bit flipped": (flip_a_bit, "altered"),
     "a file grown": (lambda c: os.truncate(array_file(c), 10**6), "bytes"),
+    "a file that is a link out": (lead_out, "a link to a file outside of"),
     "a file deleted": (lambda c: array_file(c).unlink(), "missing"),
     "a directory for a file": (
         lambda c: ((c / "_METADATA").unlink(), (c / "_METADATA").mkdir()),
@@ -90,6 +99,28 @@ def test_a_damaged_one_is_named_and_the_one_before_used(saved, caplog, name):
     with Checkpoints(saved, keep=2) as checkpoints:
         assert checkpoints.latest_verified() == 20
         assert_bits(checkpoints.restore(20, abstract(content(0))), content(20))
+
+
+METADATA = ["[]", '{"tree_metadata": 3}', '{"a":' * 5000 + "1" + "}" * 5000]
+
+
+@pytest.mark.parametrize("metadata", METADATA)
+def test_a_sealed_file_that_orbax_cannot_read_is_one_line(saved, metadata):
+    whole = manifest.read(saved / "00000020", step=20)
+    (saved / "00000020" / "_METADATA").write_text(metadata)
+    (saved / "00000020" / manifest.NAME).unlink()
+    manifest.seal(saved / "00000020", step=20, leaves=whole.leaves)
+    with Checkpoints(saved, keep=2) as checkpoints:
+        assert checkpoints.latest_verified() == 20
+        asked = abstract(content(0))
+        for restore, tree in (
+            (checkpoints.restore, asked),
+            (checkpoints.restore_part, {"step": asked["step"]}),
+        ):
+            with pytest.raises(UserError, match="its files are not well") as refusal:
+                restore(20, tree)
+            assert "\n" not in str(refusal.value)
+        assert_bits(checkpoints.restore(10, asked), content(10))
 
 
 def test_a_single_flipped_bit_anywhere_is_seen(saved):

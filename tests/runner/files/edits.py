@@ -32,6 +32,7 @@ VALUES: list[Any] = [
     {"x": 1},
     {"type": "x"},
 ]
+_JSON = (".json", "_METADATA", "_sharding", "_metadatas/process_0")
 BYTES = [b"", b"\xff", b"\x00", b"\xef\xbb\xbf", b"{", b'"', b"\n", b"9" * 5000]
 BYTES += [b"[" * 100_000, b"\r", b": ", b"\\ud800", b"\x1b[31m", b"-", b"e9"]
 
@@ -135,7 +136,7 @@ def edit(
       reseal: makes the digests in edited JSON agree again.
     """
     choose = random.Random(f"{SEED} {kind} {number}")
-    if file.endswith(".json") and (reseal or choose.random() < 0.7):
+    if file.endswith(_JSON) and (reseal or choose.random() < 0.7):
         value = edited_json(json.loads(content), choose)
         return dumps(reseal(value) if reseal else value)
     if file.endswith(".jsonl") and choose.random() < 0.7:

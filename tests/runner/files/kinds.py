@@ -27,8 +27,8 @@ from runner.data.text import record_files
 from runner.data.text.gguf_tokenizer import GGUFTokenizer
 from runner.data.text.tokenizer import TokenizerFile
 from runner.errors import UserError
+from runner.exchange import main as records_main
 from runner.graph import build, to_json
-from runner.records import main as records_main
 from runner.records import manifest as records
 from runner.records import shards
 from runner.report import comparison, page, results, run
@@ -38,7 +38,7 @@ from runner.weights.run import RunWeights
 from runner.workdir import opening
 from tests.models.pretrained import inputs
 from tests.models.pretrained.tables import FIXTURES
-from tests.runner.files import edits
+from tests.runner.files import edits, orbax_files
 from tests.runner.records.sets import VOCABULARY, byte_vocabulary
 
 SAVED = Path(__file__).parents[2] / "compatibility" / "saved_4c223cb"
@@ -56,6 +56,7 @@ class Kind:
       reseal: makes digests agree with the new content.
       edits: as many as it gets at most.
       lines: of a refusal, at most.
+      slow: whether an edit takes more than a fast test has.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Kind:
     reseal: Callable[[Any], Any] | None = None
     edits: int = 100
     lines: int = 3
+    slow: bool = False
 
     def content(self) -> bytes:
         """The file as it is."""
@@ -225,6 +227,10 @@ def kinds(directory: Path) -> list[Kind]:
             checkpoint,
             _checkpoint,
             _sealed(checkpoints._digest_of),
+        ),
+        *(
+            Kind(f"orbax: {name}", place, file, orbax_files.read, lines=1, slow=True)
+            for name, place, file in orbax_files.examples(teacher, directory)
         ),
         Kind("teacher: data.json", teacher, "data.json", _teacher),
         Kind("teacher: tokenizer.json", teacher, "tokenizer.json", _teacher),

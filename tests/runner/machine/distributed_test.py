@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from runner.checkpoint.checkpoints import Checkpoints
 from runner.errors import UserError
 from runner.machine import distributed
 from tests.runner.machine.pairs import Pair
+from tests.runner.states import flip_a_bit
 
 STEPS = 60
 SECONDS = 60  # in which a process that lost the others must have ended
@@ -126,6 +128,19 @@ def test_a_mistake_seen_by_the_first_alone_ends_both(pair, both):
     assert first.returncode == 2
     assert "the graph changed since" in output
     assert second.returncode != 0
+
+
+@pytest.mark.slow
+def test_damage_of_all_checkpoints_ends_both_with_a_line(pair, both):
+    shutil.copytree(pair.directory / both, pair.directory / "damaged")
+    for directory in pair.checkpoints("damaged").iterdir():
+        flip_a_bit(directory)
+    first, second = pair.run_all("damaged", code=2)
+    assert "no checkpoint is whole" in first and "--begin_anew" in first
+    assert "process 1: no checkpoint is whole, as the first process says" in second
+    for output in (first, second):
+        assert output.count("runner: ") == 1
+        assert "Traceback" not in output and "Check failed" not in output
 
 
 @pytest.mark.slow
