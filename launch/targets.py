@@ -9,6 +9,7 @@ from typing import Any
 
 from launch import jobset, local, options, skypilot, slurm, xpk
 from launch.spec import Spec
+from runner import atomic_files
 from runner.errors import UserError
 
 
@@ -54,7 +55,7 @@ def submit(text: str, file: Path, commands: Sequence[Sequence[str]]) -> int:
     Raises:
       UserError: the scheduler's program is not on this machine. The text is written.
     """
-    file.write_text(text, encoding="utf-8")
+    atomic_files.write_atomic(file, text)
     print(f"wrote {file}", flush=True)
     for command in commands:
         if shutil.which(command[0]) is None:

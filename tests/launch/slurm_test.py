@@ -3,15 +3,21 @@
 Most units run a stand-in for `runner`, in a second; the last tests the real one.
 """
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from launch import slurm
 from tests.launch import slurm_cluster
 from tests.launch.slurm_cluster import until
-from tests.launch.stand_ins import Sweep
+from tests.launch.stand_ins import ROOT, Sweep
+from tests.runner.runs import Runner
 
 pytestmark = [
     pytest.mark.slow,
@@ -159,6 +165,20 @@ def test_a_controller_that_restarts_loses_no_task(array, cluster):
     until(lambda: "00 SIGTERM and saved" in tasks.sweep.log)
 
 
+def test_a_task_whose_node_is_down_runs_again(array, cluster):
+    tasks = array({"00": "wait"})
+    tasks.started("00")
+    node = cluster.run("squeue", "-h", "-o", "%N", "-j", tasks.task(0))
+    # It answers again at once, and is then no longer down.
+    update = ("scontrol", "update", f"nodename={node}")
+    cluster.run(*update, "state=down", "reason=test")
+    until(lambda: tasks.state(0) == "PENDING")
+    tasks.sweep.how({})
+    cluster.start_now(tasks.task(0))
+    tasks.finished(0, 1, 2)
+    assert tasks.sweep.began.count("00") == 2
+
+
 # What a process of a run does first.
 JOINS = """
 import sys
@@ -192,3 +212,73 @@ def test_a_node_whose_name_does_not_resolve_is_named_at_once(cluster):
     code, lines = joined(cluster, f"--nodelist={node}", "--nodes=1")
     assert code == 2
     assert all(f"{node}, the host of the first process" in line for line in lines)
+
+
+class SlurmRunner(Runner):
+    """Two processes of the real `runner`, a task on each node; one where it is told."""
+
+    cluster: slurm_cluster.Cluster
+
+    def start_tasks(self, workdir):
+        return subprocess.Popen(
+            [
+                *("srun", "--ntasks=2", "--nodes=2", "--label"),
+                *(sys.executable, "-m", "runner.main", *self.flags),
+                f"--workdir={self.directory / workdir}",
+            ],
+            env=self.cluster.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+        )
+
+
+@pytest.fixture(scope="module")
+def real(cluster, tmp_path_factory):
+    runner = SlurmRunner(tmp_path_factory.mktemp("real"), steps=12)
+    runner.cluster = cluster
+    config = f"--fdl_config={ROOT / 'tests/runner/sweeps/tiny_config.py'}"
+    runner.flags[0] = config
+    return runner
+
+
+def test_two_tasks_give_the_total_of_one_and_one_killed_ends_both(real):
+    real.run("one")
+    both = real.start_tasks("both")
+    output = both.communicate(timeout=real.patience)[0]
+    assert both.returncode == 0, output
+    ours, theirs = real.metrics("both"), real.metrics("one")
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    totals = [
+        [line["learning/total"] for line in lines if "learning/total" in line]
+        for lines in (ours, theirs)
+    ]
+    assert len(totals[0]) == real.steps
+    np.testing.assert_allclose(*totals, rtol=2e-6)
+
+    # One of two is killed; both are started again.
+    killed = real.start_tasks("killed")
+    until(lambda: real.last_step("killed") >= 1 or killed.poll() is not None)
+    os.kill(task_of(1, str(real.directory / "killed")), signal.SIGKILL)
+    output = killed.communicate(timeout=real.patience)[0]
+    assert killed.returncode != 0
+    told = [line for line in output.splitlines() if line.startswith("0: ")]
+    assert any("this run has ended" in line for line in told) or (
+        "indicates that another task died" in output
+    ), output
+    again = real.start_tasks("killed")
+    assert again.wait(timeout=real.patience) == 0
+    real.assert_same_run("killed", "both")
+
+
+def task_of(rank, workdir):
+    """The number of the process that Slurm started as task `rank` of a run."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            of_run = f"--workdir={workdir}" in (path / "cmdline").read_text()
+            environment = (path / "environ").read_text().split("\0")
+            is_srun = (path / "comm").read_text().strip() == "srun"
+            if of_run and not is_srun and f"SLURM_PROCID={rank}" in environment:
+                return int(path.name)
+    raise AssertionError(f"no task {rank} of {workdir}")
