@@ -9,6 +9,7 @@ Needs root and Debian's packages `slurmctld`, `slurmd`, `slurm-client` and `mung
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -93,7 +94,7 @@ class Cluster:
         until(lambda: (self.folder / "munge" / "socket").exists())
         self.start_controller()
         for node in self.nodes:
-            self._start(node, "slurmd", "-D", "-N", node)
+            self.start_node(node)
         until(lambda: self.run("sinfo", "-h", "-o", "%T %D") == "idle 2")
         return self
 
@@ -136,6 +137,26 @@ class Cluster:
         until(lambda: self.state(task) == "PENDING")
         until(rescheduled)
         until(lambda: self.state(task) != "PENDING")
+
+    def start_node(self, node):
+        self._start(node, "slurmd", "-D", "-N", node)
+
+    def lose_node(self, node):
+        """Take a node's power: its daemon is gone, and all that the cluster runs."""
+        mine = f"SLURM_CONF={self.environment['SLURM_CONF']}"
+        daemon = self._daemons.pop(node)
+        daemon.kill()
+        daemon.wait()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                variables = (
+                    (process / "environ").read_text(errors="replace").split("\0")
+                )
+                is_step = (process / "comm").read_text().startswith("slurmstepd")
+                is_task = any(name.startswith("SLURM_JOB_ID=") for name in variables)
+                if mine in variables and (is_step or is_task):
+                    os.kill(int(process.name), signal.SIGKILL)
+        self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
 
     def start_controller(self):
         self._start("slurmctld", "slurmctld", "-D")
