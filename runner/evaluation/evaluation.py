@@ -29,7 +29,7 @@ class Evaluation:
       rest, a lower bound, and of draws an estimate.
     * `agreement`: share of targets where both have the same most probable output.
     * `gap_closed`: of all rows, `(l_0 - l) / (l_0 - l_teacher)` of the losses, l_0 that
-      before the first step.
+      before the first step, where the teacher's is below l_0.
     * `teacher/...`: the same of the teacher, where it is a model and a term reads its
       distribution; of the terms, those that read logits alone.
     * `share`: of the rows that were read. Only an evaluation of all rows, 1, counts as

@@ -177,6 +177,10 @@ def metrics(sums: Mapping[str, Any], *, text_bytes: float) -> dict[str, float]:
 
 
 def gap_closed(loss: float, *, start: float, teacher: float) -> float | None:
-    """Return `(l_0 - l) / (l_0 - l_teacher)`; None where there is no gap to close."""
+    """Return `(l_0 - l) / (l_0 - l_teacher)`.
+
+    None where there is no gap to close: the teacher is no better than the student was,
+    and a student that got worse would have closed a share of it.
+    """
     gap = start - teacher
-    return None if abs(gap) < 1e-9 else (start - loss) / gap
+    return None if gap < 1e-9 else (start - loss) / gap

@@ -303,6 +303,7 @@ def test_the_share_of_the_gap_is_0_at_the_start_and_1_at_the_teacher():
     shares = [gap_closed(x, start=5.0, teacher=3.0) for x in (5.0, 4.0, 3.0, 2.0, 6.0)]
     assert shares == [0.0, 0.5, 1.0, 1.5, -0.5]
     assert gap_closed(4.0, start=3.0, teacher=3.0) is None
+    assert gap_closed(3.5, start=3.0, teacher=4.0) is None
 
 
 # dear: compiles a mixture of experts
