@@ -19,6 +19,7 @@ _HOMES = {
     "OnlineTeacher": "teachers.online",
     "RecordTeacher": "recording.job",
     "Sample": "sampling.job",
+    "StartTeacher": "teachers.start",
     "StepContext": "hooks.step_hook",
     "StepHook": "hooks.step_hook",
     "Trainer": "notebook.trainer",

@@ -25,6 +25,14 @@ from runner.data.pipeline import Batches as Batches
 from runner.data.pipeline import batches as batches
 from runner.data.pipeline import evaluation_batches as evaluation_batches
 from runner.data.pipeline import numbered_batches as numbered_batches
+from runner.data.preference.examples import Continuations as Continuations
+from runner.data.preference.examples import Example as Example
+from runner.data.preference.examples import Examples as Examples
+from runner.data.preference.examples import JudgedRecords as JudgedRecords
+from runner.data.preference.examples import PairRecords as PairRecords
+from runner.data.preference.prompted_rows import PromptedRows as PromptedRows
+from runner.data.preference.sources import JudgedCompletions as JudgedCompletions
+from runner.data.preference.sources import PreferencePairs as PreferencePairs
 from runner.data.source import DataSource as DataSource
 from runner.data.source import Part as Part
 from runner.data.text.gguf_tokenizer import GGUFTokenizer as GGUFTokenizer

@@ -16,6 +16,7 @@ from runner.measuring import measured, model_state
 from runner.measuring.measured import Measured
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext
 from runner.teachers.ema import EMATeacher
+from runner.teachers.start import StartTeacher
 from runner.weights import location
 from runner.workdir.workdir import Workdir
 
@@ -61,7 +62,7 @@ class Evaluate(Job):
             raise ValueError("start is where the gap to a teacher begins; give teacher")
         if self.teacher is not None and "teacher" in self.models:
             raise ValueError("a model may not be named 'teacher' beside one")
-        if isinstance(self.teacher, EMATeacher):
+        if isinstance(self.teacher, EMATeacher | StartTeacher):
             raise ValueError("teacher follows a student in training, and here is none")
 
     def check(self) -> None:

@@ -7,3 +7,4 @@ from runner.teachers.combined import FusedTeacher as FusedTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher
 from runner.teachers.offline import OfflineTeacher as OfflineTeacher
 from runner.teachers.online import OnlineTeacher as OnlineTeacher
+from runner.teachers.start import StartTeacher as StartTeacher

@@ -54,6 +54,7 @@ class World:
         selectors.select(cfg, data.ByteBPE).set(vocab_size=VOCABULARY)
         selectors.select(cfg, data.GGUFTokenizer).replace(tokenizer)
         selectors.select(cfg, data.TokenizedText).set(sequence_length=16)
+        selectors.select(cfg, data.PreferencePairs).set(sequence_length=32)
         selectors.select(cfg, data.Part).set(num_rows=16)
         _make_tiny_layout(cfg, documents, tokenizer)
         for teacher in selectors.select(cfg, OnlineTeacher):

@@ -52,7 +52,7 @@ def kinds(loss: losses.Loss) -> dict[str, LoadedTeacher | None]:
     modes = {"`TopK`": "top_k", "`Sampled`": "sampled", "`Full`": "full"}
     return {
         "none": None,
-        "`OnlineTeacher`, `EMATeacher`": Kind(everything, None),
+        "`OnlineTeacher`, `EMATeacher`, `StartTeacher`": Kind(everything, None),
         "`EnsembleTeacher`, `FusedTeacher`": Kind(nothing, None),
         **{
             title: Kind(nothing, RecordSpec(mode=mode, temperatures=temperatures))

@@ -11,21 +11,26 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     "models": "ConvNet FanIn GatedMLP LayerAttention MoE Model Normal Transformer"
     " TrunkOutput VisionTransformer",
-    "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment Export"
-    " FusedTeacher KeepBest OfflineTeacher OnlineTeacher RecordTeacher Sample"
-    " StepContext StepHook Trainer data optimizers starts sweeps",
-    "runner.data": "Baseline Batches ByteBPE Chat ChatRows Classes Column Columns"
-    " DataSource Dataset Digits Document Documents GGUFTokenizer HuggingFaceDataset"
-    " IdxFolder IdxImages Images JsonLines Labels PackedText Parquet Part Partition"
-    " PlannedTokens PythonLibrary PythonQuestions Record Records TextFiles"
-    " TokenRecords TokenizedText TokenizerFile TokenizerSource Vocabulary batches"
-    " evaluation_batches numbered_batches python_library_text write_columns",
+    "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment"
+    " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
+    " RecordTeacher Sample StartTeacher StepContext StepHook Trainer data"
+    " optimizers starts sweeps",
+    "runner.data": "Baseline Batches ByteBPE Chat ChatRows Classes Column"
+    " Columns Continuations DataSource Dataset Digits Document Documents"
+    " Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder"
+    " IdxImages Images JsonLines JudgedCompletions JudgedRecords Labels"
+    " PackedText PairRecords Parquet Part Partition PlannedTokens"
+    " PreferencePairs PromptedRows PythonLibrary PythonQuestions Record"
+    " Records TextFiles TokenRecords TokenizedText TokenizerFile"
+    " TokenizerSource Vocabulary batches evaluation_batches"
+    " numbered_batches python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
     "runner.starts": "Continued FromTeacher LoadedStart Only Published Run Start"
     " StartContext",
     "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
-    " OfflineTeacher OnlineTeacher Teacher TeacherContext TeacherTrunk",
+    " OfflineTeacher OnlineTeacher StartTeacher Teacher TeacherContext"
+    " TeacherTrunk",
 }
 LAZY = [package for package in NAMES if package != "models"]
 

@@ -1,0 +1,1 @@
+"""Prompts with completions: preference pairs, and completions that are judged."""
