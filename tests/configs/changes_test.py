@@ -62,6 +62,13 @@ def test_a_bias_takes_the_place_of_the_term():
     assert rest == ["- student.mlp.bias_rate: 0.0", "+ student.mlp.bias_rate: 0.001"]
 
 
+def test_imported_records_are_another_folder():
+    assert changes("distill", "import_vllm") == [
+        "- teacher.records: 'runs/records'",
+        "+ teacher.records: 'runs/imported'",
+    ]
+
+
 def test_a_live_teacher_in_place_of_records_is_one_node():
     assert changes("distill", "distill", "online") == [
         "- teacher: runner.OfflineTeacher",
