@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     _add_prompts(commands)
     _add_import(commands)
+    _add_export(commands)
     return parser
 
 
@@ -88,6 +89,19 @@ def _add_import(commands) -> None:
         "--partial",
         action="store_true",
         help="tokens may lack scores; the terms of a teacher do not count them",
+    )
+
+
+def _add_export(commands) -> None:
+    text = "write best entries in the form of another trainer"
+    parser = commands.add_parser("export", help=text, description=text)
+    parser.set_defaults(command=_export)
+    parser.add_argument("directory", metavar="DIR", help="a directory of records")
+    parser.add_argument(
+        "--as", required=True, dest="form", metavar="FORM", help="distillkit or maxtext"
+    )
+    parser.add_argument(
+        "--to", required=True, metavar="DIR", help="directory to write, a new one"
     )
 
 
@@ -154,6 +168,13 @@ def _import(parsed: argparse.Namespace) -> None:
             "the mass outside of the entries is not known: of the divergences, those "
             "with sparse='renormalize_both' or 'renormalize_teacher' can read them"
         )
+
+
+def _export(parsed: argparse.Namespace) -> None:
+    from runner.exchange.exporting import export_records
+
+    loss = export_records(parsed.form, Path(parsed.directory), Path(parsed.to))
+    print("\n".join(filter(None, (f"{parsed.to}: written", loss))))
 
 
 def run() -> None:

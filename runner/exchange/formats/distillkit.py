@@ -31,7 +31,6 @@ from runner.exchange.formats.scored import (
     checked,
 )
 
-CONFIG = "compression_config.yaml"
 _COMPRESSED = ("compressed_logprobs", "bytepacked_indices")
 _PLAIN = ("top_values", "token_ids")
 _OTHERS = ("input_ids", "attention_mask", "packed_indices")
@@ -41,7 +40,7 @@ _COLUMNS = (*_OTHERS, *_COMPRESSED, *_PLAIN)
 def read(source: Path) -> Scores:
     """Return the scores of a Parquet or Arrow file, or of a folder and its config."""
     files = json_lines.files_of(source, (".parquet", ".arrow"))
-    path = files[0].parent / CONFIG
+    path = files[0].parent / distillkit_codes.CONFIG
     codes = distillkit_codes.load(path) if path.exists() else None
     return Scores(
         teacher="unknown, DistillKit",
@@ -71,7 +70,7 @@ def _names(path: Path, names: Set[str], codes: Any) -> tuple[str, str]:
     if not names >= set(_COMPRESSED):
         raise BadScores(f"{path}: has no columns {' and '.join(_COMPRESSED)}")
     if codes is None:
-        raise BadScores(f"{path}: there is no {CONFIG} beside it")
+        raise BadScores(f"{path}: there is no {distillkit_codes.CONFIG} beside it")
     return _COMPRESSED
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from runner.exchange.formats.scored import BadScores
 from runner.files import form
 
+CONFIG = "compression_config.yaml"
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
 _ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 _FITTED = 2.0**-8  # relative, of what is a polynomial and a few bits
@@ -71,6 +72,21 @@ class Codes:
         bits = math.ceil(math.log2(self.d))
         return _unpack(ids, bits, self.k), self._log_probabilities(scores)
 
+    def coded(
+        self, ids: np.ndarray, scores: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the bytes of log-probabilities and ids `[n k]`, of `exact` codes."""
+        bits = math.ceil(math.log2(self.d))
+        flat = ids[..., None] >> np.arange(bits - 1, -1, -1) & 1
+        packed = np.packbits(flat.reshape(len(ids), -1).astype(np.uint8), axis=-1)
+        return np.ascontiguousarray(scores, "<f4").view(np.uint8), packed
+
+    def text(self) -> str:
+        """The config, as YAML."""
+        import yaml
+
+        return yaml.safe_dump(dataclasses.asdict(self))
+
     def _log_probabilities(self, coded: np.ndarray) -> np.ndarray:
         # Exact values, then coefficients, then residuals, each behind the last.
         out = _dtype(self.exact_dtype)
@@ -116,6 +132,11 @@ class Codes:
             ],
             -1,
         ).astype(dtype)
+
+
+def exact(*, d: int, k: int) -> Codes:
+    """Return codes that round nothing."""
+    return Codes(d=d, k=k, exact_k=k, residual_bins=[], delta_encoding=False)
 
 
 def load(path: Path) -> Codes:

@@ -7,7 +7,7 @@
 Lists are packed: one field of all numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -33,6 +33,35 @@ def decode(record: bytes) -> dict[str, np.ndarray]:
                     name = parts[1].decode("utf-8", "replace")
                     features[name] = _numbers(kind, value)
     return features
+
+
+def encode(features: Mapping[str, np.ndarray]) -> bytes:
+    """Return an example of flat lists of numbers; floats as float32."""
+    content = b""
+    for name, array in features.items():
+        if np.issubdtype(array.dtype, np.floating):
+            kind, packed = _FLOATS, array.astype("<f4").tobytes()
+        else:
+            kind, packed = _INTEGERS, _packed(array)
+        feature = _field(kind, _field(1, packed))
+        content += _field(1, _field(1, name.encode()) + _field(2, feature))
+    return _field(1, content)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    size = _packed(np.array([len(content)]))
+    return bytes([number << 3 | _BYTES]) + size + content
+
+
+def _packed(values: np.ndarray) -> bytes:
+    """Integers laid end to end, the inverse of `_varints`."""
+    bits = values.astype(np.int64).view(np.uint64)[:, None]
+    groups = bits >> (np.uint64(7) * np.arange(_LONGEST, dtype=np.uint64))
+    sizes = np.maximum((groups > 0).sum(-1), 1)[:, None]
+    place = np.arange(_LONGEST)
+    more = np.where(place + 1 < sizes, np.uint64(128), np.uint64(0))
+    coded = ((groups & np.uint64(127)) | more).astype(np.uint8)
+    return coded[place < sizes].tobytes()
 
 
 def _numbers(kind: int, content: bytes) -> np.ndarray:
