@@ -173,11 +173,15 @@ parity: venv
 	  --requirement tests/parity/requirements.txt
 	@.venv-parity/bin/python tests/parity/build.py
 	@.venv-parity/bin/python tests/parity/greedy.py
+	@.venv-parity/bin/python tests/parity/build_adapters.py
 	@PYTHONPATH=. $(BIN)/python tests/parity/check.py
 	@rm -rf .venv-parity/exported
 	@PYTHONPATH=. $(BIN)/python tests/parity/export.py .venv-parity/exported
 	@.venv-parity/bin/python tests/parity/check_exported.py .venv-parity/exported \
 	  2> .venv-parity/llama.log || { tail -n 20 .venv-parity/llama.log; exit 1; }
+	@rm -rf .venv-parity/adapters
+	@PYTHONPATH=. $(BIN)/python tests/parity/export_adapters.py .venv-parity/adapters
+	@.venv-parity/bin/python -W ignore tests/parity/check_adapters.py .venv-parity/adapters
 
 tokenizers: venv
 	@test -x .venv-tokenizers/bin/python || $(PYTHON) -m venv .venv-tokenizers

@@ -27,7 +27,7 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
       ValueError: for a file that is missing or cannot be read.
     """
     config = folder / "config.json"
-    entries = Settings(config, {**_json(config), **settings})
+    entries = Settings(config, {**json_of(config), **settings})
     fields, names, end_ids = families.read(entries)
     weights = _weight_files(folder)
     tensors: dict[str, Callable[[], np.ndarray]] = {}
@@ -50,7 +50,12 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
     )
 
 
-def _json(file: Path) -> dict[str, Any]:
+def json_of(file: Path) -> dict[str, Any]:
+    """Return the entries of a file.
+
+    Raises:
+      ValueError: it is missing, or holds no object.
+    """
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -74,7 +79,7 @@ def _other(missing: Path) -> str:
 
 
 _OTHER_FORMS = {
-    "adapter_config.json": "an adapter; merge it into its model and save that",
+    "adapter_config.json": "an adapter: starts.Adapter(path=..., start=...)",
     "*.gguf": "give that file itself",
     "pytorch_model*.bin": "save the model again, as safetensors",
     "consolidated*": "the publisher's own form; take the one with model*.safetensors",
@@ -84,7 +89,7 @@ _OTHER_FORMS = {
 def _weight_files(folder: Path) -> list[Path]:
     """Return the shards that an index names, or the one file there is."""
     if (folder / INDEX).is_file():
-        shards = _json(folder / INDEX).get("weight_map", {})
+        shards = json_of(folder / INDEX).get("weight_map", {})
         if not isinstance(shards, dict):
             raise ValueError(f"{folder / INDEX}: weight_map must be an object")
         names = [location.beside(folder / INDEX, name) for name in shards.values()]
@@ -99,6 +104,17 @@ def _weight_files(folder: Path) -> list[Path]:
         if not file.is_file():
             raise ValueError(f"{folder} lacks {file.name}, which {INDEX} names")
     return files
+
+
+def tensors_of(file: Path) -> dict[str, Callable[[], np.ndarray]]:
+    """Return what reads each tensor of a file, by name.
+
+    Raises:
+      ValueError: it is missing, damaged, or of a type that is not supported.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file.parent} has no {file.name}")
+    return {name: functools.partial(_tensor, file, name) for name in _dtypes(file)}
 
 
 def _dtypes(file: Path) -> dict[str, np.dtype]:

@@ -20,6 +20,15 @@ ids = tokenizer("{begin}", add_special_tokens=False, return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=50)[0]))
 ```
 """
+_PEFT = """\
+```python
+import peft
+import transformers
+
+base = transformers.AutoModelForCausalLM.from_pretrained("BASE")
+model = peft.PeftModel.from_pretrained(base, "{name}")
+```
+"""
 _GGUF = """\
 ```sh
 llama-cli --model {name}/model.gguf
@@ -38,13 +47,17 @@ def text(
       choice: the family it is written as.
       dtype: of the weights.
       name: of the model.
-      library: `"hf"` or `"gguf"`.
+      library: `"hf"`, `"gguf"` or `"peft"`.
     """
     run = student.run
-    header = {"hf": "library_name: transformers\n", "gguf": ""}[library]
+    header = {
+        "hf": "library_name: transformers\n",
+        "peft": "library_name: peft\n",
+        "gguf": "",
+    }[library]
     facts = "\n".join(f"| {key} | {value} |" for key, value in _facts(student))
     numbers = "\n".join(_numbers(run, student.step))
-    usage = {"hf": _HF, "gguf": _GGUF}[library]
+    usage = {"hf": _HF, "gguf": _GGUF, "peft": _PEFT}[library]
     return f"""\
 ---
 {header}pipeline_tag: text-generation

@@ -7,7 +7,7 @@ from typing import Any
 from runner.errors import UserError, nearest
 from runner.graph.job import Job
 
-FORMATS = ("hf", "gguf")
+FORMATS = ("hf", "gguf", "peft")
 DTYPES = ("float32", "bfloat16", "float16")
 BEST = "best"
 
@@ -23,7 +23,8 @@ class Export(Job):
       step: of the checkpoint; None is the newest whole one, `"best"` the one that
         `Experiment.keep_best` chose.
       format: `"hf"`: `config.json`, safetensors and tokenizer files, for transformers;
-        `"gguf"`: one file for llama.cpp.
+        `"gguf"`: one file for llama.cpp; both with adapters in the kernels.
+        `"peft"`: the adapters alone, of a `models.LoRA`.
       dtype: type of the weights; "" is that of the run's parameters.
 
     Raises:

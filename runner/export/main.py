@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "--best", action="store_true", help="the checkpoint that keep_best chose"
     )
     parser.add_argument(
-        "--format", default="hf", help="hf (transformers) or gguf (llama.cpp)"
+        "--format",
+        default="hf",
+        help="hf (transformers), gguf (llama.cpp) or peft (the adapters alone)",
     )
     parser.add_argument(
         "--dtype",

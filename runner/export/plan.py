@@ -3,17 +3,20 @@
 from runner.errors import UserError
 from runner.export.gguf_plan import GGUFPlan
 from runner.export.hf_plan import HFPlan
+from runner.export.peft_plan import PeftPlan
 from runner.export.student import Student
 
-_KINDS = {"hf": HFPlan, "gguf": GGUFPlan}
+_KINDS = {"hf": HFPlan, "gguf": GGUFPlan, "peft": PeftPlan}
 
 
-def plan(student: Student, *, format: str, dtype: str, name: str) -> HFPlan | GGUFPlan:
+def plan(
+    student: Student, *, format: str, dtype: str, name: str
+) -> HFPlan | GGUFPlan | PeftPlan:
     """Return the plan for a format, which has been found to say all that it must.
 
     Args:
       student: to write.
-      format: `"hf"` or `"gguf"`.
+      format: `"hf"`, `"gguf"` or `"peft"`.
       dtype: of the weights; "" is that of the parameters.
       name: of the model.
 

@@ -2,16 +2,39 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.adapters import low_rank
+from models.lora import wrapper
 from runner.checkpoint import choice
 from runner.data import TokenizerFile
 from runner.data.text.vocabulary import Vocabulary
 from runner.report import run as reports
 from runner.weights import adapters, identity
 from runner.weights.run import RunWeights
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapters:
+    """Adapters of a student, which are in its arrays too.
+
+    Attributes:
+      arrays: their parameters by path, one a layer.
+      dtype: in which they are stored.
+      rank: of each.
+      alpha: of their scale, `alpha / rank`.
+      base: the folder that the run started from; "" for another start.
+      others: paths of what was trained beside them.
+    """
+
+    arrays: Mapping[str, Any]
+    dtype: str
+    rank: int
+    alpha: float
+    base: str
+    others: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +51,7 @@ class Student:
       vocabulary: whose ids it speaks; None where the data has no tokenizer.
       begins: whether the tokenizer puts `begin` before a text.
       run: the work directory, as a report tells it.
+      adapters: of a `models.LoRA`; None of another model.
     """
 
     model: Callable[..., Any]
@@ -39,6 +63,7 @@ class Student:
     vocabulary: Vocabulary | None
     begins: bool
     run: reports.Run
+    adapters: Adapters | None = None
 
     @property
     def begin(self) -> str:
@@ -89,6 +114,28 @@ def read(workdir: str, step: int | str | None) -> Student:
         vocabulary=vocabulary and vocabulary.with_ends(begin=begin),
         begins=vocabulary is not None and bool(vocabulary.ends.begin),
         run=run,
+        adapters=_adapters(weights, run),
+    )
+
+
+def _adapters(weights: RunWeights, run: reports.Run) -> Adapters | None:
+    within = wrapper.within(weights.model)
+    if within is None:
+        return None
+    arrays = {
+        path: _Read(tensor.shape, tensor.read)
+        for path, tensor in weights.tensors().items()
+        if low_rank.is_of(path)
+    }
+    dtypes = {str(weights.tensors()[path].dtype) for path in arrays}
+    start = run.config.get("start.path", "").strip("'")
+    return Adapters(
+        arrays=arrays,
+        dtype=dtypes.pop(),
+        rank=within.rank,
+        alpha=within.alpha,
+        base=start if Path(start).expanduser().is_dir() and start else "",
+        others=[path for path in weights.trained if not low_rank.is_of(path)],
     )
 
 

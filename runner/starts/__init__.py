@@ -7,6 +7,7 @@ before its first step. A run that goes on reads its own checkpoint, and no start
 from runner import lazy_names
 
 _HOMES = {
+    "Adapter": "adapter",
     "Continued": "continued",
     "FromTeacher": "from_teacher",
     "LoadedStart": "base",

@@ -1,3 +1,4 @@
+from runner.starts.adapter import Adapter as Adapter
 from runner.starts.base import LoadedStart as LoadedStart
 from runner.starts.base import Start as Start
 from runner.starts.base import StartContext as StartContext

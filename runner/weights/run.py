@@ -149,6 +149,12 @@ class RunWeights(Weights):
                     )
         return unstacked(named)
 
+    @property
+    def trained(self) -> list[str]:
+        """Paths of the student's parameters that were trained, as they are saved."""
+        prefix = "params/student/"
+        return [p.removeprefix(prefix) for p in self._saved if p.startswith(prefix)]
+
     def _leaf(self, path: str) -> np.ndarray:
         from runner.checkpoint import restoring
 

@@ -160,7 +160,7 @@ def test_a_tokenizer_that_llama_cpp_has_no_name_for_is_refused(tmp_path: Path):
     [
         (["--step=3"], "has no checkpoint of step 3: 4"),
         (["--best"], "has no best checkpoint"),
-        (["--format=onnx"], "format must be one of hf, gguf, got 'onnx'"),
+        (["--format=onnx"], "format must be one of hf, gguf, peft, got 'onnx'"),
         (["--dtype=bfloat"], "got 'bfloat'; did you mean 'bfloat16'?"),
     ],
 )
