@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import fiddle as fdl
 import jax
@@ -20,15 +21,16 @@ from runner.errors import UserError
 from runner.export.job import Export
 from runner.weights.run import RunWeights
 from tests.models.pretrained.tables import FIXTURES
-from tests.runner.starts.adapter_test import ADAPTERS, Words, any_vocabulary, student
 from tests.runner.starts.contexts import context
+from tests.runner.starts.peft import ADAPTERS, Words, student, take_any_vocabulary
 from tests.runner.teachers import examples
 
-__all__ = ["any_vocabulary"]
+SAVED = Path(__file__).parents[3] / "tests" / "compatibility" / "saved_4c223cb"
 LORA = fdl.Partial(models.LoRA, model=examples.TEACHER, rank=2, targets="*/mlp/*")
 
 
-def test_an_adapter_of_peft_is_written_as_it_was(tmp_path):
+def test_an_adapter_of_peft_is_written_as_it_was(tmp_path, monkeypatch):
+    take_any_vocabulary(monkeypatch)
     case = ADAPTERS / "some_kernels"
     targets = ["*/attention/query", "*/attention/output", "*/mlp/down"]
     lora = fdl.Partial(
@@ -117,8 +119,6 @@ def test_a_run_gives_its_adapters_and_its_model_with_them(tmp_path):
 
 
 def test_a_run_without_adapters_has_none_to_write(tmp_path):
-    from tests.runner.export.export_test import SAVED
-
     with pytest.raises(UserError, match="the student has no adapters"):
         Export(
             workdir=str(SAVED / "student"), to=str(tmp_path / "a"), format="peft"

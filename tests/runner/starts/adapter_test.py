@@ -12,39 +12,28 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import models
-from models import pretrained
 from models.pretrained import peft_adapter
 from runner import starts
-from runner.data.labels import Classes
 from runner.errors import UserError
-from runner.weights.published import PublishedWeights
 from tests.models.pretrained.tables import FIXTURES
 from tests.runner.starts.contexts import context
-
-ADAPTERS = Path(__file__).parent / "peft_adapters"
-BASES = {path.name: "smollm2" for path in ADAPTERS.iterdir()} | {"all_kernels": "llama"}
-
-
-class Words:
-    """Data that nobody reads, of any vocabulary."""
-
-    vocabulary = Classes([str(i) for i in range(64)])
+from tests.runner.starts.peft import (
+    ADAPTERS,
+    BASES,
+    Words,
+    student,
+    take_any_vocabulary,
+)
 
 
 @pytest.fixture(autouse=True)
 def any_vocabulary(monkeypatch):
-    monkeypatch.setattr(PublishedWeights, "check_vocabulary", lambda *_, **__: None)
+    take_any_vocabulary(monkeypatch)
 
 
 def start(path, family):
     base = starts.Published(path=str(FIXTURES / family))
     return starts.Adapter(path=str(path), start=base)
-
-
-def student(family, **fields):
-    return fdl.copy_with(
-        pretrained.student.as_buildable(str(FIXTURES / family)), **fields
-    )
 
 
 def logits(name, node, ctx):
