@@ -18,6 +18,7 @@ _HOMES = {
     "OfflineTeacher": "teachers.offline",
     "OnlineTeacher": "teachers.online",
     "RecordTeacher": "recording.job",
+    "RoutedTeacher": "teachers.routed",
     "Sample": "sampling.job",
     "StartTeacher": "teachers.start",
     "StepContext": "hooks.step_hook",

@@ -14,6 +14,7 @@ _HOMES = {
     "LoadedTeacher": "base",
     "OfflineTeacher": "offline",
     "OnlineTeacher": "online",
+    "RoutedTeacher": "routed",
     "StartTeacher": "start",
     "Teacher": "base",
     "TeacherContext": "base",

@@ -51,10 +51,14 @@ class OfflineTeacher(Teacher):
 
 
 class LoadedRecords(LoadedTeacher):
-    """Records as a teacher: it has no arrays, all comes with the batch."""
+    """Records as a teacher: it has no arrays, all comes with the batch.
+
+    Attributes:
+      records: that it reads.
+    """
 
     def __init__(self, records: Records):
-        self._records = records
+        self.records = records
         self.stored = losses.RecordSpec(
             mode=records.layout.mode,
             temperatures=records.layout.temperatures,
@@ -68,15 +72,15 @@ class LoadedRecords(LoadedTeacher):
             )
 
     def describe(self) -> Mapping[str, Any]:
-        manifest = self._records.directory / NAME
+        manifest = self.records.directory / NAME
         return {"kind": "offline", "manifest": sha256_of(manifest)}
 
     def covers(self, dataset: Dataset) -> bool:
-        return self._records.manifest.origin.data == dataset.fingerprint
+        return self.records.manifest.origin.data == dataset.fingerprint
 
     def rows_with_records(self, dataset: Dataset) -> "RowsWithRecords":
-        self._records.check_data(dataset.fingerprint)
-        return RowsWithRecords(dataset, self._records)
+        self.records.check_data(dataset.fingerprint)
+        return RowsWithRecords(dataset, self.records)
 
     def trunk(
         self,
@@ -99,7 +103,7 @@ class LoadedRecords(LoadedTeacher):
     ) -> losses.TeacherOutputs:
         del head_params, tokens
         assert self.stored is not None
-        return unpacked(batch, self.stored, self._records.layout.format)
+        return unpacked(batch, self.stored, self.records.layout.format)
 
 
 @dataclasses.dataclass(frozen=True)

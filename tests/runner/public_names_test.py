@@ -13,7 +13,7 @@ NAMES = {
     " TrunkOutput VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment"
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
-    " RecordTeacher Sample StartTeacher StepContext StepHook Trainer data"
+    " RecordTeacher RoutedTeacher Sample StartTeacher StepContext StepHook Trainer data"
     " optimizers starts sweeps",
     "runner.data": "Baseline Batches ByteBPE Chat ChatRows Classes Column"
     " Columns Continuations DataSource Dataset Digits Document Documents"
@@ -29,7 +29,7 @@ NAMES = {
     "runner.starts": "Continued FromTeacher LoadedStart Only Published Run Start"
     " StartContext",
     "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
-    " OfflineTeacher OnlineTeacher StartTeacher Teacher TeacherContext"
+    " OfflineTeacher OnlineTeacher RoutedTeacher StartTeacher Teacher TeacherContext"
     " TeacherTrunk",
 }
 LAZY = [package for package in NAMES if package != "models"]

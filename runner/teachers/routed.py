@@ -1,0 +1,173 @@
+"""Teachers by row: a column of the data says whose records teach it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import losses
+from runner.data.dataset import Dataset
+from runner.errors import UserError, nearest
+from runner.records.reader import PREFIX
+from runner.teachers.base import Teacher, TeacherContext
+from runner.teachers.offline import LoadedRecords, OfflineTeacher, RowsWithRecords
+
+_SAME = ("mode", "entries", "temperatures", "vocab_size", "format")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoutedTeacher(Teacher):
+    """Each row is taught by the records of the teacher that its column names.
+
+    No teacher runs, however many there are. All records are of the same rows and of one
+    form (mode, entries, temperatures); those of a row come from its own teacher alone,
+    so a teacher may have been recorded, or imported with `--partial`, on its rows only.
+
+    Attributes:
+      column: of the data (`data.Columns`), one entry a row.
+      teachers: by entry, an integer or a name.
+
+    Raises:
+      ValueError: there are no teachers.
+    """
+
+    column: str
+    teachers: Mapping[Any, Teacher]
+
+    def __post_init__(self):
+        if not self.teachers:
+            raise ValueError("teachers must hold at least one teacher")
+
+    def check(self) -> None:
+        for name, teacher in self._members().items():
+            try:
+                teacher.check()
+            except UserError as error:
+                raise UserError(f"teachers[{name!r}]: {error}") from None
+
+    def identity(self) -> str:
+        import hashlib
+
+        parts = {str(name): x.identity() for name, x in self.teachers.items()}
+        text = f"routed {self.column} {sorted(parts.items())}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def load(self, context: TeacherContext) -> "LoadedRouted":
+        loaded = {name: x.load(context) for name, x in self._members().items()}
+        return LoadedRouted(self.column, loaded)
+
+    def _members(self) -> dict[Any, OfflineTeacher]:
+        """The teachers, all of them records.
+
+        Raises:
+          UserError: one is a model.
+        """
+        members = {}
+        for name, teacher in self.teachers.items():
+            if not isinstance(teacher, OfflineTeacher):
+                raise UserError(
+                    f"teachers[{name!r}] is {type(teacher).__name__}: rows are routed "
+                    "over records; record it (RecordTeacher) and name them here"
+                )
+            members[name] = teacher
+        return members
+
+
+class LoadedRouted(LoadedRecords):
+    """Records of several teachers, of which each row has one."""
+
+    def __init__(self, column: str, members: Mapping[Any, LoadedRecords]):
+        super().__init__(next(iter(members.values())).records)
+        self._column, self._members = column, members
+        for name, member in members.items():
+            for field in _SAME:
+                wanted, value = (
+                    getattr(x.records.layout, field) for x in (self, member)
+                )
+                if value != wanted:
+                    raise UserError(
+                        f"teachers[{name!r}]: {field} of its records is {value}, "
+                        f"{wanted} of the first; routed records are of one form"
+                    )
+        assert self.stored is not None
+        partial = any(x.records.layout.partial for x in members.values())
+        self.stored = dataclasses.replace(self.stored, partial=partial)
+        cautions = [line for x in members.values() for line in x.cautions]
+        self.cautions = tuple(dict.fromkeys(cautions))
+
+    def describe(self) -> Mapping[str, Any]:
+        members = {str(name): dict(x.describe()) for name, x in self._members.items()}
+        return {"kind": "routed", "column": self._column, "teachers": members}
+
+    def covers(self, dataset: Dataset) -> bool:
+        has_column = self._column in dataset.columns
+        return has_column and all(x.covers(dataset) for x in self._members.values())
+
+    def rows_with_records(self, dataset: Dataset) -> "RoutedRows":
+        if self._column not in dataset.columns:
+            hint = nearest(self._column, dataset.columns)
+            raise UserError(
+                f"teacher: the data has no column {self._column!r}{hint} "
+                "(data.Columns joins one)"
+            )
+        assert self.stored is not None
+        return RoutedRows(
+            data=dataset,
+            column=self._column,
+            members={
+                route(name): x.rows_with_records(dataset)
+                for name, x in self._members.items()
+            },
+            partial=self.stored.partial,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoutedRows:
+    """Rows of the data, each with the record of its own teacher."""
+
+    data: Dataset
+    column: str
+    members: Mapping[int, RowsWithRecords]
+    partial: bool
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the rows `numbers` with their records.
+
+        Raises:
+          UserError: a row names no teacher, or its record is not that of the row.
+        """
+        rows = self.data.rows(numbers)
+        entries = rows[self.column]
+        if entries.shape != numbers.shape:
+            raise UserError(f"column {self.column!r} must have one entry a row")
+        unknown = ~np.isin(entries, list(self.members))
+        if unknown.any():
+            place = int(unknown.argmax())
+            raise UserError(
+                f"row {numbers[place]}: {self.column!r} is {entries[place]}, which is "
+                "no teacher's"
+            )
+        joined: dict[str, np.ndarray] = {}
+        for entry, member in self.members.items():
+            chosen = np.flatnonzero(entries == entry)
+            if not len(chosen):
+                continue
+            own = {name: x[chosen] for name, x in rows.items()}
+            arrays = member.records.teacher_arrays(numbers[chosen], own)
+            if self.partial:
+                known = np.ones(own["mask"].shape, bool)
+                arrays = {f"{PREFIX}known": known, **arrays}
+            for name, x in arrays.items():
+                shape = (len(numbers), *x.shape[1:])
+                joined.setdefault(name, np.zeros(shape, x.dtype))[chosen] = x
+        return {**rows, **joined}
+
+
+def route(name: int | str) -> int:
+    """Return the entry of a column that stands for a teacher's key."""
+    return losses.name_id(name) if isinstance(name, str) else int(name)
