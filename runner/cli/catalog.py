@@ -92,6 +92,11 @@ def explain(name: str, module: types.ModuleType | None) -> None:
         raise UserError(f"--describe={name}: {error}") from None
 
 
+def values(kind: str) -> list[Any]:
+    """Return the classes and functions of a kind that the project exports."""
+    return _values(KINDS[kind], [])
+
+
 def _values(kind: Kind, own: Sequence[types.ModuleType]) -> list[Any]:
     bases = tuple(_imported(base) for base in kind.bases)
     values: dict[str, Any] = {}

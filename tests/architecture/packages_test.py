@@ -38,8 +38,10 @@ AT_THE_ROOT = {
     "findings",
     "launch",
     "losses",
+    "mkdocs.yml",
     "models",
     "pyproject.toml",
+    "requirements-dev.lock",
     "requirements.lock",
     "runner",
     "tests",
@@ -124,8 +126,9 @@ def test_every_path_that_a_page_names_is_there():
             assert there or MADE_UP.fullmatch(path), f"{page}: {path}"
 
 
-def test_the_lock_holds_versions_and_hashes_only():
-    lock = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_holds_versions_and_hashes_only(name):
+    lock = (ROOT / name).read_text()
     assert "://" not in lock
     assert not re.search(r"^tensorflow", lock, re.M)
     for block in re.split(r"\n(?=[a-z])", lock):
