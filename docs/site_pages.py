@@ -7,7 +7,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import losses
-from runner import starts
 from runner.cli import catalog, reference
 
 ROOT = Path(__file__).parents[1]
@@ -35,8 +34,6 @@ def pages() -> dict[str, str]:
             made[f"reference/{kind}.md"] = _kind(kind)
     functions = [getattr(losses.functional, name) for name in _functions()]
     made["reference/functional.md"] = _page("Losses as functions", functions)
-    names = [name for name in starts.__all__ if name not in ("LoadedStart",)]
-    made["reference/starts.md"] = _page("Starts", [getattr(starts, n) for n in names])
     made["reference/settings.md"] = _settings()
     return made
 

@@ -41,6 +41,7 @@ KINDS = {
         returns="collections.abc.Callable",
     ),
     "teachers": Kind(["runner"], ["runner.teachers.Teacher"]),
+    "starts": Kind(["runner.starts"], ["runner.starts.Start"]),
     "data": Kind(
         ["runner.data"],
         [
