@@ -25,12 +25,13 @@ def read(path: str) -> list[str]:
         raise UserError(f"no such file of prompts: {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as prompts: {error}") from None
-    lines = [line for line in text.splitlines() if line.strip()]
-    if path.endswith(".jsonl"):
-        lines = [_prompt(path, number, line) for number, line in enumerate(lines, 1)]
+    # Not `splitlines`, which takes a form feed and U+2028 for ends of lines.
+    lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
     if not lines:
         raise UserError(f"{path} holds no prompt")
-    return lines
+    if path.endswith(".jsonl"):
+        return [_prompt(path, number, line) for number, line in lines.items()]
+    return list(lines.values())
 
 
 def _prompt(path: str, number: int, line: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from models.decoding.draws import Draws
 from models.decoding.generate import generate
 from runner import Sample, runtime
+from runner.errors import UserError
 from runner.sampling import main, prompts, text_model
 from runner.weights.location import Location
 from runner.workdir.workdir import Workdir
@@ -59,6 +60,18 @@ def test_the_command_prints_what_the_job_does(together, tmp_path, capsys):
     assert main.main([*command, *drawn]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(x) for x in lines] == [dataclasses.asdict(x) for x in together]
+
+
+def test_lines_of_prompts_end_where_a_file_ends_them(tmp_path):
+    texts = ["one\u2028line", "form\x0cfeed", "next\x85line"]
+    plain, objects = tmp_path / "prompts.txt", tmp_path / "prompts.jsonl"
+    plain.write_text("\r\n".join([*texts, "", ""]), encoding="utf-8")
+    rows = [json.dumps({"prompt": text}, ensure_ascii=False) for text in texts]
+    objects.write_text("\n".join(rows), encoding="utf-8")
+    assert prompts.read(str(plain)) == prompts.read(str(objects)) == texts
+    objects.write_text("\n\n{}")
+    with pytest.raises(UserError, match="line 3: expected"):
+        prompts.read(str(objects))
 
 
 @pytest.fixture(scope="module")
