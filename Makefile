@@ -38,7 +38,7 @@ help:
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
 	@echo 'make bench-peers  the heads of MaxText, tunix, tokamax and optax, then ours'
-	@echo 'make results   ablation of stored teacher outputs: 105 small runs (an hour)'
+	@echo 'make results   ablation of stored teacher outputs: 111 small runs (an hour)'
 	@echo 'make parity    tiny models of every family, read and exported, against transformers'
 	@echo 'make tokenizers  rows of eight published tokenizers, and 70 chat templates'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
