@@ -95,7 +95,7 @@ class Cluster:
         self.start_controller()
         for node in self.nodes:
             self.start_node(node)
-        until(lambda: self.run("sinfo", "-h", "-o", "%T %D") == "idle 2")
+        self.await_nodes()
         return self
 
     def __exit__(self, *_):
@@ -140,6 +140,9 @@ class Cluster:
 
     def start_node(self, node):
         self._start(node, "slurmd", "-D", "-N", node)
+
+    def await_nodes(self):
+        until(lambda: self.run("sinfo", "-h", "-o", "%T %D") == "idle 2")
 
     def lose_node(self, node):
         """Take a node's power: its daemon is gone, and all that the cluster runs."""

@@ -178,6 +178,7 @@ def test_a_task_whose_node_is_down_runs_again(array, cluster):
         tasks.finished(0)
     finally:
         cluster.start_node(node)
+        cluster.await_nodes()
     assert tasks.sweep.began.count("00") == 2
 
 
@@ -220,6 +221,7 @@ class SlurmRunner(Runner):
     """Two processes of the real `runner`, a task on each node; one where it is told."""
 
     cluster: slurm_cluster.Cluster
+    patience = 900.0
 
     def start_tasks(self, workdir):
         return subprocess.Popen(
