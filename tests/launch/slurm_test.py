@@ -272,7 +272,8 @@ def test_two_tasks_give_the_total_of_one_and_one_killed_ends_both(real):
         "indicates that another task died" in output
     ), output
     again = real.start_tasks("killed")
-    assert again.wait(timeout=real.patience) == 0
+    output = again.communicate(timeout=real.patience)[0]
+    assert again.returncode == 0, output
     real.assert_same_run("killed", "both")
 
 
