@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "models": "ConvNet FanIn GatedMLP LayerAttention MoE Model Normal Transformer"
+    "models": "ConvNet FanIn GatedMLP LayerAttention LoRA MoE Model Normal Transformer"
     " TrunkOutput VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment"
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
@@ -26,8 +26,8 @@ NAMES = {
     " numbered_batches python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
-    "runner.starts": "Continued FromTeacher LoadedStart Only Published Run Start"
-    " StartContext",
+    "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
+    " Start StartContext",
     "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
     " OfflineTeacher OnlineTeacher RoutedTeacher StartTeacher Teacher TeacherContext"
     " TeacherTrunk",
