@@ -11,6 +11,7 @@ from runner.data.documents.document import Documents as Documents
 from runner.data.documents.json_lines import JsonLines as JsonLines
 from runner.data.documents.records import Record as Record
 from runner.data.documents.records import Records as Records
+from runner.data.documents.split import Split as Split
 from runner.data.documents.tables import HuggingFaceDataset as HuggingFaceDataset
 from runner.data.documents.tables import Parquet as Parquet
 from runner.data.documents.text_files import TextFiles as TextFiles
@@ -21,6 +22,9 @@ from runner.data.images.idx import IdxImages as IdxImages
 from runner.data.images.images import Images as Images
 from runner.data.labels import Classes as Classes
 from runner.data.labels import Labels as Labels
+from runner.data.mixture import MixedRows as MixedRows
+from runner.data.mixture import Mixture as Mixture
+from runner.data.mixture import Stage as Stage
 from runner.data.pipeline import Batches as Batches
 from runner.data.pipeline import batches as batches
 from runner.data.pipeline import evaluation_batches as evaluation_batches

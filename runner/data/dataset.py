@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -115,6 +115,11 @@ class Dataset(abc.ABC):
     def repeats(self, held_out: "Dataset") -> Repeats | None:
         """Return what `held_out` repeats of these rows; None where nothing is known."""
         del held_out
+        return None
+
+    def order(self, seed: int) -> Callable[[int], int] | None:
+        """Return the row at each place of a run; None for permutations of all rows."""
+        del seed
         return None
 
     @property

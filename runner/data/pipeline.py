@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -76,7 +76,7 @@ def batches(
 
     order = _order(dataset, batch_size=batch_size, seed=seed)
     placement = _Placement(sharding, batch_size)
-    steps = _Steps(dataset, lambda i: order[i], placement, batch_size)
+    steps = _Steps(dataset, order, placement, batch_size)
     options = grain.ReadOptions(
         num_threads=config.threads, prefetch_buffer_size=config.prefetch
     )
@@ -92,18 +92,24 @@ def first_rows(dataset: Rows, *, batch_size: int, seed: int) -> dict[str, np.nda
       UserError: The dataset has fewer rows than a batch.
     """
     order = _order(dataset, batch_size=batch_size, seed=seed)
-    return _read(dataset, np.array([order[i] for i in range(batch_size)]))
+    return _read(dataset, np.array([order(i) for i in range(batch_size)]))
 
 
-def _order(dataset: Rows, *, batch_size: int, seed: int) -> Any:
-    """Return the numbers of all rows, epoch after epoch, by their place."""
+def _order(
+    dataset: Rows, *, batch_size: int, seed: int
+) -> Callable[[int], int | None]:  # as grain declares it
+    """Return the number of the row at each place of a run, epoch after epoch."""
     import grain  # slow to import
 
     if len(dataset) < batch_size:
         raise UserError(
             f"the data has {len(dataset)} rows, fewer than one batch of {batch_size}"
         )
-    return grain.MapDataset.range(len(dataset)).seed(seed % 2**32).shuffle().repeat()
+    own = getattr(dataset, "order", None)  # which a stand-in of a dataset may lack
+    if own is not None and (row_at := own(seed)) is not None:
+        return row_at
+    rows = grain.MapDataset.range(len(dataset)).seed(seed % 2**32).shuffle().repeat()
+    return lambda place: rows[place]
 
 
 def evaluation_batches(

@@ -1,7 +1,7 @@
 """A teacher's outputs from records, joined to the data as it is read."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -115,6 +115,10 @@ class RowsWithRecords:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def order(self, seed: int) -> Callable[[int], int] | None:
+        """Return the row at each place of a run, as the data does."""
+        return self.data.order(seed)
 
     def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         """Return the rows `numbers` with their records.

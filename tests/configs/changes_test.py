@@ -52,6 +52,24 @@ def test_distill_moe_adds_routers_to_learn_from():
     ]
 
 
+def test_chat_is_a_smaller_dense_student_of_other_data():
+    changed = {line[2:].partition(":")[0] for line in changes("dense", "chat")}
+    assert {path for path in changed if "data" not in path} == {
+        *("num_steps", "optimizer.learning_rate.decay_steps"),
+        *("optimizer.learning_rate.warmup_steps", "student.dim"),
+        *("student.num_layers", "student.vocab_size"),
+    }
+    of_data = {path for path in changed if path.startswith("train_data")}
+    assert of_data == {
+        "train_data",
+        *(f"train_data.{name}" for name in ("begin", "end", "special_tokens")),
+        *(f"train_data.{name}" for name in ("records", "template", "variables")),
+        *("train_data.date", "train_data.documents", "train_data.documents.split"),
+        "train_data.packing",
+        "train_data.records.split",
+    }
+
+
 def test_a_bias_takes_the_place_of_the_term():
     found = changes("distill_moe", "distill_moe", "bias_balanced")
     assert found[:2] == [

@@ -24,6 +24,8 @@ PATHS = sorted(
 def world(tmp_path_factory):
     made = World(tmp_path_factory.mktemp("world"))
     made.text.write_text(pydoc_data.topics.topics["assignment"])
+    chat = {"prompt": "What is assigned?", "completion": "A name."}
+    made.chats.write_text(f"{json.dumps(chat)}\n" * 32)
     made.run(read("dense"), "dense")
     made.run(read("record_teacher"), "records")
     return made

@@ -40,6 +40,10 @@ class World:
     def text(self):
         return self.folder / "text.txt"
 
+    @property
+    def chats(self):
+        return self.folder / "chats.jsonl"
+
     def tiny(self, cfg):
         """The graph's own losses, model and optimiser, over little and on one file."""
         if hasattr(cfg, "student"):
@@ -55,6 +59,8 @@ class World:
         selectors.select(cfg, data.GGUFTokenizer).replace(tokenizer)
         selectors.select(cfg, data.TokenizedText).set(sequence_length=16)
         selectors.select(cfg, data.PreferencePairs).set(sequence_length=32)
+        chats = fdl.Config(data.JsonLines, files=(str(self.chats),))
+        selectors.select(cfg, data.PythonQuestions).replace(chats)
         selectors.select(cfg, data.Part).set(num_rows=16)
         _make_tiny_layout(cfg, documents, tokenizer)
         for teacher in selectors.select(cfg, OnlineTeacher):

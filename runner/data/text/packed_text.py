@@ -4,19 +4,21 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from runner.data.dataset import Baseline, Dataset
 from runner.data.repeats import Repeats, repeated
 from runner.data.text import text_baselines
-from runner.data.text.packing import Packing
+from runner.data.text.packing import Packing, WholePacking
 from runner.data.text.tokens import Tokens
 from runner.data.text.vocabulary import Vocabulary
-from runner.errors import UserError
+from runner.errors import UserError, nearest
 
 _SHOWN_IDS = 12
+
+PackingName = Literal["cut", "whole"]
 
 FORMAT = 1  # version of the packing, part of the fingerprint
 
@@ -132,6 +134,8 @@ class PackedText(Dataset):
         )
         if self.packing.begin != self.packing.end:  # where they are one, as ever
             hashed.update(f"begin {self.packing.begin} ".encode())
+        if isinstance(self.packing, WholePacking):
+            hashed.update(b"whole ")
         hashed.update(self.packing.offsets.data)
         hashed.update(self.packing.tokens.data)
         if self.selection is not None:
@@ -149,6 +153,7 @@ class PackedText(Dataset):
             "vocabulary": self.vocabulary.describe(),
             "begin": self.vocabulary.tokenizer.id_to_token(self.packing.begin),
             "end": self.vocabulary.tokenizer.id_to_token(self.packing.end),
+            "packing": "whole" if isinstance(self.packing, WholePacking) else "cut",
             **self.description,
         }
 
@@ -161,6 +166,7 @@ def pack(
     documents: str,
     read: Callable[[], Iterable[str]],
     description: Mapping[str, Any],
+    packing: PackingName = "cut",
 ) -> PackedText:
     """Return the dataset of some documents' ids.
 
@@ -171,13 +177,15 @@ def pack(
       documents: Digest of the documents' names and contents.
       read: Yields the texts, one per document.
       description: Further entries of `Dataset.describe`.
+      packing: Whether rows are cut from all documents laid end to end, or documents lie
+        whole in rows.
 
     Raises:
       UserError: There are no ids.
     """
     if not len(tokens.ids):
         raise UserError("the data holds no tokens at all")
-    packing = Packing(
+    rows = (WholePacking if packing == "whole" else Packing)(
         tokens=tokens.ids,
         offsets=tokens.offsets,
         begin=vocabulary.begin,
@@ -185,10 +193,20 @@ def pack(
         sequence_length=sequence_length,
     )
     return PackedText(
-        packing=packing,
+        packing=rows,
         document_bytes=tokens.document_bytes,
         vocabulary=vocabulary,
         documents=documents,
         read=read,
         description=description,
     )
+
+
+def require_packing(name: str) -> None:
+    """Refuse a packing that there is not.
+
+    Raises:
+      UserError: With the nearest.
+    """
+    if name not in get_args(PackingName):
+        raise UserError(f"packing is {name!r}{nearest(name, get_args(PackingName))}")

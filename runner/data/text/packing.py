@@ -10,6 +10,8 @@ import functools
 
 import numpy as np
 
+from runner.data.text.best_fit import best_fit
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Packing:
@@ -52,7 +54,8 @@ class Packing:
           `segment_ids`: int32, 1 for the first document in the row, 0 at padding.
           `positions`: int32, 0 where a document or the row begins.
         """
-        row_begins, place, mask, document = self._places(numbers)
+        places = self._places(numbers)
+        place, mask, document = places.place, places.mask, places.document
         begins, after = self._starts[document], self._starts[document + 1]
 
         # `tokens` holds no ends, so each earlier document is one place shorter there.
@@ -62,8 +65,8 @@ class Packing:
         inputs = np.where(mask, inputs, self.end)
         targets = self.tokens[np.minimum(target_at, len(self.tokens) - 1)]
         targets = np.where(mask & (place + 1 < after), targets, self.end)
-        segment_ids = np.where(mask, document - document[:, :1] + 1, 0)
-        positions = mask * (place - np.maximum(begins, row_begins))
+        segment_ids = np.where(mask, places.segment, 0)
+        positions = mask * (place - places.begin)
         return {
             "tokens": inputs.astype("i4"),
             "targets": targets.astype("i4"),
@@ -78,12 +81,12 @@ class Packing:
 
     def documents(self, numbers: np.ndarray) -> np.ndarray:
         """Return the numbers of the documents in the rows `numbers` `[b]`."""
-        _, _, mask, document = self._places(numbers)
-        return np.unique(document[mask])
+        places = self._places(numbers)
+        return np.unique(places.document[places.mask])
 
     def documents_at(self, numbers: np.ndarray) -> np.ndarray:
         """Return the number of the document of each position, `[b T]`."""
-        return self._places(numbers)[3]
+        return self._places(numbers).document
 
     def shares(self, numbers: np.ndarray, weights: np.ndarray) -> dict[int, float]:
         """Return the share of each document that lies in the rows `numbers` `[b]`.
@@ -96,8 +99,8 @@ class Packing:
         Returns:
           By document, `Σ w(ids in the rows) / Σ w(ids)`.
         """
-        _, place, mask, document = self._places(numbers)
-        place, document = place[mask], document[mask]
+        places = self._places(numbers)
+        place, document = places.place[places.mask], places.document[places.mask]
         at = np.minimum(place - document, len(self.tokens) - 1)
         is_end = place + 1 == self._starts[document + 1]
         weight = np.where(is_end, 0.0, weights[self.tokens[at]])
@@ -112,16 +115,79 @@ class Packing:
             shares[index] = float(inside[i] / whole if whole else by_position)
         return shares
 
-    def _places(self, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return where rows lie among all positions.
-
-        Returns:
-          `row_begins` `[b 1]`; of each position, `[b T]`: its place among all
-          positions, whether it is one (and no padding), and its document.
-        """
+    def _places(self, numbers: np.ndarray) -> "Places":
+        """Return where the rows `numbers` `[b]` lie among all positions."""
         row_begins = numbers.astype(np.int64)[:, None] * self.sequence_length
         place = row_begins + np.arange(self.sequence_length)
         mask = place < self.positions
         place = np.minimum(place, self.positions - 1)
         document = np.searchsorted(self._starts, place, side="right") - 1
-        return row_begins, place, mask, document
+        return Places(
+            place=place,
+            mask=mask,
+            document=document,
+            segment=document - document[:, :1] + 1,
+            begin=np.maximum(self._starts[document], row_begins),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Places:
+    """Positions of rows among all positions of the documents, each array `[b T]`.
+
+    Attributes:
+      place: Number of the position, of any where the mask is false.
+      mask: Whether it is one, and no padding.
+      document: That it is of.
+      segment: Number within the row of the piece of a document, from 1.
+      begin: Place where that piece begins.
+    """
+
+    place: np.ndarray
+    mask: np.ndarray
+    document: np.ndarray
+    segment: np.ndarray
+    begin: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WholePacking(Packing):
+    """Documents laid whole into rows, by best fit; rows end with padding.
+
+    Only a document that is longer than a row is cut, into rows of its own and a rest.
+    """
+
+    @functools.cached_property
+    def _pieces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Begin (a place), length and document of each piece, `[pieces]`."""
+        lengths = np.diff(self._starts)
+        counts = -(-lengths // self.sequence_length)
+        document = np.repeat(np.arange(len(lengths)), counts)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        inside = (np.arange(len(document)) - first) * self.sequence_length
+        begin = self._starts[document] + inside
+        rest = self._starts[document + 1] - begin
+        return begin, np.minimum(rest, self.sequence_length), document
+
+    @functools.cached_property
+    def _rows(self) -> list[list[int]]:
+        """Pieces of each row."""
+        return best_fit(self._pieces[1], self.sequence_length)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _places(self, numbers: np.ndarray) -> Places:
+        begins, lengths, documents = self._pieces
+        shape = (len(numbers), self.sequence_length)
+        place, document, segment, begin = (np.zeros(shape, np.int64) for _ in range(4))
+        for row, number in enumerate(numbers.tolist()):
+            at = 0
+            for count, piece in enumerate(self._rows[number], start=1):
+                length = int(lengths[piece])
+                where = (row, slice(at, at + length))
+                place[where] = begins[piece] + np.arange(length)
+                document[where], segment[where] = documents[piece], count
+                begin[where] = begins[piece]
+                at += length
+        return Places(place, segment > 0, document, segment, begin)

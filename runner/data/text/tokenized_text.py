@@ -11,7 +11,12 @@ from runner.data import cache as caching
 from runner.data.documents.document import Digest, Documents, digest
 from runner.data.source import DataSource, require_length
 from runner.data.text import tokens
-from runner.data.text.packed_text import PackedText, pack
+from runner.data.text.packed_text import (
+    PackedText,
+    PackingName,
+    pack,
+    require_packing,
+)
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, nearest
@@ -37,9 +42,12 @@ class TokenizedText(DataSource):
         spelled out, so that no document ends or changes speaker by quoting it. As
         "tokens" it is that one token, as chat templates mean it; the beginning and the
         end that a text writes itself are not doubled then.
+      packing: "cut": documents are laid end to end and cut into full rows. "whole":
+        they lie whole in rows, by best fit; only those longer than a row are cut.
 
     Raises:
-      UserError: The sequence length is below 1; there is no such `special_tokens`.
+      UserError: The sequence length is below 1; there is no such `special_tokens`
+        or `packing`.
     """
 
     documents: Documents
@@ -48,9 +56,11 @@ class TokenizedText(DataSource):
     begin: str = ""
     end: str = ""
     special_tokens: Literal["text", "tokens"] = "text"
+    packing: PackingName = "cut"
 
     def __post_init__(self) -> None:
         require_length(self.sequence_length)
+        require_packing(self.packing)
         if self.special_tokens not in _SPECIAL_TOKENS:
             raise UserError(
                 f"special_tokens is {self.special_tokens!r}"
@@ -83,6 +93,7 @@ class TokenizedText(DataSource):
                 **self.documents.describe(),
                 "special_tokens": self.special_tokens,
             },
+            packing=self.packing,
         )
 
     def _encoded(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.data.text.packing import Packing
+from runner.data.text.packing import Packing, WholePacking
 
 BEGIN, END = 50, 0
 
@@ -122,3 +122,61 @@ def test_a_row_is_the_same_alone_and_among_others():
 @pytest.mark.parametrize("name", ["tokens", "targets", "segment_ids", "positions"])
 def test_arrays_are_int32(name):
     assert all_rows(packed([[1, 2], [3]], 2))[name].dtype == np.int32
+
+
+def whole(documents, length):
+    return WholePacking(**vars(packed(documents, length)))
+
+
+@given(*documents_and_length)
+@example([[1]], 1)
+def test_whole_rows_predict_every_id_and_end_once(documents, length):
+    rows = all_rows(whole(documents, length))
+    wanted = sorted(i for document in documents for i in [*document, END])
+    assert sorted(rows["targets"][rows["mask"]].tolist()) == wanted
+
+
+@given(*documents_and_length)
+def test_only_a_document_longer_than_a_row_is_cut(documents, length):
+    packing = whole(documents, length)
+    for number, document in enumerate(documents):
+        pieces = [
+            row
+            for row in range(len(packing))
+            if number in packing.documents(np.array([row]))
+        ]
+        assert len(pieces) == -(-(len(document) + 1) // length)
+
+
+@given(*documents_and_length)
+def test_a_segment_of_a_whole_row_is_a_document_cut_by_hand(documents, length):
+    rows = all_rows(whole(documents, length))
+    pieces = []
+    for ids in documents:
+        pairs = list(zip([BEGIN, *ids], [*ids, END], strict=True))
+        pieces += [pairs[i : i + length] for i in range(0, len(pairs), length)]
+    found = []
+    for row in range(len(rows["mask"])):
+        for segment in range(1, rows["segment_ids"][row].max() + 1):
+            at = rows["segment_ids"][row] == segment
+            names = ("tokens", "targets", "positions")
+            inputs, targets, positions = (
+                rows[name][row][at].tolist() for name in names
+            )
+            assert positions == list(range(len(positions)))
+            found.append(list(zip(inputs, targets, strict=True)))
+    assert sorted(found) == sorted(pieces)
+    padding = ~rows["mask"]
+    assert (rows["segment_ids"][padding] == 0).all()
+    assert (rows["targets"][padding] == END).all()
+
+
+@given(*documents_and_length)
+def test_shares_of_whole_rows_add_up(documents, length):
+    packing = whole(documents, length)
+    weights = np.arange(60.0)
+    total = np.zeros(len(documents))
+    for row in range(len(packing)):
+        for document, share in packing.shares(np.array([row]), weights).items():
+            total[document] += share
+    np.testing.assert_allclose(total, 1)
