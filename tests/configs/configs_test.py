@@ -104,3 +104,18 @@ def test_a_runtime_file_is_valid(path):
 
     gin_flags.apply([flags.Flag("gin_file", str(path))])
     gin.clear_config()
+
+
+HAVE_STEPS = [path for path in PATHS if "\ndef steps(" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", HAVE_STEPS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("count", [2, 20, 700])
+def test_a_run_of_any_length_has_a_schedule_of_that_length(path, count):
+    cfg, module = read.read(str(path))
+    module.steps(cfg, count)
+    rate = cfg.optimizer.learning_rate
+    schedule = fdl.build(rate)
+    peak = rate.peak_value
+    assert schedule(rate.warmup_steps) == pytest.approx(peak)
+    assert float(schedule(count)) < 0.2 * peak
