@@ -131,32 +131,38 @@ LOSSES = {
 def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     """Inputs by the names in `needs`, and those that are not differentiated."""
     rng = np.random.default_rng(seed)
-    draw = functools.partial(rng.normal, scale=scale)
+
+    def draw(*features):
+        return rng.normal(size=(*shape, *features), scale=scale).astype(np.float32)
+
+    def ids(below, *of_each):
+        return rng.integers(0, below, (*shape, *of_each)).astype(np.int32)
+
     floats = {
-        "logits": jnp.asarray(draw(size=(*shape, VOCABULARY)), jnp.float32),
-        "trunk": jnp.asarray(draw(size=(*shape, WIDTH)), jnp.float32),
-        "router_logits": jnp.asarray(draw(size=(*shape, LAYERS, EXPERTS)), jnp.float32),
+        "logits": draw(VOCABULARY),
+        "trunk": draw(WIDTH),
+        "router_logits": draw(LAYERS, EXPERTS),
     }
     fixed = {
-        "targets": jnp.asarray(rng.integers(0, VOCABULARY, shape), jnp.int32),
-        "mask": jnp.asarray(rng.random(shape) < 0.6),
-        "router_assignments": jnp.asarray(
-            np.argsort(rng.random((*shape, LAYERS, EXPERTS)))[..., :CHOSEN], jnp.int32
-        ),
-        "draws": jnp.asarray(rng.integers(0, VOCABULARY, (*shape, DRAWS)), jnp.int32),
+        "targets": ids(VOCABULARY),
+        "mask": rng.random(shape) < 0.6,
+        "router_assignments": np.argsort(rng.random((*shape, LAYERS, EXPERTS)))[
+            ..., :CHOSEN
+        ].astype(np.int32),
+        "draws": ids(VOCABULARY, DRAWS),
     }
     place = np.broadcast_to(np.arange(shape[-1]), shape)
     fixed |= {
-        "segment_ids": jnp.asarray(1 + (place >= shape[-1] // 2), jnp.int32),
-        "tie": jnp.arange(shape[0]) % 3 == 1,
-        "desirable": jnp.arange(shape[0]) % 2 == 0,
+        "segment_ids": (1 + (place >= shape[-1] // 2)).astype(np.int32),
+        "tie": np.arange(shape[0]) % 3 == 1,
+        "desirable": np.arange(shape[0]) % 2 == 0,
     }
-    teacher = jnp.asarray(draw(size=(*shape, VOCABULARY)), jnp.float32)
-    routed = jnp.asarray(draw(size=(*shape, LAYERS, EXPERTS)), jnp.float32)
+    teacher = draw(VOCABULARY)
+    routed = draw(LAYERS, EXPERTS)
     floats |= {"teacher/logits": teacher, "teacher/router_logits": routed}
-    floats["free"] = jnp.asarray(draw(size=shape), jnp.float32)
+    floats["free"] = draw()
     for path, features in BY_LAYER.items():
-        floats[path] = jnp.asarray(draw(size=(*shape, *features)), jnp.float32)
+        floats[path] = draw(*features)
     return floats, fixed
 
 
