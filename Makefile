@@ -41,7 +41,7 @@ help:
 	@echo 'make rooms     the map of folders by who imports whom: make rooms ROOMS=--write'
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
-	@echo 'make bench-peers  the heads of MaxText, tunix, tokamax and optax, then ours'
+	@echo 'make bench-peers  heads of MaxText, tunix, tokamax, optax; steps of torch; ours'
 	@echo 'make results   ablation of stored teacher outputs: 111 small runs (an hour)'
 	@echo 'make parity    tiny models of every family, read and exported, against transformers'
 	@echo 'make tokenizers  rows of eight published tokenizers, and 70 chat templates'
@@ -217,6 +217,11 @@ bench-peers: dev
 	fi
 	@echo '== tests/benchmarks/head_bench.py'
 	@PYTHONPATH=. $(BIN)/python tests/benchmarks/head_bench.py
+	@echo '== tests/peers/steps.py'
+	@test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --requirement tests/parity/requirements.txt
+	@PYTHONPATH=. $(BIN)/python tests/peers/steps.py .venv-parity/bin/python
 
 results: venv
 	@$(BIN)/python tests/results/distillation.py

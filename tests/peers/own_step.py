@@ -1,0 +1,41 @@
+"""A training step of ours: run by `steps.py`, answers as `torch_step.py` does."""
+
+import os
+import sys
+import time
+
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # XLA starts a thread a core
+
+import fiddle as fdl  # noqa: E402 - jax counts the cores when it is imported
+import jax  # noqa: E402
+
+from configs import dense, moe  # noqa: E402
+from runner import runtime  # noqa: E402
+from runner.machine import heap  # noqa: E402
+
+
+def main() -> None:
+    """Serve steps until the input ends."""
+    heap.keep_pages()
+    cfg = {"dense": dense, "moe": moe}[sys.argv[1]].config.as_buildable()
+    cfg.evaluations = []
+    trainer = fdl.build(cfg).prepare(runtime.Runtime())
+    state = trainer.initial_state()
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    leaves = jax.tree.leaves(state)
+    with trainer.batches(start=0) as batches:
+        batch = next(batches)
+    for _ in range(3):
+        leaves, _ = trainer.step(leaves, batch)
+    jax.block_until_ready(leaves)
+    print(f"jax {jax.__version__}, {parameters:,} parameters", flush=True)
+    for line in sys.stdin:
+        before = time.process_time()
+        for _ in range(int(line)):
+            leaves, _ = trainer.step(leaves, batch)
+        jax.block_until_ready(leaves)
+        print(time.process_time() - before, flush=True)
+
+
+if __name__ == "__main__":
+    main()

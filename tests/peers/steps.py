@@ -1,0 +1,85 @@
+"""Training steps beside those of torch and transformers, on one core each.
+
+    make bench-peers
+
+Both programs stay alive, and take steps in turn: a busy machine is busy for both.
+Processor time of a step, medians of 7 rounds of 4 steps (min - max); 1,024 tokens a
+step. Targets: the dense step in 0.80 of eager torch and 0.85 of `torch.compile`, the
+mixture (4 experts, 2 a token) in 0.75 of Mixtral.
+"""
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROUNDS, STEPS = 7, 4
+PAIRS = {
+    ("dense", "eager"): 0.80,
+    ("dense", "compiled"): 0.85,
+    ("moe", "eager"): 0.75,
+}
+
+
+class Worker:
+    """A program that takes steps when it is told to."""
+
+    def __init__(self, python: str, script: str, *arguments: str):
+        self._process = subprocess.Popen(
+            [python, str(HERE / script), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.name = self._line()
+
+    def seconds(self) -> float:
+        """Processor seconds of a step."""
+        assert self._process.stdin is not None
+        print(STEPS, file=self._process.stdin, flush=True)
+        return float(self._line()) / STEPS
+
+    def end(self) -> None:
+        """Close its input, and wait."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if not line:
+            raise RuntimeError(f"{self._process.args} ended")
+        return line
+
+
+def main() -> None:
+    """Compare with the Python that is named first: one that has torch."""
+    for (kind, way), target in PAIRS.items():
+        try:
+            compare(sys.argv[1], kind, way, target)
+        except RuntimeError as error:
+            print(f"{kind}, {way}: not measured: {error}")
+
+
+def compare(python: str, kind: str, way: str, target: float) -> None:
+    """Print one pair."""
+    ours = Worker(sys.executable, "own_step.py", kind)
+    theirs = Worker(python, "torch_step.py", kind, way)
+    pairs = [(ours.seconds(), theirs.seconds()) for _ in range(ROUNDS)]
+    ours.end()
+    theirs.end()
+    ratios = [a / b for a, b in pairs]
+    middle = [1e3 * statistics.median(x) for x in zip(*pairs, strict=True)]
+    print(
+        f"{kind}, {way}: {middle[0]:.0f} ms ({ours.name}) and {middle[1]:.0f} ms "
+        f"({theirs.name}): {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} - {max(ratios):.2f}), target {target}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
