@@ -19,6 +19,7 @@ _HOMES = {
     "OnlineTeacher": "teachers.online",
     "RecordTeacher": "recording.job",
     "RoutedTeacher": "teachers.routed",
+    "RunWriter": "hooks.run_writer",
     "Sample": "sampling.job",
     "StartTeacher": "teachers.start",
     "StepContext": "hooks.step_hook",

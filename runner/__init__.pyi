@@ -6,6 +6,7 @@ from runner.evaluation.evaluation import Evaluation as Evaluation
 from runner.evaluation.keep_best import KeepBest as KeepBest
 from runner.experiment import Experiment as Experiment
 from runner.export.job import Export as Export
+from runner.hooks.run_writer import RunWriter as RunWriter
 from runner.hooks.step_hook import StepContext as StepContext
 from runner.hooks.step_hook import StepHook as StepHook
 from runner.measuring.job import Evaluate as Evaluate

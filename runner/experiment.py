@@ -15,6 +15,7 @@ from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.keep_best import KeepBest
 from runner.graph.job import Job
+from runner.hooks.run_writer import RunWriter
 from runner.hooks.step_hook import StepHook
 from runner.machine import compiled_programs, out_of_memory
 from runner.machine import mesh as mesh_lib
@@ -51,6 +52,7 @@ class Experiment(Job):
       keep_best: The choice of a checkpoint that is kept for being the best, and of an
         early end; None for neither.
       hooks: Actions of your own beside the steps, in order; see `StepHook`.
+      writers: Places of your own where metrics go too; see `RunWriter`.
       gradient_filter: Entries of the logits' gradient below this times
         `Σ_i |w_i| / N_i` are set to zero (of a cross-entropy: probabilities below
         it), and parts of the head where all are zero are skipped. 0 is off. It
@@ -77,6 +79,7 @@ class Experiment(Job):
     evaluations: Sequence[Evaluation] = ()
     keep_best: KeepBest | None = None
     hooks: Sequence[StepHook] = ()
+    writers: Sequence[RunWriter] = ()
     gradient_filter: float = 0.0
 
     def __post_init__(self):
@@ -248,4 +251,5 @@ class Experiment(Job):
             keep_best=self.keep_best,
             load_start=load_start,
             hooks=self.hooks,
+            writers=self.writers,
         )

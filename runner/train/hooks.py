@@ -97,6 +97,7 @@ class Hooks:
             terminal=terminal,
             show_texts=not loop.quiet,
             failures=failures,
+            own=trainer.writers,
         )
 
         # The run, as the hooks see it, and the hooks.

@@ -18,6 +18,7 @@ from runner.evaluation.evaluator import Evaluator
 from runner.evaluation.keep_best import KeepBest
 from runner.evaluation.sampling import Sample, Sampler
 from runner.head import flops
+from runner.hooks.run_writer import RunWriter
 from runner.hooks.step_hook import StepHook
 from runner.machine import mesh as mesh_lib
 from runner.starts.base import LoadedStart
@@ -45,6 +46,7 @@ class Trainer:
       step: The train step.
       evaluators: By name, the compiled evaluations.
       hooks: Of the graph, in the order in which they act.
+      writers: Of the graph.
       keep_best: The choice of the best checkpoint, if there is one.
       load_start: Where the first weights come from, given what was written of it when
         the run began, if it has; None for fresh ones.
@@ -64,6 +66,7 @@ class Trainer:
     load_start: Callable[[Mapping[str, Any] | None], LoadedStart | None]
     keep_best: KeepBest | None = None
     hooks: Sequence[StepHook] = ()
+    writers: Sequence[RunWriter] = ()
 
     @property
     def targets_per_step(self) -> int:

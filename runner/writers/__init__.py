@@ -5,13 +5,16 @@ writer.write_scalars(10, {"learning/ce": 6.2})
 writer.write_texts(10, {"samples/0": "The module ..."})
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
+from runner.hooks.run_writer import RunWriter
 from runner.writers.clu import SummaryWriter, metric_writers
 from runner.writers.console import ConsoleWriter
 from runner.writers.json_lines import JsonLinesWriter, read, truncate_after
+from runner.writers.own import OwnWriter
 from runner.writers.terminal import Terminal
 from runner.writers.tolerant import Failures, TolerantWriter
 
@@ -39,8 +42,9 @@ def create(
     terminal: Terminal | None = None,
     show_texts: bool = True,
     failures: Failures | None = None,
+    own: Sequence[RunWriter] = (),
 ) -> MultiWriter:
-    """Return a run's writers in one: TensorBoard, JSON lines, console, W&B.
+    """Return a run's writers in one: TensorBoard, JSON lines, console, W&B, own.
 
     `start_step` is the step the run continues after; what earlier attempts wrote of
     later steps is removed, so that the files tell one story. Only the first process
@@ -66,5 +70,7 @@ def create(
     metrics = workdir / "metrics.jsonl"
     add(JsonLinesWriter(metrics, start_step=start_step), metrics.name)
     add(SummaryWriter(str(workdir / "events"), start_step=start_step), "events")
+    for writer in own:
+        add(OwnWriter(writer, workdir, start_step=start_step), type(writer).__name__)
     writers.append(ConsoleWriter(terminal, texts=show_texts))
     return MultiWriter(writers)

@@ -13,8 +13,8 @@ NAMES = {
     " TrunkOutput VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment"
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
-    " RecordTeacher RoutedTeacher Sample StartTeacher StepContext StepHook Trainer data"
-    " optimizers starts sweeps",
+    " RecordTeacher RoutedTeacher RunWriter Sample StartTeacher StepContext StepHook"
+    " Trainer data optimizers starts sweeps",
     "runner.data": "Baseline Batches ByteBPE Chat ChatRows Classes Column Columns"
     " Continuations DataSource Dataset Digits Document Documents Example Examples"
     " GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages Images JsonLines"

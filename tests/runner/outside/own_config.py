@@ -27,6 +27,7 @@ def config() -> runner.Experiment:
         ],
         optimizer=ownlab.momentum(ownlab.halving(1.0, 10)),
         hooks=[ownhook.Enough(calls=8, every=3)],
+        writers=[ownhook.Lines()],
         num_steps=40,
         batch_size=8,
     )

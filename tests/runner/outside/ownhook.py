@@ -1,6 +1,8 @@
-"""A hook in a module beside the config file."""
+"""A hook and a writer in a module beside the config file."""
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -31,3 +33,18 @@ class Enough(runner.StepHook):
 
     def recall(self, memory: dict[str, int]) -> None:
         self.made = memory["made"]
+
+
+class Lines(runner.RunWriter):
+    """Appends a line for each write to `own.txt`."""
+
+    def open(self, workdir: Path, *, start_step: int) -> None:
+        self.path = workdir / "own.txt"
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if int(line.split()[0]) <= start_step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        if "learning/focal" in metrics:
+            with self.path.open("a") as file:
+                file.write(f"{step} {metrics['learning/focal']}\n")
