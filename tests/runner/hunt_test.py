@@ -115,7 +115,10 @@ def test_muon_of_every_matrix_of_a_tree(kind):
         rows = math.prod(x.shape[i] for i in axes.inputs)
         columns = math.prod(x.shape[i] for i in axes.outputs)
         flat = (-1, rows, columns)
-        each = zip(*(np.float64(y).reshape(flat) for y in (x, *gradients)), strict=True)
+        each = zip(
+            *(np.asarray(y, np.float64).reshape(flat) for y in (x, *gradients)),
+            strict=True,
+        )
         expected = np.stack([muon_by_hand(a, b) for a, *b in each])
         np.testing.assert_allclose(
             result.reshape(flat), expected, rtol=2e-3, atol=2e-5, err_msg=f"{x.shape}"
@@ -147,7 +150,9 @@ def test_the_gradient_filter_by_hand(cut, share):
         _, gradients = step(student, some["teacher"], batch)
 
         # d logits: cross-entropy's and the z-loss's, each by its weight and its count.
-        hidden, table = (np.float64(student[name]) for name in ("hidden", "table"))
+        hidden, table = (
+            np.asarray(student[name], np.float64) for name in ("hidden", "table")
+        )
         logits = hidden[0] @ table.T
         top = logits.max(-1, keepdims=True)
         log_z = top + np.log(np.exp(logits - top).sum(-1, keepdims=True))
@@ -310,7 +315,7 @@ def test_patches_and_pixels(size, channels, dtype):
     x = np.random.default_rng(0).integers(0, 256, (2, height, width, channels))
     x = (x / (1 if dtype == "uint8" else 255)).astype(dtype)
     scaled = standardize(jnp.asarray(x), mean=0.3, stddev=0.7, dtype="float32")
-    wide = np.float64(x) / (255 if dtype == "uint8" else 1)
+    wide = np.asarray(x, np.float64) / (255 if dtype == "uint8" else 1)
     expected = [
         (wide[i, r : r + side, c : c + side] - 0.3).ravel() / 0.7
         for i in range(2)
