@@ -1,5 +1,6 @@
 """Token arrays on disk: the ids of all documents in one memory-mapped file."""
 
+import array
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -51,10 +52,12 @@ def fetch(
 def _chunks(
     documents: Iterable[tuple[np.ndarray, int]], dtype: np.dtype
 ) -> Iterator[bytes]:
-    offsets, document_bytes = [0], []
+    # Eight bytes a document each, where a list would take some forty.
+    offsets, document_bytes = array.array("q", [0]), array.array("q")
     for ids, num_bytes in documents:
         if len(ids):
             offsets.append(offsets[-1] + len(ids))
             document_bytes.append(num_bytes)
             yield ids.astype(dtype).tobytes()
-    yield np.array([*offsets, *document_bytes, len(document_bytes)], "<i8").tobytes()
+    for numbers in (offsets, document_bytes, [len(document_bytes)]):
+        yield np.array(numbers, "<i8").tobytes()
