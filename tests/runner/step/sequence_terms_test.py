@@ -102,7 +102,7 @@ def textbook():
         gap = jnp.maximum(mean(sums[1] - second, judged), 0.0)
         kto = F.kto(sums[0], first, rows["desirable"], gap)
         return (
-            mean(F.dpo(*sums, first, second, beta=0.3), pairs)
+            mean(F.dpo(sums[0], sums[1], first, second, beta=0.3), pairs)
             + 2.0 * mean(kto, judged)
             + 0.5 * mean(F.simpo(*means), pairs)
             - mean(log_q, inside[0])
