@@ -169,8 +169,8 @@ def test_one_that_does_not_listen_is_killed(sweep, monkeypatch):
 
 def test_each_process_sees_its_own_devices(sweep):
     spec = sweep.spec(processes=2, devices=2)
-    assert processes._visible(spec, 1) == {"CUDA_VISIBLE_DEVICES": "2,3"}
-    assert processes._visible(sweep.spec(), 0) == {}
+    assert processes.visible(spec, 1) == {"CUDA_VISIBLE_DEVICES": "2,3"}
+    assert processes.visible(sweep.spec(), 0) == {}
 
 
 def launch(tmp_path, *flags):

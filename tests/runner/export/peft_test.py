@@ -113,7 +113,8 @@ def test_a_run_gives_its_adapters_and_its_model_with_them(tmp_path):
         if path in adapter.pairs:
             pair = adapter.pairs[path]
             assert pair.scale == 8.0  # 16 / 2
-            expected = expected + 8.0 * np.float64(pair.a()).T @ np.float64(pair.b()).T
+            a, b = (np.asarray(x, np.float64) for x in (pair.a(), pair.b()))
+            expected = expected + 8.0 * (a.T @ b.T)
         np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-5)
     assert len(adapter.pairs) == 6
 

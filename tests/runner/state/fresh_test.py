@@ -2,6 +2,7 @@
 
 import collections
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +134,8 @@ def test_more_draws_are_no_more_programs():
 def test_a_model_draws_nothing_in_the_program_of_its_state():
     """XLA would compile a generator for each draw."""
     parts = fresh._Parts.of(modules(2).initial, KEY)
-    bits = [jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in parts.draws]
+    avals: list[Any] = [x.aval for x in parts.draws]
+    bits = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in avals]
     assert len(bits) == 2 + 2 * 7
     rest = str(jax.make_jaxpr(parts.rest)(KEY, bits=bits))
     assert "erf_inv" in rest and "random" not in rest and "threefry" not in rest
