@@ -58,7 +58,10 @@ def built(kind: str) -> torch.nn.Module:
     if kind == "dense":
         return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SHAPE))
     config = transformers.MixtralConfig(
-        **SHAPE, num_local_experts=4, num_experts_per_tok=2, output_router_logits=True
+        **SHAPE | {"intermediate_size": 256},  # of an expert
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        output_router_logits=True,
     )
     return transformers.MixtralForCausalLM(config)
 
