@@ -68,8 +68,9 @@ def config() -> Experiment:
 
 def steps(cfg: fdl.Config, num_steps: int):
     """--fiddler='steps(300)': another length, schedule included."""
-    cfg.num_steps = num_steps
-    cfg.optimizer.learning_rate.decay_steps = num_steps
+    rate = cfg.optimizer.learning_rate
+    cfg.num_steps = rate.decay_steps = num_steps
+    rate.warmup_steps = min(rate.warmup_steps, num_steps // 2)
 
 
 def own(cfg: fdl.Config, files: str, held_out: str, tokenizer: str):

@@ -13,8 +13,8 @@ first, which is the start and the reference:
 
 200 steps from fresh weights, held out: cross-entropy of the chosen 8.34 to 6.95
 nats/token, DPO 0.693 to 1.10 nats/pair. It rises: sums of log-probabilities gain by
-length what all text gains, and no preference is learnt yet. Hence the order above. (34
-minutes on 2 cores that some thirty processes shared.)
+length what all text gains, and no preference is learnt yet. Hence the order above.
+2 cores, shared with some thirty processes: 34 min.
 """
 
 import functools

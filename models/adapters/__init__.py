@@ -1,1 +1,1 @@
-"""What stands beside the kernels of a layer, and is added to their products."""
+"""Matrices beside the kernels of a layer, added to their products."""

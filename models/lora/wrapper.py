@@ -77,7 +77,7 @@ def LoRA(
 
 
 class Within(NamedTuple):
-    """What `LoRA` is made of.
+    """Parts of a `LoRA`.
 
     Attributes:
       model: without adapters.
@@ -123,7 +123,7 @@ class _Kernel(NamedTuple):
 
     @property
     def inputs(self) -> tuple[int, int]:
-        """Where the axes begin and end that a product sums over."""
+        """First and last of the axes that a product sums over."""
         end = len(self.param.shape) - len(self.matrix.outputs)
         return end - len(self.matrix.inputs), end
 

@@ -1,4 +1,4 @@
-"""Which way a held-out metric is better."""
+"""Directions in which held-out metrics are better."""
 
 MORE_IS_BETTER = frozenset({"accuracy", "agreement", "gap_closed", "mass_on_best"})
 """By their last names; of all other metrics, less is better."""

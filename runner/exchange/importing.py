@@ -30,7 +30,7 @@ _MOST_TEMPERATURE = 1e3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What a user says of scores, beyond what they say themselves.
+    """A user's own word on scores, beyond what they say themselves.
 
     Attributes:
       temperature: At which they were taken; None for what the format says.

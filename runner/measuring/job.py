@@ -8,12 +8,10 @@ from runner import runtime
 from runner.data.dataset import Dataset
 from runner.errors import UserError
 from runner.evaluation.evaluation import Evaluation
-from runner.evaluation.evaluator import Evaluator, gap_closed
 from runner.graph.job import Job
 from runner.machine import compiled_programs, out_of_memory
 from runner.machine import mesh as mesh_lib
-from runner.measuring import measured, model_state
-from runner.measuring.measured import Measured
+from runner.measuring.row import Measured
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext
 from runner.teachers.ema import EMATeacher
 from runner.teachers.start import StartTeacher
@@ -77,6 +75,8 @@ class Evaluate(Job):
 
     def run(self, workdir: Workdir) -> None:
         """Measure every model, print the table, write `result.json` and the page."""
+        from runner.measuring import measured
+
         with out_of_memory.explained():
             config = runtime.current()
             compiled_programs.keep(config.compilation)
@@ -93,6 +93,9 @@ class Evaluate(Job):
         Raises:
           UserError: A model or the teacher does not fit the data.
         """
+        from runner.evaluation.evaluator import Evaluator
+        from runner.measuring import model_state
+
         mesh = mesh_lib.make(config.mesh)
         for one in self.evaluations:
             name = f"evaluations.{one.name}.batch_size"
@@ -136,6 +139,8 @@ class Evaluate(Job):
 
     def _with_gaps(self, rows: Sequence[Measured]) -> list[Measured]:
         """Add to each row the share of the gap between start and teacher."""
+        from runner.evaluation.evaluator import gap_closed
+
         begun = {
             row.evaluation: row.metrics["loss"]
             for row in rows

@@ -7,24 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from runner import atomic_files, report
+from runner.measuring.row import Measured
 from runner.report.results import number, percent
 
 TEACHER = "teacher/"
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """Metrics of a model on the data of one evaluation.
-
-    Attributes:
-      model: Its name.
-      evaluation: The name of the evaluation.
-      metrics: By name.
-    """
-
-    model: str
-    evaluation: str
-    metrics: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)

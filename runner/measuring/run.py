@@ -8,7 +8,7 @@ from runner.experiment import Experiment
 from runner.graph.job import Job
 from runner.machine import out_of_memory
 from runner.measuring import measured
-from runner.measuring.measured import Measured
+from runner.measuring.row import Measured
 from runner.workdir.workdir import Workdir
 
 FOLDER = "evaluation"

@@ -118,7 +118,7 @@ def _inline(equation: JaxprEqn) -> JaxprEqn:
 
 
 def _draws(jaxpr: Jaxpr) -> bool:
-    """Whether it draws, in a function that it calls too."""
+    """Return whether it draws, in a function that it calls too."""
     bodies = (e.params["jaxpr"].jaxpr for e in jaxpr.eqns if e.primitive.name == "jit")
     return any(map(_is_draw, jaxpr.eqns)) or any(map(_draws, bodies))
 

@@ -22,7 +22,7 @@ _PARITY = np.uint32(0x1BD11BDA)
 
 
 def by_index(dtype: jax.typing.DTypeLike, bit_width: int) -> bool:
-    """Whether bits drawn from keys of this type depend on key and index alone."""
+    """Return whether bits from keys of this type depend on key and index alone."""
     config: Any = jax.config
     partitionable = config.jax_threefry_partitionable
     return partitionable and str(dtype) == "key<fry>" and bit_width <= 32

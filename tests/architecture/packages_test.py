@@ -18,6 +18,7 @@ MAY_IMPORT = {
 }
 # A launcher hands command lines over; how a run works is none of its business.
 LAUNCH_MAY_IMPORT = (
+    "runner.atomic_files",
     "runner.cli.flags",
     "runner.errors",
     "runner.files",

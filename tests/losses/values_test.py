@@ -203,8 +203,12 @@ def test_a_batch_whose_mask_is_no_bool_is_refused(mask):
 def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
     for row in LOSSES.values():
         default = losses.LossTerm(name="term", loss=row.loss).mask
-        is_router = "router_logits" in row.loss.needs
-        assert default is (losses.token_mask if is_router else losses.target_mask)
+        if "router_logits" in row.loss.needs:
+            assert default is losses.token_mask
+        elif row.loss.reads is not None:  # of a pair: one token stands for both texts
+            assert default is not losses.target_mask
+        else:
+            assert default is losses.target_mask
         explicit = losses.LossTerm(name="t", loss=row.loss, mask=losses.target_mask)
         assert explicit.mask is losses.target_mask
 

@@ -185,8 +185,9 @@ MISTAKES = [
         "runner: --fdl_tag.DType=bf16: student (models.Transformer): dtype must be one",
     ),
     (
-        "! --fdl_config={r}/configs/dense.py --dry_run --fiddler=steps(20)",
-        "runner: --fiddler=steps(20): optimizer.learning_rate",
+        "! --fdl_config={r}/configs/dense.py --dry_run"
+        " --fdl.optimizer.learning_rate.decay_steps=20",
+        "runner: --fdl.optimizer.learning_rate.decay_steps=20: optimizer.learning_rate",
     ),
     ("--fdl.student.mlp.hidden_dim=-8", "hidden_dim must be positive, got -8"),
     ("--fiddler=misspelt", "'hiden'"),

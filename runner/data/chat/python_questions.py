@@ -14,7 +14,7 @@ _MOST_METHODS = 3
 
 @dataclasses.dataclass(frozen=True)
 class PythonQuestions(Records):
-    """What functions and classes of the standard library do, by their docstrings.
+    """Questions about the standard library, answered by its docstrings.
 
     One conversation per function, or class with up to three of its methods; an answer
     is the first paragraph of a docstring. Files are held out as in `PythonLibrary`.

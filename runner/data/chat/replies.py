@@ -1,4 +1,4 @@
-"""Where the assistant's replies lie in the text of a conversation."""
+"""Spans of the assistant's replies in the text of a conversation."""
 
 import os
 import re

@@ -33,7 +33,7 @@ from runner.files import form
 
 @dataclasses.dataclass(frozen=True)
 class MetaInfo:
-    """What SGLang says of an answer beside its text."""
+    """SGLang's numbers of an answer beside its text."""
 
     input_token_logprobs: Sequence[Any] | None = None
     input_top_logprobs: Sequence[Any] | None = None

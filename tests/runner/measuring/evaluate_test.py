@@ -45,23 +45,23 @@ def job(**fields):
 def rows():
     tokenizer = data.TokenizerFile(file=f"{RUN}/tokenizer.json")
     one = held_out(tokenizer, metrics=[losses.ZLoss()])
-    teacher = OnlineTeacher(checkpoint=RUN)
+    better = str(SAVED / "student")
     both = job(
-        models={"same": RUN, "student": str(SAVED / "student")},
+        models={"same": better, "start": RUN},
         evaluations=[one],
-        teacher=teacher,
-        start="student",
+        teacher=OnlineTeacher(checkpoint=better),
+        start="start",
     )
     return both.measure(CONFIG)[0]
 
 
 def test_a_model_is_itself_where_it_is_the_teacher(rows):
-    same, student = (row.metrics for row in rows)
+    same, start = (row.metrics for row in rows)
     assert same["kl"] == pytest.approx(0.0, abs=1e-6) and same["agreement"] == 1.0
     assert same["loss"] == pytest.approx(same["teacher/loss"], rel=1e-6)
     assert same["gap_closed"] == pytest.approx(1.0, abs=1e-6)
-    assert student["gap_closed"] == 0.0 and student["kl"] > 1e-4
-    assert student["teacher/loss"] == same["teacher/loss"]
+    assert start["gap_closed"] == 0.0 and start["kl"] > 1e-4
+    assert start["teacher/loss"] == same["teacher/loss"]
     assert same["metrics/z_loss"] == pytest.approx(same["teacher/metrics/z_loss"])
     assert same["share"] == 1.0 and "terms/loss" not in same
 
@@ -70,7 +70,7 @@ def test_the_table_has_a_row_for_each_model_and_one_for_the_teacher(rows):
     lines = measured.text(rows).splitlines()
     assert lines[0].split()[:2] == ["held_out", "nats"]
     assert sorted(line.split()[0] for line in lines[1:]) == [
-        *("same", "student", "teacher")
+        *("same", "start", "teacher")
     ]
     assert "z_loss" in lines[0] and "gap closed" in lines[0]
 
@@ -102,7 +102,7 @@ def test_the_work_directory_holds_result_and_page(rows, tmp_path):
     page = measured.write(tmp_path, rows, {"same": {"path": RUN}})
     result = json.loads((tmp_path / "result.json").read_text())
     assert set(result["evaluations"]) == {
-        *("same on held_out", "student on held_out", "teacher on held_out")
+        *("same on held_out", "start on held_out", "teacher on held_out")
     }
     text = page.read_text()
     for name in ("same on held_out", "teacher on held_out"):
