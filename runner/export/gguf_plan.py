@@ -9,58 +9,29 @@ from models.pretrained import writing
 from runner.data.text.gguf import from_tokenizer
 from runner.errors import UserError
 from runner.export import card
+from runner.export.base import Plan
 from runner.export.student import Student
 
 FILE = "model.gguf"
 
 
 @dataclasses.dataclass(frozen=True)
-class GGUFPlan:
+class GGUFPlan(Plan):
     """A file that can be written.
 
     Attributes:
-      student: to write.
-      choice: the architecture that says what it does.
-      dtype: of its matrices.
-      name: of the model.
       tokenizer: entries by the rest of their names after `tokenizer.`.
     """
 
-    student: Student
-    choice: writing.Choice
-    dtype: str
-    name: str
     tokenizer: Mapping[str, Any]
 
     @classmethod
     def of(cls, student: Student, *, dtype: str, name: str) -> Self:
-        """Plan a file.
-
-        Args:
-          student: to write.
-          dtype: of the matrices; "" is that of the parameters.
-          name: of the model.
-
-        Raises:
-          ValueError: no architecture says what the model does.
-          UserError: no entry says what the tokenizer does.
-        """
         choice = writing.for_gguf(student.model)
         tokenizer = _tokenizer(student, size=choice.fields["vocab_size"])
         return cls(student, choice, dtype or student.dtype, name, tokenizer)
 
-    @property
-    def family(self) -> str:
-        """The architecture."""
-        return self.choice.family
-
     def write(self, folder: Path) -> None:
-        """Fill an empty folder.
-
-        Raises:
-          UserError: a value is not finite in `dtype`.
-          OSError: a file cannot be written.
-        """
         writing.gguf_writer.write(
             folder / FILE,
             self.choice,

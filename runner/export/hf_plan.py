@@ -7,52 +7,20 @@ from typing import Self
 
 from models.pretrained import writing
 from runner.export import card
+from runner.export.base import Plan
 from runner.export.student import Student
 
 
 @dataclasses.dataclass(frozen=True)
-class HFPlan:
-    """A folder that can be written.
-
-    Attributes:
-      student: to write.
-      choice: the family that says what it does.
-      dtype: of the weights.
-      name: of the model.
-    """
-
-    student: Student
-    choice: writing.Choice
-    dtype: str
-    name: str
+class HFPlan(Plan):
+    """A folder that can be written."""
 
     @classmethod
     def of(cls, student: Student, *, dtype: str, name: str) -> Self:
-        """Plan a folder.
-
-        Args:
-          student: to write.
-          dtype: of the weights; "" is that of the parameters.
-          name: of the model.
-
-        Raises:
-          ValueError: no family says what the model does.
-        """
         choice = writing.for_folder(student.model)
         return cls(student, choice, dtype or student.dtype, name)
 
-    @property
-    def family(self) -> str:
-        """The `model_type`."""
-        return self.choice.family
-
     def write(self, folder: Path) -> None:
-        """Fill an empty folder.
-
-        Raises:
-          UserError: a value is not finite in `dtype`.
-          OSError: a file cannot be written.
-        """
         student, vocabulary = self.student, self.student.vocabulary
         ids = {}
         if vocabulary is not None:

@@ -8,42 +8,24 @@ from models.pretrained import writing
 from models.pretrained.writing import peft_folder
 from models.pretrained.writing.tensors import Tensor
 from runner.export import card
+from runner.export.base import Plan
 from runner.export.student import Adapters, Student
 
 
 @dataclasses.dataclass(frozen=True)
-class PeftPlan:
+class PeftPlan(Plan):
     """A folder of adapters that can be written.
 
     Attributes:
-      student: to write.
       adapters: of the student.
-      choice: the family of the model that they are for.
       tensors: of the adapters.
-      dtype: of the weights.
-      name: of the model.
     """
 
-    student: Student
     adapters: Adapters
-    choice: writing.Choice
     tensors: list[Tensor]
-    dtype: str
-    name: str
 
     @classmethod
     def of(cls, student: Student, *, dtype: str, name: str) -> Self:
-        """Plan a folder.
-
-        Args:
-          student: to write.
-          dtype: of the weights; "" is that of the adapters.
-          name: of the model.
-
-        Raises:
-          ValueError: it has none, more than adapters was trained, or no family or no
-            linear layer is what has them.
-        """
         adapters = student.adapters
         if adapters is None:
             raise ValueError("the student has no adapters: it is no models.LoRA")
@@ -54,7 +36,7 @@ class PeftPlan:
             )
         choice = writing.for_folder(student.model)
         tensors = peft_folder.tensors(choice, adapters.arrays)
-        return cls(student, adapters, choice, tensors, dtype or adapters.dtype, name)
+        return cls(student, choice, dtype or adapters.dtype, name, adapters, tensors)
 
     @property
     def family(self) -> str:
@@ -62,12 +44,6 @@ class PeftPlan:
         return f"adapters of rank {self.adapters.rank} for {self.choice.family}"
 
     def write(self, folder: Path) -> None:
-        """Fill an empty folder.
-
-        Raises:
-          ValueError: a value is not finite in `dtype`.
-          OSError: a file cannot be written.
-        """
         peft_folder.write(
             folder,
             self.tensors,

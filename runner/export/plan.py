@@ -1,17 +1,16 @@
 """The plan of an export: refuses what a format cannot say, then writes."""
 
 from runner.errors import UserError
+from runner.export.base import Plan
 from runner.export.gguf_plan import GGUFPlan
 from runner.export.hf_plan import HFPlan
 from runner.export.peft_plan import PeftPlan
 from runner.export.student import Student
 
-_KINDS = {"hf": HFPlan, "gguf": GGUFPlan, "peft": PeftPlan}
+_KINDS: dict[str, type[Plan]] = {"hf": HFPlan, "gguf": GGUFPlan, "peft": PeftPlan}
 
 
-def plan(
-    student: Student, *, format: str, dtype: str, name: str
-) -> HFPlan | GGUFPlan | PeftPlan:
+def plan(student: Student, *, format: str, dtype: str, name: str) -> Plan:
     """Return the plan for a format, which has been found to say all that it must.
 
     Args:

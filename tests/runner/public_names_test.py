@@ -22,7 +22,7 @@ NAMES = {
     " Parquet Part Partition PlannedTokens PreferencePairs PromptedRows PythonLibrary"
     " PythonQuestions Record Records Split Stage TextFiles TokenRecords TokenizedText"
     " TokenizerFile TokenizerSource Vocabulary batches evaluation_batches"
-    " numbered_batches python_library_text write_columns",
+    " numbered_batches python_library_rows python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
     "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"

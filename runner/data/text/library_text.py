@@ -2,9 +2,10 @@
 
 from fiddle.experimental.auto_config import auto_config
 
+from runner.data.source import Part
 from runner.data.text.python_library import PythonLibrary
 from runner.data.text.tokenized_text import TokenizedText
-from runner.data.text.tokenizer import ByteBPE
+from runner.data.text.tokenizer import ByteBPE, TokenizerSource
 
 
 @auto_config
@@ -33,4 +34,30 @@ def python_library_text(
             tokenizer=tokenizer,
             sequence_length=sequence_length,
         ),
+    )
+
+
+@auto_config
+def python_library_rows(
+    *,
+    split: str,
+    num_rows: int,
+    tokenizer: TokenizerSource,
+    sequence_length: int = 128,
+) -> Part:
+    """Return the first rows of the Python standard library in another's tokens.
+
+    Args:
+      split: `"train"` or `"held_out"`.
+      num_rows: How many.
+      tokenizer: Of a published model, say.
+      sequence_length: Positions in a row.
+    """
+    return Part(
+        data=TokenizedText(
+            documents=PythonLibrary(split=split),
+            tokenizer=tokenizer,
+            sequence_length=sequence_length,
+        ),
+        num_rows=num_rows,
     )
