@@ -87,6 +87,22 @@ def reads(cfg: fdl.Config, path: str) -> fdl.Config:
     return cfg
 
 
+def mixes(cfg: fdl.Config, path: str, turn: int = 96) -> fdl.Config:
+    """Most rows of that text, then after `turn` rows most of the text of `path`."""
+    text = cfg.train_data
+    other = fdl.copy_with(text, documents=fdl.Config(data.TextFiles, files=(path,)))
+    cfg.train_data = fdl.Config(
+        data.Mixture,
+        data=[text, other],
+        stages=[
+            fdl.Config(data.Stage, weights=(3, 1), rows=turn),
+            fdl.Config(data.Stage, weights=(1, 2)),
+        ],
+    )
+    cfg.losses[0].token_weight.num_rows = 752  # those of both texts
+    return cfg
+
+
 def keeps_best(cfg: fdl.Config, every: int = 6, patience: int = 2) -> fdl.Config:
     """Stop by calibration, which soon gets worse."""
     cfg.keep_best = fdl.Config(

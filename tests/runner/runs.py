@@ -134,8 +134,8 @@ def _whole_lines(content):
     return [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def write_text(path):
-    choose = random.Random(0)
+def write_text(path, seed=0):
+    choose = random.Random(seed)
     words = ["".join(choose.choices("aeioulmnrst", k=4)) for _ in range(60)]
     path.write_text(
         "\n".join(" ".join(choose.choices(words, k=12)) for _ in range(300))

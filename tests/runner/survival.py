@@ -24,7 +24,7 @@ from pathlib import Path
 from runner.checkpoint.checkpoints import Checkpoints
 from tests.runner.forked import ForkedRunner
 from tests.runner.machine.pairs import Pair
-from tests.runner.runs import Runner
+from tests.runner.runs import Runner, write_text
 
 STEPS = 24
 SECONDS_TO_END = 5.0
@@ -44,13 +44,14 @@ def main(arguments):
     with tempfile.TemporaryDirectory() as folder:
         if counts.kills or counts.signals:
             kind = Runner if counts.imports else ForkedRunner
-            runner = kind(_below(folder, "one"), steps=STEPS)
+            runner = _mixed(kind(_below(folder, "one"), steps=STEPS))
             runner.run("whole", "--gin.loop.keep_checkpoints=99")
             kills(runner, counts.kills, choose, counts.strikes)
             signals(runner, counts.signals, choose)
         if counts.pairs:
             kind = Pair if counts.imports else ForkedPair
-            pairs(kind(_below(folder, "two"), steps=STEPS), counts.pairs, choose)
+            pair = _mixed(kind(_below(folder, "two"), steps=STEPS))
+            pairs(pair, counts.pairs, choose)
         if counts.long:
             long(Runner(_below(folder, "long"), steps=counts.long))
     return 0
@@ -204,6 +205,15 @@ def _resources(pid):
         }
     except (OSError, KeyError):
         return {}
+
+
+def _mixed(runner):
+    """The same runs on rows of two texts, whose shares change half-way."""
+    other = runner.directory / "other.txt"
+    write_text(other, seed=1)
+    turn = STEPS // 2 * 8  # rows; a batch has 8
+    runner.flags.append(f"--fiddler=mixes({str(other)!r}, turn={turn})")
+    return runner
 
 
 def _below(folder, name):
