@@ -4,9 +4,9 @@
 
 Each kill, and each signal, strikes one run with a state of every kind, on a mixture of
 two texts, at a random moment; the run then goes on to its end, and must be the one that
-nothing interrupted, bit for bit. Runs are forks that have their imports; with `--imports` these are struck
-too; `--strikes=5` kills one run five times before it may end. `--long` runs that many
-steps and watches memory, handles, threads, files.
+nothing interrupted, bit for bit. Runs are forks that have their imports; with
+`--imports` these are struck too; `--strikes=5` kills one run five times before it may
+end. `--long` runs that many steps and watches memory, handles, threads, files.
 """
 
 import argparse
