@@ -6,6 +6,7 @@ from or is annotated with. The machinery that evaluates them is in `losses.core`
 """
 
 from losses import functional, renamed
+from losses.comp_sum import CompSum
 from losses.core.batch_weights import Balance, Reweighting
 from losses.core.columns import ColumnMask, ColumnWeight, name_id
 from losses.core.loss import Loss, TokenWeight
@@ -47,7 +48,7 @@ from losses.distillation.power_divergences import (
     TotalVariation,
 )
 from losses.distillation.standardized import Standardized
-from losses.entropy import ConfidencePenalty
+from losses.entropy import ConfidencePenalty, UniformKL
 from losses.features.attention_maps import AttentionKL, AttentionMSE
 from losses.features.cka import CKA
 from losses.features.hidden_states import FeatureCosine, FeatureMSE
@@ -88,6 +89,7 @@ __all__ = [
     "BradleyTerry",
     "ColumnMask",
     "ColumnWeight",
+    "CompSum",
     "ConfidencePenalty",
     "CrossEntropy",
     "DecoupledKD",
@@ -150,6 +152,7 @@ __all__ = [
     "TokenWeight",
     "TotalVariation",
     "Uncertainty",
+    "UniformKL",
     "ZLoss",
     "chosen_mask",
     "functional",

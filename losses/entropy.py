@@ -1,4 +1,4 @@
-"""Confidence penalty: the student's negative entropy."""
+"""Losses that keep the student unsure: minus its entropy, and KL from uniform."""
 
 import dataclasses
 
@@ -30,3 +30,22 @@ class ConfidencePenalty(Loss):
         q = outputs.student(1.0)
         mean = outputs.expected(q, lambda tile: floored(q.scores(tile)))
         return mean - outputs.normalizer_of(q)
+
+
+@dataclasses.dataclass(frozen=True)
+class UniformKL(Loss):
+    """`KL(U || q) = log Z - 1/V Σ_v s_v - log V`, nats, of `q = softmax(s)`.
+
+    0 where q is uniform; its gradient is `q - 1/V`. Every logit must be finite. Where
+    `ConfidencePenalty` is bounded by `log V`, one improbable entry costs without end.
+
+    Source: Ji et al. 2024 (arXiv:2406.08607), on what an unlearning assistant retains.
+    """
+
+    needs = frozenset({"logits"})
+    tiled = True
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        return vocabulary.uniform_kl_from_sums(
+            outputs.log_normalizer(), outputs.mean_logits(), size=outputs.num_outputs
+        )

@@ -57,9 +57,11 @@ from losses.functional.routers import (
 )
 from losses.functional.targeted import decoupled_kd, normalized_kd, plackett_luce
 from losses.functional.vocabulary import (
+    comp_sum,
     confidence_penalty,
     cross_entropy,
     smoothed_cross_entropy,
+    uniform_kl,
     z_loss,
 )
 
@@ -72,6 +74,7 @@ __all__ = [
     "binary_kl_norm",
     "bradley_terry",
     "cka",
+    "comp_sum",
     "confidence_penalty",
     "cross_entropy",
     "decoupled_kd",
@@ -106,5 +109,6 @@ __all__ = [
     "standardize",
     "symmetric_kl",
     "total_variation",
+    "uniform_kl",
     "z_loss",
 ]

@@ -4,6 +4,8 @@ Functions that end in `_from_sums` take reductions over the vocabulary in place 
 logits; the loss classes call them, so that rows of logits need not exist.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -82,6 +84,52 @@ def smoothed_cross_entropy_from_sums(
 ) -> Float[Array, "*b"]:
     """Return `log Z - (1 - ε) s_y - ε mean_v s_v`, nats."""
     return log_z - (1.0 - epsilon) * target - epsilon * mean
+
+
+def comp_sum(
+    logits: Float[Array, "*b v"], targets: Int[Array, "*b"], *, tau: float
+) -> Float[Array, "*b"]:
+    """Return `(1 - q_y^(τ-1)) / (τ-1)`; at `τ = 1` its limit, `-log q_y`, nats.
+
+    Source: Mao et al. 2023 (arXiv:2304.07288).
+
+    Args:
+      logits: the student's.
+      targets: ids y; one beyond the vocabulary, -100 say, gives NaN.
+      tau: τ, at least 0.
+    """
+    return comp_sum_from_sums(
+        log_normalizer(logits), target_logits(logits, targets), tau=tau
+    )
+
+
+def comp_sum_from_sums(
+    log_z: Float[Array, "*b"], target: Float[Array, "*b"], *, tau: float
+) -> Float[Array, "*b"]:
+    """Return `(1 - q_y^(τ-1)) / (τ-1)` from `log q_y = s_y - log Z`."""
+    log_q = target - log_z
+    if tau == 1.0:
+        return -log_q
+    return -jnp.expm1((tau - 1.0) * log_q) / (tau - 1.0)
+
+
+def uniform_kl(logits: Float[Array, "*b v"]) -> Float[Array, "*b"]:
+    """Return `KL(U || q) = log Z - 1/V Σ_v s_v - log V`, nats, of `q = softmax(s)`.
+
+    Source: Ji et al. 2024 (arXiv:2406.08607), the retain term of the assistant.
+
+    Args:
+      logits: the student's, finite.
+    """
+    mean = jnp.mean(logits, axis=-1, dtype=jnp.float32)
+    return uniform_kl_from_sums(log_normalizer(logits), mean, size=logits.shape[-1])
+
+
+def uniform_kl_from_sums(
+    log_z: Float[Array, "*b"], mean: Float[Array, "*b"], *, size: int
+) -> Float[Array, "*b"]:
+    """Return `log Z - mean_v s_v - log V`, nats."""
+    return log_z - mean - math.log(size)
 
 
 def z_loss(logits: Float[Array, "*b v"]) -> Float[Array, "*b"]:

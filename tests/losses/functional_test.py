@@ -104,6 +104,8 @@ FUNCTIONS = {
         x["logits"], x["targets"], epsilon=0.2
     ),
     "z_loss": lambda x: F.z_loss(x["logits"]),
+    "comp_sum": lambda x: F.comp_sum(x["logits"], x["targets"], tau=1.5),
+    "uniform_kl": lambda x: F.uniform_kl(x["logits"]),
     "confidence_penalty": lambda x: F.confidence_penalty(x["logits"]),
     "router_z_loss": lambda x: F.router_z_loss(x["router_logits"]),
     "load_balance": lambda x: F.load_balance(*routing(x)),

@@ -47,6 +47,8 @@ LOSSES = {
     "cross_entropy": Row(losses.CrossEntropy()),
     "smoothed_cross_entropy": Row(losses.SmoothedCrossEntropy(epsilon=0.2)),
     "z_loss": Row(losses.ZLoss()),
+    "comp_sum": Row(losses.CompSum()),
+    "uniform_kl": Row(losses.UniformKL()),
     "router_z_loss": Row(losses.RouterZLoss()),
     "load_balance": Row(losses.LoadBalance()),
     "load_balance_pooled": Row(losses.LoadBalance(layers="pooled")),

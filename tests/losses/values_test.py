@@ -81,6 +81,41 @@ def test_router_z_loss_is_the_mean_over_layers():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 1.0 + 1e-6, 1.7, 2.0])
+def test_comp_sum_has_its_special_cases_and_its_gradient(tau):
+    logits = np.random.default_rng(0).normal(size=(6, 5), scale=2.0)
+    y = np.arange(6) % 5
+    q = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    q_y = q[np.arange(6), y]
+    by_tau = {
+        0.0: 1 / q_y - 1,
+        0.5: 2 * (q_y**-0.5 - 1),
+        1.0: -np.log(q_y),
+        1.0 + 1e-6: -np.log(q_y),
+        1.7: (1 - q_y**0.7) / 0.7,
+        2.0: 1 - q_y,
+    }
+
+    def total(logits):
+        of_each = losses.functional.comp_sum(logits, y, tau=tau)
+        return jnp.sum(of_each), of_each
+
+    gradient, of_each = jax.jit(jax.grad(total, has_aux=True))(jnp.float32(logits))
+    np.testing.assert_allclose(of_each, by_tau[tau], rtol=1e-5)
+    of_cross_entropy = q - np.eye(5)[y]
+    factor = q_y[:, None] ** (tau - 1)
+    np.testing.assert_allclose(
+        gradient, factor * of_cross_entropy, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_uniform_kl_is_nothing_at_uniform():
+    logits = np.log([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]])
+    by_hand = -np.log(3) - (math.log(0.5) + 2 * math.log(0.25)) / 3
+    actual = values(losses.UniformKL(), outputs(logits))
+    np.testing.assert_allclose(actual, [by_hand, 0.0], rtol=1e-6, atol=1e-7)
+
+
 def test_confidence_penalty_is_minus_the_entropy():
     logits = np.log([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]])
     found = values(losses.ConfidencePenalty(), outputs(logits))
