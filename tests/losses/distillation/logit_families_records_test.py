@@ -221,6 +221,6 @@ def own(**fields):
         ),
     ],
 )
-def test_what_is_out_of_range_is_refused(make, message):
+def test_parameters_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make()
