@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -210,6 +211,13 @@ def _read(path: Path, fields: Sequence[str]) -> dict[str, Any]:
     return columns
 
 
+# What NumPy, zipfile and zlib raise of bytes that they did not write.
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
 def _read_npz(path: Path, fields: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -219,9 +227,9 @@ def _read_npz(path: Path, fields: Sequence[str]) -> dict[str, np.ndarray]:
                         f"{path}: no column {name!r}{nearest(name, arrays.files)}"
                     )
             return {name: arrays[name] for name in fields}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except _DAMAGED as error:
         raise UserError(f"{path} is not a file of arrays: {error}") from error
 
 

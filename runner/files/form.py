@@ -111,6 +111,20 @@ def read(kind: type[T], path: Path) -> T:
     return parse(kind, load(read_text(path)))
 
 
+def entries(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds; an empty one where there is no file.
+
+    Raises:
+      UserError: The file holds something else, or cannot be read.
+    """
+    with of_file(path):
+        value = load(read_text(path))
+        if not isinstance(value, dict):
+            raise Malformed(f"it must be an object, got {_NAMES[type(value)]}")
+        return value
+    return {}
+
+
 def parse(kind: type[T], value: object, at: str = "") -> T:
     """Return a JSON value as a `kind`; keys that it does not know are left out.
 

@@ -37,7 +37,7 @@ def read(path: str) -> list[str]:
 def _prompt(path: str, number: int, line: str) -> str:
     try:
         prompt = json.loads(line)["prompt"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         prompt = None
     if not isinstance(prompt, str):
         raise UserError(f'{path}, line {number}: expected {{"prompt": "..."}}')

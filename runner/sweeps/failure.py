@@ -31,7 +31,7 @@ def message(unit: Unit) -> str:
         return ""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["said"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "failed"
 
 

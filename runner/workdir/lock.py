@@ -72,7 +72,7 @@ def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text())
         return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "a run that is just starting or ending"
 
 

@@ -62,6 +62,7 @@ def _batches(path: Path, columns: Sequence[str]) -> Iterator[Any]:
         return
     with pyarrow.memory_map(str(path)) as source, _opened(pyarrow, source) as reader:
         for batch in _arrow_batches(reader):
+            batch.validate(full=True)  # else a wrong offset reads outside of the file
             chosen = batch.select(names) if names else batch
             for start in range(0, chosen.num_rows, _ROWS_AT_A_TIME):
                 yield chosen.slice(start, _ROWS_AT_A_TIME)

@@ -1,15 +1,17 @@
 """Parquet files and the folders of `datasets` as records and documents."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from runner.data.documents import arrow
 from runner.data.documents.records import Record, Records
 from runner.data.paths import resolve
 from runner.errors import UserError, nearest
+from runner.files import confined, form
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +73,12 @@ class HuggingFaceDataset(Records):
                 f"{folder} holds no {state.name}: no folder of datasets' save_to_disk"
                 "\n(of files of Parquet: data.Parquet(files=[...]))"
             )
-        names = [entry["filename"] for entry in _entries(state).get("_data_files", [])]
+        names = [entry.filename for entry in _read(_State, state)._data_files]
         # A stranger's list names files of this folder alone.
         if any(Path(name).name != name for name in names):
             raise UserError(f"{state} names a file outside of its folder")
+        for name in names:
+            _below(folder, name, state)
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
             reason = f"lacks {missing[0]}" if missing else "names no files"
@@ -95,7 +99,7 @@ def _split_folder(folder: Path, split: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"no such directory: {folder}")
     listed = folder / "dataset_dict.json"
-    splits = _entries(listed).get("splits", []) if listed.is_file() else []
+    splits = _read(_Splits, listed).splits
     if not splits and split:
         raise UserError(f"{folder} holds no splits; leave split={split!r} out")
     if not splits:
@@ -103,14 +107,38 @@ def _split_folder(folder: Path, split: str) -> Path:
     name = split or (splits[0] if len(splits) == 1 else "")
     if name not in splits:
         raise UserError(f"{folder} has no split {name!r}{nearest(name, splits)}")
-    return folder / Path(name).name
+    return _below(folder, name, listed)
 
 
-def _entries(file: Path) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """An Arrow file of a split."""
+
+    filename: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """`state.json` of a split."""
+
+    _data_files: Sequence[_File] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Splits:
+    """`dataset_dict.json` of a folder of splits."""
+
+    splits: Sequence[str] = ()
+
+
+def _read(kind: type[T], file: Path) -> T:
+    with form.of_file(file):
+        return form.read(kind, file)
+    return kind()
+
+
+def _below(folder: Path, name: str, listed: Path) -> Path:
     try:
-        entries = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is no JSON that can be read: {error}") from error
-    if not isinstance(entries, dict):
-        raise UserError(f"{file} must hold an object, got {type(entries).__name__}")
-    return entries
+        return confined.inside(folder, name)
+    except ValueError as error:
+        raise UserError(f"{listed}: {error}") from None

@@ -1,12 +1,12 @@
 """Chat templates and the names of special tokens, as a tokenizer's files hold them."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
+from runner.files import form
 
 _NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -34,8 +34,8 @@ def read(folder: Path) -> ChatFiles:
     Raises:
       UserError: A file is not of its form.
     """
-    config = _entries(folder / "tokenizer_config.json")
-    names = {**_entries(folder / "special_tokens_map.json"), **config}
+    config = form.entries(folder / "tokenizer_config.json")
+    names = {**form.entries(folder / "special_tokens_map.json"), **config}
     variables = {
         f"{name}_token": token
         for name in _NAMES
@@ -86,15 +86,3 @@ def read_template(path: Path) -> str:
 def _content(token: Any) -> Any:
     """Return the text of a token as a config names it: a string, or with `content`."""
     return token.get("content") if isinstance(token, dict) else token
-
-
-def _entries(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        entries = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
-    if not isinstance(entries, dict):
-        raise UserError(f"{file} must hold an object, got {type(entries).__name__}")
-    return entries

@@ -1,11 +1,10 @@
 """Tokens that begin and end a document, by what a tokenizer's files say."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import UserError
+from runner.files import form
 
 if TYPE_CHECKING:  # tokenizers wait for the first load
     from tokenizers import Tokenizer
@@ -39,8 +38,10 @@ def read(tokenizer: "Tokenizer", file: Path) -> DocumentEnds:
       UserError: A file beside it is not a JSON object.
     """
     beside = file.name == "tokenizer.json"
-    config = _entries(file.with_name("tokenizer_config.json")) if beside else {}
-    generation = _entries(file.with_name("generation_config.json")) if beside else {}
+    config = form.entries(file.with_name("tokenizer_config.json")) if beside else {}
+    generation = (
+        form.entries(file.with_name("generation_config.json")) if beside else {}
+    )
     begin, end = _template(tokenizer)
     if not begin and config.get("add_bos_token") is True:
         begin = _named(tokenizer, config.get("bos_token"))
@@ -79,15 +80,3 @@ def _numbered(tokenizer: "Tokenizer", generation: dict[str, Any]) -> tuple[int, 
     if not isinstance(first, int) or tokenizer.id_to_token(first) is None:
         return ()
     return (first,)
-
-
-def _entries(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
-    if not isinstance(entries, dict):
-        raise UserError(f"{file} must hold an object, got {type(entries).__name__}")
-    return entries

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +6,7 @@ from hypothesis import strategies as st
 from runner.data.mixture import Draws, MixedRows, Mixture, Stage
 from runner.data.pipeline import first_rows
 from runner.errors import UserError
-from tests.runner.data.own_rows import own
+from tests.runner.data.own_rows import Holder, own
 
 weights = st.lists(st.sampled_from([0, 1, 2, 3, 0.5, 0.25, 7]), min_size=1).filter(any)
 
@@ -42,19 +40,6 @@ def test_a_stage_goes_on_where_the_one_before_stood():
     for part in (0, 1):  # no draw twice, and none left out
         counts = [before for number, before in draws if number == part]
         assert counts == list(range(len(counts)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Holder:
-    """Data that is there already."""
-
-    rows: object
-
-    def check(self):
-        pass
-
-    def load(self, *, cache=""):
-        return self.rows
 
 
 def mixed(**fields):

@@ -26,6 +26,19 @@ class OwnRows(Dataset):
         return {}
 
 
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Data that is there already."""
+
+    rows: Dataset
+
+    def check(self):
+        pass
+
+    def load(self, *, cache=""):
+        return self.rows
+
+
 def own(**changes):
     """Good rows, but for what is written over in row 7."""
     shape = (12, 4)

@@ -6,6 +6,7 @@ from runner.cli import gin_flags
 from runner.cli.flags import Flag
 from runner.errors import UserError
 from tests.runner.files import edits, kinds
+from tests.runner.files.kind import answer
 
 FAST = 2  # edits of each kind; all of them with the slow tests
 
@@ -25,14 +26,14 @@ def refusals(kind, numbers, directory):
     listed = sorted(directory.iterdir())
     for number in numbers:
         content = edits.edit(kind.name, kind.file, kind.content(), number, kind.reseal)
-        yield number, kinds.answer(kind, content, directory)
+        yield number, answer(kind, content, directory)
     assert sorted(directory.iterdir()) == listed, "a file outside was written"
 
 
-# dear: reads 35 kinds of files, among them models
+# dear: reads 60 kinds of files, among them models
 def test_edited_files_are_read_or_refused_in_words(by_name, directory):
     for kind in (kind for kind in by_name.values() if not kind.slow):
-        assert kinds.answer(kind, kind.content(), directory) == "", kind.name
+        assert answer(kind, kind.content(), directory) == "", kind.name
         for number, message in refusals(kind, range(FAST), directory):
             assert message.count("\n") < kind.lines, f"{kind.name} {number}: {message}"
 
@@ -41,7 +42,7 @@ def test_edited_files_are_read_or_refused_in_words(by_name, directory):
 @pytest.mark.parametrize("part", range(5))
 def test_a_hundred_edits_of_a_kind_are_read_or_refused(by_name, directory, part):
     for kind in list(by_name.values())[part::5]:
-        assert kinds.answer(kind, kind.content(), directory) == "", kind.name
+        assert answer(kind, kind.content(), directory) == "", kind.name
         for number, message in refusals(kind, range(kind.edits), directory):
             assert message.count("\n") < kind.lines, f"{kind.name} {number}: {message}"
 

@@ -146,7 +146,7 @@ def test_the_generation_config_is_asked_last(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "[A]"}')
     assert load(text(tmp_path, file), tmp_path).describe()["end"] == "[A]"
     (tmp_path / "tokenizer_config.json").write_text("[")
-    with pytest.raises(UserError, match=r"tokenizer_config\.json is not JSON"):
+    with pytest.raises(UserError, match=r"tokenizer_config\.json is damaged: not JSON"):
         load(text(tmp_path, file), tmp_path)
 
 
