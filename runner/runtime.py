@@ -84,17 +84,9 @@ class Loop:
                 "keep_checkpoints": self.keep_checkpoints,
             },
         )
-        _not_negative(
-            "loop",
-            {
-                "evaluate_every": self.evaluate_every,
-                "checkpoint_every": self.checkpoint_every,
-                "repeat_every": self.repeat_every,
-                "sample_every": self.sample_every,
-                "profile_start": self.profile_start,
-                "profile_steps": self.profile_steps,
-            },
-        )
+        values = dataclasses.asdict(self)
+        numbers = {name: x for name, x in values.items() if isinstance(x, int)}
+        _not_negative("loop", numbers)
 
 
 @_section("mesh")

@@ -102,7 +102,8 @@ def _values(kind: Kind, own: Sequence[types.ModuleType]) -> list[Any]:
     bases = tuple(_imported(base) for base in kind.bases)
     values: dict[str, Any] = {}
     for module in (*map(importlib.import_module, kind.modules), *own):
-        for name in getattr(module, "__all__", vars(module)):
+        names = getattr(module, "__all__", vars(module))
+        for name in sorted(names, key=str.lower):
             value = getattr(module, name)
             if _is_of(value, bases, kind, module) and not name.startswith("_"):
                 values.setdefault(public(value), value)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from runner.checkpoint.presence import require_checkpoints
 from runner.errors import UserError, nearest
 from runner.graph.job import Job
 
@@ -49,8 +50,7 @@ class Export(Job):
             raise UserError(f"step must be a number or {BEST!r}, got {self.step!r}")
 
     def check(self) -> None:
-        if not (Path(self.workdir).expanduser() / "checkpoints").is_dir():
-            raise UserError(f"workdir: {self.workdir} has no checkpoints")
+        require_checkpoints(self.workdir)
         if self.to:
             _refuse_existing(Path(self.to).expanduser())
 

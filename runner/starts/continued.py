@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.checkpoint import best
+from runner.checkpoint.presence import require_checkpoints
 from runner.errors import prefixed
 from runner.starts.base import LoadedStart, Start, StartContext
-from runner.starts.run import begun_step, check_run
+from runner.starts.run import begun_step
 from runner.state.train_state import TrainState
 from runner.weights.run import RunWeights, Step
 
@@ -30,7 +31,7 @@ class Continued(Start):
     step: Step = None
 
     def check(self) -> None:
-        check_run(self.workdir)
+        require_checkpoints(self.workdir)
 
     def load(self, context: StartContext) -> "LoadedRun":
         with prefixed("start"):

@@ -1,9 +1,8 @@
 """A start from the weights of another run."""
 
 import dataclasses
-from pathlib import Path
 
-from runner.errors import UserError, prefixed
+from runner.checkpoint.presence import require_checkpoints
 from runner.starts.base import StartContext
 from runner.starts.weights_start import Weights, WeightsStart, wanted
 from runner.weights import adapters
@@ -26,7 +25,7 @@ class Run(WeightsStart):
     step: Step = None
 
     def check(self) -> None:
-        check_run(self.workdir)
+        require_checkpoints(self.workdir)
 
     def weights(self, context: StartContext) -> Weights:
         weights = RunWeights(self.workdir, begun_step(self.step, context))
@@ -50,14 +49,3 @@ def begun_step(step: Step, context: StartContext) -> Step:
     if isinstance(step, int) or context.began is None:
         return step
     return context.began["source"]["step"]
-
-
-def check_run(workdir: str) -> None:
-    """Refuse a directory that holds no checkpoints of ours.
-
-    Raises:
-      UserError: naming it.
-    """
-    with prefixed("workdir"):
-        if not (Path(workdir).expanduser() / "checkpoints").is_dir():
-            raise UserError(f"{workdir} has no checkpoints")

@@ -177,6 +177,9 @@ def test_a_directory_that_is_there_is_not_touched(tmp_path: Path, capsys):
     assert f"to: {tmp_path} is there already" in capsys.readouterr().err
     assert main.main([str(tmp_path), f"--to={tmp_path / 'out'}"]) == 2
     assert f"workdir: {tmp_path} has no checkpoints" in capsys.readouterr().err
+    assert main.main([str(SAVED / "studnt"), f"--to={tmp_path / 'out'}"]) == 2
+    missing = f"no such directory: {SAVED / 'studnt'}; did you mean 'student'?"
+    assert f"workdir: {missing}" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
