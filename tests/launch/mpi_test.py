@@ -1,5 +1,6 @@
 """Ranks of a real `mpirun`: they join, have no live line, and end as they are let."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -42,19 +43,25 @@ with Stop() as stop:
 """
 
 
+@contextlib.contextmanager
 def mpirun(*command):
-    return subprocess.Popen(
+    """Two ranks, which end with the block."""
+    with subprocess.Popen(
         ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", "2", *command],
         env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as ranks:
+        try:
+            yield ranks
+        finally:
+            ranks.terminate()
 
 
 def test_ranks_join_and_write_no_escapes_to_a_file():
-    ranks = mpirun(sys.executable, "-c", JOINS)
-    output, errors = ranks.communicate(timeout=120)
+    with mpirun(sys.executable, "-c", JOINS) as ranks:
+        output, errors = ranks.communicate(timeout=120)
     assert ranks.returncode == 0, errors
     assert sorted(output.split("\n"))[-2:] == ["0 of 2 False", "1 of 2 False"]
     assert "\x1b" not in output
@@ -66,12 +73,12 @@ def test_ranks_join_and_write_no_escapes_to_a_file():
     ids=["a second", "a minute"],
 )
 def test_mpirun_gives_its_ranks_a_second_or_what_it_is_told(tmp_path, flags, saved):
-    ranks = mpirun(*flags, sys.executable, "-c", SAVES, str(tmp_path))
-    assert ranks.stdout is not None
-    said = ""  # the ends of lines may come after both
-    while said.count("up") < 2:
-        said += (line := ranks.stdout.readline())
-        assert line, said
-    ranks.send_signal(signal.SIGTERM)
-    ranks.communicate(timeout=120)
+    with mpirun(*flags, sys.executable, "-c", SAVES, str(tmp_path)) as ranks:
+        assert ranks.stdout is not None
+        said = ""  # the ends of lines may come after both
+        while said.count("up") < 2:
+            said += (line := ranks.stdout.readline())
+            assert line, said
+        ranks.send_signal(signal.SIGTERM)
+        ranks.communicate(timeout=120)
     assert sorted(path.name for path in tmp_path.iterdir()) == saved

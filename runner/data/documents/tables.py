@@ -73,17 +73,13 @@ class HuggingFaceDataset(Records):
                 f"{folder} holds no {state.name}: no folder of datasets' save_to_disk"
                 "\n(of files of Parquet: data.Parquet(files=[...]))"
             )
-        names = [entry.filename for entry in _read(_State, state)._data_files]
-        # A stranger's list names files of this folder alone.
-        if any(Path(name).name != name for name in names):
-            raise UserError(f"{state} names a file outside of its folder")
-        for name in names:
-            _below(folder, name, state)
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing or not names:
+        listed = [entry.filename for entry in _read(_State, state)._data_files]
+        files = [(name, _below(folder, name, state)) for name in listed]
+        missing = [name for name, path in files if not path.is_file()]
+        if missing or not files:
             reason = f"lacks {missing[0]}" if missing else "names no files"
             raise UserError(f"{folder} {reason}")
-        return [(name, folder / name) for name in names]
+        return files
 
 
 def _records(
@@ -138,6 +134,7 @@ def _read(kind: type[T], file: Path) -> T:
 
 
 def _below(folder: Path, name: str, listed: Path) -> Path:
+    """Return the path of what a stranger's list names: below its folder alone."""
     try:
         return confined.inside(folder, name)
     except ValueError as error:

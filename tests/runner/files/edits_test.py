@@ -30,7 +30,7 @@ def refusals(kind, numbers, directory):
     assert sorted(directory.iterdir()) == listed, "a file outside was written"
 
 
-# dear: reads 60 kinds of files, among them models
+# dear: reads 56 kinds of files, among them models
 def test_edited_files_are_read_or_refused_in_words(by_name, directory):
     for kind in (kind for kind in by_name.values() if not kind.slow):
         assert answer(kind, kind.content(), directory) == "", kind.name
