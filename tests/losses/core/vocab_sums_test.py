@@ -217,7 +217,9 @@ def test_a_declared_form_is_the_one_that_a_loss_has():
         if row.loss.tiled is not None
     }
     assert {"cross_entropy", "z_loss"} <= set(declared)
-    assert declared == {name: name not in ROWS for name in declared}
+    assert declared == {name: name not in ROWS for name in declared}, (
+        "ROWS of tests/losses/tiles.py names those that want whole rows"
+    )
 
 
 @pytest.mark.parametrize("start", [0, 2, 3])
