@@ -22,8 +22,11 @@ def there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for run in ("teacher", "pruned", "distilled"):
-        kind = "teacher" if run == "teacher" else "student"
+        # The saved student is the better one: here it teaches, so that there is a gap.
+        kind = "student" if run == "teacher" else "teacher"
         shutil.copytree(SAVED / kind, tmp_path / "runs" / run)
+    for part in ("records", "teacher"):  # that the saved student's run names
+        shutil.copytree(SAVED / part, tmp_path / part)
     shutil.copy(SAVED / "text.txt", tmp_path)
     (tmp_path / "prompts.txt").write_text("one\nand another\n")
     for name, file in re.findall(

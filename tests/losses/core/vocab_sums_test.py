@@ -135,6 +135,7 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize("side", [("logits",), ("logits", "teacher/logits")])
 @pytest.mark.parametrize("width", [pytest.param(2, marks=slow), WIDTH])
 def test_impossible_entries_count_as_over_rows(name, side, width):
+    # dear: the first of a loss compiles its program by sums.
     floats, fixed = arrays()
     fixed |= {"targets": np.zeros_like(fixed["targets"])}
     for path in side:
