@@ -220,7 +220,8 @@ _DAMAGED = (
 
 def _read_npz(path: Path, fields: Sequence[str]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy leaves a file open that it has opened itself and cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name in fields:
                 if name not in arrays:
                     raise UserError(

@@ -121,7 +121,8 @@ class Writer:
         }
         if not self.normalized:
             return stored
-        mass = np.exp(log_p).sum(-1)
+        # No probability is above 1: more is refused, whatever exp can hold.
+        mass = np.exp(np.minimum(log_p, 1.0)).sum(-1)
         self._check_mass(np.where(known[..., 0], mass, 0.0), numbers)
 
         # Rounding leaves entries that hold everything with a rest it cannot tell.
@@ -141,8 +142,9 @@ class Writer:
             rows = np.s_[start : start + ROWS_AT_A_TIME]
             best = self._spool.scores[rows][..., : self._entries]
             scores = best[self._spool.known[rows]]
-            mass = np.exp(scores.astype(np.float64)).sum(-1)
-            if (np.abs(mass - 1) > _EVERYTHING).any():
+            # A damaged score may be beyond what exp can hold.
+            log_mass = np.logaddexp.reduce(scores.astype(np.float64), axis=-1)
+            if (np.abs(np.expm1(np.minimum(log_mass, 1.0))) > _EVERYTHING).any():
                 return False
         return True
 
