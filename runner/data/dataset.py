@@ -87,6 +87,20 @@ class Dataset(abc.ABC):
     def fingerprint(self) -> str:
         """32 hexadecimal digits, equal when all rows and their meaning are equal."""
 
+    def digest(self, header: str, *arrays: np.ndarray) -> str:
+        """Return the hash of the stored rows and of the selection, for `fingerprint`.
+
+        Args:
+          header: The format of the rows, and the meaning of their ids.
+          arrays: All that the rows are made of.
+        """
+        hashed = hashlib.blake2b(header.encode(), digest_size=16)
+        for array in arrays:
+            hashed.update(np.ascontiguousarray(array).data)
+        if self.selection is not None:
+            hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
+        return hashed.hexdigest()
+
     @abc.abstractmethod
     def read_rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         """Return rows `numbers` `[b]` of all that are stored; arrays `[b ...]`."""

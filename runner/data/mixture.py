@@ -3,7 +3,6 @@
 import dataclasses
 import fractions
 import functools
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -161,11 +160,8 @@ class MixedRows(Dataset):
     @functools.cached_property
     def fingerprint(self) -> str:
         stages = [([*map(float, s.weights)], s.rows) for s in self.stages]
-        content = f"retort mixture 1 {[p.fingerprint for p in self.parts]} {stages}"
-        hashed = hashlib.blake2b(content.encode(), digest_size=16)
-        if self.selection is not None:
-            hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
-        return hashed.hexdigest()
+        parts = [part.fingerprint for part in self.parts]
+        return self.digest(f"retort mixture 1 {parts} {stages}")
 
     def describe(self) -> dict[str, Any]:
         return {

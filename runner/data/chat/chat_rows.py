@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -137,16 +136,12 @@ class ChatRows(Dataset):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the conversations, vocabulary, ids, lengths and format of rows."""
-        hashed = hashlib.blake2b(digest_size=16)
-        hashed.update(
+        return self.digest(
             f"retort chat rows {FORMAT} {self.source} {self.vocabulary.digest} "
-            f"{self.sequence_length} ".encode()
+            f"{self.sequence_length} ",
+            self.tokens.offsets,
+            self.tokens.ids,
         )
-        hashed.update(self.tokens.offsets.data)
-        hashed.update(self.tokens.ids.data)
-        if self.selection is not None:
-            hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
-        return hashed.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         dropped, cut = self._left_out()

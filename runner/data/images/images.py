@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -75,13 +74,11 @@ class Images(Dataset):
     def fingerprint(self) -> str:
         """Hash of pixels, labels, the names of classes and the selection of rows."""
         header = f"{self.vocabulary.digest} {self.images.dtype} {self.images.shape}"
-        hashed = hashlib.blake2b(digest_size=16)
-        hashed.update(f"retort images {FORMAT} {header} ".encode())
-        hashed.update(np.ascontiguousarray(self.images).data)
-        hashed.update(self.labels.astype("<i4").tobytes())
-        if self.selection is not None:
-            hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
-        return hashed.hexdigest()
+        return self.digest(
+            f"retort images {FORMAT} {header} ",
+            self.images,
+            self.labels.astype("<i4"),
+        )
 
     def describe(self) -> dict[str, Any]:
         return {

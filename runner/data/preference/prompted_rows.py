@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -115,18 +114,14 @@ class PromptedRows(Dataset):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of vocabulary, ids, the order of the pieces and the format of rows."""
-        hashed = hashlib.blake2b(digest_size=16)
-        hashed.update(
+        return self.digest(
             f"retort prompted rows {FORMAT} {self.vocabulary.digest} "
-            f"{self.vocabulary.end} {self.sequence_length} ".encode()
+            f"{self.vocabulary.end} {self.sequence_length} ",
+            self.pieces.offsets,
+            self.pieces.ids,
+            self.prompts.astype("<i8"),
+            self.completions.astype("<i8"),
         )
-        hashed.update(self.pieces.offsets.data)
-        hashed.update(self.pieces.ids.data)
-        for numbers in (self.prompts, self.completions):
-            hashed.update(numbers.astype("<i8").tobytes())
-        if self.selection is not None:
-            hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
-        return hashed.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         return {

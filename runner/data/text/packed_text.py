@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
@@ -127,20 +126,15 @@ class PackedText(Dataset):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of documents, vocabulary, ids, ends, lengths and format of rows."""
-        hashed = hashlib.blake2b(digest_size=16)
-        hashed.update(
+        header = (
             f"retort rows {FORMAT} {self.documents} {self.vocabulary.digest} "
-            f"{self.sequence_length} {self.packing.end} ".encode()
+            f"{self.sequence_length} {self.packing.end} "
         )
         if self.packing.begin != self.packing.end:  # where they are one, as ever
-            hashed.update(f"begin {self.packing.begin} ".encode())
+            header += f"begin {self.packing.begin} "
         if isinstance(self.packing, WholePacking):
-            hashed.update(b"whole ")
-        hashed.update(self.packing.offsets.data)
-        hashed.update(self.packing.tokens.data)
-        if self.selection is not None:
-            hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
-        return hashed.hexdigest()
+            header += "whole "
+        return self.digest(header, self.packing.offsets, self.packing.tokens)
 
     def describe(self) -> dict[str, Any]:
         return {
