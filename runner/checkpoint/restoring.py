@@ -6,6 +6,7 @@ them may be a stranger.
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,9 @@ def _malformed_refused(where: str) -> Iterator[None]:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError):  # a device's, another process's
         raise
-    except Exception as error:
+    except Exception as error:  # of files that orbax and tensorstore did not write
+        # Nor do the coroutines that orbax drops then deserve a line each.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
         reason = f"{type(error).__name__}: {error}".partition("\n")[0][:_LONGEST]
         raise UserError(f"{where}: its files are not well formed ({reason})") from error
     sys.unraisablehook = hook

@@ -38,8 +38,6 @@ def test_edited_files_are_read_or_refused_in_words(by_name, directory):
             assert message.count("\n") < kind.lines, f"{kind.name} {number}: {message}"
 
 
-# orbax 0.12 drops coroutines where it cannot read an array or its metadata.
-@pytest.mark.filterwarnings("ignore:.*coroutine")
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(5))
 def test_a_hundred_edits_of_a_kind_are_read_or_refused(by_name, directory, part):
