@@ -114,12 +114,13 @@ class Dataset(abc.ABC):
         """Documents that the stored rows were cut from; None where there are none."""
         return None
 
-    def documents_at(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the document of each position of stored rows, `[b T]`.
+    def documents_at(self, numbers: np.ndarray) -> np.ndarray | None:
+        """Return the document of each position of stored rows, `[b T]`; None without.
 
         Anything below `num_documents` stands at padding.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no documents")
+        del numbers
+        return None
 
     def baselines(self, held_out: "Dataset") -> list[Baseline]:
         """Return scores on `held_out` of simple predictors fitted to these rows."""
@@ -194,6 +195,7 @@ class Dataset(abc.ABC):
                 continue
             if documents is None:
                 documents = self.documents_at(stored)
+                assert documents is not None  # `with_columns` refuses such a column
             rows[name] = column.values[documents]
 
     def with_columns(self, columns: Mapping[str, Column]) -> Self:
@@ -203,11 +205,14 @@ class Dataset(abc.ABC):
           columns: Those by row in the order of these rows.
 
         Raises:
-          UserError: There is a column of that name.
+          UserError: There is a column of that name, or one by document of rows that
+            are cut from none.
         """
-        for name in columns:
+        for name, column in columns.items():
             if name in self.columns:
                 raise UserError(f"data: two columns {name!r}")
+            if column.by == "document" and self.num_documents is None:
+                raise UserError(f"column {name!r}: by='document' wants packed text")
         stored = {name: self._stored(column) for name, column in columns.items()}
         return dataclasses.replace(self, columns={**self.columns, **stored})
 

@@ -6,6 +6,7 @@ import pytest
 
 import losses
 from runner.data import Columns, DataSource, Part, write_columns
+from runner.data.dataset import Column
 from runner.errors import UserError
 from tests.runner.data.own_rows import own
 
@@ -147,6 +148,8 @@ def test_what_is_not_there_or_there_twice_is_refused(file, tmp_path, source, cac
         joined(file, "bag", data=Columns(Twelve(), str(file), ["bag"]))
     with pytest.raises(UserError, match="by='document' wants packed text"):
         joined(file, "bag", by="document")
+    with pytest.raises(UserError, match="'bag': by='document' wants packed text"):
+        own().with_columns({"bag": Column(values=np.arange(12), by="document")})
     file.write_text('{"mask": 1}\n' * 12)
     with pytest.raises(UserError, match="a column 'mask', and the rows have"):
         joined(file, "mask").rows(np.array([0]))
