@@ -1,10 +1,11 @@
 """No import circles, small folders, and the map of rooms in docs/rooms.md."""
 
 import ast
+from xml.etree import ElementTree
 
 import pytest
 
-from tests.architecture import rooms
+from tests.architecture import rooms, rooms_picture
 from tests.architecture.imports import (
     PACKAGES,
     ROOT,
@@ -33,6 +34,38 @@ def test_rooms_do_not_import_one_another_in_circles():
 
 def test_the_page_holds_the_map_of_rooms_that_the_imports_draw():
     assert rooms.on_page() == rooms.draw(), "make rooms ROOMS=--write"
+
+
+def test_the_readme_shows_the_picture_of_rooms_that_the_imports_draw():
+    assert rooms.PICTURE.read_text() == rooms.picture(), "make rooms ROOMS=--write"
+    assert "](docs/rooms.svg)" in (ROOT / "README.md").read_text()
+
+
+def test_the_picture_has_every_room_once_and_only_arrows_down():
+    graph = {"runner.a": {"runner.b", "losses"}, "runner.b": {"losses.core"}}
+    graph |= {"losses": {"losses.core"}, "losses.core": set(), "runner (door)": set()}
+    merged = rooms_picture.merged(graph)
+    assert merged == {
+        "runner.a": {"runner.b", "losses"},
+        "runner.b": {"losses"},
+        "losses": set(),
+    }
+    # From a to losses the arrow over b is enough.
+    assert rooms_picture.without_shortcuts(merged)["runner.a"] == {"runner.b"}
+    picture = ElementTree.fromstring(rooms_picture.svg(graph))
+    places = dict(zip(texts(picture), boxes(picture), strict=True))
+    assert list(places) == ["losses", "a", "b"]
+    assert places["a"] < places["b"] < places["losses"]
+
+
+def texts(picture: ElementTree.Element) -> list[str | None]:
+    """The names in the picture."""
+    return [element.text for element in picture if element.tag.endswith("}text")]
+
+
+def boxes(picture: ElementTree.Element) -> list[float]:
+    """The height of each box below the top."""
+    return [float(e.get("y", "")) for e in picture if e.tag.endswith("}rect")]
 
 
 def test_a_circle_is_seen_and_has_no_floors():

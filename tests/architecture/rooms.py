@@ -1,7 +1,7 @@
 """Map of the rooms, drawn from the imports: each stands above all that it imports.
 
 python -m tests.architecture.rooms            # print it
-python -m tests.architecture.rooms --write    # and put it into docs/rooms.md
+python -m tests.architecture.rooms --write    # and into docs/rooms.md and rooms.svg
 """
 
 import re
@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections import defaultdict
 
+from tests.architecture import rooms_picture
 from tests.architecture.imports import (
     PACKAGES,
     ROOT,
@@ -18,6 +19,7 @@ from tests.architecture.imports import (
 )
 
 PAGE = ROOT / "docs" / "rooms.md"
+PICTURE = ROOT / "docs" / "rooms.svg"
 BEGIN, END = "<!-- rooms: drawn by `make rooms` -->", "<!-- end of rooms -->"
 WIDTH = 84
 
@@ -63,8 +65,14 @@ def on_page() -> str:
     return match[1]
 
 
+def picture() -> str:
+    """Return the map as the SVG file that the README shows."""
+    return rooms_picture.svg(room_graph(import_graph(*PACKAGES)))
+
+
 def write() -> None:
-    """Replace the map in docs/rooms.md."""
+    """Replace the map in docs/rooms.md, and its picture."""
+    PICTURE.write_text(picture())
     block = f"{BEGIN}\n```text\n{draw()}\n```\n{END}"
     PAGE.write_text(_PLACE.sub(lambda _: block, PAGE.read_text()))
 
