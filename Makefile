@@ -108,7 +108,7 @@ demo: venv
 	@$(STUDENT) --fdl.teacher.records=$(DEMO_WORKDIR)/records \
 	  --workdir=$(DEMO_WORKDIR)/offline
 	@echo
-	@$(BIN)/python -m runner.report \
+	@$(BIN)/runner report \
 	  'labels alone=$(DEMO_WORKDIR)/labels' 'distilled online=$(DEMO_WORKDIR)/online' \
 	  'distilled offline=$(DEMO_WORKDIR)/offline' \
 	  teacher=$(DEMO_WORKDIR)/teacher records=$(DEMO_WORKDIR)/records

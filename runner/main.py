@@ -11,6 +11,10 @@ from runner.machine import console, early_exit, heap
 
 def main(argv: Sequence[str]) -> int:
     """Run a command and return the exit code; errors print up to three lines."""
+    if argv[1:2] == ["report"]:
+        from runner.report import __main__ as report
+
+        return report.main(list(argv[2:]))
     codes = {UserError: 2, NotFinite: 1, PeerLost: 1, Corrupted: 5}
     codes[KeyboardInterrupt] = 130
     try:

@@ -38,9 +38,9 @@ Look, and train nothing:
   --help, --version
 
 Other commands, each with --help:
-  runner-records inspect|verify|import    runner-sample MODEL --prompt=TEXT
-  runner-export WORKDIR --to=DIR         python -m runner.sweeps DIR
-  python -m runner.report [NAME=]DIR     python -m launch TARGET ... -- FLAGS
+  runner report [NAME=]DIR [DIR ...]     runner-records inspect|verify|import
+  runner-export WORKDIR --to=DIR         runner-sample MODEL --prompt=TEXT
+  python -m runner.sweeps DIR            python -m launch TARGET ... -- FLAGS
 """
 
 

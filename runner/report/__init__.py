@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner import atomic_files
+from runner.errors import UserError
 from runner.files import confined
 from runner.report import results, run, terms
 
@@ -57,16 +58,22 @@ def table(workdir: str | Path, *, next_command: str = "") -> str:
     return "\n".join(lines).rstrip()
 
 
-def compare(arguments: Sequence[str]) -> str:
+def compare(arguments: Sequence[str], *, to: str | None = None) -> str:
     """Return one table of several work directories, each `DIR` or `NAME=DIR`.
 
-    Writes `comparison.html`, beside the first of them, and says where it is.
+    Writes `comparison.html` into `to`, by default beside the first of them, and says
+    where it is.
 
     Raises:
-      UserError: a directory holds no run.
+      UserError: a directory holds no run, or `to` cannot be written.
     """
     from runner.report import comparison, comparison_page
 
     entries = [comparison.entry(argument) for argument in arguments]
-    page = comparison_page.write(entries, entries[0].run.workdir.parent)
+    directory = Path(to).absolute() if to else entries[0].run.workdir.parent
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        page = comparison_page.write(entries, directory)
+    except OSError as error:
+        raise UserError(f"{directory}: {error.strerror}") from None
     return f"{comparison.text(entries)}\n\n  page: {page}"

@@ -1,7 +1,7 @@
-"""`python -m runner.report DIR [DIR ...]`: writes the page anew and prints the table.
+"""`runner report [--to=DIR] [NAME=]DIR ...`: a page and a table of work directories.
 
-Of several work directories, each of which may be given a name (`NAME=DIR`), one page
-and one table.
+Of one, its own `report.html`, written anew. Of several, each of which may be given a
+name, `comparison.html`: one file with every curve, and pictures of them beside it.
 """
 
 import sys
@@ -9,18 +9,36 @@ import sys
 from runner import report
 from runner.errors import UserError
 
+USAGE = """\
+usage: runner report [--to=DIR] [NAME=]WORKDIR ...
+
+One work directory: its report.html anew, and its table.
+Several: one table, and comparison.html with every curve, in DIR (by default beside the
+first of them), which can be mailed; comparison/ holds the same as pictures.
+"""
+
 
 def main(arguments: list[str]) -> int:
     """Print the table; return the exit code, 2 when a directory holds no run."""
-    if not arguments or any(argument.startswith("-") for argument in arguments):
-        print("usage: python -m runner.report [NAME=]WORKDIR ...", file=sys.stderr)
+    if not {"--help", "-h"}.isdisjoint(arguments):
+        print(USAGE, end="")
+        return 0
+    options = [x for x in arguments if x.startswith("-")]
+    runs = [x for x in arguments if not x.startswith("-")]
+    to = [x.removeprefix("--to=") for x in options if x.startswith("--to=")]
+    if not runs or len(to) != len(options) or len(to) > 1 or "" in to:
+        print(USAGE, end="", file=sys.stderr)
         return 2
     try:
-        if arguments[1:]:
-            print(report.compare(arguments))
+        if runs[1:]:
+            print(report.compare(runs, to=next(iter(to), None)))
             return 0
-        report.write(arguments[0])
-        print(report.table(arguments[0]))
+        if to:
+            raise UserError(
+                f"--to={to[0]}: the page of one run stands in its directory"
+            )
+        report.write(runs[0])
+        print(report.table(runs[0]))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

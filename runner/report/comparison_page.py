@@ -1,4 +1,4 @@
-"""`comparison.html`: several runs on one page, in the style of the page of one."""
+"""`comparison.html`: several runs on one page, which can be mailed as it is."""
 
 import os
 import re
@@ -7,9 +7,17 @@ from html import escape
 from pathlib import Path
 
 from runner import atomic_files
-from runner.report import comparison, page, plot, results, theme
+from runner.report import (
+    chart,
+    comparison,
+    interactive_curves,
+    page,
+    plot,
+    results,
+    theme,
+)
+from runner.report.chart import Chart
 from runner.report.comparison import Entry, Row
-from runner.report.curves import Picture, cross_entropy
 
 FOLDER = "comparison"
 
@@ -23,7 +31,11 @@ def write(entries: Sequence[Entry], directory: Path) -> Path:
 
 def _html(entries: Sequence[Entry], directory: Path) -> str:
     table = comparison.rows(entries)
-    runs = [row for row in table if row.trained]
+    trained = [entry for entry in entries if entry.records is None]
+    names = _distinct([entry.name for entry in trained])
+    runs = [entry.run for entry in trained]
+    charts = chart.charts(runs)
+    unit = comparison.unit(entries)
     title = f"{len(runs)} runs compared"
     parts = [
         f'<h1>{title}</h1>\n<p class="meta">{escape(str(directory))}</p>\n',
@@ -32,13 +44,21 @@ def _html(entries: Sequence[Entry], directory: Path) -> str:
             for line in comparison.warnings(entries)
         ),
         _results(table, directory, entries),
-        '<div class="grid">\n',
-        _curves(entries, directory),
+        interactive_curves.html(names, runs, charts, unit=unit) if charts else "",
+        _pictures(charts, names, directory),
         _costs(comparison.costs(entries)),
-        "</div>\n",
         _commands(entries),
     ]
-    return page.document(title, parts)
+    script = interactive_curves.script() if charts else ""
+    return page.document(title, parts, script=script)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, numbered where several runs have one."""
+    return [
+        name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
+        for i, name in enumerate(names)
+    ]
 
 
 def _results(table: Sequence[Row], directory: Path, entries: Sequence[Entry]) -> str:
@@ -73,33 +93,39 @@ def _costs(lines: Sequence[str]) -> str:
     if not lines:
         return ""
     paragraphs = "".join(f"<p>{escape(line)}</p>\n" for line in lines)
-    return f"<div><h2>What the teacher cost</h2>\n{paragraphs}</div>\n"
+    return f"<h2>What the teacher cost</h2>\n{paragraphs}"
 
 
-def _curves(entries: Sequence[Entry], directory: Path) -> str:
-    """Draw the cross-entropy on the training batches, of every run that logged one."""
-    lines = {}
-    for one in entries:
-        name = cross_entropy(one.run)
-        if name and len(one.run.metrics[name].steps) > 1:
-            lines[one.name] = one.run.metrics[name]
-    if not lines:
+def _pictures(charts: Sequence[Chart], names: Sequence[str], directory: Path) -> str:
+    """Draw the charts of the open sections as files for a paper; return their list."""
+    folder = directory / FOLDER
+    items = []
+    for one in charts:
+        if one.section not in chart.OPEN:
+            continue
+        figure = plot.compared(
+            {names[i]: line for i, line in one.lines.items()},
+            unit=one.unit,
+            levels=one.levels,
+            numbers=list(one.lines),
+        )
+        folder.mkdir(exist_ok=True)
+        stem = re.sub(r"[^\w.-]+", "_", one.name)[:80]  # of four bytes each at most
+        svg, pdf = plot.saved(figure, "svg"), plot.saved(figure, "pdf")
+        dark = theme.dark(svg.decode()).encode()
+        files = {f"{stem}.svg": svg, f"{stem}-dark.svg": dark, f"{stem}.pdf": pdf}
+        for file, data in files.items():
+            atomic_files.write_atomic(folder / file, data)
+        links = ", ".join(
+            f'<a href="{FOLDER}/{escape(file)}">{escape(file)}</a>' for file in files
+        )
+        items.append(f"<li>{escape(one.title)}: {links}</li>\n")
+    if not items:
         return ""
-    # Baselines that were not trained, as levels.
-    levels = {
-        row.name: row.nats_per_token
-        for row in comparison.rows(entries)
-        if row.entry is None and row.nats_per_token is not None
-    }
-    unit = f"nats per {comparison.unit(entries)}"
-    svg = plot.compared(lines, unit=unit, levels=levels)
-    (directory / FOLDER).mkdir(exist_ok=True)
-    files = "cross_entropy.svg", "cross_entropy-dark.svg"
-    for file, text in zip(files, (svg, theme.dark(svg)), strict=True):
-        atomic_files.write_atomic(directory / FOLDER / file, text)
-    picture = Picture("learning", "cross-entropy in training", unit, *files)
-    figure = page.figure(picture, folder=FOLDER)
-    return f"<div><h2>Learning</h2>\n{figure}</div>\n"
+    return (
+        f"<details><summary>Pictures for papers <span>in {FOLDER}/, beside this page"
+        f"</span></summary>\n<ul>\n{''.join(items)}</ul></details>\n"
+    )
 
 
 def _commands(entries: Sequence[Entry]) -> str:

@@ -101,14 +101,6 @@ def _saved(curve: "_Curve", svg: str, directory: Path) -> Picture:
     return Picture(curve.section, curve.title, curve.unit, *files)
 
 
-def cross_entropy(run: Run) -> str | None:
-    """Return the name of the training metric that is the cross-entropy, if any."""
-    named = (f"learning/{term}" for term in run.terms)
-    return next(
-        (n for n in named if n in run.metrics and _is_cross_entropy(run, n)), None
-    )
-
-
 def _curves(run: Run) -> Iterator[_Curve]:
     for term in run.terms:
         unit = units.of_term(run, term)

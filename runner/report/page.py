@@ -1,6 +1,8 @@
 """`report.html`: one static page without scripts, fonts or anything from elsewhere."""
 
+import base64
 import datetime
+import hashlib
 import itertools
 import json
 import math
@@ -32,18 +34,30 @@ def html(run: Run, pictures: Sequence[Picture]) -> str:
     return document(run.title, parts)
 
 
-def document(title: str, parts: Sequence[str]) -> str:
-    """Return a page of our style from pieces of HTML."""
+def document(title: str, parts: Sequence[str], *, script: str = "") -> str:
+    """Return a page of our style from pieces of HTML.
+
+    The page forbids every script but `script`, whatever the pieces hold, and every
+    connection.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    policy = (
+        f"script-src {allowed}; connect-src 'none'; object-src 'none'; "
+        "frame-src 'none'; worker-src 'none'; base-uri 'none'; form-action 'none'"
+    )
+    last = f"<script>{script}</script>\n" if script else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>{CSS}</style>
 </head>
 <body>
-{"".join(part for part in parts if part)}</body>
+{"".join(part for part in parts if part)}{last}</body>
 </html>
 """
 

@@ -29,6 +29,7 @@ from runner.report.smoothing import (
 from runner.report.theme import (
     BLUE,
     COLORS,
+    DASHES,
     HEIGHT,
     MEASURED,
     MUTED,
@@ -70,45 +71,72 @@ def svg(
             axes.plot(other.steps, other.values, "o-", **look)
             labels += [(name, end_mean(other.values[-1:]), color)] if name else []
         _scale(axes, [s for s in (series, *points.values()) if s is not None])
-        return _to_svg(axes, unit=unit, labels=labels, levels=levels)
+        figure = _labelled(axes, unit=unit, labels=labels, levels=levels)
+        return saved(figure).decode()
 
 
 def compared(
-    lines: Mapping[str, Series], *, unit: str, levels: Mapping[str, float]
-) -> str:
-    """Draw smoothed curves by name; the steep first fifth may leave the picture."""
+    lines: Mapping[str, Series],
+    *,
+    unit: str,
+    levels: Mapping[str, float],
+    numbers: Sequence[int] = (),
+) -> Figure:
+    """Draw curves of several runs, as logged; `saved` makes a file of the figure.
+
+    The steep first fifth may leave the picture.
+
+    Args:
+      lines: By the name of the run.
+      unit: Of all values.
+      levels: Horizontal lines by name, left out where they would stretch the axis.
+      numbers: Of the runs, which give color and dashes; by default their places.
+    """
     with mpl.rc_context(STYLE):
         axes = _axes()
         labels, tops = [], []
-        for (name, line), color in zip(lines.items(), itertools.cycle(COLORS)):
-            values = smoothed(np.asarray(line.values, float))
-            axes.plot(line.steps, values, color=color, lw=1.6)
+        places = numbers or range(len(lines))
+        for number, (name, line) in zip(places, lines.items(), strict=True):
+            color = COLORS[number % len(COLORS)]
+            look = {"color": color, "ls": DASHES[number % len(DASHES)], "lw": 1.4}
+            values = np.asarray(line.values, float)
+            axes.plot(*thin(np.asarray(line.steps), values), **look)
             labels.append((name, end_mean(line.values), color))
-            tops.append(values[len(values) // 5])
+            tops.append(np.nanmax([-math.inf, *values[len(values) // 5 :]]))
         _scale(axes, list(lines.values()))
         if math.isfinite(top := max(tops)) and top > axes.get_ylim()[0]:
             axes.set_ylim(top=top)
-        return _to_svg(axes, unit=unit, labels=labels, levels=levels)
+        return _labelled(axes, unit=unit, labels=labels, levels=levels)
+
+
+def saved(figure: Figure, kind: Literal["svg", "pdf"] = "svg") -> bytes:
+    """Return the file of a figure; no date in it, so that equal curves are equal."""
+    with mpl.rc_context(STYLE):
+        dated = {"svg": "Date", "pdf": "CreationDate"}
+        buffer = io.BytesIO()
+        figure.savefig(
+            buffer, format=kind, transparent=True, metadata={dated[kind]: None}
+        )
+        data = buffer.getvalue()
+        return system_font(data.decode()).encode() if kind == "svg" else data
 
 
 def _axes() -> Axes:
     return Figure(figsize=(WIDTH, HEIGHT)).add_axes((0.115, 0.13, 0.85, 0.75))
 
 
-def _to_svg(
+def _labelled(
     axes: Axes,
     *,
     unit: str,
     labels: Sequence[tuple[str, float, str]],
     levels: Mapping[str, float],
-) -> str:
+) -> Figure:
     write_labels(axes, [*labels, *_level_lines(axes, levels)])
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.text(0, 0.985, unit, color=MUTED, va="top")
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return system_font(buffer.getvalue())
+    return figure
 
 
 def _line(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
@@ -124,9 +152,9 @@ def _line(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
 def _scale(axes: Axes, lines: Sequence[Series]) -> None:
     axes.set_xlim(0, max([1, *(series.steps[-1] for series in lines)]))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=STEPS))
-    count = EngFormatter(sep="")
+    short = EngFormatter(sep="")
     axes.xaxis.set_major_formatter(
-        lambda step, _: count(step) if step else "step 0"  # The axis is named there.
+        lambda step, _: short(step) if step else "step 0"  # The axis is named there.
     )
     if axes.get_yscale() == "log":
         low, high = axes.get_ylim()

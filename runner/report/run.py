@@ -78,6 +78,19 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
+class Costs:
+    """Content of `costs.json`: what a step takes in; None where it is not known.
+
+    Attributes:
+      targets_per_step: Tokens (or images) of a global batch.
+      flops_per_step: Matmul FLOPs of a step, on all devices.
+    """
+
+    targets_per_step: float | None = None
+    flops_per_step: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """Everything the report shows.
 
@@ -97,6 +110,7 @@ class Run:
       command: Every command of the work directory.
       best: The best checkpoint, if one is kept and the run has come to its end.
       end: The step at which it came to its end; None of one that has not.
+      costs: Of a step.
     """
 
     workdir: Path
@@ -114,6 +128,7 @@ class Run:
     command: str
     best: Best | None = None
     end: int | None = None
+    costs: Costs = Costs()
 
     @property
     def results(self) -> dict[str, Mapping[str, float | None]]:
@@ -242,6 +257,7 @@ def load(workdir: str | Path) -> Run:
         command=_text(workdir / "command.txt"),
         best=result.best,
         end=result.step,
+        costs=_json(Costs, workdir / "costs.json") or Costs(),
     )
 
 

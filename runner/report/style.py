@@ -58,6 +58,11 @@ td.bar i {
   background: var(--line);
 }
 tr.ours td.bar i { background: var(--accent); }
+@media (max-width: 40rem) {
+  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6.5rem; }
+  td.bar { display: none; }
+  th, td { padding: .35rem .4rem; font-size: .9rem; }
+}
 blockquote {
   margin: 0 0 .9rem; padding: .7rem 1rem; background: var(--card);
   border-radius: .5rem; white-space: pre-wrap; overflow-wrap: anywhere;

@@ -6,11 +6,20 @@ from typing import Any
 WIDTH, HEIGHT = 4.8, 2.7  # inches
 BLUE = "#2166c9"
 MEASURED = ("#c2570c", "#2c7a4b", "#7b4bb7")
-COLORS = (BLUE, *MEASURED)
+COLORS = (
+    *(BLUE, *MEASURED),
+    *("#c4244f", "#0e7c86", "#8a6d00", "#b0399a"),
+    *("#5b6470", "#5f8500", "#7a3e1d", "#3a3fb5"),
+)
+"""Of the curves of up to twelve runs; their dark twins are in `DARK`."""
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.6)), (0, (7, 2, 1.5, 2)))
+"""Line styles beside the colours, for those who do not see all of these."""
 INK, MUTED, GRID = "#3d4149", "#6b727d", "#e4e6ea"
 DARK = {
     BLUE: "#6ea8fe",
     **dict(zip(MEASURED, ("#ff9d52", "#63c58a", "#b794f6"), strict=True)),
+    **dict(zip(COLORS[4:8], ("#ff7a9a", "#4fc9d4", "#e0bd3d", "#f08be0"), strict=True)),
+    **dict(zip(COLORS[8:], ("#a9b2be", "#b5d94c", "#d19a76", "#9a9ef7"), strict=True)),
     INK: "#d3d7de",
     MUTED: "#98a0ac",
     GRID: "#31353d",

@@ -50,6 +50,10 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     for line in workdir.record_start():
         terminal.print(line)
     workdir.record_data(trainer.describe_data())
+    workdir.record_costs(
+        targets_per_step=trainer.targets_per_step,
+        flops_per_step=trainer.flops_per_step(),
+    )
     workdir.record_vocabulary(trainer.dataset.vocabulary.files())
 
     keep = trainer.config.loop.keep_checkpoints

@@ -4,6 +4,7 @@
     command.txt                            every start: time, place and command line
     versions.json  operative.gin           software and settings of the last start
     data.json                              fingerprints of the data
+    costs.json                             what a step takes in
     start.json                             where the first weights came from
     tokenizer.json                         the student's tokenizer
     metrics.jsonl  events/  report.html    the results
@@ -123,6 +124,20 @@ class Workdir:
                 f"{format_changes(changes)}\n"
                 "Give the new data another --workdir, or bring the old data back."
             )
+
+    def record_costs(self, *, targets_per_step: int, flops_per_step: int) -> None:
+        """Write what a step takes in, as it is cut at this start.
+
+        Args:
+          targets_per_step: tokens, or images, of a global batch.
+          flops_per_step: matmul FLOPs, on all devices.
+        """
+        if self.writes:
+            costs = {
+                "targets_per_step": targets_per_step,
+                "flops_per_step": flops_per_step,
+            }
+            write_json(self.path / "costs.json", costs)
 
     def began_from(self) -> dict[str, Any] | None:
         """Return what `record_weights` wrote; None for a run that has not begun.

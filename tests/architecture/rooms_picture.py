@@ -1,9 +1,9 @@
 """Picture of the rooms: one box a room, arrows down to what it imports.
 
-Drawn coarser than the text in docs/rooms.md: the rooms within a room are one box, doors
-are left out, and so is an arrow that a chain of other arrows implies. Layers are the
-floors; long arrows are led between the boxes through bends, one a floor (Sugiyama,
-Tagawa and Toda 1981, without the search for the least crossings).
+Coarser than the text in docs/rooms.md: the rooms within a room are one box; doors, what
+they alone import, and arrows that others imply are left out. Layers are the floors, and
+long arrows are led between the boxes through bends, one a floor (Sugiyama, Tagawa
+and Toda 1981, without the search for the least crossings).
 """
 
 import html
@@ -87,7 +87,8 @@ def merged(rooms: Graph) -> dict[str, set[str]]:
         if not _is_door(room):
             below = {_outer(other) for other in imported if not _is_door(other)}
             graph.setdefault(_outer(room), set()).update(below - {_outer(room)})
-    return graph
+    imported = set().union(*graph.values())
+    return {room: below for room, below in graph.items() if below or room in imported}
 
 
 def without_shortcuts(graph: Graph) -> dict[str, set[str]]:

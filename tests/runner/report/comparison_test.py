@@ -1,15 +1,25 @@
 """Several runs in one table and on one page, from what their work directories hold."""
 
+import base64
+import dataclasses
+import hashlib
+import itertools
 import json
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runner import report
 from runner.errors import UserError
+from runner.main import main as runner_main
 from runner.records import manifest
 from runner.records.layout import Layout
-from runner.report import plot, run, theme
+from runner.report import chart, interactive_curves, plot, run, theme
 from runner.report.__main__ import main
+from runner.report.run import load
+from runner.workdir.workdir import Workdir
 from tests.runner.report.pages import RESULT, Page, trained
 
 
@@ -85,14 +95,214 @@ def test_the_page_holds_table_costs_curves_and_links_to_the_pages_of_runs(
     page = Page((tmp_path / "comparison.html").read_text())
     for text in ("labels alone", "4.800", "1.830", "60 steps in 0:30", "261 bytes"):
         assert text in page.text, text
-    assert set(page.linked) == {
-        "online/report.html",
-        "comparison/cross_entropy.svg",
-        "comparison/cross_entropy-dark.svg",
-    }
+    held_out = ("loss", "perplexity", "bits_per_byte", "accuracy", "calibration_error")
+    stems = [f"held_out_{metric}" for metric in held_out]
+    stems += ["learning_ce", "learning_z_loss", "learning_total"]
+    ends = (".svg", "-dark.svg", ".pdf")
+    pictures = {f"comparison/{stem}{end}" for stem in stems for end in ends}
+    assert set(page.linked) == {"online/report.html", *pictures}
     assert all((tmp_path / linked).exists() for linked in page.linked)
-    drawn = (tmp_path / "comparison" / "cross_entropy.svg").read_text()
+    drawn = (tmp_path / "comparison" / "learning_ce.svg").read_text()
     assert "labels alone" in drawn and ">records" not in drawn
+
+
+def test_the_page_stands_where_it_is_sent_and_the_command_says_what_it_takes(
+    runs, tmp_path, capsys
+):
+    assert (
+        runner_main(["runner", "report", f"--to={tmp_path / 'to' / 'mail'}", *runs])
+        == 0
+    )
+    assert (tmp_path / "to" / "mail" / "comparison.html").exists()
+    assert (
+        f"page: {tmp_path / 'to' / 'mail' / 'comparison.html'}"
+        in capsys.readouterr().out
+    )
+    assert runner_main(["runner", "report"]) == 2
+    assert runner_main(["runner", "report", "--too=x", *runs]) == 2
+    assert capsys.readouterr().err.startswith("usage: runner report")
+    assert runner_main(["runner", "report", f"--to={tmp_path}", runs[1]]) == 2
+    assert "stands in its directory" in capsys.readouterr().err
+    file = tmp_path / "file"
+    file.touch()
+    assert runner_main(["runner", "report", f"--to={file}", *runs]) == 2
+    assert capsys.readouterr().err == f"{file}: File exists\n"
+
+
+def test_one_script_may_run_and_what_a_run_wrote_is_only_read(runs, tmp_path):
+    """The rest of a page cannot run: its policy names the script by its sha256."""
+    name = "</script><script>alert(1)</script>&\u2028"
+    report.compare([f"{name}={tmp_path / 'labels'}", *runs[1:]])
+    text = (tmp_path / "comparison.html").read_text()
+    page = Page(text)
+    model, code = page.scripts
+    assert json.loads(model)["runs"][0]["name"] == name
+    assert not set("<>&") & set(model)
+    assert code == interactive_curves.script()
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'; connect-src 'none'" in text
+    # One policy, before anything that it is to hold for; no way around the text.
+    assert text.index("Content-Security-Policy") < text.index("<style")
+    assert text.count("Content-Security-Policy") == 1
+    for way in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "eval(",
+        "Function(",
+        "import(",
+    ):
+        assert way not in code, way
+    assert not page.tags & {"link", "iframe", "img", "object", "embed"}
+    # Nothing is fetched: names of the library's home and of a namespace alone.
+    assert re.findall(r"https?://[^\"' )]+", code) == [
+        "https://github.com/leeoniya/uPlot",
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/2000/svg",
+    ]
+
+
+def test_the_library_is_the_published_one():
+    """`npm pack uplot@1.6.32`: dist/uPlot.iife.min.js, its style and its license."""
+    folder = Path(interactive_curves.__file__).parent / "interactive"
+    digests = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        for file in folder.glob("uplot.*")
+    }
+    assert digests == {
+        "uplot.LICENSE": "8f989229699b4fe2",
+        "uplot.min.css": "df630c6a8d6f8eea",
+        "uplot.min.js": "19c8d4c6ad88929a",
+    }
+
+
+def test_a_page_of_twelve_long_runs_is_small_enough_to_mail(tmp_path):
+    loaded = load(trained(tmp_path))
+    steps = range(100_000)
+    values = [1 / (step + 3) for step in steps]
+    long = {f"learning/{i}": run.Series(steps, values) for i in range(20)}
+    runs = [dataclasses.replace(loaded, metrics=long)] * 12
+    charts = chart.charts(runs)
+    html = interactive_curves.html(["a"] * 12, runs, charts, unit="token")
+    assert len(html) + len(interactive_curves.script()) < 6e6
+    model = json.loads(Page(html).scripts[0])
+    grid = model["grids"][0]
+    assert len(model["grids"]) == 1 and grid[0] == 0 and grid[-1] == 99_999
+    assert model["charts"][0]["curves"][0]["values"][-1] == pytest.approx(
+        values[-1], rel=1e-4
+    )
+
+
+def test_charts_are_held_out_first_and_know_the_teacher_and_the_unit(tmp_path):
+    loaded = load(trained(tmp_path))
+    steps = [0, 30, 60]
+    metrics = {
+        **loaded.metrics,
+        "held_out/terms/z_loss": run.Series(steps, [9.0, 2.0, 1.0]),
+        "held_out/loss": run.Series(steps, [8.0, 5.0, 4.0]),
+        "held_out/teacher/loss": run.Series(steps, [3.5, 3.5, 3.5]),
+        "held_out/share": run.Series(steps, [1.0, 1.0, 1.0]),
+    }
+    first = dataclasses.replace(loaded, metrics=metrics)
+    other = {**metrics, "held_out/teacher/loss": run.Series(steps, [3.0, 3.0, 3.0])}
+    charts = {
+        one.name: one
+        for one in chart.charts(
+            [first, loaded, dataclasses.replace(loaded, metrics=other)]
+        )
+    }
+    sections = [one.section for one in charts.values()]
+    assert sections == sorted(sections, key=chart.SECTIONS.index)
+    assert sections[0] == "Held out"
+    assert charts["held_out/terms/z_loss"].unit == "nats² per token"
+    assert charts["held_out/loss"].unit == "nats per token"
+    assert charts["held_out/loss"].levels == {"teacher 1": 3.5, "teacher 2": 3.0}
+    assert list(charts["held_out/terms/z_loss"].lines) == [0, 2]
+    assert {"learning/ce", "learning/total", "optimizer/gradient_norm"} <= set(charts)
+    assert "weights/ce" not in charts and "weights/z_loss" in charts
+    assert "held_out/share" not in charts and "held_out/teacher/loss" not in charts
+
+
+def test_a_curve_stands_at_its_tokens_flops_or_device_seconds(tmp_path):
+    loaded = load(trained(tmp_path))
+    loaded = dataclasses.replace(
+        loaded,
+        metrics={"speed/steps_per_second": run.Series([10, 30], [2.0, 4.0])},
+        versions={"devices": {"count": 8}},
+        costs=run.Costs(targets_per_step=4096, flops_per_step=3.2e9),
+    )
+    # Ten steps at 2 a second, then twenty at 4, on eight devices.
+    assert chart.clock(loaded) == run.Series([0, 10, 30], [0.0, 40.0, 80.0])
+    charts = [
+        chart.Chart("Held out", "a/b", "a: b", "u", {0: run.Series([0, 1], [2, 1])}, {})
+    ]
+    html = interactive_curves.html(["a"], [loaded], charts, unit="token")
+    assert json.loads(Page(html).scripts[0])["runs"] == [
+        {
+            "name": "a",
+            "targets": 4096,
+            "flops": 3.2e9,
+            "clock": [[0, 10, 30], [0, 40, 80]],
+        }
+    ]
+    assert chart.clock(dataclasses.replace(loaded, metrics={})) is None
+
+
+def test_the_costs_of_a_step_are_read_where_a_run_wrote_them(tmp_path):
+    workdir = trained(tmp_path)
+    assert load(workdir).costs == run.Costs()
+    Workdir(workdir).record_costs(targets_per_step=4096, flops_per_step=5)
+    assert load(workdir).costs == run.Costs(4096, 5)
+    (workdir / "costs.json").write_text('{"flops_per_step": "many"}')
+    with pytest.raises(UserError, match=r"costs\.json is damaged"):
+        load(workdir)
+
+
+def test_pictures_are_not_smoothed():
+    series = run.Series([1, 2, 3, 4], [3.0, 1.0, 2.0, 0.5])
+    figure = plot.compared({"a": series}, unit="nats", levels={})
+    (line,) = figure.axes[0].lines
+    assert list(line.get_ydata()) == series.values
+
+
+def test_twelve_runs_differ_in_color_on_either_page_and_neighbors_in_style_too():
+    """Distances in Oklab (Ottosson 2020): 0.02 is just seen side by side."""
+    for page, palette in (
+        ("#ffffff", theme.COLORS),
+        ("#15181d", [theme.DARK[color] for color in theme.COLORS]),
+    ):
+        assert len(set(palette)) == 12
+        assert all(contrast(color, page) > 3 for color in palette)
+        for one, other in itertools.combinations(palette, 2):
+            assert np.linalg.norm(oklab(one) - oklab(other)) > 0.04, (one, other)
+    assert len(set(map(str, theme.DASHES))) == 4
+
+
+def linear(color):
+    """Linear sRGB of `#rrggbb`."""
+    srgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(srgb > 0.04045, ((srgb + 0.055) / 1.055) ** 2.4, srgb / 12.92)
+
+
+def oklab(color):
+    """Lightness, and green to red, blue to yellow."""
+    to_cones = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.array(to_lab) @ np.cbrt(np.array(to_cones) @ linear(color))
+
+
+def contrast(one, other):
+    """Contrast ratio of WCAG 2.1."""
+    lights = sorted(linear(c) @ [0.2126, 0.7152, 0.0722] for c in (one, other))
+    return (lights[1] + 0.05) / (lights[0] + 0.05)
 
 
 def test_a_name_may_hold_anything_but_an_equals_sign(tmp_path, capsys):
@@ -100,7 +310,8 @@ def test_a_name_may_hold_anything_but_an_equals_sign(tmp_path, capsys):
     b = student(tmp_path / "b=c", loss=4.6, bits=1.7)
     assert main([f"<script>={a}", str(b)]) == 0
     assert "> b=c " in capsys.readouterr().out
-    assert "<script" not in (tmp_path / "comparison.html").read_text()
+    page = Page((tmp_path / "comparison.html").read_text())
+    assert len(page.scripts) == 2 and "<script>" in page.text
 
 
 def test_a_run_under_way_shows_how_far_it_is(tmp_path):
@@ -146,7 +357,8 @@ def test_a_picture_of_several_runs_leaves_out_where_they_begin():
         name: run.Series(steps, [last + 4 * 0.9**step for step in steps])
         for name, last in (("a", 4.5), ("b", 4.0))
     }
-    svg = plot.compared(lines, unit="nats", levels={"bigram": 4.9, "unigram": 7.0})
+    figure = plot.compared(lines, unit="nats", levels={"bigram": 4.9, "unigram": 7.0})
+    svg = plot.saved(figure).decode()
     assert "a 4.5" in svg and "b 4" in svg and "bigram 4.9" in svg
     assert "unigram" not in svg
     assert theme.BLUE in svg and theme.MEASURED[0] in svg

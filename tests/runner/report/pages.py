@@ -92,6 +92,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.linked, self.text, self.tags = [], [], "", set()
+        self.scripts = []
         self.feed(text)
         assert self.open == []
 
@@ -105,5 +106,7 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
             self.text += data

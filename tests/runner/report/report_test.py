@@ -41,7 +41,8 @@ def test_the_page_needs_nothing_from_elsewhere_and_all_it_shows_exists(tmp_path)
     text = report.write(trained(tmp_path)).read_text()
     page = Page(text)
     assert not page.tags & {"script", "link", "iframe"}
-    assert "http" not in text and "url(" not in text and "@import" not in text
+    assert "://" not in text and "url(" not in text and "@import" not in text
+    assert "script-src 'none'; connect-src 'none'" in text
     assert len(page.linked) == 2 * 11
     for linked in page.linked:
         drawing = xml.etree.ElementTree.parse(tmp_path / linked)

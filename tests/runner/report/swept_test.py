@@ -61,9 +61,9 @@ def test_what_failed_is_a_cross_and_presses_nothing_flat():
 
 
 def test_lines_have_colours_names_and_a_dark_twin():
-    lines = [swept.Line(f"seed={i}", [1, 2], [4.0 + i, 5.0]) for i in range(6)]
+    lines = [swept.Line(f"seed={i}", [1, 2], [4.0 + i, 5.0]) for i in range(12)]
     svg = swept.svg(lines, name="x", unit=UNIT)
-    assert [f"seed={i}" for i in range(6)] == [
+    assert [f"seed={i}" for i in range(12)] == [
         text for text in texts(svg) if text.startswith("seed")
     ]
     assert all(color in svg for color in theme.COLORS)
