@@ -2,19 +2,15 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import checks, layer_attention, sharding
-from models.attention import Rotation
-from models.block import Block
+from models import checks, sharding
 from models.decoding import draws
+from models.decoding.cached import continue_rows
 from models.transformer import Transformer
-
-Cache = tuple[jax.Array, jax.Array]
 
 
 def generate(
@@ -102,92 +98,29 @@ def _generate(
     context: sharding.Context | None,
 ) -> jax.Array:
     del context
-    model = nnx.merge(graph, state)
-    # Prompts: fill the caches, keep the hidden state of each row's last token.
-    rows, longest = prompts.shape
-    positions = jnp.broadcast_to(jnp.arange(longest), prompts.shape)
-    caches = _empty_caches(model, rows, longest + num_tokens)
-    hidden, caches = _forward(model, prompts, positions, caches)
-    hidden = hidden[jnp.arange(rows), lengths - 1]
 
-    def choose(hidden, step):
-        logits = model.head(hidden)
+    def choose(logits: jax.Array, step: jax.Array) -> jax.Array:
         if greedy:
-            return jnp.argmax(logits, axis=-1).astype(prompts.dtype)
+            return jnp.argmax(logits, axis=-1)
         scores = draws.kept_logits(
             logits, temperature=temperature, top_k=top_k, top_p=top_p
         )
-        return draws.draw(scores, key, step).astype(prompts.dtype)
+        return draws.draw(scores, key, step)
 
-    def advance(carry, step):
-        hidden, caches, before, done = carry
-        tokens = jnp.where(done, before, choose(hidden, step))
-        done |= jnp.isin(tokens, jnp.asarray(ends, tokens.dtype))
-        positions = (lengths + step)[:, None]
-        hidden, caches = _forward(model, tokens[:, None], positions, caches)
-        return (hidden[:, 0], caches, tokens, done), tokens
-
-    # One token a step, all rows together.
-    nothing = jnp.zeros((rows,), prompts.dtype), jnp.zeros((rows,), bool)
-    start = (hidden, caches, *nothing)
-    _, tokens = jax.lax.scan(advance, start, jnp.arange(num_tokens))
-    return tokens.T
+    tokens, _ = continue_rows(
+        nnx.merge(graph, state),
+        prompts,
+        lengths,
+        limits=jnp.full(lengths.shape, num_tokens),
+        num_tokens=num_tokens,
+        slots=prompts.shape[1] + num_tokens,
+        choose=choose,
+        ends=ends,
+    )
+    return tokens
 
 
 def _ids(end: int | Sequence[int] | None) -> tuple[int, ...]:
     if end is None:
         return ()
     return (end,) if isinstance(end, int) else tuple(end)
-
-
-def _forward(
-    model: Transformer, tokens: jax.Array, positions: jax.Array, caches: Cache
-) -> tuple[jax.Array, Cache]:
-    """Return hidden states `[b t d]` of `tokens` at `positions`, and the new caches."""
-    x = model.embed(tokens)
-    of_kinds = [
-        {"rotation": model.rotation(positions, kind), "window": kind.window}
-        for kind in model.attention_kinds
-    ]
-
-    def step(block: Block, x: jax.Array, inputs: Any) -> tuple[jax.Array, Cache]:
-        cache, kind = inputs
-        run = functools.partial(_run_block, block, positions=positions)
-        branches = [functools.partial(run, **fields) for fields in of_kinds]
-        return layer_attention.run_one(kind, branches, x, cache)
-
-    x, caches = model.blocks.run(step, x, (caches, model.kinds_by_layer()))
-    return model.norm(x), caches
-
-
-def _run_block(
-    block: Block,
-    x: jax.Array,
-    cache: Cache,
-    *,
-    rotation: Rotation | None,
-    positions: jax.Array,
-    window: int | None,
-) -> tuple[jax.Array, Cache]:
-    query, key, value = block.project(x, rotation)
-    row = jnp.arange(x.shape[0])[:, None]
-    # A row's padding is overwritten before any query comes late enough to see it.
-    keys, values = (
-        old.at[row, positions].set(new)
-        for old, new in zip(cache, (key, value), strict=True)
-    )
-    slots = jnp.arange(keys.shape[1])
-    behind = positions[..., None] - slots[None, None]
-    mask = behind >= 0
-    if window is not None:
-        mask &= behind < window
-    mixed = block.attention.attend(query, keys, values, mask)
-    x, _ = block.add_mlp(block.add_attention(x, mixed))
-    return x, (keys, values)
-
-
-def _empty_caches(model: Transformer, rows: int, length: int) -> Cache:
-    """Return zeros by layer, see `models.layers`."""
-    shape = (rows, length, model.num_kv_heads, model.head_dim)
-    zeros = jnp.zeros(shape, model.dtype)
-    return model.blocks.repeated((zeros, zeros))
