@@ -10,7 +10,7 @@ from losses.comp_sum import CompSum
 from losses.core.batch_weights import Balance, Reweighting
 from losses.core.columns import ColumnMask, ColumnWeight, name_id
 from losses.core.loss import Loss, TokenWeight
-from losses.core.masks import target_mask, token_mask
+from losses.core.masks import data_mask, own_mask, target_mask, token_mask
 from losses.core.of_means import OfMeans
 from losses.core.outputs import (
     FullOutputs,
@@ -25,6 +25,7 @@ from losses.core.terms import Group, LossTerm
 from losses.core.vocab_sums import TiledOutputs
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
 from losses.distillation.adaptive_kl import AdaptiveKL
+from losses.distillation.agreement import Agreement
 from losses.distillation.alignment import SparseMode
 from losses.distillation.binary_kl import BinaryKL, BinaryKLNorm
 from losses.distillation.correlation import InterClassCorrelation, IntraClassCorrelation
@@ -47,7 +48,9 @@ from losses.distillation.power_divergences import (
     RenyiDivergence,
     TotalVariation,
 )
+from losses.distillation.sampled import SampledReverseKL
 from losses.distillation.standardized import Standardized
+from losses.distillation.student_best import OverStudentBest
 from losses.entropy import ConfidencePenalty, UniformKL
 from losses.features.attention_maps import AttentionKL, AttentionMSE
 from losses.features.cka import CKA
@@ -80,6 +83,7 @@ __all__ = [
     "IPO",
     "KTO",
     "AdaptiveKL",
+    "Agreement",
     "AlphaDivergence",
     "AttentionKL",
     "AttentionMSE",
@@ -119,6 +123,7 @@ __all__ = [
     "OfMeans",
     "Outputs",
     "OverLayers",
+    "OverStudentBest",
     "OwnHead",
     "PairLoss",
     "PerToken",
@@ -135,6 +140,7 @@ __all__ = [
     "RouterDistillation",
     "RouterZLoss",
     "RowTable",
+    "SampledReverseKL",
     "SequenceLoadBalance",
     "SimPO",
     "SkewForwardKL",
@@ -155,8 +161,10 @@ __all__ = [
     "UniformKL",
     "ZLoss",
     "chosen_mask",
+    "data_mask",
     "functional",
     "name_id",
+    "own_mask",
     "pair_mask",
     "sequence_mask",
     "target_mask",

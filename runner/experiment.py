@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optax
+from jax.sharding import Mesh
 
 from losses.core import terms
 from losses.core.terms import Item
 from models.base import Model
 from runner import runtime
+from runner.data.dataset import Dataset
 from runner.data.source import DataSource
 from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
@@ -27,6 +29,7 @@ from runner.teachers.base import Teacher, TeacherContext
 from runner.workdir.workdir import Workdir
 
 if TYPE_CHECKING:  # imports orbax, which `--print_config` does without
+    from runner.step.rollouts import CompiledRollouts
     from runner.train.trainer import Trainer
 
 
@@ -206,6 +209,11 @@ class Experiment(Job):
                     dry=planned is not None,
                 )
             )
+            if dataset.rollouts is not None and teacher.stored is not None:
+                raise UserError(
+                    "teacher: records hold nothing of the rows that a student writes "
+                    "(train_data is OnPolicy); wanted: a model, as OnlineTeacher"
+                )
         step = CompiledStep(
             modules,
             mesh=mesh,
@@ -247,9 +255,34 @@ class Experiment(Job):
             rows=dataset if teacher is None else teacher.rows_with_records(dataset),
             modules=modules,
             step=step,
+            rollouts=self._rollouts(dataset, modules, mesh, config),
             evaluators=evaluators,
             keep_best=self.keep_best,
             load_start=load_start,
             hooks=self.hooks,
             writers=self.writers,
+        )
+
+    def _rollouts(
+        self,
+        dataset: Dataset,
+        modules: TrainModules,
+        mesh: Mesh,
+        config: runtime.Runtime,
+    ) -> "CompiledRollouts | None":
+        """Return what writes the student's own rows of a batch, if there are any.
+
+        Raises:
+          UserError: The student writes no text.
+        """
+        from runner.step.rollouts import CompiledRollouts
+
+        if dataset.rollouts is None:
+            return None
+        return CompiledRollouts(
+            modules,
+            dataset.rollouts,
+            mesh=mesh,
+            rules=config.mesh.rules,
+            seed=self.seed,
         )

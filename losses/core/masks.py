@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from losses.core.outputs import Batch, IncompatibleLoss
@@ -27,6 +28,27 @@ def target_mask(batch: Batch) -> Bool[Array, "*b"]:
 def token_mask(batch: Batch) -> Bool[Array, "*b"]:
     """Return a mask of the tokens that are not padding."""
     return batch["segment_ids"] > 0
+
+
+def own_mask(batch: Batch) -> Bool[Array, "*b"]:
+    """Return a mask of the targets in rows that the student wrote (`data.OnPolicy`).
+
+    There are none in other data, such as that of an evaluation.
+    """
+    return target_mask(batch) & _own(batch)
+
+
+def data_mask(batch: Batch) -> Bool[Array, "*b"]:
+    """Return a mask of the targets in rows of the data: all that are not `own_mask`."""
+    return target_mask(batch) & ~_own(batch)
+
+
+def _own(batch: Batch) -> Bool[Array, "*b"]:
+    mask = target_mask(batch)
+    own = batch.get("own")
+    if own is None:
+        return jnp.zeros_like(mask)
+    return own.reshape(own.shape + (1,) * (mask.ndim - own.ndim))
 
 
 Mask = Callable[[Batch], Bool[Array, "*b"]]

@@ -13,6 +13,7 @@ another one is that one's function of changed arrays: `Standardized` of `standar
 `OwnHead` of `own_head_logits`, `Projected` of `project`.
 """
 
+from losses.functional.agreement import agreement
 from losses.functional.attention import attention_kl, attention_mse, relations
 from losses.functional.correlation import (
     inter_class_correlation,
@@ -55,6 +56,8 @@ from losses.functional.routers import (
     router_z_loss,
     sequence_load_balance,
 )
+from losses.functional.sampled import sampled_reverse_kl
+from losses.functional.student_best import over_student_best
 from losses.functional.targeted import decoupled_kd, normalized_kd, plackett_luce
 from losses.functional.vocabulary import (
     comp_sum,
@@ -67,6 +70,7 @@ from losses.functional.vocabulary import (
 
 __all__ = [
     "adaptive_kl",
+    "agreement",
     "alpha_divergence",
     "attention_kl",
     "attention_mse",
@@ -93,6 +97,7 @@ __all__ = [
     "logit_mse",
     "normalized_kd",
     "odds_ratio",
+    "over_student_best",
     "own_head_logits",
     "plackett_luce",
     "project",
@@ -101,6 +106,7 @@ __all__ = [
     "reverse_kl",
     "router_distillation",
     "router_z_loss",
+    "sampled_reverse_kl",
     "sequence_load_balance",
     "simpo",
     "skew_forward_kl",

@@ -65,6 +65,29 @@ def normalize_scores(
     return log_p, floored(s - student_log_z[..., None])
 
 
+def student_best_entries(
+    log_p: LogProbs, log_q: LogProbs, *, best: int
+) -> tuple[Float[Array, "*b k+1"], Float[Array, "*b k+1"]]:
+    """Return both sides over the student's `best` entries and one for all others.
+
+    Args:
+      log_p: the teacher's, over the vocabulary.
+      log_q: the student's.
+      best: k; all where there are fewer, and nothing is left for the last entry.
+    """
+    best = min(best, log_q.shape[-1])
+    ids = jax.lax.top_k(jax.lax.stop_gradient(log_q), best)[1]
+    others = jnp.ones(log_q.shape, bool)
+    others = jnp.put_along_axis(others, ids, False, axis=-1, inplace=False)
+
+    def entries(log_x: LogProbs) -> Array:
+        rest = jax.nn.logsumexp(jnp.where(others, log_x, 2 * FLOOR), axis=-1)
+        at_ids = jnp.take_along_axis(log_x, ids, axis=-1)
+        return jnp.concatenate([at_ids, floored(rest)[..., None]], axis=-1)
+
+    return entries(log_p), entries(log_q)
+
+
 def kl(log_a: LogProbs, log_b: LogProbs, *, partial: bool = False) -> PerToken:
     """Return `KL(a‖b) = Σ_i a_i (log a_i - log b_i)`, nats.
 

@@ -43,6 +43,7 @@ _HOMES = {
     "Labels": "labels",
     "MixedRows": "mixture",
     "Mixture": "mixture",
+    "OnPolicy": "text.on_policy",
     "PackedText": "text.packed_text",
     "Parquet": "documents.tables",
     "PairRecords": "preference.examples",

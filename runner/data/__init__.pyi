@@ -42,6 +42,7 @@ from runner.data.source import Part as Part
 from runner.data.text.gguf_tokenizer import GGUFTokenizer as GGUFTokenizer
 from runner.data.text.library_text import python_library_rows as python_library_rows
 from runner.data.text.library_text import python_library_text as python_library_text
+from runner.data.text.on_policy import OnPolicy as OnPolicy
 from runner.data.text.packed_text import PackedText as PackedText
 from runner.data.text.planned import PlannedTokens as PlannedTokens
 from runner.data.text.python_library import PythonLibrary as PythonLibrary

@@ -10,6 +10,7 @@ import numpy as np
 
 from runner.data.labels import Labels
 from runner.data.repeats import Repeats
+from runner.data.rollouts import OWN, Rollouts
 from runner.data.row_checks import check_rows
 from runner.errors import UserError
 
@@ -63,12 +64,14 @@ class Dataset(abc.ABC):
       vocabulary: Meaning of the target ids.
       selection: Numbers of the stored rows that are rows of this dataset; None for all.
       columns: Further arrays of the rows, by name (`data.Columns`).
+      rollouts: Rows that the student writes itself (`data.OnPolicy`); None for none.
       unit: Name of the thing that has one target: "token", "image".
     """
 
     vocabulary: Labels
     selection: np.ndarray | None = None
     columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    rollouts: Rollouts | None = None
 
     unit: ClassVar[str]
 
@@ -176,7 +179,21 @@ class Dataset(abc.ABC):
         check_rows(rows, numbers, vocab_size=self.vocabulary.size)
         if self.columns:
             self._join_columns(rows, stored)
+        if self.rollouts is not None:  # which the student has yet to write
+            rows[OWN] = np.zeros(len(numbers), bool)
         return rows
+
+    def require_fixed(self, place: str) -> None:
+        """Refuse rows that a student is to write where there is none to write them.
+
+        Raises:
+          UserError: Naming the place.
+        """
+        if self.rollouts is not None:
+            raise UserError(
+                f"{place}: OnPolicy belongs around the whole of train_data, where a "
+                "student writes its rows; give the data itself here"
+            )
 
     def _join_columns(self, rows: dict[str, np.ndarray], stored: np.ndarray) -> None:
         """Add the columns of stored rows to the rows.
@@ -225,11 +242,14 @@ class Dataset(abc.ABC):
         return dataclasses.replace(column, values=values)
 
     def describe_all(self) -> dict[str, Any]:
-        """Return the description of the rows and of their columns."""
-        if not self.columns:
-            return self.describe()
-        columns = {name: column.describe() for name, column in self.columns.items()}
-        return {**self.describe(), "columns": columns}
+        """Return the description of the rows, of their columns and rollouts."""
+        description = self.describe()
+        if self.columns:
+            columns = {name: x.describe() for name, x in self.columns.items()}
+            description = {**description, "columns": columns}
+        if self.rollouts is not None:
+            description = {**description, "on_policy": self.rollouts.describe()}
+        return description
 
     def part(self, num_rows: int) -> Self:
         """Return `num_rows` of these rows, spread evenly over all of them.

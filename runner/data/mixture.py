@@ -79,6 +79,8 @@ class Mixture(DataSource):
     def load(self, *, cache: str = "") -> "MixedRows":
         parts = [source.load(cache=cache) for source in self.data]
         for number, part in enumerate(parts):
+            part.require_fixed(f"data[{number}] of a mixture")
+        for number, part in enumerate(parts):
             _require_same(parts[0], part, number)
         return MixedRows(
             vocabulary=parts[0].vocabulary, parts=parts, stages=self._stages

@@ -44,6 +44,7 @@ class Evaluator:
         """
         self._name, self._step = evaluation.name, step
         self.dataset = evaluation.data.load(cache=config.input.cache)
+        self.dataset.require_fixed(f"evaluations.{evaluation.name}.data")
         with own_metrics.named_in(evaluation.name):
             self._terms = HeldOutTerms(
                 step,

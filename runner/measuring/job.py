@@ -101,6 +101,8 @@ class Evaluate(Job):
             name = f"evaluations.{one.name}.batch_size"
             mesh_lib.check_batch(name, one.batch_size, mesh)
         datasets = [one.data.load(cache=config.input.cache) for one in self.evaluations]
+        for one, dataset in zip(self.evaluations, datasets, strict=True):
+            dataset.require_fixed(f"evaluations.{one.name}.data")
         teacher = self._teacher(datasets, mesh, config)
         rows: list[Measured] = []
         models: dict[str, dict[str, Any]] = {}

@@ -208,7 +208,10 @@ class Trainer:
         """
         leaves, unread = jax.tree.leaves(self.state), None
         for number in range(begin + 1, begin + num_steps + 1):
-            leaves, metrics = self._run.step(leaves, self._batch(number - 1))
+            batch = self._batch(number - 1)
+            batch, written = self._run.with_rollouts(leaves, batch)
+            leaves, metrics = self._run.step(leaves, batch)
+            metrics = {**metrics, **written}
             # The old leaves are gone with the step, so the new ones stand at once.
             self.state = self._run.step.unflatten(leaves)
             if unread is not None:

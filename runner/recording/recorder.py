@@ -65,6 +65,7 @@ class Recorder:
 
         # Data, then the teacher over its vocabulary.
         dataset = data.load(cache=config.input.cache)
+        dataset.require_fixed("data")
         require_tokens(dataset.vocabulary)
         assert isinstance(dataset.vocabulary, Vocabulary)
         self.dataset, self._vocabulary = dataset, dataset.vocabulary

@@ -142,8 +142,10 @@ def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainS
         for step in range(start + 1, last + 1):
             with hooks.waiting_for_data():
                 batch = next(batches)
+            batch, written = trainer.with_rollouts(leaves, batch)
             # Dispatched, not awaited: the metrics of the step before are read now.
             leaves, metrics = take(step, leaves, batch)
+            metrics = {**metrics, **written}
             if unread is not None:
                 hooks.observe(*unread)
             unread = step, metrics, batch["index"]

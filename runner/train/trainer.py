@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from models.base import Batch
 from runner import runtime
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.data.dataset import Dataset
@@ -25,6 +26,7 @@ from runner.starts.base import LoadedStart
 from runner.state.train_state import TrainState
 from runner.state.trainable import TrainModules
 from runner.step.compiled_step import CompiledStep
+from runner.step.rollouts import CompiledRollouts, Metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class Trainer:
       rows: The same rows, joined with the teacher's stored outputs if there are any.
       modules: Student, teacher and optimiser without their arrays.
       step: The train step.
+      rollouts: The rows of each batch that the student writes; None for none.
       evaluators: By name, the compiled evaluations.
       hooks: Of the graph, in the order in which they act.
       writers: Of the graph.
@@ -64,6 +67,7 @@ class Trainer:
     step: CompiledStep
     evaluators: dict[str, Evaluator]
     load_start: Callable[[Mapping[str, Any] | None], LoadedStart | None]
+    rollouts: CompiledRollouts | None = None
     keep_best: KeepBest | None = None
     hooks: Sequence[StepHook] = ()
     writers: Sequence[RunWriter] = ()
@@ -128,7 +132,8 @@ class Trainer:
     def diagnose(self, state: TrainState) -> Diagnosis:
         """Return the diagnosis of the terms on the next batch."""
         with self.batches(start=int(state.step)) as batches:
-            return self._diagnostics(state, next(batches))
+            batch, _ = self.with_rollouts(jax.tree.leaves(state), next(batches))
+            return self._diagnostics(state, batch)
 
     def sample(self, state: TrainState) -> Sequence[Sample]:
         """Return continuations of held-out rows; of training rows if there are none."""
@@ -153,6 +158,19 @@ class Trainer:
             sharding=mesh_lib.batch_sharding(self.mesh),
             config=self.config.input,
         )
+
+    def with_rollouts(
+        self, leaves: Sequence[jax.Array], batch: Batch
+    ) -> tuple[Batch, Metrics]:
+        """Return a batch with the rows that the student writes, and their metrics.
+
+        Args:
+          leaves: Of the state before the step that learns the batch.
+          batch: As `batches` gives it.
+        """
+        if self.rollouts is None:
+            return batch, {}
+        return self.rollouts(self.step.unflatten(list(leaves)), batch)
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Return shapes, dtypes and shardings of a global batch."""

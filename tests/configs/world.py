@@ -62,6 +62,8 @@ class World:
         chats = fdl.Config(data.JsonLines, files=(str(self.chats),))
         selectors.select(cfg, data.PythonQuestions).replace(chats)
         selectors.select(cfg, data.Part).set(num_rows=16)
+        own_rows = selectors.select(cfg, data.OnPolicy)
+        own_rows.set(prompt_tokens=4, max_new_tokens=6)
         _make_tiny_layout(cfg, documents, tokenizer)
         for teacher in selectors.select(cfg, OnlineTeacher):
             name = "moe" if teacher.checkpoint == "runs/moe_teacher" else "dense"

@@ -164,6 +164,11 @@ FUNCTIONS = {
     "plackett_luce": lambda x: F.plackett_luce(*both(x), x["targets"], 2.0),
     "inter_class_correlation": lambda x: F.inter_class_correlation(*both(x), 2.0),
     "intra_class_correlation": lambda x: F.intra_class_correlation(*both(x), x["mask"]),
+    "sampled_reverse_kl": lambda x: F.sampled_reverse_kl(
+        *both(x), x["targets"], estimator="k3"
+    ),
+    "over_student_best": lambda x: F.over_student_best(*both(x), best=3),
+    "agreement": lambda x: F.agreement(*both(x), measure="teacher_mass", best=3),
     "standardized": standardized,
     "own_head": own_head,
 }

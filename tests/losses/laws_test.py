@@ -14,7 +14,9 @@ from tests.losses.table import LOSSES, arrays, batch_means, steps
 
 # A loss that treats a part of its value as constant has not the gradient of its value.
 DIFFERENTIABLE = [
-    name for name, row in LOSSES.items() if not isinstance(row.loss, losses.AdaptiveKL)
+    name
+    for name, row in LOSSES.items()
+    if not isinstance(row.loss, losses.AdaptiveKL | losses.Agreement)
 ]
 every_loss = pytest.mark.parametrize("name", LOSSES)
 

@@ -108,6 +108,9 @@ LOSSES = {
     "standardized": Row(losses.Standardized(loss=losses.ForwardKL(temperature=2.0))),
     "inter_class_correlation": Row(losses.InterClassCorrelation(temperature=2.0)),
     "intra_class_correlation": Row(losses.IntraClassCorrelation()),
+    "sampled_reverse_kl": Row(losses.SampledReverseKL(estimator="k3")),
+    "over_student_best": Row(losses.OverStudentBest(best=3)),
+    "agreement": Row(losses.Agreement(measure="teacher_mass", best=3)),
     "own_head": Row(
         losses.OwnHead(
             loss=losses.ForwardKL(),

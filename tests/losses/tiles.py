@@ -29,6 +29,8 @@ ROWS = {
     "inter_class_correlation",
     "intra_class_correlation",
     "own_head",
+    "over_student_best",
+    "agreement",
 }
 """Losses that want a sum before the first sum, omit an entry, sort, or own rows."""
 

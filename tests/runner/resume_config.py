@@ -103,6 +103,22 @@ def mixes(cfg: fdl.Config, path: str, turn: int = 96) -> fdl.Config:
     return cfg
 
 
+def writes(cfg: fdl.Config) -> fdl.Config:
+    """More and more of the rows are the student's own."""
+    cfg.train_data = fdl.Config(
+        data.OnPolicy,
+        data=cfg.train_data,
+        fraction=fdl.Partial(_grown, last=60),
+        max_new_tokens=8,
+        prompt_tokens=6,
+    )
+    return cfg
+
+
+def _grown(step, *, last):
+    return step / last
+
+
 def keeps_best(cfg: fdl.Config, every: int = 6, patience: int = 2) -> fdl.Config:
     """Stop by calibration, which soon gets worse."""
     cfg.keep_best = fdl.Config(

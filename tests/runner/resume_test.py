@@ -61,6 +61,18 @@ def test_ten_kills_change_nothing(runner, whole):
 
 
 @pytest.mark.slow
+def test_kills_leave_the_rows_that_the_student_writes_as_they_are(runner):
+    runner.run("own", "--fiddler=writes()")
+    runner.killed("own-killed", "--fiddler=writes()", step=9)
+    runner.killed("own-killed", "--fiddler=writes()", step=33, seconds=0.02)
+    runner.run("own-killed", "--fiddler=writes()")
+    runner.assert_same_run("own-killed", "own")
+    lines = runner.metrics("own")
+    shares = [x["rollouts/share"] for x in lines if "rollouts/share" in x]
+    assert shares[0] < 0.2 < 0.8 < shares[-1]
+
+
+@pytest.mark.slow
 def test_lines_between_checkpoints_are_means_over_the_steps_before_the_kill_too(runner):
     sparse = "--gin.loop.log_every=7"
     runner.run("sparse", sparse)

@@ -1,0 +1,99 @@
+"""Reverse KL from one token, the one that the student drew."""
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+
+from losses.core.checks import check_choice
+from losses.core.loss import Loss
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
+from losses.core.tiles import Tile
+from losses.core.vocab_sums import TiledOutputs
+from losses.distillation.alignment import teacher_of
+from losses.distillation.divergence import check_temperature
+from losses.functional import log_probs, sampled, vocabulary
+
+Estimator = Literal["k1", "k2", "k3"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampledReverseKL(Loss):
+    """`KL(q‖p)` estimated from the target y alone, nats, where y is a draw from q.
+
+    With `l = log q_y - log p_y`, p the teacher and q the student:
+
+    * `k1`: `l`. Unbiased. Its own derivative is 0 on average, so its gradient is that
+      of the score: `l ∇ log q_y`, unbiased for the gradient of `KL(q‖p)`.
+    * `k2`: `l² / 2`. Biased, at least 0; its gradient is the same as that of `k1`.
+    * `k3`: `exp(-l) - 1 + l`. Unbiased, at least 0; its gradient is on average that of
+      the forward `KL(p‖q)`.
+
+    Read on rows that the student wrote (`data.OnPolicy` without `top_k` and `top_p`,
+    at this temperature), with `mask=losses.own_mask` where there are others.
+    `ReverseKL` is the same without the draw's noise where the teacher's whole logits
+    are at hand.
+
+    Source: Schulman 2020, "Approximating KL divergence"; gradients: Tang and Munos 2025
+    (arXiv:2506.09477), section 3.
+
+    Attributes:
+      estimator: the form.
+      temperature: T of both sides.
+
+    Raises:
+      ValueError: there is no such estimator, or the temperature is not positive.
+    """
+
+    estimator: Estimator = "k1"
+    temperature: float = 1.0
+
+    needs = frozenset({"logits", "teacher/logits"})
+
+    def __post_init__(self):
+        check_temperature(self.temperature)
+        check_choice("estimator", self.estimator, get_args(Estimator))
+
+    def check_records(self, stored: RecordSpec) -> None:
+        if stored.mode != "full":
+            contents = "draws" if stored.mode == "sampled" else "its best entries"
+            raise ValueError(
+                "SampledReverseKL wants the teacher's probability of every target, and "
+                f"the records hold {contents}"
+            )
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        logits = teacher_of(outputs).logits
+        if logits is None or teacher_of(outputs).indices is not None:
+            raise IncompatibleLoss("SampledReverseKL wants the teacher's whole logits")
+        targets = outputs.batch["targets"]
+        if logits.shape[-1] != outputs.num_outputs:  # both over the ids that both have
+            return sampled.sampled_reverse_kl(
+                outputs.logits,
+                logits,
+                targets,
+                self.temperature,
+                estimator=self.estimator,
+            )
+        teacher_score = vocabulary.target_logits(logits, targets) / self.temperature
+        log_p = teacher_score - vocabulary.log_normalizer(logits, self.temperature)
+        log_q = outputs.target_logits() / self.temperature
+        return self._estimate(log_q - outputs.log_normalizer(self.temperature), log_p)
+
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
+        teacher, student = outputs.both(self.temperature)
+        targets = outputs.batch["targets"][..., None]
+
+        def at_target(tile: Tile) -> PerToken:
+            is_target = jnp.broadcast_to(tile.entries, tile.student.shape) == targets
+            scores = jnp.where(is_target, teacher.scores(tile), 0.0)
+            return jnp.sum(scores, axis=-1)
+
+        log_p = outputs.total(at_target) - outputs.normalizer_of(teacher)
+        log_q = outputs.target_logits() / self.temperature
+        return self._estimate(log_q - outputs.normalizer_of(student), log_p)
+
+    def _estimate(self, log_q: PerToken, log_p: PerToken) -> PerToken:
+        return sampled.estimate(
+            log_probs.floored(log_q), log_probs.floored(log_p), self.estimator
+        )

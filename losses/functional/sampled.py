@@ -1,0 +1,44 @@
+"""Estimates of the reverse KL from one draw of the student's."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from losses.functional import vocabulary
+from losses.functional.log_probs import floored, log_probabilities
+
+
+def sampled_reverse_kl(
+    student_logits: Float[Array, "*b v"],
+    teacher_logits: Float[Array, "*b w"],
+    targets: Int[Array, "*b"],
+    temperature: float = 1.0,
+    *,
+    estimator: str = "k1",
+) -> Float[Array, "*b"]:
+    """Return an estimate of `KL(q‖p)`, nats, from targets drawn from q.
+
+    Args:
+      student_logits: of q.
+      teacher_logits: of p; of other widths, the ids that both have are compared.
+      targets: y, the draws.
+      temperature: T of both.
+      estimator: "k1", "k2" or "k3", see `losses.SampledReverseKL`.
+    """
+    sides = log_probabilities(student_logits, teacher_logits, temperature)
+    log_p, log_q = (floored(vocabulary.target_logits(x, targets)) for x in sides)
+    return estimate(log_q, log_p, estimator)
+
+
+def estimate(
+    log_q: Float[Array, "*b"], log_p: Float[Array, "*b"], estimator: str
+) -> Float[Array, "*b"]:
+    """Return the estimate from the log-probabilities of the draw on both sides."""
+    gap = log_q - log_p
+    match estimator:
+        case "k1":  # the value of the gap, the gradient of its score
+            score = jax.lax.stop_gradient(gap) * log_q
+            return jax.lax.stop_gradient(gap - score) + score
+        case "k2":
+            return jnp.square(gap) / 2.0
+    return jnp.expm1(-gap) + gap

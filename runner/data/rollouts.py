@@ -1,0 +1,39 @@
+"""Declaration of the rows of a dataset that the student writes itself."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+OWN = "own"
+"""Entry of a batch, bool `[b]`: the rows that the student wrote."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rollouts:
+    """Which rows of a batch the student writes, and how.
+
+    Attributes:
+      fraction: Share of the rows, a number or a function of the step.
+      max_new_tokens: Tokens after a prompt, at most.
+      temperature: Of the draws; 0 takes the most probable token.
+      top_k: As `data.OnPolicy`.
+      top_p: As `data.OnPolicy`.
+      prompt_tokens: As `data.OnPolicy`.
+      vocab_size: Ids of the data; outputs of the student beyond them are not drawn.
+      end: Id that ends a document.
+    """
+
+    fraction: float | Callable[[Any], Any]
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    prompt_tokens: int | None
+    vocab_size: int
+    end: int
+
+    def describe(self) -> dict[str, Any]:
+        """Return JSON values, for the work directory."""
+        fields = dataclasses.asdict(self)
+        fraction = self.fraction
+        return {**fields, "fraction": "scheduled" if callable(fraction) else fraction}

@@ -1,0 +1,230 @@
+"""Rows of a batch that the student writes itself, before the step that learns them."""
+
+import math
+import zlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from clu.metrics import LastValue, Metric
+from jaxtyping import Array, Bool, Int
+
+from losses.weighting.weights import weight_at_step
+from models import sharding
+from models.base import Batch
+from models.decoding import draws
+from models.decoding.cached import continue_rows
+from models.transformer import Transformer
+from runner.data.rollouts import OWN, Rollouts
+from runner.errors import UserError
+from runner.machine import mesh as mesh_lib
+from runner.state.train_state import TrainState
+from runner.state.trainable import TrainModules
+
+Metrics = Mapping[str, Metric]
+
+_STREAM = zlib.crc32(b"rollouts")  # of keys: none of the step's own
+
+
+class CompiledRollouts:
+    """`state, batch -> batch, metrics`: some rows continued by the student, compiled.
+
+    A pure function of the seed, the step and the student's weights.
+
+    Args:
+      modules: the student.
+      rollouts: which rows, and how.
+      mesh: the devices.
+      rules: from logical axes to mesh axes.
+      seed: of the experiment.
+
+    Raises:
+      UserError: the student is no text model.
+    """
+
+    def __init__(
+        self,
+        modules: TrainModules,
+        rollouts: Rollouts,
+        *,
+        mesh: jax.sharding.Mesh,
+        rules: sharding.Rules,
+        seed: int,
+    ):
+        self._modules, self._rollouts, self._seed = modules, rollouts, seed
+        self._mesh, self._rules = mesh, rules
+        student = modules.abstract_student()
+        if not isinstance(student, Transformer):
+            raise UserError(
+                f"train_data: a {type(student).__name__} writes no text, OnPolicy "
+                "wants a student that is a models.Transformer"
+            )
+        self._compiled = jax.jit(
+            self._run, out_shardings=(mesh_lib.batch_sharding(mesh), None)
+        )
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[Batch, Metrics]:
+        """Return the batch with the rows that the student wrote, and what they are."""
+        params, variables = state.params["student"], state.variables["student"]
+        return self._compiled(params, variables, batch, state.step)
+
+    def _run(
+        self, params: object, variables: object, batch: Batch, step: jax.Array
+    ) -> tuple[Batch, Metrics]:
+        rollouts = self._rollouts
+        with sharding.use(self._mesh, self._rules):
+            student = self._modules.student(params, variables)
+            assert isinstance(student, Transformer)
+            key = jax.random.fold_in(jax.random.key(self._seed), _STREAM)
+            key = jax.random.fold_in(key, step)
+            own = chosen_rows(batch, rollouts, step, key)
+            some = _rows_at_most(rollouts, own.shape[0], self._mesh)
+            head = {name: x[:some] for name, x in batch.items()}
+            head, counts = continued(student, head, own[:some], rollouts, key)
+        if some == own.shape[0]:
+            return head, _metrics(own, counts, head, rollouts)
+        joined = {n: jnp.concatenate([x, batch[n][some:]]) for n, x in head.items()}
+        return joined, _metrics(own, counts, head, rollouts)
+
+
+def chosen_rows(
+    batch: Batch, rollouts: Rollouts, step: jax.Array, key: jax.Array
+) -> Bool[Array, " b"]:
+    """Return the rows that the student is to write: the first of a batch.
+
+    So many that their expectation is the fraction of the batch: the order of rows is a
+    permutation anyway. A row without a target that counts is left as it is.
+    """
+    rows = batch["targets"].shape[0]
+    fraction = jnp.clip(weight_at_step(rollouts.fraction, step, "fraction"), 0.0, 1.0)
+    chance = jax.random.uniform(jax.random.fold_in(key, rows))  # no row's own key
+    wanted = jnp.floor(fraction * rows + chance).astype(jnp.int32)
+    return (jnp.arange(rows) < wanted) & jnp.any(batch["mask"], axis=1)
+
+
+def continued(
+    student: Transformer,
+    batch: Batch,
+    own: Bool[Array, " b"],
+    rollouts: Rollouts,
+    key: jax.Array,
+) -> tuple[dict[str, jax.Array], Int[Array, " b"]]:
+    """Return the batch with continuations in the rows `own`, and their lengths.
+
+    Args:
+      student: that writes.
+      batch: arrays `[b T]` of tokens, and columns `[b]`.
+      own: the rows to write.
+      rollouts: how.
+      key: of the step; a row draws the same whatever rows are beside it.
+    """
+    rows, length = batch["tokens"].shape
+    place, start = _prompt_ends(batch, rollouts.prompt_tokens)
+    used = place - start + 1
+
+    # Prompts, at the left; the student goes on as far as a row has room.
+    width = rollouts.prompt_tokens or length
+    at = jnp.minimum(start[:, None] + jnp.arange(width)[None], length - 1)
+    prompts = jnp.take_along_axis(batch["tokens"], at, axis=1)
+    room = jnp.minimum(rollouts.max_new_tokens, length - used + 1)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(rows))
+    new, counts = continue_rows(
+        student,
+        prompts,
+        used,
+        limits=jnp.where(own, room, 0),
+        num_tokens=rollouts.max_new_tokens,
+        slots=length,
+        choose=lambda logits, step: _choose(logits, rollouts, keys, step),
+        ends=(rollouts.end,),
+    )
+
+    # Rows of the prompt and of what follows: each token's target is the next.
+    index = jnp.arange(length + 1)[None]
+    before = jnp.take(prompts, jnp.minimum(index[0], width - 1), axis=1)
+    behind = jnp.clip(index - used[:, None], 0, rollouts.max_new_tokens - 1)
+    after = jnp.take_along_axis(new, behind, axis=1)
+    sequence = jnp.where(index < used[:, None], before, after)
+    index = index[:, :-1]
+    real = index < (used + counts - 1)[:, None]
+    written = {
+        "tokens": jnp.where(real, sequence[:, :-1], rollouts.end),
+        "targets": jnp.where(real, sequence[:, 1:], rollouts.end),
+        "mask": real & (index >= used[:, None] - 1),
+        "segment_ids": real.astype(jnp.int32),
+        "positions": jnp.where(real, index, 0),
+    }
+    return _joined(batch, written, own, place), counts
+
+
+def _prompt_ends(
+    batch: Batch, prompt_tokens: int | None
+) -> tuple[Int[Array, " b"], Int[Array, " b"]]:
+    """Return the places of the last and first token of each row's prompt."""
+    segments = batch["segment_ids"]
+    place = jnp.argmax(batch["mask"], axis=1)
+    if prompt_tokens is not None:  # padding, at the end of a row, is no prompt
+        last = jnp.maximum(jnp.sum(segments > 0, axis=1) - 1, 0)
+        place = jnp.minimum(prompt_tokens - 1, last)
+    same = segments == jnp.take_along_axis(segments, place[:, None], axis=1)
+    return place, jnp.argmax(same, axis=1)
+
+
+def _choose(
+    logits: jax.Array, rollouts: Rollouts, keys: jax.Array, step: jax.Array
+) -> jax.Array:
+    """Return a token a row, none beyond the ids of the data."""
+    logits = logits[..., : rollouts.vocab_size]
+    if rollouts.temperature == 0:
+        return jnp.argmax(logits, axis=-1)
+    scores = draws.kept_logits(
+        logits,
+        temperature=jnp.float32(rollouts.temperature),
+        top_k=rollouts.top_k,
+        top_p=None if rollouts.top_p is None else jnp.float32(rollouts.top_p),
+    )
+    return draws.draw(scores, keys, step)
+
+
+def _joined(
+    batch: Batch,
+    written: Batch,
+    own: Bool[Array, " b"],
+    place: Int[Array, " b"],
+) -> dict[str, jax.Array]:
+    """Return a batch of written rows and of the others.
+
+    Of a column by document a written row has what stood at the end of its prompt.
+    """
+    joined = {OWN: own}
+    for name, x in batch.items():
+        if name == OWN or x.ndim == 1:
+            joined.setdefault(name, x)
+            continue
+        at = place.reshape(-1, *(1,) * (x.ndim - 1))
+        new = written.get(name, jnp.take_along_axis(x, at, axis=1))
+        joined[name] = jnp.where(own[:, None], new.astype(x.dtype), x)
+    return joined
+
+
+def _rows_at_most(rollouts: Rollouts, rows: int, mesh: jax.sharding.Mesh) -> int:
+    """Return how many rows of a batch may be written, a multiple of the devices'."""
+    if callable(rollouts.fraction):
+        return rows
+    shards = mesh_lib.batch_shards(mesh)
+    return min(rows, shards * max(1, math.ceil(rollouts.fraction * rows / shards)))
+
+
+def _metrics(
+    own: jax.Array, counts: jax.Array, batch: Batch, rollouts: Rollouts
+) -> dict[str, Metric]:
+    written = jnp.sum(own, dtype=jnp.float32)
+    targets = jnp.where(batch["mask"], batch["targets"], -1)
+    ended = jnp.any(targets == rollouts.end, axis=1) & own[: counts.shape[0]]
+    each = jnp.maximum(written, 1.0)
+    scalars = {
+        "rollouts/share": written / own.shape[0],
+        "rollouts/length": jnp.sum(counts, dtype=jnp.float32) / each,
+        "rollouts/ended": jnp.sum(ended, dtype=jnp.float32) / each,
+    }
+    return {name: LastValue.from_model_output(x) for name, x in scalars.items()}

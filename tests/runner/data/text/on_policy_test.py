@@ -1,0 +1,98 @@
+"""`OnPolicy` around data: what it declares, and where it is refused."""
+
+import dataclasses
+import functools
+
+import fiddle as fdl
+import numpy as np
+import optax
+import pytest
+
+import losses
+import models
+import runner
+from runner import data
+from runner.errors import UserError
+from runner.state.trainable import TrainModules
+from runner.step.rollouts import CompiledRollouts
+from runner.teachers.base import Teacher
+from tests.runner.teachers import examples
+
+
+@pytest.fixture(name="corpus", scope="module")
+def _corpus(tmp_path_factory):
+    return examples.source(tmp_path_factory.mktemp("own"))
+
+
+def node(corpus, **fields):
+    return fdl.Config(data.OnPolicy, data=corpus, **fields)
+
+
+def test_the_rows_are_those_of_the_data_until_the_student_writes(corpus):
+    plain = fdl.build(corpus).load()
+    dataset = fdl.build(node(corpus, fraction=0.25, max_new_tokens=99)).load()
+    assert dataset.fingerprint == plain.fingerprint
+    rows = dataset.rows(np.arange(3))
+    np.testing.assert_array_equal(rows.pop("own"), [False] * 3)
+    for name, x in plain.rows(np.arange(3)).items():
+        np.testing.assert_array_equal(rows[name], x)
+    described = dataset.describe_all()["on_policy"]
+    assert (described["fraction"], described["max_new_tokens"]) == (0.25, 12)
+    assert "on_policy" not in plain.describe_all()
+
+
+def test_it_stands_around_the_whole_of_the_training_data_alone(corpus):
+    mixed = data.Mixture(data=[fdl.build(node(corpus))], weights=[1])
+    with pytest.raises(UserError, match=r"data\[0\] of a mixture: OnPolicy belongs"):
+        mixed.load()
+    with pytest.raises(UserError, match="OnPolicy is OnPolicy itself"):
+        fdl.build(node(node(corpus))).load()
+    held_out = runner.Evaluation(
+        name="held_out", data=fdl.build(node(corpus)), batch_size=8
+    )
+    experiment = examples.experiment(corpus, None, terms=examples.kd()[:1])
+    experiment = dataclasses.replace(experiment, evaluations=[held_out])
+    with pytest.raises(UserError, match=r"evaluations\.held_out\.data: OnPolicy"):
+        examples.ready(experiment)
+    with pytest.raises(UserError, match="prompt_tokens is 13, a row has 12 tokens"):
+        fdl.build(node(corpus, prompt_tokens=13)).load()
+
+
+def test_records_and_students_of_no_text_are_refused(corpus):
+    experiment = examples.experiment(node(corpus), None, terms=examples.kd()[:1])
+    records = dataclasses.replace(experiment, teacher=Recorded())
+    with pytest.raises(UserError, match="teacher: records hold nothing of the rows"):
+        examples.ready(records)
+    modules = TrainModules(
+        functools.partial(models.ConvNet, num_classes=3), (), optax.sgd(1.0)
+    )
+    with pytest.raises(UserError, match="a ConvNet writes no text, OnPolicy wants"):
+        CompiledRollouts(modules, None, mesh=None, rules=(), seed=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded(Teacher):
+    """Stands in for a teacher of records."""
+
+    stored = losses.RecordSpec(mode="top_k", temperatures=(1.0,))
+
+    def check(self):
+        pass
+
+    def load(self, context):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"fraction": 1.5}, r"fraction must be in \[0, 1\], got 1.5"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"prompt_tokens": 0}, "prompt_tokens must be at least 1, got 0"),
+        ({"temperature": -1.0}, "temperature must not be negative, got -1.0"),
+        ({"top_p": 0.0}, "top_p must be above 0, at most 1, got 0.0"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(corpus, fields, message):
+    with pytest.raises(ValueError, match=message):
+        fdl.build(node(corpus, **fields))

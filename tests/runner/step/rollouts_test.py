@@ -1,0 +1,123 @@
+"""Rows that the student writes: which rows, from which prompt, and up to where."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from runner.data.rollouts import Rollouts
+from runner.step.rollouts import chosen_rows, continued
+from tests.models.inputs import VOCAB
+from tests.models.states import transformer
+
+LENGTH, NEW = 8, 4
+TOKENS = np.array(
+    [
+        [3, 1, 4, 1, 5, 9, 2, 6],  # one document
+        [5, 3, 5, 8, 9, 7, 9, 3],  # the prompt lies in the second one
+        [2, 7, 1, 8, 2, 8, 1, 8],  # not written
+        [1, 4, 1, 4, 2, 1, 3, 5],  # room for less than there may be
+    ],
+    np.int32,
+)
+SEGMENTS = np.ones((4, LENGTH), np.int32)
+SEGMENTS[1, 2:] = 2
+MASK = np.arange(LENGTH) >= np.array([[3], [4], [3], [6]])
+BATCH = {
+    "tokens": TOKENS,
+    "targets": np.roll(TOKENS, -1, 1),
+    "mask": MASK,
+    "segment_ids": SEGMENTS,
+    "positions": np.broadcast_to(np.arange(LENGTH, dtype=np.int32), TOKENS.shape),
+    "index": np.arange(4, dtype=np.int32),
+    "by_document": TOKENS.astype(np.float32),
+    "own": np.zeros(4, bool),
+}
+PROMPTS = {0: [3, 1, 4, 1], 1: [5, 8, 9], 3: [1, 4, 1, 4, 2, 1, 3]}
+
+
+def rollouts(**fields):
+    plain = {"top_k": None, "top_p": None, "prompt_tokens": None, "end": VOCAB}
+    numbers = {"fraction": 1.0, "max_new_tokens": NEW, "temperature": 0.0}
+    return Rollouts(**(plain | numbers | {"vocab_size": VOCAB} | fields))
+
+
+@functools.cache
+def model():
+    return transformer(num_layers=1)
+
+
+@jax.jit
+def next_logits(model, tokens):
+    """Logits after each position of one row, without a cache."""
+    row = {
+        "tokens": tokens[None],
+        "segment_ids": jnp.ones((1, LENGTH), jnp.int32),
+        "positions": jnp.arange(LENGTH)[None],
+    }
+    return model.head(model.trunk(row).hidden)[0]
+
+
+def best_continuation(prompt, count):
+    row = np.zeros(LENGTH + 1, np.int32)
+    row[: len(prompt)] = prompt
+    for at in range(len(prompt), len(prompt) + count):
+        row[at] = np.argmax(next_logits(model(), row[:-1])[at - 1])
+    return row[: len(prompt) + count]
+
+
+# The end is an argument, so that both tests below share one program.
+@jax.jit
+def written(model, batch, own, key, end):
+    return continued(model, batch, own, rollouts(end=end), key)
+
+
+OWN = jnp.array([True, True, False, True])
+
+
+def write(end=VOCAB):
+    return jax.device_get(written(model(), BATCH, OWN, jax.random.key(0), end))
+
+
+def test_a_row_is_its_prompt_and_what_the_student_writes_after_it():
+    batch, counts = write()
+    np.testing.assert_array_equal(counts, [4, 4, 0, 2])
+    for row, prompt in PROMPTS.items():
+        sequence = best_continuation(prompt, counts[row])
+        used = len(sequence) - 1
+        np.testing.assert_array_equal(batch["tokens"][row, :used], sequence[:-1])
+        np.testing.assert_array_equal(batch["targets"][row, :used], sequence[1:])
+        places = np.arange(LENGTH)
+        real = places < used
+        learned = real & (places >= len(prompt) - 1)
+        np.testing.assert_array_equal(batch["mask"][row], learned)
+        np.testing.assert_array_equal(batch["segment_ids"][row], real)
+        np.testing.assert_array_equal(batch["positions"][row], places * real)
+        last = TOKENS[row, np.argmax(MASK[row])]
+        np.testing.assert_array_equal(batch["by_document"][row], [last] * LENGTH)
+    for name, x in BATCH.items():  # the row of the data stays as it is
+        np.testing.assert_array_equal(batch[name][2], x[2])
+    np.testing.assert_array_equal(batch["own"], OWN)
+
+
+def test_the_end_of_a_document_ends_a_row_and_is_learned():
+    free, _ = write()
+    end = int(free["targets"][0, 4])  # the second token that row 0 gets
+    batch, counts = write(end)
+    expected = list(free["targets"][0, 3:7]).index(end) + 1
+    assert counts[0] == expected < 4
+    assert batch["targets"][0, 3 + expected - 1] == end
+    assert batch["mask"][0].sum() == expected
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0, lambda step: step / 100])
+def test_the_share_of_written_rows_is_the_fraction_on_average(fraction):
+    spec = rollouts(fraction=fraction)
+    keys = jax.random.split(jax.random.key(1), 400)
+    rows = jax.vmap(lambda key: chosen_rows(BATCH, spec, jnp.float32(30), key))(keys)
+    expected = 0.3 if callable(fraction) else fraction
+    counts = np.sum(rows, axis=1)
+    assert set(counts.tolist()) <= {np.floor(4 * expected), np.ceil(4 * expected)}
+    assert abs(np.mean(counts) / 4 - expected) < 0.025
