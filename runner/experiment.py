@@ -16,6 +16,7 @@ from runner.data.source import DataSource
 from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.keep_best import KeepBest
+from runner.files import early_line
 from runner.graph.job import Job
 from runner.hooks.run_writer import RunWriter
 from runner.hooks.step_hook import StepHook
@@ -142,6 +143,8 @@ class Experiment(Job):
         from runner.machine import distributed
         from runner.train import loop
 
+        if workdir.writes:
+            early_line.show("loading data and models")
         with distributed.together(), out_of_memory.explained():
             loop.train(self.prepare(), workdir)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from runner.cli import flags, gc_freeze, help
 from runner.errors import Corrupted, NotFinite, PeerLost, UserError
+from runner.files import early_line
 from runner.files.printable import printable
 from runner.machine import console, early_exit, heap
 
@@ -20,6 +21,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         _obey(flags.parse(argv[1:]), argv)
     except tuple(codes) as error:
+        early_line.clear()
         line = f"runner: {str(error) or 'interrupted'}"
         print(printable(line), file=sys.stderr)
         return next(code for kind, code in codes.items() if isinstance(error, kind))
@@ -34,6 +36,8 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
         case flags.Flag("version"):
             return print(help.version())
 
+    if command.action is None:
+        early_line.show("reading the graph")
     # Foreign packages are named, and fiddle is there, before what imports both.
     from runner import graph
     from runner.cli import import_check
@@ -48,6 +52,7 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     if command.action and command.action.name in flags.LOOKED_UP:
         return inspect.look_up(command, command.action)
     if is_sweep(command):
+        early_line.clear()
         return run_sweep(command, argv)
     # The graph, to compare, to look at or to build.
     if command.action and command.action.name == "diff":
@@ -69,6 +74,7 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     with opening.open_workdir(
         command.workdir, cfg, argv, writes=first, begin_anew=command.begin_anew
     ) as directory:
+        early_line.clear()
         job.run(directory)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -75,16 +75,22 @@ class Evaluator:
         )
 
     def __call__(
-        self, state: TrainState, *, limit: int | None = None
+        self,
+        state: TrainState,
+        *,
+        limit: int | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> dict[str, float]:
         """Return the metrics of the state's student.
 
         Args:
           state: The train state.
           limit: Batches to evaluate, of rows spread evenly; None for all rows.
+          progress: Called with the share that is done, after each batch.
         """
+        rows = evaluation_rows(self.dataset, batch_size=self._batch_size, limit=limit)
         total: Tree = None
-        for batch in self._batches(limit=limit):
+        for number, batch in enumerate(self._batches(limit=limit), start=1):
             sums = jax.device_get(
                 self._sums(
                     state.params,
@@ -97,7 +103,8 @@ class Evaluator:
             )
             sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
             total = sums if total is None else jax.tree.map(np.add, total, sums)
-        rows = evaluation_rows(self.dataset, batch_size=self._batch_size, limit=limit)
+            if progress is not None:
+                progress(min(number * self._batch_size / len(rows), 1.0))
         if limit not in self._text_bytes:
             self._text_bytes[limit] = self.dataset.text_bytes(rows)
         values = metrics(total, text_bytes=self._text_bytes[limit])

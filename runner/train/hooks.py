@@ -115,7 +115,11 @@ class Hooks:
             stopwatch=self._stopwatch,
             terminal=terminal,
             evaluations={
-                name: functools.partial(trainer.evaluate, name)
+                name: functools.partial(
+                    trainer.evaluate,
+                    name,
+                    progress=functools.partial(terminal.progress, name),
+                )
                 for name in trainer.evaluators
             },
             sample=trainer.sample,

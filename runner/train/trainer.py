@@ -115,7 +115,12 @@ class Trainer:
             )
 
     def evaluate(
-        self, name: str, state: TrainState, *, whole: bool = False
+        self,
+        name: str,
+        state: TrainState,
+        *,
+        whole: bool = False,
+        progress: Callable[[float], None] | None = None,
     ) -> dict[str, float]:
         """Return an evaluation's metrics.
 
@@ -124,10 +129,11 @@ class Trainer:
           state: The train state.
           whole: Measure all its rows, as it is done before the first step and after
             the last: these are results.
+          progress: Called with the share of the rows that are measured, batch by batch.
         """
         whole = whole or int(state.step) in (0, self.num_steps)
         limit = None if whole else self.config.loop.evaluate_batches
-        return self.evaluators[name](state, limit=limit)
+        return self.evaluators[name](state, limit=limit, progress=progress)
 
     def diagnose(self, state: TrainState) -> Diagnosis:
         """Return the diagnosis of the terms on the next batch."""

@@ -1,4 +1,4 @@
-"""Terminal progress bar: one live line on a terminal, plain lines elsewhere."""
+"""Terminal progress bars: live lines on a terminal, plain lines elsewhere."""
 
 import os
 import shutil
@@ -6,26 +6,31 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from runner.files import early_line
 from runner.files.printable import printable
 
 _CLEAR = "\r\x1b[2K"
+_PARTS = "  "  # between two parts of a line
 _CYAN, _DIM, _RESET = "\x1b[36m", "\x1b[2m", "\x1b[0m"
 
 
 class Terminal:
-    """Lines above one live line that is redrawn in place.
+    """Lines above a few live ones that are redrawn in place.
 
     On anything but a terminal (a pipe, a file, `TERM=dumb`, the one without a size that
-    `mpirun` gives its ranks) there is no live line and `show` does nothing.
+    `mpirun` gives its ranks) there are no live lines and `show` does nothing.
     """
 
     def __init__(self, stream: TextIO | None = None):
+        early_line.clear()
         self._stream = stream or sys.stdout
         self.live = _is_terminal(self._stream) and os.environ.get("TERM") != "dumb"
         self.colored = self.live and not os.environ.get("NO_COLOR")
         self.plain_ascii = not _encodes(self._stream, "━╸")
-        self._line = ""
+        self._lines: tuple[str, ...] = ()
         self._status = ""
+        self._bar = ""  # of the pause that the status names
+        self._height = 0  # lines that stand there now
 
     @property
     def width(self) -> int:
@@ -33,45 +38,58 @@ class Terminal:
         return max(shutil.get_terminal_size().columns - 1, 20)
 
     def print(self, text: str) -> None:
-        """Print whole lines above the live line; what controls a terminal is quoted."""
-        self._write((_CLEAR if self._drawn else "") + printable(text) + "\n")
+        """Print whole lines above the live ones; what controls a terminal is quoted."""
+        self._write(self._cleared() + printable(text) + "\n")
+        self._height = 0
         self._draw()
 
-    def show(self, line: str) -> None:
-        """Replace the live line, and its status."""
-        self._line, self._status = line, ""
+    def show(self, *lines: str) -> None:
+        """Replace the live lines, and the status."""
         if self.live:
+            self._lines, self._status, self._bar = lines, "", ""
             self._draw()
 
     def status(self, text: str) -> None:
-        """A word about a pause (`evaluating`), in place of the live line's end."""
+        """A word about a pause (`evaluating`), in place of the first line's end."""
         if self.live and text != self._status:
-            drawn, self._status = self._drawn, text
-            if drawn and not self._drawn:
-                self._write(_CLEAR)
+            self._status, self._bar = text, ""
+            self._draw()
+
+    def progress(self, name: str, fraction: float) -> None:
+        """Show how far a part of the pause is, as a bar below the live lines."""
+        text = f"{name} {bar(fraction, 20, self)} {fraction:4.0%}"
+        if self.live and text != self._bar:
+            self._bar = text
             self._draw()
 
     def close(self) -> None:
-        """End the live line, and leave it standing."""
-        self._status = ""
-        if self._drawn:
+        """End the live lines, and leave them standing."""
+        self._status = self._bar = ""
+        if self.live and (self._lines or self._height):
             self._draw()
-            self._write("\n")
-            self._line = ""
+            if self._lines:
+                self._write("\n")
+        self._lines, self._height = (), 0
 
-    @property
-    def _drawn(self) -> bool:
-        return self.live and bool(self._line or self._status)
+    def _cleared(self) -> str:
+        """Return what takes the live lines off the screen, the cursor on the first."""
+        if self._height > 1:
+            return f"\r\x1b[{self._height - 1}A\x1b[J"
+        return _CLEAR if self._height else ""
 
     def _draw(self) -> None:
-        if not self._drawn:
-            return
-        line = self._line
+        lines = list(self._lines)
         if self._status:
             dots = "..." if self.plain_ascii else "…"
             status = f"{self._status}{dots}"
-            line = f"{_cut(line, self.width - len(status) - 2)}  {status}".lstrip()
-        self._write(_CLEAR + line + (_RESET if self.colored else ""))
+            first = _cut(lines[0] if lines else "", self.width - len(status) - 2)
+            lines[:1] = [f"{first}  {status}".lstrip()]
+        lines += [self._bar] if self._bar else []
+        text = "\n".join(_cut(line, self.width) for line in lines)
+        cleared = self._cleared() or (_CLEAR if lines else "")
+        self._height = len(lines)
+        if cleared:
+            self._write(cleared + text + (_RESET if text and self.colored else ""))
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
@@ -92,17 +110,27 @@ def progress_line(
     Too narrow a terminal first shortens the bar, then drops parts from the right.
     """
     count = f"{step:>{len(str(num_steps))}}/{num_steps}"
-    numbers = [f"{name} {value:#.4g}" for name, value in values.items()]
-    parts = [f"{100 * step // max(num_steps, 1):>3}%", *numbers, speed, time_left]
-    parts = [part for part in parts if part]
+    parts = [f"{100 * step // max(num_steps, 1):>3}%", numbers(values)]
+    parts = [part for part in [*parts, speed, time_left] if part]
     if not terminal.live:
-        return "  ".join([f"step {count}", *parts])
-    while parts and len("  ".join([count, *parts])) > terminal.width:
+        return _PARTS.join([f"step {count}", *parts])
+    while parts and len(_PARTS.join([count, *parts])) > terminal.width:
         parts.pop()
-    text = "  ".join(parts)
+    text = _PARTS.join(parts)
     room = min(30, terminal.width - len(count) - len(text) - 3)
     drawn = bar(step / max(num_steps, 1), room, terminal) if room >= 6 else ""
     return f"{count} {drawn} {text}"
+
+
+def numbers(values: Mapping[str, float]) -> str:
+    """`loss 4.512  lr 3.000e-4`: each to four digits."""
+    return _PARTS.join(f"{name} {_number(value)}" for name, value in values.items())
+
+
+def _number(value: float) -> str:
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.3e}".replace("e-0", "e-")
+    return f"{value:#.4g}"
 
 
 def bar(fraction: float, width: int, terminal: Terminal) -> str:

@@ -8,15 +8,20 @@ from runner.train.actions.context import HookContext
 from runner.train.actions.periodic import MetricsHook
 from runner.writers import quantities
 from runner.writers.stopwatch import Rate
-from runner.writers.terminal import progress_line
+from runner.writers.terminal import numbers, progress_line
 
 _LIVE_SECONDS, _PLAIN_SECONDS = 0.1, 10.0
-_VALUES = {"loss": "learning/total"}
-"""Metrics in the line, by the name to show them under."""
+_TOTAL = "learning/total"
+_OPTIMIZER = {"lr": "optimizer/learning_rate", "gradient": "optimizer/gradient_norm"}
+"""Metrics beside the terms, by the name to show them under."""
 
 
 class Progress(MetricsHook):
-    """The live line on a terminal; elsewhere a plain line every ten seconds."""
+    """The live lines on a terminal; elsewhere a plain line every ten seconds.
+
+    The first has the weighted sum of the terms; the second each term without its
+    weight, the learning rate and the norm of the gradient.
+    """
 
     def __init__(
         self, context: HookContext, *, now: Callable[[], float] = time.monotonic
@@ -24,7 +29,7 @@ class Progress(MetricsHook):
         """Show every step, if time for a new line has come by `now`."""
         super().__init__(self._show, every=1, start=context.start)
         self._terminal, self._stopwatch = context.terminal, context.stopwatch
-        self._num_steps = context.num_steps
+        self._num_steps, self._terms = context.num_steps, context.terms
         self._unit, self._units_per_step = context.unit, context.units_per_step
         self._seconds = _LIVE_SECONDS if context.terminal.live else _PLAIN_SECONDS
         self._now = now
@@ -45,18 +50,25 @@ class Progress(MetricsHook):
         if now - self._drawn_at < self._seconds and step != self._num_steps:
             return
         self._drawn_at = now
+        total = {"loss": metrics[_TOTAL]} if _TOTAL in metrics else {}
+        parts, live = self._parts(metrics), self._terminal.live
         line = progress_line(
             step,
             self._num_steps,
-            values={k: metrics[v] for k, v in _VALUES.items() if v in metrics},
+            values=total if live else total | parts,
             speed=self._speed(rate),
             time_left=self._time_left(step, wall),
             terminal=self._terminal,
         )
-        if self._terminal.live:
-            self._terminal.show(line)
+        if live:
+            self._terminal.show(line, *filter(None, [numbers(parts)]))
         else:
             self._terminal.print(line)
+
+    def _parts(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return what stands beside the total, by its name in the line."""
+        names = {term: f"learning/{term}" for term in self._terms} | _OPTIMIZER
+        return {name: metrics[key] for name, key in names.items() if key in metrics}
 
     def _speed(self, rate: float | None) -> str:
         if rate is None:

@@ -56,7 +56,7 @@ def test_evaluate_batches_limits_no_first_or_last_evaluation(batches):
         num_steps=20,
         config=runtime.Runtime(loop=runtime.Loop(evaluate_batches=batches)),
         evaluators={
-            "held_out": lambda state, limit: limits.update({state.step: limit})
+            "held_out": lambda state, limit, **_: limits.update({state.step: limit})
         },
     )
     for step in (0, 10, 20):

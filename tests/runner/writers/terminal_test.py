@@ -4,10 +4,13 @@ import io
 import os
 import pty
 import re
+import subprocess
+import sys
 import termios
 
 import pytest
 
+from runner.files import early_line
 from runner.train.actions.progress import Progress
 from runner.writers import quantities
 from runner.writers.stopwatch import Stopwatch
@@ -34,11 +37,13 @@ def eighty_columns(monkeypatch):
 def screen(text):
     """The lines a terminal shows after `text`: just enough of one to check ours."""
     lines = [""]
-    for piece in re.split(r"(\r\x1b\[2K|\n|\x1b\[[0-9;]*m)", text):
+    for piece in re.split(r"(\r\x1b\[2K|\r\x1b\[\d+A\x1b\[J|\n|\x1b\[[0-9;]*m)", text):
         if piece == "\n":
             lines.append("")
         elif piece == "\r\x1b[2K":
             lines[-1] = ""
+        elif up := re.fullmatch(r"\r\x1b\[(\d+)A\x1b\[J", piece):
+            lines[-1 - int(up[1]) :] = [""]
         elif not piece.startswith("\x1b"):
             assert "\x1b" not in piece and "\r" not in piece
             lines[-1] += piece
@@ -105,7 +110,7 @@ def test_the_line_never_wraps(monkeypatch, columns):
     )
 
 
-def observed(terminal, *, num_steps, clock, seconds=1.0):
+def observed(terminal, *, num_steps, clock, seconds=1.0, **metrics):
     stopwatch = Stopwatch(now=clock, announce=terminal.status)
     run = context(
         terminal=terminal, num_steps=num_steps, stopwatch=stopwatch, units_per_step=1000
@@ -113,7 +118,7 @@ def observed(terminal, *, num_steps, clock, seconds=1.0):
     act = Progress(run, now=clock)
     for step in range(1, num_steps + 1):
         clock.seconds += seconds
-        act(step, metrics={"learning/total": 8.0 / step})
+        act(step, metrics={"learning/total": 8.0 / step, **metrics})
     return stopwatch
 
 
@@ -125,6 +130,55 @@ def test_a_terminal_shows_one_live_line():
     live, after = screen(stream.getvalue())
     assert live == f"4/4 {'━' * 30} 100%  loss 2.000  1.00k tokens/s  in 0:04"
     assert after == ""
+
+
+PARTS = {
+    "learning/ce": 1.5,
+    "optimizer/learning_rate": 3e-4,
+    "optimizer/gradient_norm": 0.91,
+    "optimizer/parameter_norm": 40.0,
+}
+
+
+def test_terms_learning_rate_and_gradient_norm_stand_below_the_total():
+    stream = Tty()
+    terminal = Terminal(stream)
+    observed(terminal, num_steps=4, clock=Clock(0.0), **PARTS)
+    terminal.print("held_out: loss 4.5")
+    terminal.close()
+    assert screen(stream.getvalue()) == [
+        "held_out: loss 4.5",
+        f"4/4 {'━' * 30} 100%  loss 2.000  1.00k tokens/s  in 0:04",
+        "ce 1.500  lr 3.000e-4  gradient 0.9100",
+        "",
+    ]
+
+
+def test_a_file_has_the_same_numbers_on_one_line():
+    stream = io.StringIO()
+    observed(Terminal(stream), num_steps=1, clock=Clock(0.0), **PARTS)
+    assert stream.getvalue() == (
+        "step 1/1  100%  loss 8.000  ce 1.500  lr 3.000e-4  gradient 0.9100  in 0:01\n"
+    )
+
+
+def test_an_evaluation_has_a_bar_of_its_own_below_the_step(monkeypatch):
+    stream = Tty()
+    terminal = Terminal(stream)
+    terminal.show("1/2", "ce 1.5")
+    terminal.status("evaluating")
+    terminal.progress("held_out", 0.25)
+    terminal.progress("held_out", 0.5)
+    assert screen(stream.getvalue()) == [
+        "1/2  evaluating…",
+        "ce 1.5",
+        f"held_out {'━' * 20}  50%",
+    ]
+    terminal.status("")
+    assert screen(stream.getvalue()) == ["1/2", "ce 1.5"]
+    quiet = io.StringIO()
+    Terminal(quiet).progress("held_out", 0.5)
+    assert not quiet.getvalue()
 
 
 def test_the_live_line_is_drawn_at_most_ten_times_a_second():
@@ -226,3 +280,46 @@ def test_a_real_pseudo_terminal_is_live():
     os.close(reader)
     assert terminal.live
     assert screen(sent.decode().replace("\r\n", "\n"))[0].startswith("2/2 ━━━")
+
+
+FIRST_WORD = """
+import sys
+from runner import main
+from runner.files import early_line
+shown = early_line.show
+def show(text):
+    shown(text)
+    heavy = {"jax", "fiddle", "numpy"} & set(sys.modules)
+    raise SystemExit(f"imported {sorted(heavy)}")
+early_line.show = show
+main.main(["runner", "--fdl_config=configs/moe.py", "--workdir=nowhere"])
+"""
+
+
+def test_a_command_says_a_word_before_it_imports_anything_large():
+    """What comes before the word is Python's own start: a tenth of a second."""
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (24, 80))
+    ended = subprocess.run(
+        [sys.executable, "-c", FIRST_WORD],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )
+    os.close(writer)
+    assert ended.stderr == "imported []\n"
+    assert screen(os.read(reader, 65536).decode()) == ["reading the graph…"]
+    os.close(reader)
+
+
+def test_the_first_word_is_taken_away_and_a_file_never_has_it(monkeypatch, capsys):
+    early_line.show("reading the graph")
+    early_line.clear()
+    assert capsys.readouterr().out == ""
+    stream = Tty()
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setattr(early_line, "_is_terminal", lambda: True)
+    early_line.show("reading the graph")
+    Terminal(io.StringIO())
+    assert screen(stream.getvalue()) == [""]
