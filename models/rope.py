@@ -5,11 +5,16 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from models import rope_scaling
+
 LAYOUTS = ("split", "interleaved")
 
 
 class Scaling(Protocol):
-    """Context extension by changed frequencies: see `models.rope_scaling`."""
+    """Context extension by changed frequencies: see `models.rope_scaling`.
+
+    One that has an `amplitude` multiplies cosines and sines by it, too.
+    """
 
     def __call__(self, frequencies: jax.Array) -> jax.Array:
         """Return the changed frequencies.
@@ -18,6 +23,21 @@ class Scaling(Protocol):
           frequencies: `[head_dim/2]`, radians per position, fastest first.
         """
         ...
+
+
+def check_width(rope_dim: int | None, head_dim: int) -> int:
+    """Return the features of a head that are rotated; None is all.
+
+    Raises:
+      ValueError: it is odd, or not from 2 to `head_dim`.
+    """
+    if rope_dim is None:
+        return head_dim
+    if rope_dim % 2 or not 2 <= rope_dim <= head_dim:
+        raise ValueError(
+            f"rope_dim must be even and from 2 to head_dim ({head_dim}), got {rope_dim}"
+        )
+    return rope_dim
 
 
 def angles(
@@ -42,7 +62,11 @@ def angles(
     if scaling is not None:
         frequencies = scaling(frequencies)
     angle = jnp.einsum("...,f->...f", positions.astype(jnp.float32), frequencies)
-    return jnp.cos(angle), jnp.sin(angle)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    amplitude = rope_scaling.amplitude(scaling)
+    if amplitude == 1.0:
+        return cos, sin
+    return cos * amplitude, sin * amplitude
 
 
 def rotate(
@@ -52,12 +76,17 @@ def rotate(
 
     Args:
       x: queries or keys.
-      rotation: cosine and sine tables of `angles`.
+      rotation: cosine and sine tables of `angles`; features beyond twice their width
+        stay as they are.
       layout: `"split"` pairs feature `i` with `i + head_dim/2` (GPT-NeoX, Llama in
         Hugging Face form, Qwen, Gemma); `"interleaved"` pairs `2i` with `2i + 1`
         (GPT-J, the original Llama). A fixed permutation of features turns one into
         the other.
     """
+    width = 2 * rotation[0].shape[-1]
+    if width < x.shape[-1]:
+        rotated = rotate(x[..., :width], rotation, layout=layout)
+        return jnp.concatenate([rotated, x[..., width:]], axis=-1)
     cos, sin = (jnp.expand_dims(table, -2) for table in rotation)
     wide = x.astype(jnp.float32)
     if layout == "split":

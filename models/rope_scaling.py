@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,75 @@ class Llama3:
         share = (turns - self.low_turns) / (self.high_turns - self.low_turns)
         share = jnp.clip(share, 0.0, 1.0)
         return frequencies * (share + (1 - share) / self.factor)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class YaRN:
+    """`f · (1 - r) + f / factor · r`, `r` rising along the frequencies.
+
+    With `turns(i) = original_length · f_i / 2π`, `r` is 0 up to the frequency of
+    `fast_turns` and 1 from that of `slow_turns`, and linear in its number `i` between.
+
+    Attributes:
+      factor: by which slow rotations are divided.
+      original_length: tokens of context before the extension.
+      fast_turns: at least so many turns stay as they are (β).
+      slow_turns: at most so many are divided (α).
+      amplitude: factor on cosines and sines; None is `0.1 · ln factor + 1`.
+      truncate: the ends of the ramp are whole numbers, down and up.
+
+    Source: Peng et al. 2023 (arXiv:2309.00071), section 3.4; the ramp is that of its
+    code, over numbers of frequencies rather than over turns (definition 2).
+    """
+
+    factor: float
+    original_length: int
+    fast_turns: float = 32.0
+    slow_turns: float = 1.0
+    amplitude: float | None = None
+    truncate: bool = True
+
+    def __post_init__(self):
+        checks.positive(
+            factor=self.factor,
+            original_length=self.original_length,
+            slow_turns=self.slow_turns,
+            amplitude=self.amplitude,
+        )
+        if not self.fast_turns > self.slow_turns:
+            raise ValueError(
+                "fast_turns must be above slow_turns, "
+                f"got {self.fast_turns} and {self.slow_turns}"
+            )
+
+    def __call__(self, frequencies: jax.Array) -> jax.Array:
+        """Scale frequencies `[head_dim/2]`, a geometric series from 1."""
+        count = frequencies.shape[0]
+        if count == 1:  # the fastest is never divided
+            return frequencies
+        # The series is read off its last member: `ln f_i = -i · step`.
+        step = -jnp.log(frequencies[-1]) / (count - 1)
+        low, high = (
+            math.log(self.original_length / (turns * 2 * math.pi)) / step
+            for turns in (self.fast_turns, self.slow_turns)
+        )
+        if self.truncate:
+            low, high = jnp.floor(low), jnp.ceil(high)
+        low, high = jnp.maximum(low, 0), jnp.minimum(high, 2 * count - 1)
+        width = jnp.where(low == high, 0.001, high - low)
+        share = jnp.clip((jnp.arange(count, dtype=jnp.float32) - low) / width, 0.0, 1.0)
+        return frequencies * (1 - share + share / self.factor)
+
+
+def amplitude(scaling: Any) -> float:
+    """Return the factor on cosines and sines; of a scaling that names none, 1."""
+    factor = getattr(scaling, "amplitude", 1.0)
+    return usual_amplitude(scaling.factor) if factor is None else factor
+
+
+def usual_amplitude(factor: float) -> float:
+    """`0.1 · ln factor + 1` (arXiv:2309.00071, equation 22)."""
+    return 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

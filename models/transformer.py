@@ -50,6 +50,7 @@ class Transformer(Model):
       residual_scale: factor on what attention and `mlp` add (Granite).
       rope_base: base of the rotary frequencies.
       rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
+      rope_dim: features of a head that are rotated, the first ones; None is all.
       rope_scaling: context extension, of `models.rope_scaling`; None is none.
       attention_bias: biases on queries, keys and values (Qwen2).
       attention_window: a token attends to itself and the `attention_window - 1`
@@ -103,6 +104,7 @@ class Transformer(Model):
         residual_scale: float = 1.0,
         rope_base: float = 10_000.0,
         rope_layout: str = "split",
+        rope_dim: int | None = None,
         rope_scaling: rope.Scaling | None = None,
         attention_bias: bool = False,
         attention_window: int | None = None,
@@ -145,6 +147,7 @@ class Transformer(Model):
         )
         self.dim, self.num_outputs = dim, vocab_size
         self.head_dim, self.num_kv_heads = head_dim, num_kv_heads
+        self.rope_dim = rope.check_width(rope_dim, head_dim)
         uniform = LayerAttention(
             window=attention_window, rope_base=rope_base, rope_scaling=rope_scaling
         )
@@ -288,7 +291,7 @@ class Transformer(Model):
         if not kind.rotary:
             return None
         return rope.angles(
-            positions, self.head_dim, base=kind.rope_base, scaling=kind.rope_scaling
+            positions, self.rope_dim, base=kind.rope_base, scaling=kind.rope_scaling
         )
 
 

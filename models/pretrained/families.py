@@ -11,7 +11,7 @@ from typing import Any
 
 from models.mlp import GatedMLP
 from models.moe import MoE
-from models.pretrained import harmless, names
+from models.pretrained import fusing, harmless, names
 from models.pretrained.entries import part, window
 from models.pretrained.entries.mlp import dense, experts
 from models.pretrained.entries.part import Entries, Fields, Part, demanded, entry, fixed
@@ -29,6 +29,7 @@ class Family:
       architecture: the class in transformers.
       mlp: the kind of its layers' second half.
       says: settings that it has itself, and that no parameter has to take up.
+      rules: of tensors that hold several of those that `names` expects.
     """
 
     parts: Sequence[Part]
@@ -36,10 +37,11 @@ class Family:
     architecture: str
     mlp: type
     says: frozenset[str] = frozenset()
+    rules: Sequence[fusing.Rule] = ()
 
 
-def read(settings: Settings) -> tuple[Fields, Mapping[str, str], tuple[int, ...]]:
-    """Return fields of `Transformer`, tensor names by role, and ids that end a text.
+def read(settings: Settings) -> tuple[Fields, Family, tuple[int, ...]]:
+    """Return fields of `Transformer`, the family, and ids that end a text.
 
     Raises:
       ValueError: for a family or an entry that is not supported.
@@ -53,7 +55,7 @@ def read(settings: Settings) -> tuple[Fields, Mapping[str, str], tuple[int, ...]
     fields = part.read(family.parts, settings)
     ends = settings.take("eos_token_id", [])
     settings.finish(*harmless.ENTRIES)
-    return fields, family.names, tuple(ends if isinstance(ends, list) else [ends])
+    return fields, family, tuple(ends if isinstance(ends, list) else [ends])
 
 
 def write(kind: str, fields: Mapping[str, Any]) -> Entries:
@@ -66,7 +68,6 @@ def write(kind: str, fields: Mapping[str, Any]) -> Entries:
 _COMMON = (
     demanded("attention_bias", False),  # it would put one on the output too
     demanded("mlp_bias", False),
-    demanded("partial_rotary_factor", 1.0),
     demanded("pretraining_tp", 1),  # slices products in another order
     entry("vocab_size", "vocab_size"),
     entry("hidden_size", "dim"),
@@ -93,6 +94,19 @@ _GEMMA_2 = (
     dense("hidden_activation", default="gelu_pytorch_tanh"),
     part.ignored("hidden_act"),
     fixed(norm_placement="both"),
+)
+
+_PHI_3 = (
+    fusing.Fusion(
+        whole="self_attn.qkv_proj.weight",
+        parts=tuple(f"self_attn.{name}_proj.weight" for name in "qkv"),
+        shares=fusing.heads,
+    ),
+    fusing.Fusion(
+        whole="mlp.gate_up_proj.weight",
+        parts=("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+        shares=fusing.halves,
+    ),
 )
 
 FAMILIES: Mapping[str, Family] = {
@@ -224,6 +238,23 @@ FAMILIES: Mapping[str, Family] = {
         names=names.DENSE,
         architecture="SmolLM3ForCausalLM",
         mlp=GatedMLP,
+    ),
+    "phi3": Family(
+        parts=(
+            *(
+                *_COMMON,
+                rope(share=1.0, kinds=["default"]),
+                _HEAD_DIM,
+                _DENSE,
+                _OPTIONAL_GROUPED,
+            ),
+            entry("sliding_window", "attention_window", None),
+            part.ignored("original_max_position_embeddings"),  # of scaled rotations
+        ),
+        names=names.DENSE,
+        architecture="Phi3ForCausalLM",
+        mlp=GatedMLP,
+        rules=_PHI_3,
     ),
     "granite": Family(
         parts=(

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from models.pretrained import gguf_families
-from models.pretrained.entries.gguf import Stored
+from models.pretrained import fusing, gguf_families
+from models.pretrained.entries.gguf_stored import Stored
 from models.pretrained.entries.settings import Settings
 from models.pretrained.entries.unsaid import Unsaid
 from models.pretrained.gguf_reader import GGUFReader
@@ -48,13 +48,15 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
     fields, names = gguf_families.read(family, Stored(entries, unsaid, rope_factors))
     if names["embedding"] not in shapes:
         raise ValueError(f"{file}: no tensor {names['embedding']!r}")
+    kind = gguf_families.FAMILIES[family]
+    tensors, dtypes = fusing.cut(tensors, reader.dtypes(), kind.rules, fields)
     fields["vocab_size"] = shapes[names["embedding"]][0]
     fields["tie_head"] = names["output"] not in shapes
     # Rotations: pairs of rows back into halves.
-    if gguf_families.FAMILIES[family].interleaved:
-        for kind, heads in [("q", "num_heads"), ("k", "num_kv_heads")]:
+    if kind.interleaved:
+        for letter, heads in [("q", "num_heads"), ("k", "num_kv_heads")]:
             for name in tensors:
-                if re.fullmatch(rf"blk\.\d+\.attn_{kind}\.weight", name):
+                if re.fullmatch(rf"blk\.\d+\.attn_{letter}\.weight", name):
                     tensors[name] = _split_order(tensors[name], fields[heads])
     end = Settings(file, reader.values("tokenizer.ggml.")).take("eos_token_id", None)
     return Source(
@@ -64,7 +66,7 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
         names=names,
         unused=(FREQUENCIES,),
         tensors=tensors,
-        dtypes=reader.dtypes(),
+        dtypes=dtypes,
         end_ids=() if end is None else (end,) if isinstance(end, int) else tuple(end),
         settings=settings,
         assumed=unsaid.assumed,

@@ -83,6 +83,11 @@ GGUF_OLMO2: Names = {
     "attention_post_norm/scale": "blk.{layer}.post_attention_norm.weight",
     "mlp_post_norm/scale": "blk.{layer}.post_ffw_norm.weight",
 }
+GGUF_GEMMA_2: Names = {
+    **GGUF_DENSE,
+    "attention_post_norm/scale": "blk.{layer}.post_attention_norm.weight",
+    "mlp_post_norm/scale": "blk.{layer}.post_ffw_norm.weight",
+}
 GGUF_MOE: Names = {
     **_GGUF,
     "mlp/router": "blk.{layer}.ffn_gate_inp.weight",

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from models.pretrained import families, location
+from models.pretrained import families, fusing, location
 from models.pretrained.entries.settings import Settings
 from models.pretrained.source import Source
 
@@ -28,7 +28,7 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
     """
     config = folder / "config.json"
     entries = Settings(config, {**json_of(config), **settings})
-    fields, names, end_ids = families.read(entries)
+    fields, family, end_ids = families.read(entries)
     weights = _weight_files(folder)
     tensors: dict[str, Callable[[], np.ndarray]] = {}
     dtypes: dict[str, np.dtype] = {}
@@ -36,11 +36,12 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
         of_file = _dtypes(file)
         dtypes |= of_file
         tensors |= {name: functools.partial(_tensor, file, name) for name in of_file}
+    tensors, dtypes = fusing.cut(tensors, dtypes, family.rules, fields)
     return Source(
         path=folder,
         files=(config, *weights),
         fields=fields,
-        names=names,
+        names=family.names,
         unused=("rotary_emb.inv_freq",),
         tensors=tensors,
         dtypes=dtypes,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models import rope
-from models.rope_scaling import Linear, Llama3, PerFrequency
+from models.rope_scaling import Linear, Llama3, PerFrequency, YaRN
 
 
 def llama3(**fields):
@@ -26,6 +26,39 @@ def test_llama3_spares_fast_rotations_and_slows_the_others():
     np.testing.assert_allclose(llama3()(frequencies) / frequencies, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("base", "head_dim", "length", "truncate"),
+    [(1e6, 128, 32_768, True), (1.5e5, 64, 4_096, False), (100.0, 8, 64, True)],
+    ids=["qwen", "gpt-oss", "small"],
+)
+def test_yarn_is_the_formula_in_float64(base, head_dim, length, truncate):
+    numbers = np.arange(head_dim // 2)
+    plain = base ** (-2 * numbers / head_dim)
+
+    def number_of(turns: float) -> float:
+        return head_dim * np.log(length / (turns * 2 * np.pi)) / (2 * np.log(base))
+
+    low, high = number_of(32.0), number_of(1.0)
+    if truncate:
+        low, high = np.floor(low), np.ceil(high)
+    share = np.clip((numbers - max(low, 0)) / (high - max(low, 0)), 0, 1)
+    expected = plain / 8 * share + plain * (1 - share)
+    scaling = YaRN(factor=8.0, original_length=length, truncate=truncate)
+    got = scaling(jnp.asarray(plain, jnp.float32))
+    np.testing.assert_allclose(got, expected, rtol=2e-6)
+
+
+def test_yarn_multiplies_cosines_and_sines():
+    positions = jnp.arange(12)[None]
+    scaling = YaRN(factor=8.0, original_length=64)
+    cos, sin = rope.angles(positions, 8, base=100.0, scaling=scaling)
+    np.testing.assert_allclose(cos**2 + sin**2, (0.1 * np.log(8) + 1) ** 2, rtol=1e-6)
+    one = YaRN(factor=8.0, original_length=64, amplitude=0.5)
+    cos, _ = rope.angles(positions, 8, base=100.0, scaling=one)
+    np.testing.assert_allclose(cos[0, 0], 0.5)
+    assert YaRN(factor=8.0, original_length=64)(jnp.ones(1)) == 1
+
+
 def test_divided_is_one_factor_a_frequency():
     got = PerFrequency(factors=(1.0, 4.0))(jnp.asarray([1.0, 0.5], jnp.float32))
     np.testing.assert_allclose(got, [1.0, 0.125])
@@ -38,6 +71,14 @@ def test_divided_is_one_factor_a_frequency():
         (lambda: llama3(low_turns=-1.0), "low_turns must be positive, got -1.0"),
         (lambda: llama3(high_turns=1.0), "high_turns must be above low_turns, got 1.0"),
         (lambda: PerFrequency(factors=(1.0, -2.0)), "factors must be positive"),
+        (
+            lambda: YaRN(factor=2.0, original_length=8, slow_turns=40.0),
+            "fast_turns must be above slow_turns, got 32.0 and 40.0",
+        ),
+        (
+            lambda: YaRN(factor=2.0, original_length=8, amplitude=0.0),
+            "amplitude must be positive, got 0.0",
+        ),
         (
             lambda: PerFrequency(factors=(1.0,))(jnp.ones(2)),
             "factors must be 2, half of",

@@ -38,3 +38,18 @@ def test_scores_depend_on_the_distance_alone():
         return jnp.sum(rotated(query, [[at]]) * rotated(key, [[to]]))
 
     np.testing.assert_allclose(score(7, 3), score(24, 20), rtol=1e-4)
+
+
+def test_features_beyond_the_rotated_ones_stay():
+    x = jax.random.normal(jax.random.key(0), (1, 5, 2, 8))
+    tables = rope.angles(jnp.arange(5)[None], 4, base=100.0)
+    rotated = rope.rotate(x, tables, layout="split")
+    np.testing.assert_array_equal(rotated[..., 4:], x[..., 4:])
+    expected = rope.rotate(x[..., :4], tables, layout="split")
+    np.testing.assert_array_equal(rotated[..., :4], expected)
+
+
+@pytest.mark.parametrize("rope_dim", [0, 3, 10])
+def test_a_width_that_no_head_has_is_named(rope_dim):
+    with pytest.raises(ValueError, match=rf"from 2 to head_dim \(8\), got {rope_dim}"):
+        rope.check_width(rope_dim, 8)

@@ -48,6 +48,13 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 100.0, "factor": 4.0}
+# As many of the eight features' frequencies stay, change and shrink.
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 EXPERTS = {"num_experts_per_tok": 2}
 # By name of the fixture: the kind of configuration, and what sets it apart; None is an
 # entry that it has not.
@@ -134,6 +141,28 @@ FAMILIES = {
             "use_sliding_window": True,
             "sliding_window": 3,
             "max_window_layers": 1,
+        },
+    ),
+    "phi3": (
+        "Phi3",
+        {
+            "head_dim": None,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "partial_rotary_factor": 0.5,
+            "pad_token_id": 0,
+        },
+    ),
+    "yarn": ("Qwen3", {"rope_parameters": YARN}),
+    "yarn_other_turns": (
+        "Llama",
+        {
+            "rope_parameters": {
+                **YARN,
+                "attention_factor": 1.3,
+                "beta_fast": 3.0,
+                "beta_slow": 0.5,
+            }
         },
     ),
 }

@@ -1,6 +1,6 @@
 """Models of every family as exported folders and `.gguf` files, with our logits.
 
-    python tests/parity/export.py FOLDER
+    python tests/parity/export.py FOLDER [FAMILY ...]
 
 Writes FOLDER/NAME/hf, FOLDER/NAME/model.gguf where such a file can say what the model
 does, and FOLDER/NAME/expected.safetensors; `check_exported.py` reads them.
@@ -21,8 +21,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from models import MoE, Transformer, pretrained
+from models import LayerAttention, MoE, Transformer, pretrained
 from models.pretrained import writing
+from models.rope_scaling import YaRN
 from runner.checkpoint import tree_paths
 from runner.export.job import Export
 from tests.models.pretrained import tables
@@ -75,19 +76,32 @@ OURS = {
         SMALL, attention_bias=True, attention_scale=0.3, rope_layout="interleaved"
     ),
     "ours_equal_head": SMALL,
+    "ours_smollm3": functools.partial(
+        SMALL,
+        num_layers=5,
+        attention_pattern=[*[LayerAttention()] * 3, LayerAttention(rotary=False)],
+    ),
+    "ours_yarn": functools.partial(
+        SMALL,
+        qk_norm=True,
+        rope_scaling=YaRN(factor=4.0, original_length=16, amplitude=1.3),
+    ),
     "ours_olmo2": functools.partial(SMALL, **OVER_HEADS, norm_placement="post"),
     "ours_olmoe": functools.partial(SMALL, **OVER_HEADS, mlp=MoE),
 }
 
 
-def main(folder: Path) -> None:
-    for family in tables.FAMILIES:
+def main(folder: Path, only: list[str]) -> None:
+    for family in [f for f in tables.FAMILIES if f in (only or tables.FAMILIES)]:
         opened = pretrained.open_model(tables.FIXTURES / family)
         arrays = tree_paths.by_path(opened.arrays())
         dtype = str(arrays["embedding"].dtype)
         write(folder / family, opened.model, arrays, opened.load(), dtype=dtype)
-    write_run(folder / "ours_with_tokenizer")
+    if not only:
+        write_run(folder / "ours_with_tokenizer")
     for name, model in OURS.items():
+        if only and name not in only:
+            continue
         arrays, loaded = drawn(model, equal_head=name.endswith("equal_head"))
         write(folder / name, model, arrays, loaded, dtype="float32")
 
@@ -164,4 +178,4 @@ def drawn(model: Any, *, equal_head: bool) -> tuple[dict[str, Any], Transformer]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -36,14 +36,18 @@ _INTEGERS = (
     "num_key_value_heads",
     "original_max_position_embeddings",
     "rope.dimension_count",
+    "rope.scaling.original_context_length",
     "sliding_window",
     "vocab_size",
 )
 _NUMBERS = (
+    "attention_factor",
     "attention.layer_norm_rms_epsilon",
     "attention.scale",
     "attention_multiplier",
     "attn_logit_softcapping",
+    "beta_fast",
+    "beta_slow",
     "embedding_multiplier",
     "embedding_scale",
     "factor",
@@ -52,15 +56,28 @@ _NUMBERS = (
     "logit_scale",
     "logits_scaling",
     "low_freq_factor",
+    "mscale",
+    "mscale_all_dim",
+    "partial_rotary_factor",
     "residual_multiplier",
     "residual_scale",
     "rms_norm_eps",
     "rope.freq_base",
+    "rope.freq_base_swa",
+    "rope.scaling.attn_factor",
     "rope.scaling.factor",
+    "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
     "rope_local_base_freq",
     "rope_theta",
 )
-_FLAGS = ("norm_topk_prob", "tie_word_embeddings", "use_sliding_window")
+_FLAGS = (
+    "norm_topk_prob",
+    "tie_word_embeddings",
+    "truncate",
+    "use_sliding_window",
+)
 _TEXTS = (
     "hidden_act",
     "hidden_activation",
@@ -107,6 +124,10 @@ def _wanted(name: str, value: Any) -> str:
     if name == "layer_types":
         is_list = isinstance(value, list) and all(isinstance(x, str) for x in value)
         return "" if is_list else "a list of strings"
+    if name == "attention.sliding_window_pattern":  # a period, or a flag a layer
+        flags = value if isinstance(value, list) else [value]
+        fits = all(type(x) in (bool, int) and 0 <= x < _MOST for x in flags)
+        return "" if fits else f"an integer below {_MOST:,}, or a list of flags"
     if name == "no_rope_layers":
         fits = isinstance(value, list) and all(x in (0, 1) for x in value)
         return "" if fits else "a list of 0 and 1"

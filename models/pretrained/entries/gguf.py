@@ -1,56 +1,18 @@
 """Parts of families in `.gguf` files: entries by their names after the family's."""
 
-import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from models import rope_scaling
 from models.mlp import GatedMLP
 from models.moe import MoE
+from models.pretrained.entries.gguf_rope import ROPE
+from models.pretrained.entries.gguf_stored import Stored
 from models.pretrained.entries.mlp import activation
 from models.pretrained.entries.part import Entries, Fields, Part, entry
-from models.pretrained.entries.settings import Settings
-from models.pretrained.entries.unsaid import Unsaid
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """What parts read: entries of a file, and all that stands beside them.
-
-    Attributes:
-      settings: entries of the file, by the rest of their names after the family's.
-      unsaid: entries that the file does not have.
-      rope_factors: divisors of the frequencies, where the file holds that tensor.
-    """
-
-    settings: Settings
-    unsaid: Unsaid
-    rope_factors: np.ndarray | None
-
-    def take(self, name: str, *default: Any, absent: Any = None) -> Any:
-        """Return an entry of the file, as `Settings.take`."""
-        return self.settings.take(name, *default, absent=absent)
-
-
-def rope_factors(fields: Mapping[str, Any]) -> np.ndarray | None:
-    """Return the divisors of the frequencies that stand in a tensor, float32.
-
-    As llama.cpp's converter has them, for scalings that no entry says.
-    """
-    scaling = fields["rope_scaling"]
-    if scaling is None or isinstance(scaling, rope_scaling.Linear):
-        return None
-    if isinstance(scaling, rope_scaling.PerFrequency):
-        return np.array(scaling.factors, np.float32)
-    exponents = np.arange(0, fields["head_dim"], 2) / fields["head_dim"]
-    frequencies = np.float32(fields["rope_base"] ** -exponents)
-    return frequencies / np.asarray(scaling(frequencies))
-
-
-def _read_heads(stored: Stored) -> Fields:
+def _read_heads(stored: Stored, *, partial: bool) -> Fields:
     dim = stored.take("embedding_length")
     heads = stored.take("attention.head_count")
     kv_heads = stored.take("attention.head_count_kv", heads)
@@ -59,8 +21,11 @@ def _read_heads(stored: Stored) -> Fields:
             stored.settings.refuse(f"attention.{name}", value, "it must be one number")
     head_dim = stored.take("attention.key_length", dim // heads)
     stored.settings.demand("attention.value_length", head_dim)
-    stored.settings.demand("rope.dimension_count", head_dim)
-    return {"num_heads": heads, "num_kv_heads": kv_heads, "head_dim": head_dim}
+    sizes = {"num_heads": heads, "num_kv_heads": kv_heads, "head_dim": head_dim}
+    if not partial:
+        stored.settings.demand("rope.dimension_count", head_dim)
+        return sizes
+    return {**sizes, "rope_dim": stored.take("rope.dimension_count", head_dim)}
 
 
 def _write_heads(fields: Mapping[str, Any]) -> Entries:
@@ -70,41 +35,29 @@ def _write_heads(fields: Mapping[str, Any]) -> Entries:
         "attention.head_count_kv": fields["num_kv_heads"],
         "attention.key_length": head_dim,
         "attention.value_length": head_dim,
-        "rope.dimension_count": head_dim,
+        "rope.dimension_count": fields["rope_dim"] or head_dim,
     }
-
-
-def _read_base(stored: Stored) -> Fields:
-    base = stored.unsaid.take("rope_theta", stored.take("rope.freq_base", None))
-    return {"rope_base": float(base)}
-
-
-def _read_scaling(stored: Stored) -> Fields:
-    settings, rope_factors = stored.settings, stored.rope_factors
-    kind = settings.take("rope.scaling.type", "none")
-    factor = settings.take("rope.scaling.factor", None)
-    if kind not in ("none", "linear"):
-        settings.refuse("rope.scaling.type", kind, "it must be 'none' or 'linear'")
-    if kind == "linear" and rope_factors is not None:
-        settings.refuse("rope.scaling.type", kind, "the file also holds rope_freqs")
-    if kind == "linear":
-        return {"rope_scaling": rope_scaling.Linear(factor=factor)}
-    if rope_factors is None:
-        return {"rope_scaling": None}
-    factors = tuple(rope_factors.tolist())
-    return {"rope_scaling": rope_scaling.PerFrequency(factors=factors)}
-
-
-def _write_scaling(fields: Mapping[str, Any]) -> Entries:
-    scaling = fields["rope_scaling"]
-    if not isinstance(scaling, rope_scaling.Linear):
-        return {}
-    return {"rope.scaling.type": "linear", "rope.scaling.factor": scaling.factor}
 
 
 def _read_window(stored: Stored) -> Fields:
     window = stored.take("attention.sliding_window", None)
-    return {"attention_window": stored.unsaid.take("sliding_window", window)}
+    window = stored.unsaid.take("sliding_window", window)
+    return {"attention_window": window or None}
+
+
+def optional(name: str, field: str, *, absent: Any = None) -> Part:
+    """Return the part of an entry that is left out for None.
+
+    Args:
+      name: of the entry.
+      field: its field.
+      absent: what llama.cpp takes for an absent entry.
+    """
+
+    def write(fields: Mapping[str, Any]) -> Entries:
+        return {} if fields[field] is None else {name: fields[field]}
+
+    return Part(lambda stored: {field: stored.take(name, None, absent=absent)}, write)
 
 
 def mlp(*, act: str | None = None, renormalize: bool | None = None) -> Part:
@@ -154,13 +107,23 @@ def _write_mlp(fields: Mapping[str, Any]) -> Entries:
     }
 
 
-COMMON = (
-    entry("embedding_length", "dim"),
-    entry("block_count", "num_layers"),
-    Part(_read_heads, _write_heads),
-    entry("attention.layer_norm_rms_epsilon", "norm_eps"),
-    Part(_read_base, lambda fields: {"rope.freq_base": fields["rope_base"]}),
-    Part(_read_scaling, _write_scaling),
-)
+def sizes(*, partial: bool = False) -> Sequence[Part]:
+    """Return the parts of sizes and of the norms' epsilon.
+
+    Args:
+      partial: whether llama.cpp rotates some features of a head alone.
+    """
+    return (
+        entry("embedding_length", "dim"),
+        entry("block_count", "num_layers"),
+        Part(functools.partial(_read_heads, partial=partial), _write_heads),
+        entry("attention.layer_norm_rms_epsilon", "norm_eps"),
+    )
+
+
+SIZES = sizes()
+COMMON = (*SIZES, ROPE)
 WINDOW = Part(_read_window)
 """A window is read, and not written: llama.cpp has none for these architectures."""
+NO_WINDOW = Part(_read_window, lambda fields: {"attention.sliding_window": 0})
+"""The same where the file has to say that there is none."""

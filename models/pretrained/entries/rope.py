@@ -1,6 +1,7 @@
 """The part of rotary embeddings: `rope_parameters` of new files, two entries of old."""
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models import rope_scaling
@@ -8,14 +9,49 @@ from models.pretrained.entries.part import Entries, Fields, Part
 from models.pretrained.entries.settings import Settings
 
 
-def rope(default: float = 10_000.0) -> Part:
-    """Return the part of a family whose base, where a file names none, is `default`."""
-    read = functools.partial(rotations, default=default)
-    return Part(read, lambda f: written(f["rope_base"], f["rope_scaling"]))
+def rope(
+    default: float = 10_000.0,
+    *,
+    share: float | None = None,
+    kinds: Sequence[str] | None = None,
+) -> Part:
+    """Return the part of rotations.
+
+    Args:
+      default: the base where a file names none.
+      share: of a head's features that are rotated where a file names none; None where
+        all have to be.
+      kinds: of scaling that transformers has for the family; None is all.
+    """
+    if share is None:
+        read = functools.partial(rotations, default=default, kinds=kinds)
+        return Part(read, lambda f: written(f["rope_base"], f["rope_scaling"]))
+
+    def read_some(settings: Settings) -> Fields:
+        fields = rotations(settings, default=default, share=share, kinds=kinds)
+        width = settings.take("hidden_size") // settings.take("num_attention_heads")
+        size = settings.take("head_dim", width)
+        return {**fields, "rope_dim": int(size * fields["rope_dim"])}
+
+    def write_some(fields: Mapping[str, Any]) -> Entries:
+        entries = written(fields["rope_base"], fields["rope_scaling"])
+        rotated = fields["rope_dim"] or fields["head_dim"]
+        entries["rope_parameters"]["partial_rotary_factor"] = (
+            rotated / fields["head_dim"]
+        )
+        return entries
+
+    return Part(read_some, write_some)
 
 
-def rotations(settings: Settings, *, default: float = 10_000.0) -> Fields:
-    """Return `rope_base` and `rope_scaling`.
+def rotations(
+    settings: Settings,
+    *,
+    default: float = 10_000.0,
+    share: float | None = None,
+    kinds: Sequence[str] | None = None,
+) -> Fields:
+    """Return `rope_base`, `rope_scaling`, and the share of features as `rope_dim`.
 
     Read of `rope_theta` and `rope_scaling` in old files, of `rope_parameters` in new.
 
@@ -29,33 +65,64 @@ def rotations(settings: Settings, *, default: float = 10_000.0) -> Fields:
     base = entries.take("rope_theta", default if outer is None else outer)
     if outer is not None and outer != base:
         settings.refuse("rope_theta", outer, f"rope_parameters has another, {base}")
-    entries.demand("partial_rotary_factor", 1.0)
+    partial = {}
+    if share is None:
+        settings.demand("partial_rotary_factor", 1.0)
+        entries.demand("partial_rotary_factor", 1.0)
+    else:
+        outer = settings.take("partial_rotary_factor", share)
+        partial = {"rope_dim": entries.take("partial_rotary_factor", outer)}
     kind = entries.take("rope_type", entries.take("type", "default"))
-    scaling = None
-    if kind in _SCALINGS:
-        scaling_kind, scaling_names = _SCALINGS[kind]
-        scaling = scaling_kind(
-            **{field: entries.take(name) for name, field in scaling_names.items()}
-        )
-    elif kind != "default":
-        entries.refuse("rope type", kind, "it must be 'default', 'linear' or 'llama3'")
+    known = sorted(_SCALINGS if kinds is None else kinds)
+    if kind not in known:
+        entries.refuse("rope type", kind, f"it must be one of {known}")
+    scaling_kind, names, optional = _SCALINGS[kind]
+    values = {field: entries.take(name) for name, field in names.items()}
+    for name, field in optional.items():
+        value = entries.take(name, None)
+        values |= {} if value is None else {field: value}
+    if kind == "yarn":
+        values |= _amplitude(entries, values)
     entries.finish()
-    return {"rope_base": float(base), "rope_scaling": scaling}
+    scaling = scaling_kind(**values) if scaling_kind else None
+    return {"rope_base": float(base), "rope_scaling": scaling, **partial}
+
+
+def _amplitude(entries: Settings, values: Mapping[str, Any]) -> Fields:
+    """Read DeepSeek's two factors of `ln factor`, where no `attention_factor` is."""
+    scales = [entries.take(name, None) for name in ("mscale", "mscale_all_dim")]
+    if "amplitude" in values or not all(scales):
+        return {}
+    above, below = (
+        1 + scale * (rope_scaling.usual_amplitude(values["factor"]) - 1)
+        for scale in scales
+    )
+    return {"amplitude": above / below}
 
 
 def written(base: float, scaling: Any) -> Entries:
-    """Return `rope_parameters`."""
+    """Return `rope_parameters`; what stands at its default may be left out."""
     rope: Entries = {"rope_theta": base, "rope_type": "default"}
-    for kind, (scaling_kind, scaling_names) in _SCALINGS.items():
-        if isinstance(scaling, scaling_kind):
+    for kind, (scaling_kind, names, optional) in _SCALINGS.items():
+        if scaling_kind and isinstance(scaling, scaling_kind):
             rope["rope_type"] = kind
-            rope |= {name: getattr(scaling, f) for name, f in scaling_names.items()}
+            values = {name: getattr(scaling, f) for name, f in names.items()}
+            extra = {name: getattr(scaling, f) for name, f in optional.items()}
+            rope |= values | {n: x for n, x in extra.items() if _USUAL[n] != x}
     return {"rope_parameters": rope}
 
 
-# By `rope_type`: our class, and its fields by the entries' names.
-_SCALINGS: dict[str, tuple[type, dict[str, str]]] = {
-    "linear": (rope_scaling.Linear, {"factor": "factor"}),
+_USUAL = {
+    "attention_factor": None,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "truncate": True,
+}
+# By `rope_type`: our class, its fields by the entries' names, and those that may be
+# absent.
+_SCALINGS: dict[str, tuple[type | None, dict[str, str], dict[str, str]]] = {
+    "default": (None, {}, {}),
+    "linear": (rope_scaling.Linear, {"factor": "factor"}, {}),
     "llama3": (
         rope_scaling.Llama3,
         {
@@ -63,6 +130,20 @@ _SCALINGS: dict[str, tuple[type, dict[str, str]]] = {
             "low_freq_factor": "low_turns",
             "high_freq_factor": "high_turns",
             "original_max_position_embeddings": "original_length",
+        },
+        {},
+    ),
+    "yarn": (
+        rope_scaling.YaRN,
+        {
+            "factor": "factor",
+            "original_max_position_embeddings": "original_length",
+        },
+        {
+            "attention_factor": "amplitude",
+            "beta_fast": "fast_turns",
+            "beta_slow": "slow_turns",
+            "truncate": "truncate",
         },
     ),
 }

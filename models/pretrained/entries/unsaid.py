@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models import checks
+from models.pretrained.entries import entry_forms
 
 # As llama.cpp computes where its file says nothing. Its converter (read in
 # llama-cpp-python 0.3.36) writes none of the first three for the families that are
@@ -15,6 +16,13 @@ _DEFAULTS = {
     "sliding_window": None,
     "rope_theta": 10_000.0,
 }
+# Whose default follows from the family or its sizes.
+_OF_FAMILIES = (
+    "no_rope_layer_interval",
+    "query_pre_attn_scalar",
+    "rope_local_base_freq",
+    "sliding_window_pattern",
+)
 
 
 class Unsaid:
@@ -31,20 +39,32 @@ class Unsaid:
         self.assumed: dict[str, Any] = {}
         self._file, self._settings = file, settings
         self._names_read: set[str] = set()
-        for name in settings:
-            if name not in _DEFAULTS:
+        known = (*_DEFAULTS, *_OF_FAMILIES)
+        for name, value in settings.items():
+            if name not in known:
                 raise ValueError(
                     f"{file}: settings of a .gguf file are those that it cannot say, "
-                    f"got {name!r}{checks.nearest(name, _DEFAULTS)}"
+                    f"got {name!r}{checks.nearest(name, known)}"
                 )
+            if value is not None:
+                entry_forms.check(name, value)
 
-    def take(self, name: str, stored: Any = None) -> Any:
-        """Return the caller's entry, else the file's, else llama.cpp's."""
+    def take(self, name: str, stored: Any = None, *, default: Any = None) -> Any:
+        """Return the caller's entry, else the file's, else llama.cpp's.
+
+        Args:
+          name: of the entry.
+          stored: the file's; None where it has none.
+          default: llama.cpp's, where the family or its sizes decide it.
+        """
         self._names_read.add(name)
+        if self._settings.get(name, default) is None and name in _OF_FAMILIES:
+            raise ValueError(f"{self._file}: settings {name!r} must be a number")
         if name in self._settings:
             return self._settings[name]
         if stored is None:
-            self.assumed[name] = stored = _DEFAULTS[name]
+            stored = _DEFAULTS[name] if default is None else default
+            self.assumed[name] = stored
         return stored
 
     def finish(self) -> None:

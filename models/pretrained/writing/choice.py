@@ -8,7 +8,8 @@ from typing import Any
 
 from models import rope_scaling
 from models.pretrained import families, gguf_families
-from models.pretrained.entries import gguf
+from models.pretrained.entries import gguf_rope
+from models.pretrained.entries.gguf_stored import Stored
 from models.pretrained.entries.settings import Settings
 from models.pretrained.entries.unsaid import Unsaid
 from models.pretrained.writing import folding
@@ -56,12 +57,14 @@ def for_gguf(model: Callable[..., Any]) -> Choice:
       ValueError: none fits, or a file of it cannot say what the model does.
     """
     fields = describe(model)
-    factors = gguf.rope_factors(fields)
+    factors = gguf_rope.factors(fields)
     if factors is not None:  # the one form in which a file has them
         per_frequency = rope_scaling.PerFrequency(factors=tuple(factors.tolist()))
         fields["rope_scaling"] = per_frequency
     candidates = {
-        name: folding.fold(fields, keep=family.says)
+        name: folding.fold(
+            fields, keep=family.says, attention_scale=family.attention_scale(fields)
+        )
         for name, family in gguf_families.FAMILIES.items()
         if fields["mlp"] in family.names
     }
@@ -77,10 +80,10 @@ def _through_config(name: str, fields: Mapping[str, Any]) -> Fields:
 def _through_gguf(name: str, fields: Mapping[str, Any]) -> Fields:
     """Return the description that llama.cpp has of the written file."""
     file, family = Path(".gguf"), gguf_families.FAMILIES[name]
-    stored = gguf.Stored(
+    stored = Stored(
         settings=Settings(file, gguf_families.write(name, fields)),
         unsaid=Unsaid(file, {}),
-        rope_factors=gguf.rope_factors(fields) if family.rope_factors else None,
+        rope_factors=gguf_rope.factors(fields) if family.rope_factors else None,
     )
     of_tensors = {name: fields[name] for name in ("vocab_size", "tie_head")}
     read = gguf_families.read(name, stored)[0]
@@ -101,14 +104,20 @@ def _choose(
       what: the format, for people.
     """
     nearest: tuple[str, Fields, list[str]] | None = None
+    refused = ValueError("there is none for such layers")
     for name, folded in candidates.items():
-        theirs = through(name, folded.fields)
+        try:
+            theirs = through(name, folded.fields)
+        except ValueError as error:  # the family has no word for it at all
+            refused = error
+            continue
         fields = differences(folded.fields, theirs)
         if not fields:
             return Choice(name, folded.fields, folded.changes, folded.settings)
         if nearest is None or len(fields) < len(nearest[2]):
             nearest = name, theirs, fields
-    assert nearest is not None  # there is a family for every kind of layer
+    if nearest is None:
+        raise ValueError(f"no family of {what} fits: {refused}") from refused
     name, theirs, fields = nearest
     ours = candidates[name].fields
     values = " and ".join(f"{field}={ours[field]!r}" for field in fields)

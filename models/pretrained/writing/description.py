@@ -44,9 +44,12 @@ def describe(model: Callable[..., Any]) -> Fields:
             "models.MoE"
         )
     heads, dim = fields["num_heads"], fields["dim"]
-    fields |= of_layers(layers_of(fields)) if fields["attention_pattern"] else {}
+    if fields["attention_pattern"]:
+        fields |= {"attention_pattern": (), **of_layers(layers_of(fields))}
     fields["num_kv_heads"] = fields["num_kv_heads"] or heads
     fields["head_dim"] = fields["head_dim"] or dim // heads
+    if fields["rope_dim"] == fields["head_dim"]:
+        fields["rope_dim"] = None
     fields["attention_scale"] = fields["attention_scale"] or 1 / math.sqrt(
         fields["head_dim"]
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.pretrained import families
 from models.pretrained.safetensors_folder import INDEX
-from models.pretrained.writing import safetensors_file
+from models.pretrained.writing import joining, safetensors_file
 from models.pretrained.writing.choice import Choice
 from models.pretrained.writing.tensors import Tensor, tensors
 
@@ -58,8 +58,9 @@ def write(
     _write_json(folder / "config.json", config)
     ends = {name: index for name, index in ids.items() if index is not None}
     _write_json(folder / "generation_config.json", {"_from_model_config": True, **ends})
-    names = families.FAMILIES[choice.family].names
-    all_tensors = list(tensors(arrays, names, choice.changes))
+    family = families.FAMILIES[choice.family]
+    separate = tensors(arrays, family.names, choice.changes)
+    all_tensors = joining.join(separate, family.rules, choice.fields)
     shards = list(_shards(all_tensors, dtype, shard_size))
     if len(shards) == 1:
         return safetensors_file.write(

@@ -29,7 +29,12 @@ class Folded:
     settings: tuple[str, ...]
 
 
-def fold(fields: Mapping[str, Any], *, keep: frozenset[str] = frozenset()) -> Folded:
+def fold(
+    fields: Mapping[str, Any],
+    *,
+    keep: frozenset[str] = frozenset(),
+    attention_scale: float | None = None,
+) -> Folded:
     """Return the description with these settings folded, as far as it can be done.
 
     `embedding_scale` of a head of its own; `norm_offset`; `attention_scale`;
@@ -38,6 +43,7 @@ def fold(fields: Mapping[str, Any], *, keep: frozenset[str] = frozenset()) -> Fo
     Args:
       fields: of a model.
       keep: those of the settings that the family says itself.
+      attention_scale: the one that the family has; None is `1 / sqrt(head_dim)`.
     """
     plain, settings = dict(fields), []
     changes: dict[str, tuple[Change, ...]] = {}
@@ -53,7 +59,7 @@ def fold(fields: Mapping[str, Any], *, keep: frozenset[str] = frozenset()) -> Fo
         move("embedding_scale", 1.0, {"embedding": _times(fields["embedding_scale"])})
     if fields["norm_offset"] and "norm_offset" not in keep:
         move("norm_offset", 0.0, dict.fromkeys(_NORMS, _plus(fields["norm_offset"])))
-    usual = 1 / math.sqrt(fields["head_dim"])
+    usual = attention_scale or 1 / math.sqrt(fields["head_dim"])
     if fields["attention_scale"] != usual and "attention_scale" not in keep:
         factor = _times(fields["attention_scale"] / usual)
         roles = ["attention/query_norm/scale"]
@@ -61,7 +67,7 @@ def fold(fields: Mapping[str, Any], *, keep: frozenset[str] = frozenset()) -> Fo
             roles = ["attention/query", "attention/query_bias"]
         move("attention_scale", usual, dict.fromkeys(roles, factor))
     if fields["rope_layout"] == "interleaved":
-        halves = _halves(fields["head_dim"])
+        halves = _halves(fields["head_dim"], fields["rope_dim"] or fields["head_dim"])
         move("rope_layout", "split", dict.fromkeys(_ROTATED, halves))
     return Folded(plain, changes, tuple(settings))
 
@@ -89,15 +95,16 @@ def _plus(offset: float) -> Change:
     return lambda array: array + np.float32(offset)
 
 
-def _halves(head_dim: int) -> Change:
-    """Move features `2i, 2i + 1` of each head to `i, i + half`.
+def _halves(head_dim: int, rope_dim: int) -> Change:
+    """Move features `2i, 2i + 1` of each head to `i, i + half`, of the rotated ones.
 
     Heads lie along the last axis, `[... head_dim]` or `[heads * head_dim]`.
     """
 
     def change(array: np.ndarray) -> np.ndarray:
         heads = array.reshape(*array.shape[:-1], -1, head_dim)
-        halves = np.concatenate([heads[..., 0::2], heads[..., 1::2]], axis=-1)
+        first, second = heads[..., 0:rope_dim:2], heads[..., 1:rope_dim:2]
+        halves = np.concatenate([first, second, heads[..., rope_dim:]], axis=-1)
         return halves.reshape(array.shape)
 
     return change

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from models.pretrained import gguf_families
-from models.pretrained.entries.gguf import rope_factors
+from models.pretrained.entries import gguf_rope
 from models.pretrained.gguf_file import FREQUENCIES
+from models.pretrained.writing import joining
 from models.pretrained.writing.choice import Choice
 from models.pretrained.writing.rounding import DTYPES, rounded
 from models.pretrained.writing.tensors import Tensor, tensors
@@ -38,7 +39,7 @@ def write(
       arrays: of the model by path, as in a train state.
       dtype: of all matrices, a key of `rounding.DTYPES`.
       context: positions of the longest text.
-      name: of the model, for people.
+      name: of the model, for people; left out where llama.cpp would act on it.
       tokenizer: entries by the rest of their names after `tokenizer.`.
 
     Raises:
@@ -51,7 +52,8 @@ def write(
         raise ValueError(f"{file} needs the library gguf: pip install gguf") from None
     fields, family = choice.fields, gguf_families.FAMILIES[choice.family]
     writer = gguf.GGUFWriter(file, choice.family)
-    writer.add_name(name)
+    if _is_only_a_name(name, tokenizer):
+        writer.add_name(name)
     writer.add_file_type(_FILE_TYPES[dtype])
     entries = {
         **gguf_families.write(choice.family, fields),
@@ -65,9 +67,13 @@ def write(
     # Their headers, then their content, one after another.
     content = [
         _interleaved(tensor, fields) if family.interleaved else tensor
-        for tensor in tensors(arrays, family.names[fields["mlp"]], choice.changes)
+        for tensor in joining.join(
+            tensors(arrays, family.names[fields["mlp"]], choice.changes),
+            family.rules,
+            fields,
+        )
     ]
-    factors = rope_factors(fields)
+    factors = gguf_rope.factors(fields)
     if factors is not None:
         content.append(Tensor(FREQUENCIES, "", factors.shape, lambda: factors))
     for tensor in content:
@@ -88,6 +94,19 @@ def write(
         writer.flush()
     finally:
         writer.close()
+
+
+def _is_only_a_name(name: str, tokenizer: Mapping[str, Any]) -> bool:
+    """Return false for a name by which llama.cpp looks for tokens that are not there.
+
+    Source: `llama-vocab.cpp` (llama-cpp-python 0.3.36), "set attributes by model name".
+    """
+    tokens = set(tokenizer.get("ggml.tokens", ()))
+    of_phi = any(part in name.lower() for part in ("phi-3", "phi3"))
+    return not of_phi or tokens >= _OF_PHI_3
+
+
+_OF_PHI_3 = {"<unk>", "<s>", "</s>", "<|endoftext|>"}
 
 
 def _stored(tensor: Tensor, dtype: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.adapters import low_rank
-from models.pretrained import families, forms
+from models.pretrained import families, forms, fusing
 from models.pretrained.peft_adapter import CONFIG, PREFIX, WEIGHTS
 from models.pretrained.writing import safetensors_file
 from models.pretrained.writing.choice import Choice
@@ -29,17 +29,19 @@ def tensors(choice: Choice, adapters: Mapping[str, Any]) -> list[Tensor]:
     Raises:
       ValueError: a kernel that has one is no linear layer in transformers.
     """
-    names = families.FAMILIES[choice.family].names
+    family = families.FAMILIES[choice.family]
+    names = family.names
     written = []
     for path, array in adapters.items():
         owner, end = path.split(f"/{low_rank.NAME}/")
         name, factor = end.split("/")
         role, layer = forms.role(f"{owner}/{name}")
         template = names.get(role, "{expert}")
-        if "{expert}" in template or role == "mlp/router":
+        fused = fusing.is_part(template, family.rules)
+        if "{expert}" in template or role == "mlp/router" or fused:
             raise ValueError(
                 f"peft has no adapter for {owner}/{name}: transformers has no linear "
-                "layer there; without format=peft it is merged"
+                "layer for it alone; without format=peft it is merged"
             )
         module = template.format(layer=layer).removesuffix(".weight")
         tensor = f"{PREFIX}{module}.lora_{factor.upper()}.weight"

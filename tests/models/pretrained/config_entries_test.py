@@ -1,5 +1,6 @@
 """Entries of `config.json`: what each means, absent or old, and which are refused."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,22 @@ def test_gemma_is_read_from_older_files_too(tmp_path: Path):
     assert str(model) == str(pretrained.open_model(FIXTURES / "gemma").model)
 
 
+def test_deepseek_s_factors_of_yarn_are_one_amplitude(tmp_path: Path):
+    scaling = {
+        "type": "yarn",
+        "factor": 40,
+        "original_max_position_embeddings": 4096,
+        "mscale": 1.0,
+        "mscale_all_dim": 0.5,
+    }
+    entries = {"rope_parameters": None, "rope_scaling": scaling}
+    model = pretrained.open_model(changed(tmp_path, "llama", **entries)).model
+    scale = math.log(40) / 10
+    read = model.keywords["rope_scaling"]
+    assert (read.factor, read.original_length, read.fast_turns) == (40, 4096, 32)
+    assert read.amplitude == pytest.approx((1 + scale) / (1 + scale / 2))
+
+
 # As `config.json` of published models have them; none changes a logit.
 HARMLESS = {
     "_name_or_path": "x",
@@ -157,8 +174,13 @@ def test_entries_that_change_no_logit_are_accepted(tmp_path: Path):
         ("llama", {"vocab_size": None}, r"config\.json: no 'vocab_size'"),
         (
             "llama",
-            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}},
-            "rope type 'yarn' .* 'default', 'linear' or 'llama3'",
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
+            "rope type 'dynamic' .*'default', 'linear', 'llama3', 'yarn'",
+        ),
+        (
+            "phi3",
+            {"rope_scaling": {"type": "longrope"}, "rope_parameters": None},
+            r"rope type 'longrope' is not supported: it must be one of \['default'\]",
         ),
         (
             "llama",

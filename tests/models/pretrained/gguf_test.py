@@ -1,5 +1,6 @@
 """The same models as `.gguf` files: names and order of rows are llama.cpp's."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from models import pretrained
+from models.pretrained import gguf_families
 from models.rope_scaling import PerFrequency
 from tests.models.pretrained import inputs
 from tests.models.pretrained.tables import (
@@ -60,6 +62,35 @@ def test_a_window_and_a_base_of_rotations_that_the_file_says_are_read(tmp_path: 
     assert opened.assumed == {"hidden_act": "silu"}
     other = pretrained.open_model(file, settings={"sliding_window": None})
     assert other.model.keywords["attention_window"] is None
+
+
+def test_the_layers_of_gemma_3_are_those_the_file_or_the_caller_names(tmp_path: Path):
+    file = inputs.write("gemma3", tmp_path)
+    model = pretrained.open_model(file).model  # every sixth, of three layers none
+    assert model.keywords["attention_window"] == 3
+    assert model.keywords["rope_base"] == 50.0
+    settings = {"sliding_window_pattern": 2}
+    kinds = pretrained.open_model(file, settings=settings).model.keywords
+    windows = [kind.window for kind in kinds["attention_pattern"]]
+    assert windows == [3, None, 3]
+    for settings, message in [
+        ({"sliding_window_pattern": None}, "'sliding_window_pattern' must be a number"),
+        ({"sliding_window_pattern": 0}, "must be a positive integer"),
+        ({"query_pre_attn_scalar": "24"}, "query_pre_attn_scalar must be a positive"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            pretrained.open_model(file, settings=settings)
+
+
+def test_gemma_s_largest_models_have_another_factor_on_scores(tmp_path: Path):
+    file = inputs.write("gemma2", tmp_path)
+    assert pretrained.open_model(file).model.keywords[
+        "attention_scale"
+    ] == 1 / math.sqrt(8)
+    sizes = {"dim": 4608, "num_heads": 32, "head_dim": 128}
+    scale = gguf_families.FAMILIES["gemma2"].attention_scale
+    assert scale({**sizes, "num_layers": 46}) == pytest.approx(144**-0.5)
+    assert scale({**sizes, "num_layers": 42}) == pytest.approx(128**-0.5)
 
 
 def test_a_setting_that_no_such_file_leaves_out_is_refused(tmp_path: Path):

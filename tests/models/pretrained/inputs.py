@@ -22,8 +22,12 @@ ARCHITECTURES = {
     "olmoe": "olmoe",
     "gemma": "gemma",
     "granite": "granite",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+    "smollm3": "smollm3",
+    "phi3": "phi3",
 }
-_INTERLEAVED = ("llama", "granite")
+_INTERLEAVED = ("llama", "granite", "smollm3")
 
 
 def write(family: str, folder: Path, **entries) -> Path:
@@ -43,12 +47,12 @@ def write(family: str, folder: Path, **entries) -> Path:
             tensor = permuted(tensor, config["num_attention_heads"])
         if architecture in _INTERLEAVED and "k_proj" in name:
             tensor = permuted(tensor, config["num_key_value_heads"])
-        if architecture == "gemma" and "norm" in name:
+        if architecture.startswith("gemma") and "norm" in name:
             tensor = tensor + 1
         renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert renamed, name
         writer.add_tensor(renamed, np.ascontiguousarray(tensor))
-    if config["rope_parameters"]["rope_type"] == "llama3":
+    if config["rope_parameters"].get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_factors(config))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -96,14 +100,29 @@ def _write_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
     head_dim = config.get("head_dim", head_dim)
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
-    writer.add_rope_dimension_count(head_dim)
+    rope = config["rope_parameters"]
+    rope = rope.get("full_attention", rope)
+    share = rope.get("partial_rotary_factor", 1.0)
+    writer.add_rope_dimension_count(int(share * head_dim))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_eos_token_id(config["eos_token_id"])
-    if config["rope_parameters"]["rope_type"] == "linear":
+    if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(config["rope_parameters"]["factor"])
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "yarn":
+        _write_yarn(writer, rope)
+    if config["model_type"].startswith("gemma") and "layer_types" in config:
+        writer.add_sliding_window(config["sliding_window"])
+    if config["model_type"] == "phi3":
+        writer.add_sliding_window(config["sliding_window"] or 0)
+    if "sliding_attention" in config["rope_parameters"]:
+        local = config["rope_parameters"]["sliding_attention"]["rope_theta"]
+        writer.add_rope_freq_base_swa(local)
+    if config["model_type"] == "gemma2":
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     if config["model_type"] == "granite":
         writer.add_attention_scale(config["attention_multiplier"])
         writer.add_embedding_scale(config["embedding_multiplier"])
@@ -115,6 +134,19 @@ def _write_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
         writer.add_expert_used_count(config["num_experts_per_tok"])
     if "moe_intermediate_size" in config:
         writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+
+
+def _write_yarn(writer: gguf.GGUFWriter, rope: dict) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(rope["factor"])
+    writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    for name, add in {
+        "attention_factor": writer.add_rope_scaling_yarn_attn_factor,
+        "beta_fast": writer.add_rope_scaling_yarn_beta_fast,
+        "beta_slow": writer.add_rope_scaling_yarn_beta_slow,
+    }.items():
+        if name in rope:
+            add(rope[name])
 
 
 def _tensors(family: str) -> dict[str, np.ndarray]:

@@ -15,12 +15,19 @@ from ml_dtypes import bfloat16
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from models import GatedMLP, MoE, Transformer, pretrained, rope_scaling
+from models import (
+    GatedMLP,
+    LayerAttention,
+    MoE,
+    Transformer,
+    pretrained,
+    rope_scaling,
+)
 from models.pretrained import writing
 from models.pretrained.gguf_reader import GGUFReader
 from runner.checkpoint import tree_paths
 from tests.models.pretrained import inputs, tables
-from tests.models.pretrained.tables import FAMILIES, FIXTURES, GGUF_FAMILIES, UNSAID
+from tests.models.pretrained.tables import FAMILIES, FIXTURES, GGUF_FAMILIES
 
 SMALL = functools.partial(
     Transformer,
@@ -29,6 +36,14 @@ SMALL = functools.partial(
     num_layers=2,
     mlp=functools.partial(GatedMLP, hidden_dim=24),
 )
+
+
+OF_GEMMA_3 = {
+    "qk_norm": True,
+    "norm_placement": "both",
+    "embedding_scale": 4.0,
+    "mlp": functools.partial(GatedMLP, hidden_dim=24, activation="gelu"),
+}
 
 
 def paths(model) -> dict[str, np.ndarray]:
@@ -54,7 +69,9 @@ def written(folder: Path, model, arrays, *, dtype="float32", **options):
     return pretrained.open_model(folder)
 
 
-def written_gguf(folder: Path, model, arrays, *, dtype="float32"):
+def written_gguf(
+    folder: Path, model, arrays, *, dtype="float32", name="small", tokens=()
+):
     file = folder / "model.gguf"
     writing.gguf_writer.write(
         file,
@@ -62,8 +79,8 @@ def written_gguf(folder: Path, model, arrays, *, dtype="float32"):
         arrays,
         dtype=dtype,
         context=64,
-        name="small",
-        tokenizer={"ggml.eos_token_id": 2},
+        name=name,
+        tokenizer={"ggml.eos_token_id": 2, "ggml.tokens": ["a", *tokens]},
     )
     return pretrained.open_model(file)
 
@@ -107,10 +124,21 @@ UNLOADED = {
     "olmo2": "head_dim=8; the nearest, olmo2, has 4",
     "olmoe": "num_kv_heads=2; the nearest, olmoe, has 4",
 }
+# What its converter leaves out, or writes and llama.cpp does not read.
+UNREAD = {
+    "linear_scaling": "mlp.activation='gelu_exact'; .* llama, has 'silu'",
+    "mistral": "attention_window=3; .* has None",
+    "qwen2_sliding": "attention_window=3; .* has None",
+    "qwen3_moe_plain_gates": "mlp.renormalize=False; .* qwen3moe, has True",
+    "smollm3": "attention_pattern=.*; the nearest, llama, has",
+    "yarn_other_turns": "rope_scaling=YaRN.*; the nearest, llama, has YaRN.*=32.0",
+}
+# Which ours says, where the converter leaves it out.
+SAID = ["gemma2", "gemma3"]
 
 
 @pytest.mark.parametrize(
-    "family", [f for f in GGUF_FAMILIES if f not in UNSAID and f not in UNLOADED]
+    "family", sorted({*GGUF_FAMILIES} - {*UNREAD, *UNLOADED, *SAID})
 )
 def test_a_gguf_file_is_as_the_converter_of_llama_cpp_makes_it(
     family: str, tmp_path: Path
@@ -143,17 +171,55 @@ def test_frequencies_that_llama_cpp_reads_for_llama_alone_are_refused_elsewhere(
         writing.for_gguf(functools.partial(SMALL, rope_scaling=scaling, qk_norm=True))
 
 
-@pytest.mark.parametrize("family", UNSAID)
+@pytest.mark.parametrize("family", UNREAD)
 def test_what_no_gguf_file_says_is_refused(family: str):
     model = pretrained.open_model(FIXTURES / family).model
-    names = {
-        "hidden_act": "mlp.activation='gelu_exact'; .* llama, has 'silu'",
-        "sliding_window": "attention_window=3; .* has None",
-        "norm_topk_prob": "mlp.renormalize=False; .* qwen3moe, has True",
-    }
-    (name,) = UNSAID[family]
-    with pytest.raises(ValueError, match=f"no family of .gguf files has {names[name]}"):
+    with pytest.raises(
+        ValueError, match=f"no family of .gguf files has {UNREAD[family]}"
+    ):
         writing.for_gguf(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        (
+            "smollm3",
+            {
+                "num_layers": 4,
+                "attention_pattern": [
+                    *[LayerAttention()] * 3,
+                    LayerAttention(rotary=False),
+                ],
+            },
+        ),
+        ("gemma3", {**OF_GEMMA_3, "attention_pattern": [LayerAttention(window=3)]}),
+        ("gemma3", {**OF_GEMMA_3, "num_layers": 62, "num_kv_heads": 1}),
+    ],
+)
+def test_the_architecture_is_the_one_that_llama_cpp_computes_so(family, fields):
+    assert writing.for_gguf(functools.partial(SMALL, **fields)).family == family
+
+
+def test_a_name_that_llama_cpp_would_act_on_is_left_out(tmp_path: Path):
+    arrays, of_phi = paths(SMALL), ("<unk>", "<s>", "</s>", "<|endoftext|>")
+    for name, tokens, expected in [
+        ("from_Phi3", (), None),
+        ("from_Phi3", of_phi, "from_Phi3"),
+        ("small", (), "small"),
+    ]:
+        written_gguf(tmp_path, SMALL, arrays, name=name, tokens=tokens)
+        stored = GGUFReader(tmp_path / "model.gguf").value("general.name")
+        assert stored == expected
+
+
+@pytest.mark.parametrize("family", SAID)
+def test_windows_and_scales_that_the_converter_leaves_out_are_written(
+    family: str, tmp_path: Path
+):
+    opened = pretrained.open_model(FIXTURES / family)
+    again = written_gguf(tmp_path, opened.model, by_path(opened))
+    assert tables.largest_difference(again.load(), family) < tables.TOLERANCE
 
 
 @pytest.mark.parametrize(

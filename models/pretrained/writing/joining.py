@@ -1,0 +1,52 @@
+"""Tensors that a file holds as one: `fusing.cut` the other way."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from models.pretrained.fusing import Fields, Fusion, Rule, Transposed
+from models.pretrained.writing.tensors import Tensor
+
+
+def join(
+    tensors: Iterable[Tensor], rules: Sequence[Rule], fields: Fields
+) -> list[Tensor]:
+    """Return the tensors of a file, in the order of the first part of each.
+
+    Args:
+      tensors: that a family expects.
+      rules: as for `fusing.cut`.
+      fields: of the model.
+    """
+    joined = list(tensors)
+    for rule in reversed(rules):
+        before, joined = joined, []
+        by_name = {tensor.name: tensor for tensor in before}
+        for tensor in before:
+            if isinstance(rule, Transposed):
+                swap = tensor.name.endswith(rule.whole)
+                joined.append(_transposed(tensor) if swap else tensor)
+            elif tensor.name.endswith(rule.parts[0]):
+                stem = tensor.name.removesuffix(rule.parts[0])
+                parts = [by_name[stem + part] for part in rule.parts]
+                joined.append(_joined(rule, stem + rule.whole, parts, fields))
+            elif not tensor.name.endswith(rule.parts):
+                joined.append(tensor)
+    return joined
+
+
+def _joined(rule: Fusion, name: str, parts: Sequence[Tensor], fields: Fields) -> Tensor:
+    def read() -> np.ndarray:
+        return rule.join([part.read() for part in parts], fields)
+
+    shape = list(parts[0].shape)
+    shape[rule.axis] = sum(part.shape[rule.axis] for part in parts)
+    return Tensor(name, parts[0].role, tuple(shape), read)
+
+
+def _transposed(tensor: Tensor) -> Tensor:
+    def read() -> np.ndarray:
+        return np.swapaxes(tensor.read(), -1, -2)
+
+    *outer, rows, columns = tensor.shape
+    return Tensor(tensor.name, tensor.role, (*outer, columns, rows), read)
