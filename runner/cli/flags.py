@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from runner.errors import UserError, nearest
 from runner.files import remote
 
-_VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
-_VALUED = (*_VALUED, "list", "describe", "seeds", "baseline")
-_REPEATED = ("fiddler", "gin_file", "gin_bindings")
-_EITHER = ("evaluate", "trust")  # with a value or without
-_BARE = ("print_config", "dry_run", "help", "version", "begin_anew")
+# Flags with a value, of which each may stand once, and so on.
+VALUED = ("fdl_config", "fdl_config_file", "sweep", "workdir", "diff", "graph")
+VALUED = (*VALUED, "list", "describe", "seeds", "baseline")
+REPEATED = ("fiddler", "gin_file", "gin_bindings")
+EITHER = ("evaluate", "trust")  # with a value or without
+BARE = ("print_config", "dry_run", "help", "version", "begin_anew")
 _PREFIXES = ("fdl.", "fdl_tag.", "gin.")
 _ACTIONS = ("print_config", "diff", "graph", "dry_run", "list", "describe", "evaluate")
+NAMES = (*VALUED, *REPEATED, *EITHER, *BARE)
 LOOKED_UP = ("list", "describe")  # actions that need no graph
 
 
@@ -82,7 +84,7 @@ def parse(arguments: Sequence[str]) -> Command:
         if Flag(name) in flags:
             return Command(action=Flag(name))
     # Overrides keep their order: each is applied to what those before it left.
-    once = {name: _only(flags, name) for name in _VALUED}
+    once = {name: _only(flags, name) for name in VALUED}
     actions = [flag for flag in flags if flag.name in _ACTIONS]
     command = Command(
         config=once["fdl_config"],
@@ -114,22 +116,22 @@ def _split(arguments: Sequence[str]) -> Iterator[Flag]:
         if not dashed.startswith("--") or dashed == "--":
             raise UserError(_not_a_flag(argument))
         name = dashed.removeprefix("--")
-        if name in _EITHER and (value or not assigned):
+        if name in EITHER and (value or not assigned):
             yield Flag(name, value)
             continue
-        if name in _BARE:
+        if name in BARE:
             if assigned:
                 raise UserError(f"--{name} takes no value, got '{value}'")
             yield Flag(name)
             continue
-        if name not in _VALUED + _REPEATED:
+        if name not in VALUED + REPEATED:
             _refuse_unknown(name)
         # `--flag value`: the next argument, unless it is a flag itself.
         if not assigned:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"--{name} needs a value: --{name}={_example(name)}")
             value = rest.pop(0)
-        if not value and name in _VALUED + _REPEATED:
+        if not value and name in VALUED + REPEATED:
             raise UserError(f"--{name} needs a value: --{name}={_example(name)}")
         yield Flag(name, value)
 
@@ -141,8 +143,7 @@ def _refuse_unknown(name: str) -> None:
                 raise UserError(f"--{name} needs a name: --{name}{_example(name)}")
             return
     stem = re.split(r"[.\[]", name)[0]
-    names = [*_VALUED, *_REPEATED, *_BARE, *_EITHER]
-    hint = nearest(name if "." not in name else stem, names)
+    hint = nearest(name if "." not in name else stem, NAMES)
     if stem in ("fdl", "fdl_tag", "gin"):
         hint = f"; write --{stem}.name=value"
     raise UserError(f"unknown flag --{name}{hint} (--help lists them)")

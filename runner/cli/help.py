@@ -35,7 +35,7 @@ Look, and train nothing:
   --begin_anew     begin at step 0 where every checkpoint of DIR is damaged
   --trust          let a sweep that is there already run its source/ and reach outside
   --trust=PACKAGE  let the graph of a directory from elsewhere import PACKAGE
-  --help, --version
+  --help, --version      completion: eval "$(register-python-argcomplete runner)"
 
 Other commands, each with --help:
   runner report [NAME=]DIR [DIR ...]     runner-records inspect|verify|import

@@ -146,7 +146,7 @@ def test_diff_takes_work_directories_of_any_run(capsys, tmp_path):
 
 
 def test_help_names_every_flag_and_every_command():
-    for name in (*flags._VALUED, *flags._REPEATED, *flags._BARE, *flags._EITHER):
+    for name in flags.NAMES:
         assert f"--{name}" in help.HELP, name
     for kind in (*catalog.KINDS, catalog.GIN):
         assert re.search(rf"\b{kind}\b", help.HELP), kind
@@ -155,5 +155,7 @@ def test_help_names_every_flag_and_every_command():
         assert re.search(rf"^ .*\b{command} ", help.HELP, flags=re.MULTILINE)
     for file in [*ROOT.glob("runner/**/__main__.py"), ROOT / "launch" / "__main__.py"]:
         package = ".".join(file.parent.relative_to(ROOT).parts)
-        if package != "runner.exchange":  # the same as `runner-records`
+        # The same as `runner-records`, and as `runner report`.
+        if package not in ("runner.exchange", "runner.report"):
             assert f"python -m {package}" in help.HELP
+    assert "runner report" in help.HELP
