@@ -1,4 +1,4 @@
-"""What the attention of layers differs in: how far they look, and their rotations."""
+"""Differences between the attention of layers: how far they look, and rotations."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -4,9 +4,8 @@ import dataclasses
 import zlib
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from losses.core.loss import TokenWeight
 from losses.core.masks import target_mask
@@ -18,7 +17,7 @@ def name_id(name: str) -> int:
     return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
-def column(batch: Batch, name: str) -> jax.Array:
+def column(batch: Batch, name: str) -> Shaped[Array, "*b"]:
     """Return a column, `[*b]`, in its own dtype; a `[b]` is repeated along the row.
 
     Raises:

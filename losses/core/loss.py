@@ -4,8 +4,8 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from losses.core.masks import target_mask
 from losses.core.outputs import Outputs, PerToken, RecordSpec
@@ -43,8 +43,8 @@ class Loss:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     scope: ClassVar[Literal["token", "sequence", "batch"]] = "token"
-    default_mask: ClassVar[Callable[..., jax.Array]] = staticmethod(target_mask)
-    reads: ClassVar[Callable[..., jax.Array] | None] = None
+    default_mask: ClassVar[Callable[..., Bool[Array, "*b"]]] = staticmethod(target_mask)
+    reads: ClassVar[Callable[..., Bool[Array, "*b"]] | None] = None
     unit: ClassVar[str] = "nats"
     tiled: ClassVar[bool | None] = None
     statistic_passes: ClassVar[int] = 1
@@ -78,7 +78,7 @@ class Loss:
         """
         return self(outputs)
 
-    def statistics(self, outputs: Outputs) -> Mapping[str, jax.Array]:
+    def statistics(self, outputs: Outputs) -> Mapping[str, Float[Array, "..."]]:
         """Return per-token arrays `[*b ...]` whose masked global means the loss reads.
 
         They come back, with gradients stopped, as `outputs.statistics`; at once, to
@@ -88,8 +88,8 @@ class Loss:
         return {}
 
     def statistic_sums(
-        self, outputs: Outputs, tokens: jax.Array
-    ) -> Mapping[str, jax.Array]:
+        self, outputs: Outputs, tokens: Float[Array, "*b"]
+    ) -> Mapping[str, Float[Array, "..."]]:
         """Return `Σ_b tokens_b a_b` of `statistics`; tokens `[*b]`, 1 = counts.
 
         A loss overrides it to contract where `a` is too large to exist once a token, as

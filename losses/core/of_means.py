@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken
 
-Means = Mapping[str, jax.Array]
+Means = Mapping[str, Float[Array, "..."]]
 
 
 class OfMeans(Loss, abstract=True):
@@ -30,7 +31,7 @@ class OfMeans(Loss, abstract=True):
     """
 
     @abc.abstractmethod
-    def of_means(self, means: Means) -> jax.Array:
+    def of_means(self, means: Means) -> Float[Array, ""]:
         """Return `f(A)`, float32; finite, and so its gradient, at means of zero."""
 
     def deviation(self, outputs: Outputs, slopes: Means) -> PerToken:

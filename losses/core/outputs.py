@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-PerToken = jax.Array
-Batch = Mapping[str, jax.Array]
+PerToken = Float[Array, "*b"]
+Arrays = Mapping[str, Shaped[Array, "..."]]
+Batch = Arrays
 
 TEACHER = "teacher/"
 """Prefix of a teacher's paths in `Loss.needs`."""
@@ -42,14 +44,14 @@ class TeacherOutputs:
       intermediates: as in `Outputs`.
     """
 
-    indices: jax.Array | None = None
-    logits: jax.Array | None = None
-    log_normalizers: Mapping[float, jax.Array] = dataclasses.field(default_factory=dict)
-    log_rests: Mapping[float, jax.Array] = dataclasses.field(default_factory=dict)
-    entropies: Mapping[float, jax.Array] = dataclasses.field(default_factory=dict)
-    intermediates: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    indices: Int[Array, "*b k"] | None = None
+    logits: Float[Array, "*b n"] | None = None
+    log_normalizers: Mapping[float, PerToken] = dataclasses.field(default_factory=dict)
+    log_rests: Mapping[float, PerToken] = dataclasses.field(default_factory=dict)
+    entropies: Mapping[float, PerToken] = dataclasses.field(default_factory=dict)
+    intermediates: Arrays = dataclasses.field(default_factory=dict)
 
-    def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
+    def log_normalizer(self, temperature: float = 1.0) -> PerToken:
         """Return `log Σ_v exp(t_v / T)` over the whole vocabulary, nats, `[*b]`.
 
         Raises:
@@ -100,7 +102,7 @@ class RecordSpec:
 
 class _Logits(abc.ABC):
     # Declared outside a dataclass: a field here would be one of `TiledOutputs` too.
-    logits: jax.Array
+    logits: Float[Array, "*b v"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,12 +124,12 @@ class Outputs(_Logits):
     """
 
     batch: Batch
-    intermediates: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    intermediates: Arrays = dataclasses.field(default_factory=dict)
     teacher: TeacherOutputs | None = None
-    mask: jax.Array | None = None
-    statistics: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
-    step: jax.Array | int = 0
-    key: jax.Array | None = None
+    mask: Bool[Array, "*b"] | None = None
+    statistics: Arrays = dataclasses.field(default_factory=dict)
+    step: Int[Array, ""] | int = 0
+    key: PRNGKeyArray | None = None
 
     @property
     @abc.abstractmethod
@@ -135,32 +137,32 @@ class Outputs(_Logits):
         """Entries of the student's vocabulary."""
 
     @abc.abstractmethod
-    def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
+    def log_normalizer(self, temperature: float = 1.0) -> PerToken:
         """Return `log Σ_v exp(s_v / T)`, nats, `[*b]`; computed once for all terms."""
 
     @abc.abstractmethod
     def log_normalizer_outside(
-        self, ids: jax.Array, temperature: float = 1.0
-    ) -> jax.Array:
+        self, ids: Int[Array, "*b k"], temperature: float = 1.0
+    ) -> PerToken:
         """Return `log Σ_v exp(s_v / T)` over v that are none of `ids` `[*b k]`, nats.
 
         Exact however little that is; -inf of nothing, and without a gradient.
         """
 
     @abc.abstractmethod
-    def logits_at(self, ids: jax.Array) -> jax.Array:
+    def logits_at(self, ids: Int[Array, "*b k"]) -> Float[Array, "*b k"]:
         """Return `s_i` at `ids` `[*b k]`; an id outside the vocabulary gives NaN."""
 
     @abc.abstractmethod
-    def target_logits(self) -> jax.Array:
+    def target_logits(self) -> PerToken:
         """Return `s_y`, `[*b]`; NaN at `targets_outside` of the vocabulary."""
 
     @abc.abstractmethod
-    def mean_logits(self) -> jax.Array:
+    def mean_logits(self) -> PerToken:
         """Return `1/V Σ_v s_v`, `[*b]`."""
 
     @abc.abstractmethod
-    def where(self, mask: jax.Array) -> "Outputs":
+    def where(self, mask: Bool[Array, "*b"]) -> "Outputs":
         """Return these outputs with everything zero where `mask` `[*b]` is false.
 
         Masked entries may hold inf or NaN; a select before the loss, not after it,
@@ -168,19 +170,19 @@ class Outputs(_Logits):
         """
 
     @abc.abstractmethod
-    def detached_unless(self, active: jax.Array) -> "Outputs":
+    def detached_unless(self, active: Bool[Array, ""]) -> "Outputs":
         """Return equal outputs through which gradients flow only if `active`, bool.
 
         A cotangent of 0 is not enough where a derivative is inf: 0 · inf is NaN.
         """
 
-    def targets_outside(self, size: int) -> jax.Array:
+    def targets_outside(self, size: int) -> Bool[Array, "*b"]:
         """Return which tokens count though their target is no id below `size`."""
         targets = self.batch["targets"]
         outside = (targets < 0) | (targets >= size)
         return outside if self.mask is None else outside & self.mask
 
-    def intermediate(self, path: str) -> jax.Array:
+    def intermediate(self, path: str) -> Shaped[Array, "..."]:
         """Return an intermediate by its path; the teacher's paths start `teacher/`."""
         if not path.startswith(TEACHER):
             return self.intermediates[path]
@@ -192,8 +194,8 @@ class Outputs(_Logits):
 class FullOutputs(Outputs):
     """`Outputs` with whole rows of logits."""
 
-    logits: jax.Array
-    _log_normalizers: dict[float, jax.Array] = dataclasses.field(
+    logits: Float[Array, "*b v"]
+    _log_normalizers: dict[float, PerToken] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
 
@@ -201,7 +203,7 @@ class FullOutputs(Outputs):
     def num_outputs(self) -> int:
         return self.logits.shape[-1]
 
-    def log_normalizer(self, temperature: float = 1.0) -> jax.Array:
+    def log_normalizer(self, temperature: float = 1.0) -> PerToken:
         if temperature not in self._log_normalizers:
             self._log_normalizers[temperature] = jax.nn.logsumexp(
                 self.logits / temperature, axis=-1
@@ -209,16 +211,16 @@ class FullOutputs(Outputs):
         return self._log_normalizers[temperature]
 
     def log_normalizer_outside(
-        self, ids: jax.Array, temperature: float = 1.0
-    ) -> jax.Array:
+        self, ids: Int[Array, "*b k"], temperature: float = 1.0
+    ) -> PerToken:
         others = none_of(ids, self.logits.shape)
         return log_sum_exp(jnp.where(others, self.logits / temperature, -jnp.inf))
 
-    def logits_at(self, ids: jax.Array) -> jax.Array:
+    def logits_at(self, ids: Int[Array, "*b k"]) -> Float[Array, "*b k"]:
         beyond = jnp.where(ids < 0, self.num_outputs, ids)  # -1 would be the last
         return jnp.take_along_axis(self.logits, beyond, axis=-1)
 
-    def target_logits(self) -> jax.Array:
+    def target_logits(self) -> PerToken:
         # A select and a sum fuse; the gradient of a gather would be a scatter.
         vocabulary = jax.lax.broadcasted_iota(
             jnp.int32, self.logits.shape, self.logits.ndim - 1
@@ -227,10 +229,10 @@ class FullOutputs(Outputs):
         logits = jnp.sum(jnp.where(is_target, self.logits, 0.0), axis=-1)
         return jnp.where(self.targets_outside(self.num_outputs), jnp.nan, logits)
 
-    def mean_logits(self) -> jax.Array:
+    def mean_logits(self) -> PerToken:
         return jnp.mean(self.logits, axis=-1)
 
-    def where(self, mask: jax.Array) -> "FullOutputs":
+    def where(self, mask: Bool[Array, "*b"]) -> "FullOutputs":
         return dataclasses.replace(
             self,
             logits=zero_outside(self.logits, mask),
@@ -240,7 +242,7 @@ class FullOutputs(Outputs):
             _log_normalizers={},
         )
 
-    def detached_unless(self, active: jax.Array) -> "FullOutputs":
+    def detached_unless(self, active: Bool[Array, ""]) -> "FullOutputs":
         return dataclasses.replace(
             self,
             logits=pass_gradient_if(active, self.logits),
@@ -249,13 +251,13 @@ class FullOutputs(Outputs):
         )
 
 
-def none_of(ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def none_of(ids: Int[Array, "*b k"], shape: tuple[int, ...]) -> Bool[Array, "*b v"]:
     """Return which places of `shape` `[*b v]` are none of `ids` `[*b k]`, bool."""
     every = jnp.ones(shape, bool)
     return jnp.put_along_axis(every, ids, False, axis=-1, inplace=False, mode="drop")
 
 
-def log_sum_exp(scores: jax.Array) -> jax.Array:
+def log_sum_exp(scores: Float[Array, "*b v"]) -> PerToken:
     """Return `log Σ_v exp x_v`, `[*b]`; of -inf alone -inf, with a gradient of zero."""
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     finite = jnp.where(top == -jnp.inf, 0.0, top)
@@ -265,20 +267,20 @@ def log_sum_exp(scores: jax.Array) -> jax.Array:
     return jnp.where(nothing, -jnp.inf, log_mass)
 
 
-def zero_outside(tree: Any, mask: jax.Array) -> Any:
+def zero_outside(tree: Any, mask: Bool[Array, "*b"]) -> Any:
     """Return arrays `[*b ...]` with zeros where `mask` `[*b]` is false."""
 
-    def select(x: jax.Array) -> jax.Array:
+    def select(x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
         column = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
         return jnp.where(column, x, jnp.zeros((), x.dtype))
 
     return jax.tree.map(select, tree)
 
 
-def pass_gradient_if(active: jax.Array, tree: Any) -> Any:
+def pass_gradient_if(active: Bool[Array, ""], tree: Any) -> Any:
     """Return equal arrays whose gradient is exactly zero unless `active`, bool `[]`."""
 
-    def select(x: jax.Array) -> jax.Array:
+    def select(x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return x
         return jnp.where(active, x, jax.lax.stop_gradient(x))

@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
-from losses.core.outputs import Outputs, TeacherOutputs
+from losses.core.outputs import Outputs, PerToken, TeacherOutputs
 from losses.functional.log_probs import (
     FLOOR,
     floored,
@@ -67,8 +68,8 @@ class Entries(NamedTuple):
       partial: whether entries are left out, so that neither side need sum to 1.
     """
 
-    log_p: jax.Array
-    log_q: jax.Array
+    log_p: Float[Array, "*b n"]
+    log_q: Float[Array, "*b n"]
     rest: bool = False
     partial: bool = False
 
@@ -164,15 +165,17 @@ def teacher_of(outputs: Outputs) -> TeacherOutputs:
 
 
 def student_log_probabilities(
-    outputs: Outputs, indices: jax.Array, temperature: float
-) -> jax.Array:
+    outputs: Outputs, indices: Int[Array, "*b k"], temperature: float
+) -> Float[Array, "*b k"]:
     """Return `log q_i` at `indices` `[*b k]`, nats, without `[*b v]` in between."""
     at_indices = outputs.logits_at(indices)
     log_normalizer = outputs.log_normalizer(temperature)
     return floored(at_indices / temperature - log_normalizer[..., None])
 
 
-def _whole(outputs: Outputs, teacher_logits: jax.Array, temperature: float) -> Entries:
+def _whole(
+    outputs: Outputs, teacher_logits: Float[Array, "*b w"], temperature: float
+) -> Entries:
     t, s = shared_scores(outputs.logits, teacher_logits, temperature)
     # All terms share the log-normaliser of a whole row; a cut one has its own.
     if s.shape[-1] == outputs.logits.shape[-1]:
@@ -183,8 +186,8 @@ def _whole(outputs: Outputs, teacher_logits: jax.Array, temperature: float) -> E
 
 
 def _with_rest(
-    teacher: TeacherOutputs, logits: jax.Array, temperature: float
-) -> jax.Array:
+    teacher: TeacherOutputs, logits: Float[Array, "*b k"], temperature: float
+) -> Float[Array, "*b k+1"]:
     """Return log-probabilities of the k entries and of the rest, nats, `[*b k+1]`."""
     scores = logits / temperature
     if temperature in teacher.log_rests:
@@ -194,7 +197,9 @@ def _with_rest(
     return _renormalized(jnp.concatenate([scores, log_rest[..., None]], axis=-1))
 
 
-def _rest_of_normalizer(scores: jax.Array, log_normalizer: jax.Array) -> jax.Array:
+def _rest_of_normalizer(
+    scores: Float[Array, "*b k"], log_normalizer: PerToken
+) -> PerToken:
     """Return `log (Z - Σ_k exp x_k)`, nats, `[*b]`; at least `REST_FLOOR` of Z.
 
     Relative to the largest, so that `Z - 1` and the sum of the others are subtracted.
@@ -208,14 +213,14 @@ def _rest_of_normalizer(scores: jax.Array, log_normalizer: jax.Array) -> jax.Arr
     return jnp.log(jnp.maximum(rest, REST_FLOOR * jnp.exp(relative))) + best
 
 
-def _target(outputs: Outputs) -> jax.Array:
+def _target(outputs: Outputs) -> Int[Array, "*b 1"]:
     """Return the targets, `[*b 1]`; those outside of the vocabulary are cut."""
     targets = outputs.batch["targets"][..., None]
     return jnp.clip(targets, 0, outputs.num_outputs - 1)
 
 
 def _closed(
-    outputs: Outputs, entries: Entries, ids: jax.Array, temperature: float
+    outputs: Outputs, entries: Entries, ids: Int[Array, "*b k"], temperature: float
 ) -> Entries:
     """Return the entries with the student's mass outside of `ids` for the last one.
 
@@ -231,12 +236,15 @@ def _closed(
     return Entries(log_p, log_q, rest=True, partial=True)
 
 
-def _renormalized(logits: jax.Array) -> jax.Array:
+def _renormalized(logits: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
     return logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def _residual_to_target(
-    stored: jax.Array, log_q: jax.Array, log_q_target: jax.Array, is_target: jax.Array
+    stored: Float[Array, "*b k+1"],
+    log_q: Float[Array, "*b k"],
+    log_q_target: Float[Array, "*b 1"],
+    is_target: Bool[Array, "*b k"],
 ) -> Entries:
     """Return the entries and the target, which has the rest of the teacher's mass.
 

@@ -2,10 +2,9 @@
 
 import dataclasses
 
-import jax
-
 from losses.distillation.logit_distance import LogitDistance
 from losses.functional import logit_distances
+from losses.functional.logit_distances import Logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +20,7 @@ class BinaryKL(LogitDistance):
     a head of its own, see `OwnHead`.
     """
 
-    def distance(self, s: jax.Array, t: jax.Array) -> jax.Array:
+    def distance(self, s: Logits, t: Logits) -> Logits:
         return logit_distances.bernoulli_kl(s, t)
 
 
@@ -38,5 +37,5 @@ class BinaryKLNorm(LogitDistance):
     float32 rounds to none, so that log 0 is met at gaps beyond 33.
     """
 
-    def distance(self, s: jax.Array, t: jax.Array) -> jax.Array:
+    def distance(self, s: Logits, t: Logits) -> Logits:
         return logit_distances.bernoulli_kl_of_gap(s, t)

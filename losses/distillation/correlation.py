@@ -7,8 +7,8 @@
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.loss import Loss
 from losses.core.of_means import Means, OfMeans
@@ -52,7 +52,9 @@ class _Correlation(Loss, abstract=True):
                 f"records hold {contents}"
             )
 
-    def _probabilities(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
+    def _probabilities(
+        self, outputs: Outputs
+    ) -> tuple[Float[Array, "*b v"], Float[Array, "*b v"]]:
         """Return the teacher's and the student's, `[*b v]`."""
         teacher = teacher_of(outputs)
         if teacher.logits is None or teacher.indices is not None:
@@ -62,7 +64,7 @@ class _Correlation(Loss, abstract=True):
         )
         return jnp.exp(entries.log_p), jnp.exp(entries.log_q)
 
-    def _scaled(self, distance: jax.Array) -> jax.Array:
+    def _scaled(self, distance: Float[Array, "..."]) -> Float[Array, "..."]:
         if self.scale_by_temperature_squared:
             return distance * self.temperature**2
         return distance
@@ -105,10 +107,10 @@ class IntraClassCorrelation(_Correlation, OfMeans):
 
     tiled = False
 
-    def statistics(self, outputs: Outputs) -> dict[str, jax.Array]:
+    def statistics(self, outputs: Outputs) -> dict[str, Float[Array, "*b v"]]:
         """Return the first and second moments of p and q, `[*b v]`."""
         return correlation.moments(*self._probabilities(outputs))
 
-    def of_means(self, means: Means) -> jax.Array:
+    def of_means(self, means: Means) -> Float[Array, ""]:
         distances = correlation.intra_class_distances(means, epsilon=self.epsilon)
         return jnp.mean(self._scaled(distances))

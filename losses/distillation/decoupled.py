@@ -5,8 +5,8 @@ import dataclasses
 import difflib
 from typing import ClassVar, Literal, NoReturn, get_args
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import Entries, align, teacher_of
@@ -81,7 +81,7 @@ class Targeted(Divergence, abstract=True):
         outside = outputs.targets_outside(entries.log_p.shape[-1])[..., None]
         return entries._replace(log_p=jnp.where(outside, jnp.nan, entries.log_p))
 
-    def is_target(self, outputs: Outputs, entries: Entries) -> jax.Array:
+    def is_target(self, outputs: Outputs, entries: Entries) -> Bool[Array, "*b n"]:
         """Return whether each entry is the target, bool `[*b n]`."""
         log_p = entries.log_p
         if self.target == "label":

@@ -6,8 +6,8 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from losses.core.outputs import Outputs, PerToken
 from losses.core.tiles import Distribution, Tile
@@ -29,10 +29,10 @@ def kl_of_sums(outputs: TiledOutputs, a: Distribution, b: Distribution) -> PerTo
     Of entries that are impossible in b, `log b` is `FLOOR`; `lost` is their mass in a.
     """
 
-    def impossible(tile: Tile) -> jax.Array:
+    def impossible(tile: Tile) -> Bool[Array, "*b n"]:
         return b.scores(tile) == -jnp.inf
 
-    def gap(tile: Tile) -> jax.Array:
+    def gap(tile: Tile) -> Float[Array, "*b n"]:
         x_a = a.scores(tile)
         x_a = jnp.where(x_a == -jnp.inf, 0.0, x_a)
         return x_a - jnp.where(impossible(tile), 0.0, b.scores(tile))

@@ -3,8 +3,8 @@
 import abc
 import dataclasses
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken, RecordSpec
@@ -12,7 +12,11 @@ from losses.core.tiles import Tile
 from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import teacher_of
 from losses.distillation.divergence import check_temperature
-from losses.functional.logit_distances import distance_sums, finite_distances
+from losses.functional.logit_distances import (
+    Logits,
+    distance_sums,
+    finite_distances,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,10 +47,10 @@ class LogitDistance(Loss, abstract=True):
         check_temperature(self.temperature)
 
     @abc.abstractmethod
-    def distance(self, s: jax.Array, t: jax.Array) -> jax.Array:
+    def distance(self, s: Logits, t: Logits) -> Logits:
         """Return d of finite logits over T, `[*b n]` each."""
 
-    def reduce(self, total: jax.Array, count: jax.Array) -> PerToken:
+    def reduce(self, total: PerToken, count: PerToken) -> PerToken:
         """Return the value of a sum over v and the number of its entries, `[*b]`."""
         del count
         return total
@@ -70,14 +74,14 @@ class LogitDistance(Loss, abstract=True):
     def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         p, q = outputs.both(self.temperature)
 
-        def sums(tile: Tile) -> jax.Array:
+        def sums(tile: Tile) -> Float[Array, "*b 2"]:
             parts = finite_distances(self.distance, q.scores(tile), p.scores(tile))
             return jnp.stack([jnp.sum(x, axis=-1) for x in parts], axis=-1)
 
         both = outputs.total(sums, shape=(2,))
         return self._value(both[..., 0], both[..., 1])
 
-    def _value(self, total: jax.Array, count: jax.Array) -> PerToken:
+    def _value(self, total: PerToken, count: PerToken) -> PerToken:
         value = self.reduce(total, count)
         if self.scale_by_temperature_squared:
             return value * self.temperature**2

@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import jax
-
 from losses.core.outputs import PerToken
 from losses.distillation.logit_distance import LogitDistance
 from losses.functional import logit_distances
+from losses.functional.logit_distances import Logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,8 +19,8 @@ class LogitMSE(LogitDistance):
 
     unit = "nats²"
 
-    def distance(self, s: jax.Array, t: jax.Array) -> jax.Array:
+    def distance(self, s: Logits, t: Logits) -> Logits:
         return logit_distances.squared_distance(s, t)
 
-    def reduce(self, total: jax.Array, count: jax.Array) -> PerToken:
+    def reduce(self, total: PerToken, count: PerToken) -> PerToken:
         return logit_distances.mean_of_sums(total, count)

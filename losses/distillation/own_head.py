@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
@@ -102,7 +103,7 @@ class OwnHead(Loss, nnx.Module):
     def check_records(self, stored: RecordSpec) -> None:
         self.loss.check_records(stored)
 
-    def logits(self, hidden: jax.Array) -> jax.Array:
+    def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """Return the logits of this head, `[*b d]` to `[*b v]`, float32.
 
         Raises:
@@ -131,6 +132,6 @@ class _Affine(nnx.Module):
         self.kernel = nnx.Param(kernel, axes=axes)
         self.bias = nnx.Param(jnp.zeros(outputs), axes=axes[1:])
 
-    def arrays(self) -> tuple[jax.Array, jax.Array]:
+    def arrays(self) -> tuple[Float[Array, "n m"], Float[Array, " m"]]:
         """Return kernel and bias."""
         return self.kernel[...], self.bias[...]

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-import jax
+from jaxtyping import Array, Float
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
@@ -97,5 +97,5 @@ class Standardized(Loss):
     def _reads_teacher(self) -> bool:
         return "teacher/logits" in self.loss.needs
 
-    def _standardize(self, logits: jax.Array) -> jax.Array:
+    def _standardize(self, logits: Float[Array, "*b v"]) -> Float[Array, "*b v"]:
         return standardize(logits, ddof=self.ddof, epsilon=self.epsilon)

@@ -3,12 +3,12 @@
 import abc
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from losses.core.outputs import Outputs, PerToken
 from losses.features.layer_pairs import MeanOverLayers
 from losses.functional import attention
+from losses.functional.attention import Rows, Scores, Visible
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class AttentionLoss(MeanOverLayers, abstract=True):
         return "attention"
 
     def layer_distance(
-        self, student: jax.Array, teacher: jax.Array, outputs: Outputs
+        self, student: Scores, teacher: Scores, outputs: Outputs
     ) -> PerToken:
         del outputs
         self.check_sizes(
@@ -38,9 +38,7 @@ class AttentionLoss(MeanOverLayers, abstract=True):
         return jnp.mean(self.row_distance(student, teacher, visible), axis=-1)
 
     @abc.abstractmethod
-    def row_distance(
-        self, student: jax.Array, teacher: jax.Array, visible: jax.Array
-    ) -> jax.Array:
+    def row_distance(self, student: Scores, teacher: Scores, visible: Visible) -> Rows:
         """Return the distance of each row, `[*b heads t]` each to `[*b heads]`."""
 
 
@@ -53,9 +51,7 @@ class AttentionKL(AttentionLoss):
     Source: Wang et al. 2020, MiniLM (arXiv:2002.10957), eq. 7, of the last layer.
     """
 
-    def row_distance(
-        self, student: jax.Array, teacher: jax.Array, visible: jax.Array
-    ) -> jax.Array:
+    def row_distance(self, student: Scores, teacher: Scores, visible: Visible) -> Rows:
         return attention.row_kl(student, teacher, visible)
 
 
@@ -72,7 +68,5 @@ class AttentionMSE(AttentionLoss):
 
     unit = "1"
 
-    def row_distance(
-        self, student: jax.Array, teacher: jax.Array, visible: jax.Array
-    ) -> jax.Array:
+    def row_distance(self, student: Scores, teacher: Scores, visible: Visible) -> Rows:
         return attention.row_mse(student, teacher, visible)

@@ -1,10 +1,9 @@
 """Centred kernel alignment (CKA) between hidden states."""
 
 import dataclasses
-from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.of_means import Means, OfMeans
 from losses.core.outputs import Outputs, PerToken
@@ -47,7 +46,7 @@ class CKA(OfMeans, OverLayers):
     def path(self) -> str:
         return self.of
 
-    def statistic_sums(self, outputs: Outputs, tokens: jax.Array) -> Means:
+    def statistic_sums(self, outputs: Outputs, tokens: PerToken) -> Means:
         weights = tokens.reshape(-1, 1)
         sums, centred = {}, {}
         for path in self.needs:
@@ -65,7 +64,7 @@ class CKA(OfMeans, OverLayers):
             sums[_product(x, y)] = contract("nd,ne->de", weighted[x], centred[y])
         return sums
 
-    def of_means(self, means: Means) -> jax.Array:
+    def of_means(self, means: Means) -> Float[Array, ""]:
         similarities = [
             alignment(
                 _covariance(means, x, y),
@@ -93,12 +92,12 @@ class CKA(OfMeans, OverLayers):
         return total
 
 
-def _covariance(means: Mapping[str, jax.Array], x: str, y: str) -> jax.Array:
+def _covariance(means: Means, x: str, y: str) -> Float[Array, "d e"]:
     outer = jnp.outer(means[_offset(x)], means[_offset(y)])
     return means[_product(x, y)] - outer
 
 
-def _centred(outputs: Outputs, path: str) -> jax.Array:
+def _centred(outputs: Outputs, path: str) -> Float[Array, "*b d"]:
     x = outputs.intermediate(path).astype(jnp.float32)
     return x - jnp.broadcast_to(outputs.statistics[_mean(path)], x.shape)
 

@@ -3,10 +3,8 @@
 import abc
 import dataclasses
 
-import jax
-
 from losses.core.outputs import Outputs, PerToken
-from losses.features.layer_pairs import MeanOverLayers
+from losses.features.layer_pairs import Features, MeanOverLayers
 from losses.functional import features
 
 
@@ -27,7 +25,7 @@ class FeatureDistance(MeanOverLayers, abstract=True):
         return self.of
 
     def layer_distance(
-        self, student: jax.Array, teacher: jax.Array, outputs: Outputs
+        self, student: Features, teacher: Features, outputs: Outputs
     ) -> PerToken:
         del outputs
         self.check_sizes(
@@ -40,7 +38,7 @@ class FeatureDistance(MeanOverLayers, abstract=True):
         return self.distance(student, teacher)
 
     @abc.abstractmethod
-    def distance(self, student: jax.Array, teacher: jax.Array) -> PerToken:
+    def distance(self, student: Features, teacher: Features) -> PerToken:
         """Return the distance between `[*b d]` and `[*b d]`, float32 `[*b]`."""
 
 
@@ -55,7 +53,7 @@ class FeatureMSE(FeatureDistance):
     over the width; Jiao et al. 2019, TinyBERT (arXiv:1909.10351), eq. 8, this mean.
     """
 
-    def distance(self, student: jax.Array, teacher: jax.Array) -> PerToken:
+    def distance(self, student: Features, teacher: Features) -> PerToken:
         return features.feature_mse(student, teacher)
 
 
@@ -69,5 +67,5 @@ class FeatureCosine(FeatureDistance):
     distance of vectors of length 1 (Sun et al. 2019, PKD, arXiv:1908.09355, eq. 7).
     """
 
-    def distance(self, student: jax.Array, teacher: jax.Array) -> PerToken:
+    def distance(self, student: Features, teacher: Features) -> PerToken:
         return features.feature_cosine(student, teacher)

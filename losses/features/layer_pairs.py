@@ -4,11 +4,14 @@ import abc
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.loss import Loss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
+
+Features = Float[Array, "..."]
+"""Intermediates of one layer, `[*b ...]`."""
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -92,7 +95,7 @@ class OverLayers(Loss, abstract=True):
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
         return frozenset(path for pair in self.paths for path in pair)
 
-    def pairs(self, outputs: Outputs) -> Iterator[tuple[jax.Array, jax.Array]]:
+    def pairs(self, outputs: Outputs) -> Iterator[tuple[Features, Features]]:
         """Yield student's and teacher's, float32 `[*b ...]`, by pair of layers."""
         for ours, theirs in self.paths:
             student, teacher = (
@@ -103,8 +106,8 @@ class OverLayers(Loss, abstract=True):
 
     def check_sizes(
         self,
-        student: jax.Array,
-        teacher: jax.Array,
+        student: Features,
+        teacher: Features,
         *,
         axis: int,
         name: str,
@@ -136,7 +139,7 @@ class MeanOverLayers(OverLayers, abstract=True):
 
     @abc.abstractmethod
     def layer_distance(
-        self, student: jax.Array, teacher: jax.Array, outputs: Outputs
+        self, student: Features, teacher: Features, outputs: Outputs
     ) -> PerToken:
         """Return `D`, `[*b]`, of one pair."""
 

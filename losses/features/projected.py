@@ -6,6 +6,7 @@ from typing import Literal, TypeVar
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Float
 
 from losses.core.loss import Loss
 from losses.core.of_means import OfMeans
@@ -103,7 +104,7 @@ class Projected(Loss, nnx.Module):
             outputs, intermediates={**outputs.intermediates, **projected}
         )
 
-    def _project(self, outputs: Outputs, path: str) -> jax.Array:
+    def _project(self, outputs: Outputs, path: str) -> Float[Array, "*b d"]:
         x, matrix = outputs.intermediates[path], self.projections[_name(path)][...]
         if x.shape[-1] != matrix.shape[0]:
             raise IncompatibleLoss(

@@ -4,10 +4,8 @@ import dataclasses
 import math
 from typing import Literal, get_args
 
-import jax
-
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
-from losses.features.layer_pairs import MeanOverLayers
+from losses.features.layer_pairs import Features, MeanOverLayers
 from losses.functional import attention
 
 Related = Literal["queries", "keys", "values", "hidden"]
@@ -58,7 +56,7 @@ class Relations(MeanOverLayers):
         return self.of
 
     def layer_distance(
-        self, student: jax.Array, teacher: jax.Array, outputs: Outputs
+        self, student: Features, teacher: Features, outputs: Outputs
     ) -> PerToken:
         self._check_width(student, outputs, "student")
         self._check_width(teacher, outputs, "teacher")
@@ -70,7 +68,7 @@ class Relations(MeanOverLayers):
             mask=outputs.mask,
         )
 
-    def _check_width(self, x: jax.Array, outputs: Outputs, owner: str) -> None:
+    def _check_width(self, x: Features, outputs: Outputs, owner: str) -> None:
         axes = outputs.batch["targets"].shape
         width = math.prod(x.shape[len(axes) :])
         if width % self.heads:

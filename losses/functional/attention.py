@@ -13,6 +13,8 @@ from losses.functional.log_probs import kl
 from losses.functional.masks import check_mask
 
 Scores = Float[Array, "*b h t"]
+Visible = Bool[Array, "*b h t"]
+Rows = Float[Array, "*b h"]
 PerToken = Float[Array, "*b"]
 
 
@@ -42,18 +44,18 @@ def attention_mse(student_scores: Scores, teacher_scores: Scores) -> PerToken:
     return jnp.mean(row_mse(student_scores, teacher_scores, visible), axis=-1)
 
 
-def visible_keys(student_scores: Scores, teacher_scores: Scores) -> jax.Array:
+def visible_keys(student_scores: Scores, teacher_scores: Scores) -> Visible:
     """Return the keys that both sides may see, bool `[*b h t]`."""
     return (student_scores > -jnp.inf) & (teacher_scores > -jnp.inf)
 
 
-def row_kl(student: jax.Array, teacher: jax.Array, visible: jax.Array) -> jax.Array:
+def row_kl(student: Scores, teacher: Scores, visible: Visible) -> Rows:
     """Return `KL(softmax t ‖ softmax s)`, nats, over the visible keys `[... t]`.
 
     There must be one of these in every row.
     """
 
-    def log_probabilities(scores: jax.Array) -> jax.Array:
+    def log_probabilities(scores: Scores) -> Scores:
         scores = jnp.where(visible, scores.astype(jnp.float32), -jnp.inf)
         log_p = jax.nn.log_softmax(scores, axis=-1)
         return jnp.where(visible, log_p, 0.0)
@@ -61,7 +63,7 @@ def row_kl(student: jax.Array, teacher: jax.Array, visible: jax.Array) -> jax.Ar
     return kl(log_probabilities(teacher), log_probabilities(student))
 
 
-def row_mse(student: jax.Array, teacher: jax.Array, visible: jax.Array) -> jax.Array:
+def row_mse(student: Scores, teacher: Scores, visible: Visible) -> Rows:
     """Return the mean of `(s - t)²` over the visible keys `[... t]`."""
     student, teacher = (
         jnp.where(visible, scores.astype(jnp.float32), 0.0)
@@ -99,7 +101,9 @@ def relations(
     return jnp.mean(row_kl(ours, theirs, visible), axis=-1)
 
 
-def relation_scores(x: jax.Array, token_axes: int, heads: int) -> jax.Array:
+def relation_scores(
+    x: Float[Array, "..."], token_axes: int, heads: int
+) -> Float[Array, "*b t h t"]:
     """Return `X_a X_aᵀ / √d_a`, `[*b t A t]`; heads must divide the features."""
     axes = x.shape[:token_axes]
     width = math.prod(x.shape[token_axes:])

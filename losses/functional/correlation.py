@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -68,13 +67,13 @@ def intra_class_correlation(
 
 def probabilities(
     student_logits: Student, teacher_logits: Teacher, temperature: float = 1.0
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Student, Student]:
     """Return p and q over the ids that both sides have."""
     log_p, log_q = log_probabilities(student_logits, teacher_logits, temperature)
     return jnp.exp(log_p), jnp.exp(log_q)
 
 
-def inter_class_distance(p: jax.Array, q: jax.Array, *, epsilon: float) -> PerToken:
+def inter_class_distance(p: Student, q: Student, *, epsilon: float) -> PerToken:
     """Return `1 - r_v(p_v, q_v)` of probabilities `[*b v]`."""
     p, q = (x - jnp.mean(x, axis=-1, keepdims=True) for x in (p, q))
     return correlation_distance(
@@ -85,7 +84,7 @@ def inter_class_distance(p: jax.Array, q: jax.Array, *, epsilon: float) -> PerTo
     )
 
 
-def moments(p: jax.Array, q: jax.Array) -> dict[str, jax.Array]:
+def moments(p: Student, q: Student) -> dict[str, Student]:
     """Return the first and second moments of p and q, `[*b v]`, before any mean."""
     return {
         "p": p,
@@ -97,7 +96,7 @@ def moments(p: jax.Array, q: jax.Array) -> dict[str, jax.Array]:
 
 
 def intra_class_distances(
-    means: Mapping[str, jax.Array], *, epsilon: float
+    means: Mapping[str, Float[Array, " v"]], *, epsilon: float
 ) -> Float[Array, " v"]:
     """Return `1 - r_b(p_v, q_v)` of the means of `moments` over tokens, `[v]`."""
     p, q = means["p"], means["q"]
@@ -107,8 +106,12 @@ def intra_class_distances(
 
 
 def correlation_distance(
-    covariance: jax.Array, var_p: jax.Array, var_q: jax.Array, *, epsilon: float
-) -> jax.Array:
+    covariance: Float[Array, "*b"],
+    var_p: Float[Array, "*b"],
+    var_q: Float[Array, "*b"],
+    *,
+    epsilon: float,
+) -> Float[Array, "*b"]:
     """Return `1 - cov / sqrt((var p + ε) (var q + ε))`."""
     return 1.0 - covariance / jnp.sqrt((var_p + epsilon) * (var_q + epsilon))
 

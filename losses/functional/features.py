@@ -37,7 +37,7 @@ def feature_cosine(student: Features, teacher: Features) -> PerToken:
     return 1.0 - jnp.sum(_direction(student) * _direction(teacher), axis=-1)
 
 
-def _direction(x: jax.Array) -> jax.Array:
+def _direction(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     x = x.astype(jnp.float32)
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     somewhere = square > SHORTEST
@@ -72,11 +72,13 @@ def cka(
     tokens = counted(mask, student.shape[:-1])
     weights = tokens.reshape(-1, 1) / jnp.maximum(jnp.sum(tokens), 1.0)
 
-    def centred(a: jax.Array) -> jax.Array:
+    def centred(a: Float[Array, "*b d"]) -> Float[Array, "n d"]:
         flat = flatten_tokens(a)
         return flat - jnp.sum(flat * weights, axis=0, keepdims=True)
 
-    def covariance(a: jax.Array, b: jax.Array) -> jax.Array:
+    def covariance(
+        a: Float[Array, "n d"], b: Float[Array, "n e"]
+    ) -> Float[Array, "d e"]:
         return contract("nd,ne->de", a * weights, b)
 
     x, y = centred(student), centred(teacher)
@@ -95,11 +97,13 @@ def alignment(
     return jnp.where(varies, similarity, 0.0)
 
 
-def contract(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+def contract(
+    equation: str, x: Float[Array, "..."], y: Float[Array, "..."]
+) -> Float[Array, "..."]:
     """Return an einsum in full float32: a covariance is a difference of large sums."""
     return jnp.einsum(equation, x, y, precision=jax.lax.Precision.HIGHEST)
 
 
-def flatten_tokens(x: jax.Array) -> Float[Array, "n d"]:
+def flatten_tokens(x: Float[Array, "*b d"]) -> Float[Array, "n d"]:
     """Return `[*b d]` as float32 `[n d]`."""
     return x.astype(jnp.float32).reshape(-1, x.shape[-1])

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 Student = Float[Array, "*b v"]
 Teacher = Float[Array, "*b w"]
 PerToken = Float[Array, "*b"]
-Elementwise = Callable[[jax.Array, jax.Array], jax.Array]
+Logits = Float[Array, "*b n"]
+Elementwise = Callable[[Logits, Logits], Logits]
 
 
 def logit_mse(
@@ -50,18 +51,18 @@ def binary_kl_norm(
     )[0]
 
 
-def squared_distance(s: jax.Array, t: jax.Array) -> jax.Array:
+def squared_distance(s: Logits, t: Logits) -> Logits:
     """Return `(s - t)²`."""
     return jnp.square(s - t)
 
 
-def bernoulli_kl(s: jax.Array, t: jax.Array) -> jax.Array:
+def bernoulli_kl(s: Logits, t: Logits) -> Logits:
     """Return `KL(Bern σ(t) ‖ Bern σ(s)) = σ(t)(t - s) + softplus(s) - softplus(t)`."""
     gap = jax.nn.softplus(s) - jax.nn.softplus(t)
     return jax.nn.sigmoid(t) * (t - s) + gap
 
 
-def bernoulli_kl_of_gap(s: jax.Array, t: jax.Array) -> jax.Array:
+def bernoulli_kl_of_gap(s: Logits, t: Logits) -> Logits:
     """Return `KL(Bern 1/2 ‖ Bern σ(s - t)) = log cosh((s - t) / 2)`."""
     gap = s - t
     return jax.nn.softplus(gap) - 0.5 * gap - math.log(2.0)
@@ -84,8 +85,8 @@ def distance_sums(
 
 
 def finite_distances(
-    distance: Elementwise, s: jax.Array, t: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    distance: Elementwise, s: Logits, t: Logits
+) -> tuple[Logits, Logits]:
     """Return d and 1 where both logits are finite, else 0 and 0, `[*b n]` each."""
     possible = (s != -jnp.inf) & (t != -jnp.inf)
     distances = distance(jnp.where(possible, s, 0.0), jnp.where(possible, t, 0.0))

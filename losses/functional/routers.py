@@ -107,7 +107,7 @@ def router_distillation(
 def balance(
     router_logits: RouterLogits,
     assignments: Assignments,
-    share: jax.Array,
+    share: Float[Array, "*l e"],
     *,
     layers: Literal["mean", "sum", "pooled"],
     scale: Literal["experts_over_k", "experts"],
@@ -138,6 +138,8 @@ def expert_hits(router_logits: RouterLogits, assignments: Assignments) -> Router
     return jnp.sum(hits, axis=-2)
 
 
-def over_layers(values: jax.Array, layers: Literal["mean", "sum"]) -> jax.Array:
+def over_layers(
+    values: Float[Array, "*b l"], layers: Literal["mean", "sum"]
+) -> Float[Array, "*b"]:
     """Return the mean or the sum of `[*b layer]` over the layers."""
     return (jnp.mean if layers == "mean" else jnp.sum)(values, axis=-1)

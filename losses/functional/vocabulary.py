@@ -8,7 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 def log_normalizer(
@@ -28,7 +28,9 @@ def target_logits(
     return jnp.where(in_vocabulary, logit, jnp.nan)
 
 
-def is_target(logits: Float[Array, "*b v"], targets: Int[Array, "*b"]) -> jax.Array:
+def is_target(
+    logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
+) -> Bool[Array, "*b v"]:
     """Return which entry is the target, bool `[*b v]`."""
     vocabulary = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
     return vocabulary == targets[..., None]
@@ -156,14 +158,18 @@ def confidence_penalty(logits: Float[Array, "*b v"]) -> Float[Array, "*b"]:
     return negative_entropy(*finite_logits(logits), log_normalizer(logits))
 
 
-def finite_logits(logits: Float[Array, "*b v"]) -> tuple[jax.Array, jax.Array]:
+def finite_logits(
+    logits: Float[Array, "*b v"],
+) -> tuple[Float[Array, "*b v"], Bool[Array, "*b v"]]:
     """Return the logits, 0 in place of -inf, float32, and where they are finite."""
     possible = logits > -jnp.inf
     return jnp.where(possible, logits.astype(jnp.float32), 0.0), possible
 
 
 def negative_entropy(
-    finite: Float[Array, "*b v"], possible: jax.Array, log_z: Float[Array, "*b"]
+    finite: Float[Array, "*b v"],
+    possible: Bool[Array, "*b v"],
+    log_z: Float[Array, "*b"],
 ) -> Float[Array, "*b"]:
     """Return `Σ_v q_v log q_v`, nats, over the possible entries."""
     log_q = finite - log_z[..., None]

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 
 from losses.core.columns import row_column
@@ -74,7 +73,7 @@ class KTO(Loss):
         if self.reference is None:
             check_stored(type(self).__name__, stored)
 
-    def statistics(self, outputs: Outputs) -> Mapping[str, jax.Array]:
+    def statistics(self, outputs: Outputs) -> Mapping[str, PerToken]:
         """Return `gap`: `log q(y')/p(y')` of the row."""
         student, reference = self._sides(outputs)
         gap = student.second - reference.second

@@ -7,9 +7,8 @@ however the batch is cut, at the price of no further pass over it.
 
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from losses.core.masks import target_mask
 from losses.core.outputs import Batch, Outputs, PerToken
@@ -71,7 +70,7 @@ def of_sequences(values: PerToken, outputs: Outputs, over: Over) -> Pair:
     return Pair(of_segment(FIRST), of_segment(SECOND))
 
 
-def to_tokens(rows: Rows | jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def to_tokens(rows: Rows, shape: tuple[int, ...]) -> PerToken:
     """Repeat `[b]` along the rows of `shape`."""
     wide = rows.reshape((shape[0],) + (1,) * (len(shape) - 1))
     return jnp.broadcast_to(wide, shape)
@@ -83,6 +82,6 @@ def _first(mask: Bool[Array, "*b"]) -> Bool[Array, "*b"]:
     return (flat & (jnp.cumsum(flat, axis=1) == 1)).reshape(mask.shape)
 
 
-def _flat(x: jax.Array) -> jax.Array:
+def _flat(x: Shaped[Array, "b ..."]) -> Shaped[Array, "b t"]:
     """`[b ...]` to `[b t]`."""
     return x.reshape((x.shape[0], -1))

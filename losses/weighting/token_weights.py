@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.checks import check_finite
 from losses.core.loss import TokenWeight
@@ -77,7 +77,7 @@ class TeacherEntropy(TokenWeight):
             return self(outputs)
         teacher, _ = outputs.both(1.0)
 
-        def score(tile: Tile) -> jax.Array:
+        def score(tile: Tile) -> Float[Array, "*b n"]:
             x = teacher.scores(tile)
             return jnp.where(x == -jnp.inf, 0.0, x)
 
@@ -121,7 +121,7 @@ def _teacher(outputs: Outputs) -> TeacherOutputs:
     return outputs.teacher
 
 
-def teacher_entropy(teacher: TeacherOutputs) -> jax.Array:
+def teacher_entropy(teacher: TeacherOutputs) -> PerToken:
     """H of `TeacherEntropy`, nats, `[*b]`.
 
     Raises:

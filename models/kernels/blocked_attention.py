@@ -26,7 +26,7 @@ _LEAST = float(jnp.finfo(jnp.float32).min)
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Which keys the queries of packed rows may see: those before them.
+    """Keys that the queries of packed rows may see: those before them.
 
     Attributes:
       segment_ids: `[b t]`, the document of each token.
@@ -125,7 +125,7 @@ def pairs(length: int, window: int | None, *, block: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """What of attention is no array; `trips`: blocks of keys a block of queries."""
+    """Settings that are no arrays; `trips`: blocks of keys a block of queries."""
 
     window: int | None
     soft_cap: float | None

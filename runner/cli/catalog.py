@@ -1,4 +1,4 @@
-"""What can stand in a graph, and the settings beside it: `--list` and `--describe`."""
+"""Contents of graphs, and the settings beside them: `--list` and `--describe`."""
 
 import dataclasses
 import importlib

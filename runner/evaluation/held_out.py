@@ -164,7 +164,7 @@ class HeldOutTerms:
 
     @property
     def _compares(self) -> bool:
-        """Whether the teacher's distribution is read, and known at temperature 1."""
+        """True if the teacher's distribution is read, and known at temperature 1."""
         if self._teacher is None or not wants_teacher_logits(self._objective.terms):
             return False
         stored = self._teacher.stored

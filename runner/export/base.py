@@ -11,7 +11,7 @@ from runner.export.student import Student
 
 @dataclasses.dataclass(frozen=True)
 class Plan(abc.ABC):
-    """What can be written, in a form that says all that it must.
+    """A model to write, in a form that says all that it must.
 
     Attributes:
       student: to write.

@@ -47,7 +47,7 @@ class StartContext:
 
 
 class Start(Checked, abc.ABC):
-    """Where the student's state before the first step comes from, as declared.
+    """Source of the student's state before the first step, as declared.
 
     A dry run, and a run that goes on, do not look at its files.
     """

@@ -79,7 +79,7 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What stays of a larger model, by numbers of its parts, ascending.
+    """Parts that stay of a larger model, by their numbers, ascending.
 
     Attributes:
       layers: in order; a number a layer of the smaller model.

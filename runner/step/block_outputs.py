@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Shaped
 
 from losses import FullOutputs, LossTerm, Outputs, TeacherOutputs
 from losses.core.masks import Mask
@@ -28,7 +29,7 @@ from runner.step.trunk_pass import StudentTrunk
 from runner.teachers.base import LogitTiles
 
 Tree = Any
-Others = tuple[Mapping[str, Tree], Mapping[str, jax.Array]]
+Others = tuple[Mapping[str, Tree], Mapping[str, Shaped[Array, "..."]]]
 """`(parameters of the losses, intermediates)`, differentiated beside the sums."""
 
 
@@ -44,10 +45,10 @@ class TiledBlock:
       threshold: what the gradient of a logit must reach; None where all counts.
     """
 
-    total: Callable[[VocabSums, Others], tuple[jax.Array, TermSums]]
-    counted: jax.Array
-    teacher_logits: Callable[[VocabPartition, Any, int], jax.Array] | None
-    threshold: jax.Array | None
+    total: Callable[[VocabSums, Others], tuple[Float[Array, ""], TermSums]]
+    counted: Bool[Array, "*b 1"]
+    teacher_logits: Callable[[VocabPartition, Any, int], Float[Array, "*b n"]] | None
+    threshold: Float[Array, ""] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ class BlockEvaluator:
         constants: BlockConstants,
         *,
         logits: bool,
-        counted: jax.Array | None = None,
+        counted: Bool[Array, "*b 1"] | None = None,
     ) -> Outputs:
         """Return one block with whole rows of logits, or with none.
 
@@ -116,7 +117,7 @@ class BlockEvaluator:
         teacher_tiles = None if teacher is None else teacher.tiles
 
         # Called twice a block: to record what the losses ask for, and with the sums.
-        def total(sums: VocabSums, others: Others) -> tuple[jax.Array, TermSums]:
+        def total(sums: VocabSums, others: Others) -> tuple[Float[Array, ""], TermSums]:
             owned, intermediates = others
             teacher_outputs = None
             if teacher is not None:
@@ -173,7 +174,7 @@ class BlockEvaluator:
         }
         return self.modules.terms(owned, inputs.variables["losses"])
 
-    def _active(self, inputs: StepInputs) -> dict[str, jax.Array]:
+    def _active(self, inputs: StepInputs) -> dict[str, Bool[Array, ""]]:
         """Return whether the weight of a term is not 0, for those that it may be of."""
         return {
             name: scale != 0.0
@@ -181,13 +182,13 @@ class BlockEvaluator:
             if name in self.may_vanish
         }
 
-    def _counted(self, constants: BlockConstants) -> jax.Array:
+    def _counted(self, constants: BlockConstants) -> Bool[Array, "*b 1"]:
         """Return the tokens whose logits any term reads, bool `[*b 1]`."""
         masks = [constants.masks[name] for name in sorted(self.readers)]
         masks += [reads(constants.batch) for reads in self.reads]
         return functools.reduce(jnp.logical_or, masks)[..., None]
 
-    def _gradient_threshold(self, inputs: StepInputs) -> jax.Array | None:
+    def _gradient_threshold(self, inputs: StepInputs) -> Float[Array, ""] | None:
         """Return what the gradient of a logit must reach; None where all counts."""
         if not self.gradient_filter or not inputs.scales:
             return None
@@ -197,7 +198,7 @@ class BlockEvaluator:
     def _common_fields(
         self,
         inputs: StepInputs,
-        intermediates: Mapping[str, jax.Array],
+        intermediates: Mapping[str, Shaped[Array, "..."]],
         constants: BlockConstants,
         teacher: TeacherOutputs | None,
     ) -> dict[str, Any]:
@@ -213,7 +214,7 @@ class BlockEvaluator:
 
 def weighted_total(
     values: Mapping[str, TokenValues], inputs: StepInputs
-) -> tuple[jax.Array, TermSums]:
+) -> tuple[Float[Array, ""], TermSums]:
     """Return `Σ_i w_i / N_i Σ mask·value` over a block, and the sums by term."""
     sums = TermSums(
         values={name: jnp.sum(x.values) for name, x in values.items()},
@@ -231,11 +232,11 @@ def _teacher_logits(
     tiles: LogitTiles,
     inputs: StepInputs,
     constants: BlockConstants,
-    counted: jax.Array,
+    counted: Bool[Array, "*b 1"],
     partition: VocabPartition,
     start: Any,
     width: int,
-) -> jax.Array:
+) -> Float[Array, "*b n"]:
     """Return a teacher's logits of one tile, `[*b n]`, zero for uncounted tokens."""
     logits = tiles.logits(
         inputs.teacher_head, constants.teacher, partition, start, width

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+from jaxtyping import Array, Shaped
 
 from losses import IncompatibleLoss
 from models import sharding
@@ -19,6 +20,7 @@ from runner.step.train_step import Metrics, gradients, update
 from runner.teachers.base import LoadedTeacher, Teacher
 
 Tree = Any
+Leaves = list[Shaped[Array, "..."]]
 
 
 class CompiledStep:
@@ -66,9 +68,7 @@ class CompiledStep:
             out_shardings=([x.sharding for x in leaves], None),
         )
 
-    def __call__(
-        self, leaves: list[jax.Array], batch: Batch
-    ) -> tuple[list[jax.Array], Metrics]:
+    def __call__(self, leaves: Leaves, batch: Batch) -> tuple[Leaves, Metrics]:
         """Run the compiled step; `leaves` are consumed."""
         return self.compiled(leaves, batch, self.frozen)
 
@@ -109,7 +109,7 @@ class CompiledStep:
     def head_plan(self, batch: Any) -> HeadPlan:
         """Return how the head of a batch of these shapes is cut."""
 
-        def plan(leaves: list[jax.Array], batch: Batch, frozen: Tree) -> HeadPlan:
+        def plan(leaves: Leaves, batch: Batch, frozen: Tree) -> HeadPlan:
             state = self.unflatten(leaves)
             with sharding.use(self.mesh, self.rules):
                 return self.objective.head_plan(
@@ -124,11 +124,11 @@ class CompiledStep:
         assert isinstance(head_plan, HeadPlan)  # it has no arrays to lose
         return head_plan
 
-    def unflatten(self, leaves: list[jax.Array]) -> TrainState:
+    def unflatten(self, leaves: Leaves) -> TrainState:
         """Return the state with these leaves."""
         return jax.tree.unflatten(self._structure, leaves)
 
-    def _on_leaves(self, leaves: list[jax.Array], batch: Batch, frozen: Tree) -> tuple:
+    def _on_leaves(self, leaves: Leaves, batch: Batch, frozen: Tree) -> tuple:
         with sharding.use(self.mesh, self.rules):
             state, metrics = update(
                 self.objective,

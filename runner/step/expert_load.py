@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from losses import token_mask
 from models import expert_bias
@@ -99,13 +99,13 @@ def update_biases(
     return {**variables, "student": student}
 
 
-def _leaf(tree: Mapping[str, Tree], path: tuple[str, ...]) -> jax.Array:
+def _leaf(tree: Mapping[str, Tree], path: tuple[str, ...]) -> Shaped[Array, "..."]:
     for key in path:
         tree = tree[key]
     return tree  # pyright: ignore[reportReturnType] - a leaf, at the end of the path
 
 
-def _with_leaf(tree: Tree, path: tuple[str, ...], value: jax.Array) -> Tree:
+def _with_leaf(tree: Tree, path: tuple[str, ...], value: Shaped[Array, "..."]) -> Tree:
     """Return `tree` with another leaf; the nodes on the way are copied."""
     if not path:
         return value

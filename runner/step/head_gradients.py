@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses import Loss, LossTerm, NeedsFullLogits, Reweighting
 from losses.core.vocab_sums import SumRequests
@@ -69,7 +70,7 @@ class HeadGradients:
             tokens: BlockTokens,
             inputs: StepInputs,
             constants: BlockConstants,
-        ) -> tuple[jax.Array, TermSums]:
+        ) -> tuple[Float[Array, ""], TermSums]:
             outputs = self._evaluator.full_outputs(
                 trunk, params, inputs, tokens, constants, logits=logits
             )

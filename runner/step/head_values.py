@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from losses import LossTerm, Outputs, target_mask
 from losses.core.term_values import TokenValues, statistic_sums
@@ -76,7 +77,7 @@ class HeadValues:
 
     def inner_products(
         self, params: Tree, inputs: StepInputs, trunk: StudentTrunk
-    ) -> jax.Array:
+    ) -> Float[Array, "term term"]:
         """Return `Σ_tokens ∂L_i · ∂L_j`, `[term term]`, L being means over the batch.
 
         The gradients are those in `trunk.tokens`, one term at a time.
@@ -84,11 +85,11 @@ class HeadValues:
         names = [term.name for term in self.terms]
         blocks = self._cut(trunk)
 
-        def products(shared: Shared, block: Block) -> jax.Array:
+        def products(shared: Shared, block: Block) -> Float[Array, "term term"]:
             tokens, constants = block
 
             # The means of the terms, as a function of the trunk outputs alone.
-            def means(tokens: BlockTokens) -> jax.Array:
+            def means(tokens: BlockTokens) -> Float[Array, " term"]:
                 values = self._block_values(trunk, shared, (tokens, constants))
                 counts = shared[1].counts
                 return jnp.stack(
@@ -129,8 +130,8 @@ class HeadValues:
         params: Tree,
         inputs: StepInputs,
         trunk: StudentTrunk,
-        metric_sums: Callable[[Outputs, Mapping[str, jax.Array]], Tree],
-    ) -> tuple[dict[str, jax.Array], Tree]:
+        metric_sums: Callable[[Outputs, Mapping[str, Bool[Array, "*b"]]], Tree],
+    ) -> tuple[dict[str, Float[Array, ""]], Tree]:
         """Return the terms' sums by name, and `Σ_blocks metric_sums(outputs, masks)`.
 
         Values are unweighted, masks those of the terms.

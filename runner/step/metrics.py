@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from clu.metrics import LastValue, Metric
+from jaxtyping import Array, Float
 
 from runner import optimizers
 from runner.step import expert_load
@@ -55,7 +56,7 @@ def fetch(step_metrics: Mapping[str, Metric]) -> dict[str, float]:
 
 def _optimizer(
     grads: Tree, params: Tree, updates: Tree, opt_state: Tree
-) -> dict[str, jax.Array]:
+) -> dict[str, Float[Array, ""]]:
     grads, params, updates = optimizers.float32((grads, params, updates))
     parameter_norm = optax.tree.norm(params)
     scalars = {
@@ -72,7 +73,7 @@ def _optimizer(
     return scalars if rate is None else scalars | {"optimizer/learning_rate": rate}
 
 
-def _weighting(grads: StepGradients) -> dict[str, jax.Array]:
+def _weighting(grads: StepGradients) -> dict[str, Float[Array, ""]]:
     scalars = {f"weights/{name}": weight for name, weight in grads.weights.items()}
     for name, report in grads.reports.items():
         scalars[f"contributions/{name}"] = report.contribution
@@ -88,7 +89,7 @@ def _weighting(grads: StepGradients) -> dict[str, jax.Array]:
     return scalars
 
 
-def _experts(grads: StepGradients) -> dict[str, jax.Array]:
+def _experts(grads: StepGradients) -> dict[str, Float[Array, ""]]:
     scalars = {}
     for prefix, load in (("", grads.expert_load), ("teacher_", grads.teacher_load)):
         if load is not None:

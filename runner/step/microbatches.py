@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
 
 from runner.head.token_blocks import add_trees, zeros_like
 from runner.machine.mesh import batch_sharding
@@ -72,14 +73,16 @@ def collect(
     return jax.tree.map(_join, jax.lax.map(fn, parts))
 
 
-def _split(x: jax.Array, count: int, mesh: jax.sharding.Mesh) -> jax.Array:
+def _split(
+    x: Shaped[Array, "b ..."], count: int, mesh: jax.sharding.Mesh
+) -> Shaped[Array, "m n ..."]:
     """`[B ...]` to `[M, B/M, ...]`."""
     parts = jnp.moveaxis(x.reshape((-1, count, *x.shape[1:])), 1, 0)
     placed = PartitionSpec(None, *batch_sharding(mesh).spec)
     return jax.lax.with_sharding_constraint(parts, NamedSharding(mesh, placed))
 
 
-def _join(parts: jax.Array) -> jax.Array:
+def _join(parts: Shaped[Array, "m n ..."]) -> Shaped[Array, "b ..."]:
     """`[M, B/M, ...]` to `[B ...]`."""
     rows = jnp.moveaxis(parts, 0, 1)
     return rows.reshape((-1, *rows.shape[2:]))

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from losses.core.masks import TaughtMask, token_masks
 from losses.core.outputs import TEACHER
@@ -118,7 +119,7 @@ class Objective:
         )
 
     def count(
-        self, variables: Tree, batch: Batch, step: jax.Array
+        self, variables: Tree, batch: Batch, step: Int[Array, ""]
     ) -> tuple[Tokens, StepInputs]:
         """Return the masks of the terms and their counts over the global batch.
 

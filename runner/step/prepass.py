@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from losses import LossTerm, Reweighting
 from losses.core.batch_weights import BalanceInputs, BatchValues
@@ -39,7 +40,7 @@ class PrePassResult:
     """
 
     tokens: Tokens
-    token_weights: Mapping[str, jax.Array]
+    token_weights: Mapping[str, Float[Array, "*b"]]
     inputs: StepInputs
     memory: Tree
     balance_inputs: BalanceInputs
@@ -156,8 +157,8 @@ class PrePass:
         )
 
     def _token_weights(
-        self, values: Tree, tokens: Tokens, step: jax.Array, memory: Tree
-    ) -> tuple[dict[str, jax.Array], Tree]:
+        self, values: Tree, tokens: Tokens, step: Int[Array, ""], memory: Tree
+    ) -> tuple[dict[str, Float[Array, "*b"]], Tree]:
         """Return, by term, token weights `[*b]`, and the memory of reweightings."""
         weights, memories = {}, {}
         for name, reweighting in self._reweightings.items():
@@ -173,7 +174,7 @@ class PrePass:
 
 
 def divide(
-    sums: Mapping[str, Tree], counts: Mapping[str, jax.Array]
+    sums: Mapping[str, Tree], counts: Mapping[str, Float[Array, ""]]
 ) -> dict[str, Tree]:
     """Return masked sums by term, divided by the global counts."""
     return {

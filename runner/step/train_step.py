@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from clu.metrics import Metric
+from jaxtyping import Array, Float, Int
 
 from losses.core.term_values import averages
 from losses.weighting.weights import (
@@ -113,7 +114,7 @@ def gradients(
     params: Tree,
     variables: Tree,
     batch: Batch,
-    step: jax.Array,
+    step: Int[Array, ""],
     *,
     teacher: TeacherState = NO_TEACHER,
     memory: Tree = NO_MEMORY,
@@ -140,7 +141,7 @@ def gradients(
     result = objective.prepass(params, inputs, tokens, memory["tokens"], run_trunk)
 
     # Weights of the terms; their gradient waits for the values.
-    def weigh(learned: Tree) -> tuple[tuple[Tree, jax.Array], TermWeights]:
+    def weigh(learned: Tree) -> tuple[tuple[Tree, Float[Array, ""]], TermWeights]:
         weights = term_weights(items, result.balance_inputs, learned, memory["weights"])
         return (weights.effective, weights.penalty), weights
 
@@ -196,7 +197,7 @@ def accumulate_gradients(
     inputs: StepInputs,
     tokens: Tokens,
     run_trunk: RunTrunk,
-    weights: Mapping[str, jax.Array],
+    weights: Mapping[str, Float[Array, ""]],
 ) -> MicrobatchSums:
     """Return the gradient of `Σ_i c_i L_i`, and the sums of the terms.
 

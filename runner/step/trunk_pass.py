@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Shaped
 
 from models.base import Batch
 from runner.state.trainable import TrainModules
@@ -34,7 +35,7 @@ class StudentTrunk:
     teacher: TeacherTrunk | None
 
     @property
-    def intermediates(self) -> dict[str, jax.Array]:
+    def intermediates(self) -> dict[str, Shaped[Array, "..."]]:
         """All intermediates, by path."""
         return {**self.tokens.intermediates, **self.constants.intermediates}
 
@@ -72,7 +73,7 @@ def forward(
       teacher: the teacher's trunk over the same microbatch.
     """
 
-    def trunk(params: Tree) -> tuple[BlockTokens, Mapping[str, jax.Array]]:
+    def trunk(params: Tree) -> tuple[BlockTokens, Mapping[str, Shaped[Array, "..."]]]:
         outputs = modules.student(params, variables).trunk(
             tokens.batch, capture=capture - {TRUNK}, remat=remat
         )
@@ -97,7 +98,9 @@ def forward(
     )
 
 
-def _split_by_dtype(intermediates: Mapping[str, jax.Array]) -> tuple[dict, dict]:
+def _split_by_dtype(
+    intermediates: Mapping[str, Shaped[Array, "..."]],
+) -> tuple[dict, dict]:
     """Intermediates that can be differentiated, and those that cannot."""
     floats = {
         path: x
@@ -107,7 +110,7 @@ def _split_by_dtype(intermediates: Mapping[str, jax.Array]) -> tuple[dict, dict]
     return floats, {p: x for p, x in intermediates.items() if p not in floats}
 
 
-def _per_token(batch: Batch) -> dict[str, jax.Array]:
+def _per_token(batch: Batch) -> dict[str, Shaped[Array, "..."]]:
     """Entries `[*b ...]`; an entry `[B]` is repeated along the row."""
     axes = batch["targets"].shape
     entries = {}

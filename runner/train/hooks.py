@@ -181,7 +181,7 @@ class Hooks:
 
     @property
     def ended(self) -> bool:
-        """Whether some hook ends the run here, whatever steps are left."""
+        """True if some hook ends the run here, whatever steps are left."""
         return any(hook.ended for hook in self._hooks)
 
     def on_end(self, step: int, state: TrainState) -> None:

@@ -35,6 +35,24 @@ def question_docstrings() -> list[str]:
     ]
 
 
+def shapeless() -> list[str]:
+    """`path:line` of annotations that say `jax.Array` and no shape."""
+    return [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources("losses", "runner/step")
+        for node in _outside_of_calls(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "jax.Array"
+    ]
+
+
+def _outside_of_calls(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node but calls and what is in them: `isinstance(x, jax.Array)` is none."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.Call):
+            yield child
+            yield from _outside_of_calls(child)
+
+
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """Line and text of every docstring of a file, private ones too."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -27,7 +27,7 @@ class KeepBest(StateHook):
 
     @property
     def ended(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] - follows from the best
-        """Whether patience is exhausted."""
+        """True if patience is exhausted."""
         patience = self._rule and self._rule.patience
         return patience is not None and self._best.stale >= patience
 
