@@ -17,7 +17,7 @@ Measure = Literal["overlap", "student_mass", "teacher_mass"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agreement(Loss):
-    """How far the `best` most probable entries of both sides are the same, 0 to 1.
+    """Agreement of the `best` most probable entries of both sides, 0 to 1.
 
     With P and Q the `best` most probable entries of the teacher p and the student q:
 

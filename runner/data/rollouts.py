@@ -10,7 +10,7 @@ OWN = "own"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rollouts:
-    """Which rows of a batch the student writes, and how.
+    """Choice of the rows of a batch that the student writes, and how.
 
     Attributes:
       fraction: Share of the rows, a number or a function of the step.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from clu.metrics import LastValue, Metric
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped
 
 from losses.weighting.weights import weight_at_step
 from models import sharding
@@ -69,7 +69,7 @@ class CompiledRollouts:
         return self._compiled(params, variables, batch, state.step)
 
     def _run(
-        self, params: object, variables: object, batch: Batch, step: jax.Array
+        self, params: object, variables: object, batch: Batch, step: Int[Array, ""]
     ) -> tuple[Batch, Metrics]:
         rollouts = self._rollouts
         with sharding.use(self._mesh, self._rules):
@@ -88,7 +88,7 @@ class CompiledRollouts:
 
 
 def chosen_rows(
-    batch: Batch, rollouts: Rollouts, step: jax.Array, key: jax.Array
+    batch: Batch, rollouts: Rollouts, step: Int[Array, ""], key: PRNGKeyArray
 ) -> Bool[Array, " b"]:
     """Return the rows that the student is to write: the first of a batch.
 
@@ -107,8 +107,8 @@ def continued(
     batch: Batch,
     own: Bool[Array, " b"],
     rollouts: Rollouts,
-    key: jax.Array,
-) -> tuple[dict[str, jax.Array], Int[Array, " b"]]:
+    key: PRNGKeyArray,
+) -> tuple[dict[str, Shaped[Array, "b ..."]], Int[Array, " b"]]:
     """Return the batch with continuations in the rows `own`, and their lengths.
 
     Args:
@@ -171,8 +171,11 @@ def _prompt_ends(
 
 
 def _choose(
-    logits: jax.Array, rollouts: Rollouts, keys: jax.Array, step: jax.Array
-) -> jax.Array:
+    logits: Float[Array, "b v"],
+    rollouts: Rollouts,
+    keys: Key[Array, " b"],
+    step: Int[Array, ""],
+) -> Int[Array, " b"]:
     """Return a token a row, none beyond the ids of the data."""
     logits = logits[..., : rollouts.vocab_size]
     if rollouts.temperature == 0:
@@ -191,7 +194,7 @@ def _joined(
     written: Batch,
     own: Bool[Array, " b"],
     place: Int[Array, " b"],
-) -> dict[str, jax.Array]:
+) -> dict[str, Shaped[Array, "b ..."]]:
     """Return a batch of written rows and of the others.
 
     Of a column by document a written row has what stood at the end of its prompt.
@@ -216,7 +219,10 @@ def _rows_at_most(rollouts: Rollouts, rows: int, mesh: jax.sharding.Mesh) -> int
 
 
 def _metrics(
-    own: jax.Array, counts: jax.Array, batch: Batch, rollouts: Rollouts
+    own: Bool[Array, " b"],
+    counts: Int[Array, " n"],
+    batch: Batch,
+    rollouts: Rollouts,
 ) -> dict[str, Metric]:
     written = jnp.sum(own, dtype=jnp.float32)
     targets = jnp.where(batch["mask"], batch["targets"], -1)

@@ -1,4 +1,4 @@
-"""What the parts of `.gguf` families read."""
+"""Sources that the parts of `.gguf` families read."""
 
 import dataclasses
 from typing import Any
