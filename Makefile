@@ -166,7 +166,8 @@ test-all: dev
 	@$(PYTEST) --dearest=10 -m slow
 
 launchers: dev
-	@$(BIN)/python -m pytest -m slow tests/launch/slurm_test.py tests/launch/mpi_test.py
+	@$(BIN)/python -m pytest -m slow tests/launch/slurm_test.py \
+	  tests/launch/slurm_runs_test.py tests/launch/mpi_test.py
 
 # An hour and more; each part can be run alone: SURVIVAL='--kills=100'
 SURVIVAL ?= --kills=100 --signals=50 --pairs=10 --long=20000

@@ -83,6 +83,8 @@ def parse(arguments: Sequence[str]) -> Command:
     for name in ("help", "version"):
         if Flag(name) in flags:
             return Command(action=Flag(name))
+    for flag in flags:
+        remote.refuse(f"--{flag.name}", flag.value)
     # Overrides keep their order: each is applied to what those before it left.
     once = {name: _only(flags, name) for name in VALUED}
     actions = [flag for flag in flags if flag.name in _ACTIONS]
@@ -233,9 +235,6 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
     if actions and actions[0].name == "evaluate" and not command.workdir:
         raise UserError(f"{actions[0]} measures a run; give its --workdir=DIR")
     # Flags whose values do not fit.
-    remote.refuse("--fdl_config", command.config)
-    remote.refuse("--fdl_config_file", command.config_file)
-    remote.refuse("--workdir", command.workdir)
     if command.sweeps and actions and actions[0].name != "print_config":
         raise UserError(
             f"{actions[0]} looks at one graph, not at a sweep; "

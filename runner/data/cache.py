@@ -14,14 +14,20 @@ from pathlib import Path
 
 from runner import atomic_files
 from runner.errors import UserError
+from runner.files import remote
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _STALE_SECONDS = 24 * 3600  # older temporary files have no living writer
 
 
 def directory(path: str = "") -> Path:
-    """Return `path`, else `$XDG_CACHE_HOME/retort`, else `~/.cache/retort`."""
+    """Return `path`, else `$XDG_CACHE_HOME/retort`, else `~/.cache/retort`.
+
+    Raises:
+      UserError: The path is the address of an object store.
+    """
     if path:
+        remote.refuse("cache", path)
         return Path(path).expanduser()
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "retort"

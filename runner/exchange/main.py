@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner.errors import UserError
+from runner.files import remote
 from runner.machine import console
 
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         looking.add_argument(
             "directory",
             metavar="DIR",
+            type=remote.local("records"),
             help="a directory of records, or a work directory with records/ in it",
         )
     _add_prompts(commands)
@@ -57,14 +59,19 @@ def _add_prompts(commands) -> None:
     parser = commands.add_parser("prompts", help=text, description=text)
     parser.set_defaults(command=_prompts)
     _add_data(parser)
-    parser.add_argument("--to", required=True, metavar="FILE", help="a new .jsonl file")
+    _add_target(parser, "FILE", "a new .jsonl file")
 
 
 def _add_import(commands) -> None:
     text = "write records from scores of another program"
     parser = commands.add_parser("import", help=text, description=text)
     parser.set_defaults(command=_import)
-    parser.add_argument("source", metavar="SOURCE", help="a file, or a folder of them")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        type=remote.local("source"),
+        help="a file, or a folder of them",
+    )
     parser.add_argument(
         "--from",
         required=True,
@@ -73,9 +80,7 @@ def _add_import(commands) -> None:
         help="axolotl, distillkit, llama_cpp, maxtext, sglang, trl or vllm",
     )
     _add_data(parser)
-    parser.add_argument(
-        "--to", required=True, metavar="DIR", help="directory to write, a new one"
-    )
+    _add_target(parser, "DIR", "directory to write, a new one")
     parser.add_argument(
         "--temperature",
         type=float,
@@ -96,12 +101,21 @@ def _add_export(commands) -> None:
     text = "write best entries in the form of another trainer"
     parser = commands.add_parser("export", help=text, description=text)
     parser.set_defaults(command=_export)
-    parser.add_argument("directory", metavar="DIR", help="a directory of records")
+    parser.add_argument(
+        "directory",
+        metavar="DIR",
+        type=remote.local("records"),
+        help="a directory of records",
+    )
     parser.add_argument(
         "--as", required=True, dest="form", metavar="FORM", help="distillkit or maxtext"
     )
+    _add_target(parser, "DIR", "directory to write, a new one")
+
+
+def _add_target(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
     parser.add_argument(
-        "--to", required=True, metavar="DIR", help="directory to write, a new one"
+        "--to", required=True, metavar=metavar, type=remote.local("--to"), help=text
     )
 
 
@@ -110,6 +124,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="CONFIG",
+        type=remote.local("--data"),
         help="a config file whose training data (or data) the records are of",
     )
 

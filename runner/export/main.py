@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from runner.errors import UserError
+from runner.files import remote
 from runner.machine import console
 
 
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code; 2 comes with one to three lines on stderr."""
-    parsed = _parser().parse_args(arguments)
     try:
+        parsed = _parser().parse_args(arguments)
         from runner.export.job import BEST, Export
 
         job = Export(
@@ -33,9 +34,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="runner-export",
         description="Write the student of a run as a model for other programs.",
     )
-    parser.add_argument("workdir", metavar="WORKDIR", help="the run's work directory")
     parser.add_argument(
-        "--to", required=True, metavar="DIR", help="directory to write, a new one"
+        "workdir",
+        metavar="WORKDIR",
+        type=remote.local("workdir"),
+        help="the run's work directory",
+    )
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="DIR",
+        type=remote.local("--to"),
+        help="directory to write, a new one",
     )
     steps = parser.add_mutually_exclusive_group()
     steps.add_argument(

@@ -5,6 +5,7 @@ bucket offers none of them, and `Path("gs://b")` is quietly the local folder `gs
 """
 
 import re
+from collections.abc import Callable
 
 from runner.errors import UserError
 
@@ -27,3 +28,17 @@ def refuse(name: str, value: object) -> None:
             f"{name}={value}: runs, records and models lie on a file system; "
             "copy it here, or mount the bucket and name its folder"
         )
+
+
+def local(name: str) -> Callable[[str], str]:
+    """Return a type for `argparse`: a path that is not such an address.
+
+    Args:
+      name: Of the option, for the message.
+    """
+
+    def path(value: str) -> str:
+        refuse(name, value)
+        return value
+
+    return path

@@ -12,7 +12,7 @@ _SIZE = re.compile(
     r"(?:allocat\w*|Unable to allocate)\D{0,40}?([\d.]+ ?[KMGT]?i?B|\d+)"
 )
 _ADVICE = (
-    "--gin.step.microbatches, --gin.step.remat and more devices divide it; --dry_run "
+    "--gin.step.microbatches, --gin.step.remat and more devices divide it, --dry_run "
     "shows what a step takes"
 )
 
@@ -37,7 +37,7 @@ def explained() -> Iterator[None]:
 
 def _refusal(place: str, error: Exception) -> UserError:
     return UserError(
-        f"out of memory: {place} does not have {_wanted(error)}\n{_ADVICE}"
+        f"out of memory: {place} does not have {_wanted(error)}; {_ADVICE}"
     )
 
 

@@ -83,6 +83,7 @@ class RecordTeacher(Job):
           UserError: The teacher does not fit the data, or a logit is not finite.
           SystemExit: A signal stopped it.
         """
+        from runner.machine import out_of_memory
         from runner.machine.stop_signals import Stop
         from runner.records import shards
         from runner.writers.terminal import Terminal
@@ -90,7 +91,8 @@ class RecordTeacher(Job):
         # Open: the first process has begun the directory that the others join.
         terminal = Terminal()
         _wait_for_first(workdir)
-        recorder = self.recorder()
+        with out_of_memory.explained():
+            recorder = self.recorder()
         for caution in recorder.cautions:
             terminal.print(caution)
         for line in workdir.record_start():
@@ -102,7 +104,7 @@ class RecordTeacher(Job):
         if workdir.writes and directory.is_dir() and recorder.alone:
             shards.remove_temporaries(directory)
         begin = time.monotonic()
-        with Stop() as stop:
+        with Stop() as stop, out_of_memory.explained():
             written = self._write(recorder, directory, terminal, lambda: stop.requested)
         terminal.close()
         if stop.requested:

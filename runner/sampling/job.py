@@ -10,6 +10,7 @@ from runner import atomic_files, runtime
 from runner.data.text.tokenizer import TokenizerSource
 from runner.errors import UserError
 from runner.graph.job import Job
+from runner.machine import out_of_memory
 from runner.sampling import prompts, text_model
 from runner.sampling.continuing import Continuation, continuations
 from runner.weights import location
@@ -91,23 +92,24 @@ class Sample(Job):
             print(f"{one.prompt}{one.text}\n")
 
     def continuations(self) -> Iterator[Continuation]:
-        """Return a continuation of each prompt, in order, a batch at a time.
+        """Yield a continuation of each prompt, in order, a batch at a time.
 
         Raises:
           UserError: The model is not there or writes no text, or there is no prompt.
         """
         texts = self.all_prompts()
-        author = text_model.load(
-            location.parse(self.model),
-            settings=self.settings,
-            tokenizer=self.tokenizer,
-            config=runtime.current(),
-        )
-        return continuations(
-            author,
-            texts,
-            num_tokens=self.num_tokens,
-            draws=self.draws,
-            seed=self.seed,
-            batch_size=self.batch_size,
-        )
+        with out_of_memory.explained():
+            author = text_model.load(
+                location.parse(self.model),
+                settings=self.settings,
+                tokenizer=self.tokenizer,
+                config=runtime.current(),
+            )
+            yield from continuations(
+                author,
+                texts,
+                num_tokens=self.num_tokens,
+                draws=self.draws,
+                seed=self.seed,
+                batch_size=self.batch_size,
+            )

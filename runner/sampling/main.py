@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from runner.errors import UserError
+from runner.files import remote
 from runner.machine import console
 
 
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "model",
         metavar="MODEL",
+        type=remote.local("model"),
         help="a work directory (WORKDIR@STEP, WORKDIR@best), a Hugging Face folder or "
         "a .gguf file",
     )
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prompts",
         default="",
         metavar="FILE",
+        type=remote.local("--prompts"),
         help='a prompt a line; of FILE.jsonl, {"prompt": "..."} a line',
     )
     option("--tokens", type=int, default=128, help="after each prompt, at most (128)")
@@ -53,7 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     option("--top_p", type=float, help="draw from the best that have this probability")
     option("--seed", type=int, default=0, help="of the draws (0)")
     option("--batch_size", type=int, default=8, help="prompts at once (8)")
-    option("--tokenizer", metavar="FILE", help="a tokenizer.json in place of its own")
+    option(
+        "--tokenizer",
+        metavar="FILE",
+        type=remote.local("--tokenizer"),
+        help="a tokenizer.json in place of its own",
+    )
     option("--json", action="store_true", help="print a JSON object a line")
     return parser
 

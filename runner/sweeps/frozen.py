@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
-from runner.files import confined, form
+from runner.files import confined, form, remote
 from runner.graph import source
 from runner.sweeps import points
 from runner.workdir import lock
@@ -163,8 +163,9 @@ def load(path: str | Path) -> Frozen:
 
     Raises:
       UserError: it holds none, its `sweep.json` is damaged, or that names something
-        outside of the directory.
+        outside of the directory; or it is the address of an object store.
     """
+    remote.refuse("sweep", str(path))
     path = Path(path).absolute()
     content = read(path)
     try:

@@ -1,6 +1,18 @@
-"""The switch that rewrites goldens: `pytest tests/launch --rewrite_goldens`."""
+"""A Slurm of one's own, and `--rewrite_goldens`, the switch that rewrites goldens."""
 
 import contextlib
+
+import pytest
+
+from tests.launch import slurm_cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    if reason := slurm_cluster.missing():
+        pytest.skip(reason)
+    with slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
 
 
 def pytest_addoption(parser):

@@ -1,34 +1,18 @@
 """Array jobs on a real Slurm: stopped, requeued, preempted, cancelled, killed.
 
-Most units run a stand-in for `runner`, in a second; the last tests the real one.
+Units run a stand-in for `runner`, in a second.
 """
 
-import contextlib
-import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from launch import slurm
-from tests.launch import slurm_cluster
 from tests.launch.slurm_cluster import until
-from tests.launch.stand_ins import ROOT, Sweep
-from tests.runner.runs import Runner
+from tests.launch.stand_ins import Sweep
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing()),
-]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
-        yield cluster
+pytestmark = pytest.mark.slow
 
 
 class Array:
@@ -105,6 +89,26 @@ def test_the_time_limit_itself_does_the_same(array, cluster):
     tasks.sweep.how({})
     cluster.start_now(tasks.task(0))
     tasks.finished(0)
+
+
+PAIRS = ("00", "00.1", "01", "01.1", "02", "02.1")
+
+
+def test_tasks_of_two_processes_all_save_at_their_limit_and_come_back(array, cluster):
+    tasks = array(
+        dict.fromkeys(PAIRS, "wait"),
+        processes=2,
+        time="1",
+        sbatch=("--signal=B:USR1@55",),
+    )
+    tasks.started(*PAIRS)
+    until(lambda: all(tasks.state(index) == "PENDING" for index in range(3)))
+    assert {f"{one} SIGTERM and saved" for one in PAIRS} <= {*tasks.sweep.log}
+    tasks.sweep.how({})
+    for index in range(3):
+        cluster.start_now(tasks.task(index))
+    tasks.finished(0, 1, 2)
+    assert sorted(tasks.sweep.began) == sorted(2 * PAIRS)
 
 
 def test_a_cancelled_task_saves_and_does_not_come_back(array, cluster):
@@ -215,77 +219,3 @@ def test_a_node_whose_name_does_not_resolve_is_named_at_once(cluster):
     code, lines = joined(cluster, f"--nodelist={node}", "--nodes=1")
     assert code == 2
     assert all(f"{node}, the host of the first process" in line for line in lines)
-
-
-class SlurmRunner(Runner):
-    """Two processes of the real `runner`, a task on each node; one where it is told."""
-
-    cluster: slurm_cluster.Cluster
-    patience = 900.0
-
-    def start_tasks(self, workdir):
-        return subprocess.Popen(
-            [
-                *("srun", "--ntasks=2", "--nodes=2", "--label"),
-                *(sys.executable, "-m", "runner.main", *self.flags),
-                f"--workdir={self.directory / workdir}",
-            ],
-            env=self.cluster.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-        )
-
-
-@pytest.fixture(scope="module")
-def real(cluster, tmp_path_factory):
-    runner = SlurmRunner(tmp_path_factory.mktemp("real"), steps=12)
-    runner.cluster = cluster
-    config = f"--fdl_config={ROOT / 'tests/runner/sweeps/tiny_config.py'}"
-    runner.flags[0] = config
-    return runner
-
-
-def test_two_tasks_give_the_total_of_one_and_one_killed_ends_both(real):
-    real.run("one")
-    both = real.start_tasks("both")
-    output = both.communicate(timeout=real.patience)[0]
-    assert both.returncode == 0, output
-    ours, theirs = real.metrics("both"), real.metrics("one")
-    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
-    totals = [
-        [line["learning/total"] for line in lines if "learning/total" in line]
-        for lines in (ours, theirs)
-    ]
-    assert len(totals[0]) == real.steps
-    np.testing.assert_allclose(*totals, rtol=2e-6)
-
-    # One of two is killed; both are started again.
-    killed = real.start_tasks("killed")
-    until(lambda: real.last_step("killed") >= 1 or killed.poll() is not None)
-    os.kill(task_of(1, str(real.directory / "killed")), signal.SIGKILL)
-    output = killed.communicate(timeout=real.patience)[0]
-    assert killed.returncode != 0
-    told = [line for line in output.splitlines() if line.startswith("0: ")]
-    assert any("this run has ended" in line for line in told) or (
-        "indicates that another task died" in output
-    ), output
-    again = real.start_tasks("killed")
-    output = again.communicate(timeout=real.patience)[0]
-    assert again.returncode == 0, output
-    real.assert_same_run("killed", "both")
-
-
-def task_of(rank, workdir):
-    """The number of the process that Slurm started as task `rank` of a run."""
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            of_run = f"--workdir={workdir}" in (path / "cmdline").read_text(
-                errors="replace"
-            )
-            environment = (path / "environ").read_text(errors="replace").split("\0")
-            is_srun = (path / "comm").read_text().strip() == "srun"
-            if of_run and not is_srun and f"SLURM_PROCID={rank}" in environment:
-                return int(path.name)
-    raise AssertionError(f"no task {rank} of {workdir}")

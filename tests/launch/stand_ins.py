@@ -20,7 +20,7 @@ import fcntl, json, os, pathlib, signal, sys, time
 flags = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[3:])
 unit = pathlib.Path(flags["workdir"])
 top = unit.parents[2]
-process = flags.get("gin.distributed.process", "0")
+process = flags.get("gin.distributed.process", os.environ.get("SLURM_PROCID", "0"))
 me = unit.name[:2] + ("." + process if process != "0" else "")
 def log(line):
     with open(top / "log.txt", "a") as file:
@@ -39,7 +39,7 @@ if process == "0":
 print(me, "says this", flush=True)
 print(me, "warns", file=sys.stderr, flush=True)
 (unit / ("begun" + me[2:])).touch()
-until = time.time() + 20
+until = time.time() + (120 if how == "wait" else 20)  # Slurm looks twice a minute
 while how in ("wait", "deaf", "young") and not asked and time.time() < until:
     time.sleep(0.01)
 if asked:
