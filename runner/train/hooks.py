@@ -98,6 +98,7 @@ class Hooks:
             show_texts=not loop.quiet,
             failures=failures,
             own=trainer.writers,
+            results=[f"{name}/loss" for name in trainer.evaluators],
         )
 
         # The run, as the hooks see it, and the hooks.

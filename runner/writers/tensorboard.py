@@ -4,7 +4,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -35,13 +35,19 @@ class SummaryWriter(MetricWriter):
     Every event is one unbuffered write of one whole record, so a killed run leaves a
     readable file. `start_step` is the step a resumed run continues after: TensorBoard
     then drops what the file before it holds of later steps. A file of `part_bytes` is
-    followed by another.
+    followed by another. `results` are the scalars beside the hyper-parameters.
     """
 
     def __init__(
-        self, logdir: str, *, start_step: int = 0, part_bytes: int = PART_BYTES
+        self,
+        logdir: str,
+        *,
+        start_step: int = 0,
+        part_bytes: int = PART_BYTES,
+        results: Sequence[str] = (),
     ):
         self._logdir, self._part_bytes = Path(logdir), part_bytes
+        self._results = results
         self._logdir.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
         self._append(Event(file_version="brain.Event:2"))
@@ -113,8 +119,9 @@ class SummaryWriter(MetricWriter):
         self._summarize(step, parts)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Write hyper-parameters of TensorBoard's tab of that name."""
-        self._summarize(0, list(summaries.hparams(dict(hparams), {})))
+        """Write booleans, numbers and texts for TensorBoard's tab of that name."""
+        metrics = dict.fromkeys(self._results, 0.0)  # of which only the names go out
+        self._summarize(0, list(summaries.hparams(dict(hparams), metrics)))
 
     def write_summaries(self, step, values, metadata=None) -> None:
         """Leave them out, and say so once."""

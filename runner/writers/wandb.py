@@ -1,5 +1,6 @@
 """Weights & Biases, for those who ask for it."""
 
+import math
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,32 +10,48 @@ import numpy as np
 
 from runner import atomic_files
 from runner.errors import UserError
+from runner.writers import parameters
 from runner.writers.base import PartialWriter
+from runner.writers.console import split_evaluation
 
 
 class WandbWriter(PartialWriter):
     """Scalars, texts, images and histograms in one run per work directory.
 
-    The run's id is kept in the work directory, so that a resumed run continues it.
-    Steps are a metric of their own: Weights & Biases' counter cannot go back, and a
-    resumed run starts again at its last checkpoint.
+    It is named as the directory, units of a sweep are a group, the graph is its config,
+    and the summary holds the latest of every evaluation. The run's id is kept in the
+    work directory, so that a resumed run continues it. Steps are a metric of their own:
+    Weights & Biases' counter cannot go back, and a resumed run starts again at its last
+    checkpoint.
     """
 
     def __init__(self, workdir: str | Path, *, project: str):
         self._wandb = _import()
+        workdir = Path(workdir).absolute()
+        name, sweep = parameters.names(workdir)
         self._run = self._wandb.init(
             project=project,
+            name=name,
+            group=sweep or None,
+            config=parameters.parse(parameters.read_text(workdir)),
             dir=str(workdir),
-            id=_run_id(Path(workdir) / "wandb_id.txt"),
+            id=_run_id(workdir / "wandb_id.txt"),
             resume="allow",
         )
         self._run.define_metric("*", step_metric="step")
+        self._summary: dict[str, float] = {}
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
         self._run.log({"step": int(step), **values})
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        self._log(step, {k: np.asarray(v).item() for k, v in scalars.items()})
+        numbers = {k: np.asarray(v).item() for k, v in scalars.items()}
+        self._log(step, numbers)
+        # Of all rows: what is measured of some is a curve, and no result.
+        results = {k: v for k, v in numbers.items() if split_evaluation(k)[0]}
+        shares = {v for k, v in results.items() if k.endswith("/share")}
+        if results and shares <= {1.0}:
+            self._summary |= {k: v for k, v in results.items() if math.isfinite(v)}
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         html = {k: self._wandb.Html(_preformatted(v)) for k, v in texts.items()}
@@ -58,6 +75,7 @@ class WandbWriter(PartialWriter):
         self._run.config.update(dict(hparams), allow_val_change=True)
 
     def close(self) -> None:
+        self._run.summary.update(self._summary)
         self._run.finish()
 
 

@@ -67,6 +67,12 @@ def test_a_package_outside_of_the_clone_trains_is_killed_and_goes_on(outside):
     rows = [row for row in outside.metrics("whole") if "own/norm" in row]
     assert [row["step"] for row in rows] == list(range(3, LAST + 1, 3))
     assert rows[-1]["own/loss"] < rows[0]["own/loss"]
+    measured = [
+        row["held_out/metrics/certainty"]
+        for row in outside.metrics("killed")
+        if "held_out/metrics/certainty" in row
+    ]
+    assert len(measured) > 1 and 0 < measured[0] < measured[-1] < 1
     written = [(outside.directory / name / "own.txt") for name in ("whole", "killed")]
     assert len(written[0].read_text().splitlines()) == LAST
     assert written[0].read_text() == written[1].read_text()

@@ -23,7 +23,12 @@ def config() -> runner.Experiment:
         ],
         train_data=numbers,
         evaluations=[
-            runner.Evaluation(name="held_out", data=ownlab.Numbers(9), batch_size=8)
+            runner.Evaluation(
+                name="held_out",
+                data=ownlab.Numbers(9),
+                batch_size=8,
+                metrics=[ownlab.Certainty()],
+            )
         ],
         optimizer=ownlab.momentum(ownlab.halving(1.0, 10)),
         hooks=[ownhook.Enough(calls=8, every=3)],

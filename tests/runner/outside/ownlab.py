@@ -1,4 +1,4 @@
-"""A researcher's package: a loss, a model, data, an optimiser, a schedule, a mask."""
+"""A researcher's package: a loss, a metric, a model, data, an optimiser, a mask."""
 
 import dataclasses
 
@@ -23,6 +23,17 @@ class Focal(losses.Loss):
     def __call__(self, outputs: losses.Outputs) -> losses.PerToken:
         log_q = outputs.target_logits() - outputs.log_normalizer()
         return -((1.0 - jnp.exp(log_q)) ** self.gamma) * log_q
+
+
+@dataclasses.dataclass(frozen=True)
+class Certainty(losses.Loss):
+    """`max_v q_v`: measured on held-out data, minimised by nobody."""
+
+    needs = frozenset({"logits"})
+    unit = "1"
+
+    def __call__(self, outputs: losses.Outputs) -> losses.PerToken:
+        return jnp.exp(jnp.max(outputs.logits, axis=-1) - outputs.log_normalizer())
 
 
 class Bigram(models.Model):

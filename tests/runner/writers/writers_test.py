@@ -11,6 +11,7 @@ import types
 import numpy as np
 import pytest
 from tensorboardX.crc32c import crc32c
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from runner import writers
 from runner.errors import UserError
@@ -234,9 +235,44 @@ def test_a_missing_wandb_says_how_to_install_it(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+GRAPH = """\
+<root>: runner.Experiment
+losses.ce.weight: 0.5
+num_steps: 300
+remat: True
+train_data.files: ['a.txt']
+"""
+PARAMETERS = {
+    "<root>": "runner.Experiment",
+    "losses.ce.weight": 0.5,
+    "num_steps": 300,
+    "remat": True,
+    "train_data.files": "['a.txt']",
+}
+
+
+def test_tensorboard_has_the_graph_as_text_and_as_parameters_once(tmp_path):
+    (tmp_path / "config.txt").write_text(GRAPH)
+    for start in (-1, 7):  # a run that goes on has written them
+        writers.create(tmp_path, start_step=start, results=["held_out/loss"]).close()
+    values = [v for event in events(tmp_path) for v in event.summary.value]
+    experiment, start, _, text = values
+    assert [v.tag for v in values][-1] == "config/text_summary"
+    assert text.tensor.string_val[0].decode() == textwrap.indent(GRAPH, "    ")
+    of_plugin = HParamsPluginData.FromString(start.metadata.plugin_data.content)
+    shown = {
+        name: getattr(value, value.WhichOneof("kind"))
+        for name, value in of_plugin.session_start_info.hparams.items()
+    }
+    assert shown == PARAMETERS
+    of_plugin = HParamsPluginData.FromString(experiment.metadata.plugin_data.content)
+    metrics = [info.name.tag for info in of_plugin.experiment.metric_infos]
+    assert metrics == ["held_out/loss"]
+
+
 class FakeRun:
     def __init__(self):
-        self.logged, self.finished = [], False
+        self.logged, self.finished, self.summary = [], False, {}
 
     def define_metric(self, name, step_metric):
         assert (name, step_metric) == ("*", "step")
@@ -264,6 +300,27 @@ def test_wandb_continues_the_run_of_the_work_directory(tmp_path, monkeypatch):
         {"step": 5, "learning/ce": 0.5},
     ]
     assert run.finished
+
+
+def test_wandb_is_told_name_group_config_and_results(tmp_path, monkeypatch):
+    """`make trackers` asks the real one, offline."""
+    starts, run = [], FakeRun()
+    wandb = types.SimpleNamespace(init=lambda **kwargs: starts.append(kwargs) or run)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    unit = tmp_path / "lr" / "units" / "00-peak=0.1"
+    unit.mkdir(parents=True)
+    (unit / "config.txt").write_text(GRAPH)
+    writer = writers.create(unit, wandb_project="losses")
+    writer.write_scalars(1, {"learning/ce": 3.0})
+    for loss, share in ((2.5, 1.0), (2.4, 0.5)):
+        writer.write_scalars(1, {"held_out/loss": loss, "held_out/share": share})
+    writer.close()
+    (start,) = starts
+    assert (start["name"], start["group"]) == ("00-peak=0.1", "lr")
+    assert start["config"] == PARAMETERS
+    assert run.summary == {"held_out/loss": 2.5, "held_out/share": 1.0}
+    writers.create(tmp_path, wandb_project="losses").close()
+    assert (starts[1]["name"], starts[1]["group"]) == (tmp_path.name, None)
 
 
 def test_a_console_without_texts_shows_evaluations_and_notices(capsys):
