@@ -6,12 +6,14 @@ from or is annotated with. The machinery that evaluates them is in `losses.core`
 """
 
 from losses import functional, renamed
+from losses.class_bias import ClassBias
 from losses.comp_sum import CompSum
 from losses.core.batch_weights import Balance, Reweighting
 from losses.core.columns import ColumnMask, ColumnWeight, name_id
 from losses.core.loss import Loss, TokenWeight
 from losses.core.masks import data_mask, own_mask, target_mask, token_mask
 from losses.core.of_means import OfMeans
+from losses.core.of_rows import OfRows
 from losses.core.outputs import (
     FullOutputs,
     IncompatibleLoss,
@@ -24,6 +26,7 @@ from losses.core.outputs import (
 from losses.core.terms import Group, LossTerm
 from losses.core.vocab_sums import TiledOutputs
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
+from losses.dice import Dice
 from losses.distillation.adaptive_kl import AdaptiveKL
 from losses.distillation.agreement import Agreement
 from losses.distillation.alignment import SparseMode
@@ -31,6 +34,7 @@ from losses.distillation.binary_kl import BinaryKL, BinaryKLNorm
 from losses.distillation.correlation import InterClassCorrelation, IntraClassCorrelation
 from losses.distillation.decoupled import DecoupledKD, NormalizedKD, Targeted
 from losses.distillation.divergence import Divergence
+from losses.distillation.flips import NegativeFlip, PositiveFlip
 from losses.distillation.kl import (
     ForwardKL,
     JensenShannon,
@@ -40,10 +44,12 @@ from losses.distillation.kl import (
     SymmetricKL,
 )
 from losses.distillation.logit_distance import LogitDistance
+from losses.distillation.logit_graph import LogitGraph
 from losses.distillation.logit_mse import LogitMSE
 from losses.distillation.own_head import OwnHead
 from losses.distillation.plackett_luce import PlackettLuce
 from losses.distillation.power_divergences import (
+    AlphaBetaDivergence,
     AlphaDivergence,
     RenyiDivergence,
     TotalVariation,
@@ -67,14 +73,36 @@ from losses.preference.kto import KTO
 from losses.preference.pairs import PairLoss, ReferencePairLoss
 from losses.preference.reference_free import OddsRatio, SimPO
 from losses.preference.sequences import chosen_mask, pair_mask, sequence_mask
-from losses.weighting.balance import MatchGradient, MatchValue, Uncertainty
+from losses.scheduled import Scheduled
+from losses.sets.any_loss import AnyLoss
+from losses.sets.bags import BagLoss
+from losses.sets.contrastive import InfoNCE
+from losses.sets.groups import GroupDRO, OverGroups
+from losses.sets.rows import (
+    ProbabilisticTransfer,
+    RelationalDistance,
+    SimilarityPreserving,
+)
+from losses.standard_score import StandardScore
+from losses.weighting.balance import (
+    MatchGradient,
+    MatchValue,
+    Reciprocal,
+    Uncertainty,
+)
 from losses.weighting.reweighting import (
     LearningProgress,
     RelativeLoss,
     RowTable,
     Span,
 )
-from losses.weighting.token_weights import Position, TeacherConfidence, TeacherEntropy
+from losses.weighting.token_weights import (
+    Position,
+    TeacherConfidence,
+    TeacherCorrect,
+    TeacherEntropy,
+    TeacherUnsure,
+)
 from losses.z_loss import ZLoss
 
 __all__ = [
@@ -84,33 +112,41 @@ __all__ = [
     "KTO",
     "AdaptiveKL",
     "Agreement",
+    "AlphaBetaDivergence",
     "AlphaDivergence",
+    "AnyLoss",
     "AttentionKL",
     "AttentionMSE",
+    "BagLoss",
     "Balance",
     "BinaryKL",
     "BinaryKLNorm",
     "BradleyTerry",
+    "ClassBias",
     "ColumnMask",
     "ColumnWeight",
     "CompSum",
     "ConfidencePenalty",
     "CrossEntropy",
     "DecoupledKD",
+    "Dice",
     "Divergence",
     "FeatureCosine",
     "FeatureMSE",
     "ForwardKL",
     "FullOutputs",
     "Group",
+    "GroupDRO",
     "HingeDPO",
     "IncompatibleLoss",
+    "InfoNCE",
     "InterClassCorrelation",
     "IntraClassCorrelation",
     "JensenShannon",
     "LearningProgress",
     "LoadBalance",
     "LogitDistance",
+    "LogitGraph",
     "LogitMSE",
     "Loss",
     "LossTerm",
@@ -118,10 +154,13 @@ __all__ = [
     "MatchValue",
     "MeanOverLayers",
     "NeedsFullLogits",
+    "NegativeFlip",
     "NormalizedKD",
     "OddsRatio",
     "OfMeans",
+    "OfRows",
     "Outputs",
+    "OverGroups",
     "OverLayers",
     "OverStudentBest",
     "OwnHead",
@@ -129,9 +168,13 @@ __all__ = [
     "PerToken",
     "PlackettLuce",
     "Position",
+    "PositiveFlip",
+    "ProbabilisticTransfer",
     "Projected",
+    "Reciprocal",
     "RecordSpec",
     "ReferencePairLoss",
+    "RelationalDistance",
     "Relations",
     "RelativeLoss",
     "RenyiDivergence",
@@ -141,19 +184,24 @@ __all__ = [
     "RouterZLoss",
     "RowTable",
     "SampledReverseKL",
+    "Scheduled",
     "SequenceLoadBalance",
     "SimPO",
+    "SimilarityPreserving",
     "SkewForwardKL",
     "SkewReverseKL",
     "SmoothedCrossEntropy",
     "Span",
     "SparseMode",
+    "StandardScore",
     "Standardized",
     "SymmetricKL",
     "Targeted",
     "TeacherConfidence",
+    "TeacherCorrect",
     "TeacherEntropy",
     "TeacherOutputs",
+    "TeacherUnsure",
     "TiledOutputs",
     "TokenWeight",
     "TotalVariation",

@@ -37,6 +37,8 @@ class Loss:
       tiled: whether `call_tiled` does without whole rows of logits; None has the
         runner find out by tracing it. A subclass that defines either call anew
         declares it anew.
+      reads_rows: whether it reads `batch["place"]`, the places of rows in the global
+        batch, and `Outputs.num_rows`; see `losses.OfRows`.
       statistic_passes: over the batch, for `statistics`; in a second one they may be
         taken around the means of the first.
     """
@@ -47,6 +49,7 @@ class Loss:
     reads: ClassVar[Callable[..., Bool[Array, "*b"]] | None] = None
     unit: ClassVar[str] = "nats"
     tiled: ClassVar[bool | None] = None
+    reads_rows: ClassVar[bool] = False
     statistic_passes: ClassVar[int] = 1
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any):
@@ -71,7 +74,7 @@ class Loss:
         """Return the same values from logits tiled over the vocabulary.
 
         A loss that reads no more of them than `log_normalizer`, `logits_at`,
-        `target_logits` and `mean_logits` has this form already.
+        `target_logits`, `mean_logits` and `variance_of_logits` has this form already.
 
         Raises:
           NeedsFullLogits: it reads whole rows of logits.
@@ -99,6 +102,13 @@ class Loss:
             name: jnp.tensordot(tokens, value, axes=tokens.ndim)
             for name, value in self.statistics(outputs).items()
         }
+
+    def settled(self, means: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
+        """Return `Outputs.statistics` from the means of the last pass.
+
+        A loss overrides it to compute once what every block would compute again.
+        """
+        return means
 
     def check_records(self, stored: RecordSpec) -> None:
         """Refuse stored teacher outputs that this loss cannot read.

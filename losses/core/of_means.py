@@ -45,7 +45,11 @@ class OfMeans(Loss, abstract=True):
             total = total + at_token - jnp.tensordot(mean, slope, axes=axes)
         return total
 
+    def value_and_slopes(self, means: Means) -> tuple[jax.Array, Means]:
+        """Return `f(A)` and `∇f(A)`."""
+        return jax.value_and_grad(self.of_means)(dict(means))
+
     def __call__(self, outputs: Outputs) -> PerToken:
-        means = jax.lax.stop_gradient(dict(outputs.statistics))
-        value, slopes = jax.value_and_grad(self.of_means)(means)
+        means = jax.lax.stop_gradient(outputs.statistics)
+        value, slopes = self.value_and_slopes(means)
         return value + self.deviation(outputs, slopes)

@@ -121,6 +121,7 @@ class Outputs(_Logits):
       statistics: masked means over the global batch of `Loss.statistics`.
       step: of the optimiser, int32.
       key: differs by step.
+      num_rows: of the global batch.
     """
 
     batch: Batch
@@ -130,6 +131,7 @@ class Outputs(_Logits):
     statistics: Arrays = dataclasses.field(default_factory=dict)
     step: Int[Array, ""] | int = 0
     key: PRNGKeyArray | None = None
+    num_rows: int = 0
 
     @property
     @abc.abstractmethod
@@ -160,6 +162,10 @@ class Outputs(_Logits):
     @abc.abstractmethod
     def mean_logits(self) -> PerToken:
         """Return `1/V Σ_v s_v`, `[*b]`."""
+
+    @abc.abstractmethod
+    def variance_of_logits(self) -> PerToken:
+        """Return `1/V Σ_v (s_v - mean s)²`, `[*b]`."""
 
     @abc.abstractmethod
     def where(self, mask: Bool[Array, "*b"]) -> "Outputs":
@@ -204,6 +210,8 @@ class FullOutputs(Outputs):
         return self.logits.shape[-1]
 
     def log_normalizer(self, temperature: float = 1.0) -> PerToken:
+        if isinstance(temperature, jax.Array):  # of a schedule; it has no hash
+            return jax.nn.logsumexp(self.logits / temperature, axis=-1)
         if temperature not in self._log_normalizers:
             self._log_normalizers[temperature] = jax.nn.logsumexp(
                 self.logits / temperature, axis=-1
@@ -231,6 +239,9 @@ class FullOutputs(Outputs):
 
     def mean_logits(self) -> PerToken:
         return jnp.mean(self.logits, axis=-1)
+
+    def variance_of_logits(self) -> PerToken:
+        return jnp.var(self.logits, axis=-1)
 
     def where(self, mask: Bool[Array, "*b"]) -> "FullOutputs":
         return dataclasses.replace(

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 from losses.core.batch_weights import Reweighting
 from losses.core.loss import Loss, TokenWeight
 from losses.core.masks import Mask, token_masks
+from losses.core.of_rows import PLACE
 from losses.core.outputs import (
     FullOutputs,
     IncompatibleLoss,
@@ -166,7 +167,7 @@ def batch_statistics(
       sums: a pass over the batch, of the terms and the means of the pass before.
     """
     means: Statistics = {}
-    passes = 0
+    wanting, passes = terms, 0
     while terms:
         for name, by_name in sums(terms, means).items():
             count = jnp.maximum(counts[name], 1.0)
@@ -177,6 +178,9 @@ def batch_statistics(
             for term in terms
             if isinstance(term.loss, Loss) and term.loss.statistic_passes > passes
         ]
+    for term in wanting:
+        assert isinstance(term.loss, Loss)
+        means[term.name] = dict(term.loss.settled(means[term.name]))
     return means
 
 
@@ -197,7 +201,7 @@ def evaluate(terms: Sequence[LossTerm], outputs: Outputs) -> dict[str, Average]:
     Raises:
       IncompatibleLoss: a term does not fit, or reads such a target.
     """
-    outputs = _in_float32(outputs)
+    outputs = _with_places(_in_float32(outputs))
     masks = token_masks(terms, outputs.batch)
     counts = {name: jnp.sum(mask, dtype=jnp.float32) for name, mask in masks.items()}
 
@@ -234,6 +238,15 @@ def _check_targets(
         f"{list(place)}, which is not in the vocabulary, 0 to "
         f"{outputs.num_outputs - 1}; mask is False where there is none"
     )
+
+
+def _with_places(outputs: Outputs) -> Outputs:
+    """Return outputs that are a global batch: each row has its place."""
+    axes = outputs.batch["targets"].shape
+    rows = jnp.arange(axes[0], dtype=jnp.int32)
+    place = jnp.broadcast_to(rows.reshape((-1,) + (1,) * (len(axes) - 1)), axes)
+    batch = {**outputs.batch, PLACE: place}
+    return dataclasses.replace(outputs, batch=batch, num_rows=axes[0])
 
 
 def _in_float32(outputs: Outputs) -> Outputs:

@@ -55,7 +55,9 @@ class LossTerm:
         """
         loss = fields.get("loss")
         kind = loss.func if isinstance(loss, functools.partial) else loss
-        return {"mask": getattr(kind, "default_mask", None)}
+        mask = getattr(kind, "default_mask", None)
+        # One around another loss has that one's.
+        return {"mask": None if isinstance(mask, property) else mask}
 
     @property
     def needs(self) -> frozenset[str]:

@@ -271,6 +271,13 @@ class TiledOutputs(Outputs):
         total = self.sums.total(lambda tile: jnp.sum(tile.student, axis=-1))
         return total / self.vocabulary
 
+    def variance_of_logits(self) -> PerToken:
+        # One pass knows no mean before its end: a difference of means, as rounding
+        # leaves it.
+        total = self.sums.total(lambda tile: jnp.sum(jnp.square(tile.student), axis=-1))
+        difference = total / self.vocabulary - jnp.square(self.mean_logits())
+        return jnp.maximum(difference, 0.0)
+
     def where(self, mask: Bool[Array, "*b"]) -> "TiledOutputs":
         others = dict(self.intermediates), self.teacher
         intermediates, teacher = zero_outside(others, mask)

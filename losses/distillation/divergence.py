@@ -6,6 +6,8 @@ import difflib
 import math
 from typing import ClassVar, Literal, get_args
 
+import jax
+
 from losses.core.loss import Loss
 from losses.core.outputs import NeedsFullLogits, Outputs, PerToken, RecordSpec
 from losses.core.tiles import Distribution
@@ -35,6 +37,11 @@ def check_temperature(temperature: float) -> None:
     """
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive, got {temperature}")
+
+
+def always_zero(number: float) -> bool:
+    """Return whether a number is 0 at every step; one of a schedule is not."""
+    return not isinstance(number, jax.Array) and number == 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,12 @@ from losses.distillation.alignment import (
     student_log_probabilities,
     teacher_of,
 )
-from losses.distillation.divergence import OVER_ENTRIES, BesideZero, Divergence
+from losses.distillation.divergence import (
+    OVER_ENTRIES,
+    BesideZero,
+    Divergence,
+    always_zero,
+)
 from losses.functional import log_probs
 from losses.functional.divergences import sampled_cross_entropy
 from losses.functional.log_probs import FLOOR
@@ -134,7 +139,7 @@ class SymmetricKL(Divergence):
 
     @property
     def beside_zero(self) -> BesideZero:
-        return "infinite" if self.reverse_weight else "nothing"
+        return "nothing" if always_zero(self.reverse_weight) else "infinite"
 
     def divergence(self, entries: Entries) -> PerToken:
         return log_probs.symmetric_kl(
@@ -239,7 +244,7 @@ class SkewReverseKL(Divergence):
 
     @property
     def beside_zero(self) -> BesideZero:
-        return "finite" if self.skew else "infinite"
+        return "infinite" if always_zero(self.skew) else "finite"
 
     def divergence(self, entries: Entries) -> PerToken:
         log_p, log_q = entries.log_p, entries.log_q

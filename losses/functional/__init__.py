@@ -7,8 +7,10 @@ values are computed and returned. Arguments are not checked, but for a `mask`, w
 one bool a token; and nothing is masked: select before the call, not after it, where
 masked tokens may hold inf or NaN.
 
-Losses over the tokens of a batch (`cka`, `intra_class_correlation`, `load_balance`)
-take the tokens of their arrays, where the classes take the global batch. A loss around
+Losses over the tokens of a batch (`cka`, `intra_class_correlation`, `load_balance`,
+`any_loss`, `over_groups`, `bag_loss`), and those between rows (`info_nce`, ...), take
+the tokens or rows of their arrays, where the classes take the global batch. A loss
+around
 another one is that one's function of changed arrays: `Standardized` of `standardize`,
 `OwnHead` of `own_head_logits`, `Projected` of `project`.
 """
@@ -22,6 +24,7 @@ from losses.functional.correlation import (
 )
 from losses.functional.divergences import (
     adaptive_kl,
+    alpha_beta_divergence,
     alpha_divergence,
     forward_kl,
     forward_kl_from_samples,
@@ -40,6 +43,7 @@ from losses.functional.features import (
     project,
 )
 from losses.functional.logit_distances import binary_kl, binary_kl_norm, logit_mse
+from losses.functional.logit_graphs import logit_graph
 from losses.functional.own_head import own_head_logits
 from losses.functional.preference import (
     bradley_terry,
@@ -56,7 +60,15 @@ from losses.functional.routers import (
     router_z_loss,
     sequence_load_balance,
 )
+from losses.functional.rows import (
+    info_nce,
+    probabilistic_transfer,
+    relational_distance,
+    similarity_preserving,
+)
 from losses.functional.sampled import sampled_reverse_kl
+from losses.functional.scores import dice, standard_score
+from losses.functional.sets import any_loss, bag_loss, over_groups
 from losses.functional.student_best import over_student_best
 from losses.functional.targeted import decoupled_kd, normalized_kd, plackett_luce
 from losses.functional.vocabulary import (
@@ -71,9 +83,12 @@ from losses.functional.vocabulary import (
 __all__ = [
     "adaptive_kl",
     "agreement",
+    "alpha_beta_divergence",
     "alpha_divergence",
+    "any_loss",
     "attention_kl",
     "attention_mse",
+    "bag_loss",
     "binary_kl",
     "binary_kl_norm",
     "bradley_terry",
@@ -82,25 +97,31 @@ __all__ = [
     "confidence_penalty",
     "cross_entropy",
     "decoupled_kd",
+    "dice",
     "dpo",
     "feature_cosine",
     "feature_mse",
     "forward_kl",
     "forward_kl_from_samples",
     "hinge_dpo",
+    "info_nce",
     "inter_class_correlation",
     "intra_class_correlation",
     "ipo",
     "jensen_shannon",
     "kto",
     "load_balance",
+    "logit_graph",
     "logit_mse",
     "normalized_kd",
     "odds_ratio",
+    "over_groups",
     "over_student_best",
     "own_head_logits",
     "plackett_luce",
+    "probabilistic_transfer",
     "project",
+    "relational_distance",
     "relations",
     "renyi_divergence",
     "reverse_kl",
@@ -108,10 +129,12 @@ __all__ = [
     "router_z_loss",
     "sampled_reverse_kl",
     "sequence_load_balance",
+    "similarity_preserving",
     "simpo",
     "skew_forward_kl",
     "skew_reverse_kl",
     "smoothed_cross_entropy",
+    "standard_score",
     "standardize",
     "symmetric_kl",
     "total_variation",

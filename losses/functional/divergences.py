@@ -150,6 +150,22 @@ def alpha_divergence(
     return log_probs.alpha_divergence(*both, order=order)
 
 
+def alpha_beta_divergence(
+    student_logits: Student,
+    teacher_logits: Teacher,
+    temperature: float = 1.0,
+    *,
+    alpha: float,
+    beta: float,
+) -> PerToken:
+    """Return `Σ_v (α p_v^s / s + β q_v^s / s - p_v^α q_v^β) / (α β)`, s = α + β.
+
+    Source: Wang et al. 2025, ABKD (arXiv:2505.04560).
+    """
+    both = log_probabilities(student_logits, teacher_logits, temperature)
+    return log_probs.alpha_beta_divergence(*both, alpha=alpha, beta=beta)
+
+
 def renyi_divergence(
     student_logits: Student,
     teacher_logits: Teacher,

@@ -140,6 +140,8 @@ def skew_kl(
 
 def log_mixture(log_a: LogProbs, log_b: LogProbs, *, share: float) -> LogProbs:
     """Return `log(share a + (1 - share) b)`; share is below 1."""
+    if isinstance(share, jax.Array):  # of a schedule
+        return jnp.logaddexp(jnp.log(share) + log_a, jnp.log1p(-share) + log_b)
     if share == 0.0:
         return log_b
     return jnp.logaddexp(math.log(share) + log_a, math.log1p(-share) + log_b)
@@ -166,6 +168,17 @@ def alpha_divergence(
     power = jnp.exp(a * log_p + (1.0 - a) * log_q)
     gap = a * p + (1.0 - a) * q - power
     return jnp.sum(gap, axis=-1) / (a * (1.0 - a))
+
+
+def alpha_beta_divergence(
+    log_p: LogProbs, log_q: LogProbs, *, alpha: float, beta: float
+) -> PerToken:
+    """Return `Σ_v (α p_v^s / s + β q_v^s / s - p_v^α q_v^β) / (α β)`, s = α + β."""
+    total = alpha + beta
+    p, q = jnp.exp(total * log_p), jnp.exp(total * log_q)
+    product = jnp.exp(alpha * log_p + beta * log_q)
+    gap = (alpha / total) * p + (beta / total) * q - product
+    return jnp.sum(gap, axis=-1) / (alpha * beta)
 
 
 def renyi_divergence(

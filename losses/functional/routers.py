@@ -12,6 +12,7 @@ from losses.functional.masks import counted
 RouterLogits = Float[Array, "*b l e"]
 Assignments = Int[Array, "*b l k"]
 PerToken = Float[Array, "*b"]
+Scores = Literal["softmax", "sigmoid"]
 
 
 def router_z_loss(
@@ -36,6 +37,7 @@ def load_balance(
     *,
     layers: Literal["mean", "sum", "pooled"] = "mean",
     scale: Literal["experts_over_k", "experts"] = "experts_over_k",
+    scores: Scores = "softmax",
 ) -> PerToken:
     """Return `1/L Σ_l E/k Σ_e f_{l,e} p_{l,e}`, f over the tokens of these arrays.
 
@@ -44,18 +46,21 @@ def load_balance(
     Source: Fedus et al. 2021, Switch Transformer (arXiv:2101.03961), eq. 4 to 6.
 
     Args:
-      router_logits: p is their softmax.
+      router_logits: p is their `scores`.
       assignments: the k experts that each token chose.
       mask: the tokens that count in f; None for all.
       layers: `"mean"` or `"sum"` of the layers; `"pooled"`, f and p averaged before
         their product.
       scale: `E/k`, or `E`.
+      scores: as of `expert_scores`.
     """
     tokens = counted(mask, router_logits.shape[:-2])
     hits = expert_hits(router_logits, assignments)
     share = jnp.tensordot(tokens, hits, axes=tokens.ndim)
     share = share / jnp.maximum(jnp.sum(tokens), 1.0)
-    return balance(router_logits, assignments, share, layers=layers, scale=scale)
+    return balance(
+        router_logits, assignments, share, layers=layers, scale=scale, scores=scores
+    )
 
 
 def sequence_load_balance(
@@ -65,24 +70,28 @@ def sequence_load_balance(
     *,
     layers: Literal["mean", "sum", "pooled"] = "mean",
     scale: Literal["experts_over_k", "experts"] = "experts_over_k",
+    scores: Scores = "softmax",
 ) -> PerToken:
     """Return `load_balance` with f over the token's own sequence, a row of axis 0.
 
     Source: DeepSeek-V2 (arXiv:2405.04434), eq. 23 to 25.
 
     Args:
-      router_logits: p is their softmax.
+      router_logits: p is their `scores`.
       assignments: the k experts that each token chose.
       mask: the tokens that count in f; None for all.
       layers: as in `load_balance`.
       scale: as in `load_balance`.
+      scores: as of `expert_scores`.
     """
     hits = expert_hits(router_logits, assignments)
     axes = tuple(range(1, hits.ndim - 2))
     tokens = counted(mask, router_logits.shape[:-2])[..., None, None]
     counts = jnp.sum(tokens, axis=axes, keepdims=True)
     share = jnp.sum(hits * tokens, axis=axes, keepdims=True) / jnp.maximum(counts, 1.0)
-    return balance(router_logits, assignments, share, layers=layers, scale=scale)
+    return balance(
+        router_logits, assignments, share, layers=layers, scale=scale, scores=scores
+    )
 
 
 def router_distillation(
@@ -111,17 +120,19 @@ def balance(
     *,
     layers: Literal["mean", "sum", "pooled"],
     scale: Literal["experts_over_k", "experts"],
+    scores: Scores,
 ) -> PerToken:
     """Return `scale · Σ_e f_{l,e} p_{l,e}` over the layers l.
 
     Args:
-      router_logits: p is their softmax.
+      router_logits: p is their `scores`.
       assignments: their number a token is k.
       share: f, broadcast to `[*b layer expert]`; its gradient is stopped.
       layers: as in `load_balance`.
       scale: as in `load_balance`.
+      scores: as of `expert_scores`.
     """
-    p = jax.nn.softmax(router_logits.astype(jnp.float32), axis=-1)
+    p = expert_scores(router_logits, scores)
     share = jax.lax.stop_gradient(jnp.broadcast_to(share, p.shape))
     if layers == "pooled":
         p, share = (jnp.mean(x, axis=-2, keepdims=True) for x in (p, share))
@@ -130,6 +141,20 @@ def balance(
     factor = p.shape[-1] / (k if scale == "experts_over_k" else 1)
     reduction = "sum" if layers == "sum" else "mean"
     return over_layers(by_layer, reduction) * jnp.float32(factor)
+
+
+def expert_scores(router_logits: RouterLogits, scores: Scores) -> RouterLogits:
+    """Return p, which sums to 1 over the experts, float32.
+
+    Args:
+      router_logits: r.
+      scores: `softmax(r)`, or `σ(r)` over its sum.
+    """
+    logits = router_logits.astype(jnp.float32)
+    if scores == "softmax":
+        return jax.nn.softmax(logits, axis=-1)
+    # `σ(r) / Σ σ(r)` is the softmax of `log σ(r)`, whose sum never underflows.
+    return jax.nn.softmax(jax.nn.log_sigmoid(logits), axis=-1)
 
 
 def expert_hits(router_logits: RouterLogits, assignments: Assignments) -> RouterLogits:

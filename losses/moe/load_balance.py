@@ -9,7 +9,12 @@ from losses.core.checks import check_choice
 from losses.core.loss import Loss
 from losses.core.masks import token_mask
 from losses.core.outputs import Outputs, PerToken
-from losses.functional.routers import balance, expert_hits, sequence_load_balance
+from losses.functional.routers import (
+    Scores,
+    balance,
+    expert_hits,
+    sequence_load_balance,
+)
 from losses.moe import routers
 
 Layers = Literal["mean", "sum", "pooled"]
@@ -29,6 +34,8 @@ class RouterBalance(Loss, abstract=True):
       layers: `"mean"` or `"sum"` of the layers, or `"pooled"`: `f` and `p` are averaged
         over the layers before their product, so that one layer may make up for another.
       scale: `"experts_over_k"`, 1 when balanced whatever k, or `"experts"`, k then.
+      scores: p of the router's logits: their `"softmax"`, or their `"sigmoid"` over its
+        sum, as routers of DeepSeek-V3 have it.
 
     Raises:
       ValueError: the source is no name, or one of the others no choice.
@@ -37,6 +44,7 @@ class RouterBalance(Loss, abstract=True):
     source: str = "router"
     layers: Layers = "mean"
     scale: Scale = "experts_over_k"
+    scores: Scores = "softmax"
     default_mask = staticmethod(token_mask)
     unit = "1"
 
@@ -44,6 +52,7 @@ class RouterBalance(Loss, abstract=True):
         routers.check_source(self.source)
         check_choice("layers", self.layers, get_args(Layers))
         check_choice("scale", self.scale, get_args(Scale))
+        check_choice("scores", self.scores, get_args(Scores))
 
     @property
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
@@ -63,7 +72,7 @@ class RouterBalance(Loss, abstract=True):
 class LoadBalance(RouterBalance):
     """`1/L Σ_l E/k Σ_e f_{l,e} p_{l,e}`: 1 when balanced, `E/k` when all go to k.
 
-    `p` `[*b layer expert]` is the router's softmax for this token, `f_{l,e}` the share
+    `p` `[*b layer expert]` is the router's `scores` for this token, `f_{l,e}` the share
     of all counted tokens of the *global* batch that chose expert e among their k, so
     that `Σ_e f_{l,e} = k`. The mean over tokens is the product form of the sources;
     because `f` carries no gradient and is known for the whole batch, it is exact under
@@ -97,6 +106,7 @@ class LoadBalance(RouterBalance):
             outputs.statistics["share"],
             layers=self.layers,
             scale=self.scale,
+            scores=self.scores,
         )
 
 
@@ -111,8 +121,8 @@ class SequenceLoadBalance(RouterBalance):
 
     Source, by peer:
 
-        DeepSeek-V2 (arXiv:2405.04434, eq. 23-25), V3 (arXiv:2412.19437, eq. 17-20; p is
-            sigmoid scores over their sum there)         layers="sum"
+        DeepSeek-V2 (arXiv:2405.04434, eq. 23-25)        layers="sum"
+        DeepSeek-V3 (arXiv:2412.19437, eq. 17-20)        layers="sum", scores="sigmoid"
         MaxText `load_balance_loss`                      scale="experts"
     """
 
@@ -125,4 +135,5 @@ class SequenceLoadBalance(RouterBalance):
             outputs.mask,
             layers=self.layers,
             scale=self.scale,
+            scores=self.scores,
         )

@@ -149,6 +149,59 @@ class MatchGradient(Ratio):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Reciprocal(Balance):
+    """`scale / max(L_of, eps)`, gradients stopped.
+
+    Of a cross-entropy, with `of` a term `CompSum(tau=2.0)` of weight 0, whose value is
+    the mean probability of error, and `optax.sgd(gamma)`: normalized gradient descent,
+    `γ / mean_i (1 - q_y)` times the gradient. It grows without bound as the data are
+    fitted; `eps` caps it. A batch on which the value is not finite, 0 or negative is
+    skipped: there the weight is 0.
+
+    Source: Tyurin 2024 (arXiv:2412.08424), of binary linear models from weights of 0;
+    more classes and other models are an extension.
+
+    Attributes:
+      of: name of the term whose value divides.
+      scale: a positive factor.
+      eps: the smallest value that is divided by.
+
+    Raises:
+      ValueError: a number is not positive and finite.
+    """
+
+    of: str
+    scale: float = 1.0
+    eps: float = 1e-6
+    wants = "values"
+
+    def __post_init__(self):
+        check_finite(self)
+        for name in ("scale", "eps"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.of,)
+
+    def __call__(
+        self, own: Combination, inputs: BalanceInputs, params: Tree, memory: Tree
+    ) -> tuple[Float[Array, ""], Tree]:
+        del params
+        skipped = self.skips(own, inputs)
+        weight = self.scale / jnp.maximum(self._value(inputs), self.eps)
+        return jnp.where(skipped, 0.0, weight), memory
+
+    def skips(self, own: Combination, inputs: BalanceInputs) -> Bool[Array, ""]:
+        del own
+        return ~_is_measure(self._value(inputs))
+
+    def _value(self, inputs: BalanceInputs) -> Float[Array, ""]:
+        return inputs.value({self.of: jnp.float32(1.0)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Uncertainty(Balance):
     """`scale · exp(-s)`, with `s / 2` added to the objective; s is learned.
 

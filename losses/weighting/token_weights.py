@@ -75,14 +75,74 @@ class TeacherEntropy(TokenWeight):
     def call_tiled(self, outputs: TiledOutputs) -> PerToken:
         if outputs.teacher_width is None:
             return self(outputs)
-        teacher, _ = outputs.both(1.0)
+        return jnp.exp(-_entropy_of_tiles(outputs) / self.scale)
 
-        def score(tile: Tile) -> Float[Array, "*b n"]:
-            x = teacher.scores(tile)
-            return jnp.where(x == -jnp.inf, 0.0, x)
 
-        entropy = outputs.normalizer_of(teacher) - outputs.expected(teacher, score)
-        return jnp.exp(-entropy / self.scale)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherCorrect(TokenWeight):
+    """`base`, and `bonus` more where the teacher's most probable entry is the target.
+
+    Source: the focal distillation of arXiv:2011.09161, base 1 and bonus 5: of a model
+    that an update replaces, it keeps what that had right.
+
+    Raises:
+      ValueError: a number is not finite; from a call, the teacher is stored as draws.
+    """
+
+    base: float = 1.0
+    bonus: float = 5.0
+    needs = frozenset({"teacher/logits"})
+
+    def __post_init__(self):
+        check_finite(self)
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        teacher = _teacher(outputs)
+        if teacher.logits is None:
+            raise ValueError("TeacherCorrect needs entries, and records hold draws")
+        best = jnp.argmax(teacher.logits, axis=-1).astype(jnp.int32)
+        if teacher.indices is not None:
+            best = teacher.indices[..., 0]
+        correct = (best == outputs.batch["targets"]).astype(jnp.float32)
+        return self.base + self.bonus * correct
+
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
+        if outputs.teacher_width is not None:
+            raise NeedsFullLogits
+        return self(outputs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherUnsure(TokenWeight):
+    """1 where the H of `TeacherEntropy` is above `entropy` nats, else 0.
+
+    `ForwardKL` with it beside a `ReverseKL` is entropy-aware distillation: the mode of
+    a sure teacher, the whole distribution of an unsure one.
+
+    Source: as the survey arXiv:2604.00626 prints it, with no value of the threshold.
+
+    Raises:
+      ValueError: entropy is negative or not finite.
+    """
+
+    entropy: float = 1.0
+    needs = frozenset({"teacher/logits"})
+
+    def __post_init__(self):
+        check_finite(self)
+        if self.entropy < 0.0:
+            raise ValueError(f"entropy must not be negative, got {self.entropy}")
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        return _above(teacher_entropy(_teacher(outputs)), self.entropy)
+
+    def call_tiled(self, outputs: TiledOutputs) -> PerToken:
+        if outputs.teacher_width is None:
+            return self(outputs)
+        return _above(_entropy_of_tiles(outputs), self.entropy)
+
+    def explain_zero(self) -> str:
+        return f"the teacher's entropy is at most {self.entropy} nats at each of them"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,6 +174,21 @@ class Position(TokenWeight):
         if self.last is not None:
             within &= at < self.last
         return jnp.where(within, jnp.float32(self.inside), jnp.float32(self.outside))
+
+
+def _above(entropy: jax.Array, threshold: float) -> PerToken:
+    return (entropy > threshold).astype(jnp.float32)
+
+
+def _entropy_of_tiles(outputs: TiledOutputs) -> jax.Array:
+    """Return H of `TeacherEntropy`, nats, `[*b]`, of a teacher by tiles."""
+    teacher, _ = outputs.both(1.0)
+
+    def score(tile: Tile) -> Float[Array, "*b n"]:
+        x = teacher.scores(tile)
+        return jnp.where(x == -jnp.inf, 0.0, x)
+
+    return outputs.normalizer_of(teacher) - outputs.expected(teacher, score)
 
 
 def _teacher(outputs: Outputs) -> TeacherOutputs:

@@ -62,6 +62,7 @@ class StepInputs:
       statistics: by term, means over the global batch of what its loss asks for.
       scales: by term, its weight over its count; empty before the weights are known.
       teacher_head: parameters of the teacher's head.
+      num_rows: of the global batch.
     """
 
     variables: Tree
@@ -72,6 +73,7 @@ class StepInputs:
     )
     scales: Mapping[str, Float[Array, ""]] = dataclasses.field(default_factory=dict)
     teacher_head: Tree = dataclasses.field(default_factory=dict)
+    num_rows: int = dataclasses.field(default=0, metadata={"static": True})
 
     def with_teacher_head(self, params: Tree) -> "StepInputs":
         """Return them with the parameters of the teacher's head."""

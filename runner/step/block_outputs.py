@@ -208,6 +208,7 @@ class BlockEvaluator:
             "intermediates": {**intermediates, **constants.intermediates},
             "teacher": jax.lax.stop_gradient(teacher),
             "step": inputs.step,
+            "num_rows": inputs.num_rows,
             "key": jax.random.fold_in(jax.random.key(self.seed), inputs.step),
         }
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from losses.core.masks import TaughtMask, token_masks
+from losses.core.of_rows import PLACE
 from losses.core.outputs import TEACHER
 from losses.core.terms import LossTerm
 from losses.weighting.weights import may_vanish
@@ -95,6 +96,8 @@ class Objective:
         if teacher is not None and teacher.stored and teacher.stored.partial:
             self._counted = [_where_taught(term) for term in self.terms]
 
+        self._reads_rows = any(term.loss.reads_rows for term in self.terms)
+
         # The head and the terms, in blocks of tokens.
         self.head = Head.of(modules)
         blocks = HeadBlocks(self.head, self.terms, mesh=mesh, config=config)
@@ -128,9 +131,14 @@ class Objective:
         """
         masks = token_masks(self._counted, batch)
         counts = {n: jnp.sum(m, dtype=jnp.float32) for n, m in masks.items()}
+        num_rows = len(batch["targets"])
+        if self._reads_rows:
+            batch = {**batch, PLACE: jnp.arange(num_rows, dtype=jnp.int32)}
         return (
             Tokens(batch=batch, masks=masks),
-            StepInputs(variables=variables, step=step, counts=counts),
+            StepInputs(
+                variables=variables, step=step, counts=counts, num_rows=num_rows
+            ),
         )
 
     def trunk_runner(

@@ -80,6 +80,39 @@ def bradley_terry(x):
     return along_rows(values)
 
 
+def pooled(x, path, inside=True):
+    """The mean over the counted tokens of each row, and which rows have any."""
+    counts = x["mask"] & inside
+    weights = counts.astype(jnp.float32)
+    total = jnp.sum(x[path].astype(jnp.float32) * weights[..., None], axis=1)
+    count = jnp.sum(weights, axis=1)
+    return total / jnp.maximum(count, 1.0)[:, None], count > 0.0
+
+
+def of_layers(function):
+    def relation(x):
+        student, there = pooled(x, "hidden/0")
+        return function(student, pooled(x, "teacher/hidden/1")[0], there)
+
+    return relation
+
+
+def info_nce(x, alpha):
+    sides = [x["segment_ids"] == segment for segment in (1, 2)]
+    (queries, first), (keys, second) = (pooled(x, "trunk", side) for side in sides)
+    similar = tuple(pooled(x, "teacher/trunk", side)[0] for side in sides)
+    return functional.info_nce(
+        queries, keys, first & second, temperature=2.0, similar=similar, alpha=alpha
+    )
+
+
+def flips(x, student):
+    """1 where `student`, or else the teacher, alone predicts the target."""
+    right = [jnp.argmax(logits, axis=-1) == x["targets"] for logits in both(x)]
+    ours, theirs = right if student else reversed(right)
+    return (ours & ~theirs).astype(jnp.float32)
+
+
 def kto(x):
     completion, other, reference, reference_other = of_rows(x)
     counts = jnp.sum(
@@ -106,10 +139,44 @@ FUNCTIONS = {
     "z_loss": lambda x: F.z_loss(x["logits"]),
     "comp_sum": lambda x: F.comp_sum(x["logits"], x["targets"], tau=1.5),
     "uniform_kl": lambda x: F.uniform_kl(x["logits"]),
+    "standard_score": lambda x: F.standard_score(
+        x["logits"], x["targets"], sharpness=2.0, location=0.5
+    ),
+    "dice": lambda x: F.dice(x["logits"], x["targets"], focus=0.5),
+    "any_loss": lambda x: F.any_loss(
+        x["logits"], x["targets"], x["mask"], metric="g_mean", positive=2, sharpness=9.0
+    ),
+    "over_groups": lambda x: F.over_groups(
+        F.cross_entropy(x["logits"], x["targets"]),
+        jnp.broadcast_to(x["group"][:, None], table.SHAPE),
+        x["mask"],
+        num_groups=2,
+        rule="worst",
+    ),
+    "similarity_preserving": of_layers(F.similarity_preserving),
+    "relational_distance": of_layers(F.relational_distance),
+    "probabilistic_transfer": of_layers(F.probabilistic_transfer),
+    "info_nce": functools.partial(info_nce, alpha=0.0),
+    "soft_info_nce": functools.partial(info_nce, alpha=0.5),
+    "bag_loss": lambda x: F.bag_loss(
+        x["logits"],
+        x["targets"],
+        x["bag"],
+        x["mask"],
+        num_bags=4,
+        distance="cross_entropy",
+    ),
+    "class_bias": lambda x: F.cross_entropy(
+        x["logits"].astype(jnp.float32).at[..., 3:6].add(1.0), x["targets"]
+    ),
+    "negative_flip": lambda x: flips(x, student=False),
+    "positive_flip": lambda x: flips(x, student=True),
     "confidence_penalty": lambda x: F.confidence_penalty(x["logits"]),
     "router_z_loss": lambda x: F.router_z_loss(x["router_logits"]),
     "load_balance": lambda x: F.load_balance(*routing(x)),
-    "load_balance_pooled": lambda x: F.load_balance(*routing(x), layers="pooled"),
+    "load_balance_pooled": lambda x: F.load_balance(
+        *routing(x), layers="pooled", scores="sigmoid"
+    ),
     "sequence_load_balance": lambda x: F.sequence_load_balance(
         *routing(x), layers="sum"
     ),
@@ -145,6 +212,10 @@ FUNCTIONS = {
     "skew_reverse_kl": lambda x: F.skew_reverse_kl(*both(x)),
     "total_variation": lambda x: F.total_variation(*both(x)),
     "alpha_divergence": lambda x: F.alpha_divergence(*both(x), order=0.3),
+    "alpha_beta_divergence": lambda x: F.alpha_beta_divergence(
+        *both(x), alpha=0.9, beta=0.3
+    ),
+    "logit_graph": lambda x: F.logit_graph(*both(x), x["mask"], best=3),
     "renyi_divergence": lambda x: F.renyi_divergence(*both(x), order=2.0),
     "dpo": lambda x: along_rows(F.dpo(*of_rows(x), beta=0.3, label_smoothing=0.1)),
     "dpo_of_means": lambda x: along_rows(F.dpo(*of_rows(x, "mean"), beta=5.0)),
@@ -170,6 +241,7 @@ FUNCTIONS = {
     "over_student_best": lambda x: F.over_student_best(*both(x), best=3),
     "agreement": lambda x: F.agreement(*both(x), measure="teacher_mass", best=3),
     "standardized": standardized,
+    "scheduled": lambda x: F.forward_kl(*both(x), 2.0),
     "own_head": own_head,
 }
 """By row of `table.LOSSES`: its function, of all arrays by name."""

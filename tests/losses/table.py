@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 import losses
@@ -20,6 +21,7 @@ from losses.core.batch_weights import times
 SHAPE = (3, 5)
 VOCABULARY, WIDTH, LAYERS, EXPERTS, CHOSEN = 7, 5, 2, 4, 2
 BEST, DRAWS, TEMPERATURES = 3, 6, (1.0, 2.0)
+NUM_ROWS = 4  # one of them without a token that counts
 BY_LAYER = {
     "hidden/0": (4,),
     "teacher/hidden/1": (4,),
@@ -30,7 +32,7 @@ BY_LAYER = {
 }
 """Intermediates of one layer each: what follows the token axes."""
 
-BATCH = ("targets", "mask", "segment_ids", "tie", "desirable")
+BATCH = ("targets", "mask", "segment_ids", "tie", "desirable", "group", "bag", "place")
 """Entries of the batch, of `arrays`."""
 
 PAIRS = ((0, 1),)
@@ -49,9 +51,27 @@ LOSSES = {
     "z_loss": Row(losses.ZLoss()),
     "comp_sum": Row(losses.CompSum()),
     "uniform_kl": Row(losses.UniformKL()),
+    "standard_score": Row(losses.StandardScore(sharpness=2.0, location=0.5)),
+    "dice": Row(losses.Dice(focus=0.5)),
+    "any_loss": Row(losses.AnyLoss(metric="g_mean", positive=2, sharpness=9.0)),
+    "over_groups": Row(
+        losses.OverGroups(
+            loss=losses.CrossEntropy(), column="group", num_groups=2, rule="worst"
+        )
+    ),
+    "similarity_preserving": Row(losses.SimilarityPreserving(layers=PAIRS)),
+    "relational_distance": Row(losses.RelationalDistance(layers=PAIRS)),
+    "probabilistic_transfer": Row(losses.ProbabilisticTransfer(layers=PAIRS)),
+    "info_nce": Row(losses.InfoNCE(temperature=2.0)),
+    "soft_info_nce": Row(losses.InfoNCE(temperature=2.0, alpha=0.5)),
+    "bag_loss": Row(losses.BagLoss(column="bag", num_bags=4, distance="cross_entropy")),
+    "bag_loss_of_squares": Row(
+        losses.BagLoss(column="bag", num_bags=4, instance_weight=0.3)
+    ),
+    "class_bias": Row(losses.ClassBias(loss=losses.CrossEntropy(), first=3, last=6)),
     "router_z_loss": Row(losses.RouterZLoss()),
     "load_balance": Row(losses.LoadBalance()),
-    "load_balance_pooled": Row(losses.LoadBalance(layers="pooled")),
+    "load_balance_pooled": Row(losses.LoadBalance(layers="pooled", scores="sigmoid")),
     "sequence_load_balance": Row(losses.SequenceLoadBalance(layers="sum")),
     "router_distillation": Row(losses.RouterDistillation(temperature=2.0)),
     "feature_mse": Row(losses.FeatureMSE(layers=PAIRS)),
@@ -91,6 +111,8 @@ LOSSES = {
     ),
     "alpha_divergence": Row(losses.AlphaDivergence(order=0.3)),
     "alpha_divergence_best": Row(losses.AlphaDivergence(), "best"),
+    "alpha_beta_divergence": Row(losses.AlphaBetaDivergence(alpha=0.9, beta=0.3)),
+    "alpha_beta_divergence_best": Row(losses.AlphaBetaDivergence(), "best"),
     "renyi_divergence": Row(losses.RenyiDivergence(order=2.0)),
     "renyi_divergence_best": Row(
         losses.RenyiDivergence(sparse="renormalize_both"), "best"
@@ -101,11 +123,21 @@ LOSSES = {
     "normalized_kd_best": Row(
         losses.NormalizedKD(temperature=2.0, target="teacher"), "best"
     ),
+    "logit_graph": Row(losses.LogitGraph(best=3)),
+    "negative_flip": Row(losses.NegativeFlip()),
+    "positive_flip": Row(losses.PositiveFlip()),
     "plackett_luce": Row(losses.PlackettLuce(temperature=2.0)),
     "plackett_luce_best": Row(losses.PlackettLuce(target="teacher"), "best"),
     "binary_kl": Row(losses.BinaryKL(temperature=2.0)),
     "binary_kl_norm": Row(losses.BinaryKLNorm(temperature=2.0)),
     "standardized": Row(losses.Standardized(loss=losses.ForwardKL(temperature=2.0))),
+    "scheduled": Row(
+        losses.Scheduled(
+            loss=losses.ForwardKL(),
+            field="temperature",
+            schedule=optax.constant_schedule(2.0),
+        )
+    ),
     "inter_class_correlation": Row(losses.InterClassCorrelation(temperature=2.0)),
     "intra_class_correlation": Row(losses.IntraClassCorrelation()),
     "sampled_reverse_kl": Row(losses.SampledReverseKL(estimator="k3")),
@@ -161,6 +193,12 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
         "segment_ids": (1 + (place >= shape[-1] // 2)).astype(np.int32),
         "tie": np.arange(shape[0]) % 3 == 1,
         "desirable": np.arange(shape[0]) % 2 == 0,
+        "group": np.arange(shape[0], dtype=np.int32) % 2,
+        "place": np.broadcast_to(
+            np.arange(shape[0], dtype=np.int32).reshape(-1, *[1] * (len(shape) - 1)),
+            shape,
+        ),
+        "bag": np.arange(np.prod(shape), dtype=np.int32).reshape(shape) % 4,
     }
     teacher = draw(VOCABULARY)
     routed = draw(LAYERS, EXPERTS)
@@ -168,6 +206,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     floats["free"] = draw()
     for path, features in BY_LAYER.items():
         floats[path] = draw(*features)
+    floats["teacher/trunk"] = draw(WIDTH)
     return floats, fixed
 
 
@@ -207,6 +246,7 @@ def outputs(form, floats, fixed):
         logits=logits,
         intermediates=ours | {"router_assignments": fixed["router_assignments"]},
         teacher=dataclasses.replace(teacher, intermediates=theirs),
+        num_rows=NUM_ROWS,
     )
 
 

@@ -105,6 +105,7 @@ LAWS = [
     Law(losses.AlphaDivergence(order=0.3), alpha(0.3), 1 / 0.21),
     Law(losses.AlphaDivergence(), alpha(0.5), 4.0),
     Law(losses.AlphaDivergence(order=1.0), lambda p, q, kl: kl_div(p, q).sum()),
+    Law(losses.AlphaBetaDivergence(alpha=0.3, beta=0.7), alpha(0.3), 1 / 0.21),
     Law(losses.RenyiDivergence(), renyi(0.5)),
     Law(losses.RenyiDivergence(order=1.0), lambda p, q, kl: rel_entr(p, q).sum()),
     Law(losses.RenyiDivergence(order=2.0), renyi(2.0)),

@@ -54,6 +54,9 @@ REFERENCES = {
     losses.AlphaDivergence(order=0.5): lambda p, q: (
         2 * np.sum((np.sqrt(p) - np.sqrt(q)) ** 2, -1)
     ),
+    losses.AlphaBetaDivergence(alpha=0.9, beta=0.3): lambda p, q: (
+        -(p**0.9 * q**0.3 - 0.75 * p**1.2 - 0.25 * q**1.2).sum(-1) / 0.27
+    ),
     losses.RenyiDivergence(order=0.3): lambda p, q: (
         np.log(np.sum(p**0.3 * q**0.7, -1)) / -0.7
     ),

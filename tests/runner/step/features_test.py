@@ -46,6 +46,8 @@ TERMS = (
     ),
     term(name="attention", loss=losses.AttentionKL(layers=((1, 2),))),
     term(name="values", loss=losses.Relations(of="values", layers=((1, 2),), heads=4)),
+    term(name="rows", loss=losses.SimilarityPreserving(layers=((1, 2),)), weight=3.0),
+    term(name="pairs", loss=losses.InfoNCE(temperature=2.0), weight=0.3),
 )
 
 
@@ -139,11 +141,27 @@ def expected(batch):
         parts = x.reshape(*ids.shape, 4, -1)
         return jnp.einsum("btad,bsad->btas", parts, parts) / math.sqrt(parts.shape[-1])
 
+    def pooled(x, inside):
+        weights = np.float32(inside)[..., None]
+        return jnp.sum(x * weights, 1) / np.maximum(weights.sum(1), 1.0)
+
+    def similarities(x):
+        x = pooled(x, ids > 0)[np.flatnonzero(ids.max(1))]
+        gram = x @ x.T
+        return gram / jnp.sqrt(jnp.sum(jnp.square(gram), -1, keepdims=True))
+
+    def contrasted(x):
+        first, second = (pooled(x, ids == segment) for segment in (1, 2))
+        both = np.flatnonzero(ids.max(1) == 2)
+        scores = first[both] @ second[both].T / 2.0
+        return jnp.mean(jax.nn.logsumexp(scores, axis=1) - jnp.diagonal(scores))
+
     def objective(params):
         student = made.student(params["student"], state.variables["student"])
-        s = student.trunk(
+        trunk = student.trunk(
             batch, capture=frozenset(p for p in capture if not p.endswith("2"))
-        ).intermediates
+        )
+        s = trunk.intermediates
         t = teacher.trunk(batch, capture=capture).intermediates
         pairs = [(tokens(s[f"hidden/{i}"]), tokens(t[f"hidden/{j}"])) for i, j in MAP]
         matrices = params["losses"]["features"]["projections"]
@@ -155,11 +173,14 @@ def expected(batch):
         attention = kl(t["attention/2"], s["attention/1"], wide)
         ours, theirs = relation(s["values/1"]), relation(t["values/2"])
         wide = jnp.broadcast_to(seen[:, :, None], ours.shape)
+        relations = [similarities(x) for x in (s["hidden/1"], t["hidden/2"])]
         return (
             2.0 * (1.0 - sum(cka(x, y) for x, y in pairs) / 2)
             + 0.5 * sum(projected) / 2
             + jnp.mean(tokens(attention))
             + jnp.mean(tokens(kl(theirs, ours, wide)))
+            + 3.0 * jnp.mean(jnp.square(relations[0] - relations[1]))
+            + 0.3 * contrasted(trunk.hidden)
         )
 
     total, params = jax.jit(jax.value_and_grad(objective))(

@@ -1,0 +1,174 @@
+"""Relations between the rows of a batch, and rows told from each other.
+
+Each is one value for its rows, `[n d]`; `there` says which rows count, None for all.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+Rows = Float[Array, "n d"]
+There = Bool[Array, " n"] | None
+Scalar = Float[Array, ""]
+
+_TINY = 1e-12
+BLOCK = 64
+"""Rows that are compared with all others at a time."""
+
+
+def similarity_preserving(
+    student: Rows, teacher: Float[Array, "n e"], there: There = None
+) -> Scalar:
+    """Return `1/n² |G_s - G_t|²`, G being `X Xᵀ` with rows of norm 1.
+
+    Source: Tung and Mori 2019 (arXiv:1907.09682), eq. 1 to 4.
+
+    Args:
+      student: X of the student.
+      teacher: X of the teacher; the widths need not be the same.
+      there: the rows that count.
+    """
+    both = _pairs(there, len(student))
+    ours, theirs = (_unit(jnp.where(both, _gram(x), 0.0)) for x in (student, teacher))
+    return _mean(jnp.square(ours - theirs), both)
+
+
+def relational_distance(
+    student: Rows, teacher: Float[Array, "n e"], there: There = None
+) -> Scalar:
+    """Return the mean Huber loss of `d_ij / mean d`, over pairs of rows `i ≠ j`.
+
+    Source: Park et al. 2019, RKD (arXiv:1904.05068), eq. 4 to 8.
+
+    Args:
+      student: d are the Euclidean distances of these rows.
+      teacher: the same; the widths need not be the same.
+      there: the rows that count.
+    """
+    both = _pairs(there, len(student)) & ~jnp.eye(len(student), dtype=bool)
+    ours, theirs = (_relative_distances(x, both) for x in (student, teacher))
+    return _mean(_huber(ours - theirs), both)
+
+
+def probabilistic_transfer(
+    student: Rows, teacher: Float[Array, "n e"], there: There = None
+) -> Scalar:
+    """Return `1/n Σ_i KL(P_i ‖ Q_i)`, nats, over the other rows j.
+
+    `P_ij ∝ (1 + cos(t_i, t_j)) / 2` is the teacher's, Q the student's.
+
+    Source: Passalis and Tefas 2018, PKT (arXiv:1803.10837), with its cosine kernel; the
+    sum over rows there, and a row beside itself in the released code.
+
+    Args:
+      student: rows s.
+      teacher: rows t; the widths need not be the same.
+      there: the rows that count.
+    """
+    both = _pairs(there, len(student)) & ~jnp.eye(len(student), dtype=bool)
+    log_q, log_p = (_log_affinity(x, both) for x in (student, teacher))
+    terms = jnp.where(both, jnp.exp(log_p) * (log_p - log_q), 0.0)
+    count = jnp.maximum(jnp.sum(jnp.any(both, axis=1), dtype=jnp.float32), 1.0)
+    return jnp.sum(terms) / count
+
+
+def info_nce(
+    queries: Rows,
+    keys: Rows,
+    there: There = None,
+    *,
+    temperature: float = 0.05,
+    similar: tuple[Float[Array, "n e"], Float[Array, "n e"]] | None = None,
+    alpha: float = 0.0,
+    beta: float = 1.0,
+    floor: float = 0.1,
+) -> Scalar:
+    """Return `-mean_i log(e^{s_ii} / (e^{s_ii} + Σ_{j≠i} w_ij e^{s_ij}))`, nats.
+
+    `s_ij = q_i · k_j / T`. With `alpha = 0` every w is 1; else
+    `w_ij = max((β - α p_ij) / (β - α/K), floor)` with `p_ij` the softmax over the K
+    others of `r_i · r'_j`. A block of rows is compared at a time.
+
+    Source: van den Oord et al. 2018 (arXiv:1807.03748), eq. 4; w: Li et al. 2023,
+    Soft-InfoNCE (arXiv:2310.08069).
+
+    Args:
+      queries: q.
+      keys: k, row i beside query i.
+      there: the rows that count.
+      temperature: T.
+      similar: r and r', without a gradient; for `alpha` alone.
+      alpha: α.
+      beta: β.
+      floor: the least weight.
+    """
+    size = len(queries)
+    counts = jnp.ones(size, bool) if there is None else there
+    others = jnp.maximum(jnp.sum(counts, dtype=jnp.float32) - 1.0, 1.0)
+    if alpha and similar is None:
+        raise ValueError("alpha weighs negatives by `similar`, and that is None")
+    r, r_keys = jax.lax.stop_gradient(similar or (queries, keys))
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def of_row(i: jax.Array, query: jax.Array, keys: Rows) -> jax.Array:
+        scores = keys @ query / temperature
+        negative = counts & (jnp.arange(size) != i)
+        if alpha:
+            p = jax.nn.softmax(
+                jnp.where(negative, r_keys @ r[i], -jnp.inf), where=negative
+            )
+            weights = jnp.maximum((beta - alpha * p) / (beta - alpha / others), floor)
+            scores = scores + jnp.where(jnp.arange(size) == i, 0.0, jnp.log(weights))
+        scores = jnp.where(negative | (jnp.arange(size) == i), scores, -jnp.inf)
+        return jax.nn.logsumexp(scores) - scores[i]
+
+    values = jax.lax.map(
+        lambda at: of_row(at[0], at[1], keys),
+        (jnp.arange(size), queries),
+        batch_size=min(BLOCK, size),
+    )
+    return _mean(values, counts)
+
+
+def _mean(values: jax.Array, counts: jax.Array) -> Scalar:
+    count = jnp.maximum(jnp.sum(counts, dtype=jnp.float32), 1.0)
+    return jnp.sum(jnp.where(counts, values, 0.0)) / count
+
+
+def _pairs(there: There, size: int) -> Bool[Array, "n n"]:
+    counts = jnp.ones(size, bool) if there is None else there
+    return counts[:, None] & counts[None, :]
+
+
+def _gram(x: Rows) -> Float[Array, "n n"]:
+    x = x.astype(jnp.float32)
+    return x @ x.T
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Return rows of norm 1; rows of zeros stay, with a finite gradient."""
+    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squares, _TINY))
+
+
+def _relative_distances(x: Rows, both: Bool[Array, "n n"]) -> Float[Array, "n n"]:
+    gram = _gram(x)
+    squares = jnp.diagonal(gram)
+    apart = squares[:, None] + squares[None, :] - 2.0 * gram
+    # The root has no finite slope where two rows are the same.
+    distances = jnp.where(both, jnp.sqrt(jnp.maximum(apart, _TINY)), 0.0)
+    return distances / jnp.maximum(_mean(distances, both), _TINY**0.5)
+
+
+def _huber(x: jax.Array) -> jax.Array:
+    size = jnp.abs(x)
+    return jnp.where(size <= 1.0, 0.5 * jnp.square(x), size - 0.5)
+
+
+def _log_affinity(x: Rows, both: Bool[Array, "n n"]) -> Float[Array, "n n"]:
+    affinity = jnp.where(both, 0.5 * (1.0 + _gram(_unit(x))), 0.0)
+    affinity = jnp.maximum(affinity, 1e-6)
+    total = jnp.sum(jnp.where(both, affinity, 0.0), axis=1, keepdims=True)
+    return jnp.log(affinity) - jnp.log(jnp.maximum(total, 1e-6))
