@@ -68,5 +68,5 @@ class LogitGraph(Loss):
                 f"LogitGraph: best={self.best}, and student and teacher both have "
                 f"{width} entries at most"
             )
-        best = (jax.lax.top_k(x, self.best)[0] for x in (student, log_p))
-        return logit_graphs.graph_distance(*best, outputs.mask)
+        ours, theirs = (jax.lax.top_k(x, self.best)[0] for x in (student, log_p))
+        return logit_graphs.graph_distance(ours, theirs, outputs.mask)

@@ -27,11 +27,11 @@ def logit_graph(
       mask: the tokens that count; None for all.
       best: k.
     """
-    ranked = (
+    ours, theirs = (
         jax.lax.top_k(jax.nn.log_softmax(x.astype(jnp.float32)), best)[0]
         for x in (student_logits, teacher_logits)
     )
-    return graph_distance(*ranked, mask)
+    return graph_distance(ours, theirs, mask)
 
 
 def graph_distance(
