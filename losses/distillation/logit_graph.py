@@ -7,7 +7,7 @@ import jax
 from losses.core.loss import Loss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import teacher_of
-from losses.functional import logit_graphs
+from losses.functional import logit_distances
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,4 +69,4 @@ class LogitGraph(Loss):
                 f"{width} entries at most"
             )
         ours, theirs = (jax.lax.top_k(x, self.best)[0] for x in (student, log_p))
-        return logit_graphs.graph_distance(ours, theirs, outputs.mask)
+        return logit_distances.graph_distance(ours, theirs, outputs.mask)

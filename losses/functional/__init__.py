@@ -42,8 +42,12 @@ from losses.functional.features import (
     feature_mse,
     project,
 )
-from losses.functional.logit_distances import binary_kl, binary_kl_norm, logit_mse
-from losses.functional.logit_graphs import logit_graph
+from losses.functional.logit_distances import (
+    binary_kl,
+    binary_kl_norm,
+    logit_graph,
+    logit_mse,
+)
 from losses.functional.own_head import own_head_logits
 from losses.functional.preference import (
     bradley_terry,
