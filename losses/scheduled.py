@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
@@ -110,7 +111,7 @@ def _innermost(loss: Loss) -> Loss:
     return _innermost(loss.loss) if isinstance(loss, Scheduled) else loss
 
 
-def _with(loss: Loss, field: str, value: jax.Array) -> Loss:
+def _with(loss: Loss, field: str, value: Float[Array, ""]) -> Loss:
     """Return a copy with a traced number, which no check could read."""
     changed = copy.copy(loss)
     if isinstance(loss, Scheduled):

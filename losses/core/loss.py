@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from losses.core.masks import target_mask
-from losses.core.outputs import Outputs, PerToken, RecordSpec
+from losses.core.outputs import Arrays, Outputs, PerToken, RecordSpec
 from losses.core.vocab_sums import TiledOutputs
 
 
@@ -103,7 +103,7 @@ class Loss:
             for name, value in self.statistics(outputs).items()
         }
 
-    def settled(self, means: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
+    def settled(self, means: Arrays) -> Arrays:
         """Return `Outputs.statistics` from the means of the last pass.
 
         A loss overrides it to compute once what every block would compute again.

@@ -45,7 +45,7 @@ class OfMeans(Loss, abstract=True):
             total = total + at_token - jnp.tensordot(mean, slope, axes=axes)
         return total
 
-    def value_and_slopes(self, means: Means) -> tuple[jax.Array, Means]:
+    def value_and_slopes(self, means: Means) -> tuple[Float[Array, ""], Means]:
         """Return `f(A)` and `∇f(A)`."""
         return jax.value_and_grad(self.of_means)(dict(means))
 

@@ -4,8 +4,8 @@ import abc
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from losses.core.of_means import Means, OfMeans
 from losses.core.outputs import Outputs, PerToken
@@ -13,19 +13,22 @@ from losses.core.outputs import Outputs, PerToken
 PLACE = "place"
 """Entry of the batch: the place of each row in the global batch, int32 `[b]`."""
 
+Rows = Float[Array, "row d"]
+There = Bool[Array, " row"]
+
 _WEIGHT, _SLOPE, _VALUE = "weight of ", "slope of ", "value"
 
 
 class Feature(NamedTuple):
-    """What is pooled over the tokens of a row.
+    """An array to pool over the tokens of each row.
 
     Attributes:
       values: `[*b d]`.
       weights: of the tokens in the row's mean, `[*b]`.
     """
 
-    values: jax.Array
-    weights: jax.Array
+    values: Float[Array, "*b d"]
+    weights: PerToken
 
 
 class OfRows(OfMeans, abstract=True):
@@ -53,7 +56,7 @@ class OfRows(OfMeans, abstract=True):
         """Return what is pooled, by name; a name that starts `teacher/` is constant."""
 
     @abc.abstractmethod
-    def of_rows(self, rows: Mapping[str, jax.Array], there: jax.Array) -> jax.Array:
+    def of_rows(self, rows: Mapping[str, Rows], there: There) -> Float[Array, ""]:
         """Return f, float32.
 
         Args:
@@ -61,7 +64,7 @@ class OfRows(OfMeans, abstract=True):
           there: which rows have all of them, bool `[B]`.
         """
 
-    def statistic_sums(self, outputs: Outputs, tokens: jax.Array) -> Means:
+    def statistic_sums(self, outputs: Outputs, tokens: PerToken) -> Means:
         sums = {}
         place = outputs.batch[PLACE].reshape(-1)
         for name, (values, weights) in self.features(outputs).items():
@@ -81,7 +84,7 @@ class OfRows(OfMeans, abstract=True):
         of_each = {_SLOPE + name: slope for name, slope in slopes.items()}
         return {**means, **of_each, _VALUE: value}
 
-    def value_and_slopes(self, means: Means) -> tuple[jax.Array, Means]:
+    def value_and_slopes(self, means: Means) -> tuple[Float[Array, ""], Means]:
         if _VALUE not in means:
             return super().value_and_slopes(means)
         slopes = {
@@ -91,7 +94,7 @@ class OfRows(OfMeans, abstract=True):
         }
         return means[_VALUE], slopes
 
-    def of_means(self, means: Means) -> jax.Array:
+    def of_means(self, means: Means) -> Float[Array, ""]:
         names = [name for name in means if not name.startswith(_WEIGHT)]
         there = jnp.all(jnp.stack([means[_WEIGHT + n] > 0.0 for n in names]), axis=0)
         rows = {}

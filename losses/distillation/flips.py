@@ -3,9 +3,8 @@
 import abc
 import dataclasses
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from losses.core.loss import Loss
 from losses.core.outputs import Outputs, PerToken, RecordSpec
@@ -76,7 +75,7 @@ class PositiveFlip(Flip):
         return student & ~teacher
 
 
-def _best(outputs: Outputs) -> jax.Array:
+def _best(outputs: Outputs) -> Int[Array, "*b"]:
     """Return the teacher's most probable id, `[*b]`.
 
     Raises:

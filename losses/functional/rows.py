@@ -7,7 +7,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 Rows = Float[Array, "n d"]
 There = Bool[Array, " n"] | None
@@ -112,7 +112,7 @@ def info_nce(
     r, r_keys = jax.lax.stop_gradient(similar or (queries, keys))
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def of_row(i: jax.Array, query: jax.Array, keys: Rows) -> jax.Array:
+    def of_row(i: Int[Array, ""], query: Float[Array, " d"], keys: Rows) -> Scalar:
         scores = keys @ query / temperature
         negative = counts & (jnp.arange(size) != i)
         if alpha:
@@ -132,7 +132,7 @@ def info_nce(
     return _mean(values, counts)
 
 
-def _mean(values: jax.Array, counts: jax.Array) -> Scalar:
+def _mean(values: Float[Array, "*n"], counts: Bool[Array, "*n"]) -> Scalar:
     count = jnp.maximum(jnp.sum(counts, dtype=jnp.float32), 1.0)
     return jnp.sum(jnp.where(counts, values, 0.0)) / count
 
@@ -147,7 +147,7 @@ def _gram(x: Rows) -> Float[Array, "n n"]:
     return x @ x.T
 
 
-def _unit(x: jax.Array) -> jax.Array:
+def _unit(x: Rows) -> Rows:
     """Return rows of norm 1; rows of zeros stay, with a finite gradient."""
     squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squares, _TINY))
@@ -162,7 +162,7 @@ def _relative_distances(x: Rows, both: Bool[Array, "n n"]) -> Float[Array, "n n"
     return distances / jnp.maximum(_mean(distances, both), _TINY**0.5)
 
 
-def _huber(x: jax.Array) -> jax.Array:
+def _huber(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     size = jnp.abs(x)
     return jnp.where(size <= 1.0, 0.5 * jnp.square(x), size - 0.5)
 

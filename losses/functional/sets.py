@@ -16,7 +16,7 @@ from losses.functional.masks import counted
 Metric = Literal["accuracy", "f_beta", "g_mean", "balanced_accuracy"]
 GroupRule = Literal["worst", "mean", "spread", "variance", "deviation"]
 BagDistance = Literal["cross_entropy", "squared"]
-Means = Mapping[str, jax.Array]
+Means = Mapping[str, Float[Array, "..."]]
 Scalar = Float[Array, ""]
 
 _TINY = 1e-12
@@ -178,7 +178,7 @@ def bag_sums(
     *,
     num_bags: int,
     distance: BagDistance,
-) -> dict[str, jax.Array]:
+) -> dict[str, Float[Array, "..."]]:
     """Return the sums over tokens that a bag loss reads, by bag.
 
     `share` `[g]` counts tokens, `label` `[g v]` their labels; `q` `[g v]` sums the
@@ -196,7 +196,9 @@ def bag_sums(
     }
 
 
-def instance_part(log_q: Float[Array, "*b v"], distance: BagDistance) -> jax.Array:
+def instance_part(
+    log_q: Float[Array, "*b v"], distance: BagDistance
+) -> Float[Array, "..."]:
     """Return what `L_instance` sums over the tokens of a bag: `log q`, or `Σ_v q²`."""
     if distance == "cross_entropy":
         return log_q
@@ -230,7 +232,9 @@ def bag_loss_of_means(
     return (1.0 - instance_weight) * bag + instance_weight * instance
 
 
-def masked_means(moments: Means, tokens: Float[Array, "*b"]) -> dict[str, jax.Array]:
+def masked_means(
+    moments: Means, tokens: Float[Array, "*b"]
+) -> dict[str, Float[Array, "..."]]:
     """Return the means of arrays `[*b ...]` over the tokens that count."""
     count = jnp.maximum(jnp.sum(tokens), 1.0)
     return {

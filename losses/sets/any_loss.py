@@ -5,6 +5,7 @@ import math
 from typing import get_args
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from losses.core.checks import check_choice
 from losses.core.of_means import Means, OfMeans
@@ -68,5 +69,5 @@ class AnyLoss(OfMeans):
         is_positive = targets == self.positive
         return sets.confusion_moments(log_q, is_positive, sharpness=self.sharpness)
 
-    def of_means(self, means: Means):
+    def of_means(self, means: Means) -> Float[Array, ""]:
         return sets.any_loss_of_means(means, metric=self.metric, beta=self.beta)

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import get_args
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from losses.core.checks import check_choice
 from losses.core.columns import column
@@ -59,7 +59,7 @@ class BagLoss(OfMeans):
     def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
         return "nats" if self.distance == "cross_entropy" else "1"
 
-    def statistic_sums(self, outputs: Outputs, tokens: jax.Array) -> Means:
+    def statistic_sums(self, outputs: Outputs, tokens: PerToken) -> Means:
         log_q = self._log_q(outputs)
         return sets.bag_sums(
             log_q.reshape(-1, log_q.shape[-1]),
@@ -70,7 +70,7 @@ class BagLoss(OfMeans):
             distance=self.distance,
         )
 
-    def of_means(self, means: Means) -> jax.Array:
+    def of_means(self, means: Means) -> Float[Array, ""]:
         return sets.bag_loss_of_means(
             means, instance_weight=self.instance_weight, distance=self.distance
         )
@@ -94,8 +94,8 @@ class BagLoss(OfMeans):
             total = total + at_token - jnp.sum(slopes[name] * means[name])
         return total
 
-    def _log_q(self, outputs: Outputs) -> jax.Array:
+    def _log_q(self, outputs: Outputs) -> Float[Array, "*b v"]:
         return outputs.logits - outputs.log_normalizer()[..., None]
 
-    def _bags(self, outputs: Outputs) -> jax.Array:
+    def _bags(self, outputs: Outputs) -> Int[Array, "*b"]:
         return column(outputs.batch, self.column).astype(jnp.int32)

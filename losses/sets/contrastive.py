@@ -4,10 +4,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from losses.core.of_rows import Feature, OfRows
+from losses.core.of_rows import Feature, OfRows, Rows, There
 from losses.core.outputs import Outputs
 from losses.functional.rows import info_nce
 from losses.preference.sequences import FIRST, SECOND
@@ -73,7 +73,7 @@ class InfoNCE(OfRows):
                 features[prefix + side] = Feature(outputs.intermediate(path), inside)
         return features
 
-    def of_rows(self, rows: Mapping[str, jax.Array], there: jax.Array) -> jax.Array:
+    def of_rows(self, rows: Mapping[str, Rows], there: There) -> Float[Array, ""]:
         similar = None
         if self.alpha:
             similar = rows["teacher/query"], rows["teacher/key"]

@@ -75,7 +75,7 @@ class OverGroups(OfMeans):
     def check_records(self, stored: RecordSpec) -> None:
         self.loss.check_records(stored)
 
-    def statistics(self, outputs: Outputs) -> dict[str, jax.Array]:
+    def statistics(self, outputs: Outputs) -> dict[str, Float[Array, "*b g"]]:
         """Return which group each token is of, and its value there, `[*b g]`."""
         by_tiles = isinstance(outputs, TiledOutputs)
         values = self.loss.call_tiled(outputs) if by_tiles else self.loss(outputs)
@@ -83,7 +83,7 @@ class OverGroups(OfMeans):
         members = jax.nn.one_hot(ids, self.num_groups, dtype=jnp.float32)
         return {"share": members, "value": members * values[..., None]}
 
-    def of_means(self, means: Means) -> jax.Array:
+    def of_means(self, means: Means) -> Float[Array, ""]:
         return sets.over_groups_of_means(means, rule=self.rule)
 
 

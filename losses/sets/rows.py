@@ -4,10 +4,10 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from losses.core.of_rows import Feature, OfRows
+from losses.core.of_rows import Feature, OfRows, Rows, There
 from losses.core.outputs import Outputs
 from losses.features.layer_pairs import OverLayers
 from losses.functional import rows as functional
@@ -33,16 +33,14 @@ class RowRelations(OfRows, OverLayers, abstract=True):
         return self.of
 
     @abc.abstractmethod
-    def distance(
-        self, student: jax.Array, teacher: jax.Array, there: jax.Array
-    ) -> jax.Array:
+    def distance(self, student: Rows, teacher: Rows, there: There) -> Float[Array, ""]:
         """Return D of the rows that are there."""
 
     def features(self, outputs: Outputs) -> Mapping[str, Feature]:
         every = jnp.ones(outputs.batch["targets"].shape, jnp.float32)
         return {path: Feature(outputs.intermediate(path), every) for path in self.needs}
 
-    def of_rows(self, rows: Mapping[str, jax.Array], there: jax.Array) -> jax.Array:
+    def of_rows(self, rows: Mapping[str, Rows], there: There) -> Float[Array, ""]:
         distances = [
             self.distance(rows[ours], rows[theirs], there)
             for ours, theirs in self.paths
@@ -57,9 +55,7 @@ class SimilarityPreserving(RowRelations):
     Source: Tung and Mori 2019 (arXiv:1907.09682), eq. 1 to 4, weight 3000 there.
     """
 
-    def distance(
-        self, student: jax.Array, teacher: jax.Array, there: jax.Array
-    ) -> jax.Array:
+    def distance(self, student: Rows, teacher: Rows, there: There) -> Float[Array, ""]:
         return functional.similarity_preserving(student, teacher, there)
 
 
@@ -71,9 +67,7 @@ class RelationalDistance(RowRelations):
     25 there; its angles, of triplets, are left out.
     """
 
-    def distance(
-        self, student: jax.Array, teacher: jax.Array, there: jax.Array
-    ) -> jax.Array:
+    def distance(self, student: Rows, teacher: Rows, there: There) -> Float[Array, ""]:
         return functional.relational_distance(student, teacher, there)
 
 
@@ -86,7 +80,5 @@ class ProbabilisticTransfer(RowRelations):
 
     unit = "nats"
 
-    def distance(
-        self, student: jax.Array, teacher: jax.Array, there: jax.Array
-    ) -> jax.Array:
+    def distance(self, student: Rows, teacher: Rows, there: There) -> Float[Array, ""]:
         return functional.probabilistic_transfer(student, teacher, there)

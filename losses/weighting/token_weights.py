@@ -176,11 +176,11 @@ class Position(TokenWeight):
         return jnp.where(within, jnp.float32(self.inside), jnp.float32(self.outside))
 
 
-def _above(entropy: jax.Array, threshold: float) -> PerToken:
+def _above(entropy: PerToken, threshold: float) -> PerToken:
     return (entropy > threshold).astype(jnp.float32)
 
 
-def _entropy_of_tiles(outputs: TiledOutputs) -> jax.Array:
+def _entropy_of_tiles(outputs: TiledOutputs) -> PerToken:
     """Return H of `TeacherEntropy`, nats, `[*b]`, of a teacher by tiles."""
     teacher, _ = outputs.both(1.0)
 
