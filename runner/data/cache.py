@@ -4,20 +4,31 @@ A cached file is its payload followed by the sha256 of the payload (32 bytes), s
 one rename publishes both and no reader sees a half-written or a damaged file.
 """
 
+import contextlib
 import hashlib
 import mmap
 import os
+import shutil
+import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import filelock
+
 from runner import atomic_files
+from runner.data import mapped
 from runner.errors import UserError
 from runner.files import remote
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_STALE_SECONDS = 24 * 3600  # older temporary files have no living writer
+# By pattern: the age in seconds from which it has no living writer, and its removal.
+_STALE: dict[str, tuple[float, Callable[[Path], None]]] = {
+    "*.tmp": (24 * 3600, Path.unlink),
+    "*.parts": (30 * 24 * 3600, shutil.rmtree),
+}
+_PATIENCE = 2.0  # seconds until a line says what is waited for
 
 
 def directory(path: str = "") -> Path:
@@ -47,29 +58,66 @@ def fetch(path: Path, make: Callable[[], Iterable[bytes | memoryview]]) -> memor
     Raises:
       UserError: The file cannot be written.
     """
-    payload = _read(path)
+    payload = read(path)
     if payload is None:
-        try:
+        with _writable(path):
             _write(path, make())
-        except OSError as error:
-            raise UserError(
-                f"cannot write the cache file {path}: {error.strerror}\n"
-                "name a directory that can be written: --gin.input.cache=DIR"
-            ) from error
-        payload = _read(path)
+        payload = read(path)
     if payload is None:
         raise UserError(f"the cache file {path} was damaged as soon as it was written")
     return payload
 
 
-def _read(path: Path) -> memoryview | None:
+def read(path: Path) -> memoryview | None:
+    """Return the payload of a file, memory mapped; None if absent or damaged."""
     try:
         with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError):  # missing, unreadable; empty
         return None
     payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    return payload if hashlib.sha256(payload).digest() == digest else None
+    sha256 = hashlib.sha256()
+    for window in mapped.windows(payload):
+        sha256.update(window)
+    return payload if sha256.digest() == digest else None
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, doing: str) -> Iterator[None]:
+    """Hold the file `path`, which another process waits for; the system frees it.
+
+    Args:
+      path: Of the lock; its folder is made.
+      doing: What the other process does, for the line that says that this one waits.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
+    lock = filelock.FileLock(path)
+    with _writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except filelock.Timeout:
+            print(f"waiting for another process, {doing}", file=sys.stderr, flush=True)
+            lock.acquire()
+        except NotImplementedError:  # a file system without locks: all of them work
+            pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write the cache file {path}: {error.strerror}\n"
+            "name a directory that can be written: --gin.input.cache=DIR"
+        ) from error
 
 
 def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
@@ -94,10 +142,11 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove temporary files of writers that were killed long ago."""
-    for file in folder.glob("*.tmp"):
-        try:
-            if time.time() - file.stat().st_mtime > _STALE_SECONDS:
-                file.unlink()
-        except OSError:
-            continue
+    """Remove what writers left that were killed long ago: temporary files, parts."""
+    for pattern, (seconds, remove) in _STALE.items():
+        for path in folder.glob(pattern):
+            try:
+                if time.time() - path.stat().st_mtime > seconds:
+                    remove(path)
+            except OSError:
+                continue

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from runner.data import mapped
 from runner.data.labels import Labels
 from runner.data.repeats import Repeats
 from runner.data.rollouts import OWN, Rollouts
@@ -99,7 +100,8 @@ class Dataset(abc.ABC):
         """
         hashed = hashlib.blake2b(header.encode(), digest_size=16)
         for array in arrays:
-            hashed.update(np.ascontiguousarray(array).data)
+            for window in mapped.windows(np.ascontiguousarray(array)):
+                hashed.update(window)
         if self.selection is not None:
             hashed.update(b" rows " + self.selection.astype("<i8").tobytes())
         return hashed.hexdigest()

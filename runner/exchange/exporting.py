@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from runner.errors import UserError, nearest
-from runner.exchange.formats import distillkit_codes, tf_example
+from runner.exchange.formats import distillkit_codes
 from runner.exchange.segments import spans
+from runner.files import tf_example
 from runner.records.reader import Records
 from runner.records.record import Record
 

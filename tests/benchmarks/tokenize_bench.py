@@ -1,13 +1,19 @@
 """Tokens a second of `data.TokenizedText`, against `tokenizers`' own batch encoding.
 
     make bench ONLY=tokenize
+    PYTHONPATH=. python tests/benchmarks/tokenize_bench.py 2000    # MB, ours alone
 
 JSON lines are read, hashed, encoded and written to the cache; the library encodes the
-same texts, all in memory, by one call. Each in a process of its own, and twice as much
-text again: what the process holds beside mapped files should not grow with the text.
+same texts, all in memory, by one call. Each in a process of its own, in pairs whose
+order alternates; the ratio is the median of the pairs'. Memory is the most that the
+process held, mapped files included, and what it held beside them.
 """
 
 import json
+import os
+import random
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,23 +22,41 @@ from pathlib import Path
 
 from runner import data
 
-SIZES = (32, 64)  # MB of text
+SIZE, PAIRS = 16, 3  # MB of text
 VOCABULARY = 4096
 
 
 def main() -> None:
+    sizes = [int(size) for size in sys.argv[1:]]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         train_tokenizer(root / "tokenizer.json")
-        for size in SIZES:
+        for size in sizes or (SIZE, 2 * SIZE):
             write_corpus(root / f"{size}.jsonl", size)
-            library, ours = (measured(who, root, size) for who in ("library", "ours"))
-            print(
-                f"{size} MB: ours {ours['rate'] / 1e6:.2f} million tokens/s, "
-                f"{ours['memory']:.0f} MB; the library {library['rate'] / 1e6:.2f}, "
-                f"{library['memory']:.0f} MB; {ours['rate'] / library['rate']:.2f}x",
-                flush=True,
-            )
+            if sizes:
+                print(f"{size} MB: {described(measured('ours', root, size, 0))}")
+            else:
+                compare(root, size)
+
+
+def compare(root: Path, size: int) -> None:
+    runs: dict[str, list[dict[str, float]]] = {"library": [], "ours": []}
+    for pair in range(PAIRS):
+        for who in list(runs)[:: 1 if pair % 2 else -1]:
+            runs[who].append(measured(who, root, size, pair))
+    for who, of in runs.items():
+        print(f"{size} MB, {who}: {described(of[-1])}")
+    both = zip(runs["ours"], runs["library"], strict=True)
+    ratios = [ours["rate"] / library["rate"] for ours, library in both]
+    pairs = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"{size} MB: {statistics.median(ratios):.2f}x ({pairs})", flush=True)
+
+
+def described(run: dict[str, float]) -> str:
+    return (
+        f"{run['rate'] / 1e6:.2f} million tokens/s, {run['seconds']:.0f} s, at most "
+        f"{run['resident']:.0f} MB, {run['anonymous']:.0f} beside mapped files"
+    )
 
 
 def train_tokenizer(path: Path) -> None:
@@ -41,52 +65,67 @@ def train_tokenizer(path: Path) -> None:
 
 
 def write_corpus(path: Path, megabytes: int) -> None:
-    """Documents of about 2 kB of the standard library, over and over."""
+    """Parts of the standard library, some 2 kB, a word in 64 another one."""
     text = "".join(document.text for document in data.PythonLibrary(split="held_out"))
-    parts = [text[i : i + 2000] for i in range(0, len(text), 2000)]
+    words = text.split(" ")
+    rng = random.Random(0)
     written = number = 0
     with path.open("w") as file:
         while written < megabytes * 1e6:
-            part = f"{number} {parts[number % len(parts)]}"
-            file.write(json.dumps({"text": part}) + "\n")
-            written, number = written + len(part), number + 1
+            start = rng.randrange(len(words) - 400)
+            part = words[start : start + rng.randrange(100, 400)]
+            for at in range(0, len(part), 64):
+                part[at] = rng.choice(words)
+            line = f"{number} {' '.join(part)}"
+            file.write(json.dumps({"text": line}) + "\n")
+            written, number = written + len(line), number + 1
 
 
-def measured(who: str, root: Path, size: int) -> dict[str, float]:
-    command = [sys.executable, __file__, who, str(root), str(size)]
+def measured(who: str, root: Path, size: int, run: int) -> dict[str, float]:
+    command = [
+        sys.executable,
+        __file__,
+        "--measure",
+        who,
+        str(root),
+        f"{size}",
+        f"{run}",
+    ]
     return json.loads(subprocess.check_output(command))
 
 
-def measure(who: str, root: Path, size: int) -> None:
-    """Print tokens a second, and the most memory beside mapped files in MB."""
+def measure(who: str, root: Path, size: str, run: str) -> None:
+    """Print tokens a second, and the most memory in MB."""
     documents = data.JsonLines(files=[str(root / f"{size}.jsonl")])
     tokenizer = data.TokenizerFile(str(root / "tokenizer.json"))
     vocabulary = tokenizer.load()
+    texts = [document.text for document in documents] if who == "library" else []
+    start = time.perf_counter()
     if who == "library":
-        texts = [document.text for document in documents]
-        start = time.perf_counter()
         encodings = vocabulary.tokenizer.encode_batch_fast(texts)
         seconds = time.perf_counter() - start
         tokens = sum(len(encoding) for encoding in encodings)
-        memory = anonymous()
     else:
         source = data.TokenizedText(documents, tokenizer)
-        start = time.perf_counter()
-        rows = source.load(cache=str(root / f"cache-{size}"))
+        rows = source.load(cache=str(root / f"cache-{size}-{run}"))
         seconds = time.perf_counter() - start
-        memory = anonymous()
         tokens = len(rows.packing.tokens)
-    print(json.dumps({"rate": tokens / seconds, "memory": memory}))
+        assert rows.fingerprint  # which reads all ids again
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    result = {"rate": tokens / seconds, "seconds": seconds, "resident": resident}
+    print(json.dumps(result | {"anonymous": anonymous()}))
 
 
 def anonymous() -> float:
-    """Return the memory of this process beside mapped files, MB."""
+    """Return the memory of this process beside mapped files at its end, MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(x.split()[1]) / 1e3 for x in lines if x.startswith("RssAnon"))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    if sys.argv[1:2] == ["--measure"]:
+        who, folder, size, run = sys.argv[2:]
+        measure(who, Path(folder), size, run)
     else:
+        os.environ.pop("TOKENIZERS_PARALLELISM", None)
         main()

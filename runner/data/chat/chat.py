@@ -1,7 +1,8 @@
 """Conversations as data: written by a chat template, learned reply by reply."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from runner.data.documents.records import Records
 from runner.data.source import DataSource, require_length
 from runner.data.text import tokens
 from runner.data.text.chat_files import read_template
+from runner.data.text.parts import in_parts
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, nearest
@@ -73,14 +75,23 @@ class Chat(DataSource):
 
         # The first reading is for the hash; a second, unless it is cached, for ids.
         digest = Digest()
-        for _ in self._conversations(digest):
-            pass
+        for document, _ in self._conversations():
+            digest.update(document)
         source = f"{digest.hexdigest()}-{template.digest}"
         name = f"chat-1-{source}-{vocabulary.definition_digest}-{self.sequence_length}"
-        ids = tokens.fetch(
+        longest = self.sequence_length + 1
+        encoder = Encoder(template, vocabulary, longest=longest)
+        ids = tokens.fetch_in_parts(
             caching.directory(cache) / "tokens" / f"{name}.tokens",
-            self._encoded(vocabulary, template, digest),
+            in_parts(
+                self._conversations(),
+                documents=lambda pair: [pair[0]],
+                encode=functools.partial(_encode, encoder),
+                expected=digest,
+                things="conversations",
+            ),
             vocab_size=2 * vocabulary.size,
+            total=digest.bytes,
         )
         if not len(ids.ids):
             raise UserError(
@@ -126,22 +137,16 @@ class Chat(DataSource):
             "or template='plain'"
         )
 
-    def _conversations(self, digest: Digest) -> Iterator[Conversation]:
-        """Yield the conversations, and add each to the digest."""
+    def _conversations(self) -> Iterator[tuple[Document, Conversation]]:
+        """Yield the conversations, each with what it is known by."""
         for record in self.records.records(conversation.COLUMNS):
             one = conversation.read(record)
-            digest.update(Document(record.name, one.content()))
-            yield one
+            yield Document(record.name, one.content()), one
 
-    def _encoded(
-        self, vocabulary: Vocabulary, template: ChatTemplate, digest: Digest
-    ) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield `2 · id + learned`, and the messages left out, of each conversation."""
-        again = Digest()
-        encoder = Encoder(template, vocabulary, longest=self.sequence_length + 1)
-        for ids, learned, left_out in encoder.encode_all(self._conversations(again)):
-            yield 2 * ids + learned, left_out
-        if again.hexdigest() != digest.hexdigest():
-            raise UserError(
-                "the conversations changed while they were read; start again"
-            )
+
+def _encode(
+    encoder: Encoder, pairs: Sequence[tuple[Document, Conversation]]
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield `2 · id + learned`, and the messages left out, of each conversation."""
+    for ids, learned, left_out in encoder.encode_all(one for _, one in pairs):
+        yield 2 * ids + learned, left_out

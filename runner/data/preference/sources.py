@@ -1,17 +1,19 @@
 """Graph nodes of data with prompts: preference pairs, and judged completions."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from runner.data import cache as caching
 from runner.data.dataset import Column
 from runner.data.documents.document import Digest, Document
-from runner.data.preference.examples import Examples
+from runner.data.preference.examples import Example, Examples
 from runner.data.preference.prompted_rows import PromptedRows
 from runner.data.source import DataSource
 from runner.data.text import tokens
+from runner.data.text.parts import in_parts
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.tokens import Tokens
 from runner.data.text.vocabulary import Vocabulary
@@ -61,46 +63,39 @@ class PromptedText(DataSource):
         vocabulary = self.tokenizer.load(cache=cache)
         vocabulary = vocabulary.with_ends(begin=self.begin, end=self.end)
         digest = Digest()
-        for document in self._documents(completions):
-            digest.update(document)
+        for example in self.examples:
+            for document in self._documents(example, completions):
+                digest.update(document)
         if not digest.documents:
             raise UserError("the data holds no examples at all")
         name = (
             f"prompted-1-{digest.hexdigest()}-{vocabulary.definition_digest}"
             f"-{vocabulary.begin}-{vocabulary.end}.tokens"
         )
-        pieces = tokens.fetch(
+        pieces = tokens.fetch_in_parts(
             caching.directory(cache) / "tokens" / name,
-            self._encoded(vocabulary, completions),
+            in_parts(
+                self.examples,
+                documents=lambda example: self._documents(example, completions),
+                encode=functools.partial(_encode, vocabulary),
+                expected=digest,
+                things="examples",
+            ),
             vocab_size=vocabulary.size,
+            total=digest.bytes,
         )
-        if len(pieces.offsets) - 1 != digest.documents:
-            raise UserError("the examples changed while they were read; start again")
         return pieces, vocabulary
 
-    def _documents(self, completions: int) -> Iterator[Document]:
-        """Yield each example's prompt and completions."""
-        for example in self.examples:
-            if len(example.completions) != completions:
-                raise UserError(
-                    f"{type(self).__name__} wants examples of {completions} "
-                    f"completion{'s' * (completions > 1)}, {example.name} has "
-                    f"{len(example.completions)}"
-                )
-            for text in (example.prompt, *example.completions):
-                yield Document(example.name, text)
-
-    def _encoded(
-        self, vocabulary: Vocabulary, completions: int
-    ) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield ids and bytes of each piece, which is never empty."""
-        texts = (document.text for document in self._documents(completions))
-        for number, ids in enumerate(vocabulary.encode_all(texts)):
-            if number % (1 + completions):
-                whole = np.append(ids, vocabulary.end)
-            else:
-                whole = np.concatenate([[vocabulary.begin], ids])
-            yield whole.astype(np.uint32), 0
+    def _documents(self, example: Example, completions: int) -> Iterator[Document]:
+        """Yield an example's prompt and completions."""
+        if len(example.completions) != completions:
+            raise UserError(
+                f"{type(self).__name__} wants examples of {completions} "
+                f"completion{'s' * (completions > 1)}, {example.name} has "
+                f"{len(example.completions)}"
+            )
+        for text in (example.prompt, *example.completions):
+            yield Document(example.name, text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,6 +144,19 @@ class JudgedCompletions(PromptedText):
         if len(desirable) != len(rows):
             raise UserError("the examples changed while they were read; start again")
         return rows.with_columns({"desirable": Column(values=desirable)})
+
+
+def _encode(
+    vocabulary: Vocabulary, examples: Sequence[Example]
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield ids and bytes of each piece, which is never empty."""
+    texts = (text for x in examples for text in (x.prompt, *x.completions))
+    encoded = vocabulary.encode_all(texts)
+    begin = np.array([vocabulary.begin], np.uint32)
+    for example in examples:
+        yield np.concatenate([begin, next(encoded)]), 0
+        for _ in example.completions:
+            yield np.append(next(encoded), np.uint32(vocabulary.end)), 0
 
 
 def _equal(pieces: Tokens, a: int, b: int) -> bool:

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from runner import atomic_files
+from runner.data.documents import array_record_file
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
 from runner.files import form
 
 _ID = np.dtype("<u4")
-_RECORDS_PER_READ = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,21 +51,8 @@ def read(path: Path, vocabulary: Vocabulary) -> Iterator[np.ndarray]:
     Raises:
       UserError: The file is damaged or empty; a record does not fit `vocabulary`.
     """
-    from array_record.python.array_record_module import ArrayRecordReader
-
-    try:
-        reader = ArrayRecordReader(str(path))
-        count = reader.num_records()
-        if not count or not reader.ok():
-            raise UserError(f"{path} holds no records: it is empty or cut short")
-        for start in range(0, count, _RECORDS_PER_READ):
-            records = reader.read(start, min(start + _RECORDS_PER_READ, count))
-            for number, record in enumerate(records, start=start):
-                yield _ids(record, vocabulary, f"{path}, record {number}")
-        reader.close()
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0].partition(";")[0]
-        raise UserError(f"{path} is not a whole ArrayRecord file:\n{reason}") from error
+    for number, record in enumerate(array_record_file.read(path)):
+        yield _ids(record, vocabulary, f"{path}, record {number}")
 
 
 def write_token_records(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from runner.data import cache as caching
@@ -12,8 +12,6 @@ from runner.data.source import DataSource, require_length
 from runner.data.text import record_files, tokens
 from runner.data.text.packed_text import PackedText, pack
 from runner.data.text.tokenizer import TokenizerSource
-from runner.data.text.tokens import Tokens
-from runner.data.text.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +68,7 @@ class TokenRecords(DataSource):
             vocabulary=vocabulary,
             sequence_length=self.sequence_length,
             documents=hashed.hexdigest(),
-            read=functools.partial(_texts, documents, vocabulary),
+            read=functools.partial(tokens.texts, documents, vocabulary.decode),
             description={},
         )
 
@@ -80,8 +78,3 @@ def _files(files: Sequence[str]) -> list[tuple[str, Path]]:
     named = resolve(files)
     sidecars = {record_files.manifest_path(path) for _, path in named}
     return [(name, path) for name, path in named if path not in sidecars]
-
-
-def _texts(documents: Tokens, vocabulary: Vocabulary) -> Iterator[str]:
-    for start, stop in zip(documents.offsets, documents.offsets[1:], strict=False):
-        yield vocabulary.decode(documents.ids[start:stop])

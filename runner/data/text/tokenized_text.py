@@ -1,14 +1,14 @@
 """Text as data: documents, tokenised and packed."""
 
-import collections
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
 from runner.data import cache as caching
-from runner.data.documents.document import Digest, Documents, digest
+from runner.data.documents.document import Document, Documents, digest
 from runner.data.source import DataSource, require_length
 from runner.data.text import tokens
 from runner.data.text.packed_text import (
@@ -17,6 +17,7 @@ from runner.data.text.packed_text import (
     pack,
     require_packing,
 )
+from runner.data.text.parts import in_parts
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, nearest
@@ -78,10 +79,16 @@ class TokenizedText(DataSource):
         name = f"text-2-{documents_digest.hexdigest()}-{vocabulary.definition_digest}"
         if self.special_tokens == "tokens":
             name += f"-special-{vocabulary.begin}-{vocabulary.end}"
-        ids = tokens.fetch(
+        ids = tokens.fetch_in_parts(
             caching.directory(cache) / "tokens" / f"{name}.tokens",
-            self._encoded(vocabulary, documents_digest),
+            in_parts(
+                self.documents,
+                documents=lambda document: [document],
+                encode=functools.partial(self._encode, vocabulary),
+                expected=documents_digest,
+            ),
             vocab_size=vocabulary.size,
+            total=documents_digest.bytes,
         )
         return pack(
             ids,
@@ -96,26 +103,16 @@ class TokenizedText(DataSource):
             packing=self.packing,
         )
 
-    def _encoded(
-        self, vocabulary: Vocabulary, documents_digest: Digest
+    def _encode(
+        self, vocabulary: Vocabulary, documents: Sequence[Document]
     ) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield ids and bytes of each document; refuse documents that have changed."""
-        again = Digest()
-        sizes: collections.deque[int] = collections.deque()  # of texts read ahead
-
-        def texts() -> Iterator[str]:
-            for document in self.documents:
-                before = again.bytes
-                again.update(document)
-                sizes.append(again.bytes - before)
-                yield document.text
-
+        """Yield ids and bytes of each document."""
         as_text = self.special_tokens == "text"
-        for ids in vocabulary.encode_all(texts(), special_as_text=as_text):
+        texts = (document.text for document in documents)
+        encoded = vocabulary.encode_all(texts, special_as_text=as_text)
+        for document, ids in zip(documents, encoded, strict=True):
             bare = ids if as_text else _without_ends(ids, vocabulary)
-            yield bare, sizes.popleft()
-        if again.hexdigest() != documents_digest.hexdigest():
-            raise UserError("the documents changed while they were read; start again")
+            yield bare, len(document.text.encode())
 
 
 def _without_ends(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:

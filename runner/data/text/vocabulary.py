@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from runner.data.labels import Labels
+from runner.data.read_ahead import one_ahead
 from runner.data.text.document_ends import DocumentEnds
 from runner.data.text.pieces import pieces
 from runner.errors import UserError, nearest
@@ -16,7 +17,9 @@ from runner.errors import UserError, nearest
 if TYPE_CHECKING:  # tokenizers wait for the first load
     from tokenizers import AddedToken, Tokenizer
 
-_BATCH = 256  # documents handed to the library at once; it spreads them over threads
+# Texts handed to the library at once, which spreads them over threads: enough to keep
+# them busy, and not so much that its encodings (some 100 bytes a token) take memory.
+_BATCH_TEXTS, _BATCH_CHARACTERS = 4096, 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,7 +168,7 @@ class Vocabulary(Labels):
 
     def encode(self, text: str) -> np.ndarray:
         """Return the ids of a text, uint32; names of special tokens are plain text."""
-        return next(self.encode_all([text]))
+        return self._encode_batch([text], special_as_text=True)[0]
 
     def encode_all(
         self, texts: Iterable[str], *, special_as_text: bool = True
@@ -176,13 +179,16 @@ class Vocabulary(Labels):
           texts: To encode.
           special_as_text: Whether the names of special tokens are plain text.
         """
-        texts = iter(texts)
-        while batch := [text for _, text in zip(range(_BATCH), texts, strict=False)]:
-            self.tokenizer.encode_special_tokens = special_as_text
-            for encoding in self.tokenizer.encode_batch_fast(
-                batch, add_special_tokens=False
-            ):
-                yield np.array(encoding.ids, np.uint32)
+        encode = functools.partial(self._encode_batch, special_as_text=special_as_text)
+        for encoded in one_ahead(encode, _batches(texts)):
+            yield from encoded
+
+    def _encode_batch(
+        self, texts: Sequence[str], *, special_as_text: bool
+    ) -> list[np.ndarray]:
+        self.tokenizer.encode_special_tokens = special_as_text
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Return the text of some ids, special tokens left out."""
@@ -223,6 +229,20 @@ def vocabulary(
         ends=DocumentEnds(begin=(), end=() if end is None else (end,)),
         source=source,
     )
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the texts in lists, each ended by its number of texts or characters."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == _BATCH_TEXTS or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def special_tokens(tokenizer: "Tokenizer") -> list[str]:

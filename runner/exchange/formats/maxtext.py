@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.exchange.formats import json_lines, tf_example
+from runner.exchange.formats import json_lines
 from runner.exchange.formats.scored import (
     BadScores,
     Scored,
@@ -22,6 +22,7 @@ from runner.exchange.formats.scored import (
     by_segment,
     checked,
 )
+from runner.files import tf_example
 
 
 def read(source: Path) -> Scores:

@@ -7,8 +7,8 @@ import pytest
 
 from runner.errors import UserError
 from runner.exchange.exporting import export_records
-from runner.exchange.formats import tf_example
 from runner.exchange.importing import Choices, import_records
+from runner.files import tf_example
 from runner.records.reader import Records
 from tests.runner.exchange import producers, teacher
 

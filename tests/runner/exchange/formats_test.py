@@ -9,9 +9,9 @@ import pytest
 
 from runner.errors import UserError
 from runner.exchange import kinds
-from runner.exchange.formats import distillkit_codes, tf_example
+from runner.exchange.formats import distillkit_codes
 from runner.exchange.formats.scored import BadScores
-from runner.files import form
+from runner.files import form, tf_example
 from tests.runner.exchange import producers
 
 ANSWERS = Path(__file__).parent / "answers"

@@ -29,6 +29,22 @@ def test_text_is_read_as_it_is(folder):
     assert texts["e.txt"] == ""
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
+def test_a_separator_makes_many_documents_of_a_file(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr("runner.data.documents.text_files._CHUNK", chunk)
+    path = tmp_path / "a.txt"
+    path.write_text("é one<|end|>\n\n<|end|>two <|\n<|end|>three")
+    documents = list(TextFiles(files=[str(path)], separator="<|end|>"))
+    assert documents == [
+        Document("a.txt:1", "é one"),
+        Document("a.txt:3", "two <|\n"),
+        Document("a.txt:4", "three"),
+    ]
+    path.write_bytes(b"one\n\n\xff")
+    with pytest.raises(UserError, match=r"a.txt, document 2 is not UTF-8 text: byte 0"):
+        list(TextFiles(files=[str(path)], separator="\n\n"))
+
+
 def test_json_lines_are_documents_named_by_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "é"}\n\n{"text": "b", "id": 3}\n')

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from runner.data.dataset import Baseline
+from runner.data.text import text_baselines
 from runner.data.text.packed_text import PackedText, pack
 from runner.data.text.text_baselines import Bigram, Unigram, pairs
 from runner.data.text.tokens import Tokens
@@ -103,3 +104,14 @@ def test_compressors_see_the_held_out_text_as_one_string():
     ]
     for name in ("gzip", "xz"):
         assert sizes[1][name] < sizes[0][name] / 10
+
+
+def test_a_large_text_is_counted_in_part(monkeypatch):
+    monkeypatch.setattr(text_baselines, "_MOST_POSITIONS", 5)
+    whole = dataset([A, B, A, B], [A, C])
+    part = whole.baselines(TRAIN)
+    assert part == dataset([A, B, A, B]).baselines(TRAIN)
+    monkeypatch.undo()
+    assert part != whole.baselines(TRAIN)
+    monkeypatch.setattr(text_baselines, "_MOST_POSITIONS", 1)  # one document at least
+    assert part == whole.baselines(TRAIN)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_FLOATS, _INTEGERS = 2, 3
+_STRINGS, _FLOATS, _INTEGERS = 1, 2, 3
 _LONGEST = 10  # bytes of an integer of 64 bits
 
 
@@ -22,17 +22,35 @@ def decode(record: bytes) -> dict[str, np.ndarray]:
     Raises:
       ValueError: It is no example.
     """
-    features = {}
+    return {
+        name: _numbers(kind, content)
+        for name, kind, content in _features(record)
+        if kind in (_FLOATS, _INTEGERS)
+    }
+
+
+def decode_bytes(record: bytes) -> dict[str, list[bytes]]:
+    """Return the lists of bytes of an example; lists of numbers are left out.
+
+    Raises:
+      ValueError: It is no example.
+    """
+    return {
+        name: [value for _, value in _fields(content, "no list of bytes")]
+        for name, kind, content in _features(record)
+        if kind == _STRINGS
+    }
+
+
+def _features(record: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """Yield name, kind and content of each list."""
     for _, content in _fields(record, "no tf.train.Example"):
         for _, entry in _fields(content, "no tf.train.Features"):
             parts = dict(_fields(entry, "no entry of tf.train.Features"))
             if set(parts) != {1, 2}:
                 raise ValueError("no tf.train.Example: a feature without a name")
             for kind, value in _fields(parts[2], "no tf.train.Feature"):
-                if kind in (_FLOATS, _INTEGERS):
-                    name = parts[1].decode("utf-8", "replace")
-                    features[name] = _numbers(kind, value)
-    return features
+                yield parts[1].decode("utf-8", "replace"), kind, value
 
 
 def encode(features: Mapping[str, np.ndarray]) -> bytes:

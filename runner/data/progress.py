@@ -1,0 +1,80 @@
+"""Progress of a long reading of data, on standard error."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+_FIRST, _EVERY = 2.0, 10.0  # seconds
+_MEGABYTE = 1e6
+
+
+class Progress:
+    """A line every ten seconds, the first after two; none of what is quick.
+
+        tokenising: 31%, 620 of 2,000 MB, 5.2 MB/s, 4:25 left
+
+    On a terminal the line is drawn again in place, twice a second.
+    """
+
+    def __init__(
+        self,
+        doing: str,
+        total: int,
+        *,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the clock.
+
+        Args:
+          doing: A participle, which the line begins with.
+          total: Bytes of text in all; 0 where nobody knows.
+          stream: Standard error by default.
+          clock: Seconds.
+        """
+        self._doing, self._total, self._clock = doing, total, clock
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._begin = clock()
+        self._due = self._begin + _FIRST
+        self._done = self._before = 0
+        self._shown = False
+
+    def advance(self, num_bytes: int, *, before: bool = False) -> None:
+        """Count bytes that are done; those `before` were done by an earlier run."""
+        self._done += num_bytes
+        if before:
+            self._before += num_bytes
+        if self._clock() >= self._due:
+            self._write(self._line())
+            self._due = self._clock() + (0.5 if self._live else _EVERY)
+
+    def close(self) -> None:
+        """Write a last line, if there was one."""
+        if self._shown:
+            self._write(self._line() + ("\n" if self._live else ""))
+
+    def _line(self) -> str:
+        seconds = max(self._clock() - self._begin, 1e-9)
+        rate = (self._done - self._before) / seconds
+        done = f"{self._done / _MEGABYTE:,.0f}"
+        if not self._total:
+            return f"{self._doing}: {done} MB, {rate / _MEGABYTE:,.1f} MB/s"
+        left = self._total - self._done
+        parts = [
+            f"{self._doing}: {100 * self._done // self._total}%",
+            f"{done} of {self._total / _MEGABYTE:,.0f} MB",
+            f"{rate / _MEGABYTE:,.1f} MB/s",
+        ]
+        if left > 0 and rate > 0:
+            minutes, rest = divmod(round(left / rate), 60)
+            parts.append(f"{minutes}:{rest:02} left")
+        if self._before:
+            parts.append(f"{self._before / _MEGABYTE:,.0f} MB done before")
+        return ", ".join(parts)
+
+    def _write(self, line: str) -> None:
+        self._shown = True
+        self._stream.write(f"\r\x1b[2K{line}" if self._live else line + "\n")
+        self._stream.flush()
