@@ -16,6 +16,7 @@ tokenizers, which wait for the first `load`.
 from runner import lazy_names
 
 _HOMES = {
+    "ArrayRecords": "documents.array_records",
     "Baseline": "dataset",
     "Batches": "pipeline",
     "ByteBPE": "text.tokenizer",
@@ -41,6 +42,7 @@ _HOMES = {
     "JudgedCompletions": "preference.sources",
     "JudgedRecords": "preference.examples",
     "Labels": "labels",
+    "MegatronTokens": "megatron.tokens",
     "MixedRows": "mixture",
     "Mixture": "mixture",
     "OnPolicy": "text.on_policy",
@@ -54,10 +56,11 @@ _HOMES = {
     "PromptedRows": "preference.prompted_rows",
     "PythonLibrary": "text.python_library",
     "PythonQuestions": "chat.python_questions",
+    "Ramp": "draws",
     "Record": "documents.records",
     "Records": "documents.records",
     "Split": "documents.split",
-    "Stage": "mixture",
+    "Stage": "draws",
     "TextFiles": "documents.text_files",
     "TokenRecords": "text.token_records",
     "TokenizedText": "text.tokenized_text",

@@ -6,6 +6,7 @@ from runner.data.columns import write_columns as write_columns
 from runner.data.dataset import Baseline as Baseline
 from runner.data.dataset import Column as Column
 from runner.data.dataset import Dataset as Dataset
+from runner.data.documents.array_records import ArrayRecords as ArrayRecords
 from runner.data.documents.document import Document as Document
 from runner.data.documents.document import Documents as Documents
 from runner.data.documents.json_lines import JsonLines as JsonLines
@@ -15,6 +16,8 @@ from runner.data.documents.split import Split as Split
 from runner.data.documents.tables import HuggingFaceDataset as HuggingFaceDataset
 from runner.data.documents.tables import Parquet as Parquet
 from runner.data.documents.text_files import TextFiles as TextFiles
+from runner.data.draws import Ramp as Ramp
+from runner.data.draws import Stage as Stage
 from runner.data.images.digits import Digits as Digits
 from runner.data.images.digits import Partition as Partition
 from runner.data.images.idx import IdxFolder as IdxFolder
@@ -22,9 +25,9 @@ from runner.data.images.idx import IdxImages as IdxImages
 from runner.data.images.images import Images as Images
 from runner.data.labels import Classes as Classes
 from runner.data.labels import Labels as Labels
+from runner.data.megatron.tokens import MegatronTokens as MegatronTokens
 from runner.data.mixture import MixedRows as MixedRows
 from runner.data.mixture import Mixture as Mixture
-from runner.data.mixture import Stage as Stage
 from runner.data.pipeline import Batches as Batches
 from runner.data.pipeline import batches as batches
 from runner.data.pipeline import evaluation_batches as evaluation_batches

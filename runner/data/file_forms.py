@@ -9,6 +9,7 @@ _FORMS = {
     b"PAR1": "a Parquet file; data.Parquet reads it",
     b"ARROW1": "an Arrow file; data.HuggingFaceDataset reads folders of them",
     b"GGUF": "a model in GGUF; data.GGUFTokenizer reads the tokenizer of one",
+    b"MMIDIDX": "an index of Megatron's; data.MegatronTokens reads it with its .bin",
     b"\xff\xfe": "UTF-16 text; write it as UTF-8 first (iconv -f UTF-16 -t UTF-8)",
     b"\xfe\xff": "UTF-16 text; write it as UTF-8 first (iconv -f UTF-16 -t UTF-8)",
 }

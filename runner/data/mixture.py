@@ -1,34 +1,17 @@
 """Rows of several data, in exact proportions over every prefix of a run."""
 
 import dataclasses
-import fractions
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from runner.data.dataset import Dataset
+from runner.data.draws import Draws, Ramp, Stage, require_stages
 from runner.data.repeats import Repeats
 from runner.data.source import DataSource
 from runner.errors import UserError
-
-_LONGEST_PERIOD = 100_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Weights from one row of a run on.
-
-    Attributes:
-      weights: Of the data, in their order; 0 leaves one out.
-      rows: After so many rows the next stage begins (steps times `batch_size`); None
-        for the last stage, which does not end.
-    """
-
-    weights: Sequence[float]
-    rows: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +19,15 @@ class Mixture(DataSource):
     """Rows of several data, drawn by weight.
 
     After any number `n` of rows of a stage, each of its data has given `w n / Σ w` of
-    them to within one row. Each goes through permutations of its own rows, epoch after
-    epoch, also from one stage to the next. Which row comes when is a function of seed
-    and place alone, so that a run goes on exactly.
+    them to within one row; of a ramp, the sum of its shares of the rows so far. Each
+    goes through permutations of its own rows, epoch after epoch, also from one stage to
+    the next. Which row comes when is a function of seed and place alone, so that a run
+    goes on exactly.
 
     Attributes:
       data: Of one vocabulary, with the same arrays in their rows.
       weights: Of the data, in their order: shares of the rows, not of the data.
-      stages: In place of `weights`: one after another.
+      stages: In place of `weights`: one after another, with ramps between them.
 
     Raises:
       UserError: Weights do not fit the data, or stages are not in order.
@@ -51,25 +35,17 @@ class Mixture(DataSource):
 
     data: Sequence[DataSource]
     weights: Sequence[float] = ()
-    stages: Sequence[Stage] = ()
+    stages: Sequence[Stage | Ramp] = ()
 
     def __post_init__(self) -> None:
         if not self.data:
             raise UserError("a mixture needs data, got none")
         if bool(self.weights) == bool(self.stages):
             raise UserError("a mixture has weights or stages, one of the two")
-        for stage in self._stages[:-1]:
-            if stage.rows is None or stage.rows < 1:
-                raise UserError(
-                    f"a stage before the last has rows, 1 or more, got {stage.rows}"
-                )
-        if self._stages[-1].rows is not None:
-            raise UserError("the last stage does not end: leave its rows out")
-        for stage in self._stages:
-            _period(stage.weights, len(self.data))
+        require_stages(self._stages, len(self.data))
 
     @property
-    def _stages(self) -> Sequence[Stage]:
+    def _stages(self) -> Sequence[Stage | Ramp]:
         return self.stages or [Stage(self.weights)]
 
     def check(self) -> None:
@@ -97,7 +73,7 @@ class MixedRows(Dataset):
     """
 
     parts: Sequence[Dataset]
-    stages: Sequence[Stage]
+    stages: Sequence[Stage | Ramp]
 
     unit: ClassVar[str] = "token"
 
@@ -161,7 +137,12 @@ class MixedRows(Dataset):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        stages = [([*map(float, s.weights)], s.rows) for s in self.stages]
+        stages = [
+            ("ramp", s.rows)
+            if isinstance(s, Ramp)
+            else ([*map(float, s.weights)], s.rows)
+            for s in self.stages
+        ]
         parts = [part.fingerprint for part in self.parts]
         return self.digest(f"retort mixture 1 {parts} {stages}")
 
@@ -173,88 +154,6 @@ class MixedRows(Dataset):
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
             "parts": [part.describe_all() for part in self.parts],
         }
-
-
-class Draws:
-    """The dataset, and the number of its draw, at each place of a mixture.
-
-    Of those that are behind their share the next draw is of the one that must come
-    soonest to stay within one row of it, the first of equals. Shares are fractions, so
-    that this repeats after a period.
-
-    Source: Tijdeman 1980, The chairman assignment problem.
-    """
-
-    def __init__(self, stages: Sequence[Stage], count: int) -> None:
-        """Lay out the periods of the stages, for `count` datasets."""
-        self._ends = np.cumsum([stage.rows or 0 for stage in stages[:-1]])
-        self._periods = [_laid_out(_period(s.weights, count)) for s in stages]
-        self._before = [np.zeros(count, np.int64)]
-        for stage, period in zip(stages[:-1], self._periods[:-1], strict=True):
-            drawn = _drawn(period, stage.rows or 0)
-            self._before.append(self._before[-1] + drawn)
-
-    def __call__(self, place: int) -> tuple[int, int]:
-        """Return (dataset, draws of it before) at a place."""
-        stage = int(np.searchsorted(self._ends, place, side="right"))
-        start = int(self._ends[stage - 1]) if stage else 0
-        period = self._periods[stage]
-        part = int(period.parts[(place - start) % len(period.parts)])
-        before = self._before[stage] + _drawn(period, place - start)
-        return part, int(before[part])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Period:
-    """One period: `parts` `[period]`; draws `before`, `[period + 1, datasets]`."""
-
-    parts: np.ndarray
-    before: np.ndarray
-
-
-def _drawn(period: _Period, places: int) -> np.ndarray:
-    whole, rest = divmod(places, len(period.parts))
-    return whole * period.before[-1] + period.before[rest]
-
-
-def _laid_out(weights: Sequence[int]) -> _Period:
-    total = sum(weights)
-    drawn = np.zeros(len(weights), np.int64)
-    shares = np.array(weights, np.int64)
-    parts, before = [], [drawn.copy()]
-    for place in range(1, total + 1):
-        due = np.full(len(weights), np.inf)  # the last place for the next draw
-        behind = drawn * total < shares * place
-        due[behind] = -(-(drawn + 1)[behind] * total // shares[behind])
-        part = int(np.argmin(due))
-        drawn[part] += 1
-        parts.append(part)
-        before.append(drawn.copy())
-    return _Period(np.array(parts), np.array(before))
-
-
-def _period(weights: Sequence[float], count: int) -> list[int]:
-    """Return the draws of each dataset in one period, in lowest terms.
-
-    Raises:
-      UserError: They are not one weight each, or share no short period.
-    """
-    if len(weights) != count:
-        raise UserError(f"a mixture of {count} data has {len(weights)} weights")
-    if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
-        raise UserError(
-            f"weights must be 0 or more, and not all 0, got {list(weights)}"
-        )
-    exact = [fractions.Fraction(repr(weight)) for weight in weights]
-    scale = math.lcm(*(weight.denominator for weight in exact))
-    counts = [int(weight * scale) for weight in exact]
-    counts = [x // math.gcd(*counts) for x in counts]
-    if sum(counts) > _LONGEST_PERIOD:
-        raise UserError(
-            f"weights {list(weights)} repeat after {sum(counts):,} rows, more than "
-            f"{_LONGEST_PERIOD:,}; write them with fewer digits"
-        )
-    return counts
 
 
 def _require_same(first: Dataset, other: Dataset, number: int) -> None:

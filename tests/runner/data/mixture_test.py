@@ -1,9 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.data.mixture import Draws, MixedRows, Mixture, Stage
+from runner.data.draws import Draws, Ramp, Stage
+from runner.data.mixture import MixedRows, Mixture
 from runner.data.pipeline import first_rows
 from runner.errors import UserError
 from tests.runner.data.own_rows import Holder, own
@@ -85,9 +88,10 @@ def test_the_fingerprint_is_of_parts_and_weights():
         mixed(weights=(1, 1)).fingerprint,
         mixed(weights=(1, 2)).fingerprint,
         mixed(stages=stages).fingerprint,
+        mixed(stages=[stages[0], Ramp(rows=5), stages[1]]).fingerprint,
         mixed(weights=(1, 1)).part(3).fingerprint,
     }
-    assert len(prints) == 4
+    assert len(prints) == 5
     assert isinstance(mixed(weights=(1, 1)), MixedRows)
 
 
@@ -102,8 +106,58 @@ def test_the_fingerprint_is_of_parts_and_weights():
         ({"weights": (0.123456789, 1)}, "write them with fewer digits"),
         ({"stages": [Stage((1, 1)), Stage((1, 0))]}, "a stage before the last has"),
         ({"stages": [Stage((1, 1), rows=9)]}, "the last stage does not end"),
+        ({"stages": [Ramp(rows=9), Stage((1, 1))]}, "a ramp stands between two"),
+        (
+            {"stages": [Stage((1, 1), rows=9), Ramp(rows=0), Stage((1, 1))]},
+            "a stage before the last has rows, 1 or more, got 0",
+        ),
+        ({"stages": [Stage((1, 1), rows=9), Ramp(rows=9)]}, "a ramp stands between"),
     ],
 )
 def test_a_mixture_that_cannot_be_is_refused(fields, message):
     with pytest.raises(UserError, match=message):
         Mixture([Holder(own()), Holder(own())], **fields)
+
+
+@given(weights, weights, st.integers(1, 70))
+def test_a_ramp_is_within_a_row_of_the_sum_of_its_shares(first, last, rows):
+    count = min(len(first), len(last))
+    first, last = first[:count], last[:count]
+    if not (any(first) and any(last)):
+        return
+    stages = [Stage(first, rows=3), Ramp(rows=rows), Stage(last)]
+    draws = drawn(stages, count, rows + 13)
+    a, b = (np.array(x) / sum(x) for x in (first, last))
+    due = np.zeros(count)
+    counts = np.bincount([part for part, _ in draws[:3]], minlength=count)
+    for number, (part, before) in enumerate(draws[3 : 3 + rows]):
+        assert before == counts[part]
+        counts[part] += 1
+        due += a + (b - a) * (number + 0.5) / rows
+        in_ramp = counts - np.bincount([p for p, _ in draws[:3]], minlength=count)
+        assert np.abs(in_ramp - due).max() < 1 + 1e-9
+    for part, before in draws[3 + rows :]:  # and the next stage goes on from there
+        assert before == counts[part]
+        counts[part] += 1
+
+
+def test_a_ramp_goes_on_exactly_wherever_it_is_entered():
+    stages = [Stage((1, 0, 0), rows=10), Ramp(rows=5000), Stage((1, 2, 5))]
+    whole = drawn(stages, 3, 5200)
+    again = Draws(stages, 3)
+    assert [again(place) for place in (5100, 4000, 17, 0, 5009, 5010)] == [
+        whole[place] for place in (5100, 4000, 17, 0, 5009, 5010)
+    ]
+    parts = np.array([part for part, _ in whole[10:5010]])
+    # Half way the shares are half way: (1 + 1/8)/2, (2/8)/2, (5/8)/2.
+    middle = np.bincount(parts[2250:2750], minlength=3)
+    np.testing.assert_allclose(middle, [281.25, 62.5, 156.25], atol=2)
+
+
+def test_threads_that_read_a_ramp_agree():
+    stages = [Stage((3, 1), rows=1), Ramp(rows=2000), Stage((1, 3))]
+    shared, places = Draws(stages, 2), list(range(1999, 0, -7))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(shared, places)) == [
+            drawn(stages, 2, 2000)[place] for place in places
+        ]

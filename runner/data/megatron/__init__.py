@@ -1,0 +1,1 @@
+"""Token ids of Megatron's preprocessing as data."""
