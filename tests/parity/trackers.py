@@ -17,9 +17,9 @@ from pathlib import Path
 sys.path.append(sys.argv[1])
 os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
 
-from wandb.proto import wandb_internal_pb2  # noqa: E402
+from wandb.proto import wandb_internal_pb2
 
-from runner import writers  # noqa: E402
+from runner import writers
 
 BLOCK, FULL, LAST = 32768, 1, 4
 GRAPH = "losses.ce.weight: 0.5\nnum_steps: 300\n"
@@ -33,7 +33,9 @@ def main() -> None:
         (unit / "config.txt").write_text(GRAPH)
         for start, loss in ((-1, 3.0), (5, 2.0)):
             writer = writers.create(unit, start_step=start, wandb_project="retort")
-            writer.write_scalars(start + 5, {"learning/ce": loss, "held_out/loss": loss})
+            writer.write_scalars(
+                start + 5, {"learning/ce": loss, "held_out/loss": loss}
+            )
             writer.write_texts(start + 5, {"samples/0": "<b>text"})
             writer.close()
         files = sorted((unit / "wandb").glob("offline-run-*/*.wandb"))
@@ -42,7 +44,9 @@ def main() -> None:
             for record in records(file):
                 runs += [record.run] if record.HasField("run") else []
                 items = record.history.item
-                history += [{"/".join(i.nested_key) or i.key: i.value_json for i in items}]
+                history += [
+                    {"/".join(i.nested_key) or i.key: i.value_json for i in items}
+                ]
                 summary |= {i.key: i.value_json for i in record.summary.update}
     (project, name, group), *others = {
         (r.project, r.display_name, r.run_group) for r in runs if r.project

@@ -16,11 +16,11 @@ from runner.data.chat.encoding import Encoder
 from runner.data.chat.plain import PLAIN
 from runner.data.chat.template import ChatTemplate
 from runner.data.documents.document import Digest, Document
+from runner.data.documents.parts import in_parts
 from runner.data.documents.records import Records
 from runner.data.source import DataSource, require_length
 from runner.data.text import tokens
 from runner.data.text.chat_files import read_template
-from runner.data.text.parts import in_parts
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, nearest

@@ -24,7 +24,7 @@ _INTEGERS = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Index:
-    """Where the documents of a `.bin` file lie.
+    """Places of the documents in a `.bin` file.
 
     Attributes:
       dtype: Of the ids.

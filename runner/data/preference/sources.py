@@ -9,11 +9,11 @@ import numpy as np
 from runner.data import cache as caching
 from runner.data.dataset import Column
 from runner.data.documents.document import Digest, Document
+from runner.data.documents.parts import in_parts
 from runner.data.preference.examples import Example, Examples
 from runner.data.preference.prompted_rows import PromptedRows
 from runner.data.source import DataSource
 from runner.data.text import tokens
-from runner.data.text.parts import in_parts
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.tokens import Tokens
 from runner.data.text.vocabulary import Vocabulary

@@ -9,6 +9,7 @@ import numpy as np
 
 from runner.data import cache as caching
 from runner.data.documents.document import Document, Documents, digest
+from runner.data.documents.parts import in_parts
 from runner.data.source import DataSource, require_length
 from runner.data.text import tokens
 from runner.data.text.packed_text import (
@@ -17,7 +18,6 @@ from runner.data.text.packed_text import (
     pack,
     require_packing,
 )
-from runner.data.text.parts import in_parts
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, nearest

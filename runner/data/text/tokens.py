@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from runner.data import cache as caching
+from runner.data.documents.parts import Encoded, Part
 from runner.data.progress import Progress
 from runner.errors import UserError
-
-Encoded = Iterable[tuple[np.ndarray, int]]
-"""Ids of each document, and the bytes of its text."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,21 +27,6 @@ class Tokens:
     ids: np.ndarray
     offsets: np.ndarray
     document_bytes: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Documents that follow each other, encoded together.
-
-    Attributes:
-      digest: Of their names and contents.
-      num_bytes: Of their text.
-      encode: Called where this part is not on disk from an earlier run.
-    """
-
-    digest: str
-    num_bytes: int
-    encode: Callable[[], Encoded]
 
 
 def fetch(path: Path, make: Encoded, *, vocab_size: int) -> Tokens:

@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from runner.data.documents import parts
 from runner.data.documents.document import Document, digest
-from runner.data.text import parts, tokens
+from runner.data.text import tokens
 from runner.errors import UserError
 
 DOCUMENTS = [Document(f"{i}", chr(97 + i) * (10 * i)) for i in range(12)]
@@ -82,7 +83,7 @@ TOKENISE = """
 import sys
 from pathlib import Path
 from runner.data import ByteBPE, JsonLines, TextFiles, TokenizedText
-from runner.data.text import parts
+from runner.data.documents import parts
 parts.PART_BYTES = 200_000
 folder = Path(sys.argv[1])
 tokenizer = ByteBPE(TextFiles([str(folder / "small.txt")]), vocab_size=260)

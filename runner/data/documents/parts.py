@@ -1,17 +1,38 @@
 """Documents in parts, each of which is encoded and kept by itself."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from runner.data.documents.document import Digest, Document
-from runner.data.text.tokens import Encoded, Part
 from runner.errors import UserError
 
 T = TypeVar("T")
 
 PART_BYTES = 1 << 24
 """Of text, after which a part ends: seconds of work, and all that is in memory."""
+
+
+Encoded = Iterable[tuple[np.ndarray, int]]
+"""Ids of each document, and the bytes of its text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Documents that follow each other, encoded together.
+
+    Attributes:
+      digest: Of their names and contents.
+      num_bytes: Of their text.
+      encode: Called where this part is not on disk from an earlier run.
+    """
+
+    digest: str
+    num_bytes: int
+    encode: Callable[[], Encoded]
 
 
 def in_parts(
