@@ -6,6 +6,8 @@ python tests/parity/trackers.py SITE_PACKAGES_WITH_WANDB
 two files of records.
 """
 
+# pyright: reportMissingImports=false
+
 import os
 import struct
 import sys

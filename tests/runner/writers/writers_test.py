@@ -7,11 +7,12 @@ import subprocess
 import sys
 import textwrap
 import types
+from typing import Any
 
 import numpy as np
 import pytest
 from tensorboardX.crc32c import crc32c
-from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+from tensorboardX.proto import plugin_hparams_pb2
 
 from runner import writers
 from runner.errors import UserError
@@ -19,6 +20,9 @@ from runner.writers.clu import SummaryWriter, metric_writers
 from runner.writers.console import split_evaluation
 from runner.writers.tensorboard import Event, SessionLog
 from runner.writers.terminal import Terminal
+
+# Of generated code, whose names no type checker knows.
+PluginData: Any = vars(plugin_hparams_pb2)["HParamsPluginData"]
 
 
 def events(workdir):
@@ -259,13 +263,13 @@ def test_tensorboard_has_the_graph_as_text_and_as_parameters_once(tmp_path):
     experiment, start, _, text = values
     assert [v.tag for v in values][-1] == "config/text_summary"
     assert text.tensor.string_val[0].decode() == textwrap.indent(GRAPH, "    ")
-    of_plugin = HParamsPluginData.FromString(start.metadata.plugin_data.content)
+    of_plugin = PluginData.FromString(start.metadata.plugin_data.content)
     shown = {
         name: getattr(value, value.WhichOneof("kind"))
         for name, value in of_plugin.session_start_info.hparams.items()
     }
     assert shown == PARAMETERS
-    of_plugin = HParamsPluginData.FromString(experiment.metadata.plugin_data.content)
+    of_plugin = PluginData.FromString(experiment.metadata.plugin_data.content)
     metrics = [info.name.tag for info in of_plugin.experiment.metric_infos]
     assert metrics == ["held_out/loss"]
 
