@@ -16,7 +16,7 @@ from tests.configs.world import ROOT, World, read
 PATHS = sorted(
     path
     for path in (ROOT / "configs").glob("*.py")
-    if not path.stem.startswith("vision_")
+    if not path.stem.startswith(("vision_", "papers"))
 )
 
 

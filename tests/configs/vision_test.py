@@ -7,11 +7,13 @@ import gin
 import numpy as np
 import pytest
 
+from configs import papers
 from runner import main
 from tests.runner.data.images.idx_files import write
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--fdl.batch_size=16", "--fdl.evaluations.held_out.batch_size=16"]
+PRINT = "--print_config"
 LOOP = ["--gin.loop.log_every=1", "--gin.loop.evaluate_batches=1"]
 
 
@@ -45,6 +47,23 @@ def test_digits_teach_digits_and_tell_images(tmp_path, capsys):
         r["learning/kd"] for r in metrics(tmp_path / "student") if "learning/kd" in r
     ]
     assert len(found) == 2 and np.isfinite(found).all()
+
+
+@pytest.mark.slow
+def test_every_loss_of_the_page_of_papers_is_a_point_and_one_trains(tmp_path, capsys):
+    # dear: whole runs, compiled as a user would.
+    assert run("vision_digits", tmp_path / "teacher", "--fdl.num_steps=2") == 0
+    teacher = f"--fdl.teacher.checkpoint={tmp_path / 'teacher'}"
+    capsys.readouterr()
+    assert run("papers", tmp_path / "sweep", teacher, "--sweep=losses", PRINT) == 0
+    shown = capsys.readouterr().out
+    texts = papers.OF_LABELS + papers.BESIDE_LABELS
+    assert all(text.split("(")[0].split(".")[1] in shown for text in texts)
+    loss = f"--fdl.losses.beside.loss={papers.BESIDE_LABELS[-3]}"
+    assert run("papers", tmp_path / "run", teacher, loss, "--fdl.num_steps=2") == 0
+    rows = metrics(tmp_path / "run")
+    assert any("held_out/metrics/negative_flip" in row for row in rows)
+    assert len([row for row in rows if "learning/beside" in row]) == 2
 
 
 @pytest.mark.slow

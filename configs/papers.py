@@ -1,0 +1,113 @@
+r"""One small student under every loss of the page of papers that fits images.
+
+    runner --fdl_config=configs/vision_digits.py --fiddler=teacher --workdir=DIR
+    runner --fdl_config=configs/papers.py --fdl.teacher.checkpoint=DIR \
+      --sweep=losses --seeds=3 --workdir=runs/papers
+
+The ConvNet of `configs/vision_digits.py` sees 100 of the digits' labels; a bigger one
+that has seen all of them is its teacher. Losses of labels stand in the place of `ce`,
+the others beside it at a weight of 1/2. The page of the sweep compares them with labels
+alone, seed by seed; an evaluation counts what each student breaks and mends of what the
+teacher got right.
+"""
+
+import functools
+
+import optax
+from fiddle.experimental.auto_config import auto_config
+
+import losses as loss_lib
+import models
+import runner
+
+OF_LABELS = (
+    "loss_lib.CrossEntropy()",
+    "loss_lib.SmoothedCrossEntropy()",
+    "loss_lib.CompSum(tau=1.7)",
+    "loss_lib.Dice()",
+    "loss_lib.StandardScore(sharpness=5.0, location=2.0)",
+    "loss_lib.ClassBias(loss=loss_lib.CrossEntropy(), first=5, bias=0.5)",
+)
+BESIDE_LABELS = (
+    "loss_lib.ForwardKL(temperature=4.0, scale_by_temperature_squared=True)",
+    "loss_lib.Scheduled(loss=loss_lib.ForwardKL(), field='temperature', "
+    "schedule=optax.linear_schedule(8.0, 1.0, 400))",
+    "loss_lib.ReverseKL()",
+    "loss_lib.SymmetricKL()",
+    "loss_lib.JensenShannon()",
+    "loss_lib.SkewForwardKL()",
+    "loss_lib.SkewReverseKL()",
+    "loss_lib.TotalVariation()",
+    "loss_lib.AlphaDivergence()",
+    "loss_lib.AlphaBetaDivergence(alpha=0.9, beta=0.2)",
+    "loss_lib.RenyiDivergence()",
+    "loss_lib.AdaptiveKL()",
+    "loss_lib.LogitMSE()",
+    "loss_lib.BinaryKLNorm(temperature=2.0)",
+    "loss_lib.DecoupledKD(temperature=4.0)",
+    "loss_lib.NormalizedKD()",
+    "loss_lib.PlackettLuce(temperature=4.0)",
+    "loss_lib.Standardized(loss=loss_lib.ForwardKL(temperature=2.0, "
+    "scale_by_temperature_squared=True))",
+    "loss_lib.InterClassCorrelation(temperature=4.0)",
+    "loss_lib.IntraClassCorrelation(temperature=4.0)",
+    "loss_lib.LogitGraph(best=10)",
+    "loss_lib.CKA(layers=((1, 1),))",
+    "loss_lib.SimilarityPreserving(layers=((1, 1),))",
+    "loss_lib.RelationalDistance(layers=((1, 1),))",
+    "loss_lib.ProbabilisticTransfer(layers=((1, 1),))",
+    "loss_lib.ConfidencePenalty()",
+    "loss_lib.ZLoss()",
+)
+
+
+@auto_config
+def config() -> runner.Experiment:
+    partition = runner.data.Partition(held_out=0.2, seed=0)
+    return runner.Experiment(
+        student=functools.partial(
+            models.ConvNet, num_classes=10, widths=(8, 16), depth=1, groups=4
+        ),
+        teacher=runner.OnlineTeacher(checkpoint="runs/digits_teacher"),
+        losses=[
+            loss_lib.LossTerm(name="ce", loss=loss_lib.CrossEntropy(), weight=0.5),
+            loss_lib.LossTerm(
+                name="beside",
+                loss=loss_lib.ForwardKL(
+                    temperature=4.0, scale_by_temperature_squared=True
+                ),
+                weight=0.5,
+            ),
+        ],
+        train_data=runner.data.Part(
+            data=runner.data.Digits(split="train", partition=partition), num_rows=100
+        ),
+        evaluations=[
+            runner.Evaluation(
+                name="held_out",
+                data=runner.data.Digits(split="held_out", partition=partition),
+                batch_size=64,
+                metrics=[loss_lib.NegativeFlip(), loss_lib.PositiveFlip()],
+            )
+        ],
+        optimizer=runner.optimizers.adamw(
+            optax.warmup_cosine_decay_schedule(
+                init_value=0.0, peak_value=1e-2, warmup_steps=20, decay_steps=400
+            ),
+        ),
+        num_steps=400,
+        batch_size=50,
+    )
+
+
+def losses() -> list[runner.sweeps.Point]:
+    """--sweep=losses: labels alone under each loss of labels, then each loss beside."""
+    alone = [
+        {
+            "fdl.losses.ce.loss": loss,
+            "fdl.losses.ce.weight": 1.0,
+            "fdl.losses.beside": None,
+        }
+        for loss in OF_LABELS
+    ]
+    return alone + runner.sweeps.values("fdl.losses.beside.loss", *BESIDE_LABELS)
