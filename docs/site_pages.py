@@ -1,12 +1,14 @@
-"""Pages of the site that are made from the code and the files of the root."""
+"""Pages of the site that are made from the code and the files of the root; formulas."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import losses
+from docs import mathml
 from runner.cli import catalog, reference
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +24,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, text in pages().items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Draw the formulas of a page, those of docstrings above all."""
+    return mathml.in_page(html)
 
 
 def pages() -> dict[str, str]:
