@@ -1,0 +1,419 @@
+"""Papers on training losses, and what of each is here: tables of docs/papers.md.
+
+python -m tests.papers            # print them
+python -m tests.papers --write    # and put them into docs/papers.md
+
+Each expression builds as it stands (`tests/papers_test.py`).
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+PAGE = Path(__file__).parents[1] / "docs" / "papers.md"
+BEGIN = "<!-- papers: `python -m tests.papers --write` -->"
+END = "<!-- end of papers -->"
+
+
+class Paper(NamedTuple):
+    """A paper, and what it is here.
+
+    Attributes:
+      identifier: of arXiv.
+      title: short.
+      here: all of what it trains with, a part of it, or nothing.
+      graph: expressions of a graph, as Python.
+      note: what is missing, or what the expressions are.
+    """
+
+    identifier: str
+    title: str
+    here: Literal["yes", "part", "no"]
+    graph: tuple[str, ...] = ()
+    note: str = ""
+
+
+PAPERS = (
+    Paper(
+        "2411.08937",
+        "Dual-head KD",
+        "part",
+        (
+            "losses.OwnHead(loss=losses.BinaryKLNorm(temperature=2.0), dim=64, "
+            "num_outputs=10, rngs=nnx.Rngs(0))",
+        ),
+        "the projection of the KD gradient; dropout and batch norm in the head",
+    ),
+    Paper(
+        "2604.00626",
+        "On-policy distillation, a survey",
+        "part",
+        (
+            "losses.ReverseKL()",
+            "losses.AlphaDivergence(order=0.5)",
+            "losses.AdaptiveKL()",
+            "losses.TeacherUnsure(entropy=1.0)",
+        ),
+        "Pearson's and Neyman's χ², ToDi, TAID",
+    ),
+    Paper(
+        "1604.08859",
+        "The Z-loss",
+        "yes",
+        ("losses.StandardScore(sharpness=1.0, location=0.0)",),
+        "its output layer of O(d²) an update is left out",
+    ),
+    Paper(
+        "2412.08424",
+        "From logistic regression to the perceptron",
+        "yes",
+        (
+            'losses.LossTerm(name="error", loss=losses.CompSum(tau=2.0), weight=0.0)',
+            'losses.LossTerm(name="ce", loss=losses.CrossEntropy(), '
+            'weight=losses.Reciprocal(of="error"))',
+        ),
+        "with `optax.sgd(gamma)`; 2, 2, 16 and 157 steps at γ = 100, 10, 1, 0.1, "
+        "and 308 plain, as published",
+    ),
+    Paper(
+        "2403.01427",
+        "Logit standardization in KD",
+        "yes",
+        (
+            "losses.Standardized(loss=losses.ForwardKL(temperature=2.0, "
+            "scale_by_temperature_squared=True))",
+        ),
+        "`ddof=1` is the authors' code",
+    ),
+    Paper(
+        "2401.11081",
+        "Learning from aggregate responses",
+        "yes",
+        ('losses.BagLoss(column="bag", num_bags=100, instance_weight=0.1)',),
+        "of classes; the bags are a column (`runner.data.Columns`)",
+    ),
+    Paper(
+        "2511.08322",
+        "Negative flips, margin-preserving training",
+        "part",
+        (
+            "losses.ClassBias(loss=losses.CrossEntropy(), first=5, bias=1.0)",
+            'losses.LossTerm(name="keep", loss=losses.ForwardKL(temperature=5.0), '
+            "token_weight=losses.TeacherCorrect(base=1.0, bonus=5.0))",
+            "losses.NegativeFlip()",
+            "losses.PositiveFlip()",
+        ),
+        "two teachers at once: one of its two distillations",
+    ),
+    Paper(
+        "2404.08958", "AMU-Tuning", "no", (), "a prior of frozen logits, its kurtosis"
+    ),
+    Paper(
+        "2302.02334",
+        "Discriminative against generative classifiers",
+        "no",
+        (),
+        "a naive Bayes start of the head",
+    ),
+    Paper(
+        "2301.12942",
+        "Refined regret",
+        "no",
+        (),
+        "theory of regret: it trains with no loss",
+    ),
+    Paper(
+        "2501.13341",
+        "Multi-aspect KD",
+        "no",
+        (),
+        "outputs beside the classes, answers of a language model as records",
+    ),
+    Paper(
+        "2507.02559",
+        "Removal of LayerNorm",
+        "no",
+        (),
+        "norms that become linear at given steps",
+    ),
+    Paper("2402.06827", "RAMP", "no", (), "attacks on the inputs, merged weights"),
+    Paper(
+        "2304.07288",
+        "Comp-sum losses",
+        "part",
+        ("losses.CompSum(tau=1.7)",),
+        "the smooth adversarial form, which attacks the inputs",
+    ),
+    Paper(
+        "2506.12542", "Plackett-Luce distillation", "yes", ("losses.PlackettLuce()",)
+    ),
+    Paper(
+        "2503.06991",
+        "Are we truly forgetting?",
+        "part",
+        ("losses.CKA(layers=((0, 0),))",),
+        "as a metric of an evaluation, the other model its teacher; no k-NN transfer",
+    ),
+    Paper(
+        "2507.06187",
+        "Delta learning",
+        "yes",
+        ('losses.DPO(beta=5.0, over="mean")',),
+        "over `runner.data.PreferencePairs`",
+    ),
+    Paper(
+        "2406.08607",
+        "Unlearning from logit difference",
+        "part",
+        ("losses.UniformKL()", 'losses.ColumnMask(column="forget")'),
+        "the training of its assistant; the filter when it decodes is missing",
+    ),
+    Paper(
+        "2406.15480",
+        "Dynamic logits fusion",
+        "part",
+        (),
+        "`runner.FusedTeacher(...)`; a coefficient a token is missing",
+    ),
+    Paper(
+        "2309.14322",
+        "Small-scale proxies",
+        "part",
+        ("losses.ZLoss()",),
+        "per-head norms of queries and keys, `--sweep=lr` and its sensitivity; the muP "
+        "rule and the largest attention logit are missing",
+    ),
+    Paper(
+        "2306.12442",
+        "Token relationship graphs",
+        "part",
+        ("losses.SimilarityPreserving(layers=((1, 1),))",),
+        "relations between rows; those between sampled tokens are missing",
+    ),
+    Paper(
+        "2310.08069",
+        "Soft-InfoNCE",
+        "yes",
+        ("losses.InfoNCE(temperature=1.0, alpha=1.0)",),
+        "negatives of the global batch; similarities are those of a teacher",
+    ),
+    Paper(
+        "2510.04910",
+        "Glocal-IB",
+        "no",
+        (),
+        "a second view of the batch",
+    ),
+    Paper(
+        "2406.15941",
+        "Exact inductive bias",
+        "no",
+        (),
+        "a metric over many runs, no loss",
+    ),
+    Paper(
+        "2411.09009",
+        "Cut cross-entropy",
+        "yes",
+        (),
+        "the head by blocks and tiles; `Experiment(gradient_filter=2**-12)`",
+    ),
+    Paper(
+        "2405.14745",
+        "AnyLoss",
+        "yes",
+        ('losses.AnyLoss(metric="f_beta", positive=1)',),
+        "over the global batch, exact however it is cut",
+    ),
+    Paper(
+        "2509.25795",
+        "Groups in depression detection",
+        "yes",
+        (
+            'losses.OverGroups(loss=losses.CrossEntropy(), column="group", '
+            'num_groups=2, rule="worst")',
+            'losses.GroupDRO(column="group", num_groups=2)',
+        ),
+        "`rule` is also a spread, a variance or a deviation",
+    ),
+    Paper("2505.10202", "VQ-Logits", "no", (), "a head over a code book"),
+    Paper(
+        "2601.04992",
+        "GLOW",
+        "yes",
+        ("losses.LearningProgress(num_rows=1000)",),
+        "a `token_weight`; its table is in the train state",
+    ),
+    Paper(
+        "2505.13893",
+        "InfiGFusion",
+        "part",
+        ("losses.LogitGraph(best=10)",),
+        "of log-probabilities, where it has raw logits",
+    ),
+    Paper(
+        "2504.20571",
+        "One training example (RLVR)",
+        "part",
+        ("losses.ConfidencePenalty()",),
+        "its entropy term, with either sign; no policy gradient",
+    ),
+    Paper("2203.05482", "Model soups", "no", (), "averages of runs"),
+    Paper(
+        "2603.13552",
+        "Ghosts of softmax",
+        "no",
+        (),
+        "a limit on the step by the logits' slope along it",
+    ),
+    Paper(
+        "1911.02855",
+        "Dice loss",
+        "yes",
+        ("losses.Dice(focus=0.01)", 'losses.AnyLoss(metric="f_beta", sharpness=None)'),
+        "a token; a batch",
+    ),
+    Paper(
+        "2502.06733",
+        "Dynamic sample reweighting",
+        "yes",
+        ('losses.RelativeLoss(form="upper")',),
+        "a `token_weight`",
+    ),
+    Paper("2508.02668", "LOST", "no", (), "low-rank and sparse layers"),
+    Paper("2506.21551", "Grokking pathways", "no", (), "distances of routes"),
+    Paper(
+        "2303.13005",
+        "NKD, USKD",
+        "part",
+        ("losses.NormalizedKD(temperature=1.0, non_target_weight=1.5)",),
+        "its sister without a teacher",
+    ),
+    Paper(
+        "1705.08741",
+        "Train longer, generalize better",
+        "no",
+        (),
+        "batch norm of ghosts",
+    ),
+    Paper(
+        "2410.13828",
+        "Gradient entanglement",
+        "part",
+        (),
+        "`--gin.diagnostics.every=100`: cosines between terms; no monitor of a pair",
+    ),
+    Paper(
+        "2512.22170",
+        "SoliReward",
+        "yes",
+        ('losses.BradleyTerry(margin=3.0, tie="tie")',),
+        "an indifferent pair costs 2 log(1 + e³) at least; rewards are the policy's",
+    ),
+    Paper(
+        "2503.02832",
+        "AlignDistil",
+        "part",
+        ("losses.ReverseKL()",),
+        "with `runner.FusedTeacher(...)`; coefficients a token are missing",
+    ),
+    Paper(
+        "2308.09878",
+        "DatasetEquity",
+        "yes",
+        ('losses.RowTable(path="weights.npy", num_rows=1000)',),
+        "a `token_weight`; the clustering that makes the table is yours",
+    ),
+    Paper("2604.11576", "AdvFLYP", "no", (), "attacks on the inputs"),
+    Paper(
+        "2502.00348",
+        "Denoised implicit feedback",
+        "no",
+        (),
+        "samples that are drawn anew by their losses",
+    ),
+)
+
+BEYOND = (
+    Paper(
+        "2505.04560",
+        "ABKD",
+        "yes",
+        ("losses.AlphaBetaDivergence(alpha=0.9, beta=0.2)",),
+    ),
+    Paper(
+        "1907.09682",
+        "Similarity-preserving KD",
+        "yes",
+        ("losses.SimilarityPreserving(layers=((1, 1),))",),
+    ),
+    Paper(
+        "1904.05068",
+        "RKD",
+        "part",
+        ("losses.RelationalDistance(layers=((1, 1),))",),
+        "the angles of triplets",
+    ),
+    Paper(
+        "1803.10837", "PKT", "yes", ("losses.ProbabilisticTransfer(layers=((1, 1),))",)
+    ),
+    Paper(
+        "1911.08731",
+        "Group DRO",
+        "yes",
+        ('losses.GroupDRO(column="group", num_groups=2)',),
+    ),
+    Paper(
+        "2101.06983",
+        "GradCache",
+        "yes",
+        ("losses.InfoNCE()",),
+        "any `losses.OfRows`, under accumulation",
+    ),
+    Paper(
+        "2412.19437",
+        "DeepSeek-V3's balance",
+        "yes",
+        ('losses.SequenceLoadBalance(scores="sigmoid", layers="sum")',),
+    ),
+)
+"""Papers that are on no list, and are here."""
+
+
+def row(paper: Paper) -> str:
+    """Return the row of a paper in Markdown."""
+    graph = ", ".join(f"`{text}`" for text in paper.graph).replace("|", "\\|")
+    return (
+        f"| {paper.title}, {paper.identifier} | {paper.here} | {graph} | {paper.note} |"
+    )
+
+
+def draw() -> str:
+    """Return both tables, what is here first."""
+    order = ("yes", "part", "no")
+    head = ["| paper | here | in a graph | |", "|---|---|---|---|"]
+    rows = [row(x) for here in order for x in PAPERS if x.here == here]
+    return "\n".join([*head, *rows, "", "Beside these:", "", *head, *map(row, BEYOND)])
+
+
+def in_page() -> str:
+    """Return the tables that the page holds between its markers.
+
+    Raises:
+      ValueError: the page has no markers.
+    """
+    match = _PLACE.search(PAGE.read_text())
+    if match is None:
+        raise ValueError(f"{PAGE.name} has no '{BEGIN}' ... '{END}'")
+    return match[1]
+
+
+_PLACE = re.compile(rf"{re.escape(BEGIN)}\n(.*?)\n{re.escape(END)}", re.DOTALL)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        block = f"{BEGIN}\n{draw()}\n{END}"
+        PAGE.write_text(_PLACE.sub(lambda _: block, PAGE.read_text()))
+    print(draw())
