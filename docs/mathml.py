@@ -9,7 +9,7 @@ import html
 import re
 
 _SYMBOL = re.compile(
-    r"[Σ√²³‖Πα-ωΔ∂∝≤≥∈≠±·ᵀ←∞∇]|[A-Za-z0-9)}]\^|_\{|[ (][a-zA-Z]_[a-z]\b"
+    r"[Σ√²³‖Πα-ωΔ∂∝≤≥∈≠±·ᵀ←∞∇∩∪]|[A-Za-z0-9)}]\^|_\{|[ (][a-zA-Z]_[a-z]\b"
 )
 _CODE = re.compile(r"['\"]|(?<!E)\[|\w\.\w|\w=\S|::|->|--|\w\w_\w\w")
 _SPAN = re.compile(r"(<pre\b.*?</pre>)|<code>([^<]*)</code>", re.DOTALL)
@@ -133,7 +133,7 @@ def _atom(reader: _Reader) -> str:
 
 
 def _leaf(token: str) -> str:
-    text = html.escape(token)
+    text = html.escape(token).replace("-", "−")
     if re.fullmatch(r"\d+(\.\d+)?", token):
         return f"<mn>{text}</mn>"
     if token[:1].isalpha() and token not in "ΣΠ":

@@ -19,7 +19,7 @@ FORMULAS = sorted(filter(mathml.is_formula, SPANS))
 
 def characters(text):
     """What a reader sees: no marks of scripts, no spaces, a fraction's bar or slash."""
-    plain = text.replace("²", "2").replace("³", "3")
+    plain = text.replace("²", "2").replace("³", "3").replace("−", "-")
     return Counter(re.sub(r"[\s_^{}/]", "", plain))
 
 
