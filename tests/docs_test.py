@@ -45,6 +45,7 @@ NOT_RUN = {
     "base = transformers.": "needs transformers and peft: make parity",
     "lm_eval ": "another program",
     "docker ": "needs Docker",
+    "held_out/bits_per_byte, baseline": "printed by the commands above it",
     "srun ": "needs a cluster: make launchers",
     "time bash .ci/run": "all of the tests",
     "python -m launch TARGET": "the form of the commands below it",

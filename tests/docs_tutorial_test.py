@@ -34,10 +34,7 @@ def test_the_tutorial_ends_in_a_table_with_intervals_and_a_page(
     assert len(COMMANDS) == 5
     for command in COMMANDS:
         _, *words = shlex.split(command.replace("--seeds=3", "--seeds=2"))
-        if words[0] == "report":
-            units = sorted(map(str, (tmp_path / "runs" / "kinds" / "units").iterdir()))
-            words = [*words[:-1], *units]
-        elif "--print_config" not in words:
+        if words[0] != "report" and "--print_config" not in words:
             words += QUICK
         assert main.main(["runner", *words]) == 0, command
     printed = capfd.readouterr().out

@@ -61,15 +61,19 @@ def table(workdir: str | Path, *, next_command: str = "") -> str:
 def compare(arguments: Sequence[str], *, to: str | None = None) -> str:
     """Return one table of several work directories, each `DIR` or `NAME=DIR`.
 
-    Writes `comparison.html` into `to`, by default beside the first of them, and says
-    where it is.
+    A sweep's directory stands for its units that have begun. Writes `comparison.html`
+    into `to`, by default beside the first of them, and says where it is.
 
     Raises:
       UserError: a directory holds no run, or `to` cannot be written.
     """
     from runner.report import comparison, comparison_page
 
-    entries = [comparison.entry(argument) for argument in arguments]
+    entries = [
+        comparison.entry(directory)
+        for argument in arguments
+        for directory in comparison.units(argument)
+    ]
     directory = Path(to).absolute() if to else entries[0].run.workdir.parent
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,14 @@ import sys
 
 from runner import report
 from runner.errors import UserError
+from runner.report.comparison import units
 
 USAGE = """\
 usage: runner report [--to=DIR] [NAME=]WORKDIR ...
 
 One work directory: its report.html anew, and its table.
-Several: one table, and comparison.html with every curve, in DIR (by default beside the
-first of them), which can be mailed; comparison/ holds the same as pictures.
+Several, or a sweep: one table, and comparison.html with every curve, in DIR (by default
+beside the first of them), which can be mailed; comparison/ holds the same as pictures.
 """
 
 
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
         print(USAGE, end="", file=sys.stderr)
         return 2
     try:
-        if runs[1:]:
+        if runs[1:] or units(runs[0]) != runs:
             print(report.compare(runs, to=next(iter(to), None)))
             return 0
         if to:

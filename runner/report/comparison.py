@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from runner.errors import UserError
 from runner.files import form
 from runner.files.printable import printable
 from runner.records import manifest
@@ -76,6 +77,23 @@ def entry(argument: str) -> Entry:
     if root == "RecordTeacher":
         records = manifest.read_manifest(manifest.locate(path))
     return Entry(name or run.workdir.name, run, records)
+
+
+def units(argument: str) -> list[str]:
+    """Return the units of a sweep that have metrics; of anything else the argument.
+
+    Raises:
+      UserError: No unit has begun.
+    """
+    folder = Path(argument) / "units"
+    if not (folder.parent / "sweep.json").is_file() or not folder.is_dir():
+        return [argument]
+    # A sweep may be a stranger's: no link leads out of it.
+    inside = [path for path in sorted(folder.iterdir()) if not path.is_symlink()]
+    begun = [str(path) for path in inside if (path / "metrics.jsonl").is_file()]
+    if not begun:
+        raise UserError(f"no unit of the sweep in {argument} has begun")
+    return begun
 
 
 def rows(entries: Sequence[Entry]) -> list[Row]:

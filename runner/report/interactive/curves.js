@@ -129,7 +129,7 @@
           .map((run, i) => ({ run, show: u.series[i + 1].show, value: u.data[i + 1][u.cursor.idxs[i + 1]] }))
           .filter((row) => row.show && row.value !== null && row.value !== undefined)
           .sort((a, b) => a.value - b.value);
-        box.replaceChildren(element("b", "", `${number(u.posToVal(left, "x"))} ${AXES[state.axis].label}`));
+        box.replaceChildren(element("b", "", `${number(u.data[0][idx])} ${AXES[state.axis].label}`));
         for (const row of rows) {
           const line = element("div");
           line.append(swatch(row.run), element("span", "", data.runs[row.run].name), element("i", "", number(row.value)));
@@ -164,7 +164,8 @@
   function options(chart, runs, width) {
     const axis = { stroke: css("--muted"), font: "12px system-ui, sans-serif", ticks: { show: false } };
     const lines = { stroke: css("--line"), width: 1 };
-    const text = (u, values) => values.map(number);
+    // Of a logarithmic axis only round numbers have a label.
+    const text = (log) => (u, values) => values.map((v) => (log && +v?.toPrecision(1) !== v ? "" : number(v)));
     const size = (u, values) => Math.max(34, 10 + 7 * Math.max(0, ...(values || []).map((v) => v.length)));
     const hover = tip(runs);
     return {
@@ -182,8 +183,8 @@
         y: { distr: state.logY ? 3 : 1, range: range(state.logY, chart.levels.map((level) => level[1])) },
       },
       axes: [
-        { ...axis, grid: { show: false }, values: text, size: 26, space: 70 },
-        { ...axis, grid: lines, values: text, size },
+        { ...axis, grid: { show: false }, values: text(state.logX), size: 26, space: 70 },
+        { ...axis, grid: lines, values: text(state.logY), size },
       ],
       series: [{}, ...runs.map((run) => ({
         label: data.runs[run].name, stroke: color(run), width: 1.6, dash: dash(run), show: !hidden.has(run),

@@ -129,6 +129,27 @@ def test_the_page_stands_where_it_is_sent_and_the_command_says_what_it_takes(
     assert capsys.readouterr().err == f"{file}: File exists\n"
 
 
+def test_a_sweep_stands_for_its_units_that_have_begun(tmp_path, capsys):
+    sweep = tmp_path / "lr"
+    (sweep / "units").mkdir(parents=True)
+    for name in ("00-a", "01-b"):
+        student(sweep / "units" / name, loss=4.6, bits=1.7)
+    (sweep / "sweep.json").write_text("{}")
+    (sweep / "units" / "02-c").mkdir()
+    elsewhere = student(tmp_path / "elsewhere", loss=4.0, bits=1.5)
+    (sweep / "units" / "03-d").symlink_to(elsewhere)
+    assert main([str(sweep), f"--to={tmp_path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith(">")] == [
+        "00-a",
+        "01-b",
+    ]
+    for name in ("00-a", "01-b"):
+        (sweep / "units" / name / "metrics.jsonl").unlink()
+    assert main([str(sweep)]) == 2
+    assert "no unit of the sweep" in capsys.readouterr().err
+
+
 def test_one_script_may_run_and_what_a_run_wrote_is_only_read(runs, tmp_path):
     """The rest of a page cannot run: its policy names the script by its sha256."""
     name = "</script><script>alert(1)</script>&\u2028"
