@@ -25,6 +25,7 @@ _HOMES = {
     "StepContext": "hooks.step_hook",
     "StepHook": "hooks.step_hook",
     "Trainer": "notebook.trainer",
+    "averages": "averages",
     "data": "data",
     "optimizers": "optimizers",
     "starts": "starts",

@@ -1,3 +1,4 @@
+from runner import averages as averages
 from runner import data as data
 from runner import optimizers as optimizers
 from runner import starts as starts

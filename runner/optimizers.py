@@ -1,6 +1,8 @@
 """Optimisers, and the float32 that every optimiser computes in.
 
-Any `optax.GradientTransformation` will do: a run wraps it in `in_float32`.
+Any `optax.GradientTransformation` will do: a run wraps it in `in_float32`. Those that
+read the loss (`optax.polyak_sgd`, `optax.contrib.reduce_on_plateau`) are handed the
+objective of the step's global batch.
 """
 
 from typing import Any, NamedTuple
@@ -163,24 +165,26 @@ def float32_master(
 
 def in_float32(
     optimizer: optax.GradientTransformation,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Run an optimiser on float32 gradients and parameters; its updates are float32.
 
     Its constants and moments are then float32 too. In bfloat16, `b2 = 0.999` is 1, and
     a mean that moves by less than half a bit a step stands still. It also runs where
-    JAX forbids mixing dtypes, which optax does.
+    JAX forbids mixing dtypes, which optax does. One that reads more than these is
+    handed it: a step gives `value`, the objective on its batch.
     """
     standard = jax.numpy_dtype_promotion("standard")
+    inner = optax.with_extra_args_support(optimizer)
 
     def init(params: Tree) -> Tree:
         return optimizer.init(float32(params))
 
     def update(
-        updates: Tree, state: Tree, params: Tree | None = None
+        updates: Tree, state: Tree, params: Tree | None = None, **extra: Any
     ) -> tuple[Tree, Tree]:
-        return optimizer.update(float32(updates), state, float32(params))
+        return inner.update(float32(updates), state, float32(params), **extra)
 
-    return optax.GradientTransformation(standard(init), standard(update))
+    return optax.GradientTransformationExtraArgs(standard(init), standard(update))
 
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:

@@ -43,6 +43,8 @@ class Evaluation:
       data: The held-out data.
       batch_size: Rows in a global batch, over all devices.
       metrics: Losses to measure beside the terms; see `own_metrics`.
+      average: The name of an average of the weights that stands in their place
+        (`runner.averages`); "" for the weights themselves.
 
     Raises:
       ValueError: `batch_size` is below 1, `name` no identifier, or two metrics have one
@@ -53,6 +55,7 @@ class Evaluation:
     data: DataSource
     batch_size: int
     metrics: Sequence[Loss] = ()
+    average: str = ""
 
     def __post_init__(self):
         if not self.name.isidentifier():  # `<name>/loss`, `evaluations.<name>`

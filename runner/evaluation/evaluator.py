@@ -12,8 +12,9 @@ import numpy as np
 import losses
 from models import sharding
 from models.base import Batch
-from runner import runtime
+from runner import averages, runtime
 from runner.data.pipeline import evaluation_batches, evaluation_rows
+from runner.errors import prefixed
 from runner.evaluation import own_metrics, prediction_metrics
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.held_out import HeldOutTerms
@@ -43,6 +44,9 @@ class Evaluator:
           config: The runtime settings.
         """
         self._name, self._step = evaluation.name, step
+        self._average = evaluation.average
+        with prefixed(f"evaluations.{evaluation.name}"):
+            self._params(step.state)
         self.dataset = evaluation.data.load(cache=config.input.cache)
         self.dataset.require_fixed(f"evaluations.{evaluation.name}.data")
         with own_metrics.named_in(evaluation.name):
@@ -89,11 +93,12 @@ class Evaluator:
           progress: Called with the share that is done, after each batch.
         """
         rows = evaluation_rows(self.dataset, batch_size=self._batch_size, limit=limit)
+        params = self._params(state)
         total: Tree = None
         for number, batch in enumerate(self._batches(limit=limit), start=1):
             sums = jax.device_get(
                 self._sums(
-                    state.params,
+                    params,
                     state.variables,
                     state.teacher,
                     self._terms.frozen,
@@ -129,6 +134,18 @@ class Evaluator:
         some = jax.tree.map(lambda x: np.ones(x.shape), sums)
         text_bytes = self.dataset.text_bytes(np.arange(min(1, len(self.dataset))))
         return list(metrics(some, text_bytes=text_bytes))
+
+    def _params(self, state: TrainState) -> Tree:
+        """Return the parameters to measure: the state's, or those of an average.
+
+        Raises:
+          UserError: the optimizer keeps no such average.
+        """
+        if not self._average:
+            return state.params
+        own = state.params["student"]
+        mean = averages.student(state.opt_state, self._average, own)
+        return {**state.params, "student": mean}
 
     def _batch_sums(
         self,

@@ -27,6 +27,8 @@ class Export(Job):
         `"gguf"`: one file for llama.cpp; both with adapters in the kernels.
         `"peft"`: the adapters alone, of a `models.LoRA`.
       dtype: type of the weights; "" is that of the run's parameters.
+      average: an average of the weights that the run kept (`runner.averages`); "" is
+        the weights themselves.
 
     Raises:
       UserError: `step`, `format` or `dtype` is none of these.
@@ -37,6 +39,7 @@ class Export(Job):
     step: int | str | None = None
     format: str = "hf"
     dtype: str = ""
+    average: str = ""
 
     def __post_init__(self):
         for field, choices in (("format", FORMATS), ("dtype", ("", *DTYPES))):
@@ -81,7 +84,7 @@ class Export(Job):
         assert to is not None
         self.check()
         _refuse_existing(to)
-        model = student.read(self.workdir, self.step)
+        model = student.read(self.workdir, self.step, self.average)
         # All that the format cannot say is refused here, before anything is written.
         planned = plan(
             model, format=self.format, dtype=self.dtype, name=to.absolute().name

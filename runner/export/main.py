@@ -21,6 +21,7 @@ def main(arguments: Sequence[str]) -> int:
             step=BEST if parsed.best else parsed.step,
             format=parsed.format,
             dtype=parsed.dtype,
+            average=parsed.average,
         )
         print(job.write())
     except (UserError, KeyboardInterrupt) as error:
@@ -63,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype",
         default="",
         help="float32, bfloat16 or float16; without, that of the parameters",
+    )
+    parser.add_argument(
+        "--average",
+        default="",
+        metavar="NAME",
+        help="an average of the weights that the run kept; the weights without",
     )
     return parser
 

@@ -82,19 +82,20 @@ class Student:
         return self.vocabulary.tokenizer.id_to_token(index) or ""
 
 
-def read(workdir: str, step: int | str | None) -> Student:
+def read(workdir: str, step: int | str | None, average: str = "") -> Student:
     """Open the student of a run.
 
     Args:
       workdir: of the run.
       step: None for the newest whole checkpoint, `"best"` for the best.
+      average: of the weights, to stand in their place; "" for none.
 
     Raises:
       UserError: there is no such checkpoint, or the work directory is damaged.
     """
     path = Path(workdir).expanduser().absolute()
     number = choice.best_step(path) if isinstance(step, str) else step
-    weights = RunWeights(str(path), number)
+    weights = RunWeights(str(path), number, average)
     run = reports.load(path)
     data = run.data.get("train_data", {})
     begin, end = (str(data.get(name) or "") for name in ("begin", "end"))

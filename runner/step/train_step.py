@@ -79,7 +79,7 @@ def update(
 
     # Optimiser.
     updates, opt_state = objective.modules.optimizer.update(
-        grads.params, state.opt_state, state.params
+        grads.params, state.opt_state, state.params, value=grads.total
     )
     params = optimizers.apply_updates(state.params, updates)
 

@@ -15,7 +15,7 @@ from models.base import Model
 from runner.checkpoint import choice, manifest, tree_paths
 from runner.checkpoint.directory import CheckpointDirectory
 from runner.data.labels import Classes, Labels
-from runner.errors import UserError
+from runner.errors import UserError, nearest
 from runner.files import form
 from runner.weights import identity
 from runner.weights.base import Weights
@@ -23,6 +23,9 @@ from runner.weights.tensors import StoredTensor, Tensors, unstacked
 
 if TYPE_CHECKING:  # orbax waits for the first weights
     from runner.checkpoint.checkpoints import Checkpoints
+
+AVERAGES = "opt_state/averages/"
+"""Where a train state has the averages of `runner.averages`, by name."""
 
 Tree = Any
 Step = int | Literal["best"] | None
@@ -54,6 +57,7 @@ class RunWeights(Weights):
     Args:
       checkpoint: the run's work directory.
       step: `"best"` for the one that `keep_best` kept, None for the newest whole one.
+      average: of the weights, to stand in their place (`runner.averages`); "" for none.
 
     Raises:
       UserError: there is no such checkpoint, or it is damaged.
@@ -62,7 +66,7 @@ class RunWeights(Weights):
       step: of the checkpoint.
     """
 
-    def __init__(self, checkpoint: str, step: Step = None):
+    def __init__(self, checkpoint: str, step: Step = None, average: str = ""):
         self._path = Path(checkpoint).expanduser()
         read_sealed = manifest.check
         if step == choice.BEST:
@@ -79,6 +83,7 @@ class RunWeights(Weights):
         except manifest.CorruptCheckpoint as error:
             raise UserError(f"{self._directory}: {error}") from error
         self._saved = sealed.leaves
+        self._averaged = self._places_of(average)
         digests = {name: x.sha256 for name, x in sorted(sealed.files.items())}
         self.digest = hashlib.blake2b(
             json.dumps(digests).encode(), digest_size=16
@@ -129,6 +134,29 @@ class RunWeights(Weights):
         if not same or tokenizer.is_file():  # which has names, too
             identity.require_same(tokenizer, vocabulary, cache=cache)
 
+    def _places_of(self, average: str) -> dict[str, str]:
+        """Return where an average has the student's parameters, by their own paths.
+
+        Raises:
+          UserError: the run kept no such average.
+        """
+        if not average:
+            return {}
+        there = {
+            path.split("/")[2]: None
+            for path in self._saved
+            if path.startswith(AVERAGES) and "/mean/student/" in path
+        }
+        if average not in there:
+            hint = nearest(average, there) or "; it has none"
+            raise UserError(f"{self._path} has no average {average!r}{hint}")
+        prefix = f"{AVERAGES}{average}/mean/student/"
+        return {
+            f"params/student/{path.removeprefix(prefix)}": path
+            for path in self._saved
+            if path.startswith(prefix)
+        }
+
     def _steps(self) -> list[int]:
         return CheckpointDirectory(self._path / "checkpoints", keep=1).steps()
 
@@ -141,10 +169,12 @@ class RunWeights(Weights):
 
     def tensors(self) -> Tensors:
         named: dict[str, StoredTensor] = {}
-        for path, leaf in self._saved.items():
+        for own in self._saved:
+            path = self._averaged.get(own, own)
+            leaf = self._saved[path]
             for prefix in ("params/student/", "variables/student/"):
-                if path.startswith(prefix):
-                    named[path.removeprefix(prefix)] = StoredTensor(
+                if own.startswith(prefix):
+                    named[own.removeprefix(prefix)] = StoredTensor(
                         leaf.shape, leaf.dtype, functools.partial(self._leaf, path)
                     )
         return unstacked(named)
@@ -179,7 +209,9 @@ class RunWeights(Weights):
 
     def _saved_path(self, path: str) -> str:
         frozen = "variables/" + path.partition("/")[2]
-        return frozen if path not in self._saved and frozen in self._saved else path
+        if path not in self._saved and frozen in self._saved:
+            return frozen
+        return self._averaged.get(path, path)
 
     def _checkpoints(self) -> "Checkpoints":
         from runner.checkpoint.checkpoints import Checkpoints

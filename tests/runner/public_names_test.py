@@ -14,7 +14,7 @@ NAMES = {
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment"
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
     " RecordTeacher RoutedTeacher RunWriter Sample StartTeacher StepContext StepHook"
-    " Trainer data optimizers starts sweeps",
+    " Trainer averages data optimizers starts sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatRows Classes Column"
     " Columns Continuations DataSource Dataset Digits Document Documents Example"
     " Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages Images JsonLines"
