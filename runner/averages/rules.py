@@ -1,25 +1,12 @@
-"""Averages of the weights over steps, kept beside the optimiser's state.
-
-    optimizer=runner.averages.averaged(
-        runner.optimizers.adamw(1e-3), {"ema": runner.averages.EMA(decay=0.999)}
-    )
-
-An average is part of the train state: float32, sharded as the weights are, saved and
-resumed bit for bit. It changes nothing of the training. An evaluation measures it
-(`Evaluation(average="ema")`), and `runner-export --average=ema` writes it out.
-"""
+"""Rules of running averages of the weights."""
 
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-
-from runner import optimizers
-from runner.errors import UserError, nearest
 
 Tree = Any
 
@@ -146,81 +133,6 @@ class MeanOfLast(Average):
 
         due = step % self.every == 0
         return jax.lax.cond(due, taken, dict, dict(state))
-
-
-class AveragedState(NamedTuple):
-    """State of `averaged`.
-
-    Attributes:
-      step: finished steps.
-      averages: by name, the state of each.
-      inner: of the optimiser.
-    """
-
-    step: jax.Array
-    averages: dict[str, dict[str, Tree]]
-    inner: Tree
-
-
-def averaged(
-    optimizer: optax.GradientTransformation, averages: Mapping[str, Average]
-) -> optax.GradientTransformation:
-    """Keep averages of the weights beside an optimiser, whose updates stay as they are.
-
-    Args:
-      optimizer: any; it stands outermost in `Experiment.optimizer`.
-      averages: by name, an identifier.
-
-    Raises:
-      ValueError: a name is no identifier.
-    """
-    for name in averages:
-        if not name.isidentifier():
-            raise ValueError(f"the name of an average must be one word, got {name!r}")
-    inner = optax.with_extra_args_support(optimizer)
-
-    def init(params: Tree) -> AveragedState:
-        return AveragedState(
-            step=jnp.zeros((), jnp.int32),
-            averages={name: x.init(params) for name, x in averages.items()},
-            inner=inner.init(params),
-        )
-
-    def update(
-        updates: Tree, state: Any, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, AveragedState]:
-        updates, inner_state = inner.update(updates, state.inner, params, **extra)
-        after, step = optimizers.apply_updates(params, updates), state.step + 1
-        moved = {
-            name: average.update(state.averages[name], after, step)
-            for name, average in averages.items()
-        }
-        return updates, AveragedState(step, moved, inner_state)
-
-    return optimizers.in_float32(optax.GradientTransformationExtraArgs(init, update))
-
-
-def student(opt_state: Tree, name: str, params: Tree) -> Tree:
-    """Return the averaged weights of the student, in the dtypes of its own.
-
-    Args:
-      opt_state: of the train state.
-      name: of the average.
-      params: the student's.
-
-    Raises:
-      UserError: the optimiser keeps no such average; with those it keeps.
-    """
-    kept = opt_state.averages if isinstance(opt_state, AveragedState) else {}
-    if name not in kept:
-        hint = nearest(name, kept) or "; it keeps none, see runner.averages.averaged"
-        raise UserError(f"average: the optimizer keeps no {name!r}{hint}")
-    mean = kept[name][MEAN]["student"]
-    return jax.tree.map(
-        lambda x, own: x.astype(own.dtype) if isinstance(x, jax.Array) else own,
-        mean,
-        params,
-    )
 
 
 def _check_positive(average: Average, *fields: str) -> None:
