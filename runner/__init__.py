@@ -21,6 +21,7 @@ _HOMES = {
     "RoutedTeacher": "teachers.routed",
     "RunWriter": "hooks.run_writer",
     "Sample": "sampling.job",
+    "ServedTeacher": "teachers.served",
     "StartTeacher": "teachers.start",
     "StepContext": "hooks.step_hook",
     "StepHook": "hooks.step_hook",

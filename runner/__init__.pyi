@@ -20,4 +20,5 @@ from runner.teachers.ema import EMATeacher as EMATeacher
 from runner.teachers.offline import OfflineTeacher as OfflineTeacher
 from runner.teachers.online import OnlineTeacher as OnlineTeacher
 from runner.teachers.routed import RoutedTeacher as RoutedTeacher
+from runner.teachers.served import ServedTeacher as ServedTeacher
 from runner.teachers.start import StartTeacher as StartTeacher

@@ -10,15 +10,14 @@ from runner.data.dataset import Dataset
 from runner.data.text.vocabulary import Vocabulary
 from runner.exchange.formats.scored import BadScores, Scores
 from runner.exchange.spool import Spool
+from runner.records import best_entries, shards
 from runner.records import format as record_format
-from runner.records import shards
 from runner.records.layout import Layout
 from runner.records.manifest import Manifest, Origin
 
 SHARD = 1024  # rows in a file
 ROWS_AT_A_TIME = 32
 _EVERYTHING = 1e-4  # away from 1, of the mass of entries that were renormalized
-_MASS = 1e-3  # above 1, of entries in float32
 
 
 class Writer:
@@ -113,26 +112,16 @@ class Writer:
         best = np.s_[numbers, :, : self._entries]
         ids = np.where(known, self._spool.ids[best], np.arange(self._entries))
         log_p = np.where(known, self._spool.scores[best], 0.0)
-        relative = log_p - log_p[..., :1]
-        stored = {
-            "indices": ids,
-            "logits": (relative * self._temperature).astype(np.float32),
-            "known": known[..., 0],
-        }
-        if not self.normalized:
-            return stored
-        # No probability is above 1: more is refused, whatever exp can hold.
-        mass = np.exp(np.minimum(log_p, 1.0)).sum(-1)
-        self._check_mass(np.where(known[..., 0], mass, 0.0), numbers)
-
-        # Rounding leaves entries that hold everything with a rest it cannot tell.
-        least = 2 * self._rounding
-        rest = np.log(np.maximum(1 - mass, least)) - log_p[..., 0]
-        total = np.logaddexp(np.log(np.exp(relative).sum(-1)), rest)
-        return stored | {
-            "log_normalizers": total[..., None],
-            "log_rests": rest[..., None],
-        }
+        if self.normalized:
+            mass = best_entries.mass(log_p)
+            self._check_mass(np.where(known[..., 0], mass, 0.0), numbers)
+        return best_entries.stored(
+            ids,
+            log_p,
+            known[..., 0],
+            temperature=self._temperature,
+            rounding=self._rounding if self.normalized else None,
+        )
 
     def _holds_everything(self) -> bool:
         """Tell log-probabilities over the entries alone: they sum to 1 everywhere."""
@@ -149,7 +138,7 @@ class Writer:
         return True
 
     def _check_mass(self, mass: np.ndarray, numbers: np.ndarray) -> None:
-        limit = 1 + _MASS + 16 * self._rounding
+        limit = best_entries.largest_mass(self._rounding)
         if not (mass <= limit).all():
             row = numbers[int((mass > limit).any(-1).argmax())]
             raise BadScores(

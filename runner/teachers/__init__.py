@@ -15,6 +15,7 @@ _HOMES = {
     "OfflineTeacher": "offline",
     "OnlineTeacher": "online",
     "RoutedTeacher": "routed",
+    "ServedTeacher": "served",
     "StartTeacher": "start",
     "Teacher": "base",
     "TeacherContext": "base",

@@ -87,6 +87,15 @@ def test_imported_records_are_another_folder():
     ]
 
 
+def test_a_served_teacher_is_one_node():
+    found = changes("distill", "served")
+    assert found[:2] == [
+        "- teacher: runner.OfflineTeacher",
+        "+ teacher: runner.ServedTeacher",
+    ]
+    assert all(line[2:].startswith("teacher") for line in found)
+
+
 def test_a_live_teacher_in_place_of_records_is_one_node():
     assert changes("distill", "distill", "online") == [
         "- teacher: runner.OfflineTeacher",

@@ -14,7 +14,7 @@ from runner.cli.flags import Flag
 from runner.graph import build, overrides
 from runner.graph import read as graph_read
 from runner.graph.overrides import Set
-from runner.teachers import OfflineTeacher, OnlineTeacher
+from runner.teachers import OfflineTeacher, OnlineTeacher, ServedTeacher
 from runner.workdir import opening
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +68,8 @@ class World:
         for teacher in selectors.select(cfg, OnlineTeacher):
             name = "moe" if teacher.checkpoint == "runs/moe_teacher" else "dense"
             teacher.checkpoint = str(self.folder / name)
+        recorded = fdl.Config(OfflineTeacher, records="")  # there is no server
+        selectors.select(cfg, ServedTeacher).replace(recorded)
         selectors.select(cfg, OfflineTeacher).set(records=str(self.folder / "records"))
         for over_layers in (losses.FeatureCosine, losses.Relations):
             selectors.select(cfg, over_layers).set(layers=((0, 0),))

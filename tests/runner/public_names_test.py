@@ -13,8 +13,8 @@ NAMES = {
     " TrunkOutput VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment"
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
-    " RecordTeacher RoutedTeacher RunWriter Sample StartTeacher StepContext StepHook"
-    " Trainer averages data optimizers starts sweeps",
+    " RecordTeacher RoutedTeacher RunWriter Sample ServedTeacher StartTeacher"
+    " StepContext StepHook Trainer averages data optimizers starts sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatRows Classes Column"
     " Columns Continuations DataSource Dataset Digits Document Documents Example"
     " Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages Images JsonLines"
@@ -29,8 +29,8 @@ NAMES = {
     "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
     " Start StartContext",
     "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
-    " OfflineTeacher OnlineTeacher RoutedTeacher StartTeacher Teacher TeacherContext"
-    " TeacherTrunk",
+    " OfflineTeacher OnlineTeacher RoutedTeacher ServedTeacher StartTeacher Teacher"
+    " TeacherContext TeacherTrunk",
 }
 LAZY = [package for package in NAMES if package != "models"]
 

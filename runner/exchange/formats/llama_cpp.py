@@ -72,7 +72,7 @@ def _sequences(lines: Iterator[tuple[str, Line]]) -> Iterator[Scored]:
     places: dict[int, Entries] = {}
     first = ""
     for place, line in lines:
-        prompt, entries = _prompt(place, line), _first(place, line)
+        prompt, entries = _prompt(place, line), entries_after(place, line)
         if places and prompt[: len(tokens)] != tokens:
             yield _scored(tokens, places, first)
             places = {}
@@ -97,8 +97,12 @@ def _prompt(place: str, line: Line) -> list[int]:
     return list(ids)
 
 
-def _first(place: str, line: Line) -> Entries:
-    """The entries of the first token after the prompt."""
+def entries_after(place: str, line: Line) -> Entries:
+    """Return the entries of the first token after the prompt.
+
+    Raises:
+      BadScores: There are none.
+    """
     tokens = line.completion_probabilities
     if tokens is None and line.choices and line.choices[0].logprobs is not None:
         tokens = line.choices[0].logprobs.content

@@ -92,7 +92,7 @@ def _sequences(lines: Iterator[tuple[str, Line]]) -> Iterator[Scored]:
         answer = _answer(place, line)
         for number, choice in enumerate(answer.choices):
             where = f"{place}, choice {number}" if number else place
-            yield _scored(where, choice, _asked(line, number, len(answer.choices)))
+            yield scored(where, choice, _asked(line, number, len(answer.choices)))
 
 
 def _answer(place: str, line: Line) -> Answer:
@@ -119,7 +119,17 @@ def _asked(line: Line, number: int, count: int) -> Sequence[int] | None:
     return prompt if all(type(x) is int for x in prompt) else None
 
 
-def _scored(place: str, choice: Choice, asked: Sequence[int] | None) -> Scored:
+def scored(place: str, choice: Choice, asked: Sequence[int] | None) -> Scored:
+    """Return the scores of one choice.
+
+    Args:
+      place: For messages.
+      choice: Of a response.
+      asked: Ids of the prompt, where the choice does not repeat them.
+
+    Raises:
+      BadScores: It holds none, or no ids.
+    """
     prompt = choice.prompt_token_ids or asked
     if prompt is None:
         raise BadScores(

@@ -1,0 +1,1 @@
+"""Scores of rows that a server gives, kept on the disk as records."""
