@@ -41,6 +41,11 @@ class Client:
         self.url = url.rstrip("/").removesuffix("/v1")
         self._patience, self._timeout = patience, timeout
         self._lock, self._away = threading.Lock(), False
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """End the waiting of all requests: one of them has failed for good."""
+        self._given_up.set()
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Return the answer to a request; asked again, ever later, while there is none.
@@ -59,13 +64,13 @@ class Client:
                 self._say_back(time.monotonic() - begin)
                 return answer
             waited = time.monotonic() - begin
-            if waited + wait > self._patience:
+            if waited + wait > self._patience or self._given_up.is_set():
                 raise UserError(
                     f"teacher: {self.url} has not answered for {waited:.0f} s "
                     f"({reason}); start it, then the same command goes on"
                 )
             self._say_away(reason)
-            time.sleep(wait)
+            self._given_up.wait(wait)
             wait = min(2 * wait, LONGEST_WAIT)
 
     def _post_once(self, path: str, body: Mapping[str, Any]) -> Any:

@@ -5,7 +5,9 @@
 * `TokenByToken`: `/completion` with `n_probs=k` (llama.cpp's server) scores the token
   after a prompt alone, before temperature and samplers: a request a position, each
   with the prompt of the one before cached. The same server takes `prompt_logprobs`
-  without a word and ignores it.
+  without a word and ignores it. It gives no scores where the token that it draws is a
+  part of a character, so it is made to draw a letter: `logit_bias` moves the draw, and
+  leaves scores before samplers as they are (build 11549, run).
 
 Which one it is says the first answer, not a name. Answers are read by the code that
 imports them from files (`runner.exchange.formats`).
@@ -24,21 +26,24 @@ from runner.files import form
 from runner.served.client import Client, Refused
 
 _SAME_PIECES = 0.9  # of an answer's best entries, by their text
+_SURELY = 1000.0  # added to a logit, nats
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol(abc.ABC):
-    """How a server is asked for the scores of token sequences.
+    """Form of requests for the scores of token sequences.
 
     Attributes:
       client: The server.
       model: Its name there.
       best: Entries wanted of each place.
+      letter: Id of a whole character.
     """
 
     client: Client
     model: str
     best: int
+    letter: int
 
     @abc.abstractmethod
     def score(self, sequences: Sequence[Sequence[int]]) -> list[Scored]:
@@ -135,6 +140,7 @@ class TokenByToken(Protocol):
                 "n_probs": self.best,
                 "temperature": 0,
                 "cache_prompt": True,
+                "logit_bias": [[self.letter, _SURELY]],
                 "post_sampling_probs": False,
             },
         )
@@ -170,9 +176,11 @@ def discover(
     Raises:
       UserError: It answers neither as asked, or means other tokens by its ids.
     """
+    pieces = enumerate(vocabulary.pieces)
+    letter = next((index for index, piece in pieces if piece.isalpha()), 0)
     reasons = []
     for kind in KINDS:
-        protocol = kind(client=client, model=model, best=best)
+        protocol = kind(client=client, model=model, best=best, letter=letter)
         try:
             (scored,) = protocol.score([tokens])
             _check_entries(scored, min(best, vocabulary.size))

@@ -1,6 +1,5 @@
 """Records of rows, asked of a server when they are first wanted."""
 
-import concurrent.futures
 import dataclasses
 import functools
 import threading
@@ -18,6 +17,7 @@ from runner.records import format as record_format
 from runner.records.layout import Layout
 from runner.records.manifest import Manifest, Origin
 from runner.records.reader import Records
+from runner.served import threads
 from runner.served.client import Client, Refused
 from runner.served.protocols import Protocol, discover
 
@@ -28,7 +28,7 @@ _PROBED = 8  # tokens that the protocol is found out with
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Server:
-    """Where scores come from.
+    """Address, model and limits of a source of scores.
 
     Attributes:
       url: Of the server.
@@ -71,7 +71,7 @@ class ServedRecords(Records):
         """
         self._server, self._vocabulary, self._dataset = server, vocabulary, dataset
         self._cache_directory = cache_directory
-        self._pool = concurrent.futures.ThreadPoolExecutor(server.requests)
+        self._client = Client(server.url, patience=server.patience)
         self._discovering = threading.Lock()
         self._known_protocol: Protocol | None = None
         layout, origin = _layout(server, vocabulary, dataset)
@@ -106,8 +106,12 @@ class ServedRecords(Records):
         Raises:
           UserError: The server does not give them.
         """
-        # Each in a thread: a server works on many rows at once.
-        return list(self._pool.map(self._record, numbers.tolist()))
+        return threads.each(
+            self._record,
+            numbers.tolist(),
+            at_once=self._server.requests,
+            give_up=self._client.give_up,
+        )
 
     def _record(self, number: int) -> bytes:
         path = self.directory / f"{number // 1000:06}" / f"{number:09}.record"
@@ -181,12 +185,11 @@ class ServedRecords(Records):
         return ids, log_p
 
     def _protocol(self, tokens: list[int]) -> Protocol:
-        """Return how the server is asked, which its first answer says."""
+        """Return the form of requests, which the first answer decides."""
         with self._discovering:
             if self._known_protocol is None:
-                client = Client(self._server.url, patience=self._server.patience)
                 self._known_protocol = discover(
-                    client,
+                    self._client,
                     model=self._server.model,
                     best=self._server.best,
                     tokens=tokens[:_PROBED],

@@ -3,10 +3,12 @@
 Run at build 11549 (xllamacpp 2026.10.11549). Asked at `/completion` with
 
     {"prompt": ids, "n_predict": 1, "n_probs": k,
-     "temperature": 0, "cache_prompt": true}
+     "temperature": 0, "cache_prompt": true, "logit_bias": [[id, 1000]]}
 
-or at `/v1/completions` with `logprobs` for `n_probs`; `echo` and `prompt_logprobs` are
-taken without a word and change nothing. An answer has the k best entries of each token
+with `id` that of a letter: it is drawn then, and where a part of a character is drawn
+there are no scores at all. Scores are those before the bias. Or asked at
+`/v1/completions` with `logprobs` for `n_probs`; `echo` and `prompt_logprobs` are taken
+without a word and change nothing. An answer has the k best entries of each token
 that it generated, so of the one after the prompt: exactly k, with their ids, natural
 logarithms over the whole vocabulary, before temperature and samplers
 (`post_sampling_probs` is off). What has no probability is the least float32.
