@@ -10,7 +10,9 @@ class UserError(Exception):
 
 
 class PeerLost(Exception):
-    """Another process of the run has ended, or is out of reach. Ends ours with 1."""
+    """Another process of the run has ended, or is out of reach. Ends ours with 6."""
+
+    code = 6
 
 
 class NotFinite(ArithmeticError):

@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
         from runner.report import __main__ as report
 
         return report.main(list(argv[2:]))
-    codes = {UserError: 2, NotFinite: 1, PeerLost: 1, Corrupted: 5}
+    codes = {UserError: 2, NotFinite: 1, PeerLost: PeerLost.code, Corrupted: 5}
     codes[KeyboardInterrupt] = 130
     try:
         _obey(flags.parse(argv[1:]), argv)

@@ -102,14 +102,13 @@ def together() -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # of NumPy's conversions
         reason = _first_line(error)
         if not any(word in reason.lower() for word in _LOST):
             raise
         raise PeerLost(
             f"process {jax.process_index()}: another process of this run has ended or "
-            f"is out of reach ({reason})\n"
-            "Start all of them again: the run goes on from its last checkpoint."
+            f"is out of reach ({reason}); {departures.AGAIN}"
         ) from error
 
 

@@ -232,41 +232,76 @@ def test_a_host_without_an_address_is_named_at_once():
 
 # Two processes, one of which ends early while the other works or waits at the end.
 LEAVES = """
-import sys, time
+import os, signal, sys, time
 import jax
+from jax.experimental import multihost_utils
 from runner.machine import departures, distributed
-port, process, who, works = map(int, sys.argv[1:])
+port, process, who, code, works = map(int, sys.argv[1:])
 jax.distributed.initialize(f"localhost:{port}", 2, process)
 departures.watch()
+multihost_utils.sync_global_devices("as training does")
+if process == who and code < 0:
+    time.sleep(3)  # until the other waits
+    os.kill(os.getpid(), -code)
 if process == who:
-    distributed.leave(7)
+    distributed.leave(code)
 time.sleep(60 * works)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("works", [0, 1], ids=["at the end", "at work"])
-@pytest.mark.parametrize(("who", "codes"), [(0, [7, 1]), (1, [1, 7]), (2, [0, 0])])
-def test_an_early_end_of_one_is_the_end_of_the_other_in_one_line(who, codes, works):
-    if who == 2:
-        works = 0  # nobody leaves early: both end in order
+def ended(who, code, works=0):
+    """Exit codes and stderr of a pair of which `who` ends with a code; 2 for neither.
+
+    A heartbeat would be missed after more seconds (100) than are waited for.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     pair = [
         subprocess.Popen(
-            [sys.executable, "-c", LEAVES, *map(str, (port, process, who, works))],
+            [
+                *(sys.executable, "-c", LEAVES),
+                *map(str, (port, process, who, code, works)),
+            ],
             stderr=subprocess.PIPE,
             text=True,
         )
         for process in range(2)
     ]
     errors = [process.communicate(timeout=SECONDS)[1] for process in pair]
-    assert [process.returncode for process in pair] == codes, errors
-    if who < 2:
-        lines = errors[1 - who].strip().splitlines()
-        assert len(lines) == 1
-        assert f"process {who} of this run has ended with exit code 7" in lines[0]
+    return [process.returncode for process in pair], errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("works", [0, 1], ids=["at the end", "at work"])
+@pytest.mark.parametrize(("who", "codes"), [(0, [7, 6]), (1, [6, 7])])
+def test_an_early_end_of_one_is_the_end_of_the_other_in_one_line(who, codes, works):
+    ours, errors = ended(who, 7, works)
+    assert ours == codes, errors
+    [line] = lines_of_ours(errors[1 - who])
+    assert f"process {who} of this run has ended with exit code 7" in line
+
+
+@pytest.mark.slow
+def test_two_that_end_in_order_say_nothing():
+    codes, errors = ended(2, 0)
+    assert codes == [0, 0]
+    assert not any(map(lines_of_ours, errors))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("who", "codes"), [(0, [-9, 6]), (1, [6, -9])])
+def test_one_killed_at_the_end_ends_the_other_at_once_in_one_line(who, codes):
+    ours, errors = ended(who, -signal.SIGKILL)
+    assert ours == codes, errors
+    [line] = lines_of_ours(errors[1 - who])
+    assert "another process of this run was killed, or is out of reach" in line
+    assert "start all again: the run goes on from its last checkpoint" in line
+
+
+def lines_of_ours(errors):
+    """Lines but the one that gloo prints of each process."""
+    return [line for line in errors.splitlines() if not line.startswith("[Gloo]")]
 
 
 @pytest.mark.slow
