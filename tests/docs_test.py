@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import losses
@@ -33,7 +34,8 @@ from runner.teachers import OfflineTeacher, OnlineTeacher
 from tests.architecture.imports import ROOT
 from tests.models.pretrained.tables import FIXTURES
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 DRAWING, FORMULA = "a drawing", "a formula, held by the tests that the page names"
 NOT_RUN = {
     "total = Σ_i": FORMULA,
@@ -53,6 +55,12 @@ NOT_RUN = {
 """Reasons, by how a block begins; of every entry there is a block."""
 # Files and folders of the reader's that pages name.
 PLACES = {"SmolLM2-135M": "llama"}
+MODULES = {
+    "focal": "Focal",
+    "norms": "EmbeddingNorm",
+    "rank": "RankOfTarget",
+    "mlflow": "start_run",
+}
 
 
 class Block(NamedTuple):
@@ -125,10 +133,10 @@ def test_python_of_a_page_runs(block, tmp_path, monkeypatch):
     for name, fixture in PLACES.items():
         shutil.copytree(FIXTURES / fixture, tmp_path / name)
     # Modules that a reader writes, or installs.
-    stand_in = types.ModuleType("rank")
-    vars(stand_in)["RankOfTarget"] = losses.CrossEntropy
-    monkeypatch.setitem(sys.modules, "rank", stand_in)
-    monkeypatch.setitem(sys.modules, "mlflow", types.ModuleType("mlflow"))
+    for name, symbol in MODULES.items():
+        stand_in = types.ModuleType(name)
+        vars(stand_in)[symbol] = losses.CrossEntropy
+        monkeypatch.setitem(sys.modules, name, stand_in)
     text = block.text.replace(", ...)", ")").replace("loss=...", "loss=losses.ZLoss()")
     if "Trainer(" in text:
         compile(text, block.page, "exec")  # tests/runner/notebook trains by it
@@ -151,9 +159,29 @@ def test_python_of_a_page_runs(block, tmp_path, monkeypatch):
     vars(module).update(names)
     monkeypatch.setitem(sys.modules, "page", module)  # dataclasses look there
     exec(compile(text, block.page, "exec"), vars(module))
+    for name, check in OF_CLASSES.items():
+        if name in vars(module) and name not in names:
+            check(vars(module)[name])
     if block.page == "sweeps.md":  # what is defined returns points
         functions = [v for v in vars(module).values() if isinstance(v, FunctionType)]
         assert [len(function()) > 1 for function in functions] == [True]
+
+
+def brier(kind) -> None:
+    """Of four equal logits: 4/16 - 2/4 + 1."""
+    batch = {"targets": np.zeros((2,), np.int32), "mask": np.ones((2,), bool)}
+    logits = np.zeros((2, 4), np.float32)
+    outputs = losses.FullOutputs(batch=batch, logits=logits, intermediates={})
+    np.testing.assert_allclose(kind()(outputs), 0.75, rtol=1e-6)
+
+
+def snapshot(kind) -> None:
+    """New at each fiftieth step, and old in between."""
+    states = [kind(every=50).update_state(0.0, 1.0, step) for step in (49, 50, 51)]
+    assert [float(state) for state in states] == [0.0, 1.0, 0.0]
+
+
+OF_CLASSES = {"Brier": brier, "Snapshot": snapshot}
 
 
 @pytest.mark.parametrize("block", SHELL, ids=named)
@@ -214,5 +242,5 @@ CHECKS = {
     "time": lambda words: CHECKS[words[0]](words[1:]),
     "python": by_python,
     "xmanager": lambda words: by_runner(words[words.index("--") + 1 :]),
-    **dict.fromkeys((".", "git", "mkdir"), ignore),
+    **dict.fromkeys((".", "git", "mkdir", ".ci/run"), ignore),
 }
