@@ -75,6 +75,7 @@ def config() -> runner.Experiment:
                     num_rows=128,
                 ),
                 batch_size=16,
+                metrics=[losses.PairAccuracy(), losses.RewardMargin(beta=0.1)],
             )
         ],
         optimizer=runner.optimizers.adamw(

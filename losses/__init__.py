@@ -72,6 +72,7 @@ from losses.preference.dpo import DPO, IPO, HingeDPO
 from losses.preference.kto import KTO
 from losses.preference.pairs import PairLoss, ReferencePairLoss
 from losses.preference.reference_free import OddsRatio, SimPO
+from losses.preference.rewards import PairAccuracy, RewardMargin
 from losses.preference.sequences import chosen_mask, pair_mask, sequence_mask
 from losses.scheduled import Scheduled
 from losses.sets.any_loss import AnyLoss
@@ -164,6 +165,7 @@ __all__ = [
     "OverLayers",
     "OverStudentBest",
     "OwnHead",
+    "PairAccuracy",
     "PairLoss",
     "PerToken",
     "PlackettLuce",
@@ -179,6 +181,7 @@ __all__ = [
     "RelativeLoss",
     "RenyiDivergence",
     "ReverseKL",
+    "RewardMargin",
     "Reweighting",
     "RouterDistillation",
     "RouterZLoss",

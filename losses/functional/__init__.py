@@ -56,6 +56,8 @@ from losses.functional.preference import (
     ipo,
     kto,
     odds_ratio,
+    pair_accuracy,
+    reward_margin,
     simpo,
 )
 from losses.functional.routers import (
@@ -122,6 +124,7 @@ __all__ = [
     "over_groups",
     "over_student_best",
     "own_head_logits",
+    "pair_accuracy",
     "plackett_luce",
     "probabilistic_transfer",
     "project",
@@ -129,6 +132,7 @@ __all__ = [
     "relations",
     "renyi_divergence",
     "reverse_kl",
+    "reward_margin",
     "router_distillation",
     "router_z_loss",
     "sampled_reverse_kl",

@@ -161,11 +161,34 @@ def _float32(x: LogProb | float) -> LogProb:
     return jnp.asarray(x, jnp.float32)
 
 
+def reward_margin(
+    chosen: LogProb,
+    rejected: LogProb,
+    reference_chosen: LogProb | float = 0.0,
+    reference_rejected: LogProb | float = 0.0,
+    *,
+    beta: float = 0.1,
+) -> LogProb:
+    """Return `β h`, h as in `dpo`; without a reference, of the student alone."""
+    return beta * _gap(chosen, rejected, reference_chosen, reference_rejected)
+
+
+def pair_accuracy(
+    chosen: LogProb,
+    rejected: LogProb,
+    reference_chosen: LogProb | float = 0.0,
+    reference_rejected: LogProb | float = 0.0,
+) -> LogProb:
+    """Return 1 where `h > 0`, else 0; h as in `dpo`, or of the student alone."""
+    h = _gap(chosen, rejected, reference_chosen, reference_rejected)
+    return (h > 0.0).astype(jnp.float32)
+
+
 def _gap(
     chosen: LogProb,
     rejected: LogProb,
-    reference_chosen: LogProb,
-    reference_rejected: LogProb,
+    reference_chosen: LogProb | float,
+    reference_rejected: LogProb | float,
 ) -> LogProb:
     """Return h, float32."""
     student = _float32(chosen) - _float32(rejected)

@@ -21,6 +21,8 @@ _HOMES = {
     "Batches": "pipeline",
     "ByteBPE": "text.tokenizer",
     "Chat": "chat.chat",
+    "ChatPairRows": "preference.chat_pair_rows",
+    "ChatPairs": "preference.chat_pairs",
     "ChatRows": "chat.chat_rows",
     "Classes": "labels",
     "Column": "dataset",

@@ -32,6 +32,8 @@ from runner.data.pipeline import Batches as Batches
 from runner.data.pipeline import batches as batches
 from runner.data.pipeline import evaluation_batches as evaluation_batches
 from runner.data.pipeline import numbered_batches as numbered_batches
+from runner.data.preference.chat_pair_rows import ChatPairRows as ChatPairRows
+from runner.data.preference.chat_pairs import ChatPairs as ChatPairs
 from runner.data.preference.examples import Continuations as Continuations
 from runner.data.preference.examples import Example as Example
 from runner.data.preference.examples import Examples as Examples

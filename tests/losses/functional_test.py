@@ -224,6 +224,8 @@ FUNCTIONS = {
     "bradley_terry": bradley_terry,
     "simpo": lambda x: along_rows(F.simpo(*of_rows(x, "mean")[:2])),
     "odds_ratio": lambda x: along_rows(F.odds_ratio(*of_rows(x, "mean")[:2])),
+    "pair_accuracy": lambda x: along_rows(F.pair_accuracy(*of_rows(x)[:2])),
+    "reward_margin": lambda x: along_rows(F.reward_margin(*of_rows(x, "mean"))),
     "kto": kto,
     "adaptive_kl": lambda x: F.adaptive_kl(*both(x)),
     "decoupled_kd": lambda x: F.decoupled_kd(

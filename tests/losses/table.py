@@ -159,6 +159,8 @@ LOSSES = {
     "bradley_terry": Row(losses.BradleyTerry(margin=1.0, tie="tie")),
     "simpo": Row(losses.SimPO()),
     "odds_ratio": Row(losses.OddsRatio()),
+    "pair_accuracy": Row(losses.PairAccuracy(reference="none")),
+    "reward_margin": Row(losses.RewardMargin(over="mean")),
     "kto": Row(losses.KTO(undesirable_weight=1.5)),
     "adaptive_kl": Row(losses.AdaptiveKL()),
     "adaptive_kl_best": Row(losses.AdaptiveKL(temperature=2.0), "best"),

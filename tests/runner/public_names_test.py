@@ -15,14 +15,14 @@ NAMES = {
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
     " RecordTeacher RoutedTeacher RunWriter Sample ServedTeacher StartTeacher"
     " StepContext StepHook Trainer averages data optimizers starts sweeps",
-    "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatRows Classes Column"
-    " Columns Continuations DataSource Dataset Digits Document Documents Example"
-    " Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages Images JsonLines"
-    " JudgedCompletions JudgedRecords Labels MegatronTokens MixedRows Mixture OnPolicy"
-    " PackedText PairRecords Parquet Part Partition PlannedTokens PreferencePairs"
-    " PromptedRows PythonLibrary PythonQuestions Ramp Record Records Split Stage"
-    " TextFiles TokenRecords TokenizedText TokenizerFile TokenizerSource Vocabulary"
-    " batches evaluation_batches numbered_batches python_library_rows"
+    "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
+    " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
+    " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
+    " Images JsonLines JudgedCompletions JudgedRecords Labels MegatronTokens MixedRows"
+    " Mixture OnPolicy PackedText PairRecords Parquet Part Partition PlannedTokens"
+    " PreferencePairs PromptedRows PythonLibrary PythonQuestions Ramp Record Records"
+    " Split Stage TextFiles TokenRecords TokenizedText TokenizerFile TokenizerSource"
+    " Vocabulary batches evaluation_batches numbered_batches python_library_rows"
     " python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",

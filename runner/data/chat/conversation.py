@@ -1,6 +1,7 @@
 """Conversations: messages of a record, in the three usual forms."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from runner.data.documents.records import Record, require_unicode
 from runner.errors import UserError, nearest
 
 COLUMNS = ("messages", "prompt", "completion", "conversations", "tools")
+PAIR_COLUMNS = ("prompt", "chosen", "rejected", "tools")
 # Names of ShareGPT, and those of `messages`.
 _ROLES = {"human": "user", "gpt": "assistant", "observation": "tool"}
 
@@ -35,6 +37,16 @@ class Conversation:
         learned = frozenset(i for i in self.learned if i < count)
         return dataclasses.replace(
             self, messages=self.messages[:count], learned=learned
+        )
+
+    def without(self, start: int, stop: int) -> "Conversation":
+        """Return the conversation without the messages `start` to `stop`."""
+        count = stop - start
+        learned = (i if i < start else i - count for i in self.learned)
+        return dataclasses.replace(
+            self,
+            messages=[*self.messages[:start], *self.messages[stop:]],
+            learned=frozenset(learned),
         )
 
     def content(self) -> str:
@@ -82,6 +94,48 @@ def read(record: Record) -> Conversation:
         if i >= asked and message["role"] == "assistant" and message.get("weight") != 0
     )
     return Conversation(messages, learned, tools or None, record.place)
+
+
+def read_pair(record: Record) -> tuple[Conversation, Conversation, int]:
+    """Return the chosen and the rejected conversation, and the length of the prompt.
+
+    `prompt`, `chosen` and `rejected`: strings, or lists of messages. Without a prompt
+    it is the messages that both begin with. The replies after it are learned.
+
+    Raises:
+      UserError: They are missing, not of that form, or one has no reply.
+    """
+    values = {name: x for name, x in record.values.items() if x is not None}
+    tools = values.get("tools")
+    if isinstance(tools, str):
+        tools = _parsed(tools, record.place)
+    sides = {}
+    for name in ("chosen", "rejected"):
+        if name not in values:
+            raise UserError(f"{record.place}: no field {name!r}{nearest(name, values)}")
+        sides[name] = _part(values[name], "assistant", name, record.place)
+    prompt = []
+    if "prompt" in values:
+        prompt = _part(values["prompt"], "user", "prompt", record.place)
+        asked = len(prompt)
+    else:
+        both = zip(*sides.values(), strict=False)
+        asked = sum(1 for _ in itertools.takewhile(lambda x: x[0] == x[1], both))
+    pair = []
+    for name, side in sides.items():
+        messages = [*prompt, *side]
+        learned = frozenset(
+            i
+            for i, message in enumerate(messages)
+            if i >= asked and message["role"] == "assistant"
+        )
+        if not learned:
+            raise UserError(
+                f"{record.place}: {name!r} has no reply of the assistant after the "
+                f"prompt of {asked} messages"
+            )
+        pair.append(Conversation(messages, learned, tools or None, record.place))
+    return pair[0], pair[1], asked
 
 
 def _part(value: Any, role: str, column: str, place: str) -> list[Message]:

@@ -44,7 +44,7 @@ class Encoder:
           UserError: The template refuses a conversation.
         """
         for batch in _batched(conversations):
-            for conversation, encoded in zip(batch, self._encode(batch), strict=True):
+            for conversation, encoded in zip(batch, self.encode(batch), strict=True):
                 yield self._fitted(conversation, *encoded)
 
     def _fitted(
@@ -54,12 +54,17 @@ class Encoder:
         while len(ids) > self._longest:
             earlier = sorted(shorter.learned)[:-1]
             shorter = shorter.first(earlier[-1] + 1 if earlier else 0)
-            ((ids, learned),) = self._encode([shorter])
+            ((ids, learned),) = self.encode([shorter])
         return ids, learned, len(conversation.messages) - len(shorter.messages)
 
-    def _encode(
+    def encode(
         self, conversations: Sequence[Conversation]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return ids, and whether each is learned, however long a conversation is.
+
+        Raises:
+          UserError: The template refuses one.
+        """
         written = [self._write(conversation) for conversation in conversations]
         self._tokenizer.encode_special_tokens = False
         encodings = self._tokenizer.encode_batch(

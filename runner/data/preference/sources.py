@@ -44,11 +44,7 @@ class PromptedText(DataSource):
     end: str = ""
 
     def __post_init__(self) -> None:
-        if self.sequence_length < 4 or self.sequence_length % 2:
-            raise UserError(
-                "sequence_length must be even and at least 4 (half a row for either "
-                f"sequence), got {self.sequence_length}"
-            )
+        require_halves(self.sequence_length)
 
     def check(self) -> None:
         self.examples.check()
@@ -144,6 +140,19 @@ class JudgedCompletions(PromptedText):
         if len(desirable) != len(rows):
             raise UserError("the examples changed while they were read; start again")
         return rows.with_columns({"desirable": Column(values=desirable)})
+
+
+def require_halves(sequence_length: int) -> None:
+    """Refuse a row that has no two halves of two positions.
+
+    Raises:
+      UserError: With the length.
+    """
+    if sequence_length < 4 or sequence_length % 2:
+        raise UserError(
+            "sequence_length must be even and at least 4 (half a row for either "
+            f"sequence), got {sequence_length}"
+        )
 
 
 def _encode(

@@ -100,6 +100,26 @@ def test_swapped_halves_turn_the_gradient_round_at_the_reference():
     np.testing.assert_allclose(slopes[0], -slopes[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("reference", [None, ("ref_w", "ref_l"), "none"])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_metrics_are_the_share_and_the_margin_of_rewards(reference, seed):
+    (w, lose), (w0, l0) = by_hand(draw(seed)), by_hand(draw(1))
+    columns = {"ref_w": jnp.array([w0, 0.0]), "ref_l": jnp.array([l0, 0.0])}
+    inputs = outputs(draw(seed), draw(1), **columns)
+    h = w - lose if reference == "none" else (w - w0) - (lose - l0)
+    margin, count = mean(losses.RewardMargin(reference=reference, beta=0.5), inputs)
+    np.testing.assert_allclose(margin, 0.5 * h, rtol=1e-5)
+    accuracy, _ = mean(losses.PairAccuracy(reference=reference), inputs)
+    assert (accuracy, count) == (float(h > 0), 1.0)
+
+
+def test_at_the_reference_no_pair_is_the_right_way_round():
+    assert mean(losses.PairAccuracy(), outputs(draw(0), draw(0)))[0] == 0.0
+    assert losses.PairAccuracy(reference="none").needs == {"logits"}
+    with pytest.raises(ValueError, match="reference of PairAccuracy must be the names"):
+        losses.PairAccuracy(reference="some")
+
+
 def test_ties_have_the_floor_of_rao_and_kupper():
     d = jnp.linspace(-4.0, 4.0, 9)
     tie = jnp.ones(9)

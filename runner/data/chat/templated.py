@@ -1,0 +1,87 @@
+"""Base of data that a tokenizer's chat template writes."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.data.chat.plain import PLAIN
+from runner.data.chat.template import ChatTemplate
+from runner.data.documents.records import Records
+from runner.data.source import DataSource, require_length
+from runner.data.text.chat_files import read_template
+from runner.data.text.tokenizer import TokenizerSource
+from runner.data.text.vocabulary import Vocabulary
+from runner.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class TemplatedData(DataSource, abc.ABC):
+    """Messages of records as text, by a template.
+
+    Attributes:
+      records: Such as `JsonLines`, `Parquet`, `HuggingFaceDataset`, `ArrayRecords`.
+      tokenizer: Maps text to ids; names of special tokens are those tokens.
+      sequence_length: Positions in a row.
+      template: File of a Jinja template, or the name of one of the tokenizer's; "" is
+        its usual one, "plain" one of plain names, for tokenizers that have none.
+      variables: What the template reads beside the messages, such as
+        `{"enable_thinking": False}`.
+      date: What a template that writes today's date writes, so that rows are the same
+        on every day.
+
+    Raises:
+      UserError: The sequence length is below 1.
+    """
+
+    records: Records
+    tokenizer: TokenizerSource
+    sequence_length: int = 1024
+    template: str = ""
+    variables: Mapping[str, Any] | None = None
+    date: str = "2024-07-26"
+
+    def __post_init__(self) -> None:
+        require_length(self.sequence_length)
+
+    def check(self) -> None:
+        if not isinstance(self.records, Records):
+            kind = type(self.records).__name__
+            raise UserError(
+                "records are JsonLines, Parquet, HuggingFaceDataset or ArrayRecords, "
+                f"got {kind}"
+            )
+        self.records.check()
+        self.tokenizer.check()
+        self._source()
+
+    def compiled_template(self, vocabulary: Vocabulary) -> ChatTemplate:
+        """Compile the template that is asked for, with the names of tokens."""
+        files = self.tokenizer.chat_files()
+        variables = {**files.variables, **(self.variables or {})}
+        if self.template == "plain":
+            end = vocabulary.tokenizer.id_to_token(vocabulary.end)
+            variables = {"eos_token": end, **variables}
+        return ChatTemplate(
+            self._source(),
+            variables=variables,
+            date=self.date,
+            place=f"template {self.template or vocabulary.source!r}",
+        )
+
+    def _source(self) -> str:
+        """Return the source of the template."""
+        templates = {"plain": PLAIN, **self.tokenizer.chat_files().templates}
+        name = self.template or "default"
+        path = Path(name).expanduser()
+        if name in templates:
+            return templates[name]
+        if self.template and path.is_file():
+            return read_template(path)
+        if self.template:
+            raise UserError(f"no such chat template: {name}{nearest(name, templates)}")
+        raise UserError(
+            "the tokenizer has no chat template; give the file of one, template=..., "
+            "or template='plain'"
+        )
