@@ -22,6 +22,7 @@ _HOMES = {
     "RunWriter": "hooks.run_writer",
     "Sample": "sampling.job",
     "ServedTeacher": "teachers.served",
+    "Soup": "soups.job",
     "StartTeacher": "teachers.start",
     "StepContext": "hooks.step_hook",
     "StepHook": "hooks.step_hook",

@@ -14,6 +14,7 @@ from runner.measuring.job import Evaluate as Evaluate
 from runner.notebook.trainer import Trainer as Trainer
 from runner.recording.job import RecordTeacher as RecordTeacher
 from runner.sampling.job import Sample as Sample
+from runner.soups.job import Soup as Soup
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
 from runner.teachers.combined import FusedTeacher as FusedTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher

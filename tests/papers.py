@@ -259,7 +259,13 @@ PAPERS = (
         ("losses.ConfidencePenalty()",),
         "its entropy term, with either sign; no policy gradient",
     ),
-    Paper("2203.05482", "Model soups", "no", (), "averages of runs"),
+    Paper(
+        "2203.05482",
+        "Model soups",
+        "part",
+        ("runner.Soup",),
+        "`--fiddler='soup(\"runs/sweep\")'`, greedy or uniform; no learned weights",
+    ),
     Paper(
         "2603.13552",
         "Ghosts of softmax",
@@ -357,6 +363,20 @@ BEYOND = (
     ),
     Paper(
         "1803.10837", "PKT", "yes", ("losses.ProbabilisticTransfer(layers=((1, 1),))",)
+    ),
+    Paper(
+        "1803.05407",
+        "Stochastic weight averaging",
+        "yes",
+        ("runner.averages.MeanFrom(first=750, every=10)",),
+        "`runner.averages.averaged(optimizer, {...})`, evaluated beside the weights",
+    ),
+    Paper(
+        "2209.14981",
+        "LAWA",
+        "yes",
+        ("runner.averages.MeanOfLast(count=5, every=100)",),
+        "the same",
     ),
     Paper(
         "1911.08731",

@@ -7,6 +7,7 @@ from flax import nnx
 
 import losses
 import runner
+import runner.averages
 import runner.data
 from tests import papers
 
@@ -22,7 +23,12 @@ TEXT = """
 IDENTIFIERS = TEXT.split()
 """Papers that the page must have a row for."""
 
-HOMES = {"losses": losses, "runner": runner, "runner.data": runner.data}
+HOMES = {
+    "losses": losses,
+    "runner": runner,
+    "runner.averages": runner.averages,
+    "runner.data": runner.data,
+}
 EVERY = (*papers.PAPERS, *papers.BEYOND)
 
 
@@ -41,7 +47,7 @@ def test_what_is_not_all_here_says_what_is_missing():
 @pytest.mark.parametrize("paper", EVERY, ids=lambda paper: paper.title)
 def test_every_expression_builds(paper):
     for text in paper.graph:
-        eval(text, {"losses": losses, "nnx": nnx})
+        eval(text, {"losses": losses, "nnx": nnx, "runner": runner})
 
 
 def test_every_name_of_the_page_is_public():

@@ -1,5 +1,7 @@
 """Functions for `--fiddler` that serve every experiment."""
 
+from collections.abc import Sequence
+
 import fiddle as fdl
 
 from runner.starts.continued import Continued
@@ -34,3 +36,21 @@ def start_from(cfg: fdl.Config, path: str, step: Step = None) -> None:
         cfg.start = fdl.Config(Published, path=path)
     else:
         cfg.start = fdl.Config(Run, workdir=path, step=step)
+
+
+def soup(
+    cfg: fdl.Config, of: str | Sequence[str], rule: str = "greedy", by: str = ""
+) -> None:
+    """--fiddler='soup("runs/sweep")': the mean of runs' weights in place of training.
+
+    Args:
+      cfg: the graph, that of the runs.
+      of: a sweep's directory, or a list of runs.
+      rule: as of `runner.Soup`.
+      by: as of `runner.Soup`.
+    """
+    from runner.soups.job import Soup
+
+    fdl.update_callable(cfg, Soup)
+    cfg.runs = [of] if isinstance(of, str) else list(of)
+    cfg.rule, cfg.by = rule, by

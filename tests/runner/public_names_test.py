@@ -13,7 +13,7 @@ NAMES = {
     " TrunkOutput VisionTransformer",
     "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment"
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
-    " RecordTeacher RoutedTeacher RunWriter Sample ServedTeacher StartTeacher"
+    " RecordTeacher RoutedTeacher RunWriter Sample ServedTeacher Soup StartTeacher"
     " StepContext StepHook Trainer averages data optimizers starts sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
     " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"

@@ -1,0 +1,1 @@
+"""Soups: means of the weights of runs."""

@@ -1,0 +1,168 @@
+"""Means of the weights of runs, chosen by their held-out loss."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from runner import atomic_files
+from runner.checkpoint.checkpoints import Checkpoints
+from runner.state.train_state import TrainState
+from runner.train import final_report
+from runner.train.actions.context import Results
+from runner.train.trainer import Trainer
+from runner.weights import location
+from runner.weights.location import Location
+from runner.workdir import opening
+from runner.workdir.workdir import Workdir
+from runner.writers import Failures
+from runner.writers.terminal import Terminal
+
+Tree = Any
+Read = Callable[[Location], Tree]
+Loss = Callable[[Tree], float]
+
+
+@dataclasses.dataclass
+class Ingredient:
+    """A run of a soup.
+
+    Attributes:
+      run: its checkpoint.
+      loss: its own on the held-out data, nats a target.
+      mixed: whether it is part of the soup.
+      loss_with: that of the mean with it, where it was tried.
+    """
+
+    run: str
+    loss: float
+    mixed: bool = False
+    loss_with: float | None = None
+
+
+def write(
+    trainer: Trainer,
+    runs: Sequence[Location],
+    workdir: Workdir,
+    *,
+    rule: str,
+    by: str,
+) -> None:
+    """Mix the runs and write the mean as the last checkpoint of a run.
+
+    Args:
+      trainer: of the experiment; nothing is trained.
+      runs: the checkpoints.
+      workdir: of the soup.
+      rule: `"uniform"` or `"greedy"`.
+      by: the evaluation whose loss is compared.
+    """
+    terminal = Terminal(None if workdir.writes else io.StringIO())
+    for line in workdir.record_start():
+        terminal.print(line)
+    if opening.has_checkpoints(workdir.path):
+        terminal.print(f"{workdir.path} holds its soup already")
+        return
+    workdir.record_data(trainer.describe_data())
+    workdir.record_vocabulary(trainer.dataset.vocabulary.files())
+
+    # Of the state, the student alone comes from the runs.
+    rules = trainer.config.mesh.rules
+    empty = trainer.modules.create(trainer.seed, trainer.mesh, rules)
+    empty = dataclasses.replace(empty, step=jnp.int32(trainer.num_steps))
+
+    def read(where: Location) -> Tree:
+        weights = location.open_at(where)
+        vocabulary = trainer.dataset.vocabulary
+        weights.check_vocabulary(vocabulary, cache=trainer.config.input.cache)
+        return weights.read(student_of(trainer.step.state))
+
+    def loss(student: Tree) -> float:
+        return trainer.evaluate(by, with_student(empty, student), whole=True)["loss"]
+
+    # The soup, its checkpoint and the report of a run.
+    soup, ingredients = mix(runs, read, loss, greedy=rule == "greedy")
+    state = with_student(empty, soup)
+    with Checkpoints(workdir.checkpoints, keep=1) as checkpoints:
+        checkpoints.save(trainer.num_steps, state)
+    failures = Failures(terminal)
+    if workdir.writes:
+        content = [dataclasses.asdict(one) for one in ingredients]
+        path = workdir.path / "soup.json"
+        atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")
+    terminal.print(table(ingredients))
+    final_report.finish(trainer, workdir, state, Results(), terminal, failures)
+
+
+def mix(
+    runs: Sequence[Location], read: Read, loss: Loss, *, greedy: bool
+) -> tuple[Tree, list[Ingredient]]:
+    """Return the mean of the runs that are mixed, and all of them, the best first.
+
+    Args:
+      runs: the checkpoints.
+      read: reads the student of one.
+      loss: of a student, on held-out data.
+      greedy: whether one is mixed in only if the loss of the mean falls by it.
+    """
+    ingredients = [Ingredient(str(where), loss(read(where))) for where in runs]
+    order = sorted(range(len(runs)), key=lambda i: ingredients[i].loss)
+    soup, mixed, best = None, 0, float("inf")
+    for index in order:
+        one, student = ingredients[index], read(runs[index])
+        if soup is None:
+            soup, mixed, best, one.mixed = student, 1, one.loss, True
+            continue
+        candidate = mean_with(soup, student, mixed)
+        if greedy:
+            one.loss_with = with_it = loss(candidate)
+            if not with_it < best:
+                continue
+            best = with_it
+        soup, mixed, one.mixed = candidate, mixed + 1, True
+    return soup, [ingredients[index] for index in order]
+
+
+@jax.jit
+def mean_with(mean: Tree, more: Tree, count: jax.Array | int) -> Tree:
+    """Return the mean of `count + 1` students from that of `count` and one more.
+
+    Of equal students it is these, bit for bit. Sums are float32; integers stay.
+    """
+
+    def mixed(mean: jax.Array, x: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return mean
+        wide, new = mean.astype(jnp.float32), x.astype(jnp.float32)
+        share = 1.0 / (jnp.float32(count) + 1.0)
+        return (wide + share * (new - wide)).astype(mean.dtype)
+
+    return jax.tree.map(mixed, mean, more)
+
+
+def student_of(state: TrainState) -> dict[str, Tree]:
+    """Return the student's part of a train state."""
+    return {"params": state.params["student"], "variables": state.variables["student"]}
+
+
+def with_student(state: TrainState, student: Mapping[str, Tree]) -> TrainState:
+    """Return a train state with another student."""
+    return dataclasses.replace(
+        state,
+        params={**state.params, "student": student["params"]},
+        variables={**state.variables, "student": student["variables"]},
+    )
+
+
+def table(ingredients: Sequence[Ingredient]) -> str:
+    """Return a line for each run: its loss, that of the mean with it, and its fate."""
+    lines = []
+    for one in ingredients:
+        tried = "" if one.loss_with is None else f"  with it {one.loss_with:.5g}"
+        fate = "mixed in" if one.mixed else "left out"
+        lines.append(f"  {one.run}: loss {one.loss:.5g}{tried}  {fate}")
+    return "\n".join(lines)
