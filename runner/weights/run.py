@@ -67,7 +67,7 @@ class RunWeights(Weights):
     """
 
     def __init__(self, checkpoint: str, step: Step = None, average: str = ""):
-        self._path = Path(checkpoint).expanduser()
+        self._path = Path(checkpoint).expanduser().absolute()  # for orbax
         read_sealed = manifest.check
         if step == choice.BEST:
             step = choice.best_step(self._path)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import fiddle as fdl
 import jax
@@ -103,6 +104,16 @@ def test_a_run_gives_its_weights_bit_for_bit_and_all_else_is_fresh(run, dataset)
     placed = jax.tree.map(lambda x: x.sharding, state)
     assert placed == ctx.modules.shardings(ctx.mesh, ctx.rules)
     assert loaded.summary == f"start: {run}: 21 loaded of 21"
+
+
+def test_a_run_may_be_named_from_the_current_directory(run, dataset, monkeypatch):
+    monkeypatch.chdir(Path(run).parent)
+    ctx = context(examples.TEACHER, dataset)
+    loaded = starts.Run(workdir=Path(run).name).load(ctx)
+    whole = student_of(starts.Run(workdir=run).load(ctx).state())
+    for path, x in student_of(loaded.state()).items():
+        np.testing.assert_array_equal(x, whole[path])
+    assert loaded.describe()["source"]["path"] == Path(run).name
 
 
 def test_layers_may_be_stacked_in_one_and_separate_in_the_other(run, dataset):
