@@ -67,6 +67,8 @@ class Transformer(Model):
       logit_divisor: logits are divided by it, before the cap (Granite).
       logit_soft_cap: `cap * tanh(x / cap)` of logits (Gemma 2).
       tie_head: the head reads the embedding's parameter.
+      head_rank: the head is two factors, `[dim, head_rank]` and `[vocab, head_rank]`;
+        `hidden` is read through the first of them. None is one matrix.
       embedding_init: of an embedding that is not tied. At 0.2 a model of dim 128 was
         0.11 nats per byte ahead of 0.02 after 150 steps.
       head_init: of the head, and of a tied embedding.
@@ -117,6 +119,7 @@ class Transformer(Model):
         logit_divisor: float = 1.0,
         logit_soft_cap: float | None = None,
         tie_head: bool = False,
+        head_rank: int | None = None,
         embedding_init: Initializer = EMBEDDING,
         head_init: Initializer = SMALL,
         init: Initializer = FAN_IN,
@@ -136,7 +139,10 @@ class Transformer(Model):
             logit_divisor=logit_divisor,
             logit_soft_cap=logit_soft_cap,
             residual_scale=residual_scale,
+            head_rank=head_rank,
         )
+        if tie_head and head_rank is not None:
+            raise ValueError("head_rank is of a head of its own: tie_head=False")
         check_dtypes(dtype=dtype, param_dtype=param_dtype)
         checks.one_of("rope_layout", rope_layout, rope.LAYOUTS)
         checks.one_of("norm_placement", norm_placement, PLACEMENTS)
@@ -145,7 +151,7 @@ class Transformer(Model):
         head_dim = check_heads(
             dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim
         )
-        self.dim, self.num_outputs = dim, vocab_size
+        self.dim, self.num_outputs = head_rank or dim, vocab_size
         self.head_dim, self.num_kv_heads = head_dim, num_kv_heads
         self.rope_dim = rope.check_width(rope_dim, head_dim)
         uniform = LayerAttention(
@@ -204,15 +210,22 @@ class Transformer(Model):
                 residual_scale=residual_scale,
             )
 
-        def token_table(init: Initializer) -> nnx.Param:
-            shape, axes = (vocab_size, dim), ("vocab", "embed")
+        def token_table(init: Initializer, width: int = dim) -> nnx.Param:
+            shape, axes = (vocab_size, width), ("vocab", "embed")
             return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
 
         # Parameters: their order is the order in which keys are drawn.
         self.embedding = token_table(head_init if tie_head else embedding_init)
         self.blocks = form(layers).create(make_block, rngs, num_layers=num_layers)
         self.norm = norm(rngs=rngs)
-        self.output = None if tie_head else token_table(head_init)
+        self.head_factor = (
+            None
+            if head_rank is None
+            else sharding.parameter(
+                init, rngs, (dim, head_rank), axes=("embed", None), dtype=param_dtype
+            )
+        )
+        self.output = None if tie_head else token_table(head_init, self.dim)
 
     def trunk(
         self,
@@ -244,6 +257,8 @@ class Transformer(Model):
 
         x, layers = self.blocks.run(step, x, self.kinds_by_layer())
         hidden = self.norm(x)
+        if self.head_factor is not None:
+            hidden = hidden @ self.head_factor[...].astype(self.dtype)
         if not capture:
             return TrunkOutput(hidden=hidden, intermediates={})
         captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)

@@ -16,6 +16,8 @@ _CHANNELS, _HEADS, _KV_HEADS, _NEURONS, _VOCABULARY = "dhkfv"
 _AXES = {
     "embedding": "vd",
     "output": "vd",
+    "factored_output": "v.",
+    "head_factor": "d.",
     "attention/query": "dh.",
     "attention/key": "dk.",
     "attention/value": "dk.",
@@ -164,10 +166,12 @@ def cut(tensors: Tensors, kept: Kept) -> dict[str, StoredTensor]:
     new_layers: dict[int, list[int]] = {}
     for new, old in enumerate(kept.layers):
         new_layers.setdefault(old, []).append(new)
+    factored = "factored_" if "head_factor" in tensors else ""
     for path, tensor in tensors.items():
         layer = layer_of(path)
         if layer < 0:
-            smaller[path] = _cut(tensor, _selections(path, 0, kept, tensor))
+            role = f"{factored}{path}" if path == "output" else path
+            smaller[path] = _cut(tensor, _selections(role, 0, kept, tensor))
             continue
         role = path.split("/", 2)[2]
         for new in new_layers.get(layer, []):

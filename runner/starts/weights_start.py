@@ -13,6 +13,7 @@ from runner.checkpoint import tree_paths
 from runner.errors import UserError, nearest, prefixed
 from runner.starts.base import LoadedStart, Start, StartContext
 from runner.state.train_state import TrainState
+from runner.weights import factored_head
 from runner.weights import tensors as tensors_lib
 from runner.weights.tensors import Tensors
 
@@ -71,7 +72,7 @@ class LoadedWeights(LoadedStart):
         form = tensors_lib.unstacked(weights.tensors)
         if any(f"/{STACKED}/" in path for path in self._wanted):
             form = tensors_lib.stacked(form)
-        self._tensors = _with_own_head(form, self._wanted)
+        self._tensors = _with_head(form, self._wanted)
         self.outcomes = _outcomes(self._wanted, parameters, self._tensors, weights)
 
     def state(self) -> TrainState:
@@ -106,11 +107,17 @@ def wanted(
     return arrays, frozenset(params) | frozenset(frozen)
 
 
-def _with_own_head(tensors: Tensors, wanted: Mapping[str, Any]) -> Tensors:
-    """A head of its own begins as the embedding where the start ties the two."""
+def _with_head(tensors: Tensors, wanted: Mapping[str, Any]) -> Tensors:
+    """A head begins as the embedding where the start ties both, or in two factors."""
     if _HEAD in wanted and _HEAD not in tensors and _EMBEDDING in tensors:
-        return {**tensors, _HEAD: tensors[_EMBEDDING]}
-    return tensors
+        tensors = {**tensors, _HEAD: tensors[_EMBEDDING]}
+    factor = wanted.get(factored_head.FACTOR)
+    if factor is None or factored_head.FACTOR in tensors or _HEAD not in tensors:
+        return tensors
+    rank, width = factor.shape[1], tensors[_HEAD].shape[1]
+    if rank > width:
+        raise UserError(f"student.head_rank is {rank}, more than the {width} of a head")
+    return factored_head.begun(tensors, rank=rank)
 
 
 def _outcomes(
