@@ -1,7 +1,8 @@
 """The model card: what a student learnt from, for how long, and how well."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,19 @@ import transformers
 model = transformers.AutoModelForCausalLM.from_pretrained("{name}")
 tokenizer = transformers.AutoTokenizer.from_pretrained("{name}")
 ids = tokenizer("{begin}", add_special_tokens=False, return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids, max_new_tokens=50)[0]))
+```
+"""
+_CHAT = """\
+```python
+import transformers
+
+model = transformers.AutoModelForCausalLM.from_pretrained("{name}")
+tokenizer = transformers.AutoTokenizer.from_pretrained("{name}")
+messages = [{{"role": "user", "content": "Hello"}}]
+ids = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=50)[0]))
 ```
 """
@@ -57,7 +71,9 @@ def text(
     }[library]
     facts = "\n".join(f"| {key} | {value} |" for key, value in _facts(student))
     numbers = "\n".join(_numbers(run, student.step))
-    usage = {"hf": _HF, "gguf": _GGUF, "peft": _PEFT}[library]
+    converses = "Chat" in run.config.get("train_data", "")
+    hf = _CHAT if student.has_template and converses else _HF
+    usage = {"hf": hf, "gguf": _GGUF, "peft": _PEFT}[library]
     return f"""\
 ---
 {header}pipeline_tag: text-generation
@@ -85,6 +101,7 @@ Retort after {_steps(student)} of its training.
 
 def _facts(student: Student) -> Iterator[tuple[str, str]]:
     run = student.run
+    yield "start", _start(student.start)
     yield "teacher", _teacher(run)
     for name, data in run.data.items():
         if "fingerprint" in data:
@@ -97,11 +114,25 @@ def _facts(student: Student) -> Iterator[tuple[str, str]]:
     if student.vocabulary is not None:
         begin, end = _code(student.begin), _code(student.end)
         ends = f"texts begin with `{begin}` and end with `{end}`"
-        yield "tokenizer", f"{student.vocabulary.size:,} tokens; {ends}"
+        template = "; with a chat template" if student.has_template else ""
+        yield "tokenizer", f"{student.vocabulary.size:,} tokens; {ends}{template}"
     for term in run.terms:
         loss, weight = (run.of_term(term, field) for field in ("loss", "weight"))
         yield f"term {_plain(term)}", f"`{_code(loss)}`, weight `{_code(weight)}`"
     yield "checkpoint", f"step {student.step:,}, digest `{student.digest}`"
+
+
+def _start(source: Mapping[str, Any]) -> str:
+    """Return what the first weights were: a path's last part, a digest, what stayed."""
+    if not source:
+        return "fresh weights"
+    words = [f"`{_code(_last(str(source.get('path', '?'))))}`"]
+    words += [
+        f"{_plain(name)} `{_code(source[name])}`"
+        for name in ("step", "digest", "layers")
+        if source.get(name) is not None
+    ]
+    return ", ".join(words)
 
 
 def _teacher(run: Run) -> str:
@@ -111,11 +142,13 @@ def _teacher(run: Run) -> str:
     described = run.data.get("teacher", {})
     words = [f"{_plain(key)} `{_code(value)}`" for key, value in described.items()]
     names = (run.config.get(f"teacher.{x}", "") for x in ("checkpoint", "records"))
-    # The last part of a path: the rest is of the machine that it was trained on.
-    sources = [
-        f"`{_code(name.strip(chr(39)).rsplit('/', 1)[-1])}`" for name in names if name
-    ]
+    sources = [f"`{_code(_last(name.strip(chr(39))))}`" for name in names if name]
     return ", ".join([f"`{_code(kind)}`", *sources, *words])
+
+
+def _last(path: str) -> str:
+    """Return the last part: the rest is of the machine that it was trained on."""
+    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _weights(student: Student, choice: Choice, dtype: str) -> str:

@@ -67,4 +67,9 @@ def _tokenizer(student: Student, *, size: int) -> dict[str, Any]:
         "add_bos_token": student.begins,
         "add_eos_token": False,
     }
-    return {f"ggml.{name}": value for name, value in entries.items()}
+    turn_ends = [index for index in vocabulary.stops if index != vocabulary.end]
+    if turn_ends:  # llama.cpp stops at this one too
+        entries["eot_token_id"] = turn_ends[0]
+    named = {f"ggml.{name}": value for name, value in entries.items()}
+    template = vocabulary.chat.templates.get("default")
+    return named if template is None else {**named, "chat_template": template}

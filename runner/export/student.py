@@ -11,8 +11,9 @@ from models.lora import wrapper
 from runner.checkpoint import choice
 from runner.data import TokenizerFile
 from runner.data.text.vocabulary import Vocabulary
+from runner.files import form
 from runner.report import run as reports
-from runner.weights import adapters, identity
+from runner.weights import adapters, factored_head, identity
 from runner.weights.run import RunWeights
 
 
@@ -52,6 +53,7 @@ class Student:
       begins: whether the tokenizer puts `begin` before a text.
       run: the work directory, as a report tells it.
       adapters: of a `models.LoRA`; None of another model.
+      start: where its first weights came from, as `start.json` says it; empty for none.
     """
 
     model: Callable[..., Any]
@@ -64,6 +66,7 @@ class Student:
     begins: bool
     run: reports.Run
     adapters: Adapters | None = None
+    start: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def begin(self) -> str:
@@ -74,6 +77,11 @@ class Student:
     def end(self) -> str:
         """The token that ends a text, "" for none."""
         return self._token("end")
+
+    @property
+    def has_template(self) -> bool:
+        """Whether conversations are written in a way of its own."""
+        return bool(self.vocabulary and self.vocabulary.chat.templates.get("default"))
 
     def _token(self, place: str) -> str:
         if self.vocabulary is None:
@@ -100,7 +108,7 @@ def read(workdir: str, step: int | str | None, average: str = "") -> Student:
     data = run.data.get("train_data", {})
     begin, end = (str(data.get(name) or "") for name in ("begin", "end"))
     vocabulary = _vocabulary(path, end=end)
-    whole = adapters.merged(weights)
+    whole = factored_head.merged(adapters.merged(weights))
     arrays = {
         p: _Read(tensor.shape, tensor.read) for p, tensor in whole.tensors.items()
     }
@@ -116,7 +124,13 @@ def read(workdir: str, step: int | str | None, average: str = "") -> Student:
         begins=vocabulary is not None and bool(vocabulary.ends.begin),
         run=run,
         adapters=_adapters(weights, run),
+        start=_start(path),
     )
+
+
+def _start(workdir: Path) -> Mapping[str, Any]:
+    source = form.entries(workdir / "start.json").get("source")
+    return source if isinstance(source, Mapping) else {}
 
 
 def _adapters(weights: RunWeights, run: reports.Run) -> Adapters | None:

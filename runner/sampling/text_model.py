@@ -87,7 +87,7 @@ def load(
         model=model,
         vocabulary=vocabulary,
         begin=(vocabulary.begin,) if ours else vocabulary.ends.begin,
-        ends=(vocabulary.end,) if ours else _ends(where, vocabulary, settings),
+        ends=_run_ends(vocabulary) if ours else _ends(where, vocabulary, settings),
         context=weights.context,
         mesh=mesh,
         rules=config.mesh.rules,
@@ -110,6 +110,11 @@ def _tokenizer(where: Location, weights: Weights) -> TokenizerSource:
             "if you have it elsewhere: --tokenizer=FILE"
         )
     return TokenizerFile(file=str(path / TOKENIZER))
+
+
+def _run_ends(vocabulary: Vocabulary) -> tuple[int, ...]:
+    """Return the end of a document of the data, and of what the tokenizer writes."""
+    return tuple(dict.fromkeys((vocabulary.end, *vocabulary.stops)))
 
 
 def _ends(

@@ -24,6 +24,7 @@ def write(
     context: int,
     begin: int | None = None,
     end: int | None = None,
+    stops: Sequence[int] = (),
     shard_size: int = SHARD_SIZE,
 ) -> None:
     """Write `config.json`, `generation_config.json` and the weights.
@@ -39,6 +40,7 @@ def write(
       context: positions of the longest text.
       begin: id that begins a text.
       end: id that ends one.
+      stops: further ids at which generation ends.
       shard_size: bytes of the largest file.
 
     Raises:
@@ -56,8 +58,15 @@ def write(
         "pad_token_id": None,
     }
     _write_json(folder / "config.json", config)
-    ends = {name: index for name, index in ids.items() if index is not None}
-    _write_json(folder / "generation_config.json", {"_from_model_config": True, **ends})
+    generation: dict[str, Any] = {n: x for n, x in ids.items() if x is not None}
+    if set(stops) - {end}:
+        ends = dict.fromkeys(x for x in (end, *stops) if x is not None)
+        generation["eos_token_id"] = list(ends)
+    _write_json(
+        folder / "generation_config.json",
+        # With ends of its own it is none that follows from the model's config.
+        {"_from_model_config": not set(stops) - {end}, **generation},
+    )
     family = families.FAMILIES[choice.family]
     separate = tensors(arrays, family.names, choice.changes)
     all_tensors = joining.join(separate, family.rules, choice.fields)

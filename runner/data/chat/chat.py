@@ -58,7 +58,7 @@ class Chat(TemplatedData):
             )
         return ChatRows(
             tokens=ids,
-            vocabulary=vocabulary,
+            vocabulary=self.with_template(vocabulary),
             sequence_length=self.sequence_length,
             conversations=digest.documents,
             source=source,

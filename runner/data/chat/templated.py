@@ -10,7 +10,7 @@ from runner.data.chat.plain import PLAIN
 from runner.data.chat.template import ChatTemplate
 from runner.data.documents.records import Records
 from runner.data.source import DataSource, require_length
-from runner.data.text.chat_files import read_template
+from runner.data.text.chat_files import ChatFiles, read_template
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, nearest
@@ -58,17 +58,25 @@ class TemplatedData(DataSource, abc.ABC):
 
     def compiled_template(self, vocabulary: Vocabulary) -> ChatTemplate:
         """Compile the template that is asked for, with the names of tokens."""
-        files = self.tokenizer.chat_files()
-        variables = {**files.variables, **(self.variables or {})}
-        if self.template == "plain":
-            end = vocabulary.tokenizer.id_to_token(vocabulary.end)
-            variables = {"eos_token": end, **variables}
+        files = self._chat_files(vocabulary)
         return ChatTemplate(
-            self._source(),
-            variables=variables,
+            files.templates["default"],
+            variables={**files.variables, **(self.variables or {})},
             date=self.date,
             place=f"template {self.template or vocabulary.source!r}",
         )
+
+    def with_template(self, vocabulary: Vocabulary) -> Vocabulary:
+        """Return the vocabulary with the template that is asked for as its usual one."""
+        return dataclasses.replace(vocabulary, chat=self._chat_files(vocabulary))
+
+    def _chat_files(self, vocabulary: Vocabulary) -> ChatFiles:
+        """Return the template that is asked for, and the names of tokens."""
+        variables = self.tokenizer.chat_files().variables
+        if self.template == "plain":
+            end = vocabulary.tokenizer.id_to_token(vocabulary.end)
+            variables = {"eos_token": end, **variables}
+        return ChatFiles({"default": self._source()}, variables)
 
     def _source(self) -> str:
         """Return the source of the template."""

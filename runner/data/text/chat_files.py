@@ -1,6 +1,7 @@
 """Chat templates and the names of special tokens, as a tokenizer's files hold them."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from runner.errors import UserError
 from runner.files import form
 
+TEMPLATE = "chat_template.jinja"
 _NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
@@ -22,6 +24,16 @@ class ChatFiles:
 
     templates: Mapping[str, str] = dataclasses.field(default_factory=dict)
     variables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def files(self) -> Mapping[str, str]:
+        """Return the files that `read` reads back, by name: of templates the usual."""
+        files = {}
+        if self.variables:
+            config = json.dumps(dict(self.variables), indent=1, sort_keys=True)
+            files["tokenizer_config.json"] = config + "\n"
+        if "default" in self.templates:
+            files[TEMPLATE] = self.templates["default"]
+        return files
 
 
 def read(folder: Path) -> ChatFiles:
@@ -57,7 +69,7 @@ def _templates(folder: Path, configured: Any) -> dict[str, str]:
             for entry in configured
             if isinstance(entry, dict)
         }
-    files = {"default": folder / "chat_template.jinja"}
+    files = {"default": folder / TEMPLATE}
     files |= {
         path.stem: path
         for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))

@@ -56,6 +56,26 @@ def read(tokenizer: "Tokenizer", file: Path) -> DocumentEnds:
     return DocumentEnds(begin, end or _numbered(tokenizer, generation))
 
 
+def stops(tokenizer: "Tokenizer", file: Path) -> tuple[int, ...]:
+    """Return the ids at which the files of a tokenizer say that writing ends.
+
+    The `eos_token_id`s of `generation_config.json`, then the `eos_token` of
+    `tokenizer_config.json`; as `read`, of files beside a `tokenizer.json` only.
+
+    Raises:
+      UserError: A file beside it is not a JSON object.
+    """
+    if file.name != "tokenizer.json":
+        return ()
+    config = form.entries(file.with_name("tokenizer_config.json"))
+    generation = form.entries(file.with_name("generation_config.json"))
+    ids = (
+        *_numbers(tokenizer, generation),
+        *_named(tokenizer, config.get("eos_token")),
+    )
+    return tuple(dict.fromkeys(ids))
+
+
 def _template(tokenizer: "Tokenizer") -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that the post-processor puts before and after a text."""
     encoding = tokenizer.encode("a", add_special_tokens=True)
@@ -77,6 +97,16 @@ def _named(tokenizer: "Tokenizer", token: Any) -> tuple[int, ...]:
 def _numbered(tokenizer: "Tokenizer", generation: dict[str, Any]) -> tuple[int, ...]:
     ids = generation.get("eos_token_id")
     first = ids[0] if isinstance(ids, list) and ids else ids
-    if not isinstance(first, int) or tokenizer.id_to_token(first) is None:
-        return ()
-    return (first,)
+    return _numbers(tokenizer, {"eos_token_id": first})
+
+
+def _numbers(tokenizer: "Tokenizer", generation: dict[str, Any]) -> tuple[int, ...]:
+    """Return the ends of a generation config that are ids of the tokenizer."""
+    ids = generation.get("eos_token_id")
+    return tuple(
+        index
+        for index in (ids if isinstance(ids, list) else [ids])
+        if type(index) is int
+        and index >= 0
+        and tokenizer.id_to_token(index) is not None
+    )

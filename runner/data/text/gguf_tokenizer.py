@@ -58,7 +58,13 @@ class GGUFTokenizer(TokenizerSource):
             end=_numbered(entries, "eos_token_id"),
         )
         loaded = vocabulary(tokenizer, source=self.file)
-        return dataclasses.replace(loaded, ends=ends).with_ends(end=self.end)
+        stops = _numbered(entries, "eos_token_id") + _numbered(entries, "eot_token_id")
+        return dataclasses.replace(
+            loaded,
+            ends=ends,
+            chat=_chat_files(reader.values("tokenizer.")),
+            stops=tuple(dict.fromkeys(stops)),
+        ).with_ends(end=self.end)
 
     def chat_files(self) -> ChatFiles:
         from models.pretrained.gguf_reader import GGUFReader  # numpy of gguf files
@@ -68,18 +74,7 @@ class GGUFTokenizer(TokenizerSource):
             entries = GGUFReader(path).values("tokenizer.")
         except ValueError as error:
             raise UserError(str(error)) from error
-        templates = {
-            name.removeprefix("chat_template").lstrip(".") or "default": str(source)
-            for name, source in entries.items()
-            if name.partition(".")[0] == "chat_template"
-        }
-        tokens = entries.get("ggml.tokens", [])
-        variables = {
-            f"{name}_token": tokens[index]
-            for name in ("bos", "eos", "pad")
-            if (index := entries.get(f"ggml.{name}_token_id")) in range(len(tokens))
-        }
-        return ChatFiles(templates, variables)
+        return _chat_files(entries)
 
     def _path(self):
         from models.pretrained.location import locate
@@ -109,6 +104,22 @@ class GGUFTokenizer(TokenizerSource):
             raise UserError(f"{self.file}: {reason}") from error
 
 
+def _chat_files(entries: Mapping[str, Any]) -> ChatFiles:
+    """Read the templates and names of tokens of the `tokenizer.` entries of a file."""
+    templates = {
+        name.removeprefix("chat_template").lstrip(".") or "default": str(source)
+        for name, source in entries.items()
+        if name.partition(".")[0] == "chat_template"
+    }
+    tokens = entries.get("ggml.tokens", [])
+    variables = {
+        f"{name}_token": tokens[index]
+        for name in ("bos", "eos", "pad")
+        if (index := entries.get(f"ggml.{name}_token_id")) in range(len(tokens))
+    }
+    return ChatFiles(templates, variables)
+
+
 def _require_whole(file: str, entries: Mapping[str, Any], lists: Sequence[str]) -> None:
     """Refuse entries that are missing, or that do not fit the number of tokens."""
     for name in lists:
@@ -121,7 +132,8 @@ def _require_whole(file: str, entries: Mapping[str, Any], lists: Sequence[str]) 
                 f"{file}: {len(entries[name]):,} entries in 'tokenizer.ggml.{name}' "
                 f"of {size:,} tokens"
             )
-    for name in {"bos_token_id", "eos_token_id", "unknown_token_id"} & entries.keys():
+    ids = {"bos_token_id", "eos_token_id", "eot_token_id", "unknown_token_id"}
+    for name in ids & entries.keys():
         if entries[name] not in range(size):
             raise UserError(
                 f"{file}: 'tokenizer.ggml.{name}' is {entries[name]} of {size:,} tokens"

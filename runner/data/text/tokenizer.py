@@ -86,8 +86,13 @@ class TokenizerFile(TokenizerSource):
             reason = f"it is {form}" if form else str(error).splitlines()[0]
             raise UserError(f"{self.file} is not a tokenizer.json: {reason}") from error
         loaded = vocabulary(tokenizer, source=self.file)
-        ends = document_ends.read(tokenizer, path)
-        return dataclasses.replace(loaded, ends=ends).with_ends(end=self.end)
+        chat = self.chat_files() if path.name == "tokenizer.json" else ChatFiles()
+        return dataclasses.replace(
+            loaded,
+            ends=document_ends.read(tokenizer, path),
+            chat=chat,
+            stops=document_ends.stops(tokenizer, path),
+        ).with_ends(end=self.end)
 
     def chat_files(self) -> ChatFiles:
         return chat_files.read(Path(self.file).expanduser().parent)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from runner.data.labels import Labels
 from runner.data.read_ahead import one_ahead
+from runner.data.text.chat_files import ChatFiles
 from runner.data.text.document_ends import DocumentEnds
 from runner.data.text.pieces import pieces
 from runner.errors import UserError, nearest
@@ -23,6 +25,19 @@ _BATCH_TEXTS, _BATCH_CHARACTERS = 4096, 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Cut:
+    """What a vocabulary was cut from.
+
+    Attributes:
+      whole: The larger vocabulary.
+      ids: `[size]` int64, the id there of each id that stayed.
+    """
+
+    whole: "Vocabulary"
+    ids: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary(Labels):
     """Ids of a tokenizer, `0 .. size-1`.
 
@@ -32,6 +47,9 @@ class Vocabulary(Labels):
       special: Ids that stand for no text.
       ends: Ids that begin and end a document, as far as they are known.
       source: Where the tokenizer comes from, for messages.
+      cut: What it was cut from; None where it is whole.
+      chat: How conversations are written in it.
+      stops: Ids that end what a model writes, `end` or others: the end of a turn.
     """
 
     tokenizer: "Tokenizer"
@@ -39,6 +57,9 @@ class Vocabulary(Labels):
     special: frozenset[int]
     ends: DocumentEnds
     source: str = "the tokenizer"
+    cut: Cut | None = None
+    chat: ChatFiles = dataclasses.field(default_factory=ChatFiles)
+    stops: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -164,7 +185,11 @@ class Vocabulary(Labels):
         return f"vocab_size={self.size}"
 
     def files(self) -> Mapping[str, str]:
-        return {"tokenizer.json": self.tokenizer.to_str()}
+        files = {"tokenizer.json": self.tokenizer.to_str(), **self.chat.files()}
+        if self.stops:
+            ends = json.dumps({"eos_token_id": list(self.stops)}, indent=1)
+            files["generation_config.json"] = ends + "\n"
+        return files
 
     def encode(self, text: str) -> np.ndarray:
         """Return the ids of a text, uint32; names of special tokens are plain text."""

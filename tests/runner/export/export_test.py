@@ -102,10 +102,53 @@ def test_the_card_says_what_the_student_learnt_from(tmp_path: Path):
         assert line in card, line
     Export(workdir=str(SAVED / "teacher"), to=str(tmp_path / "t")).write()
     card = (tmp_path / "t" / "README.md").read_text()
-    assert "| teacher | none |" in card
+    assert "| teacher | none |" in card and "| start | fresh weights |" in card
     loss = json.loads((SAVED / "teacher" / "result.json").read_text())
     loss = loss["evaluations"]["held_out"]["loss"]
     assert f"| held\\_out | loss | {loss:.5g} |" in card
+
+
+TEMPLATE = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+
+
+def conversing(folder: Path) -> Path:
+    """A run whose tokenizer came with a template, names and ends of turns."""
+    run = changed(folder, of_gpt2)
+    config = {"eos_token": "<|endoftext|>", "pad_token": "<|absent|>", "unk_token": "e"}
+    (run / "tokenizer_config.json").write_text(json.dumps(config))
+    (run / "chat_template.jinja").write_text(TEMPLATE)
+    ends = {"eos_token_id": [7, 0, 9999]}
+    (run / "generation_config.json").write_text(json.dumps(ends))
+    source = {"path": "a/b/SmolLM2", "digest": "d1", "layers": [0, 2]}
+    (run / "start.json").write_text(json.dumps({"source": source}))
+    return run
+
+
+def test_what_conversations_need_goes_out_with_the_tokenizer(tmp_path: Path):
+    run, to = conversing(tmp_path), tmp_path / "out"
+    Export(workdir=str(run), to=str(to)).write()
+    assert (to / "chat_template.jinja").read_text() == TEMPLATE
+    generation, tokenizer, config = (
+        json.loads((to / f"{name}.json").read_text())
+        for name in ("generation_config", "tokenizer_config", "config")
+    )
+    # The end of the data, and those at which the published model stops.
+    assert generation["eos_token_id"] == [0, 7] and config["eos_token_id"] == 0
+    assert not generation["_from_model_config"]
+    assert (tokenizer["eos_token"], tokenizer["unk_token"]) == ("<|endoftext|>", "e")
+    assert "pad_token" not in tokenizer  # which would be given an id of its own
+    card = (to / "README.md").read_text()
+    assert "| start | `SmolLM2`, digest `d1`, layers `[0, 2]` |" in card
+    assert "with a chat template |" in card
+    # And comes back, from a file for llama.cpp too.
+    Export(workdir=str(run), to=str(tmp_path / "g"), format="gguf").write()
+    for source in (
+        TokenizerFile(file=str(to / "tokenizer.json")),
+        GGUFTokenizer(file=str(tmp_path / "g" / "model.gguf")),
+    ):
+        loaded = source.load()
+        assert loaded.chat.templates == {"default": TEMPLATE}
+        assert set(loaded.stops) == {0, 7} and loaded.end == 0
 
 
 def test_names_in_a_card_are_no_markup(tmp_path: Path):
