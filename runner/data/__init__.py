@@ -68,6 +68,7 @@ _HOMES = {
     "TokenizedText": "text.tokenized_text",
     "TokenizerFile": "text.tokenizer",
     "TokenizerSource": "text.tokenizer",
+    "UsedTokens": "text.cut.used_tokens",
     "Vocabulary": "text.vocabulary",
     "batches": "pipeline",
     "evaluation_batches": "pipeline",

@@ -44,6 +44,7 @@ from runner.data.preference.sources import JudgedCompletions as JudgedCompletion
 from runner.data.preference.sources import PreferencePairs as PreferencePairs
 from runner.data.source import DataSource as DataSource
 from runner.data.source import Part as Part
+from runner.data.text.cut.used_tokens import UsedTokens as UsedTokens
 from runner.data.text.gguf_tokenizer import GGUFTokenizer as GGUFTokenizer
 from runner.data.text.library_text import python_library_rows as python_library_rows
 from runner.data.text.library_text import python_library_text as python_library_text

@@ -16,7 +16,7 @@ from runner.state.trainable import TrainModules
 from runner.step.compiled_step import CompiledStep
 from runner.step.requirements import check_data
 from runner.teachers.base import LoadedTeacher
-from runner.weights import location
+from runner.weights import identity, location
 from runner.weights.base import Weights
 from runner.weights.location import Location
 from runner.weights.run import RunWeights
@@ -56,13 +56,16 @@ def load(
       UserError: There is no such model, it speaks another vocabulary than the data, or
         cannot read it.
     """
-    weights = location.open_at(where)
+    weights = identity.speaking(
+        location.open_at(where), datasets[0].vocabulary, cache=config.input.cache
+    )
     items = [LossTerm(name="loss", loss=losses.CrossEntropy())]
     if teacher is not None:  # a term has to read it
         items.append(LossTerm(name="kl", loss=losses.ForwardKL(sparse="tail_bucket")))
     modules = TrainModules(weights.model, items, optax.identity())
-    for dataset in datasets:
+    for dataset in datasets[1:]:
         weights.check_vocabulary(dataset.vocabulary, cache=config.input.cache)
+    for dataset in datasets:
         check_data(modules, dataset)
     mesh = mesh_lib.make(config.mesh)
     step = CompiledStep(modules, mesh=mesh, config=config, seed=0, teacher=teacher)

@@ -73,9 +73,13 @@ class FromTeacher(WeightsStart):
         source = self if self.checkpoint is not None else _online(context.teacher)
         path = source.checkpoint
         assert path is not None
-        files = opening.open_weights(path, source.settings)
         vocabulary = context.dataset.vocabulary
-        identity.check(files, vocabulary, source.tokenizer, cache=context.cache)
+        files = identity.speaking(
+            opening.open_weights(path, source.settings),
+            vocabulary,
+            source.tokenizer,
+            cache=context.cache,
+        )
 
         # How much stays, and of what.
         merged = adapters.merged(files)

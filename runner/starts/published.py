@@ -35,9 +35,11 @@ class Published(WeightsStart):
                 raise UserError(f"{self.path} is a run: starts.Run(workdir=...)")
 
     def weights(self, context: StartContext) -> Weights:
-        weights = opening.open_weights(self.path, self.settings)
-        identity.check(
-            weights, context.dataset.vocabulary, self.tokenizer, cache=context.cache
+        weights = identity.speaking(
+            opening.open_weights(self.path, self.settings),
+            context.dataset.vocabulary,
+            self.tokenizer,
+            cache=context.cache,
         )
         return Weights(
             source={"path": self.path, "digest": weights.digest},

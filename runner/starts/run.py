@@ -5,7 +5,7 @@ import dataclasses
 from runner.checkpoint.presence import require_checkpoints
 from runner.starts.base import StartContext
 from runner.starts.weights_start import Weights, WeightsStart, wanted
-from runner.weights import adapters
+from runner.weights import adapters, identity
 from runner.weights.run import RunWeights, Step
 
 
@@ -28,13 +28,15 @@ class Run(WeightsStart):
         require_checkpoints(self.workdir)
 
     def weights(self, context: StartContext) -> Weights:
-        weights = RunWeights(self.workdir, begun_step(self.step, context))
-        weights.check_vocabulary(context.dataset.vocabulary, cache=context.cache)
+        run = RunWeights(self.workdir, begun_step(self.step, context))
+        weights = identity.speaking(
+            run, context.dataset.vocabulary, cache=context.cache
+        )
         has_own = adapters.has_any(wanted(context)[0])
         return Weights(
             source={
                 "path": self.workdir,
-                "step": weights.step,
+                "step": run.step,
                 "digest": weights.digest,
             },
             tensors=weights.tensors() if has_own else adapters.merged(weights).tensors,

@@ -16,8 +16,9 @@ from runner.state.split_module import SplitModule
 from runner.state.trainable import abstract_key
 from runner.teachers.base import Teacher, TeacherContext
 from runner.teachers.model import LoadedModel
-from runner.weights import identity, opening
+from runner.weights import identity, opening, some_tokens
 from runner.weights.base import UnreadWeights, Weights
+from runner.weights.some_tokens import SomeTokens
 
 Tree = Any
 
@@ -74,11 +75,13 @@ class OnlineTeacher(Teacher):
         source = UnreadWeights(self.checkpoint) if planned else self._open()
         if not planned:
             with prefixed("teacher"):
-                identity.check(
+                source = identity.speaking(
                     source, context.vocabulary, self.tokenizer, cache=context.cache
                 )
         with prefixed("checkpoint"):
             make = self.model or source.model
+            if self.model is not None and isinstance(source, SomeTokens):
+                make = some_tokens.with_vocabulary(make, context.vocabulary.size)
         if self.dtype is not None:
             make = functools.partial(make, dtype=self.dtype, param_dtype=self.dtype)
         return LoadedOnline(

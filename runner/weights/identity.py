@@ -6,9 +6,40 @@ from runner.data.labels import Classes, Labels
 from runner.data.text.tokenizer import TokenizerSource
 from runner.errors import UserError
 from runner.weights.base import Weights
+from runner.weights.some_tokens import SomeTokens
 
 TOKENIZER = "tokenizer.json"
 GIVE_TOKENIZER = "if you have it elsewhere: tokenizer=data.TokenizerFile(file=...)"
+
+
+def speaking(
+    weights: Weights,
+    vocabulary: Labels,
+    tokenizer: TokenizerSource | None = None,
+    *,
+    cache: str,
+) -> Weights:
+    """Return weights that speak the tokens of the data: all of theirs, or some.
+
+    Args:
+      weights: of a model.
+      vocabulary: the data's.
+      tokenizer: that of the weights where their files have none; None for the files'.
+      cache: directory for results of slow work.
+
+    Raises:
+      UserError: with the first tokens that differ.
+    """
+    cut = getattr(vocabulary, "cut", None)
+    if cut is None:
+        check(weights, vocabulary, tokenizer, cache=cache)
+        return weights
+    try:
+        check(weights, cut.whole, tokenizer, cache=cache)
+    except UserError:  # it may have learnt from such data
+        check(weights, vocabulary, tokenizer, cache=cache)
+        return weights
+    return SomeTokens(weights, cut)
 
 
 def check(

@@ -22,6 +22,7 @@ NAMES = {
     " Mixture OnPolicy PackedText PairRecords Parquet Part Partition PlannedTokens"
     " PreferencePairs PromptedRows PythonLibrary PythonQuestions Ramp Record Records"
     " Split Stage TextFiles TokenRecords TokenizedText TokenizerFile TokenizerSource"
+    " UsedTokens"
     " Vocabulary batches evaluation_batches numbered_batches python_library_rows"
     " python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"

@@ -73,7 +73,7 @@ class ChatPairs(TemplatedData):
             )
         return ChatPairRows(
             tokens=ids,
-            vocabulary=vocabulary,
+            vocabulary=self.with_template(vocabulary),
             sequence_length=self.sequence_length,
             pairs=digest.documents,
             source=source,

@@ -1,0 +1,1 @@
+"""Tokenizers cut to the tokens that some documents use."""
