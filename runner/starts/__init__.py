@@ -16,6 +16,7 @@ _HOMES = {
     "Run": "run",
     "Start": "base",
     "StartContext": "base",
+    "Upcycled": "upcycled",
 }
 _RENAMED: dict[str, str] = {}
 

@@ -7,3 +7,4 @@ from runner.starts.from_teacher import FromTeacher as FromTeacher
 from runner.starts.only import Only as Only
 from runner.starts.published import Published as Published
 from runner.starts.run import Run as Run
+from runner.starts.upcycled import Upcycled as Upcycled

@@ -28,7 +28,7 @@ NAMES = {
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
     "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
-    " Start StartContext",
+    " Start StartContext Upcycled",
     "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
     " OfflineTeacher OnlineTeacher RoutedTeacher ServedTeacher StartTeacher Teacher"
     " TeacherContext TeacherTrunk",
