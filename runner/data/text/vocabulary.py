@@ -26,7 +26,7 @@ _BATCH_TEXTS, _BATCH_CHARACTERS = 4096, 1 << 20
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cut:
-    """What a vocabulary was cut from.
+    """The larger vocabulary that one was cut from.
 
     Attributes:
       whole: The larger vocabulary.

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from runner.data.text.document_ends import DocumentEnds
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Cut, Vocabulary, vocabulary
 from runner.errors import UserError
-
-if TYPE_CHECKING:  # tokenizers wait for the first load
-    from tokenizers import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +39,6 @@ class UsedTokens(TokenizerSource):
         self.documents.check()
 
     def load(self, *, cache: str = "") -> Vocabulary:
-        import tokenizers
-
         whole = self.tokenizer.load(cache=cache)
         documents = digest(self.documents).hexdigest()
         name = f"used-1-{documents}-{whole.definition_digest}.json"
@@ -52,8 +46,7 @@ class UsedTokens(TokenizerSource):
             caching.directory(cache) / "tokenizers" / name,
             lambda: [self._cut(whole).encode()],
         )
-        small = tokenizers.Tokenizer.from_str(bytes(payload).decode())
-        return _cut_vocabulary(whole, small)
+        return _cut_vocabulary(whole, bytes(payload).decode())
 
     def chat_files(self) -> ChatFiles:
         return self.tokenizer.chat_files()
@@ -64,8 +57,6 @@ class UsedTokens(TokenizerSource):
         Raises:
           UserError: it is no BPE, or cuts a document otherwise.
         """
-        import tokenizers
-
         used = np.zeros(whole.size, bool)
         for ids in whole.encode_all(self._texts()):
             used[ids] = True
@@ -77,8 +68,7 @@ class UsedTokens(TokenizerSource):
             source=whole.source,
         )
         content = json.dumps(definition, ensure_ascii=False)
-        small = _cut_vocabulary(whole, tokenizers.Tokenizer.from_str(content))
-        self._compare(whole, small)
+        self._compare(whole, _cut_vocabulary(whole, content))
         return content
 
     def _compare(self, whole: Vocabulary, small: Vocabulary) -> None:
@@ -100,8 +90,11 @@ class UsedTokens(TokenizerSource):
         return (document.text for document in self.documents)
 
 
-def _cut_vocabulary(whole: Vocabulary, small: "Tokenizer") -> Vocabulary:
-    """Return the smaller vocabulary, which knows the ids that it had."""
+def _cut_vocabulary(whole: Vocabulary, content: str) -> Vocabulary:
+    """Return the vocabulary of a cut `tokenizer.json`, which knows the ids it had."""
+    from tokenizers import Tokenizer
+
+    small = Tokenizer.from_str(content)
     loaded = vocabulary(small, source=f"the used tokens of {whole.source}")
     names = map(loaded.tokenizer.id_to_token, range(loaded.size))
     old = [whole.tokenizer.token_to_id(name or "") for name in names]
