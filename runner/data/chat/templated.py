@@ -67,7 +67,7 @@ class TemplatedData(DataSource, abc.ABC):
         )
 
     def with_template(self, vocabulary: Vocabulary) -> Vocabulary:
-        """Return the vocabulary with the template that is asked for as its usual one."""
+        """Return the vocabulary with the template asked for as its usual one."""
         return dataclasses.replace(vocabulary, chat=self._chat_files(vocabulary))
 
     def _chat_files(self, vocabulary: Vocabulary) -> ChatFiles:
