@@ -11,7 +11,7 @@ from runner.errors import UserError
 _SIZE = re.compile(
     r"(?:allocat\w*|Unable to allocate)\D{0,40}?([\d.]+ ?[KMGT]?i?B|\d+)"
 )
-_ADVICE = (
+ADVICE = (
     "--gin.step.microbatches, --gin.step.remat and more devices divide it, --dry_run "
     "shows what a step takes"
 )
@@ -36,9 +36,7 @@ def explained() -> Iterator[None]:
 
 
 def _refusal(place: str, error: Exception) -> UserError:
-    return UserError(
-        f"out of memory: {place} does not have {_wanted(error)}; {_ADVICE}"
-    )
+    return UserError(f"out of memory: {place} does not have {_wanted(error)}; {ADVICE}")
 
 
 def _wanted(error: Exception) -> str:

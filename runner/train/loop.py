@@ -13,7 +13,7 @@ from runner.machine.stop_signals import Stop
 from runner.machine.watchdog import Watchdog
 from runner.starts.base import LoadedStart
 from runner.state.train_state import TrainState
-from runner.train import final_report
+from runner.train import final_report, host_memory
 from runner.train.actions.parameter_table import write_parameters
 from runner.train.hooks import Hooks
 from runner.train.repeated_step import RepeatedStep
@@ -35,13 +35,17 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     Raises:
       NotFinite: A step's metrics are not finite.
       Corrupted: A step that was run twice gave other bits.
-      UserError: There are checkpoints, and none is whole.
+      UserError: There are checkpoints, and none is whole; a step takes more memory than
+        there is.
       SystemExit: A signal stopped it, with `Stop.exit_code`; or a file beside the
         checkpoints could not be written, with `UNWRITTEN`.
     """
     # Refuse what does not fit before the work directory says that a run has begun.
     terminal = Terminal(None if workdir.writes else io.StringIO())
     trainer.step.trace(trainer.abstract_batch())
+    host_memory.refuse_what_is_too_large(
+        trainer.step.compiled, trainer.abstract_arguments()
+    )
     trainer.check_keep_best()
     for caution in trainer.cautions:
         terminal.print(caution)
