@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.cli.flags import Flag
 from runner.errors import UserError, nearest
-from runner.files import form
+from runner.files import form, installed
 from runner.graph import literals
 
 
@@ -64,6 +64,8 @@ def _settings(flag: Flag) -> Iterator[tuple[str, str, Any]]:
 
 def _contents(flag: str, path: str) -> str:
     file = pathlib.Path(path)
+    if path.startswith(installed.PREFIX):
+        file = installed.find(f"runtime/{path.removeprefix(installed.PREFIX)}.gin")
     try:
         return form.read_text(file)
     except (FileNotFoundError, NotADirectoryError):

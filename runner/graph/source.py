@@ -1,7 +1,8 @@
 """Configuration files: Python loaded by path, their functions called by expression.
 
 `configs/moe.py` stands for its function `config`; `configs/moe.py:tiny` for another;
-`configs/moe.py:tiny(num_steps=5)` gives it literal arguments.
+`configs/moe.py:tiny(num_steps=5)` gives it literal arguments. `retort:moe` is
+`configs/moe.py` of this installation, wherever a command stands.
 """
 
 import ast
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runner.errors import UserError, nearest
-from runner.files import trusted
+from runner.files import installed, trusted
 from runner.graph.names import FILE_PREFIX
 
 
@@ -66,7 +67,14 @@ def _literal(node: ast.expr) -> Any:
 
 
 def split(spec: str) -> tuple[str, str]:
-    """Split `path.py:call` into `path.py` and `call`; `""` without a call."""
+    """Split `path.py:call` into `path.py` and `call`; `""` without a call.
+
+    Raises:
+      UserError: a config of this installation is named that there is not.
+    """
+    if spec.startswith(installed.PREFIX):
+        name, _, call = spec.removeprefix(installed.PREFIX).partition(":")
+        return str(installed.find(f"{name}.py")), call
     match = re.fullmatch(r"(.*?\.\w+):(.*)", spec, re.DOTALL)
     return (match[1], match[2]) if match else (spec, "")
 
