@@ -48,7 +48,7 @@ help:
 	@echo 'make results   ablation of stored teacher outputs: 111 small runs (an hour)'
 	@echo 'make parity    tiny models of every family, read and exported, against transformers'
 	@echo 'make tokenizers  rows of eight published tokenizers, and 70 chat templates'
-	@echo 'make trackers  what Weights & Biases gets of a run, by its own library, offline'
+	@echo 'make trackers  what Weights & Biases and MLflow get of a run, offline'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
 	@echo 'make docs      the pages and a reference made from the code, as a site in site/'
 	@echo 'make venv      set-up alone, into .venv (the others do it too); make dev: all of it'
@@ -280,7 +280,7 @@ tokenizers: dev
 trackers: dev
 	@test -x .venv-trackers/bin/python || $(PYTHON) -m venv .venv-trackers
 	@.venv-trackers/bin/python -m pip --disable-pip-version-check install --quiet \
-	  wandb==0.31.0
+	  wandb==0.31.0 mlflow-skinny==3.17.2
 	@PYTHONPATH=. $(BIN)/python tests/parity/trackers.py .venv-trackers/lib/*/site-packages
 
 # Without its dependencies, which would compile llama.cpp.

@@ -242,5 +242,5 @@ CHECKS = {
     "time": lambda words: CHECKS[words[0]](words[1:]),
     "python": by_python,
     "xmanager": lambda words: by_runner(words[words.index("--") + 1 :]),
-    **dict.fromkeys((".", "git", "mkdir", ".ci/run"), ignore),
+    **dict.fromkeys((".", "eval", "git", "mkdir", ".ci/run"), ignore),
 }

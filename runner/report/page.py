@@ -17,6 +17,11 @@ from runner.report.run import Run
 from runner.report.style import CSS
 from runner.writers.quantities import quantity
 
+_SMOOTHING = (
+    '<p class="meta">Of a noisy curve the faint line is every logged point, the strong '
+    "one a Gaussian moving average.</p>\n"
+)
+
 
 def html(run: Run, pictures: Sequence[Picture]) -> str:
     """Return the whole page; parts the run has nothing for are left out."""
@@ -244,7 +249,7 @@ def _curves(run: Run, pictures: Sequence[Picture]) -> str:
         figures = "".join(map(figure, group))
         title = escape(section.capitalize())
         sections.append(f'<h2>{title}</h2>\n<div class="grid">\n{figures}</div>\n')
-    return "".join(sections)
+    return "".join([*sections, _SMOOTHING if sections else ""])
 
 
 def figure(picture: Picture, *, folder: str = "report") -> str:

@@ -1,24 +1,28 @@
-"""The writer for Weights & Biases against the real library, offline.
+"""The writers for Weights & Biases and MLflow with the real libraries, offline.
 
-python tests/parity/trackers.py SITE_PACKAGES_WITH_WANDB
+python tests/parity/trackers.py SITE_PACKAGES_WITH_BOTH
 
-`make trackers` gives wandb an environment of its own. The run ends and goes on: one id,
-two files of records.
+`make trackers` gives wandb and mlflow an environment of their own. A run ends and goes
+on: one id, and in wandb two files of records.
 """
 
 # pyright: reportMissingImports=false
 
 import os
+import re
 import struct
 import sys
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 # Last, so that only what is not here already comes from there.
 sys.path.append(sys.argv[1])
 os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+os.environ |= {"MLFLOW_ALLOW_FILE_STORE": "true"}
 
+import mlflow
 from wandb.proto import wandb_internal_pb2
 
 from runner import writers
@@ -28,7 +32,37 @@ GRAPH = "losses.ce.weight: 0.5\nnum_steps: 300\n"
 
 
 def main() -> None:
-    """Write a run in two parts; print what wandb has of it."""
+    """Write a run in two parts; print what each library has of it."""
+    of_wandb()
+    of_mlflow()
+
+
+def of_mlflow() -> None:
+    """Check the writer that docs/work_directory.md shows."""
+    page = (Path(__file__).parents[2] / "docs" / "work_directory.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    module = types.ModuleType("mlflow_writer")
+    sys.modules[module.__name__] = module
+    exec(code, vars(module))
+    with tempfile.TemporaryDirectory() as directory:
+        mlflow.set_tracking_uri(f"file:{directory}/mlruns")
+        workdir = Path(directory) / "run"
+        workdir.mkdir()
+        for start, loss in ((-1, 3.0), (5, 2.0)):
+            writer = vars(module)["MLflow"]()
+            writer.open(workdir, start_step=start)
+            writer.write(start + 5, {"learning/ce": loss})
+            writer.close()
+        (run,) = mlflow.search_runs(experiment_names=["retort"], output_format="list")
+        client = mlflow.MlflowClient()
+        history = client.get_metric_history(run.info.run_id, "learning/ce")
+        assert [(x.step, x.value) for x in history] == [(4, 3.0), (10, 2.0)], history
+        assert run.info.run_name == "run"
+    print("trackers: mlflow has one run of two parts")
+
+
+def of_wandb() -> None:
+    """Check the project's own writer."""
     with tempfile.TemporaryDirectory() as directory:
         unit = Path(directory) / "lr" / "units" / "00-peak=0.1"
         unit.mkdir(parents=True)

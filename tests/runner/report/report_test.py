@@ -27,6 +27,7 @@ def test_the_page_tells_the_run(tmp_path):
         "16 sequences with optax.adamw. Training took 30 s without compilation and "
         "evaluation, at 26.1k tokens a second, 0.2% of it waiting for data."
     ) in " ".join(page.text.split())
+    assert "the strong one a Gaussian moving average" in page.text
     for text in ("4.366", "1.691", "78.7", "23.1 %", "1.2 %", "1.601", "994.3"):
         assert text in page.text, text
     for text in (
