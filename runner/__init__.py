@@ -7,6 +7,8 @@ the command line are answered before jax is imported.
 from runner import lazy_names
 
 _HOMES = {
+    "ContrastedTeacher": "teachers.adaptive",
+    "DynamicTeacher": "teachers.adaptive",
     "EMATeacher": "teachers.ema",
     "EnsembleTeacher": "teachers.combined",
     "Evaluate": "measuring.job",

@@ -15,6 +15,8 @@ from runner.notebook.trainer import Trainer as Trainer
 from runner.recording.job import RecordTeacher as RecordTeacher
 from runner.sampling.job import Sample as Sample
 from runner.soups.job import Soup as Soup
+from runner.teachers.adaptive import ContrastedTeacher as ContrastedTeacher
+from runner.teachers.adaptive import DynamicTeacher as DynamicTeacher
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
 from runner.teachers.combined import FusedTeacher as FusedTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher

@@ -174,7 +174,8 @@ PAPERS = (
         "Dynamic logits fusion",
         "part",
         (),
-        "`runner.FusedTeacher(...)`; a coefficient a token is missing",
+        "`runner.DynamicTeacher(base, expert, antiexpert)`, of one expert; the static "
+        "form is `runner.FusedTeacher`",
     ),
     Paper(
         "2309.14322",
@@ -322,7 +323,8 @@ PAPERS = (
         "AlignDistil",
         "part",
         ("losses.ReverseKL()",),
-        "with `runner.FusedTeacher(...)`; coefficients a token are missing",
+        "with `runner.ContrastedTeacher(expert, reverse)`; `runner.FusedTeacher` is "
+        "the form of its theorem; its weights of tokens are missing",
     ),
     Paper(
         "2308.09878",

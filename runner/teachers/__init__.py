@@ -8,6 +8,8 @@ imported when they are first used, orbax when the first run's weights are read.
 from runner import lazy_names
 
 _HOMES = {
+    "ContrastedTeacher": "adaptive",
+    "DynamicTeacher": "adaptive",
     "EMATeacher": "ema",
     "EnsembleTeacher": "combined",
     "FusedTeacher": "combined",

@@ -1,3 +1,5 @@
+from runner.teachers.adaptive import ContrastedTeacher as ContrastedTeacher
+from runner.teachers.adaptive import DynamicTeacher as DynamicTeacher
 from runner.teachers.base import LoadedTeacher as LoadedTeacher
 from runner.teachers.base import Teacher as Teacher
 from runner.teachers.base import TeacherContext as TeacherContext

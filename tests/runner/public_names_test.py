@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     "models": "ConvNet FanIn GatedMLP LayerAttention LoRA MoE Model Normal Transformer"
     " TrunkOutput VisionTransformer",
-    "runner": "EMATeacher EnsembleTeacher Evaluate Evaluation Experiment"
+    "runner": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher Evaluate"
+    " Evaluation Experiment"
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
     " RecordTeacher RoutedTeacher RunWriter Sample ServedTeacher Soup StartTeacher"
     " StepContext StepHook Trainer averages data optimizers starts sweeps",
@@ -29,7 +30,8 @@ NAMES = {
     " product random_points summarize uniform values zipped",
     "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
     " Start StartContext Upcycled",
-    "runner.teachers": "EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher"
+    "runner.teachers": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher"
+    " FusedTeacher LoadedTeacher"
     " OfflineTeacher OnlineTeacher RoutedTeacher ServedTeacher StartTeacher Teacher"
     " TeacherContext TeacherTrunk",
 }

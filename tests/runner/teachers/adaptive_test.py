@@ -1,0 +1,86 @@
+"""Formulas of teachers whose coefficient is another at each token."""
+
+import numpy as np
+import pytest
+
+from runner.teachers import (
+    ContrastedTeacher,
+    DynamicTeacher,
+    EMATeacher,
+    FusedTeacher,
+)
+
+ONE = EMATeacher()
+RANDOM = np.random.default_rng(0)
+BASE, EXPERT, ANTI = RANDOM.normal(size=(3, 4, 6), scale=1.5).astype(np.float32)
+
+
+def dynamic(base, expert, antiexpert, **fields):
+    teacher = DynamicTeacher(base=ONE, expert=ONE, antiexpert=ONE, **fields)
+    return np.asarray(teacher.combine([base, expert, antiexpert]))
+
+
+def log_softmax64(x):
+    x = np.float64(x)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def kl64(a, b):
+    return np.sum(np.exp(a) * (a - b), axis=-1)
+
+
+def test_the_dynamic_coefficient_is_that_of_a_search_in_float64():
+    log_base, log_expert, log_anti = map(log_softmax64, (BASE, EXPERT, ANTI))
+    costs, grid = [], np.arange(21) / 10
+    for a in grid:
+        fused = log_softmax64(BASE + a * (EXPERT - ANTI))
+        costs.append(
+            (kl64(fused, log_base) - kl64(log_expert, log_anti)) ** 2
+            + (kl64(log_base, fused) - kl64(log_anti, log_expert)) ** 2
+        )
+    a = grid[np.argmin(costs, axis=0)]
+    assert len(set(a)) > 1
+    expected = BASE + a[:, None] * (EXPERT - ANTI)
+    np.testing.assert_allclose(dynamic(BASE, EXPERT, ANTI), expected, atol=1e-5)
+
+
+def test_of_one_base_the_dynamic_teacher_is_the_expert():
+    np.testing.assert_allclose(dynamic(ANTI, EXPERT, ANTI), EXPERT, atol=1e-5)
+    np.testing.assert_array_equal(dynamic(BASE, EXPERT, EXPERT), BASE)
+
+
+def test_a_constant_in_a_member_moves_no_probability():
+    before = log_softmax64(dynamic(BASE, EXPERT, ANTI))
+    after = log_softmax64(dynamic(BASE + 3.0, EXPERT - 2.0, ANTI + 1.0))
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def contrasted(expert, reverse, **fields):
+    teacher = ContrastedTeacher(expert=ONE, reverse=ONE, **fields)
+    return np.asarray(teacher.combine([expert, reverse]))
+
+
+def test_the_contrast_grows_with_the_distance_of_the_two():
+    p, q = (np.exp(log_softmax64(x)) for x in (EXPERT, ANTI))
+    a = 10.0 * 0.5 * np.abs(p - q).sum(-1, keepdims=True) + 1e-3
+    expected = EXPERT + a * (EXPERT - ANTI)
+    np.testing.assert_allclose(contrasted(EXPERT, ANTI), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(contrasted(EXPERT, EXPERT), EXPERT)
+    none = contrasted(EXPERT, ANTI, strength=0.0, least=0.0)
+    np.testing.assert_array_equal(none, EXPERT)
+
+
+def test_with_a_fixed_coefficient_it_is_the_fused_teacher():
+    fused = FusedTeacher(base=ONE, expert=ONE, antiexpert=ONE, scale=0.5)
+    np.testing.assert_allclose(
+        contrasted(EXPERT, ANTI, strength=0.0, least=0.5),
+        np.asarray(fused.combine([EXPERT, EXPERT, ANTI])),
+        rtol=1e-6,
+    )
+
+
+def test_numbers_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="most must be positive, got 0"):
+        DynamicTeacher(base=ONE, expert=ONE, antiexpert=ONE, most=0.0)
+    with pytest.raises(ValueError, match="strength must be at least 0, got -1"):
+        ContrastedTeacher(expert=ONE, reverse=ONE, strength=-1.0)
