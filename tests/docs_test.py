@@ -25,12 +25,11 @@ import runner
 from launch import options, targets
 from losses import Group, LossTerm, MatchValue
 from models import pretrained
-from runner import data, starts
+from runner import data
 from runner.cli import command_graph, flags
 from runner.exchange import main as records
 from runner.export import main as export
 from runner.sampling import main as sampling
-from runner.teachers import OfflineTeacher, OnlineTeacher
 from tests.architecture.imports import ROOT
 from tests.models.pretrained.tables import FIXTURES
 
@@ -42,12 +41,10 @@ NOT_RUN = {
     "mean over learning rates": FORMULA,
     "trunk forward, keeping": DRAWING,
     "configs/*.py        ": DRAWING,
-    "19  launch, runner.main": "drawn and held by tests/architecture",
     "model = transformers.": "needs transformers: make parity",
     "base = transformers.": "needs transformers and peft: make parity",
     "lm_eval ": "another program",
     "docker ": "needs Docker",
-    "held_out/bits_per_byte, baseline": "printed by the commands above it",
     "srun ": "needs a cluster: make launchers",
     "time bash .ci/run": "all of the tests",
     "python -m launch TARGET": "the form of the commands below it",
@@ -88,6 +85,8 @@ BLOCKS = list(blocks())
 
 def reason(block: Block) -> str | None:
     """Why a block does not run."""
+    if block.language == "text":
+        return "what a command prints"
     return next(
         (NOT_RUN[b] for b in NOT_RUN if block.text.lstrip().startswith(b)), None
     )
@@ -142,16 +141,11 @@ def test_python_of_a_page_runs(block, tmp_path, monkeypatch):
         compile(text, block.page, "exec")  # tests/runner/notebook trains by it
         return
     names = {
-        **{
-            "functools": functools,
-            "sweeps": runner.sweeps,
-            "runner": runner,
-            "data": data,
-            "starts": starts,
-        },
-        **{"models": models, "pretrained": pretrained, "losses": losses},
-        **{"LossTerm": LossTerm, "Group": Group, "MatchValue": MatchValue},
-        **{"OnlineTeacher": OnlineTeacher, "OfflineTeacher": OfflineTeacher},
+        # What the pages name as a config file would after `from runner import ...`.
+        **{name: getattr(runner, name) for name in runner.__all__},
+        **{"functools": functools, "runner": runner, "models": models},
+        **{"pretrained": pretrained, "losses": losses, "LossTerm": LossTerm},
+        **{"Group": Group, "MatchValue": MatchValue},
         **dict.fromkeys(("web", "code", "chat"), data.JsonLines(files=["a.jsonl"])),
         "__name__": "page",
     }
