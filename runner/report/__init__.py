@@ -62,7 +62,8 @@ def compare(arguments: Sequence[str], *, to: str | None = None) -> str:
     """Return one table of several work directories, each `DIR` or `NAME=DIR`.
 
     A sweep's directory stands for its units that have begun. Writes `comparison.html`
-    into `to`, by default beside the first of them, and says where it is.
+    into `to`, by default into a sweep or beside a run, whichever is first, and says
+    where it is.
 
     Raises:
       UserError: a directory holds no run, or `to` cannot be written.
@@ -74,9 +75,14 @@ def compare(arguments: Sequence[str], *, to: str | None = None) -> str:
         for argument in arguments
         for directory in comparison.units(argument)
     ]
-    directory = Path(to).absolute() if to else entries[0].run.workdir.parent
+    is_sweep = comparison.units(arguments[0]) != [arguments[0]]
+    beside = Path(arguments[0]) if is_sweep else entries[0].run.workdir.parent
+    directory = Path(to or beside).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        if (directory / comparison_page.FOLDER).is_symlink():
+            folder = directory / comparison_page.FOLDER
+            raise UserError(f"{folder} is a link: move it, or name another --to=DIR")
         page = comparison_page.write(entries, directory)
     except OSError as error:
         raise UserError(f"{directory}: {error.strerror}") from None

@@ -15,7 +15,8 @@ usage: runner report [--to=DIR] [NAME=]WORKDIR ...
 
 One work directory: its report.html anew, and its table.
 Several, or a sweep: one table, and comparison.html with every curve, in DIR (by default
-beside the first of them), which can be mailed; comparison/ holds the same as pictures.
+in the sweep, or beside the first run), which can be mailed; comparison/ holds the same
+as pictures.
 """
 
 

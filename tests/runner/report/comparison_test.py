@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,13 @@ def test_a_sweep_stands_for_its_units_that_have_begun(tmp_path, capsys):
         "00-a",
         "01-b",
     ]
+    assert main([str(sweep)]) == 0
+    assert (sweep / "comparison.html").exists()
+    # A stranger's sweep may hold a link in the place of the pictures.
+    shutil.rmtree(sweep / "comparison")
+    (sweep / "comparison").symlink_to(elsewhere)
+    assert main([str(sweep)]) == 2
+    assert "comparison is a link" in capsys.readouterr().err
     for name in ("00-a", "01-b"):
         (sweep / "units" / name / "metrics.jsonl").unlink()
     assert main([str(sweep)]) == 2
