@@ -7,12 +7,13 @@ from models.base import Model, TrunkOutput
 from models.initializers import FanIn, Normal
 from models.layer_attention import LayerAttention
 from models.lora import LoRA
-from models.mlp import GatedMLP
+from models.mlp import MLP, GatedMLP
 from models.moe import MoE
 from models.transformer import Transformer
 from models.vision import ConvNet, VisionTransformer
 
 __all__ = [
+    "MLP",
     "ConvNet",
     "FanIn",
     "GatedMLP",

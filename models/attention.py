@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import rope, sharding
+from models import checks, masks, rope, sharding
 from models.adapters.low_rank import Adapters
 from models.initializers import Initializer, Scaled
 from models.kernels import blocked_attention
 from models.kernels.blocked_attention import Packing
+from models.masks import Mask
 from models.norms import RMSNorm
 
 Projections = tuple[jax.Array, jax.Array, jax.Array]
 Rotation = tuple[jax.Array, jax.Array]
-Mask = jax.Array | Packing
 NORMED_OVER = ("head", "heads")
 """What a norm of queries and keys is over: the features of a head, or of all heads."""
 
@@ -24,8 +24,9 @@ NORMED_OVER = ("head", "heads")
 class Attention(nnx.Module):
     """`softmax(q kᵀ · scale + mask) v`, `num_heads / num_kv_heads` queries a key.
 
-    Split into `project`, `attend` and `merge`, so that generation can put its cache
-    between them.
+    With `sinks`, each head's softmax has one more entry, a learned score of value 0
+    (gpt-oss; Xiao et al. 2023, arXiv:2309.17453, section 3.3). Split into `project`,
+    `attend` and `merge`, so that generation can put its cache between them.
 
     Attributes:
       intermediates: names that `captured` offers, once a layer: `queries`
@@ -46,14 +47,16 @@ class Attention(nnx.Module):
         num_heads: int,
         num_kv_heads: int,
         head_dim: int,
-        bias: bool,
-        qk_norm: bool,
-        qk_norm_over: str,
+        bias: bool = False,
+        output_bias: bool = False,
+        sinks: bool = False,
+        qk_norm: bool = False,
+        qk_norm_over: str = "head",
         norm_eps: float,
-        norm_offset: float,
-        rope_layout: str,
-        scale: float | None,
-        soft_cap: float | None,
+        norm_offset: float = 0.0,
+        rope_layout: str = "split",
+        scale: float | None = None,
+        soft_cap: float | None = None,
         init: Initializer,
         output_scale: float,
         dtype: str,
@@ -76,12 +79,12 @@ class Attention(nnx.Module):
                 fan=(dim, heads * head_dim),
             )
 
+        def zeros(shape: tuple[int, ...], axes: tuple) -> nnx.Param:
+            init = jax.nn.initializers.zeros
+            return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
+
         def head_bias(heads: int, name: str) -> nnx.Param | None:
-            if not bias:
-                return None
-            zeros = jax.nn.initializers.zeros
-            shape, axes = (heads, head_dim), (name, None)
-            return sharding.parameter(zeros, rngs, shape, axes=axes, dtype=param_dtype)
+            return zeros((heads, head_dim), (name, None)) if bias else None
 
         def head_norm(heads: int) -> RMSNorm | None:
             if not qk_norm:
@@ -112,6 +115,8 @@ class Attention(nnx.Module):
             dtype=param_dtype,
             fan=(num_heads * head_dim, dim),
         )
+        self.output_bias = zeros((dim,), (None,)) if output_bias else None
+        self.sinks = zeros((num_heads,), ("heads",)) if sinks else None
 
     def __call__(
         self, x: jax.Array, rotation: Rotation | None, mask: Mask | None
@@ -154,9 +159,15 @@ class Attention(nnx.Module):
         mask: Mask | None,
     ) -> jax.Array:
         """Return weighted values `[b t heads head_dim]`; softmax in float32."""
+        sinks = None if self.sinks is None else self.sinks[...].astype(jnp.float32)
         if isinstance(mask, Packing):
             return blocked_attention.attend(
-                query * self.scale, key, value, mask, soft_cap=self.soft_cap
+                query * self.scale,
+                key,
+                value,
+                mask,
+                soft_cap=self.soft_cap,
+                sinks=sinks,
             )
         batch, length, heads, head_dim = query.shape
         scores = self._scores(query, key)
@@ -164,12 +175,20 @@ class Attention(nnx.Module):
             allowed = jnp.broadcast_to(jnp.expand_dims(mask, (1, 2)), scores.shape)
             scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
         largest = jnp.max(scores, axis=-1, keepdims=True)
-        weights = jnp.exp(scores - jax.lax.stop_gradient(largest))
+        if sinks is not None:
+            sinks = jnp.broadcast_to(
+                sinks.reshape(1, *scores.shape[1:3], 1, 1), largest.shape
+            )
+            largest = jnp.maximum(largest, sinks)
+        largest = jax.lax.stop_gradient(largest)
+        weights = jnp.exp(scores - largest)
         # Divided by the sum after the product with the values, `[t head_dim]`, and not
         # before it, `[t t]`: 14 ms where `jax.nn.dot_product_attention`, which has no
         # soft cap either, takes 18 (4 heads of 64, 16 rows of 128 tokens, forward and
         # backward, CPU).
         total = jnp.sum(weights, axis=-1)
+        if sinks is not None:
+            total = total + jnp.exp(sinks - largest)[..., 0]
         mixed = jnp.einsum(
             "bkgts,bskd->bkgtd",
             weights.astype(value.dtype),
@@ -182,7 +201,11 @@ class Attention(nnx.Module):
     def merge(self, mixed: jax.Array) -> jax.Array:
         """Project heads back into the residual stream, `[b t d]`."""
         y = jnp.einsum("bthk,hkd->btd", mixed, self.output[...].astype(self.dtype))
-        return y if self.adapters is None else self.adapters.add("output", mixed, y)
+        if self.adapters is not None:
+            y = self.adapters.add("output", mixed, y)
+        if self.output_bias is None:
+            return y
+        return y + jnp.broadcast_to(self.output_bias[...].astype(self.dtype), y.shape)
 
     def captured(
         self, names: frozenset[str], projections: Projections, mask: Mask | None
@@ -197,7 +220,7 @@ class Attention(nnx.Module):
             scores = jnp.moveaxis(self._scores(query, key), 3, 1)
             scores = scores.reshape(*query.shape[:3], key.shape[1])
             if isinstance(mask, Packing):
-                mask = packed_mask(mask.segment_ids, mask.window)
+                mask = masks.packed_mask(mask.segment_ids, mask.window)
             if mask is not None:
                 scores = jnp.where(jnp.expand_dims(mask, 2), scores, -jnp.inf)
             arrays["attention"] = scores
@@ -230,43 +253,20 @@ class Attention(nnx.Module):
         return sharding.constrain(y, ("batch", None, axis, None))
 
 
-def block_size(length: int) -> int:
-    """Return the queries of a block, of rows of this length; 0 where rows are whole.
+def check_heads(
+    dim: int, *, num_heads: int, num_kv_heads: int, head_dim: int | None
+) -> int:
+    """Return the features of a head; `head_dim` None is `dim / num_heads`.
 
-    On a CPU, 2 cores, float32, 4 heads of 48, forward and backward, blocks over whole
-    rows by processor time: 1.0 at 256 tokens, 0.7 at 512, 0.2 at 2,048. Elsewhere a
-    loop of small products leaves the device idle: for rows whose scores do not fit.
+    Raises:
+      ValueError: for numbers that do not divide, or an odd `head_dim`.
     """
-    if length <= 128:
-        return 0
-    if sharding.platform() == "cpu":
-        return 128
-    return 512 if length > 4096 else 0
-
-
-def causal(segment_ids: jax.Array, window: int | None = None) -> Mask:
-    """Return what the queries of rows `[b t]` see, in the form that is best for them.
-
-    Args:
-      segment_ids: `[b t]`, the document of each token.
-      window: as in `packed_mask`.
-    """
-    block = block_size(segment_ids.shape[1])
-    if not block:
-        return packed_mask(segment_ids, window)
-    return blocked_attention.packing(segment_ids, window, block=block)
-
-
-def packed_mask(segment_ids: jax.Array, window: int | None = None) -> jax.Array:
-    """Causal mask within documents, `[b t t]`: query t may look at key s <= t.
-
-    Args:
-      segment_ids: `[b t]`, the document of each token.
-      window: also demand `t - s < window` (Mistral); None is no limit.
-    """
-    length = segment_ids.shape[-1]
-    same_document = jnp.expand_dims(segment_ids, -1) == jnp.expand_dims(segment_ids, -2)
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    if window is not None:
-        causal = jnp.triu(causal, 1 - window)
-    return same_document & jnp.broadcast_to(causal, same_document.shape)
+    checks.positive(num_heads=num_heads, num_kv_heads=num_kv_heads)
+    checks.divisible("num_heads", num_heads, by="num_kv_heads", divisor=num_kv_heads)
+    if head_dim is None:
+        by = "num_heads when head_dim is None"
+        checks.divisible("dim", dim, by=by, divisor=num_heads)
+        head_dim = dim // num_heads
+    if head_dim <= 0 or head_dim % 2:
+        raise ValueError(f"head_dim must be positive and even, got {head_dim}")
+    return head_dim

@@ -1,32 +1,41 @@
 """Residual block of the transformers: attention, then a feed-forward layer."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 from flax import nnx
 
 from models import sharding
-from models.attention import Attention, Mask, Projections, Rotation
-from models.norms import RMSNorm
+from models.attention import Attention, Projections, Rotation
+from models.masks import Mask
+from models.norms import Norm
 
 PLACEMENTS = ("pre", "post", "both")
 """Where norms stand: before each sublayer, after it, or both."""
+RESIDUALS = ("serial", "parallel")
+"""What `mlp` reads: the stream after attention, or before it."""
 
 
 class Norms(NamedTuple):
     """The norms around one sublayer; None where there is none."""
 
-    before: RMSNorm | None = None
-    after: RMSNorm | None = None
+    before: Norm | None = None
+    after: Norm | None = None
 
 
 class Block(nnx.Module):
     """`x + s · after(attention(before(x)))`, then the same of `mlp`.
 
+    With `parallel` residuals both read the same stream, and both are added to it
+    (GPT-J, GPT-NeoX: Black et al. 2022, arXiv:2204.06745, equation 2).
+
     Args:
       attention: of the first half.
       mlp: of the second; returns its output and its intermediates.
       norms: around the first half and around the second.
+      residual: of `RESIDUALS`.
       residual_scale: `s`.
     """
 
@@ -36,12 +45,14 @@ class Block(nnx.Module):
         attention: Attention,
         mlp,
         norms: tuple[Norms, Norms],
+        residual: str = "serial",
         residual_scale: float = 1.0,
     ):
         (self.attention_norm, self.attention_post_norm) = norms[0]
         (self.mlp_norm, self.mlp_post_norm) = norms[1]
         self.attention = attention
         self.mlp = mlp
+        self.residual = residual
         self.residual_scale = residual_scale
 
     def __call__(
@@ -61,8 +72,8 @@ class Block(nnx.Module):
           capture: names of the attention's intermediates to return.
         """
         projections = self.project(x, rotation)
-        x = self.add_attention(x, self.attention.attend(*projections, mask))
-        x, mlp_intermediates = self.add_mlp(x)
+        mixed = self.attention.attend(*projections, mask)
+        x, mlp_intermediates = self.add(x, mixed)
         captured = {}
         if capture:
             captured = self.attention.captured(capture, projections, mask)
@@ -72,14 +83,32 @@ class Block(nnx.Module):
         """Return queries, keys and values of the residual stream `[b t d]`."""
         return self.attention.project(_normed(self.attention_norm, x), rotation)
 
+    def add(
+        self, x: jax.Array, mixed: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return `x [b t d]` after both halves, and the second's intermediates.
+
+        Args:
+          x: the residual stream.
+          mixed: as `add_attention` takes it.
+        """
+        middle = self.add_attention(x, mixed)
+        return self.add_mlp(middle, self.read_by_mlp(x, middle))
+
+    def read_by_mlp(self, x: jax.Array, middle: jax.Array) -> jax.Array:
+        """Return the stream that `mlp` reads: before attention, or after it."""
+        return x if self.residual == "parallel" else middle
+
     def add_attention(self, x: jax.Array, mixed: jax.Array) -> jax.Array:
         """Return `x [b t d]` with the attention's `mixed [b t heads head_dim]`."""
         y = _normed(self.attention_post_norm, self.attention.merge(mixed))
         return x + self._scaled(y)
 
-    def add_mlp(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return `x [b t d]` with the second half, and its intermediates."""
-        y, intermediates = self.mlp(_normed(self.mlp_norm, x))
+    def add_mlp(
+        self, x: jax.Array, read: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return `x [b t d]` with the second half of `read`, and its intermediates."""
+        y, intermediates = self.mlp(_normed(self.mlp_norm, read))
         y = self._scaled(_normed(self.mlp_post_norm, y))
         return sharding.constrain(x + y, ("batch", None, None)), intermediates
 
@@ -87,5 +116,42 @@ class Block(nnx.Module):
         return y if self.residual_scale == 1.0 else y * self.residual_scale
 
 
-def _normed(norm: RMSNorm | None, x: jax.Array) -> jax.Array:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Makers of the parts that each block consists of, called with `rngs=`.
+
+    Attributes:
+      attention: of the first half.
+      mlp: of the second.
+      norm: of one norm.
+      norm_placement: of `PLACEMENTS`.
+      residual: of `RESIDUALS`.
+      residual_scale: as of `Block`.
+    """
+
+    attention: Callable[..., Attention]
+    mlp: Callable[..., nnx.Module]
+    norm: Callable[..., Norm]
+    norm_placement: str
+    residual: str
+    residual_scale: float
+
+    def block(self, rngs: nnx.Rngs) -> Block:
+        """Make one block; the order of its parts is that in which keys are drawn."""
+        return Block(
+            attention=self.attention(rngs=rngs),
+            mlp=self.mlp(rngs=rngs),
+            norms=(self._norms(rngs), self._norms(rngs)),
+            residual=self.residual,
+            residual_scale=self.residual_scale,
+        )
+
+    def _norms(self, rngs: nnx.Rngs) -> Norms:
+        return Norms(
+            before=None if self.norm_placement == "post" else self.norm(rngs=rngs),
+            after=None if self.norm_placement == "pre" else self.norm(rngs=rngs),
+        )
+
+
+def _normed(norm: Norm | None, x: jax.Array) -> jax.Array:
     return x if norm is None else norm(x)

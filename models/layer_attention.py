@@ -32,6 +32,22 @@ class LayerAttention:
         checks.positive(window=self.window, rope_base=self.rope_base)
 
 
+def of_layers(
+    pattern: Sequence[LayerAttention], uniform: LayerAttention, num_layers: int
+) -> tuple[LayerAttention, ...]:
+    """Return the kind of each layer: `uniform`, where there is no pattern.
+
+    Raises:
+      ValueError: there are both.
+    """
+    if pattern and uniform != LayerAttention():
+        raise ValueError(
+            "attention_pattern says the windows and rotations of layers: leave "
+            "attention_window, rope_base and rope_scaling out"
+        )
+    return repeated(pattern or [uniform], num_layers)
+
+
 def repeated(
     pattern: Sequence[LayerAttention], num_layers: int
 ) -> tuple[LayerAttention, ...]:

@@ -1,10 +1,11 @@
-"""Gated feed-forward block of Llama, Qwen and Gemma."""
+"""Feed-forward blocks: gated ones of Llama, Qwen and Gemma, plain ones of GPT."""
 
 import functools
 from collections.abc import Callable
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from models import checks, sharding
@@ -80,6 +81,76 @@ class GatedMLP(Configurable):
         if self.adapters is not None:
             y = self.adapters.add("down", inner, y)
         return y.reshape(x.shape), {}
+
+
+class MLP(Configurable):
+    """`activation(x W_up + b_up) W_down + b_down`.
+
+    Args:
+      dim: width of inputs and outputs.
+      hidden_dim: inner width; None is `4 dim`.
+      activation: a name in `ACTIVATIONS`.
+      bias: whether there are `b_up` and `b_down`.
+      init: of all kernels.
+      output_scale: factor on the initial values of `W_down`.
+      dtype: type of the products.
+      param_dtype: type of the parameters.
+      rngs: of the initial values.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), equation 2.
+    """
+
+    intermediates: ClassVar[frozenset[str]] = frozenset()
+    adapters: Adapters | None = None
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        hidden_dim: int | None = None,
+        activation: str = "gelu",
+        bias: bool = True,
+        init: Initializer = FAN_IN,
+        output_scale: float = 1.0,
+        dtype: str = "float32",
+        param_dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
+        checks.positive(hidden_dim=hidden_dim)
+        self.activation = checks.one_of("activation", activation, ACTIVATIONS)
+        self.dtype = dtype
+
+        def parameter(init, shape, axes):
+            return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
+
+        zeros = jax.nn.initializers.zeros
+        scaled = Scaled(init, output_scale)
+        self.up = parameter(init, (dim, hidden_dim), ("embed", "mlp"))
+        self.down = parameter(scaled, (hidden_dim, dim), ("mlp", "embed"))
+        self.up_bias = parameter(zeros, (hidden_dim,), ("mlp",)) if bias else None
+        self.down_bias = parameter(zeros, (dim,), (None,)) if bias else None
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return `[*b d]` of `x [*b d]`, and no intermediates."""
+        flat = x.reshape(-1, x.shape[-1])  # as in `GatedMLP`
+        inner = ACTIVATIONS[self.activation](self.before_activation(flat))
+        y = inner @ self.down[...].astype(self.dtype)
+        if self.adapters is not None:
+            y = self.adapters.add("down", inner, y)
+        return self._biased(y, self.down_bias).reshape(x.shape), {}
+
+    def before_activation(self, x: jax.Array) -> jax.Array:
+        """Return `x W_up + b_up`, `[*b hidden_dim]`."""
+        y = x @ self.up[...].astype(self.dtype)
+        if self.adapters is not None:
+            y = self.adapters.add("up", x, y)
+        return self._biased(y, self.up_bias)
+
+    def _biased(self, y: jax.Array, bias: nnx.Param | None) -> jax.Array:
+        if bias is None:
+            return y
+        return y + jnp.broadcast_to(bias[...].astype(self.dtype), y.shape)
 
 
 def gated_width(dim: int) -> int:

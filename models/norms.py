@@ -1,4 +1,4 @@
-"""Normalization layers: RMSNorm for tokens, GroupNorm for images."""
+"""Normalization layers: RMSNorm and LayerNorm for tokens, GroupNorm for images."""
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,59 @@ class RMSNorm(nnx.Module):
         scale = self.scale[...].astype(jnp.float32) + self.offset
         normed = wide * jax.lax.rsqrt(mean_square + self.eps)
         return (normed * jnp.broadcast_to(scale, x.shape)).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """`(x - mean) / sqrt(variance + eps) * (scale + offset) + bias`, in float32.
+
+    Args:
+      dim: length of the last axis, which mean and variance are over.
+      eps: added to the variance.
+      offset: as of `RMSNorm`.
+      param_dtype: type of scale and bias.
+      rngs: of the initial values.
+
+    Source: Ba et al. 2016 (arXiv:1607.06450), equation 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        eps: float = 1e-5,
+        offset: float = 0.0,
+        param_dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        checks.positive(eps=eps)
+        self.eps, self.offset = eps, offset
+
+        def vector(value: float) -> nnx.Param:
+            start = jax.nn.initializers.constant(value)
+            return sharding.parameter(
+                start, rngs, (dim,), axes=(None,), dtype=param_dtype
+            )
+
+        self.scale, self.bias = vector(1.0 - offset), vector(0.0)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalize `x [*b dim]`; the result has its type."""
+        wide = x.astype(jnp.float32)
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        scale = self.scale[...].astype(jnp.float32) + self.offset
+        bias = self.bias[...].astype(jnp.float32)
+        normed = centred * jax.lax.rsqrt(variance + self.eps)
+        normed = normed * jnp.broadcast_to(scale, x.shape)
+        return (normed + jnp.broadcast_to(bias, x.shape)).astype(x.dtype)
+
+
+Norm = RMSNorm | LayerNorm
+NORMS: dict[str, type[RMSNorm] | type[LayerNorm]] = {
+    "rms": RMSNorm,
+    "layer": LayerNorm,
+}
+"""Norms of a residual stream, by name."""
 
 
 class GroupNorm(nnx.Module):

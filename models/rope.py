@@ -63,10 +63,10 @@ def angles(
         frequencies = scaling(frequencies)
     angle = jnp.einsum("...,f->...f", positions.astype(jnp.float32), frequencies)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    amplitude = rope_scaling.amplitude(scaling)
-    if amplitude == 1.0:
+    if scaling is None:
         return cos, sin
-    return cos * amplitude, sin * amplitude
+    amplitude = rope_scaling.amplitude(scaling)
+    return (cos, sin) if amplitude == 1.0 else (cos * amplitude, sin * amplitude)
 
 
 def rotate(

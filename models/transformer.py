@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from models import attention, checks, layer_attention, projection, rope, sharding
+from models import checks, layer_attention, masks, rope, sharding
+from models.attention import NORMED_OVER, Attention, check_heads
 from models.base import (
     REMAT,
     Batch,
@@ -20,12 +21,13 @@ from models.base import (
     check_remat,
     stack_captured,
 )
-from models.block import PLACEMENTS, Block, Norms
+from models.block import PLACEMENTS, RESIDUALS, Block, Recipe
 from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
+from models.kernels import projection
 from models.layer_attention import LayerAttention
 from models.layers import form
 from models.mlp import GatedMLP
-from models.norms import RMSNorm
+from models.norms import NORMS
 from models.tags import DType, ParamDType, check_dtypes
 
 
@@ -41,18 +43,25 @@ class Transformer(Model):
         multi-query.
       head_dim: features of a head; None is `dim / num_heads`.
       mlp: called once a layer with `dim`, `init`, `output_scale`, `dtype`,
-        `param_dtype` and `rngs`: `GatedMLP`, `MoE`, or a `functools.partial` of
-        one.
-      norm_eps: `eps` of every RMSNorm.
+        `param_dtype` and `rngs`: `GatedMLP`, `MLP`, `MoE`, or a
+        `functools.partial` of one.
+      norm: of the residual stream, `"rms"` or `"layer"` (GPT, StarCoder 2).
+      norm_eps: `eps` of every norm.
       norm_offset: 1.0 for Gemma's `1 + scale`.
       norm_placement: `"pre"`: before attention and before `mlp`; `"post"`: after them,
         before the sum (OLMo 2, arXiv:2501.00656, section 3.2); `"both"` (Gemma 2).
+      residual: `"serial"`: `mlp` reads what attention was added to; `"parallel"`:
+        both read the same (GPT-NeoX).
       residual_scale: factor on what attention and `mlp` add (Granite).
+      learned_positions: entries of a table that is added to embeddings, as many as the
+        longest row has tokens (GPT-2); None is no table.
       rope_base: base of the rotary frequencies.
       rope_layout: `"split"` or `"interleaved"`, see `models.rope`.
       rope_dim: features of a head that are rotated, the first ones; None is all.
       rope_scaling: context extension, of `models.rope_scaling`; None is none.
       attention_bias: biases on queries, keys and values (Qwen2).
+      attention_output_bias: a bias on what attention adds (GPT, StarCoder 2).
+      attention_sinks: each head's softmax has a learned score of value 0 (gpt-oss).
       attention_window: a token attends to itself and the `attention_window - 1`
         before it (Mistral); None is all before it.
       attention_pattern: kinds of the first layers, again and again over all of them
@@ -100,15 +109,20 @@ class Transformer(Model):
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
         mlp: Callable[..., nnx.Module] = GatedMLP,
+        norm: str = "rms",
         norm_eps: float = 1e-6,
         norm_offset: float = 0.0,
         norm_placement: str = "pre",
+        residual: str = "serial",
         residual_scale: float = 1.0,
+        learned_positions: int | None = None,
         rope_base: float = 10_000.0,
         rope_layout: str = "split",
         rope_dim: int | None = None,
         rope_scaling: rope.Scaling | None = None,
         attention_bias: bool = False,
+        attention_output_bias: bool = False,
+        attention_sinks: bool = False,
         attention_window: int | None = None,
         attention_pattern: Sequence[LayerAttention] = (),
         attention_scale: float | None = None,
@@ -132,6 +146,7 @@ class Transformer(Model):
             vocab_size=vocab_size,
             dim=dim,
             num_layers=num_layers,
+            learned_positions=learned_positions,
             rope_base=rope_base,
             attention_window=attention_window,
             attention_scale=attention_scale,
@@ -145,8 +160,10 @@ class Transformer(Model):
             raise ValueError("head_rank is of a head of its own: tie_head=False")
         check_dtypes(dtype=dtype, param_dtype=param_dtype)
         checks.one_of("rope_layout", rope_layout, rope.LAYOUTS)
+        checks.one_of("norm", norm, NORMS)
         checks.one_of("norm_placement", norm_placement, PLACEMENTS)
-        checks.one_of("qk_norm_over", qk_norm_over, attention.NORMED_OVER)
+        checks.one_of("residual", residual, RESIDUALS)
+        checks.one_of("qk_norm_over", qk_norm_over, NORMED_OVER)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         head_dim = check_heads(
             dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim
@@ -157,12 +174,7 @@ class Transformer(Model):
         uniform = LayerAttention(
             window=attention_window, rope_base=rope_base, rope_scaling=rope_scaling
         )
-        if attention_pattern and uniform != LayerAttention():
-            raise ValueError(
-                "attention_pattern says the windows and rotations of layers: leave "
-                "attention_window, rope_base and rope_scaling out"
-            )
-        kinds = layer_attention.repeated(attention_pattern or [uniform], num_layers)
+        kinds = layer_attention.of_layers(attention_pattern, uniform, num_layers)
         self.attention_kinds = tuple(dict.fromkeys(kinds))
         self.layer_kinds = tuple(self.attention_kinds.index(kind) for kind in kinds)
         self.embedding_scale = embedding_scale
@@ -177,12 +189,14 @@ class Transformer(Model):
             "dtype": dtype,
             "param_dtype": param_dtype,
         }
-        make_attention = functools.partial(
-            attention.Attention,
+        attention = functools.partial(
+            Attention,
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
             bias=attention_bias,
+            output_bias=attention_output_bias,
+            sinks=attention_sinks,
             qk_norm=qk_norm,
             qk_norm_over=qk_norm_over,
             norm_eps=norm_eps,
@@ -192,32 +206,36 @@ class Transformer(Model):
             soft_cap=attention_soft_cap,
             **sublayer,
         )
-        norm = functools.partial(
-            RMSNorm, dim=dim, eps=norm_eps, offset=norm_offset, param_dtype=param_dtype
+        of_stream = functools.partial(
+            NORMS[norm],
+            dim=dim,
+            eps=norm_eps,
+            offset=norm_offset,
+            param_dtype=param_dtype,
+        )
+        recipe = Recipe(
+            attention=attention,
+            mlp=functools.partial(mlp, **sublayer),
+            norm=of_stream,
+            norm_placement=norm_placement,
+            residual=residual,
+            residual_scale=residual_scale,
         )
 
-        def norms(rngs: nnx.Rngs) -> Norms:
-            return Norms(
-                before=None if norm_placement == "post" else norm(rngs=rngs),
-                after=None if norm_placement == "pre" else norm(rngs=rngs),
-            )
-
-        def make_block(rngs: nnx.Rngs) -> Block:
-            return Block(
-                attention=make_attention(rngs=rngs),
-                mlp=mlp(**sublayer, rngs=rngs),
-                norms=(norms(rngs), norms(rngs)),
-                residual_scale=residual_scale,
-            )
-
-        def token_table(init: Initializer, width: int = dim) -> nnx.Param:
-            shape, axes = (vocab_size, width), ("vocab", "embed")
+        def table(
+            init: Initializer, rows: int, axis: str | None, width: int = dim
+        ) -> nnx.Param:
+            shape, axes = (rows, width), (axis, "embed")
             return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
 
         # Parameters: their order is the order in which keys are drawn.
-        self.embedding = token_table(head_init if tie_head else embedding_init)
-        self.blocks = form(layers).create(make_block, rngs, num_layers=num_layers)
-        self.norm = norm(rngs=rngs)
+        of_tokens = head_init if tie_head else embedding_init
+        self.embedding = table(of_tokens, vocab_size, "vocab")
+        self.positions = (
+            table(SMALL, learned_positions, None) if learned_positions else None
+        )
+        self.blocks = form(layers).create(recipe.block, rngs, num_layers=num_layers)
+        self.norm = of_stream(rngs=rngs)
         self.head_factor = (
             None
             if head_rank is None
@@ -225,7 +243,9 @@ class Transformer(Model):
                 init, rngs, (dim, head_rank), axes=("embed", None), dtype=param_dtype
             )
         )
-        self.output = None if tie_head else token_table(head_init, self.dim)
+        self.output = (
+            None if tie_head else table(head_init, vocab_size, "vocab", self.dim)
+        )
 
     def trunk(
         self,
@@ -238,10 +258,10 @@ class Transformer(Model):
         if capture:
             check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
-        x = self.embed(batch["tokens"])
         positions, segment_ids = batch["positions"], batch["segment_ids"]
+        x = self.embed(batch["tokens"], positions)
         of_kinds = [
-            (self.rotation(positions, kind), attention.causal(segment_ids, kind.window))
+            (self.rotation(positions, kind), masks.causal(segment_ids, kind.window))
             for kind in self.attention_kinds
         ]
         names = frozenset(path.partition("/")[0] for path in capture)
@@ -284,16 +304,36 @@ class Transformer(Model):
 
     def trunk_form(self, length: int) -> str:
         """Return the form of attention over rows of this length."""
-        block = attention.block_size(length)
+        block = masks.block_size(length)
         return f"attention in blocks of {block}" if block else "attention of whole rows"
 
-    def embed(self, tokens: jax.Array) -> jax.Array:
-        """Return the residual stream `[b t d]` before the first block."""
+    def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Return the residual stream `[b t d]` before the first block.
+
+        Args:
+          tokens: `[b t]`.
+          positions: `[b t]`, which a model with `learned_positions` adds.
+        """
         # Gathered along `embed` first: a look-up in a table that is sharded along what
         # it returns would be replicated over all devices.
         table = sharding.constrain(self.embedding[...], ("vocab", None))
         x = table.astype(self.dtype)[tokens] * self.embedding_scale
+        if self.positions is not None:
+            self.check_length(tokens.shape[1])
+            x = x + self.positions[...].astype(self.dtype)[positions]
         return sharding.constrain(x, ("batch", None, None))
+
+    def check_length(self, length: int) -> None:
+        """Refuse rows that are longer than the table of positions.
+
+        Raises:
+          ValueError: with both lengths.
+        """
+        if self.positions is not None and length > self.positions.shape[0]:
+            raise ValueError(
+                f"rows of {length:,} tokens are longer than learned_positions, "
+                f"{self.positions.shape[0]:,}"
+            )
 
     def kinds_by_layer(self) -> np.ndarray | None:
         """Return the place of each layer in `attention_kinds`; None if all are one."""
@@ -308,22 +348,3 @@ class Transformer(Model):
         return rope.angles(
             positions, self.rope_dim, base=kind.rope_base, scaling=kind.rope_scaling
         )
-
-
-def check_heads(
-    dim: int, *, num_heads: int, num_kv_heads: int, head_dim: int | None
-) -> int:
-    """Return the features of a head; `head_dim` None is `dim / num_heads`.
-
-    Raises:
-      ValueError: for numbers that do not divide, or an odd `head_dim`.
-    """
-    checks.positive(num_heads=num_heads, num_kv_heads=num_kv_heads)
-    checks.divisible("num_heads", num_heads, by="num_kv_heads", divisor=num_kv_heads)
-    if head_dim is None:
-        by = "num_heads when head_dim is None"
-        checks.divisible("dim", dim, by=by, divisor=num_heads)
-        head_dim = dim // num_heads
-    if head_dim <= 0 or head_dim % 2:
-        raise ValueError(f"head_dim must be positive and even, got {head_dim}")
-    return head_dim

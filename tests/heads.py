@@ -18,8 +18,9 @@ from flax import nnx
 from jax.sharding import AxisType
 
 import losses
-from models import projection, sharding
+from models import sharding
 from models.base import Model, TrunkOutput
+from models.kernels import projection
 from runner import runtime
 from runner.head import flops
 from runner.head.plan import HeadPlan

@@ -44,6 +44,7 @@ def continue_rows(
       choose: the next tokens.
       ends: ids that end a row.
     """
+    model.check_length(slots)
     # Prompts: fill the caches, keep the hidden state of each row's last token.
     rows, longest = prompts.shape
     positions = jnp.broadcast_to(jnp.arange(longest), prompts.shape)
@@ -80,7 +81,7 @@ def _forward(
     model: Transformer, tokens: jax.Array, positions: jax.Array, caches: Cache
 ) -> tuple[jax.Array, Cache]:
     """Return hidden states `[b t d]` of `tokens` at `positions`, and the new caches."""
-    x = model.embed(tokens)
+    x = model.embed(tokens, positions)
     of_kinds = [
         {"rotation": model.rotation(positions, kind), "window": kind.window}
         for kind in model.attention_kinds
@@ -118,7 +119,7 @@ def _run_block(
     if window is not None:
         mask &= behind < window
     mixed = block.attention.attend(query, keys, values, mask)
-    x, _ = block.add_mlp(block.add_attention(x, mixed))
+    x, _ = block.add(x, mixed)
     return x, (keys, values)
 
 

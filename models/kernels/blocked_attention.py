@@ -78,6 +78,7 @@ def attend(
     packing: Packing,
     *,
     soft_cap: float | None = None,
+    sinks: jax.Array | None = None,
 ) -> jax.Array:
     """Return weighted values `[b t heads head_dim]`; softmax in float32.
 
@@ -87,6 +88,7 @@ def attend(
       value: as `key`.
       packing: of the same rows.
       soft_cap: `cap * tanh(s / cap)` of scores `s`.
+      sinks: `[heads]`, float32, a score more of each softmax, whose value is 0.
     """
     batch, length, heads, head_dim = query.shape
     groups = key.shape[2]
@@ -111,6 +113,7 @@ def attend(
         in_blocks(value)[:, :, :, 0],
         packing.ids(),
         packing.first,
+        None if sinks is None else sinks.reshape(groups, -1),
     )
     mixed = jnp.transpose(mixed, (1, 0, 4, 2, 3, 5))
     return mixed.reshape(batch, -1, heads, head_dim)[:, :length]
@@ -155,11 +158,11 @@ class _Rule:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocked(rule, q, k, v, ids, first):
-    return _forward(rule, q, k, v, ids, first)[0]
+def _blocked(rule, q, k, v, ids, first, sinks):
+    return _forward(rule, q, k, v, ids, first, sinks)[0]
 
 
-def _forward(rule, q, k, v, ids, first):
+def _forward(rule, q, k, v, ids, first, sinks):
     def block(_, inputs):
         i, q_i, ids_i, first_i = inputs
 
@@ -180,8 +183,8 @@ def _forward(rule, q, k, v, ids, first):
 
         rows = q_i.shape[:-1]
         state = (
-            _filled(q, rows, _LEAST),
-            _filled(q, rows, 0.0),
+            _filled(q, rows, _LEAST) if sinks is None else _of_rows(sinks, q, rows),
+            _filled(q, rows, 0.0 if sinks is None else 1.0),  # exp(sink - largest)
             _filled(q, q_i.shape, 0.0),
         )
         # The last block holds the queries' own keys: no row is without one.
@@ -192,11 +195,11 @@ def _forward(rule, q, k, v, ids, first):
     _, (mixed, log_total) = jax.lax.scan(
         block, None, (jnp.arange(q.shape[0]), q, ids, first)
     )
-    return mixed, (q, k, v, ids, first, mixed, log_total)
+    return mixed, (q, k, v, ids, first, sinks, mixed, log_total)
 
 
 def _backward(rule, residuals, d_mixed):
-    q, k, v, ids, first, mixed, log_total = residuals
+    q, k, v, ids, first, sinks, mixed, log_total = residuals
     wide = d_mixed.astype(jnp.float32) * mixed.astype(jnp.float32)
     own = jnp.sum(wide, axis=-1)  # Σ_s weight_s · d weight_s of each query
 
@@ -225,10 +228,19 @@ def _backward(rule, residuals, d_mixed):
         (_filled(k, k.shape, 0.0), _filled(v, v.shape, 0.0)),
         (jnp.arange(q.shape[0]), q, ids, first, d_mixed, log_total, own),
     )
-    return d_q, d_k.astype(k.dtype), d_v.astype(v.dtype), None, None
+    d_sinks = None
+    if sinks is not None:  # the value is 0: `-weight · own`
+        weights = jnp.exp(_of_rows(sinks, q, own.shape) - log_total)
+        d_sinks = -jnp.sum(weights * own, axis=(0, 1, 4))
+    return d_q, d_k.astype(k.dtype), d_v.astype(v.dtype), None, None, d_sinks
 
 
 _blocked.defvjp(_forward, _backward)
+
+
+def _of_rows(sinks: jax.Array, like: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return `[kv_heads g]` as `[... kv_heads g block]`, varying as `like` does."""
+    return _filled(like, shape, 0.0) + jnp.broadcast_to(sinks[..., None], shape)
 
 
 def _filled(like: jax.Array, shape: tuple[int, ...], value: float) -> jax.Array:

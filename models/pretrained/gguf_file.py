@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from models.pretrained import fusing, gguf_families
+from models.pretrained import gguf_families
 from models.pretrained.entries.gguf_stored import Stored
 from models.pretrained.entries.settings import Settings
 from models.pretrained.entries.unsaid import Unsaid
 from models.pretrained.gguf_reader import GGUFReader
 from models.pretrained.source import Source
+from models.pretrained.tensors import fusing
 
 FREQUENCIES = "rope_freqs.weight"
 

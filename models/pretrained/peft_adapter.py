@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from models.pretrained import names, safetensors_folder
+from models.pretrained import safetensors_folder
+from models.pretrained.tensors import names
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."

@@ -9,9 +9,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from models.pretrained import families, fusing, location
+from models.pretrained import families, location
 from models.pretrained.entries.settings import Settings
 from models.pretrained.source import Source
+from models.pretrained.tensors import fusing
 
 INDEX = "model.safetensors.index.json"
 
@@ -42,12 +43,12 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
         files=(config, *weights),
         fields=fields,
         names=family.names,
-        unused=("rotary_emb.inv_freq",),
+        unused=("rotary_emb.inv_freq", *family.unused),
         tensors=tensors,
         dtypes=dtypes,
         end_ids=end_ids,
         settings=settings,
-        context=entries.take("max_position_embeddings", None),
+        context=entries.take(family.context, None),
     )
 
 

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from models import projection, sharding
+from models import sharding
 from models.base import Model
+from models.kernels import projection
 
 
 class Classifier(Model):

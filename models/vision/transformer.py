@@ -130,14 +130,7 @@ class VisionTransformer(Classifier):
             num_heads=num_heads,
             num_kv_heads=num_heads,
             head_dim=dim // num_heads,
-            bias=False,
-            qk_norm=False,
-            qk_norm_over="head",
             norm_eps=EPS,
-            norm_offset=0.0,
-            rope_layout="split",
-            scale=None,
-            soft_cap=None,
             **sublayer,
         )
         norm = functools.partial(RMSNorm, dim=dim, eps=EPS, param_dtype=param_dtype)

@@ -23,7 +23,7 @@ from flax import nnx
 
 from models.base import Batch
 from models.layers import SeparateLayers
-from models.mlp import ACTIVATIONS, GatedMLP
+from models.mlp import ACTIVATIONS, MLP, GatedMLP
 from models.transformer import Transformer
 
 _CAPTURED = frozenset({"hidden", "attention", "values"})
@@ -37,7 +37,7 @@ class Importance:
       layers: `[layer]`.
       channels: `[d]`, of the residual stream.
       heads: `[layer heads]`, of queries.
-      neurons: `[layer hidden]`; None where the feed-forward layers are no gated ones.
+      neurons: `[layer hidden]`; None where the feed-forward layers are experts.
     """
 
     layers: np.ndarray
@@ -82,18 +82,24 @@ def _sums(model: Transformer, batch: Batch) -> dict[str, jax.Array]:
         values = values.astype(jnp.float32)
         return jnp.einsum("bt,bt...->...", counted, values)
 
-    x, layers, heads, neurons = model.embed(batch["tokens"]), [], [], []
+    x = model.embed(batch["tokens"], batch["positions"])
+    layers, heads, neurons = [], [], []
     channels = jnp.zeros(x.shape[-1], jnp.float32)
     for index, block in enumerate(typing.cast(SeparateLayers, model.blocks)):
         y = trunk["hidden"][:, :, index]
         layers.append(total(1.0 - _cosine(x, y)))
-        mixed = _mixed(trunk["attention"][:, :, index], trunk["values"][:, :, index])
+        mixed = _mixed(
+            trunk["attention"][:, :, index],
+            trunk["values"][:, :, index],
+            block.attention.sinks,
+        )
         heads.append(total(jnp.linalg.norm(mixed.astype(jnp.float32), axis=-1)))
         middle = block.add_attention(x, mixed.astype(x.dtype))
-        read = middle if block.mlp_norm is None else block.mlp_norm(middle)
-        if isinstance(block.mlp, GatedMLP):
+        before_mlp = block.read_by_mlp(x, middle)
+        read = before_mlp if block.mlp_norm is None else block.mlp_norm(before_mlp)
+        if isinstance(block.mlp, GatedMLP | MLP):
             neurons.append(total(jnp.abs(_neurons(block.mlp, read))))
-        for norm, stream in ((block.attention_norm, x), (block.mlp_norm, middle)):
+        for norm, stream in ((block.attention_norm, x), (block.mlp_norm, before_mlp)):
             seen = stream if norm is None else norm(stream)
             channels = channels + total(jnp.abs(seen))
         x = y
@@ -109,16 +115,22 @@ def _cosine(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.sum(x * y, axis=-1) / jnp.maximum(length, 1e-12)
 
 
-def _mixed(scores: jax.Array, values: jax.Array) -> jax.Array:
+def _mixed(scores: jax.Array, values: jax.Array, sinks: nnx.Param | None) -> jax.Array:
     """Return each head's weighted values `[b t heads head_dim]`."""
     rows, length, heads, _ = scores.shape
     groups = values.shape[2]
-    weights = jax.nn.softmax(scores, axis=-1)
+    if sinks is not None:  # one entry more of each softmax, whose value is 0
+        of_heads = sinks[...].astype(scores.dtype)[:, None]
+        extra = jnp.broadcast_to(of_heads, (*scores.shape[:-1], 1))
+        scores = jnp.concatenate([scores, extra], axis=-1)
+    weights = jax.nn.softmax(scores, axis=-1)[..., :length]
     weights = weights.reshape(rows, length, groups, heads // groups, length)
     mixed = jnp.einsum("btkgs,bskd->btkgd", weights, values.astype(jnp.float32))
     return mixed.reshape(rows, length, heads, -1)
 
 
-def _neurons(mlp: GatedMLP, x: jax.Array) -> jax.Array:
+def _neurons(mlp: GatedMLP | MLP, x: jax.Array) -> jax.Array:
+    if isinstance(mlp, MLP):
+        return ACTIVATIONS[mlp.activation](mlp.before_activation(x))
     gate = x @ mlp.gate[...].astype(x.dtype)
     return ACTIVATIONS[mlp.activation](gate) * (x @ mlp.up[...].astype(x.dtype))

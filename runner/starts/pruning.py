@@ -15,6 +15,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _CHANNELS, _HEADS, _KV_HEADS, _NEURONS, _VOCABULARY = "dhkfv"
 _AXES = {
     "embedding": "vd",
+    "positions": ".d",
     "output": "vd",
     "factored_output": "v.",
     "head_factor": "d.",
@@ -26,13 +27,17 @@ _AXES = {
     "attention/key_bias": "k.",
     "attention/value_bias": "k.",
     "attention/output_bias": "d",
+    "attention/sinks": "h",
     "attention/query_norm/scale": ".",
     "attention/key_norm/scale": ".",
     "mlp/gate": "df",
     "mlp/up": "df",
     "mlp/down": "fd",
+    "mlp/up_bias": "f",
+    "mlp/down_bias": "d",
     "mlp/router": "d.",
     "norm/scale": "d",
+    "norm/bias": "d",
 }
 
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from configs import dense
-from models import attention
+from models import masks
 from runner import runtime
 from runner.machine import heap
 from runner.train.trainer import Trainer
@@ -113,7 +113,7 @@ def form(whole_rows: bool) -> contextlib.AbstractContextManager:
     """Scores of whole rows while tracing, or the form that is chosen."""
     if not whole_rows:
         return contextlib.nullcontext()
-    return mock.patch.object(attention, "block_size", lambda length: 0)
+    return mock.patch.object(masks, "block_size", lambda length: 0)
 
 
 def processor() -> float:

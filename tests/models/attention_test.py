@@ -5,7 +5,8 @@ import pytest
 from flax import nnx
 
 from models import rope
-from models.attention import Attention, packed_mask
+from models.attention import Attention
+from models.masks import packed_mask
 from tests.models.inputs import reference_rotation
 from tests.models.states import random_module
 
@@ -15,14 +16,7 @@ DEFAULTS = {
     "num_heads": HEADS,
     "num_kv_heads": 2,
     "head_dim": HEAD_DIM,
-    "bias": False,
-    "qk_norm": False,
-    "qk_norm_over": "head",
     "norm_eps": 1e-6,
-    "norm_offset": 0.0,
-    "rope_layout": "split",
-    "scale": None,
-    "soft_cap": None,
     "init": jax.nn.initializers.normal(0.5),
     "output_scale": 1.0,
     "dtype": "float32",
@@ -173,3 +167,26 @@ def test_a_window_limits_the_mask():
     ]
     mask = packed_mask(jnp.asarray(SEGMENTS), window=2)
     np.testing.assert_array_equal(mask[0], expected)
+
+
+def test_sinks_take_a_share_of_each_softmax():
+    layer = attention(sinks=True)
+    _, key, value = layer.project(jnp.ones((1, 3, DIM)), None)
+    draw = jax.random.normal(jax.random.key(0), (1, 3, HEADS, HEAD_DIM))
+    layer.sinks[...] = jnp.array([-1.0, 0.0, 2.0, 40.0])
+    mixed = np.asarray(layer.attend(draw, key, value, None), np.float64)
+    q, k, v = (np.asarray(x, np.float64) for x in (draw, key, value))
+    for head, sink in enumerate([-1.0, 0.0, 2.0, 40.0]):
+        scores = q[0, :, head] @ k[0, :, head // 2].T / np.sqrt(HEAD_DIM)
+        weights = np.exp(scores)
+        weights /= weights.sum(axis=1, keepdims=True) + np.exp(sink)
+        expected = weights @ v[0, :, head // 2]
+        np.testing.assert_allclose(mixed[0, :, head], expected, rtol=1e-5, atol=1e-8)
+
+
+def test_a_bias_of_the_output_is_added():
+    plain, biased = attention(), attention(output_bias=True)
+    mixed = jax.random.normal(jax.random.key(0), (1, 3, HEADS, HEAD_DIM))
+    biased.output_bias[...] = jnp.arange(float(DIM))
+    expected = plain.merge(mixed) + jnp.arange(float(DIM))[None, None]
+    np.testing.assert_allclose(biased.merge(mixed), expected, rtol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import GatedMLP
+from models import MLP, GatedMLP
 from models.mlp import gated_width
 
 ERF = np.vectorize(math.erf)
@@ -29,6 +29,23 @@ def test_it_is_the_formula(activation):
     y, intermediates = layer(x)
     assert intermediates == {}
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_plain_block_is_the_formula(bias):
+    layer = MLP(dim=4, hidden_dim=6, bias=bias, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    wide, up, down = (np.asarray(a, np.float64) for a in (x, layer.up, layer.down))
+    inner, outer = np.zeros(6), np.zeros(4)
+    if layer.up_bias is not None and layer.down_bias is not None:
+        inner, outer = np.arange(6) - 2.0, np.arange(4) - 1.0
+        layer.up_bias[...] = jnp.asarray(inner, jnp.float32)
+        layer.down_bias[...] = jnp.asarray(outer, jnp.float32)
+    expected = REFERENCES["gelu"](wide @ up + inner) @ down + outer
+    y, intermediates = layer(x)
+    assert intermediates == {}
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6)
+    assert MLP(dim=4, rngs=nnx.Rngs(0)).up.shape == (4, 16)
 
 
 def test_the_default_width_costs_as_much_as_a_plain_block():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.norms import RMSNorm
+from models.norms import LayerNorm, RMSNorm
 
 
 def norm(**fields):
@@ -19,6 +19,24 @@ def test_it_is_the_formula(offset):
     size = np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 0.1)
     np.testing.assert_allclose(
         layer(jnp.asarray(x, jnp.float32)), x / size * (scale + offset), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_a_layer_norm_is_the_formula(offset):
+    draw = np.random.default_rng(0)
+    x, scale, bias = draw.normal(size=(3, 6)), *draw.normal(size=(2, 6))
+    layer = LayerNorm(dim=6, eps=0.1, offset=offset, rngs=nnx.Rngs(0))
+    start = layer(jnp.asarray(x, jnp.float32))
+    layer.scale[...] = jnp.asarray(scale, jnp.float32)
+    layer.bias[...] = jnp.asarray(bias, jnp.float32)
+    normed = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 0.1)
+    np.testing.assert_allclose(start, normed, rtol=1e-5)
+    np.testing.assert_allclose(
+        layer(jnp.asarray(x, jnp.float32)),
+        normed * (scale + offset) + bias,
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 

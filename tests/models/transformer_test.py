@@ -1,5 +1,6 @@
 import functools
 import math
+import typing
 
 import fiddle as fdl
 import jax
@@ -10,6 +11,8 @@ from flax import nnx
 
 from models import MoE, Transformer
 from models.base import REMAT, Model
+from models.decoding.generate import generate
+from models.layers import SeparateLayers
 from models.tags import DType, ParamDType
 from tests.models.inputs import VOCAB, batch
 from tests.models.states import (
@@ -80,7 +83,32 @@ def test_the_embedding_scale_multiplies_embeddings():
         transformer(num_layers=1),
         transformer(num_layers=1, embedding_scale=4.0),
     )
-    np.testing.assert_allclose(scaled.embed(tokens), 4 * plain.embed(tokens))
+    positions = jnp.zeros_like(tokens)
+    expected = 4 * plain.embed(tokens, positions)
+    np.testing.assert_allclose(scaled.embed(tokens, positions), expected)
+
+
+def test_both_halves_of_a_parallel_block_read_the_same():
+    model = transformer(num_layers=1, residual="parallel", norm="layer")
+    block = typing.cast(SeparateLayers, model.blocks)[0]
+    x = jax.random.normal(jax.random.key(0), (1, 3, 16))
+    of_attention = block.attention(block.attention_norm(x), None, None)
+    of_mlp, _ = block.mlp(block.mlp_norm(x))
+    y, _ = block(x, None, None)
+    np.testing.assert_allclose(y, x + of_attention + of_mlp, rtol=1e-6, atol=1e-6)
+
+
+def test_learned_positions_are_added_and_end():
+    model = transformer(num_layers=1, learned_positions=4)
+    plain = transformer(num_layers=1)
+    tokens, positions = jnp.array([[5, 5, 5]]), jnp.array([[0, 3, 1]])
+    added = model.embed(tokens, positions) - plain.embed(tokens, positions)
+    assert model.positions is not None
+    np.testing.assert_allclose(added[0], model.positions[...][positions[0]], atol=1e-6)
+    with pytest.raises(ValueError, match="rows of 5 tokens are longer than learned_po"):
+        logits(model, batch([[3, 2]]))
+    with pytest.raises(ValueError, match="rows of 6 tokens are longer than learned_po"):
+        generate(model, jnp.array([[1, 2]]), num_tokens=4)
 
 
 @pytest.mark.parametrize("leading", [(), (6,), (2, 3)])

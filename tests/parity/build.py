@@ -12,7 +12,6 @@ they are packed with, and logits. `make test` needs no torch to check these.
 # pyright: reportMissingImports=false
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -165,6 +164,41 @@ FAMILIES = {
             }
         },
     ),
+    "gpt2": (
+        "GPT2",
+        {
+            **dict.fromkeys(SIZES),
+            "vocab_size": VOCAB,
+            "n_embd": 16,
+            "n_layer": 2,
+            "n_head": 2,
+            "n_inner": 64,
+            "n_positions": 64,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+    ),
+    "gpt_neox": (
+        "GPTNeoX",
+        {
+            "head_dim": None,
+            "num_key_value_heads": None,
+            "num_attention_heads": 2,
+            "rotary_pct": 0.5,
+        },
+    ),
+    "gpt_neox_serial": (
+        "GPTNeoX",
+        {
+            "head_dim": None,
+            "num_key_value_heads": None,
+            "num_attention_heads": 2,
+            "hidden_act": "gelu_pytorch_tanh",
+            "use_parallel_residual": False,
+            "attention_bias": False,
+        },
+    ),
+    "starcoder2": ("Starcoder2", {"head_dim": None, "sliding_window": 3}),
 }
 IN_BFLOAT16 = {"mistral", "qwen3"}
 
@@ -174,7 +208,8 @@ def main() -> None:
     messages.disable_progress_bar()
     for seed, (name, (kind, entries)) in enumerate(FAMILIES.items()):
         folder = FIXTURES / name
-        shutil.rmtree(folder, ignore_errors=True)
+        for file in folder.glob("*.safetensors"):  # `converted.gguf` stays
+            file.unlink()
         draw = np.random.default_rng(seed)
         sizes = {n: x for n, x in (SIZES | entries).items() if x is not None}
         model = random_model(kind, sizes, draw)
@@ -197,11 +232,12 @@ def random_model(kind: str, entries: dict, draw: np.random.Generator):
     """Every parameter random, norms and biases too, so that none can be left out."""
     config = getattr(transformers, f"{kind}Config")(**entries)
     causal = kind.removesuffix("Text")
-    model = getattr(transformers, f"{causal}ForCausalLM")(config)
+    head = "LMHeadModel" if causal == "GPT2" else "ForCausalLM"
+    model = getattr(transformers, f"{causal}{head}")(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = draw.normal(size=tuple(parameter.shape))
-            if "norm" in name:
+            if name.endswith("weight") and ("norm" in name or ".ln_" in name):
                 values = 1 + 0.2 * values
             elif parameter.ndim == 1:
                 values = 0.5 * values

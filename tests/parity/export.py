@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from models import LayerAttention, MoE, Transformer, pretrained
+from models import MLP, LayerAttention, MoE, Transformer, pretrained
 from models.pretrained import writing
 from models.rope_scaling import YaRN
 from runner.checkpoint import tree_paths
@@ -50,6 +50,13 @@ TOKENIZER = {
 }
 SMALL = functools.partial(
     Transformer, vocab_size=VOCAB, dim=32, num_layers=2, num_heads=4
+)
+GPT = functools.partial(
+    SMALL,
+    norm="layer",
+    attention_bias=True,
+    attention_output_bias=True,
+    mlp=MLP,
 )
 OVER_HEADS = {
     "qk_norm": True,
@@ -86,6 +93,13 @@ OURS = {
         qk_norm=True,
         rope_scaling=YaRN(factor=4.0, original_length=16, amplitude=1.3),
     ),
+    "ours_gpt2": functools.partial(
+        GPT,
+        learned_positions=64,
+        attention_pattern=[LayerAttention(rotary=False)],
+    ),
+    "ours_gptneox": functools.partial(GPT, residual="parallel", rope_dim=4),
+    "ours_starcoder2": functools.partial(GPT, num_kv_heads=2, tie_head=True),
     "ours_olmo2": functools.partial(SMALL, **OVER_HEADS, norm_placement="post"),
     "ours_olmoe": functools.partial(SMALL, **OVER_HEADS, mlp=MoE),
 }

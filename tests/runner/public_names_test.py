@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "models": "ConvNet FanIn GatedMLP LayerAttention LoRA MoE Model Normal Transformer"
-    " TrunkOutput VisionTransformer",
+    "models": "ConvNet FanIn GatedMLP LayerAttention LoRA MLP MoE Model Normal"
+    " Transformer TrunkOutput VisionTransformer",
     "runner": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher Evaluate"
     " Evaluation Experiment"
     " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"

@@ -8,6 +8,7 @@ _COUNTS = (
     "block_count",
     "expert_count",
     "num_experts",
+    "n_layer",
     "num_hidden_layers",
     "num_local_experts",
 )
@@ -28,6 +29,10 @@ _INTEGERS = (
     "head_dim",
     "hidden_size",
     "intermediate_size",
+    "n_embd",
+    "n_head",
+    "n_inner",
+    "n_positions",
     "max_position_embeddings",
     "max_window_layers",
     "moe_intermediate_size",
@@ -42,6 +47,7 @@ _INTEGERS = (
 )
 _NUMBERS = (
     "attention_factor",
+    "attention.layer_norm_epsilon",
     "attention.layer_norm_rms_epsilon",
     "attention.scale",
     "attention_multiplier",
@@ -54,10 +60,13 @@ _NUMBERS = (
     "final_logit_softcapping",
     "high_freq_factor",
     "logit_scale",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
     "logits_scaling",
     "low_freq_factor",
     "mscale",
     "mscale_all_dim",
+    "norm_epsilon",
     "partial_rotary_factor",
     "residual_multiplier",
     "residual_scale",
@@ -71,14 +80,20 @@ _NUMBERS = (
     "rope.scaling.yarn_beta_slow",
     "rope_local_base_freq",
     "rope_theta",
+    "rotary_emb_base",
+    "rotary_pct",
 )
 _FLAGS = (
+    "attention_bias",
     "norm_topk_prob",
     "tie_word_embeddings",
     "truncate",
+    "use_bias",
+    "use_parallel_residual",
     "use_sliding_window",
 )
 _TEXTS = (
+    "activation_function",
     "hidden_act",
     "hidden_activation",
     "model_type",

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.mlp import GatedMLP
+from models.mlp import MLP, GatedMLP
 from models.moe import MoE
 from models.pretrained.entries.gguf_rope import ROPE
 from models.pretrained.entries.gguf_stored import Stored
@@ -74,6 +74,26 @@ def mlp(*, act: str | None = None, renormalize: bool | None = None) -> Part:
     )
 
 
+def plain(act: str) -> Part:
+    """Return the part of a feed-forward block without gates, with biases.
+
+    Args:
+      act: the `hidden_act` that llama.cpp assumes.
+    """
+
+    def read(stored: Stored) -> Fields:
+        name = stored.unsaid.take("hidden_act", default=act)
+        mlp = functools.partial(
+            MLP,
+            hidden_dim=stored.take("feed_forward_length"),
+            activation=activation(stored.settings, name),
+            bias=True,
+        )
+        return {"mlp": mlp}
+
+    return Part(read, _write_mlp)
+
+
 def _read_mlp(stored: Stored, *, act: str | None, renormalize: bool | None) -> Fields:
     experts = stored.take("expert_count", 0)
     if act is None:
@@ -107,17 +127,20 @@ def _write_mlp(fields: Mapping[str, Any]) -> Entries:
     }
 
 
-def sizes(*, partial: bool = False) -> Sequence[Part]:
+def sizes(
+    *, partial: bool = False, epsilon: str = "attention.layer_norm_rms_epsilon"
+) -> Sequence[Part]:
     """Return the parts of sizes and of the norms' epsilon.
 
     Args:
       partial: whether llama.cpp rotates some features of a head alone.
+      epsilon: the entry for the norms'.
     """
     return (
         entry("embedding_length", "dim"),
         entry("block_count", "num_layers"),
         Part(functools.partial(_read_heads, partial=partial), _write_heads),
-        entry("attention.layer_norm_rms_epsilon", "norm_eps"),
+        entry(epsilon, "norm_eps"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Sources that the parts of `.gguf` families read."""
+"""Entries of a `.gguf` file, as the parts of its family read them."""
 
 import dataclasses
 from typing import Any

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from models.mlp import GatedMLP
+from models.mlp import MLP, GatedMLP
 from models.moe import MoE
 from models.pretrained.entries.part import Entries, Fields, Part
 from models.pretrained.entries.settings import Settings
@@ -15,6 +15,7 @@ ACTIVATIONS = {  # the first name of each of ours is the one that is written
     "gelu": "gelu_exact",
     "gelu_pytorch_tanh": "gelu",
     "gelu_new": "gelu",
+    "gelu_fast": "gelu",
 }
 
 
@@ -57,6 +58,40 @@ def dense(name: str = "hidden_act", *, default: str = "silu", legacy: str = "") 
             "intermediate_size": fields["mlp.hidden_dim"],
             name: hidden_act(fields["mlp.activation"]),
         }
+
+    return Part(read, write)
+
+
+def plain(
+    width: str = "intermediate_size",
+    *,
+    act: str = "hidden_act",
+    default: str,
+    bias: str = "",
+) -> Part:
+    """Return the part of a feed-forward block without gates.
+
+    Args:
+      width: of the entry for its width; null is four times the model's.
+      act: of the entry for the activation.
+      default: the activation where a file names none.
+      bias: of the entry that says whether there are biases; "" if there always are.
+    """
+
+    def read(settings: Settings) -> Fields:
+        mlp = functools.partial(
+            MLP,
+            hidden_dim=settings.take(width, None),
+            activation=activation(settings, settings.take(act, default)),
+            bias=settings.take(bias, True) if bias else True,
+        )
+        return {"mlp": mlp}
+
+    def write(fields: Mapping[str, Any]) -> Entries:
+        ours = fields["mlp.activation"]
+        named = default if ACTIVATIONS[default] == ours else hidden_act(ours)
+        flags = {bias: fields["mlp.bias"]} if bias else {}
+        return {width: fields["mlp.hidden_dim"], act: named, **flags}
 
     return Part(read, write)
 

@@ -14,6 +14,7 @@ def rope(
     *,
     share: float | None = None,
     kinds: Sequence[str] | None = None,
+    names: tuple[str, str] = ("rope_theta", "partial_rotary_factor"),
 ) -> Part:
     """Return the part of rotations.
 
@@ -22,13 +23,19 @@ def rope(
       share: of a head's features that are rotated where a file names none; None where
         all have to be.
       kinds: of scaling that transformers has for the family; None is all.
+      names: of the entries beside `rope_parameters` for the base and the share.
     """
     if share is None:
         read = functools.partial(rotations, default=default, kinds=kinds)
         return Part(read, lambda f: written(f["rope_base"], f["rope_scaling"]))
 
     def read_some(settings: Settings) -> Fields:
-        fields = rotations(settings, default=default, share=share, kinds=kinds)
+        fields = rotations(
+            settings,
+            default=settings.take(names[0], default),
+            share=settings.take(names[1], share),
+            kinds=kinds,
+        )
         width = settings.take("hidden_size") // settings.take("num_attention_heads")
         size = settings.take("head_dim", width)
         return {**fields, "rope_dim": int(size * fields["rope_dim"])}

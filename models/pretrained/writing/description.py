@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from models.mlp import GatedMLP, gated_width
+from models.mlp import MLP, GatedMLP, gated_width
 from models.moe import MoE
 from models.pretrained.entries.window import layers_of, of_layers
 from models.transformer import Transformer
@@ -38,10 +38,10 @@ def describe(model: Callable[..., Any]) -> Fields:
             f"{_name(kind)} cannot be exported: it must be a models.Transformer"
         )
     mlp_kind, mlp_fields = _bound(fields["mlp"])
-    if mlp_kind not in (GatedMLP, MoE):
+    if mlp_kind not in (GatedMLP, MLP, MoE):
         raise ValueError(
-            f"mlp {_name(mlp_kind)} cannot be exported: it must be models.GatedMLP or "
-            "models.MoE"
+            f"mlp {_name(mlp_kind)} cannot be exported: it must be models.GatedMLP, "
+            "models.MLP or models.MoE"
         )
     heads, dim = fields["num_heads"], fields["dim"]
     if fields["attention_pattern"]:
@@ -54,7 +54,8 @@ def describe(model: Callable[..., Any]) -> Fields:
         fields["head_dim"]
     )
     mlp_fields.pop("dim")
-    mlp_fields["hidden_dim"] = mlp_fields["hidden_dim"] or gated_width(dim)
+    usual = 4 * dim if mlp_kind is MLP else gated_width(dim)
+    mlp_fields["hidden_dim"] = mlp_fields["hidden_dim"] or usual
     named = {f"mlp.{name}": value for name, value in mlp_fields.items()}
     return {**fields, "mlp": mlp_kind, **named}
 

@@ -48,10 +48,11 @@ def write(
       OSError: the folder cannot be written.
     """
     ids = {"bos_token_id": begin, "eos_token_id": end}
+    family = families.FAMILIES[choice.family]
     config = {
+        family.context: context,  # but where positions are learned: then as many
         **families.write(choice.family, choice.fields),
         "dtype": dtype,
-        "max_position_embeddings": context,
         # None too: absent, they are those of the family's first model, and SmolLM3's
         # padding lies beyond a smaller vocabulary.
         **ids,
@@ -67,7 +68,6 @@ def write(
         # With ends of its own it is none that follows from the model's config.
         {"_from_model_config": not set(stops) - {end}, **generation},
     )
-    family = families.FAMILIES[choice.family]
     separate = tensors(arrays, family.names, choice.changes)
     all_tensors = joining.join(separate, family.rules, choice.fields)
     shards = list(_shards(all_tensors, dtype, shard_size))

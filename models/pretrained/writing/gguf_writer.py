@@ -56,8 +56,8 @@ def write(
         writer.add_name(name)
     writer.add_file_type(_FILE_TYPES[dtype])
     entries = {
+        "context_length": context,  # but where positions are learned: then as many
         **gguf_families.write(choice.family, fields),
-        "context_length": context,
         "vocab_size": fields["vocab_size"],
     }
     for key, value in entries.items():

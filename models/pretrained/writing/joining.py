@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from models.pretrained.fusing import Fields, Fusion, Rule, Transposed
+from models.pretrained.tensors.fusing import Fields, Fusion, Prefixed, Rule, Transposed
 from models.pretrained.writing.tensors import Tensor
 
 
@@ -20,6 +20,8 @@ def join(
     """
     joined = list(tensors)
     for rule in reversed(rules):
+        if isinstance(rule, Prefixed):  # transformers 5 writes the prefix
+            continue
         before, joined = joined, []
         by_name = {tensor.name: tensor for tensor in before}
         for tensor in before:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from models.adapters import low_rank
-from models.pretrained import families, forms, fusing
+from models.pretrained import families, forms
 from models.pretrained.peft_adapter import CONFIG, PREFIX, WEIGHTS
+from models.pretrained.tensors import fusing
 from models.pretrained.writing import safetensors_file
 from models.pretrained.writing.choice import Choice
 from models.pretrained.writing.tensors import Tensor

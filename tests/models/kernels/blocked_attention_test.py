@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import attention, sharding
-from models.attention import Attention, packed_mask
+from models import masks, sharding
+from models.attention import Attention
 from models.kernels import blocked_attention
+from models.masks import packed_mask
 from runner.head import flops
 from tests.models.inputs import batch, mesh_of
 from tests.models.states import random_module, transformer
@@ -19,19 +20,15 @@ HEADS, HEAD_DIM, BLOCK = 4, 6, 4
 IDS = np.array([[1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 3], [7, 7, 7, 7, 5, 5, 7, 5, 0, 0, 0]])
 
 
-def layer(kv_heads, soft_cap):
+def layer(kv_heads, soft_cap, sinks=False):
     return random_module(
         Attention,
         dim=8,
         num_heads=HEADS,
         num_kv_heads=kv_heads,
         head_dim=HEAD_DIM,
-        bias=False,
-        qk_norm=False,
-        qk_norm_over="head",
+        sinks=sinks,
         norm_eps=1e-6,
-        norm_offset=0.0,
-        rope_layout="split",
         scale=0.7,
         soft_cap=soft_cap,
         init=jax.nn.initializers.normal(0.5),
@@ -71,6 +68,34 @@ def test_values_and_gradients_are_those_of_whole_rows(window, kv_heads, soft_cap
         return results
 
     blocked, whole = run(tuple(inputs))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-6),
+        blocked,
+        whole,
+    )
+
+
+def test_sinks_have_the_values_and_gradients_of_whole_rows():
+    *inputs, cotangent = projections(IDS.shape[1], kv_heads=2)
+    graph, _ = nnx.split(module := layer(2, None, sinks=True))
+    params = nnx.to_pure_dict(nnx.state(module))
+    params["sinks"] = jnp.array([-9.0, 0.0, 0.5, 3.0])
+
+    @jax.jit
+    def run(params, inputs):
+        results = []
+        for mask in (packing(IDS), packed_mask(jnp.asarray(IDS))):
+
+            def attend(params, inputs, mask=mask):
+                return nnx.merge(graph, params).attend(*inputs, mask)
+
+            mixed, pullback = jax.vjp(attend, params, inputs)
+            d_params, d_inputs = pullback(cotangent)
+            results.append((mixed, d_params["sinks"], d_inputs))
+        return results
+
+    blocked, whole = run(params, tuple(inputs))
+    assert np.abs(whole[1]).min() > 1e-6
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-6),
         blocked,
@@ -147,7 +172,7 @@ def test_a_trunk_is_the_same_by_blocks_and_over_a_mesh(monkeypatch):
 
     whole = jax.jit(run)(rows)
     assert "whole" in model.trunk_form(11)
-    monkeypatch.setattr(attention, "block_size", lambda length: BLOCK)
+    monkeypatch.setattr(masks, "block_size", lambda length: BLOCK)
     assert "blocks of 4" in model.trunk_form(11)
 
     def sharded(rows):

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import gguf
@@ -32,6 +33,9 @@ _INTERLEAVED = ("llama", "granite", "smollm3")
 
 def write(family: str, folder: Path, **entries) -> Path:
     """The fixture `family` as a file; `entries` (`_` for `.`) join its metadata."""
+    converted = FIXTURES / family / "converted.gguf"  # of tests/parity/convert.py
+    if converted.exists():
+        return Path(shutil.copy(converted, folder / f"{family}.gguf"))
     config = json.loads((FIXTURES / family / "config.json").read_text())
     architecture = ARCHITECTURES[config["model_type"]]
     file = folder / f"{family}.gguf"

@@ -12,16 +12,18 @@ from models import Transformer
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FAMILIES = sorted(folder.name for folder in FIXTURES.iterdir())
-GGUF_FAMILIES = sorted(set(FAMILIES) - {"qwen2_some_sliding"})
+GGUF_FAMILIES = sorted(set(FAMILIES) - {"qwen2_some_sliding", "gpt_neox_serial"})
 # What llama.cpp's converter leaves out of a file, and the caller has to say.
 UNSAID = {
     "gemma2": {"query_pre_attn_scalar": 24},
+    "gpt_neox": {"hidden_act": "gelu"},
     "gemma3": {"query_pre_attn_scalar": 24, "sliding_window_pattern": 3},
     "linear_scaling": {"hidden_act": "gelu"},
     "mistral": {"sliding_window": 3},
     "qwen2_sliding": {"sliding_window": 3},
     "qwen3_moe_plain_gates": {"norm_topk_prob": False},
     "smollm3": {"no_rope_layer_interval": 2},
+    "starcoder2": {"sliding_window": 3},
 }
 TOLERANCE = 1e-4  # of logits between -10 and 10, in float32
 

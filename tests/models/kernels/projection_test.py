@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import projection
+from models.kernels import projection
 
 
 def inputs(dtype):

@@ -82,7 +82,20 @@ class Transposed:
     whole: str
 
 
-Rule = Fusion | Transposed
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prefixed:
+    """Names that older files have without a prefix.
+
+    Attributes:
+      prefix: of all.
+      unless: a tensor of that name is there.
+    """
+
+    prefix: str
+    unless: str
+
+
+Rule = Fusion | Transposed | Prefixed
 
 
 def cut(
@@ -101,6 +114,11 @@ def cut(
     """
     tensors, dtypes = dict(tensors), dict(dtypes)
     for rule in rules:
+        if isinstance(rule, Prefixed):
+            if rule.unless not in tensors:
+                tensors = {rule.prefix + name: read for name, read in tensors.items()}
+                dtypes = {rule.prefix + name: kind for name, kind in dtypes.items()}
+            continue
         for name in [name for name in tensors if name.endswith(rule.whole)]:
             read, dtype = tensors.pop(name), dtypes.pop(name)
             if isinstance(rule, Transposed):

@@ -6,6 +6,7 @@ A name that ends in `*` stands for all that begin so.
 _TRAINING = (
     "attention_dropout",
     "attention_probs_dropout_prob",
+    "attn_pdrop",
     "embd_pdrop",
     "gradient_checkpointing",
     "hidden_dropout",
@@ -76,6 +77,7 @@ _BOOKKEEPING = (
     "problem_type",
     "return_dict*",
     "sep_token_id",
+    "summary_*",
     "task_specific_params",
     "tokenizer_class",
     "torch_dtype",

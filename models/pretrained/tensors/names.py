@@ -6,6 +6,17 @@ Names = Mapping[str, str]
 
 _PRE_NORMS = ("attention_norm/scale", "mlp_norm/scale")
 
+
+def _biased(role: str, module: str) -> Names:
+    """Return the names of a matrix and its bias."""
+    return {role: f"{module}.weight", f"{role}_bias": f"{module}.bias"}
+
+
+def _layer_norm(role: str, module: str) -> Names:
+    """Return the names of a norm's two vectors."""
+    return {f"{role}/scale": f"{module}.weight", f"{role}/bias": f"{module}.bias"}
+
+
 _LAYER = "model.layers.{layer}."
 _ATTENTION = _LAYER + "self_attn."
 _HUGGING_FACE = {
@@ -55,6 +66,44 @@ MIXTRAL: Names = {
     "mlp/up": _LAYER + "block_sparse_moe.experts.{expert}.w3.weight",
     "mlp/down": _LAYER + "block_sparse_moe.experts.{expert}.w2.weight",
 }
+_GPT = "transformer.h.{layer}."
+GPT_2: Names = {
+    "embedding": "transformer.wte.weight",
+    "positions": "transformer.wpe.weight",
+    "output": "lm_head.weight",
+    **_layer_norm("norm", "transformer.ln_f"),
+    **_layer_norm("attention_norm", _GPT + "ln_1"),
+    **_layer_norm("mlp_norm", _GPT + "ln_2"),
+    **_biased("attention/query", _GPT + "attn.q"),
+    **_biased("attention/key", _GPT + "attn.k"),
+    **_biased("attention/value", _GPT + "attn.v"),
+    **_biased("attention/output", _GPT + "attn.c_proj"),
+    **_biased("mlp/up", _GPT + "mlp.c_fc"),
+    **_biased("mlp/down", _GPT + "mlp.c_proj"),
+}
+_NEOX = "gpt_neox.layers.{layer}."
+GPT_NEOX: Names = {
+    "embedding": "gpt_neox.embed_in.weight",
+    "output": "embed_out.weight",
+    **_layer_norm("norm", "gpt_neox.final_layer_norm"),
+    **_layer_norm("attention_norm", _NEOX + "input_layernorm"),
+    **_layer_norm("mlp_norm", _NEOX + "post_attention_layernorm"),
+    **_biased("attention/query", _NEOX + "attention.q"),
+    **_biased("attention/key", _NEOX + "attention.k"),
+    **_biased("attention/value", _NEOX + "attention.v"),
+    **_biased("attention/output", _NEOX + "attention.dense"),
+    **_biased("mlp/up", _NEOX + "mlp.dense_h_to_4h"),
+    **_biased("mlp/down", _NEOX + "mlp.dense_4h_to_h"),
+}
+STARCODER_2: Names = {
+    **_HUGGING_FACE,
+    "norm/bias": "model.norm.bias",
+    "attention_norm/bias": _LAYER + "input_layernorm.bias",
+    "mlp_norm/bias": _LAYER + "post_attention_layernorm.bias",
+    "attention/output_bias": _ATTENTION + "o_proj.bias",
+    **_biased("mlp/up", _LAYER + "mlp.c_fc"),
+    **_biased("mlp/down", _LAYER + "mlp.c_proj"),
+}
 
 _GGUF = {
     "embedding": "token_embd.weight",
@@ -95,3 +144,13 @@ GGUF_MOE: Names = {
     "mlp/up": "blk.{layer}.ffn_up_exps.weight",
     "mlp/down": "blk.{layer}.ffn_down_exps.weight",
 }
+GGUF_GPT: Names = {
+    **_GGUF,
+    **_layer_norm("norm", "output_norm"),
+    **_layer_norm("attention_norm", "blk.{layer}.attn_norm"),
+    **_layer_norm("mlp_norm", "blk.{layer}.ffn_norm"),
+    **_biased("attention/output", "blk.{layer}.attn_output"),
+    **_biased("mlp/up", "blk.{layer}.ffn_up"),
+    **_biased("mlp/down", "blk.{layer}.ffn_down"),
+}
+GGUF_GPT_2: Names = {**GGUF_GPT, "positions": "position_embd.weight"}
