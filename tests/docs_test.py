@@ -142,7 +142,7 @@ def test_python_of_a_page_runs(block, tmp_path, monkeypatch):
         return
     names = {
         # What the pages name as a config file would after `from runner import ...`.
-        **{name: getattr(runner, name) for name in runner.__all__},
+        **{name: getattr(runner, name) for name in vars(runner)["__all__"]},
         **{"functools": functools, "runner": runner, "models": models},
         **{"pretrained": pretrained, "losses": losses, "LossTerm": LossTerm},
         **{"Group": Group, "MatchValue": MatchValue},
