@@ -7,7 +7,11 @@ import pytest
 
 import losses
 from losses import LossTerm
-from runner import Evaluation, Experiment
+from runner import Evaluation, Experiment, runtime
+from runner.errors import UserError
+from runner.graph import build
+from tests.runner import runs
+from tests.runner.sweeps import tiny_config
 
 
 def make(**fields):
@@ -49,6 +53,15 @@ def test_a_job_is_built_and_checked_without_a_device():
     subprocess.run(
         [sys.executable, "-c", program], cwd=root, env=environment, check=True
     )
+
+
+def test_a_batch_of_more_rows_than_there_are_is_refused_with_both_numbers(tmp_path):
+    runs.write_text(tmp_path / "text.txt")
+    cfg = tiny_config.reads(tiny_config.config.as_buildable(), f"{tmp_path}/text.txt")
+    cfg.batch_size = 8000
+    config = runtime.Runtime(input=runtime.Input(cache=str(tmp_path)))
+    with pytest.raises(UserError, match=r"^batch_size: 8000 rows, the training data"):
+        build.job(cfg).prepare(config)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 10**23])

@@ -190,6 +190,15 @@ MISTAKES = [
         "runner: --fdl.optimizer.learning_rate.decay_steps=20: optimizer.learning_rate",
     ),
     ("--fdl.student.mlp.hidden_dim=-8", "hidden_dim must be positive, got -8"),
+    (
+        "! --fdl_config={r}/configs/dense.py --dry_run --fdl.seed=1" + 23 * "0",
+        "seed must be 0 to 2**32 - 1, got 1" + 23 * "0",
+    ),
+    (
+        "! --fdl_config={r}/configs/dense.py --dry_run "
+        "--fdl.evaluations.held_out.name=held-out",
+        "(runner.Evaluation): name must be an identifier, got 'held-out'",
+    ),
     ("--fiddler=misspelt", "'hiden'"),
     # fiddlers and tags
     ("--fiddler=biggr(2)", "no function 'biggr'; did you mean 'bigger'?"),
