@@ -1,5 +1,6 @@
 """Pictures for a notebook, in the look of the report."""
 
+import io
 from collections.abc import Mapping
 
 import matplotlib as mpl
@@ -9,10 +10,22 @@ from matplotlib.figure import Figure
 from runner.report.theme import COLORS, HEIGHT, STYLE, WIDTH
 
 
+class Picture(Figure):
+    """A figure that a notebook shows as a cell's result.
+
+    That of matplotlib is shown only once `pyplot` has drawn something before.
+    """
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.savefig(content, format="png", bbox_inches="tight")
+        return content.getvalue()
+
+
 def over_steps(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Return one picture of some lines, `(steps, values)` by name."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT))
+        figure = Picture(figsize=(WIDTH, HEIGHT))
         axes = figure.add_subplot()
         for number, (name, (steps, values)) in enumerate(lines.items()):
             color = COLORS[number % len(COLORS)]
