@@ -17,6 +17,7 @@ _HOMES = {
     "Export": "export.job",
     "FusedTeacher": "teachers.combined",
     "KeepBest": "evaluation.keep_best",
+    "MostConfidentTeacher": "teachers.confident",
     "OfflineTeacher": "teachers.offline",
     "OnlineTeacher": "teachers.online",
     "RecordTeacher": "recording.job",

@@ -19,6 +19,7 @@ from runner.teachers.adaptive import ContrastedTeacher as ContrastedTeacher
 from runner.teachers.adaptive import DynamicTeacher as DynamicTeacher
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
 from runner.teachers.combined import FusedTeacher as FusedTeacher
+from runner.teachers.confident import MostConfidentTeacher as MostConfidentTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher
 from runner.teachers.offline import OfflineTeacher as OfflineTeacher
 from runner.teachers.online import OnlineTeacher as OnlineTeacher

@@ -14,6 +14,7 @@ _HOMES = {
     "EnsembleTeacher": "combined",
     "FusedTeacher": "combined",
     "LoadedTeacher": "base",
+    "MostConfidentTeacher": "confident",
     "OfflineTeacher": "offline",
     "OnlineTeacher": "online",
     "RoutedTeacher": "routed",

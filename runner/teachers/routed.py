@@ -1,28 +1,36 @@
-"""Teachers by row: a column of the data says whose records teach it."""
+"""Teachers by row: a column of the data says which one, records or a model."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 import losses
 from runner.data.dataset import Dataset
-from runner.errors import UserError, nearest
+from runner.errors import UserError
 from runner.records.reader import PREFIX
 from runner.teachers.base import Teacher, TeacherContext
 from runner.teachers.offline import LoadedRecords, OfflineTeacher, RowsWithRecords
+from runner.teachers.routed_models import (
+    LoadedRoutedModels,
+    require_column,
+    require_known,
+)
 
 _SAME = ("mode", "entries", "temperatures", "vocab_size", "format")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoutedTeacher(Teacher):
-    """Each row is taught by the records of the teacher that its column names.
+    """Each row is taught by the teacher that its column names: all records, or none.
 
-    No teacher runs, however many there are. All records are of the same rows and of one
-    form (mode, entries, temperatures); those of a row come from its own teacher alone,
-    so a teacher may have been recorded, or imported with `--partial`, on its rows only.
+    Over records no teacher runs, however many there are. All records are of the same
+    rows and of one form (mode, entries, temperatures); those of a row come from its own
+    teacher alone, so a teacher may have been recorded, or imported with `--partial`, on
+    its rows only. Live models all run over all rows, as in an ensemble, and teach with
+    their distributions.
 
     Attributes:
       column: of the data (`data.Columns`), one entry a row.
@@ -40,7 +48,8 @@ class RoutedTeacher(Teacher):
             raise ValueError("teachers must hold at least one teacher")
 
     def check(self) -> None:
-        for name, teacher in self._members().items():
+        self._require_one_kind()
+        for name, teacher in self.teachers.items():
             try:
                 teacher.check()
             except UserError as error:
@@ -53,25 +62,46 @@ class RoutedTeacher(Teacher):
         text = f"routed {self.column} {sorted(parts.items())}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def load(self, context: TeacherContext) -> "LoadedRouted":
-        loaded = {name: x.load(context) for name, x in self._members().items()}
-        return LoadedRouted(self.column, loaded)
+    def load(self, context: TeacherContext) -> "LoadedRouted | LoadedRoutedModels":
+        self._require_one_kind()
+        loaded = {name: x.load(context) for name, x in self.teachers.items()}
+        records = {n: x for n, x in loaded.items() if isinstance(x, LoadedRecords)}
+        if records:
+            return LoadedRouted(self.column, records)
+        by_entry = {route(name): x for name, x in loaded.items()}
+        return LoadedRoutedModels(self.column, by_entry)
 
-    def _members(self) -> dict[Any, OfflineTeacher]:
-        """The teachers, all of them records.
+    def check_shapes(self) -> None:
+        """Nothing: each teacher checks its own."""
+
+    def init_state(self, student: Any) -> Any:
+        states = {
+            str(route(n)): x.init_state(student) for n, x in self.teachers.items()
+        }
+        return states if jax.tree.leaves(states) else {}
+
+    def update_state(self, ema: Any, student: Any, step: jax.Array) -> Any:
+        members = {str(route(name)): x for name, x in self.teachers.items()}
+        return {
+            name: members[name].update_state(state, student, step)
+            for name, state in ema.items()
+        }
+
+    def _require_one_kind(self) -> None:
+        """Refuse records and models side by side.
 
         Raises:
-          UserError: one is a model.
+          UserError: With the first teacher that is not what the first of all is.
         """
-        members = {}
-        for name, teacher in self.teachers.items():
-            if not isinstance(teacher, OfflineTeacher):
+        recorded = {n: isinstance(x, OfflineTeacher) for n, x in self.teachers.items()}
+        first = next(iter(recorded.values()))
+        for name, kind in recorded.items():
+            if kind != first:
                 raise UserError(
-                    f"teachers[{name!r}] is {type(teacher).__name__}: rows are routed "
-                    "over records; record it (RecordTeacher) and name them here"
+                    f"teachers[{name!r}] is {type(self.teachers[name]).__name__}, and "
+                    f"others are {'records' if first else 'models'}: rows are routed "
+                    "over records alone (RecordTeacher makes them), or models alone"
                 )
-            members[name] = teacher
-        return members
 
 
 class LoadedRouted(LoadedRecords):
@@ -105,12 +135,7 @@ class LoadedRouted(LoadedRecords):
         return has_column and all(x.covers(dataset) for x in self._members.values())
 
     def rows_with_records(self, dataset: Dataset) -> "RoutedRows":
-        if self._column not in dataset.columns:
-            hint = nearest(self._column, dataset.columns)
-            raise UserError(
-                f"teacher: the data has no column {self._column!r}{hint} "
-                "(data.Columns joins one)"
-            )
+        require_column(dataset, self._column)
         assert self.stored is not None
         return RoutedRows(
             data=dataset,
@@ -143,15 +168,7 @@ class RoutedRows:
         """
         rows = self.data.rows(numbers)
         entries = rows[self.column]
-        if entries.shape != numbers.shape:
-            raise UserError(f"column {self.column!r} must have one entry a row")
-        unknown = ~np.isin(entries, list(self.members))
-        if unknown.any():
-            place = int(unknown.argmax())
-            raise UserError(
-                f"row {numbers[place]}: {self.column!r} is {entries[place]}, which is "
-                "no teacher's"
-            )
+        require_known(self.column, entries, numbers, np.array(list(self.members)))
         joined: dict[str, np.ndarray] = {}
         for entry, member in self.members.items():
             chosen = np.flatnonzero(entries == entry)

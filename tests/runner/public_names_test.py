@@ -12,10 +12,10 @@ NAMES = {
     "models": "ConvNet FanIn GatedMLP LayerAttention LoRA MLP MoE Model Normal"
     " Transformer TrunkOutput VisionTransformer",
     "runner": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher Evaluate"
-    " Evaluation Experiment"
-    " Export FusedTeacher KeepBest OfflineTeacher OnlineTeacher"
-    " RecordTeacher RoutedTeacher RunWriter Sample ServedTeacher Soup StartTeacher"
-    " StepContext StepHook Trainer averages data optimizers starts sweeps",
+    " Evaluation Experiment Export FusedTeacher KeepBest MostConfidentTeacher"
+    " OfflineTeacher OnlineTeacher RecordTeacher RoutedTeacher RunWriter Sample"
+    " ServedTeacher Soup StartTeacher StepContext StepHook Trainer averages data"
+    " optimizers starts sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
     " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
     " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
@@ -23,17 +23,15 @@ NAMES = {
     " Mixture OnPolicy PackedText PairRecords Parquet Part Partition PlannedTokens"
     " PreferencePairs PromptedRows PythonLibrary PythonQuestions Ramp Record Records"
     " Split Stage TextFiles TokenRecords TokenizedText TokenizerFile TokenizerSource"
-    " UsedTokens"
-    " Vocabulary batches evaluation_batches numbered_batches python_library_rows"
-    " python_library_text write_columns",
+    " UsedTokens Vocabulary batches evaluation_batches numbered_batches"
+    " python_library_rows python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
     " product random_points summarize uniform values zipped",
     "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
     " Start StartContext Upcycled",
     "runner.teachers": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher"
-    " FusedTeacher LoadedTeacher"
-    " OfflineTeacher OnlineTeacher RoutedTeacher ServedTeacher StartTeacher Teacher"
-    " TeacherContext TeacherTrunk",
+    " FusedTeacher LoadedTeacher MostConfidentTeacher OfflineTeacher OnlineTeacher"
+    " RoutedTeacher ServedTeacher StartTeacher Teacher TeacherContext TeacherTrunk",
 }
 LAZY = [package for package in NAMES if package != "models"]
 

@@ -89,6 +89,7 @@ def test_what_cannot_be_routed_is_refused(folder):
         loaded(folder, {7: "whole"}).rows_with_records(teacher.dataset())
     with pytest.raises(ValueError, match="at least one teacher"):
         RoutedTeacher(column="who", teachers={})
-    live = RoutedTeacher(column="who", teachers={1: OnlineTeacher(checkpoint="x")})
-    with pytest.raises(UserError, match=r"teachers\[1\] is OnlineTeacher: rows are"):
-        live.check()
+    both = {0: OfflineTeacher(records="y"), 1: OnlineTeacher(checkpoint="x")}
+    mixed = RoutedTeacher(column="who", teachers=both)
+    with pytest.raises(UserError, match=r"teachers\[1\] is OnlineTeacher, and others"):
+        mixed.check()

@@ -1,0 +1,56 @@
+"""Several teachers, of which the most confident one teaches each token."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from runner.teachers.base import Teacher
+from runner.teachers.combined import Combined
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MostConfidentTeacher(Combined):
+    """At each token, the teacher whose most probable entry has the most probability.
+
+    The whole distribution of that teacher; of equal ones, the first.
+
+    Attributes:
+      teachers: at least one, live models of one vocabulary.
+
+    Raises:
+      ValueError: there are no teachers.
+    """
+
+    teachers: Sequence[Teacher]
+
+    def __post_init__(self):
+        if not self.teachers:
+            raise ValueError("teachers must hold at least one teacher")
+
+    def members(self) -> Mapping[str, Teacher]:
+        return {f"teachers[{i}]": t for i, t in enumerate(self.teachers)}
+
+    def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
+        best, chosen = self._confidence(logits[0]), logits[0]
+        for own in logits[1:]:
+            confidence = self._confidence(own)
+            more = confidence > best
+            best = jnp.where(more, confidence, best)
+            chosen = jnp.where(more, own, chosen)
+        return chosen
+
+    @staticmethod
+    def _confidence(logits: jax.Array) -> jax.Array:
+        """Return `max_v log p_v`, nats, `[*b 1]`."""
+        top = jnp.max(logits, axis=-1, keepdims=True)
+        return top - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+    @property
+    def entrywise(self) -> bool:
+        return False
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": "most confident"}
