@@ -35,6 +35,7 @@ from losses.distillation.correlation import InterClassCorrelation, IntraClassCor
 from losses.distillation.decoupled import DecoupledKD, NormalizedKD, Targeted
 from losses.distillation.divergence import Divergence
 from losses.distillation.flips import NegativeFlip, PositiveFlip
+from losses.distillation.interpolated import Interpolated
 from losses.distillation.kl import (
     ForwardKL,
     JensenShannon,
@@ -142,6 +143,7 @@ __all__ = [
     "IncompatibleLoss",
     "InfoNCE",
     "InterClassCorrelation",
+    "Interpolated",
     "IntraClassCorrelation",
     "JensenShannon",
     "LearningProgress",

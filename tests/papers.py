@@ -54,8 +54,12 @@ PAPERS = (
             "losses.AlphaDivergence(order=0.5)",
             "losses.AdaptiveKL()",
             "losses.TeacherUnsure(entropy=1.0)",
+            "losses.Scheduled(loss=losses.Interpolated(loss=losses.ForwardKL()), "
+            'field="share", schedule=optax.linear_schedule(0.4, 1.0, 1000))',
+            "losses.SampledReverseKL()",
         ),
-        "Pearson's and Neyman's χ², ToDi, TAID",
+        "Pearson's and Neyman's χ², ToDi, the adaptation of TAID; rows of the student's "
+        "own are `runner.data.OnPolicy`",
     ),
     Paper(
         "1604.08859",

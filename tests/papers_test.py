@@ -2,6 +2,7 @@
 
 import re
 
+import optax
 import pytest
 from flax import nnx
 
@@ -47,7 +48,7 @@ def test_what_is_not_all_here_says_what_is_missing():
 @pytest.mark.parametrize("paper", EVERY, ids=lambda paper: paper.title)
 def test_every_expression_builds(paper):
     for text in paper.graph:
-        eval(text, {"losses": losses, "nnx": nnx, "runner": runner})
+        eval(text, {"losses": losses, "nnx": nnx, "optax": optax, "runner": runner})
 
 
 def test_every_name_of_the_page_is_public():

@@ -235,6 +235,11 @@ FUNCTIONS = {
         *both(x), x["targets"], 2.0, non_target_weight=1.5
     ),
     "plackett_luce": lambda x: F.plackett_luce(*both(x), x["targets"], 2.0),
+    "interpolated": lambda x: F.forward_kl(
+        x["logits"],
+        0.4 * x["logits"].astype(jnp.float32)
+        + 0.6 * x["teacher/logits"].astype(jnp.float32),
+    ),
     "inter_class_correlation": lambda x: F.inter_class_correlation(*both(x), 2.0),
     "intra_class_correlation": lambda x: F.intra_class_correlation(*both(x), x["mask"]),
     "sampled_reverse_kl": lambda x: F.sampled_reverse_kl(

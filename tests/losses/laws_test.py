@@ -16,7 +16,9 @@ from tests.losses.table import LOSSES, arrays, batch_means, steps
 DIFFERENTIABLE = [
     name
     for name, row in LOSSES.items()
-    if not isinstance(row.loss, losses.AdaptiveKL | losses.Agreement)
+    if not isinstance(
+        row.loss, losses.AdaptiveKL | losses.Agreement | losses.Interpolated
+    )
 ]
 every_loss = pytest.mark.parametrize("name", LOSSES)
 

@@ -93,6 +93,7 @@ PUBLIC = [
     "Uncertainty",
     "ZLoss",
     "functional",
+    "Interpolated",
     "OfRows",
     "InfoNCE",
     "ProbabilisticTransfer",

@@ -72,3 +72,18 @@ def test_a_number_that_no_schedule_fits_is_refused():
     by_form = losses.Scheduled(loss=losses.CompSum(), field="tau", schedule=RISING)
     with pytest.raises(losses.IncompatibleLoss, match="tau of CompSum cannot follow"):
         jax.eval_shape(lambda step: by_form(at(step)), jnp.int32(0))
+
+
+def test_a_target_on_the_way_is_nothing_at_the_student_and_all_at_the_teacher():
+    def value(logits, share):
+        inputs = dataclasses.replace(at(0), logits=logits, _log_normalizers={})
+        inner = losses.ForwardKL()
+        return jnp.sum(losses.Interpolated(loss=inner, share=share)(inputs))
+
+    slope = jax.grad(value)(jnp.asarray(LOGITS), 0.0)
+    np.testing.assert_allclose(slope, np.zeros_like(LOGITS), atol=1e-6)
+    whole = jnp.sum(losses.ForwardKL()(at(0)))
+    np.testing.assert_allclose(value(jnp.asarray(LOGITS), 1.0), whole, rtol=1e-5)
+    between = jax.grad(value)(jnp.asarray(LOGITS), 0.5)
+    q, p = (jax.nn.softmax(x) for x in (LOGITS, (LOGITS + TEACHER) / 2))
+    np.testing.assert_allclose(between, q - p, atol=1e-5)

@@ -138,6 +138,7 @@ LOSSES = {
             schedule=optax.constant_schedule(2.0),
         )
     ),
+    "interpolated": Row(losses.Interpolated(loss=losses.ForwardKL(), share=0.6)),
     "inter_class_correlation": Row(losses.InterClassCorrelation(temperature=2.0)),
     "intra_class_correlation": Row(losses.IntraClassCorrelation()),
     "sampled_reverse_kl": Row(losses.SampledReverseKL(estimator="k3")),

@@ -35,6 +35,7 @@ ROWS = {
     "scheduled",
     "standardized",
     "inter_class_correlation",
+    "interpolated",
     "intra_class_correlation",
     "own_head",
     "over_student_best",
