@@ -58,8 +58,8 @@ PAPERS = (
             'field="share", schedule=optax.linear_schedule(0.4, 1.0, 1000))',
             "losses.SampledReverseKL()",
         ),
-        "Pearson's and Neyman's χ², ToDi, the adaptation of TAID; rows of the student's "
-        "own are `runner.data.OnPolicy`",
+        "Pearson's and Neyman's χ², ToDi, the adaptation of TAID; student rows are "
+        "`runner.data.OnPolicy`",
     ),
     Paper(
         "1604.08859",
