@@ -1,9 +1,10 @@
 """The command `runner`, which trains a student from a graph; see `runner --help`."""
 
+import os
 import sys
 from collections.abc import Sequence
 
-from runner.cli import completion, flags, gc_freeze, help
+from runner.cli import flags, gc_freeze, help
 from runner.errors import Corrupted, NotFinite, PeerLost, UserError
 from runner.files import early_line
 from runner.files.printable import printable
@@ -81,7 +82,9 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
 @gc_freeze.hold()
 def run() -> None:
     """The console entry point."""
-    if completion.is_asked():
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks
+        from runner.cli import completion
+
         return completion.complete()
     heap.keep_pages()
     code = console.exit_code(main, sys.argv)

@@ -25,11 +25,6 @@ _FILES = {
 _FUNCTIONS = ("sweep", "fiddler")
 
 
-def is_asked() -> bool:
-    """Return whether a shell runs the command for its completions."""
-    return "_ARGCOMPLETE" in os.environ
-
-
 def complete() -> None:
     """Write the completions to the shell, and end the process."""
     import argcomplete
