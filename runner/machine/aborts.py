@@ -37,6 +37,9 @@ def turned_into(leave: Callable[[], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pages_dropped() -> Iterator[None]:
+    if sys.stderr is None:  # a process that was started without one
+        yield
+        return
     sys.stderr.flush()
     with (
         os.fdopen(os.dup(2), "w", buffering=1) as stderr,

@@ -60,8 +60,10 @@ def test_a_batch_of_more_rows_than_there_are_is_refused_with_both_numbers(tmp_pa
     cfg = tiny_config.reads(tiny_config.config.as_buildable(), f"{tmp_path}/text.txt")
     cfg.batch_size = 8000
     config = runtime.Runtime(input=runtime.Input(cache=str(tmp_path)))
+    job = build.job(cfg)
+    assert isinstance(job, Experiment)
     with pytest.raises(UserError, match=r"^batch_size: 8000 rows, the training data"):
-        build.job(cfg).prepare(config)
+        job.prepare(config)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 10**23])

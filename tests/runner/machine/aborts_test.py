@@ -36,3 +36,11 @@ def test_an_abort_within_is_an_exit_code_and_words_and_no_page():
 def test_outside_of_it_all_is_as_before():
     assert ended("does not") == (0, "ours\nafter")
     assert ended("aborts later") == (-6, "ours\nafter")
+
+
+def test_a_process_without_stderr_ends_too():
+    program = "from runner.machine import aborts\nwith aborts.turned_into(print): pass"
+    shell = 'exec "$0" -c "$1" 2>&-'
+    assert (
+        subprocess.run(["bash", "-c", shell, sys.executable, program]).returncode == 0
+    )
