@@ -1,5 +1,7 @@
 """The target's standard score, and graphs of logits: identities of their papers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,11 +58,12 @@ def test_the_distance_of_graphs_is_that_of_their_row_means():
 
     expected = np.abs(degrees(student) - degrees(teacher)).mean()
     student, teacher = np.float32(student), np.float32(teacher)
-    value = functional.logit_graph(student, teacher, best=4)
+    distance = jax.jit(functools.partial(functional.logit_graph, best=4))
+    value = distance(student, teacher)
     np.testing.assert_allclose(value, np.full((1, 3), expected), rtol=1e-5)
-    permuted = functional.logit_graph(student[..., ::-1], teacher, best=4)
+    permuted = distance(np.ascontiguousarray(student[..., ::-1]), teacher)
     np.testing.assert_allclose(permuted, value, rtol=1e-6)
-    same = functional.logit_graph(student, student[..., [3, 1, 0, 2, 4]] + 5.0, best=4)
+    same = distance(student, student[..., [3, 1, 0, 2, 4]] + np.float32(5.0))
     np.testing.assert_allclose(same, np.zeros((1, 3)), atol=1e-5)
 
 
@@ -85,7 +88,8 @@ def test_a_bias_of_all_classes_changes_nothing():
     seen = losses.FullOutputs(batch={"targets": TARGETS}, logits=LOGITS)
     loss = losses.CrossEntropy()
     everywhere = losses.ClassBias(loss=loss, first=0, bias=4.0)
-    np.testing.assert_allclose(everywhere(seen), loss(seen), rtol=1e-6)
+    biased, plain = jax.jit(lambda: (everywhere(seen), loss(seen)))()
+    np.testing.assert_allclose(biased, plain, rtol=1e-6)
     with pytest.raises(ValueError, match="must hold a class, got 3 and 3"):
         losses.ClassBias(loss=loss, first=3, last=3)
 
@@ -97,7 +101,8 @@ def test_sigmoid_scores_are_shares_of_their_sum():
     p = sigmoid / sigmoid.sum(-1, keepdims=True)
     share = np.eye(4)[chosen].sum(-2).mean(0)
     expected = 2.0 * (share * p).sum(-1).mean(-1)
-    value = functional.load_balance(np.float32(router), chosen, scores="sigmoid")
+    balance = jax.jit(functools.partial(functional.load_balance, scores="sigmoid"))
+    value = balance(np.float32(router), chosen)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
