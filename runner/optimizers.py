@@ -33,6 +33,10 @@ def adamw(
     is where the log finds it: wrap other optimisers likewise to see theirs. Constants
     and moments are float32 whatever the parameters are.
 
+    The decay follows the rate: a step takes `rate · weight_decay` of a matrix. One of λ
+    a step at the peak, whatever the peak is (independent decay, arXiv:2309.14322), is
+    `weight_decay=λ / peak`.
+
     Source: Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2; the b2 and decay
     of Brown et al. 2020 (arXiv:2005.14165), appendix B.
     """
