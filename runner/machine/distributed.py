@@ -104,7 +104,8 @@ def together() -> Iterator[None]:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:  # of NumPy's conversions
         reason = _first_line(error)
-        if not any(word in reason.lower() for word in _LOST):
+        of_peers = any(word in reason.lower() for word in _LOST)
+        if not (of_peers and jax.distributed.is_initialized()):
             raise
         raise PeerLost(
             f"process {jax.process_index()}: another process of this run has ended or "
@@ -222,4 +223,4 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -174,6 +174,14 @@ def test_a_process_alone_joins_nobody():
     assert wanted({**SLURM, "SLURM_NTASKS": "1"}) is None
 
 
+@pytest.mark.parametrize("message", ["sockets.txt: Connection closed by peer", ""])
+def test_an_error_of_a_process_alone_is_none_of_a_peer(message):
+    error = ValueError(message)
+    with pytest.raises(ValueError) as raised, distributed.together():
+        raise error
+    assert raised.value is error
+
+
 def test_launchers_say_how_many_there_are():
     assert wanted(SLURM) == {"cluster_detection_method": "slurm"}
     assert wanted({**OMPI, "OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:3"}) == {
