@@ -20,6 +20,7 @@ _HOMES = {
     "MostConfidentTeacher": "teachers.confident",
     "OfflineTeacher": "teachers.offline",
     "OnlineTeacher": "teachers.online",
+    "PromptedTeacher": "teachers.prompted",
     "RecordTeacher": "recording.job",
     "RoutedTeacher": "teachers.routed",
     "RunWriter": "hooks.run_writer",

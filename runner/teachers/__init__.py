@@ -17,6 +17,7 @@ _HOMES = {
     "MostConfidentTeacher": "confident",
     "OfflineTeacher": "offline",
     "OnlineTeacher": "online",
+    "PromptedTeacher": "prompted",
     "RoutedTeacher": "routed",
     "ServedTeacher": "served",
     "StartTeacher": "start",

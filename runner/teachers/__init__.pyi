@@ -10,6 +10,7 @@ from runner.teachers.confident import MostConfidentTeacher as MostConfidentTeach
 from runner.teachers.ema import EMATeacher as EMATeacher
 from runner.teachers.offline import OfflineTeacher as OfflineTeacher
 from runner.teachers.online import OnlineTeacher as OnlineTeacher
+from runner.teachers.prompted import PromptedTeacher as PromptedTeacher
 from runner.teachers.routed import RoutedTeacher as RoutedTeacher
 from runner.teachers.served import ServedTeacher as ServedTeacher
 from runner.teachers.start import StartTeacher as StartTeacher

@@ -13,9 +13,9 @@ NAMES = {
     " Transformer TrunkOutput VisionTransformer",
     "runner": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher Evaluate"
     " Evaluation Experiment Export FusedTeacher KeepBest MostConfidentTeacher"
-    " OfflineTeacher OnlineTeacher RecordTeacher RoutedTeacher RunWriter Sample"
-    " ServedTeacher Soup StartTeacher StepContext StepHook Trainer averages data"
-    " optimizers starts sweeps",
+    " OfflineTeacher OnlineTeacher PromptedTeacher RecordTeacher RoutedTeacher"
+    " RunWriter Sample ServedTeacher Soup StartTeacher StepContext StepHook Trainer"
+    " averages data optimizers starts sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
     " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
     " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
@@ -31,7 +31,8 @@ NAMES = {
     " Start StartContext Upcycled",
     "runner.teachers": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher"
     " FusedTeacher LoadedTeacher MostConfidentTeacher OfflineTeacher OnlineTeacher"
-    " RoutedTeacher ServedTeacher StartTeacher Teacher TeacherContext TeacherTrunk",
+    " PromptedTeacher RoutedTeacher ServedTeacher StartTeacher Teacher TeacherContext"
+    " TeacherTrunk",
 }
 LAZY = [package for package in NAMES if package != "models"]
 
