@@ -87,11 +87,11 @@ def test_records_of_the_best_entries_are_refused():
 def test_over_all_entries_the_students_best_are_the_whole_divergence():
     logits = [jnp.asarray(x, jnp.float32)[None] for x in (STUDENT, TEACHER)]
     whole = functional.reverse_kl(*logits)
-    parts = [
-        float(functional.over_student_best(*logits, best=k)[0]) for k in (1, 4, 11, 99)
-    ]
-    assert parts[0] < parts[1] < parts[2]
-    np.testing.assert_allclose(parts[2:], float(whole[0]), rtol=1e-5)
+    some, every = (
+        float(functional.over_student_best(*logits, best=k)[0]) for k in (4, 99)
+    )
+    assert 0.0 < some < every
+    np.testing.assert_allclose(every, float(whole[0]), rtol=1e-5)
 
 
 def test_agreement_by_hand():
