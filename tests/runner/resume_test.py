@@ -61,15 +61,15 @@ def test_ten_kills_change_nothing(runner, whole):
 
 
 @pytest.mark.slow
-def test_kills_leave_the_rows_that_the_student_writes_as_they_are(runner):
-    runner.run("own", "--fiddler=writes()")
-    runner.killed("own-killed", "--fiddler=writes()", step=9)
-    runner.killed("own-killed", "--fiddler=writes()", step=33, seconds=0.02)
-    runner.run("own-killed", "--fiddler=writes()")
-    runner.assert_same_run("own-killed", "own")
-    lines = runner.metrics("own")
+def test_a_kill_leaves_the_rows_that_the_student_writes_as_they_are(runner):
+    short = Runner(runner.directory, steps=20)
+    short.run("own", "--fiddler=writes()")
+    assert short.killed("own-killed", "--fiddler=writes()", step=9) < 20
+    short.run("own-killed", "--fiddler=writes()")
+    short.assert_same_run("own-killed", "own")
+    lines = short.metrics("own")
     shares = [x["rollouts/share"] for x in lines if "rollouts/share" in x]
-    assert shares[0] < 0.2 < 0.8 < shares[-1]
+    assert shares[0] < 0.2 < max(shares)
 
 
 @pytest.mark.slow

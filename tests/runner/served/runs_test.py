@@ -51,10 +51,9 @@ def trained(node, cache):
         batch_size=2,
     )
     config = runtime.Runtime(
-        mesh=runtime.Mesh(data=2, fsdp=2, tensor=2),
+        mesh=runtime.Mesh(data=1, tensor=8),
         input=runtime.Input(cache=str(cache)),
     )
-    config = dataclasses.replace(config, mesh=runtime.Mesh(data=1, tensor=8))
     trainer = experiment.prepare(config)
     leaves = jax.tree.leaves(trainer.initial_state())
     with trainer.batches(start=0) as batches:
@@ -95,4 +94,4 @@ def test_a_server_killed_ten_times_teaches_the_same_bits(tmp_path, monkeypatch, 
         thread.join()
     assert actual == expected
     lines = capfd.readouterr().err
-    assert lines.count("the run waits") >= KILLS // 2 < lines.count("the run goes on")
+    assert lines.count("the run waits") >= KILLS <= lines.count("the run goes on")
