@@ -1,6 +1,7 @@
 """Command-line flags: one left-to-right pass over argv, and nothing imported for it."""
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,8 @@ BARE = ("print_config", "dry_run", "help", "version", "begin_anew")
 _PREFIXES = ("fdl.", "fdl_tag.", "gin.")
 _ACTIONS = ("print_config", "diff", "graph", "dry_run", "list", "describe", "evaluate")
 NAMES = (*VALUED, *REPEATED, *EITHER, *BARE)
+_COMMANDS = {"report": "runner report"}
+_COMMANDS |= {name: f"runner-{name}" for name in ("export", "records", "sample")}
 LOOKED_UP = ("list", "describe")  # actions that need no graph
 
 
@@ -156,6 +159,9 @@ def _not_a_flag(argument: str) -> str:
         return f"unexpected '{argument}'; did you mean --fdl_config={argument}?"
     if argument.startswith("-") and len(argument) > 2:
         return f"unknown flag {argument}; flags begin with two dashes"
+    close = difflib.get_close_matches(argument, _COMMANDS, n=1)
+    if close:
+        return f"unexpected '{argument}'; did you mean {_COMMANDS[close[0]]}?"
     return f"unexpected '{argument}'; expected flags such as --workdir=DIR"
 
 

@@ -137,7 +137,8 @@ def in_text(described: str) -> str:
         elif re.fullmatch(r"'[^']*'", text):
             holder, _, name = now.rpartition(".")
             holder = path.rpartition(".")[0]
-            text = repr(value(classes.get(holder or "<root>"), name, text[1:-1]))
+            # Between its quotes a string stands with its escapes.
+            text = f"'{value(classes.get(holder or '<root>'), name, text[1:-1])}'"
         else:
             text = _rename_tokens(text)
         lines.append(f"{now}: {text}\n")
@@ -196,7 +197,8 @@ def _rename_tokens(text: str) -> str:
         new = _imported(*symbol(match[1], match[2]))
         return match[0] if new is None else names.public(new)
 
-    return re.sub(r"'(?:[^'\\]|\\.)*'|\b([a-z_]\w*(?:\.\w+)*)\.(\w+)\b", renamed, text)
+    strings = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+    return re.sub(rf"{strings}|\b([a-z_]\w*(?:\.\w+)*)\.(\w+)\b", renamed, text)
 
 
 def _imported(module: str, name: str) -> Any:

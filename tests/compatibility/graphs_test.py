@@ -7,6 +7,7 @@ from pathlib import Path
 import fiddle as fdl
 import pytest
 
+from runner import data
 from runner.errors import UserError
 from runner.graph import build, describe, new_fields, overrides, read, renames, to_json
 
@@ -112,3 +113,14 @@ def test_values_and_references_are_renamed_in_text():
         "student.mlp: partial(models.GatedMLP)",
         "teacher: -> losses.kd.loss.sparse",
     ]
+
+
+@pytest.mark.parametrize(
+    "string",
+    ["\n\n", "\\d+\t", "C:\\texts", "it's", 'it\'s "x"', "it's losses.ForwardKl"],
+)
+def test_a_string_stays_what_it_is(string):
+    cfg = fdl.Config(data.TextFiles, files=["a", string], separator=string)
+    text = describe.text(cfg)
+    assert renames.in_text(text) == text
+    assert new_fields.changes(text, text) == []

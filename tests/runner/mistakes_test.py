@@ -60,6 +60,8 @@ MISTAKES = [
     ("-workdir=x", "unknown flag -workdir=x; flags begin with two dashes"),
     ("configs/moe.py", "did you mean --fdl_config=configs/moe.py?"),
     ("train", "unexpected 'train'; expected flags such as --workdir=DIR"),
+    ("reprot", "unexpected 'reprot'; did you mean runner report?"),
+    ("export", "unexpected 'export'; did you mean runner-export?"),
     ("--", "unexpected '--'"),
     ("! --workdir", "--workdir needs a value: --workdir=DIR"),
     ("! --workdir=", "--workdir needs a value: --workdir=DIR"),

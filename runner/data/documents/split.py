@@ -3,14 +3,15 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TypeVar, get_args
 
 from runner.data.documents.document import Document, Documents
 from runner.data.documents.records import Record, Records
 from runner.errors import UserError, nearest
 
 Side = Literal["train", "held_out"]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Split(Records):
       share: Of the documents that are held out, nearly.
 
     Raises:
-      UserError: There is no such part; the share is not between 0 and 1.
+      UserError: There is no such part, or no document is in it; the share is not
+        between 0 and 1.
     """
 
     documents: Documents
@@ -52,17 +54,34 @@ class Split(Records):
         return self._records().text_column
 
     def __iter__(self) -> Iterator[Document]:
-        return (one for one in self.documents if self._includes(one.text))
+        return self._of_part((one, one.text) for one in self.documents)
 
     def records(self, columns: Sequence[str] = ()) -> Iterator[Record]:
-        for record in self._records().records(columns):
+        def content(record: Record) -> str:
             says = {
                 name: x
                 for name, x in record.values.items()
                 if x is not None and (not columns or name in columns)
             }
-            if self._includes(json.dumps(says, sort_keys=True, default=str)):
-                yield record
+            return json.dumps(says, sort_keys=True, default=str)
+
+        return self._of_part((r, content(r)) for r in self._records().records(columns))
+
+    def _of_part(self, contents: Iterable[tuple[T, str]]) -> Iterator[T]:
+        chosen = others = 0
+        for one, content in contents:
+            if self._includes(content):
+                chosen += 1
+                yield one
+            else:
+                others += 1
+        # Of few documents a part may have none, by chance.
+        if others and not chosen:
+            raise UserError(
+                f"of {others:,} documents none is in the part {self.part!r} at "
+                f"share={self.share}; choose another share, or give more documents "
+                "(of files of text: separator=)"
+            )
 
     def _records(self) -> Records:
         if not isinstance(self.documents, Records):

@@ -49,3 +49,14 @@ def test_what_cannot_be_split_is_named(source, folder):
         Split(source, share=1.5)
     with pytest.raises(UserError, match="TextFiles has texts, and no records"):
         next(iter(Split(TextFiles([str(folder)])).records()))
+
+
+def test_a_part_that_no_document_is_in_is_refused(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"text {number}")
+    few = TextFiles(files=[str(tmp_path)])
+    assert len(texts(Split(few, part="train", share=0.01))) == 3
+    with pytest.raises(
+        UserError, match="of 3 documents none is in the part 'held_out'"
+    ):
+        texts(Split(few, part="held_out", share=0.01))
