@@ -42,6 +42,7 @@ BESIDE_LABELS = (
     "loss_lib.AlphaBetaDivergence(alpha=0.9, beta=0.2)",
     "loss_lib.RenyiDivergence()",
     "loss_lib.AdaptiveKL()",
+    "loss_lib.ToDi()",
     "loss_lib.LogitMSE()",
     "loss_lib.BinaryKLNorm(temperature=2.0)",
     "loss_lib.DecoupledKD(temperature=4.0)",

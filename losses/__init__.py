@@ -27,7 +27,7 @@ from losses.core.terms import Group, LossTerm
 from losses.core.vocab_sums import TiledOutputs
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
 from losses.dice import Dice
-from losses.distillation.adaptive_kl import AdaptiveKL
+from losses.distillation.adaptive_kl import AdaptiveKL, ToDi
 from losses.distillation.agreement import Agreement
 from losses.distillation.alignment import SparseMode
 from losses.distillation.binary_kl import BinaryKL, BinaryKLNorm
@@ -208,6 +208,7 @@ __all__ = [
     "TeacherOutputs",
     "TeacherUnsure",
     "TiledOutputs",
+    "ToDi",
     "TokenWeight",
     "TotalVariation",
     "Uncertainty",

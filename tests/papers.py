@@ -52,14 +52,17 @@ PAPERS = (
         (
             "losses.ReverseKL()",
             "losses.AlphaDivergence(order=0.5)",
+            "losses.AlphaDivergence(order=2.0)",
+            "losses.AlphaDivergence(order=-1.0)",
             "losses.AdaptiveKL()",
+            "losses.ToDi()",
             "losses.TeacherUnsure(entropy=1.0)",
             "losses.Scheduled(loss=losses.Interpolated(loss=losses.ForwardKL()), "
             'field="share", schedule=optax.linear_schedule(0.4, 1.0, 1000))',
             "losses.SampledReverseKL()",
         ),
-        "Pearson's and Neyman's χ², ToDi, the adaptation of TAID; student rows are "
-        "`runner.data.OnPolicy`",
+        "orders 2 and -1 are half of Pearson's and of Neyman's χ²; the adaptation of "
+        "TAID is missing; student rows are `runner.data.OnPolicy`",
     ),
     Paper(
         "1604.08859",

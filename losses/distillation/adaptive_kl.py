@@ -1,4 +1,4 @@
-"""Adaptive mixture of forward and reverse KL, balanced at each token."""
+"""Adaptive mixtures of forward and reverse KL, balanced at each token or entry."""
 
 import dataclasses
 
@@ -49,3 +49,24 @@ class AdaptiveKL(Divergence):
             rest=entries.rest,
             partial=entries.partial,
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToDi(Divergence):
+    """`Σ_v (w_v p_v log(p_v/q_v) + (1 - w_v) q_v log(q_v/p_v))`, nats.
+
+    `w_v = σ(log p_v - log q_v) = p_v / (p_v + q_v)`, without a gradient: entries that
+    the student underestimates learn from forward KL, those that it overestimates from
+    reverse KL. As `w p - (1 - w) q = p - q`, the value is `KL(p‖q) + KL(q‖p)` (twice
+    `SymmetricKL()`), and the gradient alone is another. Each term is at least 0.
+
+    Source: Jung et al. 2025, ToDi (arXiv:2505.16297), a weight an entry, as its
+    released code. The survey arXiv:2604.00626 prints one a token.
+    """
+
+    @property
+    def beside_zero(self) -> BesideZero:
+        return "infinite"
+
+    def divergence(self, entries: Entries) -> PerToken:
+        return log_probs.todi(entries.log_p, entries.log_q)

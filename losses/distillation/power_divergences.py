@@ -34,11 +34,13 @@ class AlphaDivergence(Divergence):
     Where p and q sum to 1 it is `(1 - Σ p^a q^(1-a)) / (a (1-a))`; in this form each
     term is at least 0, over any entries. The limits are taken at the ends: order 1 is
     `KL(p‖q)`, 0 is `KL(q‖p)`, each with `± (Σp - Σq)`, 0 where both sum to 1. Order
-    1/2 is `2 Σ (√p - √q)²`, twice the squared Hellinger distance. Cancellation leaves
-    an error of about 1e-7 / (a (1-a)).
+    1/2 is `2 Σ (√p - √q)²`, twice the squared Hellinger distance; order 2 is half of
+    Pearson's χ², `1/2 Σ (p - q)²/q`, and order -1 half of Neyman's, `1/2 Σ (p - q)²/p`.
+    Cancellation leaves an error of about 1e-7 / (a (1-a)).
 
-    Beyond [0, 1], as for Pearson's χ² (order 2), one `p/q` above e^88 overflows
-    float32; `RenyiDivergence` of the same order increases with it and does not.
+    Beyond [0, 1] values and gradients grow as a power of `p/q`. A power above e^40 goes
+    on as its tangent, so that float32 does not overflow; `RenyiDivergence` of the same
+    order increases with it and has a bounded gradient.
 
     Source: Amari's family as in the survey arXiv:2604.00626.
 
@@ -46,22 +48,19 @@ class AlphaDivergence(Divergence):
       order: a.
 
     Raises:
-      ValueError: `order` is outside [0, 1].
+      ValueError: `order` is not finite.
     """
 
     order: float = 0.5
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0.0 <= self.order <= 1.0:
-            raise ValueError(
-                f"order must be in [0, 1], got {self.order}: beyond it values "
-                f"overflow; RenyiDivergence increases with it and does not"
-            )
+        if not math.isfinite(self.order):
+            raise ValueError(f"order must be finite, got {self.order}")
 
     @property
     def beside_zero(self) -> BesideZero:
-        return "finite" if self.order else "infinite"
+        return "finite" if self.order > 0.0 else "infinite"
 
     def divergence(self, entries: Entries) -> PerToken:
         return log_probs.alpha_divergence(

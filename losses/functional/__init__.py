@@ -34,6 +34,7 @@ from losses.functional.divergences import (
     skew_forward_kl,
     skew_reverse_kl,
     symmetric_kl,
+    todi,
     total_variation,
 )
 from losses.functional.features import (
@@ -145,6 +146,7 @@ __all__ = [
     "standard_score",
     "standardize",
     "symmetric_kl",
+    "todi",
     "total_variation",
     "uniform_kl",
     "z_loss",

@@ -144,6 +144,8 @@ def alpha_divergence(
 ) -> PerToken:
     """Return `(1 - Σ_v p_v^a q_v^(1-a)) / (a (1-a))`, nats, a being `order`.
 
+    Orders 2 and -1 are half of Pearson's and of Neyman's χ².
+
     Source: Amari's family as in the survey arXiv:2604.00626.
     """
     both = log_probabilities(student_logits, teacher_logits, temperature)
@@ -196,3 +198,17 @@ def adaptive_kl(
     """
     both = log_probabilities(student_logits, teacher_logits, temperature)
     return log_probs.adaptive_kl(*both, head_mass=head_mass)
+
+
+def todi(
+    student_logits: Student, teacher_logits: Teacher, temperature: float = 1.0
+) -> PerToken:
+    """Return `Σ_v (w_v p_v log(p_v/q_v) + (1 - w_v) q_v log(q_v/p_v))`, nats.
+
+    `w_v = p_v / (p_v + q_v)`, without a gradient.
+
+    Source: Jung et al. 2025, ToDi (arXiv:2505.16297).
+    """
+    return log_probs.todi(
+        *log_probabilities(student_logits, teacher_logits, temperature)
+    )

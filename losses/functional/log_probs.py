@@ -19,6 +19,8 @@ FLOOR = -1e5
 products with probabilities and their gradients are finite. Below it, no gradient."""
 
 _TINY = 1e-30
+_STEEPEST = 40.0
+"""Exponents of powers above 1, nats, beyond which they go on as their tangent."""
 
 
 def floored(log_probabilities: LogProbs) -> LogProbs:
@@ -158,14 +160,15 @@ def alpha_divergence(
 ) -> PerToken:
     """Return `Σ_v (a p_v + (1-a) q_v - p_v^a q_v^(1-a)) / (a (1-a))`, nats.
 
-    `a` is `order`, in [0, 1]; at its ends the limits are taken.
+    `a` is `order`; at 0 and 1 the limits are taken.
     """
     p, q, a = jnp.exp(log_p), jnp.exp(log_q), order
     if a == 1.0:
         return kl(log_p, log_q, partial=True)
     if a == 0.0:
         return kl(log_q, log_p, partial=True)
-    power = jnp.exp(a * log_p + (1.0 - a) * log_q)
+    exponents = a * log_p + (1.0 - a) * log_q
+    power = jnp.exp(exponents) if 0.0 < a < 1.0 else _exp_or_tangent(exponents)
     gap = a * p + (1.0 - a) * q - power
     return jnp.sum(gap, axis=-1) / (a * (1.0 - a))
 
@@ -213,6 +216,23 @@ def adaptive_kl(
     forward = kl(log_p, log_q, partial=partial)
     reverse = kl(log_q, log_p, partial=partial)
     return weight * forward + (1.0 - weight) * reverse
+
+
+def todi(log_p: LogProbs, log_q: LogProbs) -> PerToken:
+    """Return `Σ_v (w_v p_v log(p_v/q_v) + (1 - w_v) q_v log(q_v/p_v))`, nats.
+
+    `w_v = p_v / (p_v + q_v)`, without a gradient.
+    """
+    ratio = log_p - log_q
+    weight = jax.nn.sigmoid(jax.lax.stop_gradient(ratio))
+    forward = weight * jnp.exp(log_p) * ratio
+    reverse = (1.0 - weight) * jnp.exp(log_q) * ratio
+    return jnp.sum(forward - reverse, axis=-1)
+
+
+def _exp_or_tangent(x: LogProbs) -> LogProbs:
+    below = jnp.minimum(x, _STEEPEST)
+    return jnp.exp(below) * (1.0 + x - below)
 
 
 def _head_share_of_gaps(

@@ -212,6 +212,7 @@ FUNCTIONS = {
     "skew_reverse_kl": lambda x: F.skew_reverse_kl(*both(x)),
     "total_variation": lambda x: F.total_variation(*both(x)),
     "alpha_divergence": lambda x: F.alpha_divergence(*both(x), order=0.3),
+    "alpha_divergence_of_two": lambda x: F.alpha_divergence(*both(x), order=2.0),
     "alpha_beta_divergence": lambda x: F.alpha_beta_divergence(
         *both(x), alpha=0.9, beta=0.3
     ),
@@ -228,6 +229,7 @@ FUNCTIONS = {
     "reward_margin": lambda x: along_rows(F.reward_margin(*of_rows(x, "mean"))),
     "kto": kto,
     "adaptive_kl": lambda x: F.adaptive_kl(*both(x)),
+    "todi": lambda x: F.todi(*both(x)),
     "decoupled_kd": lambda x: F.decoupled_kd(
         *both(x), x["targets"], non_target_weight=8.0
     ),

@@ -17,7 +17,8 @@ DIFFERENTIABLE = [
     name
     for name, row in LOSSES.items()
     if not isinstance(
-        row.loss, losses.AdaptiveKL | losses.Agreement | losses.Interpolated
+        row.loss,
+        losses.AdaptiveKL | losses.Agreement | losses.Interpolated | losses.ToDi,
     )
 ]
 every_loss = pytest.mark.parametrize("name", LOSSES)

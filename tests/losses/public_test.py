@@ -88,6 +88,7 @@ PUBLIC = [
     "TeacherEntropy",
     "TeacherOutputs",
     "TiledOutputs",
+    "ToDi",
     "TokenWeight",
     "TotalVariation",
     "Uncertainty",

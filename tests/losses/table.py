@@ -111,6 +111,7 @@ LOSSES = {
     ),
     "alpha_divergence": Row(losses.AlphaDivergence(order=0.3)),
     "alpha_divergence_best": Row(losses.AlphaDivergence(), "best"),
+    "alpha_divergence_of_two": Row(losses.AlphaDivergence(order=2.0)),
     "alpha_beta_divergence": Row(losses.AlphaBetaDivergence(alpha=0.9, beta=0.3)),
     "alpha_beta_divergence_best": Row(losses.AlphaBetaDivergence(), "best"),
     "renyi_divergence": Row(losses.RenyiDivergence(order=2.0)),
@@ -165,6 +166,8 @@ LOSSES = {
     "kto": Row(losses.KTO(undesirable_weight=1.5)),
     "adaptive_kl": Row(losses.AdaptiveKL()),
     "adaptive_kl_best": Row(losses.AdaptiveKL(temperature=2.0), "best"),
+    "todi": Row(losses.ToDi()),
+    "todi_best": Row(losses.ToDi(), "best"),
 }
 
 

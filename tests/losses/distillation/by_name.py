@@ -13,4 +13,5 @@ BY_NAME = {
     "alpha_divergence": losses.AlphaDivergence(order=0.3),
     "renyi_divergence": losses.RenyiDivergence(order=2.0),
     "adaptive_kl": losses.AdaptiveKL(),
+    "todi": losses.ToDi(),
 }

@@ -29,9 +29,37 @@ def test_values_by_hand():
         losses.TotalVariation(): 1 / 4,
         losses.RenyiDivergence(order=2.0): log(1 + 1 / 3),
         losses.AlphaDivergence(): 4 - math.sqrt(2) - math.sqrt(6),
+        losses.AlphaDivergence(order=2.0): 1 / 3 / 2,  # of Pearson's χ²
+        losses.AlphaDivergence(order=-1.0): 1 / 4 / 2,  # of Neyman's
+        losses.ToDi(): 1 / 4 * log(2) - 1 / 4 * log(2 / 3),
     }
     for loss, by_hand in expected.items():
         np.testing.assert_allclose(of(loss, p, q), by_hand, rtol=1e-5)
+
+
+@pytest.mark.parametrize("order", [2.0, -1.0])
+def test_orders_beyond_one_are_half_of_chi_squared(order):
+    """`Σ (p - q)²/q` of Pearson and `Σ (p - q)²/p` of Neyman, and their gradients."""
+    t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY), scale=2.0)
+    p, q = (np.exp(x - np.logaddexp.reduce(x, -1)[:, None]) for x in (t, s))
+    slopes = (1 - (p / q) ** 2) / 2 if order == 2.0 else q / p - 1
+    loss = losses.AlphaDivergence(order=order)
+    expected = np.sum((p - q) ** 2 / (q if order == 2.0 else p), -1) / 2
+    np.testing.assert_allclose(value(loss, t, s), expected, rtol=1e-5)
+    expected = q * (slopes - np.sum(q * slopes, -1, keepdims=True))
+    np.testing.assert_allclose(gradient(loss, t, s), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_todi_is_both_directions_in_value_and_weighs_each_entry_in_gradient():
+    t, s = np.random.default_rng(0).normal(size=(2, TOKENS, VOCABULARY), scale=2.0)
+    p, q = (np.exp(x - np.logaddexp.reduce(x, -1)[:, None]) for x in (t, s))
+    both = kl64(p, q) + kl64(q, p)
+    np.testing.assert_allclose(value(losses.ToDi(), t, s), both, rtol=1e-5)
+    weight = p / (p + q)
+    of_entry = (1 - weight) * q * (1 + np.log(q / p)) - weight * p
+    expected = of_entry - q * of_entry.sum(-1, keepdims=True)
+    actual = gradient(losses.ToDi(), t, s)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_disjoint_distributions_are_as_far_as_can_be():
@@ -118,7 +146,7 @@ def test_forward_kl_of_hot_logits_is_half_their_centred_squared_distance():
         (lambda: losses.JensenShannon(beta=1.0), "ForwardKL"),
         (lambda: losses.SkewForwardKL(skew=1.0), r"skew must be in \[0, 1\), got 1.0"),
         (lambda: losses.SkewReverseKL(skew=-0.1), "got -0.1"),
-        (lambda: losses.AlphaDivergence(order=2.0), "RenyiDivergence"),
+        (lambda: losses.AlphaDivergence(order=math.inf), "order must be finite"),
         (lambda: losses.RenyiDivergence(order=0.0), "order must be positive"),
         (lambda: losses.SymmetricKL(reverse_weight=2.0), "reverse_weight must be in"),
         (lambda: losses.AdaptiveKL(head_mass=1.0), "head_mass must be in"),
