@@ -13,6 +13,7 @@ import shutil
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from types import FunctionType
 from typing import NamedTuple
 
@@ -238,3 +239,30 @@ CHECKS = {
     "xmanager": lambda words: by_runner(words[words.index("--") + 1 :]),
     **dict.fromkeys((".", "eval", "git", "mkdir", ".ci/run"), ignore),
 }
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a page may name: its headings as GitHub spells them, and ids."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)", text, re.M)
+    bare = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    ids = re.findall(r'<a id="([^"]+)">', text)
+    return {*ids, *(heading.replace(" ", "-") for heading in bare)}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda p: p.name)
+def test_every_link_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not re.match(r"https?:", link):
+            file, _, anchor = link.partition("#")
+            # The site has CONTRIBUTING.md among its pages.
+            file = file.replace("contributing.md", "../CONTRIBUTING.md")
+            target = page.parent / file if file else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def test_every_room_of_the_runner_stands_in_contributing():
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Add a loss")[0]
+    rooms = {path.parent.name for path in (ROOT / "runner").glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in table} == set()
