@@ -56,6 +56,7 @@ BESIDE_LABELS = (
     "loss_lib.CKA(layers=((1, 1),))",
     "loss_lib.SimilarityPreserving(layers=((1, 1),))",
     "loss_lib.RelationalDistance(layers=((1, 1),))",
+    "loss_lib.RelationalAngle(layers=((1, 1),))",
     "loss_lib.ProbabilisticTransfer(layers=((1, 1),))",
     "loss_lib.ConfidencePenalty()",
     "loss_lib.ZLoss()",

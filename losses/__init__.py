@@ -82,6 +82,7 @@ from losses.sets.contrastive import InfoNCE
 from losses.sets.groups import GroupDRO, OverGroups
 from losses.sets.rows import (
     ProbabilisticTransfer,
+    RelationalAngle,
     RelationalDistance,
     SimilarityPreserving,
 )
@@ -178,6 +179,7 @@ __all__ = [
     "Reciprocal",
     "RecordSpec",
     "ReferencePairLoss",
+    "RelationalAngle",
     "RelationalDistance",
     "Relations",
     "RelativeLoss",

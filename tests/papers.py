@@ -366,9 +366,12 @@ BEYOND = (
     Paper(
         "1904.05068",
         "RKD",
-        "part",
-        ("losses.RelationalDistance(layers=((1, 1),))",),
-        "the angles of triplets",
+        "yes",
+        (
+            "losses.RelationalDistance(layers=((1, 1),))",
+            "losses.RelationalAngle(layers=((1, 1),))",
+        ),
+        "weights 25 and 50",
     ),
     Paper(
         "1803.10837", "PKT", "yes", ("losses.ProbabilisticTransfer(layers=((1, 1),))",)

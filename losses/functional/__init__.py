@@ -70,6 +70,7 @@ from losses.functional.routers import (
 from losses.functional.rows import (
     info_nce,
     probabilistic_transfer,
+    relational_angle,
     relational_distance,
     similarity_preserving,
 )
@@ -129,6 +130,7 @@ __all__ = [
     "plackett_luce",
     "probabilistic_transfer",
     "project",
+    "relational_angle",
     "relational_distance",
     "relations",
     "renyi_divergence",

@@ -52,6 +52,36 @@ def relational_distance(
     return _mean(_huber(ours - theirs), both)
 
 
+def relational_angle(
+    student: Rows, teacher: Float[Array, "n e"], there: There = None
+) -> Scalar:
+    """Return the mean Huber loss of `cos ∠ x_i x_j x_k`, over triplets of rows.
+
+    The cosine is `<e_ij, e_kj>` with `e_ij = (x_i - x_j) / |x_i - x_j|`, for i, j and k
+    that all differ. One corner j is compared at a time: n² numbers.
+
+    Source: Park et al. 2019, RKD (arXiv:1904.05068), eq. 9 to 11. The released code
+    takes the mean over all n³, whose others are 0.
+
+    Args:
+      student: rows x.
+      teacher: the same; the widths need not be the same.
+      there: the rows that count.
+    """
+    both = _pairs(there, len(student)) & ~jnp.eye(len(student), dtype=bool)
+    student, teacher = (jnp.asarray(x, jnp.float32) for x in (student, teacher))
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def of_corner(j: Int[Array, ""]) -> Scalar:
+        ours, theirs = (_gram(_unit(x - x[j][None, :])) for x in (student, teacher))
+        of_triplets = both & both[j][:, None] & both[j][None, :]
+        return jnp.sum(jnp.where(of_triplets, _huber(ours - theirs), 0.0))
+
+    others = jnp.sum(jnp.any(both, axis=1), dtype=jnp.float32)
+    count = jnp.maximum(others * (others - 1.0) * (others - 2.0), 1.0)
+    return jnp.sum(jax.lax.map(of_corner, jnp.arange(len(student)))) / count
+
+
 def probabilistic_transfer(
     student: Rows, teacher: Float[Array, "n e"], there: There = None
 ) -> Scalar:

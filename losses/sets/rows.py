@@ -64,11 +64,25 @@ class RelationalDistance(RowRelations):
     """The mean Huber loss of `d_ij / mean d` over pairs of rows, d between X_i and X_j.
 
     Source: Park et al. 2019, RKD (arXiv:1904.05068), eq. 4 to 8: its distances, weight
-    25 there; its angles, of triplets, are left out.
+    25 there, beside `RelationalAngle`.
     """
 
     def distance(self, student: Rows, teacher: Rows, there: There) -> Float[Array, ""]:
         return functional.relational_distance(student, teacher, there)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RelationalAngle(RowRelations):
+    """The mean Huber loss of `cos ∠ X_i X_j X_k` over triplets of rows.
+
+    Takes B³ products of rows, B² numbers at a time.
+
+    Source: Park et al. 2019, RKD (arXiv:1904.05068), eq. 9 to 11: its angles, weight 50
+    there, beside `RelationalDistance`.
+    """
+
+    def distance(self, student: Rows, teacher: Rows, there: There) -> Float[Array, ""]:
+        return functional.relational_angle(student, teacher, there)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

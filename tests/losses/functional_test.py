@@ -155,6 +155,7 @@ FUNCTIONS = {
     ),
     "similarity_preserving": of_layers(F.similarity_preserving),
     "relational_distance": of_layers(F.relational_distance),
+    "relational_angle": of_layers(F.relational_angle),
     "probabilistic_transfer": of_layers(F.probabilistic_transfer),
     "info_nce": functools.partial(info_nce, alpha=0.0),
     "soft_info_nce": functools.partial(info_nce, alpha=0.5),

@@ -98,6 +98,7 @@ PUBLIC = [
     "OfRows",
     "InfoNCE",
     "ProbabilisticTransfer",
+    "RelationalAngle",
     "RelationalDistance",
     "SimilarityPreserving",
     "Scheduled",

@@ -61,6 +61,7 @@ LOSSES = {
     ),
     "similarity_preserving": Row(losses.SimilarityPreserving(layers=PAIRS)),
     "relational_distance": Row(losses.RelationalDistance(layers=PAIRS)),
+    "relational_angle": Row(losses.RelationalAngle(layers=PAIRS)),
     "probabilistic_transfer": Row(losses.ProbabilisticTransfer(layers=PAIRS)),
     "info_nce": Row(losses.InfoNCE(temperature=2.0)),
     "soft_info_nce": Row(losses.InfoNCE(temperature=2.0, alpha=0.5)),

@@ -1,5 +1,7 @@
 """Metrics as losses, groups and bags: published identities, and values by hand."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,3 +151,31 @@ def test_group_dro_moves_on_the_simplex_toward_the_worst_group():
         np.testing.assert_allclose(np.exp(memory["log_q"]), q, rtol=1e-6)
         objective = np.sum(np.asarray(weights) * values * mask) / mask.sum()
         np.testing.assert_allclose(objective, q @ of_group, rtol=1e-6)
+
+
+def test_angles_are_those_of_every_triplet_by_hand():
+    student, teacher = RANDOM.normal(size=(5, 3)), RANDOM.normal(size=(5, 4))
+    there = np.array([True, True, False, True, True])
+
+    def angle(x, i, j, k):
+        first, second = x[i] - x[j], x[k] - x[j]
+        return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+
+    triplets = [x for x in itertools.permutations(range(5), 3) if there[list(x)].all()]
+    apart = np.array([angle(student, *x) - angle(teacher, *x) for x in triplets])
+    size = np.abs(apart)
+    expected = np.where(size <= 1.0, apart**2 / 2, size - 0.5).mean()
+    value = functional.relational_angle(
+        student.astype(np.float32), teacher.astype(np.float32), there
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_angles_are_the_same_of_what_is_moved_turned_and_scaled():
+    """Also where two rows are one: their gradient is finite."""
+    rows = RANDOM.normal(size=(6, 4)).astype(np.float32)
+    rows[1] = rows[0]
+    turn = np.linalg.qr(RANDOM.normal(size=(4, 4)))[0].astype(np.float32)
+    slope = jax.grad(functional.relational_angle)
+    assert functional.relational_angle(3 * rows @ turn + 2, rows) < 1e-10
+    assert np.all(np.isfinite(slope(rows[::-1], rows)))
