@@ -16,6 +16,16 @@ def require_checkpoints(workdir: str) -> None:
         return
     if path.exists():
         raise UserError(f"workdir: {workdir} has no checkpoints")
-    runs = [p.parent.name for p in path.parent.glob("*/checkpoints")]
-    near = nearest(path.name, runs)
+    near = nearest_run(path, holds="checkpoints")
     raise UserError(f"workdir: no such directory: {workdir}{near}")
+
+
+def nearest_run(absent: Path, *, holds: str) -> str:
+    """Return `; did you mean 'teacher'?` of the runs beside a path that is not there.
+
+    Args:
+      absent: The path.
+      holds: The name of a file or folder that makes a directory a run.
+    """
+    runs = [path.parent.name for path in absent.parent.glob(f"*/{holds}")]
+    return nearest(absent.name, runs)

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         report.write(runs[0])
         print(report.table(runs[0]))
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"runner report: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -21,7 +21,8 @@ _SECTION_OF = {
     "speed": "Machine",
     "moe": "Machine",
 }
-_UNITS = {"loss": "nats per token", "bits_per_byte": "bits per byte", "perplexity": "1"}
+_UNITS = {"loss": "nats per token", "bits_per_byte": "bits per byte"}
+_UNITS["perplexity"] = "exp of nats per token"
 _TEACHER = "teacher/"
 
 

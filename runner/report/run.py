@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from runner.checkpoint.presence import nearest_run
 from runner.errors import UserError
 from runner.files import form, remote
 from runner.writers.console import NOTICES, split_evaluation
@@ -233,6 +234,9 @@ def load(workdir: str | Path) -> Run:
     metrics_path = workdir / "metrics.jsonl"
     config_text = _text(workdir / "config.txt")
     if not metrics_path.exists() and not config_text:
+        if not workdir.exists():
+            near = nearest_run(workdir, holds="config.txt")
+            raise UserError(f"no such directory: {workdir}{near}")
         raise UserError(f"no run in {workdir}: no metrics.jsonl and no config.txt")
 
     # A run that was stopped has no `result.json`: then the last values logged stand in.

@@ -17,6 +17,7 @@ from pathlib import Path
 import fiddle as fdl
 
 from runner import atomic_files
+from runner.checkpoint.presence import nearest_run
 from runner.errors import UserError
 from runner.files import confined, form, trusted
 from runner.machine import versions
@@ -96,8 +97,10 @@ def saved_config(path: str | Path) -> Path:
     if (path / CONFIG).is_file():
         return path / CONFIG
     if not path.is_dir():
+        near = nearest_run(path, holds=CONFIG)
+        near = near if "did you mean" in near else ""
         raise UserError(
-            f"--workdir={path}: no such directory; "
+            f"--workdir={path}: no such directory{near or ';'} "
             "a new run needs --fdl_config=configs/NAME.py too"
         )
     below = sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))

@@ -101,6 +101,7 @@
       ctx.lineWidth = ratio;
       ctx.font = `${11 * ratio}px system-ui, sans-serif`;
       ctx.textAlign = "left";
+      ctx.textBaseline = "bottom"; // the axis before left its own
       for (const [name, value] of chart.levels) {
         if (state.logY && value <= 0) continue;
         const y = u.valToPos(value, "y", true);
@@ -111,7 +112,7 @@
         ctx.lineTo(left + width, y);
         ctx.stroke();
         ctx.setLineDash([]);
-        ctx.fillText(`${name} ${number(value)}`, left + 4 * ratio, y - 4 * ratio);
+        ctx.fillText(`${name} ${number(value)}`, left + 4 * ratio, y - 2 * ratio);
       }
       ctx.restore();
     };

@@ -127,7 +127,7 @@ def test_the_page_stands_where_it_is_sent_and_the_command_says_what_it_takes(
     file = tmp_path / "file"
     file.touch()
     assert runner_main(["runner", "report", f"--to={file}", *runs]) == 2
-    assert capsys.readouterr().err == f"{file}: File exists\n"
+    assert capsys.readouterr().err == f"runner report: {file}: File exists\n"
 
 
 def test_a_sweep_stands_for_its_units_that_have_begun(tmp_path, capsys):
@@ -366,8 +366,12 @@ def test_what_cannot_be_compared_is_refused_in_one_line(runs, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main([*runs, str(tmp_path / "empty")]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"no run in {tmp_path / 'empty'}: no metrics.jsonl and no config.txt"
+        f"runner report: no run in {tmp_path / 'empty'}: "
+        "no metrics.jsonl and no config.txt"
     ]
+    assert main([*runs, str(tmp_path / "recrds")]) == 2
+    near = f"no such directory: {tmp_path / 'recrds'}; did you mean 'records'?"
+    assert near in capsys.readouterr().err
     (tmp_path / "records" / "records" / "manifest.json").unlink()
     assert main(runs) == 2
     error = capsys.readouterr().err
