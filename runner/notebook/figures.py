@@ -22,7 +22,7 @@ class Picture(Figure):
         return content.getvalue()
 
 
-def over_steps(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+def over_steps(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Picture:
     """Return one picture of some lines, `(steps, values)` by name."""
     with mpl.rc_context(STYLE):
         figure = Picture(figsize=(WIDTH, HEIGHT))

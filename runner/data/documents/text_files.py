@@ -75,5 +75,6 @@ def _text(content: bytes, place: str) -> str:
             raise UserError(f"{place} is {form}") from error
         raise UserError(
             f"{place} is not UTF-8 text: byte {error.start} is "
-            f"0x{content[error.start]:02x}"
+            f"0x{content[error.start]:02x}; of a folder name the texts alone, such as "
+            "files=['FOLDER/**/*.txt']"
         ) from error
