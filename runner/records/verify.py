@@ -63,7 +63,7 @@ def next_and_own(records: Records, numbers: np.ndarray) -> tuple[float, float]:
 def _check_files(records: Records, terminal: Terminal) -> None:
     shards = records.manifest.shards
     for number, shard in enumerate(shards):
-        _show(terminal, number / len(shards), f"sha256 of {shard.name}")
+        _show(terminal, number / len(shards), f"sha256 of {Path(shard.name).stem}")
         digest = sha256_of(records.directory / shard.name)
         if digest != shard.sha256:
             raise UserError(
