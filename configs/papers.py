@@ -1,14 +1,19 @@
 r"""One small student under every loss of the page of papers that fits images.
 
-    runner --fdl_config=configs/vision_digits.py --fiddler=teacher --workdir=DIR
-    runner --fdl_config=configs/papers.py --fdl.teacher.checkpoint=DIR \
-      --sweep=losses --seeds=3 --workdir=runs/papers
+    runner --fdl_config=configs/vision_digits.py --fiddler=teacher \
+      --workdir=runs/digits_teacher
+    runner --fdl_config=configs/papers.py --workdir=/tmp/papers
+    runner --fdl_config=configs/papers.py --workdir=runs/papers --sweep=losses --seeds=3
 
 The ConvNet of `configs/vision_digits.py` sees 100 of the digits' labels; a bigger one
 that has seen all of them is its teacher. Losses of labels stand in the place of `ce`,
 the others beside it at a weight of 1/2. The page of the sweep compares them with labels
 alone, seed by seed; an evaluation counts what each student breaks and mends of what the
 teacher got right.
+
+A run takes 26 s of processor time, and the sweep a hundred times that. The graph as it
+is, one seed: held-out accuracy 76.9 % of 359 images, 1.17 nats/image, beside the
+teacher's 99.7 %. The sweep has not been run whole.
 """
 
 import functools

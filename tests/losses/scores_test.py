@@ -57,7 +57,7 @@ def test_the_distance_of_graphs_is_that_of_their_row_means():
         return np.sort(graph.mean(1))
 
     expected = np.abs(degrees(student) - degrees(teacher)).mean()
-    student, teacher = np.float32(student), np.float32(teacher)
+    student, teacher = (np.asarray(x, np.float32) for x in (student, teacher))
     distance = jax.jit(functools.partial(functional.logit_graph, best=4))
     value = distance(student, teacher)
     np.testing.assert_allclose(value, np.full((1, 3), expected), rtol=1e-5)

@@ -142,7 +142,7 @@ def expected(batch):
         return jnp.einsum("btad,bsad->btas", parts, parts) / math.sqrt(parts.shape[-1])
 
     def pooled(x, inside):
-        weights = np.float32(inside)[..., None]
+        weights = np.asarray(inside, np.float32)[..., None]
         return jnp.sum(x * weights, 1) / np.maximum(weights.sum(1), 1.0)
 
     def similarities(x):
