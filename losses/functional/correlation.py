@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from losses.functional.log_probs import log_probabilities
-from losses.functional.masks import counted
+from losses.functional.masks import counted, where_counted
 
 Student = Float[Array, "*b v"]
 Teacher = Float[Array, "*b w"]
@@ -55,6 +55,8 @@ def intra_class_correlation(
       temperature: T.
       epsilon: added to each variance.
     """
+    student_logits = where_counted(student_logits, mask)
+    teacher_logits = where_counted(teacher_logits, mask)
     p, q = probabilities(student_logits, teacher_logits, temperature)
     tokens = counted(mask, p.shape[:-1])
     count = jnp.maximum(jnp.sum(tokens), 1.0)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from losses.functional.masks import counted
+from losses.functional.masks import counted, where_counted
 
 SHORTEST = 1e-12
 """Squared length below which a vector has no direction, and no gradient for one."""
@@ -81,7 +81,7 @@ def cka(
     ) -> Float[Array, "d e"]:
         return contract("nd,ne->de", a * weights, b)
 
-    x, y = centred(student), centred(teacher)
+    x, y = (centred(where_counted(a, mask)) for a in (student, teacher))
 
     return 1.0 - alignment(covariance(x, y), covariance(x, x), covariance(y, y))
 

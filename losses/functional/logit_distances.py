@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from losses.functional.log_probs import floored
-from losses.functional.masks import counted
+from losses.functional.masks import counted, where_counted
 
 Student = Float[Array, "*b v"]
 Teacher = Float[Array, "*b w"]
@@ -120,7 +120,10 @@ def logit_graph(
     """
     ours, theirs = (
         jax.lax.top_k(jax.nn.log_softmax(x.astype(jnp.float32)), best)[0]
-        for x in (student_logits, teacher_logits)
+        for x in (
+            where_counted(student_logits, mask),
+            where_counted(teacher_logits, mask),
+        )
     )
     return graph_distance(ours, theirs, mask)
 

@@ -24,6 +24,27 @@ def counted(
     return mask.astype(jnp.float32)
 
 
+def where_counted(
+    values: Float[Array, "..."], mask: Bool[Array, "*b"] | None
+) -> Float[Array, "..."]:
+    """Return the values, and 0 at tokens that do not count.
+
+    So what is there, NaN of an ignored target say, is in no sum and has no gradient.
+
+    Args:
+      values: `[*b ...]`, an array a token or row.
+      mask: those that count; None for all.
+
+    Raises:
+      ValueError: as `counted`.
+    """
+    if mask is None:
+        return values
+    check_mask("mask", mask, values.shape[: mask.ndim])
+    wide = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+    return jnp.where(wide, values, jnp.zeros((), values.dtype))
+
+
 def check_mask(name: str, mask: Array, tokens: tuple[int, ...]) -> None:
     """Refuse a mask that is no bool for each token.
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from losses.functional.masks import where_counted
+
 Rows = Float[Array, "n d"]
 There = Bool[Array, " n"] | None
 Scalar = Float[Array, ""]
@@ -30,6 +32,7 @@ def similarity_preserving(
       teacher: X of the teacher; the widths need not be the same.
       there: the rows that count.
     """
+    student, teacher = (where_counted(x, there) for x in (student, teacher))
     both = _pairs(there, len(student))
     ours, theirs = (_unit(jnp.where(both, _gram(x), 0.0)) for x in (student, teacher))
     return _mean(jnp.square(ours - theirs), both)
@@ -47,6 +50,7 @@ def relational_distance(
       teacher: the same; the widths need not be the same.
       there: the rows that count.
     """
+    student, teacher = (where_counted(x, there) for x in (student, teacher))
     both = _pairs(there, len(student)) & ~jnp.eye(len(student), dtype=bool)
     ours, theirs = (_relative_distances(x, both) for x in (student, teacher))
     return _mean(_huber(ours - theirs), both)
@@ -97,6 +101,7 @@ def probabilistic_transfer(
       teacher: rows t; the widths need not be the same.
       there: the rows that count.
     """
+    student, teacher = (where_counted(x, there) for x in (student, teacher))
     both = _pairs(there, len(student)) & ~jnp.eye(len(student), dtype=bool)
     log_q, log_p = (_log_affinity(x, both) for x in (student, teacher))
     terms = jnp.where(both, jnp.exp(log_p) * (log_p - log_q), 0.0)
@@ -119,7 +124,7 @@ def info_nce(
 
     `s_ij = q_i · k_j / T`. With `alpha = 0` every w is 1; else
     `w_ij = max((β - α p_ij) / (β - α/K), floor)` with `p_ij` the softmax over the K
-    others of `r_i · r'_j`. A block of rows is compared at a time.
+    others of `r_i · r'_j`, and 1 if `β = α/K`. A block of rows is compared at a time.
 
     Source: van den Oord et al. 2018 (arXiv:1807.03748), eq. 4; w: Li et al. 2023,
     Soft-InfoNCE (arXiv:2310.08069).
@@ -139,7 +144,14 @@ def info_nce(
     others = jnp.maximum(jnp.sum(counts, dtype=jnp.float32) - 1.0, 1.0)
     if alpha and similar is None:
         raise ValueError("alpha weighs negatives by `similar`, and that is None")
-    r, r_keys = jax.lax.stop_gradient(similar or (queries, keys))
+    queries, keys, r, r_keys = (
+        where_counted(x, there).astype(jnp.float32)
+        for x in (queries, keys, *(similar or (queries, keys)))
+    )
+    r, r_keys = jax.lax.stop_gradient((r, r_keys))
+    # A single other has p = 1/K: its weight is 1, whatever α and β.
+    norm = beta - alpha / others
+    uniform = norm == 0.0
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def of_row(i: Int[Array, ""], query: Float[Array, " d"], keys: Rows) -> Scalar:
@@ -149,7 +161,8 @@ def info_nce(
             p = jax.nn.softmax(
                 jnp.where(negative, r_keys @ r[i], -jnp.inf), where=negative
             )
-            weights = jnp.maximum((beta - alpha * p) / (beta - alpha / others), floor)
+            weights = (beta - alpha * p) / jnp.where(uniform, 1.0, norm)
+            weights = jnp.maximum(jnp.where(uniform, 1.0, weights), floor)
             scores = scores + jnp.where(jnp.arange(size) == i, 0.0, jnp.log(weights))
         scores = jnp.where(negative | (jnp.arange(size) == i), scores, -jnp.inf)
         return jax.nn.logsumexp(scores) - scores[i]

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from losses.functional.masks import counted
+from losses.functional.log_probs import floored
+from losses.functional.masks import counted, where_counted
 
 Metric = Literal["accuracy", "f_beta", "g_mean", "balanced_accuracy"]
 GroupRule = Literal["worst", "mean", "spread", "variance", "deviation"]
@@ -45,7 +46,8 @@ def any_loss(
       sharpness: L of `1 / (1 + exp(-L (q - 1/2)))`; None for q itself.
       beta: of `"f_beta"`.
     """
-    log_q = jax.nn.log_softmax(logits.astype(jnp.float32))[..., positive]
+    logits = where_counted(logits, mask).astype(jnp.float32)
+    log_q = jax.nn.log_softmax(logits)[..., positive]
     moments = confusion_moments(log_q, targets == positive, sharpness=sharpness)
     tokens = counted(mask, targets.shape)
     return any_loss_of_means(masked_means(moments, tokens), metric=metric, beta=beta)
@@ -102,6 +104,7 @@ def over_groups(
       rule: the largest mean, the mean of the means, or a measure of how they differ.
     """
     members = jax.nn.one_hot(groups, num_groups, dtype=jnp.float32)
+    values = where_counted(values, mask)
     moments = {"share": members, "value": members * values[..., None]}
     tokens = counted(mask, groups.shape)
     return over_groups_of_means(masked_means(moments, tokens), rule=rule)
@@ -155,7 +158,7 @@ def bag_loss(
       instance_weight: ρ.
       distance: between the shares of a bag and what is predicted.
     """
-    log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_q = jax.nn.log_softmax(where_counted(logits, mask).astype(jnp.float32))
     tokens = counted(mask, targets.shape).reshape(-1)
     moments = bag_sums(
         log_q.reshape(-1, log_q.shape[-1]),
@@ -201,7 +204,7 @@ def instance_part(
 ) -> Float[Array, "..."]:
     """Return what `L_instance` sums over the tokens of a bag: `log q`, or `Σ_v q²`."""
     if distance == "cross_entropy":
-        return log_q
+        return floored(log_q)  # -inf by a count of 0 is no number
     return jnp.sum(jnp.exp(2.0 * log_q), axis=-1)
 
 

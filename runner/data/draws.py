@@ -218,7 +218,7 @@ def _counts(weights: Sequence[float], count: int) -> list[int]:
         raise UserError(
             f"weights must be 0 or more, and not all 0, got {list(weights)}"
         )
-    exact = [fractions.Fraction(repr(weight)) for weight in weights]
+    exact = [fractions.Fraction(repr(float(weight))) for weight in weights]
     scale = math.lcm(*(weight.denominator for weight in exact))
     counts = [int(weight * scale) for weight in exact]
     counts = [x // math.gcd(*counts) for x in counts]

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from runner import atomic_files
 from runner.checkpoint.checkpoints import Checkpoints
+from runner.errors import UserError
 from runner.state.train_state import TrainState
 from runner.train import final_report
 from runner.train.actions.context import Results
@@ -107,12 +109,20 @@ def mix(
       runs: the checkpoints.
       read: reads the student of one.
       loss: of a student, on held-out data.
-      greedy: whether one is mixed in only if the loss of the mean falls by it.
+      greedy: whether one is mixed in only if the loss of the mean falls by it; one
+        whose own loss is not finite never is.
+
+    Raises:
+      UserError: a loss is not finite, and no other run is left to choose.
     """
     ingredients = [Ingredient(str(where), loss(read(where))) for where in runs]
-    order = sorted(range(len(runs)), key=lambda i: ingredients[i].loss)
+    usable = [math.isfinite(one.loss) for one in ingredients]
+    order = sorted(range(len(runs)), key=lambda i: (not usable[i], ingredients[i].loss))
+    if not (any(usable) if greedy else all(usable)):
+        one = ingredients[usable.index(False)]
+        raise UserError(f"the held-out loss of {one.run} is {one.loss}: leave it out")
     soup, mixed, best = None, 0, float("inf")
-    for index in order:
+    for index in filter(usable.__getitem__, order):
         one, student = ingredients[index], read(runs[index])
         if soup is None:
             soup, mixed, best, one.mixed = student, 1, one.loss, True

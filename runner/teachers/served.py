@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ class ServedTeacher(Teacher):
     patience: float = 3600.0
 
     def __post_init__(self):
-        if not self.url.startswith(("http://", "https://")):
+        if not _is_address(self.url):
             raise ValueError(f"url must be http://HOST:PORT, got {self.url!r}")
         for name in ("best", "requests"):
             if getattr(self, name) < 1:
@@ -74,6 +75,17 @@ class ServedTeacher(Teacher):
             server, context.vocabulary, cache_directory=context.cache
         )
         return LoadedServed(records, self.identity())
+
+
+def _is_address(url: str) -> bool:
+    """Return whether a server may stand there: no request says so but by waiting."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        named = parts.hostname and parts.port != 0  # raises where it is no number
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and " " not in url
+    return bool(named) and plain and parts.scheme in ("http", "https")
 
 
 class LoadedServed(LoadedRecords):

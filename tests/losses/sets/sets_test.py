@@ -136,6 +136,20 @@ def test_the_cross_entropy_of_a_bag_is_below_that_of_its_instances():
     assert of_rho[0.0] < of_rho[0.25] < of_rho[1.0]
 
 
+def test_a_bag_has_the_cross_entropy_of_its_labels_where_other_logits_are_impossible():
+    logits = np.where(np.arange(3) == 2, -np.inf, RANDOM.normal(size=(8, 3)))
+    value = functional.bag_loss(
+        jnp.float32(logits),
+        TARGETS,
+        np.zeros(8, np.int32),
+        num_bags=1,
+        instance_weight=1.0,
+        distance="cross_entropy",
+    )
+    log_q = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    np.testing.assert_allclose(value, -log_q[:, :2].mean(), rtol=1e-5)
+
+
 def test_group_dro_moves_on_the_simplex_toward_the_worst_group():
     values = np.array([[1.0, 1.0], [3.0, 9.0], [2.0, 2.0]], np.float32)
     mask = np.array([[True, True], [True, False], [True, True]])

@@ -19,6 +19,12 @@ def drawn(stages, count, places):
     return [draws(place) for place in range(places)]
 
 
+def test_numbers_of_numpy_are_weights():
+    assert drawn([Stage([np.float64(0.75), np.float32(0.25)])], 2, 8) == drawn(
+        [Stage([3, 1])], 2, 8
+    )
+
+
 @given(weights)
 def test_counts_are_exact_to_a_row_over_every_prefix(weights):
     shares = np.array(weights) / sum(weights)

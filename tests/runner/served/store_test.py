@@ -46,6 +46,16 @@ def assert_imported(rows, imported):
         np.testing.assert_array_equal(actual[name], array)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8080", "http://", "http://:8080", "http://host:80x0", "http://a b",
+     "http://[::1", "ftp://host", "http://host:99999"],
+)  # fmt: skip
+def test_an_address_where_no_server_can_be_is_refused_at_once(url):
+    with pytest.raises(ValueError, match="url must be http://HOST:PORT"):
+        ServedTeacher(url=url, model="tiny")
+
+
 @pytest.mark.parametrize("form", ["vllm", "llama_cpp"])
 def test_served_scores_are_the_imported_ones_and_are_asked_for_once(
     form, imported, tmp_path

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from runner import main
+from runner.errors import UserError
 from runner.soups import mixing
 from runner.weights.location import Location
 from runner.weights.run import RunWeights
@@ -57,6 +58,16 @@ def test_a_greedy_soup_is_never_worse_than_the_best_and_leaves_out_what_harms():
         tried = [one.loss_with for one in ingredients if one.mixed][1:]
         assert loss <= ingredients[0].loss
         assert tried == sorted(tried, reverse=True)
+
+
+def test_a_run_whose_loss_is_no_number_is_in_no_soup():
+    diverged = np.full(3, np.nan)
+    soup, ingredients, _ = mix([diverged, GOAL + 9.0, GOAL + 0.3], greedy=True)
+    np.testing.assert_array_equal(soup, np.float32(GOAL + 0.3))
+    assert [one.run for one in ingredients] == ["2", "1", "0"]
+    for students, greedy in (([GOAL, diverged], False), ([diverged], True)):
+        with pytest.raises(UserError, match=r"the held-out loss of \d is nan"):
+            mix(students, greedy=greedy)
 
 
 def run(workdir, *flags):
