@@ -73,7 +73,9 @@ def relational_angle(
       there: the rows that count.
     """
     both = _pairs(there, len(student)) & ~jnp.eye(len(student), dtype=bool)
-    student, teacher = (jnp.asarray(x, jnp.float32) for x in (student, teacher))
+    student, teacher = (
+        jnp.asarray(where_counted(x, there), jnp.float32) for x in (student, teacher)
+    )
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def of_corner(j: Int[Array, ""]) -> Scalar:

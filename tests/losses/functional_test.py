@@ -142,6 +142,7 @@ COUNTED = {
     "bag_loss": lambda x, y, m: F.bag_loss(x, IDS, IDS, m, num_bags=2),
     "similarity": lambda x, y, m: F.similarity_preserving(x, y, m),
     "relational": lambda x, y, m: F.relational_distance(x, y, m),
+    "angles": lambda x, y, m: F.relational_angle(x, y, m),
     "probabilistic": lambda x, y, m: F.probabilistic_transfer(x, y, m),
     "info_nce": lambda x, y, m: F.info_nce(x, y, m, alpha=0.5, similar=(x, y)),
 }
