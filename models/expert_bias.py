@@ -8,7 +8,7 @@ from flax import nnx
 class ExpertBias(nnx.Variable):
     """`[expert]` float32, added to scores when experts are chosen, never to gates.
 
-    Not a parameter: the trainer replaces it by `update` after each step.
+    Not a parameter: the train step replaces it by `update` after each step.
     """
 
     @classmethod

@@ -31,7 +31,7 @@ from runner.workdir.workdir import Workdir
 
 if TYPE_CHECKING:  # imports orbax, which `--print_config` does without
     from runner.step.rollouts import CompiledRollouts
-    from runner.train.trainer import Trainer
+    from runner.train.setup import Setup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class Experiment(Job):
 
     def prepare(
         self, config: runtime.Runtime | None = None, *, planned: Planned | None = None
-    ) -> "Trainer":
+    ) -> "Setup":
         """Return the experiment on a mesh: data, modules and step; nothing is compiled.
 
         Args:
@@ -163,7 +163,7 @@ class Experiment(Job):
         from runner.evaluation.evaluator import Evaluator
         from runner.step.compiled_step import CompiledStep
         from runner.step.requirements import check_data, check_tables
-        from runner.train.trainer import Trainer
+        from runner.train.setup import Setup
 
         config = runtime.current() if config is None else config
         compiled_programs.keep(config.compilation)
@@ -247,7 +247,7 @@ class Experiment(Job):
                 )
             )
 
-        return Trainer(
+        return Setup(
             num_steps=self.num_steps,
             batch_size=self.batch_size,
             seed=self.seed,

@@ -24,13 +24,13 @@ def report(job: Job) -> None:
     config = runtime.current()
     mesh.split_cpu(config.mesh)
     planned = topology.planned(config.mesh.topology)
-    trainer = job.prepare(config, planned=planned)
-    for caution in trainer.cautions:
+    setup = job.prepare(config, planned=planned)
+    for caution in setup.cautions:
         print(caution, end="\n\n")
     for section in (layout.batch, counts.table, layout.parameters):
-        print("\n".join(section(trainer)), end="\n\n")
-    compiled = attempt(trainer, planned)
-    print("\n".join(layout.machine(trainer, planned)))
-    print("\n".join(layout.cost(trainer, planned, compiled)), end="\n\n")
-    print("\n".join(memory.table(trainer, planned, compiled)), end="\n\n")
-    print("\n".join(traffic.table(trainer, compiled)))
+        print("\n".join(section(setup)), end="\n\n")
+    compiled = attempt(setup, planned)
+    print("\n".join(layout.machine(setup, planned)))
+    print("\n".join(layout.cost(setup, planned, compiled)), end="\n\n")
+    print("\n".join(memory.table(setup, planned, compiled)), end="\n\n")
+    print("\n".join(traffic.table(setup, compiled)))

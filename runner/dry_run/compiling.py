@@ -6,7 +6,7 @@ import time
 import jax
 
 from runner.machine.topology import Planned
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 
 _FULL = "RESOURCE_EXHAUSTED:"
 
@@ -26,9 +26,9 @@ class Attempt:
     seconds: float
 
 
-def attempt(trainer: Trainer, planned: Planned) -> Attempt:
+def attempt(setup: Setup, planned: Planned) -> Attempt:
     """Compile the step for the devices of the mesh; nothing runs there."""
-    lowered = trainer.step.compiled.lower(*trainer.abstract_arguments())
+    lowered = setup.step.compiled.lower(*setup.abstract_arguments())
     begin = time.monotonic()
     program, refused = None, ""
     try:

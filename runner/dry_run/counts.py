@@ -13,18 +13,18 @@ from models.base import Batch
 from runner.data.pipeline import first_rows
 from runner.data.text.planned import PlannedRows
 from runner.dry_run.memory import aligned
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 
 
-def table(trainer: Trainer) -> Iterator[str]:
+def table(setup: Setup) -> Iterator[str]:
     """Counts by term, and how many of these have a token weight other than 0."""
-    unit = trainer.dataset.unit
-    if isinstance(trainer.dataset, PlannedRows):
+    unit = setup.dataset.unit
+    if isinstance(setup.dataset, PlannedRows):
         yield f"{unit}s that the terms count are not known: the data is planned"
         return
-    rows = first_rows(trainer.dataset, batch_size=trainer.batch_size, seed=trainer.seed)
+    rows = first_rows(setup.dataset, batch_size=setup.batch_size, seed=setup.seed)
     batch = {name: jnp.asarray(x) for name, x in rows.items()}
-    terms = trainer.step.objective.terms
+    terms = setup.step.objective.terms
     yield f"{unit}s that the terms count in the first batch"
     lines = [
         (f"  {term.name}", f"{count:,}", remark)

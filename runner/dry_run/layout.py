@@ -10,44 +10,42 @@ from runner.dry_run.memory import aligned, local, local_bytes, size
 from runner.head import flops
 from runner.machine.mesh import AXES
 from runner.machine.topology import Planned
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 from runner.weights.base import UNREAD
 from runner.writers.quantities import quantity
 
 
-def machine(trainer: Trainer, planned: Planned) -> Iterator[str]:
+def machine(setup: Setup, planned: Planned) -> Iterator[str]:
     """Devices and mesh."""
-    shape = " ".join(f"{axis}={trainer.mesh.shape[axis]}" for axis in AXES)
+    shape = " ".join(f"{axis}={setup.mesh.shape[axis]}" for axis in AXES)
     kind = planned.devices[0].device_kind
     if planned.caveat and planned.chip is not None:
         kind = planned.chip.kind
-    yield f"devices     {trainer.mesh.size} x {kind}, mesh {shape}"
+    yield f"devices     {setup.mesh.size} x {kind}, mesh {shape}"
     for line in planned.caveat.splitlines():
         yield f"            {line}"
 
 
-def batch(trainer: Trainer) -> Iterator[str]:
+def batch(setup: Setup) -> Iterator[str]:
     """The global batch and how it is cut."""
     # Its size, and how it is cut.
-    rows, length = trainer.batch_size, trainer.dataset.targets_per_row
-    step, unit = trainer.config.step, trainer.dataset.unit
+    rows, length = setup.batch_size, setup.dataset.targets_per_row
+    step, unit = setup.config.step, setup.dataset.unit
     cut = f"{rows} sequences x {length} = " if length > 1 else ""
     yield f"batch       {cut}{rows * length:,} {unit}s per step"
     yield (
         f"            microbatches {step.microbatches}, remat {step.remat}, "
-        f"head {trainer.step.head_plan(trainer.abstract_batch())}"
+        f"head {setup.step.head_plan(setup.abstract_batch())}"
     )
-    with sharding.use(trainer.mesh, trainer.config.mesh.rules):
-        form = trainer.modules.abstract_student().trunk_form(length)
+    with sharding.use(setup.mesh, setup.config.mesh.rules):
+        form = setup.modules.abstract_student().trunk_form(length)
     if form:
         yield f"            {form}"
 
     # Its arrays, and what they are read for before the gradients.
-    for name, x in trainer.abstract_batch().items():
+    for name, x in setup.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
-    passes = [
-        name for name, yes in trainer.step.objective.prepass.passes.items() if yes
-    ]
+    passes = [name for name, yes in setup.step.objective.prepass.passes.items() if yes]
     if passes:
         which = "head and trunk" if step.microbatches > 1 else "head"
         yield (
@@ -56,11 +54,11 @@ def batch(trainer: Trainer) -> Iterator[str]:
         )
 
 
-def parameters(trainer: Trainer) -> Iterator[str]:
+def parameters(setup: Setup) -> Iterator[str]:
     """Every trained array and where it lies."""
     # The student's arrays, a line each.
     rows = [("parameter", "shape", "dtype", "size", "sharding", "bytes per device")]
-    state = trainer.step.state
+    state = setup.step.state
     leaves = jax.tree_util.tree_leaves_with_path(state.params)
     for path, x in leaves:
         rows.append(
@@ -79,14 +77,14 @@ def parameters(trainer: Trainer) -> Iterator[str]:
     count = sum(x.size for _, x in leaves)
     optimizer = size(local(state.opt_state))
     yield f"{count:,} parameters; optimiser state {optimizer} per device"
-    frozen = trainer.modules.frozen(state.variables)
+    frozen = setup.modules.frozen(state.variables)
     if frozen:
         count, lies = sum(x.size for x in frozen.values()), size(local(frozen))
         yield (
             f"{count:,} frozen parameters, {lies} per device: without gradient and "
             "optimiser state"
         )
-    teacher = trainer.step.teacher
+    teacher = setup.step.teacher
     if teacher is not None:
         arrays = jax.tree.leaves(teacher.abstract)
         count, lies = sum(x.size for x in arrays), size(local(arrays))
@@ -100,17 +98,17 @@ def parameters(trainer: Trainer) -> Iterator[str]:
         yield f"{description['kind']} teacher: {has} beside the student's{unseen}"
 
 
-def cost(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]:
+def cost(setup: Setup, planned: Planned, attempt: Attempt) -> Iterator[str]:
     """FLOPs from the jaxpr, and how long the compiler took."""
-    count = trainer.flops_per_step()
-    each = f"{count // trainer.targets_per_step:,} per {trainer.dataset.unit}"
-    bound = flops.is_lower_bound(trainer.step.compiled, *trainer.abstract_arguments())
+    count = setup.flops_per_step()
+    each = f"{count // setup.targets_per_step:,} per {setup.dataset.unit}"
+    bound = flops.is_lower_bound(setup.step.compiled, *setup.abstract_arguments())
     least = "at least " if bound else ""
     yield f"FLOPs       {least}{quantity(count)} in matmuls per step, {each}"
     kind = planned.chip.kind if planned.chip else planned.devices[0].device_kind
     peak = flops.peak_of_kind(kind)
     if peak is not None:
-        total_peak = peak * trainer.mesh.size
+        total_peak = peak * setup.mesh.size
         yield (
             f"            {quantity(total_peak)} per second at peak: "
             f"at least {count / total_peak:.2g} s per step"

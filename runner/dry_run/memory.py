@@ -8,16 +8,16 @@ import jax
 
 from runner.dry_run.compiling import Attempt
 from runner.machine.topology import Planned
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 from runner.writers.quantities import quantity
 
 
-def table(trainer: Trainer, planned: Planned, attempt: Attempt) -> Iterator[str]:
+def table(setup: Setup, planned: Planned, attempt: Attempt) -> Iterator[str]:
     """Arrays by their shardings, the rest as the compiler plans it."""
     # What is known from shapes and shardings, compiled or not.
-    state, teacher = trainer.step.state, trainer.step.teacher
+    state, teacher = setup.step.state, setup.step.teacher
     params, optimizer = local(state.params), local(state.opt_state)
-    frozen = local(trainer.modules.frozen(state.variables))
+    frozen = local(setup.modules.frozen(state.variables))
     teacher_bytes = local(state.teacher)
     teacher_bytes += local(teacher.abstract) if teacher is not None else 0
     rows = [

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from runner.dry_run.compiling import Attempt
 from runner.dry_run.hlo import collectives
 from runner.dry_run.memory import aligned, size
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 
 
-def table(trainer: Trainer, attempt: Attempt) -> Iterator[str]:
+def table(setup: Setup, attempt: Attempt) -> Iterator[str]:
     """Collectives by kind and mesh axes, of one device in one step."""
     if attempt.program is None:
         yield "collectives not known: nothing was compiled"
@@ -16,7 +16,7 @@ def table(trainer: Trainer, attempt: Attempt) -> Iterator[str]:
     text = attempt.program.as_text()
     if text is None:  # not every backend tells
         return
-    operations = collectives.of(text, trainer.mesh.shape)
+    operations = collectives.of(text, setup.mesh.shape)
     if not operations:
         yield "no collectives"
         return

@@ -44,15 +44,15 @@ def evaluate(job: Job, workdir: Workdir, name: str = "") -> None:
             raise UserError(f"{workdir.path} holds no whole checkpoint")
         choice = best.of_memories(checkpoints.memories(newest))
         steps = {"newest": newest, "best": choice.step if choice else None}
-        trainer = job.prepare()
+        setup = job.prepare()
         rows, models = [], {}
         for label, step in steps.items():
             if step is None or step in [x["step"] for x in models.values()]:
                 continue
             model = f"{label} (step {step})"
-            state = checkpoints.restore(step, trainer.step.state)
+            state = checkpoints.restore(step, setup.step.state)
             for one in [name] if name else names:
-                metrics = trainer.evaluate(one, state, whole=True)
+                metrics = setup.evaluate(one, state, whole=True)
                 rows.append(Measured(model, one, metrics))
             models[model] = {"step": step}
     print(measured.text(rows))

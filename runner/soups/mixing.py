@@ -16,7 +16,7 @@ from runner.errors import UserError
 from runner.state.train_state import TrainState
 from runner.train import final_report
 from runner.train.actions.context import Results
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 from runner.weights import location
 from runner.weights.location import Location
 from runner.workdir import opening
@@ -47,7 +47,7 @@ class Ingredient:
 
 
 def write(
-    trainer: Trainer,
+    setup: Setup,
     runs: Sequence[Location],
     workdir: Workdir,
     *,
@@ -57,7 +57,7 @@ def write(
     """Mix the runs and write the mean as the last checkpoint of a run.
 
     Args:
-      trainer: of the experiment; nothing is trained.
+      setup: of the experiment; nothing is trained.
       runs: the checkpoints.
       workdir: of the soup.
       rule: `"uniform"` or `"greedy"`.
@@ -69,35 +69,35 @@ def write(
     if opening.has_checkpoints(workdir.path):
         terminal.print(f"{workdir.path} holds its soup already")
         return
-    workdir.record_data(trainer.describe_data())
-    workdir.record_vocabulary(trainer.dataset.vocabulary.files())
+    workdir.record_data(setup.describe_data())
+    workdir.record_vocabulary(setup.dataset.vocabulary.files())
 
     # Of the state, the student alone comes from the runs.
-    rules = trainer.config.mesh.rules
-    empty = trainer.modules.create(trainer.seed, trainer.mesh, rules)
-    empty = dataclasses.replace(empty, step=jnp.int32(trainer.num_steps))
+    rules = setup.config.mesh.rules
+    empty = setup.modules.create(setup.seed, setup.mesh, rules)
+    empty = dataclasses.replace(empty, step=jnp.int32(setup.num_steps))
 
     def read(where: Location) -> Tree:
         weights = location.open_at(where)
-        vocabulary = trainer.dataset.vocabulary
-        weights.check_vocabulary(vocabulary, cache=trainer.config.input.cache)
-        return weights.read(student_of(trainer.step.state))
+        vocabulary = setup.dataset.vocabulary
+        weights.check_vocabulary(vocabulary, cache=setup.config.input.cache)
+        return weights.read(student_of(setup.step.state))
 
     def loss(student: Tree) -> float:
-        return trainer.evaluate(by, with_student(empty, student), whole=True)["loss"]
+        return setup.evaluate(by, with_student(empty, student), whole=True)["loss"]
 
     # The soup, its checkpoint and the report of a run.
     soup, ingredients = mix(runs, read, loss, greedy=rule == "greedy")
     state = with_student(empty, soup)
     with Checkpoints(workdir.checkpoints, keep=1) as checkpoints:
-        checkpoints.save(trainer.num_steps, state)
+        checkpoints.save(setup.num_steps, state)
     failures = Failures(terminal)
     if workdir.writes:
         content = [dataclasses.asdict(one) for one in ingredients]
         path = workdir.path / "soup.json"
         atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")
     terminal.print(table(ingredients))
-    final_report.finish(trainer, workdir, state, Results(), terminal, failures)
+    final_report.finish(setup, workdir, state, Results(), terminal, failures)
 
 
 def mix(

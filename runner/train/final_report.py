@@ -11,13 +11,13 @@ from runner import atomic_files, report, writers
 from runner.evaluation import evaluator
 from runner.state.train_state import TrainState
 from runner.train.actions.context import Results
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
 
 def finish(
-    trainer: Trainer,
+    setup: Setup,
     workdir: Workdir,
     state: TrainState,
     results: Results,
@@ -31,7 +31,7 @@ def finish(
     """
     path = workdir.path / "result.json"
     if results.evaluations or not path.exists():
-        content = summarize(trainer, workdir, state, results)
+        content = summarize(setup, workdir, state, results)
         with failures.caught(path.name):
             if workdir.writes:
                 atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")
@@ -39,34 +39,34 @@ def finish(
         with failures.caught("report.html"):
             report.write(workdir.path)
         with failures.caught("the table"):
-            if not trainer.config.loop.quiet:
+            if not setup.config.loop.quiet:
                 terminal.print("\n" + report.table(workdir.path))
 
 
 def summarize(
-    trainer: Trainer, workdir: Workdir, state: TrainState, results: Results
+    setup: Setup, workdir: Workdir, state: TrainState, results: Results
 ) -> dict[str, Any]:
     """Return final metrics by evaluation, baselines on the same data, samples."""
     evaluations = results.evaluations or {
-        name: trainer.evaluate(name, state, whole=True) for name in trainer.evaluators
+        name: setup.evaluate(name, state, whole=True) for name in setup.evaluators
     }
     for name, metrics in evaluations.items():
         metrics.update(_gap(metrics, untrained(workdir, name)))
     # Baselines are of the first evaluation's data.
     baselines = [
         row
-        for name, one in list(trainer.evaluators.items())[:1]
+        for name, one in list(setup.evaluators.items())[:1]
         for row in [
             *untrained(workdir, name),
             *of_teacher(evaluations.get(name, {})),
-            *map(dataclasses.asdict, trainer.dataset.baselines(one.dataset)),
+            *map(dataclasses.asdict, setup.dataset.baselines(one.dataset)),
         ]
     ]
-    samples = results.samples or trainer.sample(state)
+    samples = results.samples or setup.sample(state)
     return {
         "step": int(state.step),
         "evaluations": evaluations,
-        "best": of_best(trainer, results),
+        "best": of_best(setup, results),
         "baselines": baselines,
         "samples": [dataclasses.asdict(sample) for sample in samples],
     }
@@ -105,9 +105,9 @@ def of_teacher(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     return [_baseline("teacher", own)]
 
 
-def of_best(trainer: Trainer, results: Results) -> dict[str, Any] | None:
+def of_best(setup: Setup, results: Results) -> dict[str, Any] | None:
     """Return step and metrics of the best checkpoint; None where none is kept."""
-    best, rule = results.best, trainer.keep_best
+    best, rule = results.best, setup.keep_best
     if rule is None or best is None or best.step is None:
         return None
     return {

@@ -26,7 +26,7 @@ from runner.train.actions.progress import Progress
 from runner.train.actions.samples import samples
 from runner.train.actions.step_hooks import StepHooks
 from runner.train.actions.stop_on_nan import stop_on_nan
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 from runner.workdir.workdir import Workdir
 from runner.writers.stopwatch import Stopwatch
 from runner.writers.terminal import Terminal
@@ -57,7 +57,7 @@ class Hooks:
 
     def __init__(
         self,
-        trainer: Trainer,
+        setup: Setup,
         workdir: Workdir,
         checkpoints: Checkpoints,
         terminal: Terminal,
@@ -71,7 +71,7 @@ class Hooks:
         """Open the writers and make every hook.
 
         Args:
-          trainer: The run.
+          setup: The run.
           workdir: Holds the metrics and the profile.
           checkpoints: Where to save.
           terminal: Where to show progress.
@@ -85,7 +85,7 @@ class Hooks:
           UserError: A memory is malformed.
         """
         # The writers.
-        loop = trainer.config.loop
+        loop = setup.config.loop
         self._terminal, self._checkpoints = terminal, checkpoints
         self._on_step = on_step
         self._stopwatch = Stopwatch(announce=terminal.status)
@@ -97,39 +97,39 @@ class Hooks:
             terminal=terminal,
             show_texts=not loop.quiet,
             failures=failures,
-            own=trainer.writers,
-            results=[f"{name}/loss" for name in trainer.evaluators],
+            own=setup.writers,
+            results=[f"{name}/loss" for name in setup.evaluators],
         )
 
         # The run, as the hooks see it, and the hooks.
         self.results = Results()
         context = HookContext(
-            config=trainer.config,
+            config=setup.config,
             workdir=workdir.path,
-            num_steps=trainer.num_steps,
+            num_steps=setup.num_steps,
             start=start,
-            terms=trainer.terms,
-            items=trainer.modules.items,
-            unit=trainer.dataset.unit,
-            units_per_step=trainer.targets_per_step,
+            terms=setup.terms,
+            items=setup.modules.items,
+            unit=setup.dataset.unit,
+            units_per_step=setup.targets_per_step,
             writer=self._writer,
             stopwatch=self._stopwatch,
             terminal=terminal,
             evaluations={
                 name: functools.partial(
-                    trainer.evaluate,
+                    setup.evaluate,
                     name,
                     progress=functools.partial(terminal.progress, name),
                 )
-                for name in trainer.evaluators
+                for name in setup.evaluators
             },
-            sample=trainer.sample,
-            diagnose=trainer.diagnose,
+            sample=setup.sample,
+            diagnose=setup.diagnose,
             save=self._save,
-            flops_per_step=trainer.flops_per_step,
+            flops_per_step=setup.flops_per_step,
             results=self.results,
-            keep_best=trainer.keep_best,
-            step_hooks=trainer.hooks,
+            keep_best=setup.keep_best,
+            step_hooks=setup.hooks,
         )
         self._hooks = [factory(context) for factory in factories]
         self._recall(start, memories or {})

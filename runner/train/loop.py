@@ -17,7 +17,7 @@ from runner.train import final_report, host_memory
 from runner.train.actions.parameter_table import write_parameters
 from runner.train.hooks import Hooks
 from runner.train.repeated_step import RepeatedStep
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 from runner.workdir import opening
 from runner.workdir.workdir import Workdir
 from runner.writers import Failures
@@ -27,7 +27,7 @@ UNWRITTEN = 3
 """Exit code of a run to its end that lacks a metric, an event or a report."""
 
 
-def train(trainer: Trainer, workdir: Workdir) -> None:
+def train(setup: Setup, workdir: Workdir) -> None:
     """Train to the end or to a signal, from the newest good checkpoint.
 
     The end is the last step, or an earlier one after which a hook ends the run.
@@ -42,40 +42,40 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
     """
     # Refuse what does not fit before the work directory says that a run has begun.
     terminal = Terminal(None if workdir.writes else io.StringIO())
-    trainer.step.trace(trainer.abstract_batch())
+    setup.step.trace(setup.abstract_batch())
     host_memory.refuse_what_is_too_large(
-        trainer.step.compiled, trainer.abstract_arguments()
+        setup.step.compiled, setup.abstract_arguments()
     )
-    trainer.check_keep_best()
-    for caution in trainer.cautions:
+    setup.check_keep_best()
+    for caution in setup.cautions:
         terminal.print(caution)
     begins = not opening.has_checkpoints(workdir.path)
-    loaded = trainer.load_start(workdir.began_from()) if begins else None
+    loaded = setup.load_start(workdir.began_from()) if begins else None
     for line in workdir.record_start():
         terminal.print(line)
-    workdir.record_data(trainer.describe_data())
+    workdir.record_data(setup.describe_data())
     workdir.record_costs(
-        targets_per_step=trainer.targets_per_step,
-        flops_per_step=trainer.flops_per_step(),
+        targets_per_step=setup.targets_per_step,
+        flops_per_step=setup.flops_per_step(),
     )
-    workdir.record_vocabulary(trainer.dataset.vocabulary.files())
+    workdir.record_vocabulary(setup.dataset.vocabulary.files())
 
-    keep = trainer.config.loop.keep_checkpoints
+    keep = setup.config.loop.keep_checkpoints
     with (
         Watchdog(
-            trainer.config.watchdog, workdir.path, processes=jax.process_count()
+            setup.config.watchdog, workdir.path, processes=jax.process_count()
         ) as watchdog,
         distributed.stop() as stop,
         Checkpoints(workdir.checkpoints, keep=keep) as checkpoints,
     ):
         # A run that goes on, or one that begins.
-        state = trainer.restore(checkpoints)
+        state = setup.restore(checkpoints)
         for rejected in checkpoints.rejected:
             terminal.print(f"checkpoint {rejected.step} passed over: {rejected.reason}")
         if state is None:
             if not workdir.begin_anew:
                 checkpoints.refuse_if_all_damaged()
-            state, memories = _begin(trainer, workdir, loaded, terminal)
+            state, memories = _begin(setup, workdir, loaded, terminal)
         else:
             memories = checkpoints.memories(int(state.step))
             terminal.print(f"continuing after step {int(state.step)}")
@@ -85,7 +85,7 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
 
         start = int(state.step)
         hooks = Hooks(
-            trainer,
+            setup,
             workdir,
             checkpoints,
             terminal,
@@ -95,32 +95,32 @@ def train(trainer: Trainer, workdir: Workdir) -> None:
             on_step=watchdog.beat,
         )
         try:
-            state = run(trainer, state, hooks, stop)
+            state = run(setup, state, hooks, stop)
         finally:
             hooks.close()
 
-    if int(state.step) == trainer.num_steps or hooks.ended:
+    if int(state.step) == setup.num_steps or hooks.ended:
         results = hooks.results
-        final_report.finish(trainer, workdir, state, results, terminal, failures)
+        final_report.finish(setup, workdir, state, results, terminal, failures)
         _exit_if_unwritten(failures, terminal)
     else:
         terminal.print(
-            f"stopped after step {int(state.step)} of {trainer.num_steps}; "
+            f"stopped after step {int(state.step)} of {setup.num_steps}; "
             f"go on with: {workdir.go_on}"
         )
         sys.exit(stop.exit_code)
 
 
 def _begin(
-    trainer: Trainer, workdir: Workdir, loaded: LoadedStart | None, terminal: Terminal
+    setup: Setup, workdir: Workdir, loaded: LoadedStart | None, terminal: Terminal
 ) -> tuple[TrainState, Mapping[str, Any]]:
     """Return the state before the first step, and the memories of the hooks."""
-    loaded = loaded or trainer.load_start(workdir.began_from())
+    loaded = loaded or setup.load_start(workdir.began_from())
     if loaded is None:
-        return trainer.initial_state(), {}
+        return setup.initial_state(), {}
     workdir.record_weights(loaded.describe())
     terminal.print(loaded.summary)
-    return trainer.initial_state(loaded), loaded.memories
+    return setup.initial_state(loaded), loaded.memories
 
 
 def _exit_if_unwritten(failures: Failures, terminal: Terminal) -> None:
@@ -130,23 +130,23 @@ def _exit_if_unwritten(failures: Failures, terminal: Terminal) -> None:
         sys.exit(UNWRITTEN)
 
 
-def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState:
+def run(setup: Setup, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState:
     """Run every step that is left, and return the state after the last one.
 
     `step` is the number of finished optimiser steps once the step of this iteration is.
     """
-    start, last = int(state.step), trainer.num_steps
+    start, last = int(state.step), setup.num_steps
     if hooks.ended:  # it had come to its end when it was saved
         return state
     hooks.on_state(start, state)
     hooks.announce("compiling")
     leaves, unread = jax.tree.leaves(state), None
-    take = RepeatedStep(trainer.step, every=trainer.config.loop.repeat_every)
-    with trainer.batches(start=start) as batches:
+    take = RepeatedStep(setup.step, every=setup.config.loop.repeat_every)
+    with setup.batches(start=start) as batches:
         for step in range(start + 1, last + 1):
             with hooks.waiting_for_data():
                 batch = next(batches)
-            batch, written = trainer.with_rollouts(leaves, batch)
+            batch, written = setup.with_rollouts(leaves, batch)
             # Dispatched, not awaited: the metrics of the step before are read now.
             leaves, metrics = take(step, leaves, batch)
             metrics = {**metrics, **written}
@@ -159,11 +159,11 @@ def run(trainer: Trainer, state: TrainState, hooks: Hooks, stop: Stop) -> TrainS
             if stopping or hooks.due(step):
                 hooks.observe(*unread)
                 unread = None
-                hooks.on_state(step, trainer.step.unflatten(leaves))
+                hooks.on_state(step, setup.step.unflatten(leaves))
             if hooks.ended and step < last:
-                hooks.on_end(step, trainer.step.unflatten(leaves))
+                hooks.on_end(step, setup.step.unflatten(leaves))
                 break
             if stopping:
-                hooks.on_stop(step, trainer.step.unflatten(leaves))
+                hooks.on_stop(step, setup.step.unflatten(leaves))
                 break
-    return trainer.step.unflatten(leaves)
+    return setup.step.unflatten(leaves)

@@ -35,7 +35,7 @@ from runner.train.actions.log import log
 from runner.train.actions.progress import Progress
 from runner.train.actions.stop_on_nan import stop_on_nan
 from runner.train.hooks import Hooks
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
@@ -142,7 +142,7 @@ def timed(call: Callable[[], Any]) -> Milliseconds:
     return Milliseconds(1e3 * statistics.median(thread), 1e3 * statistics.median(wall))
 
 
-def step(ready: Trainer, batch: Batch) -> Callable[[], Milliseconds]:
+def step(ready: Setup, batch: Batch) -> Callable[[], Milliseconds]:
     """The compiled step, as the loop calls it."""
     leaves = jax.tree.leaves(ready.initial_state())
 
@@ -154,7 +154,7 @@ def step(ready: Trainer, batch: Batch) -> Callable[[], Milliseconds]:
     return functools.partial(timed, call)
 
 
-def floor(ready: Trainer) -> Callable[[], Milliseconds]:
+def floor(ready: Setup) -> Callable[[], Milliseconds]:
     """As many leaves in and out, donated, with one addition each."""
     leaves = jax.tree.leaves(ready.initial_state())
     add = jax.jit(lambda leaves: [x + 1 for x in leaves], donate_argnums=0)
@@ -187,7 +187,7 @@ def through_nnx(job: Experiment, batch: Batch) -> Callable[[], Milliseconds]:
     return functools.partial(timed, lambda: update(model, optimizer, batch))
 
 
-def looped(ready: Trainer, folder: Path) -> Milliseconds:
+def looped(ready: Setup, folder: Path) -> Milliseconds:
     """All of `loop.run`, nothing saved or evaluated at the end."""
     state = jax.block_until_ready(ready.initial_state())
     with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:

@@ -24,7 +24,7 @@ import models
 from runner import data, optimizers, runtime
 from runner.dry_run.memory import local
 from runner.experiment import Experiment
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 
 ROUNDS, LAYERS, DIM, LENGTH, ROWS = 7, 12, 256, 128, 8
 TARGETS = {"gradients and optimiser": 0.15, "step": 0.75}
@@ -78,7 +78,7 @@ def student(
     *,
     trainable: str | None = None,
     wrapped: Callable[..., Any] | None = None,
-) -> Trainer:
+) -> Setup:
     """The student on a text, prepared."""
     documents = data.TextFiles(files=(str(file),))
     model = functools.partial(
@@ -108,17 +108,17 @@ class Step:
       scratch: bytes of the compiler's temporaries.
     """
 
-    def __init__(self, trainer: Trainer):
-        state = trainer.step.state
+    def __init__(self, setup: Setup):
+        state = setup.step.state
         self.trained = sum(x.size for x in jax.tree.leaves(state.params))
         self.state = local(state.params) + local(state.opt_state)
-        lowered = trainer.step.compiled.lower(*trainer.abstract_arguments())
+        lowered = setup.step.compiled.lower(*setup.abstract_arguments())
         analysis = lowered.compile().memory_analysis()
         assert analysis is not None
         self.scratch = analysis.temp_size_in_bytes
-        self._step = trainer.step
-        self._leaves = jax.tree.leaves(trainer.initial_state())
-        with trainer.batches(start=0) as batches:
+        self._step = setup.step
+        self._leaves = jax.tree.leaves(setup.initial_state())
+        with setup.batches(start=0) as batches:
             self._batch = next(batches)
         self.seconds()
 

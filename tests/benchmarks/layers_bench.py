@@ -65,12 +65,12 @@ def main() -> None:
 def compiled(form: str, num_layers: int) -> Times:
     """One gradient, from the definition of the model to a program."""
     cpu, wall = time.process_time(), time.perf_counter()
-    gradient, params, rows = trainer(form, num_layers)
+    gradient, params, rows = setup(form, num_layers)
     jax.jit(gradient).lower(params, rows).compile()
     return Times(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def trainer(form: str, num_layers: int):
+def setup(form: str, num_layers: int):
     """A function never seen before, and the shapes of what it takes."""
     make = functools.partial(
         models.Transformer, **MODEL, num_layers=num_layers, layers=form

@@ -22,7 +22,7 @@ from configs import dense
 from models import masks
 from runner import runtime
 from runner.machine import heap
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 
 ROUNDS = 5
 MEMORY_TARGET, GROWTH_TARGET = 400, 2.1  # MiB at 8,192 tokens; over 4,096
@@ -64,7 +64,7 @@ def main() -> None:
             print(f"{length:,} {name:<16}{middle:>8.2f} s {spread(ratios)}")
 
 
-def trainer(length: int, window: int | None = None, *, lean: bool = False) -> Trainer:
+def setup(length: int, window: int | None = None, *, lean: bool = False) -> Setup:
     """The experiment with rows of this length, one a step."""
     cfg = dense.config.as_buildable()
     cfg.batch_size, cfg.evaluations = 1, []
@@ -79,7 +79,7 @@ def trainer(length: int, window: int | None = None, *, lean: bool = False) -> Tr
 def temporaries(length: int, *, whole_rows: bool = False, lean: bool = False) -> float:
     """MiB of the compiled step."""
     with form(whole_rows):
-        one = trainer(length, lean=lean)
+        one = setup(length, lean=lean)
         lowered = one.step.compiled.lower(*one.abstract_arguments())
     return lowered.compile().memory_analysis().temp_size_in_bytes / 2**20
 
@@ -93,7 +93,7 @@ def step(
 ) -> Callable[[], None]:
     """A compiled step that has run once."""
     with form(whole_rows):
-        one = trainer(length, window)
+        one = setup(length, window)
         leaves = jax.tree.leaves(one.initial_state())
         with one.batches(start=0) as batches:
             batch = next(batches)

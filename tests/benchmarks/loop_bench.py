@@ -24,7 +24,7 @@ from runner.train.actions.log import log
 from runner.train.actions.progress import Progress
 from runner.train.actions.stop_on_nan import stop_on_nan
 from runner.train.hooks import Hooks
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 from runner.workdir.workdir import Workdir
 from runner.writers.terminal import Terminal
 
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"target: a ratio of {TARGET} or less")
 
 
-def bare(ready: Trainer, batches: list) -> float:
+def bare(ready: Setup, batches: list) -> float:
     """Seconds of the steps alone."""
     leaves = jax.block_until_ready(jax.tree.leaves(ready.initial_state()))
     begin = time.perf_counter()
@@ -67,7 +67,7 @@ def bare(ready: Trainer, batches: list) -> float:
     return time.perf_counter() - begin
 
 
-def looped(ready: Trainer) -> float:
+def looped(ready: Setup) -> float:
     """Seconds of the same steps in the runner's loop, nothing saved at the end."""
     state = jax.block_until_ready(ready.initial_state())
     with (

@@ -63,16 +63,16 @@ def measure() -> None:
 
     from configs import dense
 
-    trainer = dense.config().prepare()
-    leaves = jax.tree.leaves(trainer.initial_state())
+    setup = dense.config().prepare()
+    leaves = jax.tree.leaves(setup.initial_state())
     faults, start = [], resource.getrusage(resource.RUSAGE_SELF)
     end = start
-    with trainer.batches(start=0) as batches:
+    with setup.batches(start=0) as batches:
         for step in range(10 + STEPS):
             if step == 10:
                 start = resource.getrusage(resource.RUSAGE_SELF)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            leaves, _ = trainer.step(leaves, next(batches))
+            leaves, _ = setup.step(leaves, next(batches))
             jax.block_until_ready(leaves)
             end = resource.getrusage(resource.RUSAGE_SELF)
             faults.append(end.ru_minflt - before)

@@ -19,20 +19,20 @@ def main() -> None:
     heap.keep_pages()
     cfg = {"dense": dense, "moe": moe}[sys.argv[1]].config.as_buildable()
     cfg.evaluations = []
-    trainer = fdl.build(cfg).prepare(runtime.Runtime())
-    state = trainer.initial_state()
+    setup = fdl.build(cfg).prepare(runtime.Runtime())
+    state = setup.initial_state()
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     leaves = jax.tree.leaves(state)
-    with trainer.batches(start=0) as batches:
+    with setup.batches(start=0) as batches:
         batch = next(batches)
     for _ in range(3):
-        leaves, _ = trainer.step(leaves, batch)
+        leaves, _ = setup.step(leaves, batch)
     jax.block_until_ready(leaves)
     print(f"jax {jax.__version__}, {parameters:,} parameters", flush=True)
     for line in sys.stdin:
         before = time.process_time()
         for _ in range(int(line)):
-            leaves, _ = trainer.step(leaves, batch)
+            leaves, _ = setup.step(leaves, batch)
         jax.block_until_ready(leaves)
         print(time.process_time() - before, flush=True)
 

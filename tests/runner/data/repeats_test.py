@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runner.data import Classes, Part, TextFiles
 from runner.data.images.images import Images
 from runner.data.repeats import Repeats, repeated
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 
 
 @given(*[st.lists(st.lists(st.integers(0, 2), max_size=3), max_size=9)] * 2)
@@ -67,11 +67,11 @@ def test_equal_images_are_counted(dtype, other):
 
 def test_a_run_says_so_before_it_trains(source, cache):
     dataset = source.load(cache=cache)
-    trainer = types.SimpleNamespace(
+    setup = types.SimpleNamespace(
         dataset=dataset,
         step=types.SimpleNamespace(teacher=None),
         evaluators={"held_out": types.SimpleNamespace(dataset=dataset, cautions=())},
     )
-    assert Trainer.cautions.fget is not None
-    (line,) = Trainer.cautions.fget(trainer)
+    assert Setup.cautions.fget is not None
+    (line,) = Setup.cautions.fget(setup)
     assert line.startswith("held_out: 4 of 4 documents are in the training data too")

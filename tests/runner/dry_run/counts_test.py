@@ -14,7 +14,7 @@ from tests.runner.data.own_rows import own
 CE = losses.CrossEntropy()
 
 
-def trainer(dataset, terms=()) -> Any:
+def setup(dataset, terms=()) -> Any:
     objective = types.SimpleNamespace(terms=terms)
     return types.SimpleNamespace(
         dataset=dataset,
@@ -35,7 +35,7 @@ def test_counts_stand_beside_what_makes_them_none():
         LossTerm(name="answers", loss=CE, token_weight=losses.Span(begin=5, end=6)),
         LossTerm(name="teacher", loss=CE, token_weight=losses.TeacherEntropy()),
     ]
-    assert list(counts.table(trainer(dataset, terms))) == [
+    assert list(counts.table(setup(dataset, terms))) == [
         "tokens that the terms count in the first batch",
         "  ce       47",
         "  all      48",
@@ -48,5 +48,5 @@ def test_counts_stand_beside_what_makes_them_none():
 
 def test_planned_data_has_no_counts():
     dataset = PlannedTokens(vocab_size=3, sequence_length=4).load()
-    (line,) = counts.table(trainer(dataset))
+    (line,) = counts.table(setup(dataset))
     assert line.endswith("are not known: the data is planned")

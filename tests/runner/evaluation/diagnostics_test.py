@@ -55,12 +55,12 @@ def world(tmp_path_factory):
 
 
 def diagnosed(world, **cuts):
-    trainer = examples.ready(world, **cuts)
-    state = trainer.initial_state()
-    with trainer.batches(start=0) as batches:
+    setup = examples.ready(world, **cuts)
+    state = setup.initial_state()
+    with setup.batches(start=0) as batches:
         batch = next(batches)
-    found = Diagnostics(trainer.step, best=5)(state, batch)
-    return found, trainer, state, batch
+    found = Diagnostics(setup.step, best=5)(state, batch)
+    return found, setup, state, batch
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +71,11 @@ def whole(world):
 @pytest.fixture(scope="module")
 def plain(whole):
     """Logits of student and teacher, and a mask, of all tokens."""
-    _, trainer, state, batch = whole
+    _, setup, state, batch = whole
     state, batch = jax.device_get((state, batch))
-    student = trainer.modules.student(
-        state.params["student"], state.variables["student"]
-    )
-    teacher = trainer.step.teacher
-    arrays = teacher.arrays(jax.device_get(trainer.step.frozen), {})
+    student = setup.modules.student(state.params["student"], state.variables["student"])
+    teacher = setup.step.teacher
+    arrays = teacher.arrays(jax.device_get(setup.step.frozen), {})
     taught = teacher.make(arrays["params"], arrays["variables"])
     logits = jax.jit(lambda model, rows: model.head(model.trunk(rows).hidden))
     s, t = logits(student, batch), logits(taught, batch)
@@ -89,14 +87,14 @@ def plain(whole):
 @pytest.mark.slow
 def test_inner_products_are_those_of_plain_gradients(whole):
     # dear: a gradient of every term, which the other tests of this file share
-    found, trainer, state, batch = whole
+    found, setup, state, batch = whole
     state, batch = jax.device_get((state, batch))
-    teacher = trainer.step.teacher
-    arrays = teacher.arrays(jax.device_get(trainer.step.frozen), {})
+    teacher = setup.step.teacher
+    arrays = teacher.arrays(jax.device_get(setup.step.frozen), {})
     taught = teacher.make(arrays["params"], arrays["variables"])
 
     def terms(params):
-        student = trainer.modules.student(params, state.variables["student"])
+        student = setup.modules.student(params, state.variables["student"])
         s = student.head(student.trunk(batch).hidden)
         t = jax.nn.log_softmax(taught.head(taught.trunk(batch).hidden))
         ce = optax.softmax_cross_entropy_with_integer_labels(s, batch["targets"])
@@ -176,9 +174,9 @@ def test_a_diagnosis_is_the_same_however_the_batch_is_cut(world, whole):
 
 
 def test_a_mixture_shows_its_load_and_how_sure_its_router_is(whole):
-    found, trainer, state, batch = whole
+    found, setup, state, batch = whole
     state, batch = jax.device_get((state, batch))
-    model = trainer.modules.student(state.params["student"], state.variables["student"])
+    model = setup.modules.student(state.params["student"], state.variables["student"])
     capture = frozenset({"router_logits", "router_assignments"})
     trunk = jax.jit(lambda model, rows: model.trunk(rows, capture=capture))
     seen = trunk(model, batch).intermediates

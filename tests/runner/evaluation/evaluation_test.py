@@ -11,7 +11,7 @@ from runner import runtime
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.evaluator import gap_closed, metrics
 from runner.evaluation.prediction_metrics import BINS
-from runner.train.trainer import Trainer
+from runner.train.setup import Setup
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_batch_without_tokens_has_no_bits_per_byte():
 def test_evaluate_batches_limits_no_first_or_last_evaluation(batches):
     """The untrained student and the last one are measured on all rows."""
     limits = {}
-    trainer: Any = types.SimpleNamespace(
+    setup: Any = types.SimpleNamespace(
         num_steps=20,
         config=runtime.Runtime(loop=runtime.Loop(evaluate_batches=batches)),
         evaluators={
@@ -60,5 +60,5 @@ def test_evaluate_batches_limits_no_first_or_last_evaluation(batches):
         },
     )
     for step in (0, 10, 20):
-        Trainer.evaluate(trainer, "held_out", types.SimpleNamespace(step=step))
+        Setup.evaluate(setup, "held_out", types.SimpleNamespace(step=step))
     assert limits == {0: None, 10: batches, 20: None}

@@ -54,11 +54,11 @@ def trained(node, cache):
         mesh=runtime.Mesh(data=1, tensor=8),
         input=runtime.Input(cache=str(cache)),
     )
-    trainer = experiment.prepare(config)
-    leaves = jax.tree.leaves(trainer.initial_state())
-    with trainer.batches(start=0) as batches:
+    setup = experiment.prepare(config)
+    leaves = jax.tree.leaves(setup.initial_state())
+    with setup.batches(start=0) as batches:
         for _ in range(8):
-            leaves, _ = trainer.step(leaves, next(batches))
+            leaves, _ = setup.step(leaves, next(batches))
     return [np.asarray(x).tobytes() for x in leaves]
 
 

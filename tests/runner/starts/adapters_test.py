@@ -72,15 +72,15 @@ def test_adapters_alone_are_trained_unless_the_experiment_says_more(corpus):
         "adapters": {"student": student},
         "norms too": {"student": student, "trainable": ["*adapters*", "*norm*"]},
     }.items():
-        trainer = examples.ready(examples.experiment(corpus, None, terms=CE, **fields))
-        state = trainer.step.state
+        setup = examples.ready(examples.experiment(corpus, None, terms=CE, **fields))
+        state = setup.step.state
         paths = tree_paths.by_path(state.params["student"])
         if name != "all":
             assert {is_of(p) for p in paths} == {True, name == "adapters"}
         held = sum(x.size for x in jax.tree.leaves(state.opt_state))
         assert held <= 2 * sum(x.size for x in paths.values()) + 2
         costs[name] = flops.matmul_flops(
-            trainer.step.compiled, *trainer.abstract_arguments()
+            setup.step.compiled, *setup.abstract_arguments()
         )
     # No product with a cotangent for a kernel: two of three products are left.
     assert costs["adapters"] < 0.75 * costs["all"]

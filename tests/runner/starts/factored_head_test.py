@@ -102,13 +102,13 @@ def test_gradients_of_a_head_in_two_factors_are_those_of_autodiff(tmp_path):
     corpus = examples.source(tmp_path / "text")
     student = fdl.copy_with(examples.STUDENT, tie_head=False, head_rank=RANK)
     experiment = examples.experiment(corpus, None, terms=CE, student=student)
-    (found, _, _), batch, trainer = examples.gradients(
+    (found, _, _), batch, setup = examples.gradients(
         experiment, head=runtime.Head(memory_budget=2**14)
     )
-    params = trainer.initial_state().params["student"]
+    params = setup.initial_state().params["student"]
 
     def loss(params):
-        model = trainer.modules.student(params, {})
+        model = setup.modules.student(params, {})
         rows = {name: jnp.asarray(x) for name, x in batch.items()}
         logits = model.head(model.trunk(rows).hidden)
         log_q = jax.nn.log_softmax(logits)

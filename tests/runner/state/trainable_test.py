@@ -67,16 +67,14 @@ def all_trained(corpus):
 def test_what_is_trained_has_the_gradient_that_it_has_among_all(
     corpus, all_trained, trainable, cut
 ):
-    (params, total, _), _, trainer = gradients(
-        experiment(corpus, trainable), **CUTS[cut]
-    )
+    (params, total, _), _, setup = gradients(experiment(corpus, trainable), **CUTS[cut])
     whole, whole_total = all_trained
     np.testing.assert_allclose(total, whole_total, rtol=1e-6)
     trained = tree_paths.by_path(params["student"])
     assert trained.keys() == chosen(whole, trainable)
     for path, gradient in trained.items():
         np.testing.assert_allclose(gradient, whole[path], rtol=2e-5, atol=2e-6)
-    frozen = trainer.modules.frozen(trainer.step.state.variables)
+    frozen = setup.modules.frozen(setup.step.state.variables)
     assert frozen.keys() == whole.keys() - trained.keys()
 
 
@@ -86,19 +84,19 @@ def test_frozen_parameters_take_no_gradient_and_no_state(corpus):
     deep = fdl.copy_with(STUDENT, num_layers=4, dim=32)
     costs, figures = {}, {}
     for trainable in (None, "blocks/3/*"):
-        trainer = experiment(corpus, trainable, student=deep).prepare(config)
-        arguments = trainer.abstract_arguments()
-        costs[trainable] = flops.matmul_flops(trainer.step.compiled, *arguments)
+        setup = experiment(corpus, trainable, student=deep).prepare(config)
+        arguments = setup.abstract_arguments()
+        costs[trainable] = flops.matmul_flops(setup.step.compiled, *arguments)
         params, optimizer = (
             sum(x.size for x in jax.tree.leaves(tree))
-            for tree in (trainer.step.state.params, trainer.step.state.opt_state)
+            for tree in (setup.step.state.params, setup.step.state.opt_state)
         )
         figures[trainable] = params
         assert optimizer < 2 * params + 9  # two moments of each, and counts
     # Forward is a third of all: of four layers and a head, the last is differentiated.
     assert figures["blocks/3/*"] < 0.25 * figures[None]
     assert costs["blocks/3/*"] < 0.65 * costs[None]
-    lines = list(layout.parameters(trainer))
+    lines = list(layout.parameters(setup))
     count = figures[None] - figures["blocks/3/*"]
     assert f"{count:,} frozen parameters, " in lines[-1]
 
@@ -108,11 +106,11 @@ def test_a_run_leaves_what_is_frozen_alone_and_teaches_whole(folder, corpus):
     path = folder / "run"
     path.mkdir()
     whole = experiment(corpus, MLP)
-    trainer = whole.prepare(runtime.Runtime(mesh=runtime.Mesh(data=8)))
-    before = jax.device_get(trainer.initial_state())
-    loop.train(trainer, Workdir(path))
+    setup = whole.prepare(runtime.Runtime(mesh=runtime.Mesh(data=8)))
+    before = jax.device_get(setup.initial_state())
+    loop.train(setup, Workdir(path))
     tensors = RunWeights(str(path)).tensors()
-    frozen = trainer.modules.frozen(before.variables)
+    frozen = setup.modules.frozen(before.variables)
     for name, x in frozen.items():
         np.testing.assert_array_equal(tensors[name].read(), x)
     for name, x in tree_paths.by_path(before.params["student"]).items():

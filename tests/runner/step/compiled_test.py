@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def prepare(folder):
-    """`prepare(num_steps)`: a small experiment's `Trainer`."""
+    """`prepare(num_steps)`: a small experiment's `Setup`."""
 
     def make(num_steps, *, plain=False):
         cfg = resume_config.config.as_buildable()

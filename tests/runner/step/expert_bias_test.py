@@ -28,7 +28,7 @@ def corpus(tmp_path_factory):
     return examples.source(tmp_path_factory.mktemp("text"))
 
 
-def trainer(corpus, layers="separate", **cuts):
+def setup(corpus, layers="separate", **cuts):
     """A mixture that learns from labels alone, balanced by its bias."""
     mlp = fdl.Partial(models.MoE, num_experts=EXPERTS, hidden_dim=16, bias_rate=RATE)
     student = fdl.copy_with(examples.TEACHER, layers=layers, mlp=mlp)
@@ -59,7 +59,7 @@ def biases(state):
     "layers", cases({form: form for form in FORMS}, fast=("separate",))
 )
 def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
-    ready = trainer(corpus, layers)
+    ready = setup(corpus, layers)
     state = ready.initial_state()
     np.testing.assert_array_equal(biases(state), np.zeros((2, EXPERTS)))
     expected = np.zeros((2, EXPERTS), np.float32)
@@ -100,9 +100,9 @@ def test_a_step_moves_it_by_the_load_of_its_batch(corpus, layers):
     ),
 )
 def test_no_cut_moves_it_otherwise(corpus, layers, cut):
-    whole = trainer(corpus)
+    whole = setup(corpus)
     state, metrics = trained(whole, whole.initial_state(), start=0, stop=STEPS)
-    ready = trainer(corpus, layers, **CUTS[cut])
+    ready = setup(corpus, layers, **CUTS[cut])
     found, said = trained(ready, ready.initial_state(), start=0, stop=STEPS)
     np.testing.assert_array_equal(biases(found), biases(state))
     for name in ("moe/load_entropy", "moe/load_violation", "learning/ce"):
@@ -111,7 +111,7 @@ def test_no_cut_moves_it_otherwise(corpus, layers, cut):
 
 @pytest.mark.parametrize("layers", cases(dict(zip(FORMS, FORMS, strict=True)), fast=()))
 def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, layers):
-    ready = trainer(corpus, layers)
+    ready = setup(corpus, layers)
     state, _ = trained(ready, ready.initial_state(), start=0, stop=2)
     assert np.any(biases(state))
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:

@@ -55,7 +55,7 @@ def corpus(tmp_path_factory):
     return examples.source(tmp_path_factory.mktemp("text"))
 
 
-def trainer(corpus, layers, *, mesh="2x2x2"):
+def setup(corpus, layers, *, mesh="2x2x2"):
     """A mixture that learns from labels and its own average, in two microbatches."""
     student = fdl.copy_with(
         examples.TEACHER,
@@ -101,7 +101,7 @@ def test_both_forms_are_trained_alike(corpus):
     # dear: two forms of a mixture and its average, compiled and counted.
     found = {}
     for layers in FORMS:
-        ready = trainer(corpus, layers)
+        ready = setup(corpus, layers)
         state, metrics = trained(ready, ready.initial_state(), start=0, stop=4)
         found[layers] = stacked(state), metrics, ready.flops_per_step()
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
@@ -119,7 +119,7 @@ def test_both_forms_are_trained_alike(corpus):
 
 
 def test_moments_and_average_lie_where_the_parameters_do(corpus):
-    state = trainer(corpus, "stacked").initial_state()
+    state = setup(corpus, "stacked").initial_state()
 
     def specs(tree):
         return jax.tree.map(lambda x: x.sharding.spec, tree["blocks"]["stacked"])
@@ -132,7 +132,7 @@ def test_moments_and_average_lie_where_the_parameters_do(corpus):
 
 @pytest.mark.slow
 def test_a_checkpoint_goes_on_bit_for_bit(corpus, tmp_path):
-    ready = trainer(corpus, "stacked")
+    ready = setup(corpus, "stacked")
     state, _ = trained(ready, ready.initial_state(), start=0, stop=2)
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
         checkpoints.save(2, state)
@@ -143,12 +143,12 @@ def test_a_checkpoint_goes_on_bit_for_bit(corpus, tmp_path):
 
 @pytest.mark.slow  # `test_a_checkpoint_goes_on_bit_for_bit` is on one mesh
 def test_a_checkpoint_goes_on_on_another_mesh(corpus, tmp_path):
-    ready = trainer(corpus, "stacked")
+    ready = setup(corpus, "stacked")
     state, _ = trained(ready, ready.initial_state(), start=0, stop=2)
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
         checkpoints.save(2, state)
         whole, _ = trained(ready, state, start=2, stop=4)
-        moved = trainer(corpus, "stacked", mesh="expert")
+        moved = setup(corpus, "stacked", mesh="expert")
         elsewhere, _ = trained(moved, moved.restore(checkpoints), start=2, stop=4)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
     jax.tree.map(close, stacked(elsewhere), stacked(whole))

@@ -102,17 +102,17 @@ def ready(experiment, *, mesh=None, head=None, **step):
 
 def gradients(experiment, **cuts):
     """Gradients, total and terms of the first batch on the host; batch; Prepared."""
-    trainer = ready(experiment, **cuts)
-    with trainer.batches(start=0) as batches:
+    setup = ready(experiment, **cuts)
+    with setup.batches(start=0) as batches:
         batch = next(batches)
 
     @jax.jit
     def compute(*arguments):
-        found = trainer.step.gradients(*arguments)
+        found = setup.step.gradients(*arguments)
         return found.params, found.total, found.terms
 
-    found = compute(trainer.initial_state(), batch, trainer.step.frozen)
-    return jax.device_get(found), batch, trainer
+    found = compute(setup.initial_state(), batch, setup.step.frozen)
+    return jax.device_get(found), batch, setup
 
 
 def setting(vocabulary):

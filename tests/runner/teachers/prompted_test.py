@@ -68,14 +68,14 @@ def test_the_students_value_is_that_of_the_teacher_on_the_prompted_rows(tmp_path
     node = PromptedTeacher(teacher=online, prompt=text, segments=3)
     terms = [LossTerm(name="kd", loss=losses.ForwardKL())]
     experiment = examples.experiment(corpus, node, terms=terms)
-    (_, _, values), batch, trainer = examples.gradients(experiment)
+    (_, _, values), batch, setup = examples.gradients(experiment)
 
     # By hand: the teacher's and the student's whole rows, one row at a time.
     prompt = dataset.vocabulary.encode(text)
-    teacher, student = trainer.step.teacher, trainer.initial_state()
+    teacher, student = setup.step.teacher, setup.initial_state()
     arrays = teacher.read()
     model = teacher._teacher.make(arrays["params"], arrays["variables"])
-    own = trainer.modules.student(student.params["student"], {})
+    own = setup.modules.student(student.params["student"], {})
     total, host = 0.0, jax.device_get(batch)
     for row in range(3):
         one = {name: x[row : row + 1] for name, x in host.items()}

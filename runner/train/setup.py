@@ -30,7 +30,7 @@ from runner.step.rollouts import CompiledRollouts, Metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trainer:
+class Setup:
     """All of a run that stays the same from its first step to its last.
 
     `runner.experiment.Experiment.prepare` makes one.
