@@ -63,7 +63,9 @@ def test_ranks_join_and_write_no_escapes_to_a_file():
     with mpirun(sys.executable, "-c", JOINS) as ranks:
         output, errors = ranks.communicate(timeout=120)
     assert ranks.returncode == 0, errors
-    assert sorted(output.split("\n"))[-2:] == ["0 of 2 False", "1 of 2 False"]
+    # The end of a run is a collective, of which gloo says that it connects.
+    ours = [x for x in output.splitlines() if x and not x.startswith("[Gloo]")]
+    assert sorted(ours) == ["0 of 2 False", "1 of 2 False"]
     assert "\x1b" not in output
 
 
