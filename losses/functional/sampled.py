@@ -37,8 +37,9 @@ def estimate(
     gap = log_q - log_p
     match estimator:
         case "k1":  # the value of the gap, the gradient of its score
-            score = jax.lax.stop_gradient(gap) * log_q
-            return jax.lax.stop_gradient(gap - score) + score
+            gap = jax.lax.stop_gradient(gap)
+            score = gap * log_q
+            return gap + (score - jax.lax.stop_gradient(score))
         case "k2":
             return jnp.square(gap) / 2.0
     return jnp.expm1(-gap) + gap

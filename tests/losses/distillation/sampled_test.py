@@ -7,6 +7,7 @@ import pytest
 
 import losses
 from losses import functional
+from losses.functional import sampled
 
 VOCABULARY = 11
 GENERATOR = np.random.default_rng(3)
@@ -69,6 +70,12 @@ def test_the_expectation_is_what_is_estimated(estimator):
     mean = np.sum(q[:, None] * gradient, axis=0)
     np.testing.assert_allclose(mean, wanted, rtol=1e-4, atol=1e-6)
     assert np.min(value) >= 0.0 or estimator == "k1"
+
+
+def test_of_an_unlikely_draw_k1_is_the_gap_to_the_last_bit():
+    log_q, log_p = np.float32([-366.5, -7.25]), np.float32([-1e5, -2.5])
+    value = sampled.estimate(jnp.asarray(log_q), jnp.asarray(log_p), "k1")
+    np.testing.assert_array_equal(value, log_q - log_p)
 
 
 def test_records_of_the_best_entries_are_refused():
