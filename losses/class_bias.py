@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
-from losses.core.outputs import Outputs, PerToken, RecordSpec
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,11 @@ class ClassBias(Loss):
         self.loss.check_records(stored)
 
     def __call__(self, outputs: Outputs) -> PerToken:
+        if self.first >= outputs.num_outputs:
+            raise IncompatibleLoss(
+                f"ClassBias: first={self.first}, and the student has the classes 0 to "
+                f"{outputs.num_outputs - 1}"
+            )
         logits = outputs.logits
         ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
         last = outputs.num_outputs if self.last is None else self.last

@@ -47,7 +47,8 @@ def any_loss(
       beta: of `"f_beta"`.
     """
     logits = where_counted(logits, mask).astype(jnp.float32)
-    log_q = jax.nn.log_softmax(logits)[..., positive]
+    log_q = jax.nn.log_softmax(logits)
+    log_q = jnp.take(log_q, positive, axis=-1, mode="fill")  # NaN beyond the last
     moments = confusion_moments(log_q, targets == positive, sharpness=sharpness)
     tokens = counted(mask, targets.shape)
     return any_loss_of_means(masked_means(moments, tokens), metric=metric, beta=beta)
@@ -98,7 +99,7 @@ def over_groups(
 
     Args:
       values: one a token.
-      groups: ids from 0.
+      groups: ids from 0; a token of another id is in no group.
       mask: the tokens that count; None for all.
       num_groups: of ids.
       rule: the largest mean, the mean of the means, or a measure of how they differ.

@@ -30,7 +30,8 @@ class BagLoss(OfMeans):
     Source: Javanmard et al. 2024 (arXiv:2401.11081), eq. 1 to 3.
 
     Attributes:
-      column: of the bags, ids from 0 (`data.Columns`), of rows or of tokens.
+      column: of the bags, ids from 0 (`data.Columns`), of rows or of tokens; one of
+        another id is in no bag.
       num_bags: of ids.
       instance_weight: ρ.
       distance: ℓ.

@@ -38,7 +38,8 @@ class OverGroups(OfMeans):
 
     Attributes:
       loss: sees each token by itself.
-      column: of the rows' groups, ids from 0 (`data.Columns`).
+      column: of the rows' groups, ids from 0 (`data.Columns`); a token of another id is
+        in no group.
       num_groups: of ids.
       rule: the function.
 
@@ -99,7 +100,8 @@ class GroupDRO(Reweighting):
     Source: Sagawa et al. 2019 (arXiv:1911.08731), algorithm 1.
 
     Attributes:
-      column: of the rows' groups, ids from 0 (`data.Columns`).
+      column: of the rows' groups, ids from 0 (`data.Columns`); a token of another id is
+        in no group.
       num_groups: G.
       step_size: η.
 

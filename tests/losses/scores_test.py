@@ -92,6 +92,9 @@ def test_a_bias_of_all_classes_changes_nothing():
     np.testing.assert_allclose(biased, plain, rtol=1e-6)
     with pytest.raises(ValueError, match="must hold a class, got 3 and 3"):
         losses.ClassBias(loss=loss, first=3, last=3)
+    beyond = losses.ClassBias(loss=loss, first=LOGITS.shape[-1])
+    with pytest.raises(ValueError, match=r"ClassBias: first=.* the classes 0 to"):
+        beyond(seen)
 
 
 def test_sigmoid_scores_are_shares_of_their_sum():

@@ -50,6 +50,7 @@ def test_without_amplification_f_beta_is_the_dice_loss_of_the_batch():
     expected = 1 - 5 * (q * TARGETS).sum() / (4 * TARGETS.sum() + q.sum())
     value = functional.any_loss(logits, TARGETS, sharpness=None, beta=2.0)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert np.isnan(functional.any_loss(logits, TARGETS, positive=2))  # no such class
 
 
 def test_a_batch_of_one_class_has_a_finite_gradient():
