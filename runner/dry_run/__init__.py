@@ -25,6 +25,7 @@ def report(job: Job) -> None:
     mesh.split_cpu(config.mesh)
     planned = topology.planned(config.mesh.topology)
     setup = job.prepare(config, planned=planned)
+    setup.trace()
     for caution in setup.cautions:
         print(caution, end="\n\n")
     for section in (layout.batch, counts.table, layout.parameters):

@@ -14,7 +14,7 @@ from models import sharding
 from models.base import Batch
 from runner import averages, runtime
 from runner.data.pipeline import evaluation_batches, evaluation_rows
-from runner.errors import prefixed
+from runner.errors import UserError, prefixed
 from runner.evaluation import own_metrics, prediction_metrics
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.held_out import HeldOutTerms
@@ -116,24 +116,42 @@ class Evaluator:
         return {**values, "share": len(rows) / len(self.dataset)}
 
     def names(self, state: TrainState) -> list[str]:
-        """Return the names of the metrics of a state, which may be abstract."""
+        """Return the names of the metrics of a state, which may be abstract.
+
+        Raises:
+          UserError: as `trace`.
+        """
+        some = jax.tree.map(lambda x: np.ones(x.shape), self.trace(state))
+        text_bytes = self.dataset.text_bytes(np.arange(min(1, len(self.dataset))))
+        return list(metrics(some, text_bytes=text_bytes))
+
+    def trace(self, state: TrainState) -> Tree:
+        """Return the shapes of a batch's sums, by tracing them.
+
+        Args:
+          state: The train state, which may be abstract.
+
+        Raises:
+          UserError: a metric or a term does not fit what student and teacher offer, or
+            the optimizer keeps no such average.
+        """
         row = {"index": np.zeros(1, np.int32), **self._rows.rows(np.zeros(1, np.int64))}
         batch = {
             name: jax.ShapeDtypeStruct((self._batch_size, *x.shape[1:]), x.dtype)
             for name, x in row.items()
         }
-        sums = jax.eval_shape(
-            self._sums,
-            state.params,
-            state.variables,
-            state.teacher,
-            self._terms.frozen_shapes,
-            batch,
-            state.step,
-        )
-        some = jax.tree.map(lambda x: np.ones(x.shape), sums)
-        text_bytes = self.dataset.text_bytes(np.arange(min(1, len(self.dataset))))
-        return list(metrics(some, text_bytes=text_bytes))
+        try:
+            return jax.eval_shape(
+                self._sums,
+                self._params(state),
+                state.variables,
+                state.teacher,
+                self._terms.frozen_shapes,
+                batch,
+                state.step,
+            )
+        except losses.IncompatibleLoss as error:
+            raise UserError(f"evaluations.{self._name}: {error}") from error
 
     def _params(self, state: TrainState) -> Tree:
         """Return the parameters to measure: the state's, or those of an average.

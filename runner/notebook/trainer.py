@@ -67,7 +67,7 @@ class Trainer:
             raise UserError(f"a Trainer trains an Experiment, not {type(job).__name__}")
         job.check()
         self._run = job.prepare(config)
-        self._run.step.trace(self._run.abstract_batch())
+        self._run.trace()
         self._start = self._run.load_start(None)
         self.state = self._run.initial_state(self._start)
         self._batches: Any = None

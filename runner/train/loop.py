@@ -42,7 +42,7 @@ def train(setup: Setup, workdir: Workdir) -> None:
     """
     # Refuse what does not fit before the work directory says that a run has begun.
     terminal = Terminal(None if workdir.writes else io.StringIO())
-    setup.step.trace(setup.abstract_batch())
+    setup.trace()
     host_memory.refuse_what_is_too_large(
         setup.step.compiled, setup.abstract_arguments()
     )

@@ -98,6 +98,16 @@ class Setup:
         described = {} if teacher is None else {"teacher": teacher.describe()}
         return {"train_data": self.dataset.describe_all(), **described, **evaluated}
 
+    def trace(self) -> None:
+        """Trace the step, which the first need not be again, and the evaluations.
+
+        Raises:
+          UserError: a loss or a metric does not fit what student and teacher offer.
+        """
+        self.step.trace(self.abstract_batch())
+        for evaluator in self.evaluators.values():
+            evaluator.trace(self.step.state)
+
     def check_keep_best(self) -> None:
         """Refuse a best checkpoint by a metric that its evaluation will not have.
 

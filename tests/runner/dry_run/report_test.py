@@ -145,6 +145,15 @@ def test_what_does_not_fit_is_told_in_a_line(flags, capsys):
     assert err.rstrip().endswith("the nearest that does is 16")
 
 
+def test_a_loss_that_does_not_fit_is_told_in_a_line(flags, capsys):
+    loss = "losses.ClassBias(loss=losses.CrossEntropy(), first=300)"
+    assert main.main([*flags, f"--fdl.losses.ce.loss={loss}"]) == 2
+    line = (
+        "runner: losses: ClassBias: first=300, and the student has the classes 0 to 299"
+    )
+    assert capsys.readouterr().err.rstrip() == line
+
+
 def test_a_mesh_that_does_not_fit_is_told_in_a_line(flags, capsys):
     assert main.main([*flags, "--gin.mesh.tensor=3"]) == 2
     assert "does not multiply to the 8 devices here" in capsys.readouterr().err

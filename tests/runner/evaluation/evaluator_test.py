@@ -189,6 +189,18 @@ def test_a_metric_that_the_student_cannot_serve_is_named(evaluated, own):
         Evaluator(evaluation, evaluator._step, config=runtime.Runtime())
 
 
+def test_a_metric_that_does_not_fit_is_one_line_before_any_is_measured(evaluated):
+    evaluator, _, state = evaluated
+    held_out = types.SimpleNamespace(load=lambda cache: evaluator.dataset)
+    wrong = losses.ClassBias(loss=losses.CrossEntropy(), first=10**6)
+    evaluation = Evaluation(
+        name="held_out", data=held_out, batch_size=BATCH, metrics=[wrong]
+    )
+    evaluator = Evaluator(evaluation, evaluator._step, config=runtime.Runtime())
+    with pytest.raises(UserError, match=r"^evaluations\.held_out: ClassBias: first=1"):
+        evaluator.trace(state)
+
+
 # dear: compiles a mixture of experts
 def test_terms_of_routers_are_those_of_whole_batches(measured, evaluated):
     """Of each batch by itself, without the rows that fill up the last one."""
