@@ -92,6 +92,8 @@ def leaf(value: Any) -> str:
         return "(required)"
     if isinstance(value, enum.Enum):
         return f"{public(type(value))}.{value.name}"
+    if isinstance(value, str):
+        return repr(value)
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         left, right = "[]" if isinstance(value, list) else "()"
         inner = ", ".join(leaf(item) for item in value)

@@ -1,6 +1,8 @@
-"""Differences of graphs across versions, in which nodes have gained fields."""
+"""Differences of graphs across versions: nodes have gained fields, strings spaces."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from runner.graph import describe, nodes, renames
 
@@ -26,6 +28,35 @@ def changes(began: str, now: str) -> list[str]:
             if unchanged == inside:
                 new = {p: text for p, text in new.items() if p not in inside}
     return describe.changes(_text(old), _text(new))
+
+
+def with_spaces(began: str, saved: Any) -> str:
+    """Return a graph's text with the spaces that its strings had.
+
+    Each run of spaces in a string was one in `config.txt` once; never in `config.json`.
+
+    Args:
+      began: `config.txt` of a run.
+      saved: its `config.json`, parsed.
+    """
+    for string in _spaced(saved):
+        exact = repr(string)
+        if exact not in began:  # a text of today has it
+            began = began.replace(" ".join(exact.split()), exact)
+    return began
+
+
+def _spaced(value: Any) -> Iterator[str]:
+    """Yield the strings that hold a run of spaces."""
+    match value:
+        case str() if "  " in value:
+            yield value
+        case list():
+            for item in value:
+                yield from _spaced(item)
+        case dict():
+            for item in value.values():
+                yield from _spaced(item)
 
 
 def _default_lines(head: str, path: str, name: str) -> dict[str, str]:

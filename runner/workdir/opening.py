@@ -189,6 +189,10 @@ def _refuse_changed(path: Path, text: str) -> None:
         raise UserError(f"{path}: config.txt is missing, {CONFIG} is there")
     changes = new_fields.changes(began, text)
     if changes:
+        with form.of_file(path / CONFIG):
+            saved = form.load(form.read_text(path / CONFIG))
+            changes = new_fields.changes(new_fields.with_spaces(began, saved), text)
+    if changes:
         raise UserError(
             f"the graph changed since {path} began:\n{format_changes(changes)}\n"
             f"Give the new graph another --workdir; {_advice(path, changes)}"

@@ -89,6 +89,20 @@ def test_a_changed_graph_is_shown_and_changes_nothing(tmp_path):
     assert content(tmp_path) == before
 
 
+def test_spaces_within_a_string_are_part_of_the_graph(tmp_path):
+    begin(tmp_path, name="a  b")
+    load_data(tmp_path)
+    begin(tmp_path, name="a  b")
+    with pytest.raises(UserError, match="the graph changed"):
+        begin(tmp_path, name="a b")
+    # As runs wrote it before, where each run of spaces was one.
+    text = tmp_path / "config.txt"
+    text.write_text(text.read_text().replace("a  b", "a b"))
+    begin(tmp_path, name="a  b")
+    with pytest.raises(UserError, match="the graph changed"):
+        begin(tmp_path, name="a   b")
+
+
 def test_a_long_difference_is_cut(tmp_path):
     begin(tmp_path, weight=[0.0] * 100)
     load_data(tmp_path)
