@@ -65,6 +65,7 @@ def test_each_loss_is_tiled_or_declines():
         assert (name in ROWS) <= (not stored), name
 
 
+@slow
 @by_sums
 @hypothesis.given(
     seed=st.integers(0, 2**16), scale=st.sampled_from([0.0, 0.1, 3.0, 30.0])
