@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
-from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
+from losses.core.of_loss import OfLoss
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassBias(Loss):
+class ClassBias(OfLoss):
     """`loss` of the student's logits `s_v + b` for the classes `first <= v < last`.
 
     The bias is in this term alone, and gone when the student predicts: a positive one
@@ -47,21 +48,6 @@ class ClassBias(Loss):
             )
         if not math.isfinite(self.bias):
             raise ValueError(f"bias must be finite, got {self.bias}")
-
-    @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
-        return self.loss.needs
-
-    @property
-    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.scope
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.unit
-
-    def check_records(self, stored: RecordSpec) -> None:
-        self.loss.check_records(stored)
 
     def __call__(self, outputs: Outputs) -> PerToken:
         if self.first >= outputs.num_outputs:

@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
+from losses.core.of_loss import OfLoss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scheduled(Loss):
+class Scheduled(OfLoss):
     """`loss` with its number `field` as a function of the optimiser step.
 
         Scheduled(
@@ -68,18 +69,6 @@ class Scheduled(Loss):
         dataclasses.replace(inner, **{self.field: start})  # pyright: ignore[reportArgumentType] - as above
 
     @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.needs
-
-    @property
-    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.scope
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.unit
-
-    @property
     def default_mask(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.default_mask
 
@@ -88,7 +77,7 @@ class Scheduled(Loss):
         return self.loss.reads
 
     def check_records(self, stored: RecordSpec) -> None:
-        self.loss.check_records(stored)
+        super().check_records(stored)
         if self.field == "temperature" and stored.mode != "full":
             raise ValueError(
                 "records hold the mass outside of their entries for some temperatures "

@@ -6,12 +6,13 @@ import jax
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
+from losses.core.of_loss import OfLoss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import teacher_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Interpolated(Loss):
+class Interpolated(OfLoss):
     """`loss` of a teacher whose logits are `(1 - λ) s + λ t`, without a gradient in s.
 
     At λ = 1 it is `loss`; at 0 the student is its own teacher, and nothing is learnt.
@@ -47,18 +48,6 @@ class Interpolated(Loss):
         if not 0.0 <= self.share <= 1.0:
             raise ValueError(f"share must be in [0, 1], got {self.share}")
 
-    @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.needs
-
-    @property
-    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.scope
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.unit
-
     def check_records(self, stored: RecordSpec) -> None:
         if stored.mode != "full":
             contents = "draws" if stored.mode == "sampled" else "the best entries"
@@ -66,7 +55,7 @@ class Interpolated(Loss):
                 f"Interpolated wants the teacher's whole logits, and the records hold "
                 f"{contents}"
             )
-        self.loss.check_records(stored)
+        super().check_records(stored)
 
     def __call__(self, outputs: Outputs) -> PerToken:
         teacher = teacher_of(outputs)

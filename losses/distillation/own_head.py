@@ -9,18 +9,18 @@ from jaxtyping import Array, Float
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
+from losses.core.of_loss import OfLoss
 from losses.core.outputs import (
     IncompatibleLoss,
     Outputs,
     PerToken,
-    RecordSpec,
 )
 from losses.functional.own_head import own_head_logits
 
 _INITIAL = jax.nn.initializers.lecun_normal()
 
 
-class OwnHead(Loss, nnx.Module):
+class OwnHead(OfLoss, nnx.Module):
     """`loss` of the logits `W h + b`, h being the input of the student's own head.
 
     One trunk, two heads: the cross-entropy on the student's, distillation on this one,
@@ -91,17 +91,6 @@ class OwnHead(Loss, nnx.Module):
     @property
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
         return self.loss.needs - {"logits"} | {"trunk"}
-
-    @property
-    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.scope
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.unit
-
-    def check_records(self, stored: RecordSpec) -> None:
-        self.loss.check_records(stored)
 
     def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """Return the logits of this head, `[*b d]` to `[*b v]`, float32.

@@ -8,13 +8,14 @@ from jaxtyping import Array, Float
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
+from losses.core.of_loss import OfLoss
 from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import teacher_of
 from losses.functional.correlation import standardize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Standardized(Loss):
+class Standardized(OfLoss):
     """`loss` of `(x - mean_v x) / sqrt(var_v x + ε)` for the logits x of either side.
 
     So it sees their shape alone: `a x + c` gives the same value for any `a > 0`, and
@@ -53,18 +54,6 @@ class Standardized(Loss):
             raise ValueError(f"epsilon must be positive, got {self.epsilon}")
         check_inner(self, self.loss)
 
-    @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
-        return self.loss.needs
-
-    @property
-    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.scope
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.unit
-
     def check_records(self, stored: RecordSpec) -> None:
         if self._reads_teacher and stored.mode != "full":
             contents = "draws" if stored.mode == "sampled" else "the best entries"
@@ -72,7 +61,7 @@ class Standardized(Loss):
                 f"Standardized wants the mean and variance of the teacher's whole "
                 f"logits, and the records hold {contents}"
             )
-        self.loss.check_records(stored)
+        super().check_records(stored)
 
     def __call__(self, outputs: Outputs) -> PerToken:
         student, teacher = outputs.logits, outputs.teacher

@@ -2,15 +2,16 @@
 
 import dataclasses
 import inspect
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
 from losses.core.loss import Loss
+from losses.core.of_loss import OfLoss
 from losses.core.of_means import OfMeans
-from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
+from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.core.vocab_sums import TiledOutputs
 from losses.functional.features import project
 
@@ -19,7 +20,7 @@ AnyOutputs = TypeVar("AnyOutputs", bound=Outputs)
 INIT = jax.nn.initializers.lecun_normal()
 
 
-class Projected(Loss, nnx.Module):
+class Projected(OfLoss, nnx.Module):
     """`loss` of `W_i s_i` in place of every intermediate `s_i` that it needs.
 
     A matrix `[student_dim teacher_dim]` a layer, without an offset, that starts by
@@ -76,21 +77,6 @@ class Projected(Loss, nnx.Module):
             for path in self.loss.needs
             if not path.startswith("teacher/") and path != "logits"
         )
-
-    @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.needs
-
-    @property
-    def scope(self) -> Literal["token", "sequence", "batch"]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.scope
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.unit
-
-    def check_records(self, stored: RecordSpec) -> None:
-        self.loss.check_records(stored)
 
     def __call__(self, outputs: Outputs) -> PerToken:
         return self.loss(self._with_projections(outputs))

@@ -12,8 +12,9 @@ from losses.core.batch_weights import BatchValues, Reweighting
 from losses.core.checks import check_choice, check_inner
 from losses.core.columns import column
 from losses.core.loss import Loss
+from losses.core.of_loss import OfLoss
 from losses.core.of_means import Means, OfMeans
-from losses.core.outputs import Outputs, RecordSpec
+from losses.core.outputs import Outputs
 from losses.core.vocab_sums import TiledOutputs
 from losses.functional import sets
 
@@ -21,7 +22,7 @@ Tree = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OverGroups(OfMeans):
+class OverGroups(OfLoss, OfMeans):
     """A function of the mean values `L_g` of a loss in each group g.
 
     * `"worst"`: `max_g L_g`; the gradient is that of the worst group alone;
@@ -58,23 +59,8 @@ class OverGroups(OfMeans):
         check_choice("rule", self.rule, get_args(sets.GroupRule))
 
     @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - of the loss
-        return self.loss.needs
-
-    @property
-    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.scope
-
-    @property
     def tiled(self) -> bool | None:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.tiled
-
-    @property
-    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.unit
-
-    def check_records(self, stored: RecordSpec) -> None:
-        self.loss.check_records(stored)
 
     def statistics(self, outputs: Outputs) -> dict[str, Float[Array, "*b g"]]:
         """Return which group each token is of, and its value there, `[*b g]`."""

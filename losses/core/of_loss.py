@@ -1,0 +1,29 @@
+"""A loss that is made of another one, whose inputs or numbers it changes."""
+
+from losses.core.loss import Loss
+from losses.core.outputs import RecordSpec
+
+
+class OfLoss(Loss, abstract=True):
+    """A loss that needs, sees and measures what its `loss` does.
+
+    Attributes:
+      loss: the one inside.
+    """
+
+    loss: Loss
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
+        return self.loss.needs
+
+    @property
+    def scope(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return self.loss.scope
+
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return self.loss.unit
+
+    def check_records(self, stored: RecordSpec) -> None:
+        self.loss.check_records(stored)
