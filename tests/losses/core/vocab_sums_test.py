@@ -29,6 +29,15 @@ TOGETHER = tuple(
 )
 
 
+ONE_OF_A_KIND = (
+    *("cross_entropy", "smoothed_cross_entropy", "z_loss", "standard_score"),
+    *("confidence_penalty", "uniform_kl", "forward_kl", "reverse_kl", "comp_sum"),
+    *("forward_kl_best", "forward_kl_draws", "jensen_shannon_best", "logit_mse"),
+    *("binary_kl", "dpo"),
+)
+"""What the others are made of by tiles; those are held with the slow tests."""
+
+
 def over_rows(name, floats, fixed):
     """`Result` of one loss over whole rows, of one program where shapes are usual."""
     usual = floats["teacher/logits"].shape == floats["logits"].shape
@@ -43,7 +52,9 @@ def assert_same(name, floats, fixed, *, width=WIDTH):
     np.testing.assert_allclose(grad, rows.grads["logits"], rtol=2e-5, atol=2e-6)
 
 
-@by_sums
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=() if x in ONE_OF_A_KIND else slow) for x in BY_SUMS]
+)
 @pytest.mark.parametrize(
     "width", [pytest.param(1, marks=slow), WIDTH, pytest.param(7, marks=slow)]
 )

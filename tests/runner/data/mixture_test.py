@@ -160,6 +160,7 @@ def test_a_ramp_goes_on_exactly_wherever_it_is_entered():
     np.testing.assert_allclose(middle, [281.25, 62.5, 156.25], atol=2)
 
 
+@pytest.mark.slow
 def test_threads_that_read_a_ramp_agree():
     stages = [Stage((3, 1), rows=1), Ramp(rows=2000), Stage((1, 3))]
     shared, places = Draws(stages, 2), list(range(1999, 0, -7))

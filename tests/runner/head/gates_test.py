@@ -169,6 +169,7 @@ def test_float32_is_as_exact_as_full_logits(kind, cut):
         assert error <= 1.1 * full.gradients[name], name
 
 
+@pytest.mark.slow
 @cuts
 @kinds
 def test_bfloat16_is_as_exact_as_full_logits(kind, cut):

@@ -74,6 +74,7 @@ def logits(ctx, state, dataset):
     return np.asarray(model.head(model.trunk(rows).hidden))
 
 
+@pytest.mark.slow
 def test_the_first_logits_are_those_of_the_dense_model(run, dataset):
     """Where the gates of a token add up to 1 (arXiv:2212.05055, section 3)."""
     ctx = context(DENSE, dataset)

@@ -190,6 +190,7 @@ def frozen_from(path, workdir, *more):
     return sweeps.freeze(flags.parse(argv), ["runner", *argv])
 
 
+@pytest.mark.slow
 def test_a_config_that_its_graph_names_is_frozen_too(tmp_path):
     path = with_sweep(tmp_path)
     frozen = frozen_from(path, tmp_path / "sweep", "--fdl.ratio=0.25")

@@ -250,6 +250,7 @@ def test_after_kill_9_the_unit_under_way_is_waited_for_and_nothing_is_repeated(s
     assert sweep.finished == [True, True, True]
 
 
+@pytest.mark.slow
 def test_two_sweeps_do_not_run_in_one_directory(sweep):
     sweep.how(_00="wait")
     first = sweep.start()

@@ -250,6 +250,7 @@ with opening.open_workdir({path!r}, graph, ["runner"]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("survived", range(5))
 def test_a_kill_between_any_two_files_leaves_a_run_or_room_for_one(tmp_path, survived):
     script = KILLED.format(survived=survived, path=str(tmp_path / "run"))

@@ -57,6 +57,7 @@ def python(code, *args, **kwargs):
     )
 
 
+@pytest.mark.slow
 def test_nothing_imports_tensorflow(tmp_path):
     # A module that raises stands where TensorFlow would be found, installed or not.
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('tensorflow imported')")
