@@ -2,16 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from runner.data.chat.conversation_rows import ConversationRows, Placed
 from runner.data.dataset import Dataset
 from runner.data.repeats import Repeats, repeated
 from runner.data.text.best_fit import best_fit
-from runner.data.text.tokens import Tokens
-from runner.data.text.vocabulary import Vocabulary
 
 _SHOWN_IDS = 24
 
@@ -19,30 +18,14 @@ FORMAT = 1  # version of the rows, part of the fingerprint
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class ChatRows(Dataset):
-    """Rows of `sequence_length` positions, each of whole conversations.
-
-    A conversation of `n` ids takes `n - 1` positions: inputs are all but the last,
-    targets all but the first. A target counts where the assistant writes it.
+class ChatRows(ConversationRows):
+    """Rows of conversations, as many in each as fit.
 
     Attributes:
-      tokens: `2 · id + learned` of each conversation; `document_bytes` are the messages
-        that were left out of it.
-      vocabulary: Of the ids.
-      sequence_length: Positions in a row.
       conversations: Number of all, those that are left out included.
-      source: Digest of the conversations and of what writes them as ids.
-      description: Further entries of `describe`.
     """
 
-    tokens: Tokens
-    vocabulary: Vocabulary  # pyright: ignore[reportIncompatibleVariableOverride] - narrower
-    sequence_length: int
     conversations: int
-    source: str
-    description: Mapping[str, Any]
-
-    unit: ClassVar[str] = "token"
 
     @functools.cached_property
     def _rows(self) -> list[list[int]]:
@@ -53,43 +36,12 @@ class ChatRows(Dataset):
     def num_all(self) -> int:
         return len(self._rows)
 
-    @property
-    def targets_per_row(self) -> int:
-        return self.sequence_length
-
-    def read_rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Return rows, each array `[b, sequence_length]`.
-
-        Returns:
-          `tokens`, `targets`: int32; the end of a document at padding.
-          `mask`: bool, true at targets that the assistant writes.
-          `segment_ids`: int32, 1 for the first conversation in the row, 0 at padding.
-          `positions`: int32, 0 where a conversation begins.
-        """
-        shape = (len(numbers), self.sequence_length)
-        rows = {
-            name: np.zeros(shape, np.int32) for name in ("segment_ids", "positions")
-        }
-        for name in ("tokens", "targets"):
-            rows[name] = np.full(shape, self.vocabulary.end, np.int32)
-        rows["mask"] = np.zeros(shape, bool)
-        for row, number in enumerate(numbers.tolist()):
-            at = 0
-            for segment, conversation in enumerate(self._rows[number], start=1):
-                ids, learned = self.conversation(conversation)
-                place = (row, slice(at, at + len(ids) - 1))
-                rows["tokens"][place], rows["targets"][place] = ids[:-1], ids[1:]
-                rows["mask"][place] = learned[1:]
-                rows["segment_ids"][place] = segment
-                rows["positions"][place] = np.arange(len(ids) - 1)
-                at += len(ids) - 1
-        return rows
-
-    def conversation(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids of a conversation, `[n]`, and whether each is learned."""
-        start, stop = self.tokens.offsets[number : number + 2]
-        both = self.tokens.ids[start:stop]
-        return both >> 1, (both & 1).astype(bool)
+    def placed(self, row: int) -> Iterator[Placed]:
+        start = 0
+        for segment, number in enumerate(self._rows[row], start=1):
+            yield Placed(number, segment, start)
+            first, after = self.tokens.offsets[number : number + 2].tolist()
+            start += after - first - 1
 
     def conversations_in_rows(self) -> np.ndarray:
         """Return the numbers of the conversations in these rows, sorted."""
