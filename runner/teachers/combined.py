@@ -9,17 +9,13 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-import losses
-from models.base import Batch
 from runner.errors import UserError
-from runner.head.vocab_partition import VocabPartition
 from runner.teachers.base import (
     LoadedTeacher,
-    LogitTiles,
     Teacher,
     TeacherContext,
-    TeacherTrunk,
 )
+from runner.teachers.members import LoadedMembers
 
 Tree = Any
 IMPOSSIBLE = -1e5
@@ -193,8 +189,8 @@ class FusedTeacher(Combined):
         return {"kind": "fused", "scale": self.scale}
 
 
-class LoadedCombined(LoadedTeacher):
-    """The members loaded; only their logits are offered."""
+class LoadedCombined(LoadedMembers):
+    """Members combined by a function of their logits, in their order."""
 
     def __init__(
         self,
@@ -204,83 +200,14 @@ class LoadedCombined(LoadedTeacher):
         *,
         entrywise: bool,
     ):
-        self._members, self._combine = members, combine
-        self._description = description
-        self._entrywise = entrywise
-        self.abstract = {name: member.abstract for name, member in members.items()}
-        self.cautions = tuple(
-            caution for member in members.values() for caution in member.cautions
-        )
-
-    def read(self) -> Tree:
-        return {name: member.read() for name, member in self._members.items()}
+        super().__init__(members)
+        self._combine, self._description = combine, description
+        self.entrywise = entrywise
 
     def describe(self) -> Mapping[str, Any]:
-        members = {name: member.describe() for name, member in self._members.items()}
+        members = {name: member.describe() for name, member in self.members.items()}
         return {**self._description, **members}
 
-    def trunk(
-        self,
-        frozen: Tree,
-        ema: Tree,
-        batch: Batch,
-        *,
-        capture: frozenset[str],
-        logits: bool,
-    ) -> TeacherTrunk:
-        trunks = {
-            name: member.trunk(
-                frozen[name], ema.get(name, {}), batch, capture=capture, logits=logits
-            )
-            for name, member in self._members.items()
-        }
-
-        def outputs(
-            head_params: Tree, tokens: Tree, batch: Batch
-        ) -> losses.TeacherOutputs:
-            if not logits:
-                return losses.TeacherOutputs()
-            member_logits = []
-            for name, trunk in trunks.items():
-                one = trunk.outputs(head_params[name], tokens[name], batch).logits
-                assert one is not None  # records are refused by `load`
-                member_logits.append(one)
-            return losses.TeacherOutputs(logits=self._combine(member_logits))
-
-        return TeacherTrunk(
-            tokens={name: trunk.tokens for name, trunk in trunks.items()},
-            head_params={name: trunk.head_params for name, trunk in trunks.items()},
-            outputs=outputs,
-            full_logits=logits,
-            tiles=self._tiles(trunks) if self._entrywise else None,
-        )
-
-    def _tiles(self, trunks: Mapping[str, TeacherTrunk]) -> LogitTiles | None:
-        """Return the combination of the members' tiles, if all have them."""
-        # One member of whole rows would need a row of every other.
-        members = {name: x.tiles for name, x in trunks.items() if x.tiles is not None}
-        if len(members) < len(trunks):
-            return None
-
-        def logits(
-            head_params: Tree,
-            tokens: Tree,
-            partition: VocabPartition,
-            start: Any,
-            width: int,
-        ) -> jax.Array:
-            return self._combine(
-                [
-                    member.logits(
-                        head_params[name], tokens[name], partition, start, width
-                    )
-                    for name, member in members.items()
-                ]
-            )
-
-        return LogitTiles(
-            entries=min(member.entries for member in members.values()),
-            width=min(member.width for member in members.values()),
-            outputs=lambda *_: losses.TeacherOutputs(),
-            logits=logits,
-        )
+    def combined(self, logits: Mapping[str, jax.Array], of_rows: Tree) -> jax.Array:
+        del of_rows
+        return self._combine(list(logits.values()))

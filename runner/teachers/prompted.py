@@ -1,6 +1,7 @@
 """A teacher that reads a prompt which the student does not see."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from runner.data.dataset import Dataset
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, prefixed
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
+from runner.teachers.checked_rows import CheckedRows
 
 Tree = Any
 
@@ -121,8 +123,8 @@ class LoadedPrompted(LoadedTeacher):
             "teacher": dict(self._teacher.describe()),
         }
 
-    def rows_with_records(self, dataset: Dataset) -> "RowsOfFewSegments":
-        return RowsOfFewSegments(dataset, self._segments)
+    def rows_with_records(self, dataset: Dataset) -> CheckedRows:
+        return CheckedRows(dataset, functools.partial(require_room, self._segments))
 
     def trunk(
         self,
@@ -205,32 +207,18 @@ def prompted_rows(
     return prompted, jnp.minimum(jnp.where(ids > 0, places, 0), padding - 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class RowsOfFewSegments:
-    """Rows of the data, none of which has more documents than there is room for."""
+def require_room(
+    segments: int, rows: Mapping[str, np.ndarray], numbers: np.ndarray
+) -> None:
+    """Refuse rows of more documents than there is room for prompts.
 
-    data: Dataset
-    segments: int
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def order(self, seed: int) -> Any:
-        """Return the row at each place of a run, as the data does."""
-        return self.data.order(seed)
-
-    def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows `numbers`.
-
-        Raises:
-          UserError: One has more documents.
-        """
-        rows = self.data.rows(numbers)
-        most = rows["segment_ids"].max(axis=1, initial=0)
-        if (most > self.segments).any():
-            place = int((most > self.segments).argmax())
-            raise UserError(
-                f"teacher: row {numbers[place]} has {most[place]} documents, and its "
-                f"prompt has room for {self.segments}: segments={most.max()} or more"
-            )
-        return rows
+    Raises:
+      UserError: With the row, and the room that it takes.
+    """
+    most = rows["segment_ids"].max(axis=1, initial=0)
+    if (most > segments).any():
+        place = int((most > segments).argmax())
+        raise UserError(
+            f"teacher: row {numbers[place]} has {most[place]} documents, and its "
+            f"prompt has room for {segments}: segments={most.max()} or more"
+        )

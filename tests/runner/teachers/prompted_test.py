@@ -12,7 +12,7 @@ import losses
 import runner
 from losses import LossTerm
 from runner.errors import UserError
-from runner.teachers.prompted import PromptedTeacher, RowsOfFewSegments, prompted_rows
+from runner.teachers.prompted import PromptedTeacher, prompted_rows, require_room
 from tests.runner.exchange import teacher as made_up
 from tests.runner.teachers import examples
 
@@ -50,7 +50,8 @@ def test_the_prompt_stands_in_each_document_and_outputs_are_found():
 
 def test_what_cannot_be_prompted_is_refused():
     with pytest.raises(UserError, match=r"has \d documents, .* room for 1: segments="):
-        RowsOfFewSegments(made_up.dataset(), 1).rows(np.arange(8))
+        numbers = np.arange(8)
+        require_room(1, made_up.dataset().rows(numbers), numbers)
     inner = runner.EMATeacher()
     with pytest.raises(ValueError, match="prompt must not be empty"):
         PromptedTeacher(teacher=inner, prompt="")

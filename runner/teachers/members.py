@@ -1,0 +1,121 @@
+"""Several teachers that run side by side, and whose logits become one teacher's."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+import losses
+from models.base import Batch
+from runner.head.vocab_partition import VocabPartition
+from runner.teachers.base import LoadedTeacher, LogitTiles, TeacherTrunk
+
+Tree = Any
+
+_OF_ROWS = "of rows"
+
+
+class LoadedMembers(LoadedTeacher):
+    """The members loaded; only their logits are offered.
+
+    Attributes:
+      entrywise: whether an entry of the result is made of the members' own alone, so
+        that it can be made by tiles of the vocabulary.
+    """
+
+    entrywise: bool = True
+
+    def __init__(self, members: Mapping[str, LoadedTeacher]):
+        self.members = members
+        self.abstract = {name: member.abstract for name, member in members.items()}
+        self.cautions = tuple(
+            caution for member in members.values() for caution in member.cautions
+        )
+
+    @abc.abstractmethod
+    def combined(self, logits: Mapping[str, jax.Array], of_rows: Tree) -> jax.Array:
+        """Return one teacher's logits, `[*b v]`.
+
+        Args:
+          logits: of the members, `[*b v]` each.
+          of_rows: what `of_rows` gave.
+        """
+
+    def of_rows(self, batch: Batch) -> Tree:
+        """Return further arrays `[*b ...]` that `combined` reads."""
+        del batch
+        return {}
+
+    def read(self) -> Tree:
+        return {name: member.read() for name, member in self.members.items()}
+
+    def trunk(
+        self,
+        frozen: Tree,
+        ema: Tree,
+        batch: Batch,
+        *,
+        capture: frozenset[str],
+        logits: bool,
+    ) -> TeacherTrunk:
+        trunks = {
+            name: member.trunk(
+                frozen[name], ema.get(name, {}), batch, capture=capture, logits=logits
+            )
+            for name, member in self.members.items()
+        }
+
+        def outputs(
+            head_params: Tree, tokens: Tree, batch: Batch
+        ) -> losses.TeacherOutputs:
+            if not logits:
+                return losses.TeacherOutputs()
+            of_members = {}
+            for name, trunk in trunks.items():
+                own = trunk.outputs(head_params[name], tokens[name], batch).logits
+                assert own is not None  # records are refused by `load`
+                of_members[name] = own
+            return losses.TeacherOutputs(
+                logits=self.combined(of_members, tokens[_OF_ROWS])
+            )
+
+        return TeacherTrunk(
+            tokens={
+                _OF_ROWS: self.of_rows(batch),
+                **{name: trunk.tokens for name, trunk in trunks.items()},
+            },
+            head_params={name: trunk.head_params for name, trunk in trunks.items()},
+            outputs=outputs,
+            full_logits=logits,
+            tiles=self._tiles(trunks) if self.entrywise else None,
+        )
+
+    def _tiles(self, trunks: Mapping[str, TeacherTrunk]) -> LogitTiles | None:
+        """Return the combination of the members' tiles, if all have them."""
+        # One member of whole rows would need a row of every other.
+        members = {name: x.tiles for name, x in trunks.items() if x.tiles is not None}
+        if len(members) < len(trunks):
+            return None
+
+        def logits(
+            head_params: Tree,
+            tokens: Tree,
+            partition: VocabPartition,
+            start: Any,
+            width: int,
+        ) -> jax.Array:
+            of_members = {
+                name: member.logits(
+                    head_params[name], tokens[name], partition, start, width
+                )
+                for name, member in members.items()
+            }
+            return self.combined(of_members, tokens[_OF_ROWS])
+
+        return LogitTiles(
+            entries=min(member.entries for member in members.values()),
+            width=min(member.width for member in members.values()),
+            outputs=lambda *_: losses.TeacherOutputs(),
+            logits=logits,
+        )
