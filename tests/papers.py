@@ -6,14 +6,17 @@ python -m tests.papers --write    # and put them into docs/papers.md
 Each expression builds as it stands (`tests/papers_test.py`).
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-PAGE = Path(__file__).parents[1] / "docs" / "papers.md"
-BEGIN = "<!-- papers: `python -m tests.papers --write` -->"
-END = "<!-- end of papers -->"
+from tests.drawn import Drawn
+
+PLACE = Drawn(
+    Path(__file__).parents[1] / "docs" / "papers.md",
+    begin="<!-- papers: `python -m tests.papers --write` -->",
+    end="<!-- end of papers -->",
+)
 
 
 class Paper(NamedTuple):
@@ -429,23 +432,7 @@ def draw() -> str:
     return "\n".join([*head, *rows, "", "Beside these:", "", *head, *map(row, BEYOND)])
 
 
-def in_page() -> str:
-    """Return the tables that the page holds between its markers.
-
-    Raises:
-      ValueError: the page has no markers.
-    """
-    match = _PLACE.search(PAGE.read_text())
-    if match is None:
-        raise ValueError(f"{PAGE.name} has no '{BEGIN}' ... '{END}'")
-    return match[1]
-
-
-_PLACE = re.compile(rf"{re.escape(BEGIN)}\n(.*?)\n{re.escape(END)}", re.DOTALL)
-
-
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
-        block = f"{BEGIN}\n{draw()}\n{END}"
-        PAGE.write_text(_PLACE.sub(lambda _: block, PAGE.read_text()))
+        PLACE.write(draw())
     print(draw())

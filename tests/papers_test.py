@@ -34,7 +34,7 @@ EVERY = (*papers.PAPERS, *papers.BEYOND)
 
 
 def test_the_page_holds_the_tables_that_the_list_makes():
-    assert papers.in_page() == papers.draw(), WRITE
+    assert papers.PLACE.read() == papers.draw(), WRITE
 
 
 def test_every_paper_has_one_row():
@@ -52,7 +52,7 @@ def test_every_expression_builds(paper):
 
 
 def test_every_name_of_the_page_is_public():
-    names = re.findall(r"`(?:\w+=)?((?:\w+\.)+)(\w+)", papers.PAGE.read_text())
+    names = re.findall(r"`(?:\w+=)?((?:\w+\.)+)(\w+)", papers.PLACE.page.read_text())
     assert len(names) > 40
     for home, name in names:
         if home.rstrip(".") in HOMES:

@@ -33,7 +33,7 @@ def test_rooms_do_not_import_one_another_in_circles():
 
 
 def test_the_page_holds_the_map_of_rooms_that_the_imports_draw():
-    assert rooms.on_page() == rooms.draw(), "make rooms ROOMS=--write"
+    assert rooms.PLACE.read() == rooms.block(), "make rooms ROOMS=--write"
 
 
 def test_the_readme_shows_the_picture_of_rooms_that_the_imports_draw():

@@ -4,7 +4,6 @@ python -m tests.architecture.rooms            # print it
 python -m tests.architecture.rooms --write    # and into docs/rooms.md and rooms.svg
 """
 
-import re
 import sys
 import textwrap
 from collections import defaultdict
@@ -17,10 +16,14 @@ from tests.architecture.imports import (
     import_graph,
     room_graph,
 )
+from tests.drawn import Drawn
 
-PAGE = ROOT / "docs" / "rooms.md"
+PLACE = Drawn(
+    ROOT / "docs" / "rooms.md",
+    begin="<!-- rooms: drawn by `make rooms` -->",
+    end="<!-- end of rooms -->",
+)
 PICTURE = ROOT / "docs" / "rooms.svg"
-BEGIN, END = "<!-- rooms: drawn by `make rooms` -->", "<!-- end of rooms -->"
 WIDTH = 84
 
 
@@ -53,16 +56,9 @@ def draw() -> str:
     return "\n".join(lines)
 
 
-def on_page() -> str:
-    """The map that docs/rooms.md holds between its markers.
-
-    Raises:
-      ValueError: the page has no markers.
-    """
-    match = _PLACE.search(PAGE.read_text())
-    if match is None:
-        raise ValueError(f"docs/rooms.md has no '{BEGIN}' ... '{END}'")
-    return match[1]
+def block() -> str:
+    """Return the map as docs/rooms.md holds it."""
+    return f"```text\n{draw()}\n```"
 
 
 def picture() -> str:
@@ -73,13 +69,7 @@ def picture() -> str:
 def write() -> None:
     """Replace the map in docs/rooms.md, and its picture."""
     PICTURE.write_text(picture())
-    block = f"{BEGIN}\n```text\n{draw()}\n```\n{END}"
-    PAGE.write_text(_PLACE.sub(lambda _: block, PAGE.read_text()))
-
-
-_PLACE = re.compile(
-    rf"{re.escape(BEGIN)}\n```text\n(.*?)\n```\n{re.escape(END)}", re.DOTALL
-)
+    PLACE.write(block())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Made from what each loss `needs`, and from what it refuses to read of records.
 import copy
 import dataclasses
 import itertools
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,11 +19,14 @@ from losses import LossTerm, RecordSpec, SparseMode
 from runner.errors import UserError
 from runner.step.requirements import TEACHER, check_teacher
 from runner.teachers.base import LoadedTeacher
+from tests.drawn import Drawn
 from tests.losses.table import LOSSES
 
-PAGE = Path(__file__).parents[2] / "docs" / "objectives.md"
-BEGIN = "<!-- losses by teacher: `python -m tests.losses.teacher_kinds --write` -->"
-END = "<!-- end of losses by teacher -->"
+PLACE = Drawn(
+    Path(__file__).parents[2] / "docs" / "objectives.md",
+    begin="<!-- losses by teacher: `python -m tests.losses.teacher_kinds --write` -->",
+    end="<!-- end of losses by teacher -->",
+)
 YES, NO = "yes", "–"
 
 
@@ -118,23 +120,7 @@ def draw() -> str:
     return "\n".join(lines)
 
 
-def in_page() -> str:
-    """Return the table that the page holds between its markers.
-
-    Raises:
-      ValueError: the page has no markers.
-    """
-    match = _PLACE.search(PAGE.read_text())
-    if match is None:
-        raise ValueError(f"{PAGE.name} has no '{BEGIN}' ... '{END}'")
-    return match[1]
-
-
-_PLACE = re.compile(rf"{re.escape(BEGIN)}\n(.*?)\n{re.escape(END)}", re.DOTALL)
-
-
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
-        block = f"{BEGIN}\n{draw()}\n{END}"
-        PAGE.write_text(_PLACE.sub(lambda _: block, PAGE.read_text()))
+        PLACE.write(draw())
     print(draw())

@@ -9,7 +9,7 @@ WRITE = "python -m tests.losses.teacher_kinds --write"
 
 
 def test_the_page_holds_the_table_that_the_code_makes():
-    assert teacher_kinds.in_page() == teacher_kinds.draw(), WRITE
+    assert teacher_kinds.PLACE.read() == teacher_kinds.draw(), WRITE
 
 
 def test_every_loss_has_a_row():
