@@ -80,7 +80,7 @@ def config_of(line: str) -> str:
 
 
 def _set(action: argparse.Action, completer: Callable[..., Iterable[str]]) -> None:
-    action.completer = completer  # type: ignore[attr-defined]  # argcomplete's own way
+    action.completer = completer  # pyright: ignore[reportAttributeAccessIssue] - argcomplete reads it
 
 
 def _words(prefix: str, parsed_args: argparse.Namespace, **_) -> list[str]:
