@@ -35,6 +35,8 @@ class MoE(Configurable):
       num_shared_experts: experts that see every token, with gate 1, run as one
         `GatedMLP` of that many times the width (DeepSeekMoE, arXiv:2401.06066,
         equation 9).
+      shared_gate: what the shared experts give is multiplied by `sigmoid(x w)` of the
+        token (Qwen2-MoE, arXiv:2407.10671, section 2.2.2).
       renormalize: divide the gates of a token by their sum (Mixtral, Qwen3), so that
         the router learns from comparing the chosen experts only.
       bias_rate: experts are chosen by `p + b`, and after each step b moves by so much
@@ -70,6 +72,7 @@ class MoE(Configurable):
         experts_per_token: int = 2,
         hidden_dim: int | None = None,
         num_shared_experts: int = 0,
+        shared_gate: bool = False,
         renormalize: bool = False,
         bias_rate: float = 0.0,
         activation: str = "silu",
@@ -92,6 +95,10 @@ class MoE(Configurable):
             raise ValueError(
                 "renormalize needs experts_per_token of at least 2, got 1: "
                 "every gate would be 1 and the router would learn nothing"
+            )
+        if shared_gate and not num_shared_experts:
+            raise ValueError(
+                "shared_gate needs num_shared_experts of at least 1, got 0"
             )
         self.experts_per_token = experts_per_token
         self.renormalize = renormalize
@@ -137,6 +144,13 @@ class MoE(Configurable):
             if num_shared_experts
             else None
         )
+        self.shared_gate = (
+            sharding.parameter(
+                router_init, rngs, (dim, 1), axes=("embed", None), dtype=param_dtype
+            )
+            if shared_gate
+            else None
+        )
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return `[b t d]` of `x [b t d]`, and the router's logits and choices."""
@@ -151,8 +165,16 @@ class MoE(Configurable):
         activation = ACTIVATIONS[self.activation]
         y = parallel_experts(x, gates, chosen, weights, activation=activation)
         if self.shared is not None:
-            y = y + self.shared(x)[0]
+            y = y + self._gated(x, self.shared(x)[0])
         return y, {"router_logits": logits, "router_assignments": chosen}
+
+    def _gated(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Return what the shared experts give, `y [b t d]` of `x [b t d]`."""
+        if self.shared_gate is None:
+            return y
+        gate = self.shared_gate[...].astype(jnp.float32)
+        logit = jnp.einsum("...d,de->...e", x.astype(jnp.float32), gate)
+        return y * jax.nn.sigmoid(logit).astype(y.dtype)
 
     def route(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return logits `[*b expert]`, gates and experts `[*b k]`, best first."""

@@ -59,9 +59,12 @@ def angles(
     """
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
     frequencies = jnp.power(jnp.float32(base), -exponents)
-    if scaling is not None:
-        frequencies = scaling(frequencies)
-    angle = jnp.einsum("...,f->...f", positions.astype(jnp.float32), frequencies)
+    places = positions.astype(jnp.float32)
+    if isinstance(scaling, rope_scaling.LongRoPE):
+        angle = places[..., None] * scaling.by_token(frequencies, positions)
+    else:
+        frequencies = frequencies if scaling is None else scaling(frequencies)
+        angle = jnp.einsum("...,f->...f", places, frequencies)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     if scaling is None:
         return cos, sin

@@ -126,6 +126,77 @@ class YaRN:
         return frequencies * (1 - share + share / self.factor)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LongRoPE:
+    """`f_i / short_i`, and in documents longer than `original_length` `f_i / long_i`.
+
+    Attributes:
+      short: a factor a frequency.
+      long: likewise.
+      original_length: tokens of context before the extension.
+      amplitude: factor on cosines and sines, in short documents too; see
+        `long_amplitude`.
+
+    Source: Ding et al. 2024 (arXiv:2402.13753), section 3.3. Its users (Phi-3) look at
+    the longest text of a batch; a document's length keeps it apart from its neighbours.
+    """
+
+    short: tuple[float, ...]
+    long: tuple[float, ...]
+    original_length: int
+    amplitude: float = 1.0
+
+    def __post_init__(self):
+        checks.positive(original_length=self.original_length, amplitude=self.amplitude)
+        for name in ("short", "long"):
+            PerFrequency(factors=getattr(self, name))
+        if len(self.short) != len(self.long):
+            raise ValueError(
+                f"short and long must be as many, got {len(self.short)} and "
+                f"{len(self.long)}"
+            )
+
+    def __call__(self, frequencies: jax.Array) -> jax.Array:
+        """Scale frequencies `[head_dim/2]` as in short documents."""
+        return PerFrequency(factors=self.short)(frequencies)
+
+    def by_token(self, frequencies: jax.Array, positions: jax.Array) -> jax.Array:
+        """Scale frequencies `[f]` by the lengths of documents, `[*b t f]`.
+
+        Args:
+          frequencies: radians per position.
+          positions: `[*b t]`, counted from the start of each document.
+        """
+        # A document ends where the next position does not follow.
+        follows = positions[..., 1:] == positions[..., :-1] + 1
+        count = positions.shape[-1]
+        ends = (
+            jnp.full(positions.shape, count - 1)
+            .at[..., :-1]
+            .set(jnp.where(follows, count - 1, jnp.arange(count - 1)))
+        )
+        last = jax.lax.cummin(ends, axis=positions.ndim - 1, reverse=True)
+        length = jnp.take_along_axis(positions, last, axis=-1) + 1
+        long = PerFrequency(factors=self.long)(frequencies)
+        is_long = (length > self.original_length)[..., None]
+        shape = (*positions.shape, frequencies.shape[0])
+        return jnp.where(
+            jnp.broadcast_to(is_long, shape),
+            jnp.broadcast_to(long, shape),
+            jnp.broadcast_to(self(frequencies), shape),
+        )
+
+
+def long_amplitude(factor: float, original_length: int) -> float:
+    """`√(1 + ln factor / ln original_length)`, 1 where nothing is extended.
+
+    Source: arXiv:2402.13753 as Phi-3 has it (transformers 5.24.0).
+    """
+    if factor <= 1:
+        return 1.0
+    return math.sqrt(1 + math.log(factor) / math.log(original_length))
+
+
 def amplitude(scaling: Any) -> float:
     """Return the factor on cosines and sines; of a scaling that names none, 1."""
     factor = getattr(scaling, "amplitude", 1.0)

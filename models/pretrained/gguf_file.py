@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.pretrained import gguf_families
+from models.pretrained.entries import refusals
 from models.pretrained.entries.gguf_stored import Stored
 from models.pretrained.entries.settings import Settings
 from models.pretrained.entries.unsaid import Unsaid
@@ -35,10 +36,8 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
     reader = GGUFReader(file)
     family = reader.value("general.architecture", "")
     if not isinstance(family, str) or family not in gguf_families.FAMILIES:
-        raise ValueError(
-            f"{file}: architecture {family!r} is not supported: it must be one of "
-            f"{sorted(gguf_families.FAMILIES)}"
-        )
+        reason = refusals.reason(family, gguf_families.FAMILIES)
+        raise ValueError(f"{file}: architecture {family!r} is not supported: {reason}")
     if reader.value("split.count", 1) not in (0, 1):
         raise ValueError(f"{file} is one part of several: merge them into one file")
     # Configuration.

@@ -36,6 +36,10 @@ _AXES = {
     "mlp/up_bias": "f",
     "mlp/down_bias": "d",
     "mlp/router": "d.",
+    "mlp/shared/gate": "d.",
+    "mlp/shared/up": "d.",
+    "mlp/shared/down": ".d",
+    "mlp/shared_gate": "d.",
     "norm/scale": "d",
     "norm/bias": "d",
 }

@@ -219,9 +219,22 @@ def test_shared_experts_see_every_token():
     )
 
 
+def test_a_gate_scales_what_shared_experts_give():
+    """By 1 / (1 + exp(-x w)), in float64."""
+    plain, gated = mixture(), mixture(num_shared_experts=1, shared_gate=True)
+    for name in ("router", "gate", "up", "down"):
+        getattr(plain, name)[...] = getattr(gated, name)[...]
+    x = jax.random.normal(jax.random.key(0), (2, 3, 6))
+    weights = np.asarray(gated.shared_gate[...], np.float64)
+    share = 1 / (1 + np.exp(-np.asarray(x, np.float64) @ weights))
+    expected = plain(x)[0] + share * np.asarray(gated.shared(x)[0])
+    np.testing.assert_allclose(gated(x)[0], expected, atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"shared_gate": True}, "shared_gate needs num_shared_experts of at least 1"),
         ({"num_experts": 0}, "num_experts must be positive, got 0"),
         ({"experts_per_token": 5}, r"from 1 to num_experts \(4\), got 5"),
         ({"num_shared_experts": -1}, "must not be negative, got -1"),

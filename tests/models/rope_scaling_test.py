@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models import rope
-from models.rope_scaling import Linear, Llama3, PerFrequency, YaRN
+from models.rope_scaling import Linear, Llama3, LongRoPE, PerFrequency, YaRN
 
 
 def llama3(**fields):
@@ -46,6 +46,22 @@ def test_yarn_is_the_formula_in_float64(base, head_dim, length, truncate):
     scaling = YaRN(factor=8.0, original_length=length, truncate=truncate)
     got = scaling(jnp.asarray(plain, jnp.float32))
     np.testing.assert_allclose(got, expected, rtol=2e-6)
+
+
+def test_longrope_goes_by_the_length_of_each_document():
+    scaling = LongRoPE(
+        short=(1.0, 2.0), long=(3.0, 8.0), original_length=4, amplitude=1.5
+    )
+    # Of 4 tokens, of 5, and one more; the next row is one of 10.
+    positions = jnp.asarray([[*range(4), *range(5), 0], [*range(10)]])
+    long = np.array([[False] * 4 + [True] * 5 + [False], [True] * 10])
+    factors = np.where(long[..., None], [3.0, 8.0], [1.0, 2.0])
+    angle = np.asarray(positions)[..., None] * [1.0, 0.1] / factors
+    cos, sin = rope.angles(positions, 4, base=100.0, scaling=scaling)
+    np.testing.assert_allclose(cos, 1.5 * np.cos(angle), atol=1e-6)
+    np.testing.assert_allclose(sin, 1.5 * np.sin(angle), atol=1e-6)
+    with pytest.raises(ValueError, match="short and long must be as many, got 1 and 2"):
+        LongRoPE(short=(1.0,), long=(1.0, 2.0), original_length=4)
 
 
 def test_yarn_multiplies_cosines_and_sines():

@@ -1,6 +1,7 @@
 """Tiny random models of every family, and their logits in `transformers`.
 
     make parity
+    python tests/parity/build.py [FAMILY ...]
 
 Runs in an environment of its own with CPU torch. Writes a folder a family under
 tests/models/pretrained/fixtures: `config.json` and `model.safetensors` as
@@ -199,14 +200,62 @@ FAMILIES = {
         },
     ),
     "starcoder2": ("Starcoder2", {"head_dim": None, "sliding_window": 3}),
+    "qwen2_moe": (
+        "Qwen2Moe",
+        {
+            "head_dim": None,
+            "num_experts": 4,
+            "moe_intermediate_size": 12,
+            "shared_expert_intermediate_size": 24,
+            **EXPERTS,
+        },
+    ),
+    "qwen2_moe_sliding": (
+        "Qwen2Moe",
+        {
+            "num_hidden_layers": 3,
+            "head_dim": None,
+            "num_experts": 4,
+            "moe_intermediate_size": 12,
+            "shared_expert_intermediate_size": 12,
+            "norm_topk_prob": True,
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "max_window_layers": 2,
+            "qkv_bias": False,
+            **EXPERTS,
+        },
+    ),
+    # Documents of up to 7 tokens are short.
+    "phi3_longrope": (
+        "Phi3",
+        {
+            "head_dim": None,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "partial_rotary_factor": 0.5,
+            "pad_token_id": 0,
+            "original_max_position_embeddings": 7,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 100.0,
+                "partial_rotary_factor": 0.5,
+                "short_factor": [1.0, 1.5],
+                "long_factor": [2.0, 6.0],
+                "attention_factor": 1.2,
+            },
+        },
+    ),
 }
 IN_BFLOAT16 = {"mistral", "qwen3"}
 
 
-def main() -> None:
+def main(only: list[str]) -> None:
     messages.set_verbosity_error()
     messages.disable_progress_bar()
     for seed, (name, (kind, entries)) in enumerate(FAMILIES.items()):
+        if only and name not in only:  # the seed is that of its place
+            continue
         folder = FIXTURES / name
         for file in folder.glob("*.safetensors"):  # `converted.gguf` stays
             file.unlink()
@@ -272,4 +321,4 @@ def expected(model, draw: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -14,6 +14,7 @@ _COUNTS = (
 )
 _POSITIVE = (
     "no_rope_layer_interval",
+    "original_max_position_embeddings",
     "query_pre_attn_scalar",
     "sliding_window_pattern",
 )
@@ -24,6 +25,7 @@ _INTEGERS = (
     "context_length",
     "embedding_length",
     "expert_feed_forward_length",
+    "expert_shared_feed_forward_length",
     "expert_used_count",
     "feed_forward_length",
     "head_dim",
@@ -39,9 +41,9 @@ _INTEGERS = (
     "num_attention_heads",
     "num_experts_per_tok",
     "num_key_value_heads",
-    "original_max_position_embeddings",
     "rope.dimension_count",
     "rope.scaling.original_context_length",
+    "shared_expert_intermediate_size",
     "sliding_window",
     "vocab_size",
 )
@@ -86,6 +88,7 @@ _NUMBERS = (
 _FLAGS = (
     "attention_bias",
     "norm_topk_prob",
+    "qkv_bias",
     "tie_word_embeddings",
     "truncate",
     "use_bias",
@@ -143,6 +146,11 @@ def _wanted(name: str, value: Any) -> str:
         flags = value if isinstance(value, list) else [value]
         fits = all(type(x) in (bool, int) and 0 <= x < _MOST for x in flags)
         return "" if fits else f"an integer below {_MOST:,}, or a list of flags"
+    if name in ("long_factor", "short_factor"):
+        fits = isinstance(value, list) and all(
+            type(x) in (int, float) and 0 < x < 1e30 for x in value
+        )
+        return "" if fits else "a list of positive numbers"
     if name == "no_rope_layers":
         fits = isinstance(value, list) and all(x in (0, 1) for x in value)
         return "" if fits else "a list of 0 and 1"

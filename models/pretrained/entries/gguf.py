@@ -8,7 +8,7 @@ from models.mlp import MLP, GatedMLP
 from models.moe import MoE
 from models.pretrained.entries.gguf_rope import ROPE
 from models.pretrained.entries.gguf_stored import Stored
-from models.pretrained.entries.mlp import activation
+from models.pretrained.entries.mlp import activation, shared_experts
 from models.pretrained.entries.part import Entries, Fields, Part, entry
 
 
@@ -60,7 +60,9 @@ def optional(name: str, field: str, *, absent: Any = None) -> Part:
     return Part(lambda stored: {field: stored.take(name, None, absent=absent)}, write)
 
 
-def mlp(*, act: str | None = None, renormalize: bool | None = None) -> Part:
+def mlp(
+    *, act: str | None = None, renormalize: bool | None = None, shared: bool = False
+) -> Part:
     """Return the part of a layer's second half.
 
     Args:
@@ -68,10 +70,10 @@ def mlp(*, act: str | None = None, renormalize: bool | None = None) -> Part:
         assumes silu.
       renormalize: gates sum to one; None where a file leaves that out, and llama.cpp
         assumes that they do.
+      shared: there is a gated shared expert.
     """
-    return Part(
-        functools.partial(_read_mlp, act=act, renormalize=renormalize), _write_mlp
-    )
+    read = functools.partial(_read_mlp, act=act, renormalize=renormalize, shared=shared)
+    return Part(read, functools.partial(_write_mlp, shared=shared))
 
 
 def plain(act: str) -> Part:
@@ -94,7 +96,9 @@ def plain(act: str) -> Part:
     return Part(read, _write_mlp)
 
 
-def _read_mlp(stored: Stored, *, act: str | None, renormalize: bool | None) -> Fields:
+def _read_mlp(
+    stored: Stored, *, act: str | None, renormalize: bool | None, shared: bool
+) -> Fields:
     experts = stored.take("expert_count", 0)
     if act is None:
         act = activation(stored.settings, stored.unsaid.take("hidden_act"))
@@ -104,6 +108,10 @@ def _read_mlp(stored: Stored, *, act: str | None, renormalize: bool | None) -> F
     unsaid = renormalize is None
     gates = stored.unsaid.take("norm_topk_prob") if unsaid else renormalize
     length = stored.take("expert_feed_forward_length", None)
+    extra = {}
+    if shared:
+        name, width = "expert_shared_feed_forward_length", "expert_feed_forward_length"
+        extra = shared_experts(stored.settings, name, width)
     experts_of = functools.partial(
         MoE,
         num_experts=experts,
@@ -111,19 +119,25 @@ def _read_mlp(stored: Stored, *, act: str | None, renormalize: bool | None) -> F
         hidden_dim=length or stored.take("feed_forward_length"),
         activation=act,
         renormalize=gates,
+        **extra,
     )
     return {"mlp": experts_of}
 
 
-def _write_mlp(fields: Mapping[str, Any]) -> Entries:
+def _write_mlp(fields: Mapping[str, Any], *, shared: bool = False) -> Entries:
     width = fields["mlp.hidden_dim"]
     if fields["mlp"] is not MoE:
         return {"feed_forward_length": width}
+    extra = {}
+    if shared:
+        of_shared = fields["mlp.num_shared_experts"] * width
+        extra = {"expert_shared_feed_forward_length": of_shared}
     return {
         "expert_count": fields["mlp.num_experts"],
         "expert_used_count": fields["mlp.experts_per_token"],
         "feed_forward_length": width,  # which llama.cpp wants of every model
         "expert_feed_forward_length": width,
+        **extra,
     }
 
 

@@ -90,5 +90,11 @@ def _yarn(settings: Any) -> rope_scaling.YaRN:
     )
 
 
-_SAID = (type(None), rope_scaling.Linear, rope_scaling.YaRN)
+# LongRoPE is neither said nor written: a file has two tensors for it.
+_SAID = (
+    type(None),
+    rope_scaling.Linear,
+    rope_scaling.LongRoPE,
+    rope_scaling.YaRN,
+)
 ROPE = Part(rotations, lambda f: written(f["rope_base"], f["rope_scaling"]))

@@ -96,13 +96,16 @@ def plain(
     return Part(read, write)
 
 
-def experts(*, count: tuple[str, ...], width: str, renormalize: str) -> Part:
+def experts(
+    *, count: tuple[str, ...], width: str, renormalize: str, shared: str = ""
+) -> Part:
     """Return the part of a mixture of experts.
 
     Args:
       count: names of the entry for the number of experts, the newest first.
       width: name of the entry for an expert's width.
       renormalize: name of the entry for renormalized gates; "" if they always are.
+      shared: name of the entry for the width of a gated shared expert; "" for none.
     """
 
     def read(settings: Settings) -> Fields:
@@ -116,10 +119,13 @@ def experts(*, count: tuple[str, ...], width: str, renormalize: str) -> Part:
             renormalize=settings.take(renormalize, False) if renormalize else True,
             experts_per_token=settings.take("num_experts_per_tok"),
             activation=activation(settings, settings.take("hidden_act", "silu")),
+            **(shared_experts(settings, shared, width) if shared else {}),
         )
         return {"mlp": mlp}
 
     def write(fields: Mapping[str, Any]) -> Entries:
+        count_shared = fields["mlp.num_shared_experts"]
+        of_shared = {shared: count_shared * fields["mlp.hidden_dim"]} if shared else {}
         gates = {renormalize: fields["mlp.renormalize"]} if renormalize else {}
         return {
             count[0]: fields["mlp.num_experts"],
@@ -127,6 +133,24 @@ def experts(*, count: tuple[str, ...], width: str, renormalize: str) -> Part:
             "num_experts_per_tok": fields["mlp.experts_per_token"],
             "hidden_act": hidden_act(fields["mlp.activation"]),
             **gates,
+            **of_shared,
         }
 
     return Part(read, write)
+
+
+def shared_experts(settings: Settings, name: str, width: str) -> Fields:
+    """Return the fields of a gated shared expert, which is as wide as some experts.
+
+    Args:
+      settings: of the file.
+      name: of the entry for its width.
+      width: of the entry for an expert's.
+
+    Raises:
+      ValueError: its width is no multiple.
+    """
+    wide, one = settings.take(name), settings.take(width)
+    if one < 1 or wide < 1 or wide % one:
+        settings.refuse(name, wide, f"it must be a multiple of {width}, {one}")
+    return {"num_shared_experts": wide // one, "shared_gate": True}

@@ -80,6 +80,7 @@ def rotations(
         outer = settings.take("partial_rotary_factor", share)
         partial = {"rope_dim": entries.take("partial_rotary_factor", outer)}
     kind = entries.take("rope_type", entries.take("type", "default"))
+    kind = "longrope" if kind == "su" else kind  # in older files of Phi-3
     known = sorted(_SCALINGS if kinds is None else kinds)
     if kind not in known:
         entries.refuse("rope type", kind, f"it must be one of {known}")
@@ -90,6 +91,8 @@ def rotations(
         values |= {} if value is None else {field: value}
     if kind == "yarn":
         values |= _amplitude(entries, values)
+    if kind == "longrope":
+        values = _long(settings, entries, values)
     entries.finish()
     scaling = scaling_kind(**values) if scaling_kind else None
     return {"rope_base": float(base), "rope_scaling": scaling, **partial}
@@ -107,6 +110,22 @@ def _amplitude(entries: Settings, values: Mapping[str, Any]) -> Fields:
     return {"amplitude": above / below}
 
 
+def _long(settings: Settings, entries: Settings, values: Fields) -> Fields:
+    """Add the length before the extension, and the amplitude that follows from it."""
+    name = "original_max_position_embeddings"
+    inner = entries.take(name, None)
+    original = settings.take(name, *([] if inner is None else [inner]))
+    longest = settings.take("max_position_embeddings", original)
+    factor = entries.take("factor", longest / original)
+    return {
+        "amplitude": rope_scaling.long_amplitude(factor, original),
+        **values,
+        "short": tuple(map(float, values["short"])),
+        "long": tuple(map(float, values["long"])),
+        "original_length": original,
+    }
+
+
 def written(base: float, scaling: Any) -> Entries:
     """Return `rope_parameters`; what stands at its default may be left out."""
     rope: Entries = {"rope_theta": base, "rope_type": "default"}
@@ -116,6 +135,9 @@ def written(base: float, scaling: Any) -> Entries:
             values = {name: getattr(scaling, f) for name, f in names.items()}
             extra = {name: getattr(scaling, f) for name, f in optional.items()}
             rope |= values | {n: x for n, x in extra.items() if _USUAL[n] != x}
+    if isinstance(scaling, rope_scaling.LongRoPE):
+        rope |= {n: list(rope[n]) for n in ("short_factor", "long_factor")}
+        rope["original_max_position_embeddings"] = scaling.original_length
     return {"rope_parameters": rope}
 
 
@@ -139,6 +161,11 @@ _SCALINGS: dict[str, tuple[type | None, dict[str, str], dict[str, str]]] = {
             "original_max_position_embeddings": "original_length",
         },
         {},
+    ),
+    "longrope": (
+        rope_scaling.LongRoPE,
+        {"short_factor": "short", "long_factor": "long"},
+        {"attention_factor": "amplitude"},
     ),
     "yarn": (
         rope_scaling.YaRN,

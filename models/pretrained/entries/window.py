@@ -79,10 +79,21 @@ def _write_switched(fields: Mapping[str, Any]) -> Entries:
 
 def _read_qwen(settings: Settings) -> Fields:
     """Read a window of layers from `max_window_layers` on, or of `layer_types`."""
-    window = _read_switched(settings)["attention_window"]
     first = settings.take("max_window_layers", _FULL_LAYERS)
+    return _read_some(settings, lambda i: i >= first)
+
+
+def _read_qwen_2_moe(settings: Settings) -> Fields:
+    """Read a window of every other layer up to `max_window_layers`."""
+    end = settings.take("max_window_layers", _FULL_LAYERS)
+    return _read_some(settings, lambda i: i % 2 == 0 and i < end)
+
+
+def _read_some(settings: Settings, slides: Callable[[int], bool]) -> Fields:
+    """Read a window of the layers that `slides` says, or of `layer_types`."""
+    window = _read_switched(settings)["attention_window"]
     names = named(
-        settings, lambda i: SLIDING if i >= first and window is not None else FULL
+        settings, lambda i: SLIDING if slides(i) and window is not None else FULL
     )
     if window is None and SLIDING in names:
         settings.refuse("layer_types", names, f"{SLIDING!r} needs a sliding_window")
@@ -99,6 +110,12 @@ def _write_qwen(fields: Mapping[str, Any]) -> Entries:
         **({} if window is None else {"max_window_layers": names.count(FULL)}),
         "layer_types": names,
     }
+
+
+def _write_qwen_2_moe(fields: Mapping[str, Any]) -> Entries:
+    entries = _write_qwen(fields)
+    entries.pop("max_window_layers", None)  # of other layers; their names say it
+    return {**entries, "sliding_window": entries["sliding_window"] or 0}
 
 
 def _read_alternating(settings: Settings) -> Fields:
@@ -204,6 +221,7 @@ def _with_windows(
 SWITCHED = Part(_read_switched, _write_switched)
 QWEN = Part(_read_qwen, _write_qwen)
 """With rotations, as those that follow."""
+QWEN_2_MOE = Part(_read_qwen_2_moe, _write_qwen_2_moe)
 ALTERNATING = Part(_read_alternating, _write_alternating)
 TWO_BASES = Part(_read_two_bases, _write_two_bases)
 SOME_ROTARY = Part(_read_some_rotary, _write_some_rotary)

@@ -8,7 +8,7 @@ and back. An absent entry means what it does to the family's class in transforme
 from collections.abc import Mapping
 from typing import Any
 
-from models.pretrained.entries import harmless, part
+from models.pretrained.entries import harmless, part, refusals
 from models.pretrained.entries.part import Entries, Fields
 from models.pretrained.entries.settings import Settings
 from models.pretrained.families import gemma, gpt, llama, small
@@ -30,7 +30,7 @@ def read(settings: Settings) -> tuple[Fields, Family, tuple[int, ...]]:
     """
     kind = settings.take("model_type")
     if kind not in FAMILIES:
-        settings.refuse("model_type", kind, f"it must be one of {sorted(FAMILIES)}")
+        settings.refuse("model_type", kind, refusals.reason(kind, FAMILIES))
     for name in ("quantization_config", "quantization"):
         settings.demand_unquantized(name)
     family = FAMILIES[kind]

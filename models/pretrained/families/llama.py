@@ -82,6 +82,24 @@ FAMILIES = {
         architecture="Qwen3MoeForCausalLM",
         mlp=MoE,
     ),
+    "qwen2_moe": Family(
+        parts=(
+            *(*COMMON, window.QWEN_2_MOE, GROUPED, HEAD_DIM),
+            demanded("decoder_sparse_step", 1),
+            demanded("mlp_only_layers", []),
+            part.ignored("intermediate_size"),  # of layers that are not there
+            experts(
+                count=("num_experts",),
+                width="moe_intermediate_size",
+                renormalize="norm_topk_prob",
+                shared="shared_expert_intermediate_size",
+            ),
+            entry("qkv_bias", "attention_bias", absent=True),
+        ),
+        names=names.QWEN_2_MOE,
+        architecture="Qwen2MoeForCausalLM",
+        mlp=MoE,
+    ),
     "olmo2": Family(
         parts=(
             *(*COMMON, rope(), HEAD_DIM, DENSE, OPTIONAL_GROUPED, _OLMO_NORMS),

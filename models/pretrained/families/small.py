@@ -1,8 +1,12 @@
 """SmolLM3, Phi and Granite."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from models import rope_scaling
 from models.mlp import GatedMLP
 from models.pretrained.entries import part, window
-from models.pretrained.entries.part import entry
+from models.pretrained.entries.part import Entries, Part, entry
 from models.pretrained.entries.rope import rope
 from models.pretrained.families.family import (
     COMMON,
@@ -25,6 +29,19 @@ _PHI_3 = (
         shares=fusing.halves,
     ),
 )
+
+
+def _length_before(fields: Mapping[str, Any]) -> Entries:
+    """Return the length before an extension, which counts before that of rotations."""
+    scaling = fields["rope_scaling"]
+    if not isinstance(scaling, rope_scaling.LongRoPE):
+        return {}
+    return {"original_max_position_embeddings": scaling.original_length}
+
+
+_LENGTH_BEFORE = Part(
+    part.ignored("original_max_position_embeddings").read, _length_before
+)
 FAMILIES = {
     "smollm3": Family(
         parts=(
@@ -40,13 +57,13 @@ FAMILIES = {
         parts=(
             *(
                 *COMMON,
-                rope(share=1.0, kinds=["default"]),
+                rope(share=1.0, kinds=["default", "longrope"]),
                 HEAD_DIM,
                 DENSE,
                 OPTIONAL_GROUPED,
             ),
             entry("sliding_window", "attention_window", None),
-            part.ignored("original_max_position_embeddings"),  # of scaled rotations
+            _LENGTH_BEFORE,
         ),
         names=names.DENSE,
         architecture="Phi3ForCausalLM",

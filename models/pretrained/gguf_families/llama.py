@@ -1,6 +1,7 @@
 """Llama, and families that differ from it in biases, experts or norms."""
 
 from models.mlp import GatedMLP
+from models.moe import MoE
 from models.pretrained.entries import gguf
 from models.pretrained.entries.part import fixed
 from models.pretrained.gguf_families.family import (
@@ -10,7 +11,7 @@ from models.pretrained.gguf_families.family import (
     one_to_one,
     square,
 )
-from models.pretrained.tensors import names
+from models.pretrained.tensors import fusing, names
 
 _OLMO_NORMS = fixed(qk_norm=True, qk_norm_over="heads")
 FAMILIES = {
@@ -24,6 +25,14 @@ FAMILIES = {
     "qwen2": Family(
         parts=(*gguf.COMMON, gguf.WINDOW, gguf.mlp(), fixed(attention_bias=True)),
         names=DENSE,
+    ),
+    "qwen2moe": Family(
+        parts=(
+            *(*gguf.COMMON, gguf.WINDOW, gguf.mlp(renormalize=False, shared=True)),
+            fixed(attention_bias=True),
+        ),
+        names={MoE: names.GGUF_QWEN_2_MOE},
+        rules=(fusing.Vector(whole="ffn_gate_inp_shexp.weight"),),
     ),
     "qwen3": Family(
         parts=(*gguf.COMMON, gguf.WINDOW, gguf.mlp(), fixed(qk_norm=True)),

@@ -95,7 +95,18 @@ class Prefixed:
     unless: str
 
 
-Rule = Fusion | Transposed | Prefixed
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vector:
+    """A matrix `[1 inputs]` that is a vector in the file.
+
+    Attributes:
+      whole: end of its name.
+    """
+
+    whole: str
+
+
+Rule = Fusion | Transposed | Prefixed | Vector
 
 
 def cut(
@@ -121,8 +132,9 @@ def cut(
             continue
         for name in [name for name in tensors if name.endswith(rule.whole)]:
             read, dtype = tensors.pop(name), dtypes.pop(name)
-            if isinstance(rule, Transposed):
-                tensors[name] = functools.partial(_swapped, read)
+            if not isinstance(rule, Fusion):
+                change = _swapped if isinstance(rule, Transposed) else _as_row
+                tensors[name] = functools.partial(change, read)
                 dtypes[name] = dtype
                 continue
             for index, part in enumerate(rule.parts):
@@ -139,6 +151,10 @@ def is_part(name: str, rules: Sequence[Rule]) -> bool:
 
 def _swapped(read: Read) -> np.ndarray:
     return np.swapaxes(read(), -1, -2)
+
+
+def _as_row(read: Read) -> np.ndarray:
+    return read().reshape(1, -1)
 
 
 def heads(fields: Fields) -> tuple[int, ...]:

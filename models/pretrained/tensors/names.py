@@ -59,6 +59,13 @@ QWEN_MOE: Names = {
     "mlp/up": _LAYER + "mlp.experts.{expert}.up_proj.weight",
     "mlp/down": _LAYER + "mlp.experts.{expert}.down_proj.weight",
 }
+QWEN_2_MOE: Names = {
+    **QWEN_MOE,
+    "mlp/shared/gate": _LAYER + "mlp.shared_expert.gate_proj.weight",
+    "mlp/shared/up": _LAYER + "mlp.shared_expert.up_proj.weight",
+    "mlp/shared/down": _LAYER + "mlp.shared_expert.down_proj.weight",
+    "mlp/shared_gate": _LAYER + "mlp.shared_expert_gate.weight",
+}
 MIXTRAL: Names = {
     **_HUGGING_FACE,
     "mlp/router": _LAYER + "block_sparse_moe.gate.weight",
@@ -143,6 +150,13 @@ GGUF_MOE: Names = {
     "mlp/gate": "blk.{layer}.ffn_gate_exps.weight",
     "mlp/up": "blk.{layer}.ffn_up_exps.weight",
     "mlp/down": "blk.{layer}.ffn_down_exps.weight",
+}
+GGUF_QWEN_2_MOE: Names = {
+    **GGUF_MOE,
+    "mlp/shared/gate": "blk.{layer}.ffn_gate_shexp.weight",
+    "mlp/shared/up": "blk.{layer}.ffn_up_shexp.weight",
+    "mlp/shared/down": "blk.{layer}.ffn_down_shexp.weight",
+    "mlp/shared_gate": "blk.{layer}.ffn_gate_inp_shexp.weight",
 }
 GGUF_GPT: Names = {
     **_GGUF,

@@ -4,7 +4,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from models.pretrained.tensors.fusing import Fields, Fusion, Prefixed, Rule, Transposed
+from models.pretrained.tensors.fusing import (
+    Fields,
+    Fusion,
+    Prefixed,
+    Rule,
+    Transposed,
+)
 from models.pretrained.writing.tensors import Tensor
 
 
@@ -25,9 +31,10 @@ def join(
         before, joined = joined, []
         by_name = {tensor.name: tensor for tensor in before}
         for tensor in before:
-            if isinstance(rule, Transposed):
-                swap = tensor.name.endswith(rule.whole)
-                joined.append(_transposed(tensor) if swap else tensor)
+            if not isinstance(rule, Fusion):
+                change = _transposed if isinstance(rule, Transposed) else _as_vector
+                applies = tensor.name.endswith(rule.whole)
+                joined.append(change(tensor) if applies else tensor)
             elif tensor.name.endswith(rule.parts[0]):
                 stem = tensor.name.removesuffix(rule.parts[0])
                 parts = [by_name[stem + part] for part in rule.parts]
@@ -44,6 +51,13 @@ def _joined(rule: Fusion, name: str, parts: Sequence[Tensor], fields: Fields) ->
     shape = list(parts[0].shape)
     shape[rule.axis] = sum(part.shape[rule.axis] for part in parts)
     return Tensor(name, parts[0].role, tuple(shape), read)
+
+
+def _as_vector(tensor: Tensor) -> Tensor:
+    def read() -> np.ndarray:
+        return tensor.read().reshape(-1)
+
+    return Tensor(tensor.name, tensor.role, tensor.shape[-1:], read)
 
 
 def _transposed(tensor: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from tests.models.pretrained.tables import FIXTURES
         ("mistral", "", {"sliding_window": None}, "attention_window", None),
         ("mixtral", "sliding_window", {}, "attention_window", None),
         ("qwen3_moe", "sliding_window", {}, "attention_window", None),
+        ("qwen2_moe", "rope_parameters", {}, "rope_base", 1e4),
+        ("qwen2_moe_sliding", "qkv_bias", {}, "attention_bias", True),
         ("gemma", "tie_word_embeddings", {}, "tie_head", True),
         ("gemma2", "attn_logit_softcapping", {}, "attention_soft_cap", 50.0),
         ("gemma2", "final_logit_softcapping", {}, "logit_soft_cap", 30.0),
@@ -115,6 +117,32 @@ def test_deepseek_s_factors_of_yarn_are_one_amplitude(tmp_path: Path):
     assert read.amplitude == pytest.approx((1 + scale) / (1 + scale / 2))
 
 
+def test_longrope_of_older_files_has_the_amplitude_of_its_factor(tmp_path: Path):
+    """√(1 + ln(131,072 / 4,096) / ln 4,096), as Phi-3-mini-128k's `config.json`."""
+    older = {
+        "rope_parameters": None,
+        "rope_scaling": {
+            "type": "su",
+            "short_factor": [1.0, 1],
+            "long_factor": [2, 6.0],
+        },
+        "max_position_embeddings": 131_072,
+        "original_max_position_embeddings": 4096,
+    }
+    model = pretrained.open_model(changed(tmp_path, "phi3_longrope", **older)).model
+    read = model.keywords["rope_scaling"]
+    assert (read.short, read.long) == ((1.0, 1.0), (2.0, 6.0))
+    assert read.original_length == 4096
+    assert read.amplitude == pytest.approx(math.sqrt(1 + math.log(32) / math.log(4096)))
+
+
+def test_qwen2_moe_has_its_window_in_every_other_of_its_first_layers(tmp_path: Path):
+    entries = {"layer_types": None, "num_hidden_layers": 5, "max_window_layers": 3}
+    folder = changed(tmp_path, "qwen2_moe_sliding", **entries)
+    kinds = pretrained.open_model(folder).model.keywords["attention_pattern"]
+    assert [kind.window for kind in kinds] == [3, None, 3, None, None]
+
+
 # As `config.json` of published models have them; none changes a logit.
 HARMLESS = {
     "_name_or_path": "x",
@@ -153,7 +181,18 @@ def test_entries_that_change_no_logit_are_accepted(tmp_path: Path):
         (
             "llama",
             {"model_type": "lama"},
-            r"'lama' is not supported: it must be one of \['gemma', 'gemm",
+            r"'lama' is not supported: it must be .*; did you mean 'llama'\?",
+        ),
+        ("llama", {"model_type": "mamba"}, "'mamba' is not supported: layers of a rec"),
+        (
+            "qwen2_moe",
+            {"shared_expert_intermediate_size": 20},
+            "20 is not supported: it must be a multiple of moe_intermediate_size, 12",
+        ),
+        (
+            "phi3_longrope",
+            {"original_max_position_embeddings": 0},
+            "original_max_position_embeddings must be a positive integer",
         ),
         ("llama", {"attention_bias": True}, "attention_bias True is not supported"),
         ("llama", {"mlp_bias": True}, "mlp_bias True is not supported"),
@@ -175,12 +214,12 @@ def test_entries_that_change_no_logit_are_accepted(tmp_path: Path):
         (
             "llama",
             {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
-            "rope type 'dynamic' .*'default', 'linear', 'llama3', 'yarn'",
+            "rope type 'dynamic' .*'default', 'linear', 'llama3', 'longrope', 'yarn'",
         ),
         (
             "phi3",
             {"rope_scaling": {"type": "longrope"}, "rope_parameters": None},
-            r"rope type 'longrope' is not supported: it must be one of \['default'\]",
+            "no 'short_factor'",
         ),
         (
             "llama",

@@ -19,6 +19,7 @@ ARCHITECTURES = {
     "qwen2": "qwen2",
     "qwen3": "qwen3",
     "qwen3_moe": "qwen3moe",
+    "qwen2_moe": "qwen2moe",
     "olmo2": "olmo2",
     "olmoe": "olmoe",
     "gemma": "gemma",
@@ -51,6 +52,8 @@ def write(family: str, folder: Path, **entries) -> Path:
             tensor = permuted(tensor, config["num_attention_heads"])
         if architecture in _INTERLEAVED and "k_proj" in name:
             tensor = permuted(tensor, config["num_key_value_heads"])
+        if name.endswith("shared_expert_gate.weight"):
+            tensor = tensor.squeeze()  # llama.cpp wants a vector
         if architecture.startswith("gemma") and "norm" in name:
             tensor = tensor + 1
         renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -138,6 +141,9 @@ def _write_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
         writer.add_expert_used_count(config["num_experts_per_tok"])
     if "moe_intermediate_size" in config:
         writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    if "shared_expert_intermediate_size" in config:
+        width = config["shared_expert_intermediate_size"]
+        writer.add_expert_shared_feed_forward_length(width)
 
 
 def _write_yarn(writer: gguf.GGUFWriter, rope: dict) -> None:
