@@ -3,7 +3,10 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from runner.writers.terminal import Terminal
 
 _FIRST, _EVERY = 2.0, 10.0  # seconds
 _MEGABYTE = 1e6
@@ -14,7 +17,7 @@ class Progress:
 
         tokenising: 31%, 620 of 2,000 MB, 5.2 MB/s, 4:25 left
 
-    On a terminal the line is drawn again in place, twice a second.
+    On a terminal it is a bar, drawn again in place twice a second.
     """
 
     def __init__(
@@ -35,11 +38,10 @@ class Progress:
         """
         self._doing, self._total, self._clock = doing, total, clock
         self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
         self._begin = clock()
         self._due = self._begin + _FIRST
         self._done = self._before = 0
-        self._shown = False
+        self._terminal: Terminal | None = None
 
     def advance(self, num_bytes: int, *, before: bool = False) -> None:
         """Count bytes that are done; those `before` were done by an earlier run."""
@@ -47,23 +49,42 @@ class Progress:
         if before:
             self._before += num_bytes
         if self._clock() >= self._due:
-            self._write(self._line())
-            self._due = self._clock() + (0.5 if self._live else _EVERY)
+            live = self._write()
+            self._due = self._clock() + (0.5 if live else _EVERY)
 
     def close(self) -> None:
         """Write a last line, if there was one."""
-        if self._shown:
-            self._write(self._line() + ("\n" if self._live else ""))
+        if self._terminal:
+            self._write()
+            self._terminal.close()
 
-    def _line(self) -> str:
+    def _write(self) -> bool:
+        """Write a line, and return whether it is a live one."""
+        if self._terminal is None:
+            from runner.writers.terminal import Terminal  # for what takes its time
+
+            self._terminal = Terminal(self._stream)
+        parts = self._parts()
+        if not self._terminal.live:
+            self._terminal.print(f"{self._doing}: {', '.join(parts)}")
+        elif self._total:
+            from runner.writers.bars import PARTS, Bar
+
+            fraction = self._done / self._total
+            self._terminal.show(Bar(self._doing, fraction, PARTS.join(parts)))
+        else:
+            self._terminal.status(f"{self._doing} {', '.join(parts)}")
+        return self._terminal.live
+
+    def _parts(self) -> list[str]:
         seconds = max(self._clock() - self._begin, 1e-9)
         rate = (self._done - self._before) / seconds
         done = f"{self._done / _MEGABYTE:,.0f}"
         if not self._total:
-            return f"{self._doing}: {done} MB, {rate / _MEGABYTE:,.1f} MB/s"
+            return [f"{done} MB", f"{rate / _MEGABYTE:,.1f} MB/s"]
         left = self._total - self._done
         parts = [
-            f"{self._doing}: {100 * self._done // self._total}%",
+            f"{100 * self._done // self._total}%",
             f"{done} of {self._total / _MEGABYTE:,.0f} MB",
             f"{rate / _MEGABYTE:,.1f} MB/s",
         ]
@@ -72,9 +93,4 @@ class Progress:
             parts.append(f"{minutes}:{rest:02} left")
         if self._before:
             parts.append(f"{self._before / _MEGABYTE:,.0f} MB done before")
-        return ", ".join(parts)
-
-    def _write(self, line: str) -> None:
-        self._shown = True
-        self._stream.write(f"\r\x1b[2K{line}" if self._live else line + "\n")
-        self._stream.flush()
+        return parts

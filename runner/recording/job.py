@@ -146,6 +146,7 @@ class RecordTeacher(Job):
     ) -> int:
         """Write the missing shards of this process; return their number of rows."""
         from runner.records import shards
+        from runner.writers.bars import Bar, percent
 
         written = 0
         for number in recorder.missing(directory):
@@ -166,9 +167,9 @@ class RecordTeacher(Job):
             except _Stopped:
                 break
             written += len(rows)
-            terminal.show(
-                f"recording: {rows[-1] + 1:,} of {len(recorder.dataset):,} rows"
-            )
+            done, rows_in_all = rows[-1] + 1, len(recorder.dataset)
+            text = f"{percent(done / rows_in_all)}  {done:,} of {rows_in_all:,} rows"
+            terminal.show(Bar("recording", done / rows_in_all, text))
         return written
 
 

@@ -15,7 +15,8 @@ from runner.records.reader import Records
 from runner.records.record import decode, entry_ids
 from runner.records.rows import hits
 from runner.records.vocabularies import recorded_vocabulary
-from runner.writers.terminal import Terminal, bar
+from runner.writers.bars import Bar, percent
+from runner.writers.terminal import Terminal
 
 _MOST = 2**26  # bytes of records held at once
 
@@ -115,4 +116,4 @@ def _batches(shard: Shard, layout: Layout) -> Iterator[np.ndarray]:
 
 
 def _show(terminal: Terminal, fraction: float, label: str) -> None:
-    terminal.show(f"{bar(fraction, 30, terminal)} {fraction:4.0%}  {label}")
+    terminal.show(Bar("verifying", fraction, f"{percent(fraction)}  {label}"))

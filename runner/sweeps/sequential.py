@@ -5,7 +5,8 @@ import subprocess
 import sys
 import time
 
-from runner.files import confined
+from runner.files import confined, sweep_unit
+from runner.files.sweep_unit import Place
 from runner.machine.stop_signals import Stop
 from runner.sweeps import failure, trust
 from runner.sweeps.frozen import Frozen, Unit
@@ -39,7 +40,7 @@ def run(frozen: Frozen) -> None:
                 continue
             if not stop.requested:
                 _say(head)
-                code = _child(unit, stop)
+                code = _child(unit, stop, Place(number, len(frozen.units), unit.label))
             else:
                 code = 0
             if unit.finished:
@@ -67,8 +68,10 @@ def run(frozen: Frozen) -> None:
         sys.exit(1)
 
 
-def _child(unit: Unit, stop: Stop) -> int:
+def _child(unit: Unit, stop: Stop, place: Place) -> int:
     """Run a unit in a process of its own and return the exit code.
+
+    It is told its `place` in the sweep, for a bar on the terminal that it draws on.
 
     Its session is its own too, so that Ctrl-C in a terminal reaches it once, from here:
     a second one would end it without a checkpoint. Its stderr goes to a file, since the
@@ -81,6 +84,7 @@ def _child(unit: Unit, stop: Stop) -> int:
             stdin=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
+            env=sweep_unit.environment(place),
         )
     # Polled, so that a signal that arrives meanwhile is passed on, once.
     signal_sent = False

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from runner.train.actions.context import HookContext
 from runner.train.actions.periodic import MetricsHook
 from runner.writers import quantities
+from runner.writers.bars import numbers, step_bar
 from runner.writers.stopwatch import Rate
-from runner.writers.terminal import numbers, progress_line
 
 _LIVE_SECONDS, _PLAIN_SECONDS = 0.1, 10.0
 _TOTAL = "learning/total"
@@ -17,9 +17,9 @@ _OPTIMIZER = {"lr": "optimizer/learning_rate", "gradient": "optimizer/gradient_n
 
 
 class Progress(MetricsHook):
-    """The live lines on a terminal; elsewhere a plain line every ten seconds.
+    """A bar on a terminal; elsewhere a plain line every ten seconds.
 
-    The first has the weighted sum of the terms; the second each term without its
+    The bar has the weighted sum of the terms; a line below it each term without its
     weight, the learning rate and the norm of the gradient.
     """
 
@@ -52,18 +52,17 @@ class Progress(MetricsHook):
         self._drawn_at = now
         total = {"loss": metrics[_TOTAL]} if _TOTAL in metrics else {}
         parts, live = self._parts(metrics), self._terminal.live
-        line = progress_line(
+        bar = step_bar(
             step,
             self._num_steps,
             values=total if live else total | parts,
             speed=self._speed(rate),
             time_left=self._time_left(step, wall),
-            terminal=self._terminal,
         )
         if live:
-            self._terminal.show(line, *filter(None, [numbers(parts)]))
+            self._terminal.show(bar, *filter(None, [numbers(parts)]))
         else:
-            self._terminal.print(line)
+            self._terminal.print(f"step {bar}")
 
     def _parts(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return what stands beside the total, by its name in the line."""

@@ -1,4 +1,5 @@
 import io
+import re
 
 from runner.data.progress import Progress
 
@@ -38,3 +39,17 @@ def test_without_a_total_there_is_the_rate():
 def test_what_an_earlier_run_did_does_not_count_as_speed():
     lines = advanced("tokenising", 100_000_000, [2, 4], before=True)
     assert lines[0] == "tokenising: 10%, 10 of 100 MB, 0.0 MB/s, 10 MB done before"
+
+
+def test_on_a_terminal_it_is_a_bar(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    stream, clock = io.StringIO(), Clock()
+    stream.isatty, clock.now = lambda: True, 0.0
+    progress = Progress("tokenising", 20_000_000, stream=stream, clock=clock)
+    clock.now = 4.0
+    progress.advance(10_000_000)
+    drawn = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    end = " 50%  10 of 20 MB  2.5 MB/s  0:04 left"
+    assert re.fullmatch(f"tokenising [━╺-]+ *{end}", drawn), drawn
+    progress.close()

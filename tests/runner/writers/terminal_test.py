@@ -10,11 +10,13 @@ import termios
 
 import pytest
 
-from runner.files import early_line
+from runner.files import early_line, sweep_unit
+from runner.files.sweep_unit import Place
 from runner.train.actions.progress import Progress
-from runner.writers import quantities
+from runner.writers import live, quantities
+from runner.writers.bars import Bar, step_bar
 from runner.writers.stopwatch import Stopwatch
-from runner.writers.terminal import Terminal, bar, progress_line
+from runner.writers.terminal import Terminal
 from tests.runner.train.contexts import Clock, context
 
 
@@ -36,18 +38,26 @@ def eighty_columns(monkeypatch):
 
 def screen(text):
     """The lines a terminal shows after `text`: just enough of one to check ours."""
-    lines = [""]
-    for piece in re.split(r"(\r\x1b\[2K|\r\x1b\[\d+A\x1b\[J|\n|\x1b\[[0-9;]*m)", text):
+    lines, row, column = [""], 0, 0
+    for piece in re.split(r"(\r|\n|\x1b\[\d*A|\x1b\[2K|\x1b\[[0-9;]*m)", text):
         if piece == "\n":
-            lines.append("")
-        elif piece == "\r\x1b[2K":
-            lines[-1] = ""
-        elif up := re.fullmatch(r"\r\x1b\[(\d+)A\x1b\[J", piece):
-            lines[-1 - int(up[1]) :] = [""]
+            row, column = row + 1, 0
+            lines += [""] * (row == len(lines))
+        elif piece == "\r":
+            column = 0
+        elif piece == "\x1b[2K":
+            lines[row] = ""
+        elif piece.endswith("A") and piece.startswith("\x1b"):
+            row -= int(piece[2:-1])
+            assert row >= 0
         elif not piece.startswith("\x1b"):
-            assert "\x1b" not in piece and "\r" not in piece
-            lines[-1] += piece
-    return lines
+            assert "\x1b" not in piece
+            line = lines[row].ljust(column)
+            lines[row] = line[:column] + piece + line[column + len(piece) :]
+            column += len(piece)
+    while len(lines) > row + 1 and not lines[-1]:
+        lines.pop()
+    return [line.rstrip() for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -83,28 +93,31 @@ def test_quantities_have_three_digits(value, text):
     assert quantities.quantity(value) == text
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.24, 0.5, 0.51, 0.999, 1.0, 1.5])
-@pytest.mark.parametrize("width", [6, 7, 30])
-def test_a_bar_is_exactly_as_wide_as_asked(fraction, width):
-    (drawn,) = screen(bar(fraction, width, Terminal(Tty())))
-    assert len(drawn) == width and set(drawn) <= set("━╸")
+def drawn(*bars, lines=()):
+    stream = Tty()
+    live.Display(stream).draw(bars, lines)
+    return screen(stream.getvalue())
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.24, 0.5, 0.999, 1.0, 1.5])
+def test_a_bar_is_thirty_columns_wide(fraction):
+    (line,) = drawn(Bar("a", fraction, "b"))
+    assert re.fullmatch("a [━╸╺]{30} b", line)
 
 
 @pytest.mark.parametrize("columns", [20, 30, 40, 60, 80, 200])
-def test_the_line_never_wraps(monkeypatch, columns):
+def test_no_line_wraps(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    terminal = Terminal(Tty())
-    line = progress_line(
+    bar = step_bar(
         180,
         12000,
         values={"loss": 4.51234, "ce": 4.4},
         speed="26.1k tokens/s",
         time_left="1:23 left",
-        terminal=terminal,
     )
-    (shown,) = screen(line)
-    assert len(shown) < columns
-    assert shown.startswith("  180/12000")
+    shown, below, line = drawn(bar, Bar("held_out", 0.5, " 50%"), lines=["a  b" * 99])
+    assert max(map(len, (shown, below, line))) < columns
+    assert shown.startswith("  180/12000") and below.startswith("   held_out")
     assert columns < 80 or shown.endswith(
         "1%  loss 4.512  ce 4.400  26.1k tokens/s  1:23 left"
     )
@@ -122,16 +135,18 @@ def observed(terminal, *, num_steps, clock, seconds=1.0, **metrics):
     return stopwatch
 
 
-def test_a_terminal_shows_one_live_line():
+def test_a_terminal_shows_a_bar():
     stream = Tty()
     terminal = Terminal(stream)
     observed(terminal, num_steps=4, clock=Clock(0.0))
     terminal.close()
-    live, after = screen(stream.getvalue())
-    assert live == f"4/4 {'━' * 30} 100%  loss 2.000  1.00k tokens/s  in 0:04"
+    shown, after = screen(stream.getvalue())
+    assert shown == f"4/4 {'━' * 30} 100%  loss 2.000  1.00k tokens/s  in 0:04"
     assert after == ""
 
 
+HALF = step_bar(1, 2, values={}, time_left="0:12 left")
+BAR = f"{'━' * 15}╺{'━' * 14}"
 PARTS = {
     "learning/ce": 1.5,
     "optimizer/learning_rate": 3e-4,
@@ -165,17 +180,17 @@ def test_a_file_has_the_same_numbers_on_one_line():
 def test_an_evaluation_has_a_bar_of_its_own_below_the_step(monkeypatch):
     stream = Tty()
     terminal = Terminal(stream)
-    terminal.show("1/2", "ce 1.5")
+    terminal.show(HALF, "ce 1.5")
     terminal.status("evaluating")
     terminal.progress("held_out", 0.25)
     terminal.progress("held_out", 0.5)
     assert screen(stream.getvalue()) == [
-        "1/2  evaluating…",
+        f"     1/2 {BAR}  50%  evaluating…",
+        f"held_out {BAR}  50%",
         "ce 1.5",
-        f"held_out {'━' * 20}  50%",
     ]
     terminal.status("")
-    assert screen(stream.getvalue()) == ["1/2", "ce 1.5"]
+    assert screen(stream.getvalue()) == [f"1/2 {BAR}  50%  0:12 left", "ce 1.5"]
     quiet = io.StringIO()
     Terminal(quiet).progress("held_out", 0.5)
     assert not quiet.getvalue()
@@ -185,6 +200,7 @@ def test_the_live_line_is_drawn_at_most_ten_times_a_second():
     stream = Tty()
     observed(Terminal(stream), num_steps=1000, clock=Clock(0.0), seconds=0.001)
     assert 9 <= stream.getvalue().count("\r") <= 12
+    assert "\x1b[?25l" not in stream.getvalue()  # the cursor stays
 
 
 def test_a_pipe_gets_plain_lines_now_and_then():
@@ -218,23 +234,57 @@ def test_the_time_left_counts_pauses_and_the_speed_does_not():
 def test_lines_are_printed_above_the_live_line():
     stream = Tty()
     terminal = Terminal(stream)
-    terminal.show("1/2")
-    terminal.print("held out: loss 4.5")
-    terminal.show("2/2")
+    terminal.show(HALF)
+    terminal.print(f"held out: {'loss 4.5 ' * 20}")
+    terminal.show(step_bar(2, 2, values={}))
     terminal.close()
-    assert screen(stream.getvalue()) == ["held out: loss 4.5", "2/2", ""]
+    assert screen(stream.getvalue()) == [
+        f"held out: {'loss 4.5 ' * 20}".rstrip(),
+        f"2/2 {'━' * 30} 100%",
+        "",
+    ]
 
 
-def test_a_pause_is_announced_in_the_live_line(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "37")
+def test_a_pause_is_announced_in_place_of_the_time_left():
     stream = Tty()
     terminal = Terminal(stream)
     stopwatch = Stopwatch(announce=terminal.status)
-    line = "\x1b[36m1/2 ━━━━━━\x1b[0m  loss 4.512  0:12 left"
-    terminal.show(line)
+    terminal.show(HALF)
     with stopwatch.paused("evaluating"):
-        assert screen(stream.getvalue()) == ["1/2 ━━━━━━  evaluating…"]
-    assert screen(stream.getvalue()) == screen(line)
+        assert screen(stream.getvalue()) == [f"1/2 {BAR}  50%  evaluating…"]
+    assert screen(stream.getvalue()) == [f"1/2 {BAR}  50%  0:12 left"]
+
+
+def test_what_others_print_goes_above_and_into_files_as_before(monkeypatch, capsys):
+    stream = Tty()
+    monkeypatch.setattr("sys.stdout", stream)
+    terminal = Terminal()
+    terminal.show(HALF)
+    print("a warning")
+    print("for the log", file=sys.stderr)
+    assert screen(stream.getvalue())[0] == "a warning"
+    assert capsys.readouterr().err == "for the log\n"
+    terminal.close()
+    assert sys.stdout is stream
+
+
+def test_a_unit_of_a_sweep_has_the_bar_of_the_sweep_above_its_own(monkeypatch):
+    for name, value in sweep_unit.environment(Place(2, 4, "lr=0.003\x1b[2J")).items():
+        monkeypatch.setenv(name, value)
+    stream = Tty()
+    terminal = Terminal(stream)
+    terminal.show(HALF)
+    (outer, own) = screen(stream.getvalue())
+    assert re.fullmatch("unit 2/4 [━╸╺]{30}  37%  lr=0.003.x1b.2J", outer)
+    assert own == f"     1/2 {BAR}  50%  0:12 left"
+    terminal.close()
+    assert screen(stream.getvalue()) == [f"1/2 {BAR}  50%  0:12 left", ""]
+
+
+@pytest.mark.parametrize("place", ["", "1/2", "0/4 a", "5/4 a", "a/b c"])
+def test_what_is_no_place_in_a_sweep_draws_nothing(monkeypatch, place):
+    monkeypatch.setenv("RETORT_UNIT", place)
+    assert (sweep_unit.read() is None) == (place != "1/2")
 
 
 def test_a_pause_before_the_first_step_is_announced_too():
@@ -244,8 +294,8 @@ def test_a_pause_before_the_first_step_is_announced_too():
         assert screen(stream.getvalue()) == ["compiling…"]
     assert screen(stream.getvalue()) == [""]
     terminal.status("compiling")
-    terminal.show("1/2")
-    assert screen(stream.getvalue()) == ["1/2"]
+    terminal.show(HALF)
+    assert screen(stream.getvalue()) == [f"1/2 {BAR}  50%  0:12 left"]
 
 
 def test_nothing_fancy_where_it_cannot_be_shown(monkeypatch):
@@ -275,7 +325,7 @@ def test_a_real_pseudo_terminal_is_live():
         observed(terminal, num_steps=2, clock=Clock(0.0))
         terminal.close()
         sent = b""
-        while b"\n" not in sent:
+        while b"0:02\r\n" not in sent:
             sent += os.read(reader, 65536)
     os.close(reader)
     assert terminal.live
@@ -285,7 +335,8 @@ def test_a_real_pseudo_terminal_is_live():
 FIRST_WORD = """
 import sys
 from runner import main
-from runner.files import early_line
+from runner.files import early_line, sweep_unit
+from runner.files.sweep_unit import Place
 shown = early_line.show
 def show(text):
     shown(text)
