@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.cli import reference
-from runner.errors import UserError, nearest
+from runner.errors import UserError
 from runner.graph import fitting
 from runner.graph.names import public
 from runner.graph.namespace import Namespace
@@ -58,21 +58,15 @@ GIN = "gin"
 
 
 def show(kind: str, module: types.ModuleType | None) -> None:
-    """Print a line for each of a kind; those of the config file `module` last.
-
-    Raises:
-      UserError: there is no such kind.
-    """
+    """Print a line for each of a kind; those of the config file `module` last."""
     if kind == GIN:
         rows = list(reference.settings())
-    elif kind in KINDS:
+    else:
         own = [] if module is None else [module]
         rows = [
             (public(value), reference.summary(value))
             for value in _values(KINDS[kind], own)
         ]
-    else:
-        raise UserError(f"--list={kind}: no such kind{nearest(kind, [*KINDS, GIN])}")
     for line in reference.columns(rows):
         print(line)
 

@@ -92,9 +92,9 @@ def _words(prefix: str, parsed_args: argparse.Namespace, **_) -> list[str]:
 
 
 def _kinds(**_) -> list[str]:
-    from runner.cli import catalog
+    from runner.cli import lookups
 
-    return [*catalog.KINDS, catalog.GIN]
+    return list(lookups.KINDS)
 
 
 def _names(**_) -> list[str]:

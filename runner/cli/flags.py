@@ -203,6 +203,15 @@ def _seeds(value: str | None) -> int | None:
     return int(value)
 
 
+def _refuse_unknown_name(command: Command, action: Flag) -> None:
+    from runner.cli import lookups
+
+    if action.name == "list":
+        lookups.check_kind(action.value)
+    elif not (command.base or command.packages or command.workdir):
+        lookups.check_name(action.value)
+
+
 def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
     # Too many flags.
     if command.config and command.config_file:
@@ -229,7 +238,7 @@ def _refuse_conflicts(command: Command, actions: Sequence[Flag]) -> None:
         raise UserError(f"{both} are given; give one")
     # Too few.
     if actions and actions[0].name in LOOKED_UP:
-        return
+        return _refuse_unknown_name(command, actions[0])
     if not command.base and not command.workdir:
         raise UserError(
             "no experiment; give --fdl_config=configs/NAME.py (--help has examples)"

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 import losses
 from runner import main
-from runner.cli import catalog, flags, help
+from runner.cli import catalog, flags, help, lookups
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = str(Path(__file__).parents[1] / "sample.py")
@@ -92,7 +94,7 @@ def test_a_loss_is_described_by_its_fields_formula_and_source(capsys):
     assert re.search(r"\nFile: losses/distillation/kl.py:\d+\n$", text)
 
 
-@pytest.mark.parametrize("kind", [*catalog.KINDS, catalog.GIN])
+@pytest.mark.parametrize("kind", lookups.KINDS)
 def test_whatever_is_listed_is_described(capsys, kind):
     for line in answer(capsys, f"--list={kind}").splitlines():
         name = line.split()[0].partition("=")[0]
@@ -119,6 +121,33 @@ def test_a_config_file_adds_its_own(capsys, tmp_path):
 )
 def test_a_wrong_name_is_answered(capsys, flag, complaint):
     assert complaint in answer(capsys, flag, code=2)
+
+
+WRONG = {
+    "--list=loss": "no such kind; did you mean 'losses'?",
+    "--describe=losses.ZLos": "losses has no 'ZLos'; did you mean 'ZLoss'?",
+    "--describe=ForwardKl": "no name 'ForwardKl'; did you mean 'ForwardKL'?",
+    "--describe=data.TextFile": "data has no 'TextFile'; did you mean 'TextFiles'?",
+    "--describe=optimizers.adamv": "optimizers has no 'adamv'; did you mean 'adamw'?",
+    "--describe=loop.log_evry": "loop has no 'log_evry'; did you mean 'log_every'?",
+}
+MISTAKES = """
+import sys
+from runner import main
+for flag in sys.argv[1:]:
+    assert main.main(["runner", flag]) == 2, flag
+assert "jax" not in sys.modules
+"""
+
+
+def test_wrong_kinds_and_names_are_refused_before_jax_is_imported():
+    assert (*catalog.KINDS, catalog.GIN) == lookups.KINDS
+    ended = subprocess.run(
+        [sys.executable, "-c", MISTAKES, *WRONG], stderr=subprocess.PIPE, text=True
+    )
+    lines = [f"runner: {flag}: {reason}" for flag, reason in WRONG.items()]
+    assert ended.stderr.splitlines() == lines
+    assert ended.returncode == 0
 
 
 def test_diff_takes_work_directories_of_any_run(capsys, tmp_path):
@@ -148,7 +177,7 @@ def test_diff_takes_work_directories_of_any_run(capsys, tmp_path):
 def test_help_names_every_flag_and_every_command():
     for name in flags.NAMES:
         assert f"--{name}" in help.HELP, name
-    for kind in (*catalog.KINDS, catalog.GIN):
+    for kind in lookups.KINDS:
         assert re.search(rf"\b{kind}\b", help.HELP), kind
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for command in project["scripts"]:
