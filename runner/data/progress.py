@@ -3,10 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from runner.writers.terminal import Terminal
+from typing import TextIO
 
 _FIRST, _EVERY = 2.0, 10.0  # seconds
 _MEGABYTE = 1e6
@@ -41,7 +38,7 @@ class Progress:
         self._begin = clock()
         self._due = self._begin + _FIRST
         self._done = self._before = 0
-        self._terminal: Terminal | None = None
+        self._terminal = None  # until there is a first line
 
     def advance(self, num_bytes: int, *, before: bool = False) -> None:
         """Count bytes that are done; those `before` were done by an earlier run."""

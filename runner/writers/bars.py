@@ -1,4 +1,4 @@
-"""What a bar says: a count, how much of it is done, and parts of a text."""
+"""A bar in words: a count, how much of it is done, and the parts of a text."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -5,14 +5,11 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from runner.files import early_line, sweep_unit
 from runner.files.printable import printable
 from runner.writers.bars import PARTS, Bar, percent
-
-if TYPE_CHECKING:
-    from runner.writers.live import Display
 
 
 class Terminal:
@@ -29,7 +26,7 @@ class Terminal:
             "dumb",
             "unknown",
         )
-        self._display: Display | None = None
+        self._display = None  # until there is a first line
         self._bar: Bar | None = None
         self._lines: tuple[str, ...] = ()
         self._status = ""
