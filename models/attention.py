@@ -10,8 +10,6 @@ from flax import nnx
 from models import checks, masks, rope, sharding
 from models.adapters.low_rank import Adapters
 from models.initializers import Initializer, Scaled
-from models.kernels import blocked_attention
-from models.kernels.blocked_attention import Packing
 from models.masks import Mask
 from models.norms import RMSNorm
 
@@ -160,8 +158,8 @@ class Attention(nnx.Module):
     ) -> jax.Array:
         """Return weighted values `[b t heads head_dim]`; softmax in float32."""
         sinks = None if self.sinks is None else self.sinks[...].astype(jnp.float32)
-        if isinstance(mask, Packing):
-            return blocked_attention.attend(
+        if mask is not None and not isinstance(mask, jax.Array):
+            return masks.attend(
                 query * self.scale,
                 key,
                 value,
@@ -219,7 +217,7 @@ class Attention(nnx.Module):
         if "attention" in names:
             scores = jnp.moveaxis(self._scores(query, key), 3, 1)
             scores = scores.reshape(*query.shape[:3], key.shape[1])
-            if isinstance(mask, Packing):
+            if mask is not None and not isinstance(mask, jax.Array):
                 mask = masks.packed_mask(mask.segment_ids, mask.window)
             if mask is not None:
                 scores = jnp.where(jnp.expand_dims(mask, 2), scores, -jnp.inf)

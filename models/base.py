@@ -119,9 +119,15 @@ class Model(Configurable):
     def offers(self) -> frozenset[str]:
         """Return the paths that `capture` may name."""
 
-    def trunk_form(self, length: int) -> str:
-        """Return how rows of this length are computed, in words; "" is one way only."""
-        del length
+    def trunk_form(self, length: int, platform: str | None = None) -> str:
+        """Return how rows of this length are computed, in words; "" is one way only.
+
+        Args:
+          length: tokens.
+          platform: of the devices, see `models.sharding.platform`; None is that of the
+            mesh in force.
+        """
+        del length, platform
         return ""
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:

@@ -1,41 +1,127 @@
-"""Visibility of keys to the queries of packed rows: documents, order, windows."""
+"""Visibility of keys to queries of packed rows, and the kernel that attends by it."""
+
+import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from models import sharding
-from models.kernels import blocked_attention
+from models.kernels import blocked_attention, cudnn_attention, splash_attention
 from models.kernels.blocked_attention import Packing
 
-Mask = jax.Array | Packing
+SHORT = 128
+"""Tokens of rows whose scores are computed whole on every device."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heads:
+    """Properties of a layer's heads that not every kernel serves.
+
+    Attributes:
+      width: features of a head.
+      dtype: of queries, keys and values.
+      soft_cap: of scores; None is none.
+      sinks: each softmax has one more entry.
+    """
+
+    width: int
+    dtype: str
+    soft_cap: float | None = None
+    sinks: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """Program that computes attention over packed rows.
+
+    Attributes:
+      name: `"whole"`, `"blocks"`, `"cudnn"` or `"splash"`.
+      block: queries, and keys, of one of `"blocks"`.
+    """
+
+    name: str
+    block: int = 0
+
+    def __str__(self) -> str:
+        return {
+            "whole": "attention of whole rows",
+            "blocks": f"attention in blocks of {self.block}",
+            "cudnn": "attention by cuDNN",
+            "splash": "attention by splash attention",
+        }[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fused:
+    """Packed rows for a library's kernel: keys before the query, of its document.
+
+    Attributes:
+      segment_ids: `[b t]`, the document of each token.
+      window: as `Transformer.attention_window`.
+      kernel: the name of a `Kernel`, `"cudnn"` or `"splash"`.
+    """
+
+    segment_ids: jax.Array
+    window: int | None
+    kernel: str
+
+
+jax.tree_util.register_dataclass(
+    Fused, data_fields=["segment_ids"], meta_fields=["window", "kernel"]
+)
+
+Mask = jax.Array | Packing | Fused
 """`[b t t]`, query by key, true where the query may look; or what `causal` packs."""
 
 
-def block_size(length: int) -> int:
-    """Return the queries of a block, of rows of this length; 0 where rows are whole.
+def kernel(length: int, heads: Heads, platform: str | None = None) -> Kernel:
+    """Return the kernel for rows of this length.
+
+    Args:
+      length: tokens.
+      heads: that attend.
+      platform: of the devices; None is that of the mesh in force.
 
     On a CPU, 2 cores, float32, 4 heads of 48, forward and backward, blocks over whole
     rows by processor time: 1.0 at 256 tokens, 0.7 at 512, 0.2 at 2,048. Elsewhere a
     loop of small products leaves the device idle: for rows whose scores do not fit.
     """
-    if length <= 128:
-        return 0
-    if sharding.platform() == "cpu":
-        return 128
-    return 512 if length > 4096 else 0
+    if length <= SHORT:
+        return Kernel("whole")
+    platform = sharding.platform() if platform is None else platform
+    if platform == "cpu":
+        return Kernel("blocks", 128)
+    if platform == "tpu":
+        return Kernel("splash")
+    plain = heads.soft_cap is None and not heads.sinks
+    if (
+        platform == "cuda"
+        and plain
+        and cudnn_attention.serves(
+            length=length, head_dim=heads.width, dtype=heads.dtype
+        )
+    ):
+        return Kernel("cudnn")
+    return Kernel("blocks", 512) if length > 4096 else Kernel("whole")
 
 
-def causal(segment_ids: jax.Array, window: int | None = None) -> Mask:
+def causal(segment_ids: jax.Array, window: int | None, heads: Heads) -> Mask:
     """Return what the queries of rows `[b t]` see, in the form that is best for them.
 
     Args:
       segment_ids: `[b t]`, the document of each token.
       window: as in `packed_mask`.
+      heads: of the layers that attend by it.
     """
-    block = block_size(segment_ids.shape[1])
-    if not block:
+    best = kernel(segment_ids.shape[1], heads)
+    if best.name == "whole":
         return packed_mask(segment_ids, window)
-    return blocked_attention.packing(segment_ids, window, block=block)
+    if best.name == "blocks":
+        return blocked_attention.packing(segment_ids, window, block=best.block)
+    return Fused(segment_ids, window, best.name)
 
 
 def packed_mask(segment_ids: jax.Array, window: int | None = None) -> jax.Array:
@@ -51,3 +137,75 @@ def packed_mask(segment_ids: jax.Array, window: int | None = None) -> jax.Array:
     if window is not None:
         causal = jnp.triu(causal, 1 - window)
     return same_document & jnp.broadcast_to(causal, same_document.shape)
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: Packing | Fused,
+    *,
+    soft_cap: float | None = None,
+    sinks: jax.Array | None = None,
+) -> jax.Array:
+    """Return weighted values `[b t heads head_dim]` by the kernel of `mask`.
+
+    Args:
+      query: `[b t heads head_dim]`, scaled.
+      key: `[b t kv_heads head_dim]`.
+      value: as `key`.
+      mask: of the same rows.
+      soft_cap: of scores.
+      sinks: `[heads]`, float32, or None.
+    """
+    if isinstance(mask, Packing):
+        return blocked_attention.attend(
+            query, key, value, mask, soft_cap=soft_cap, sinks=sinks
+        )
+    if mask.kernel == "cudnn":
+        run = functools.partial(cudnn_attention.attend, window=mask.window)
+        return _over_mesh(run, query, key, value, mask.segment_ids)
+
+    def splash(query, key, value, ids, *sinks):
+        return splash_attention.attend(
+            query,
+            key,
+            value,
+            ids,
+            window=mask.window,
+            soft_cap=soft_cap,
+            sinks=sinks[0] if sinks else None,
+            interpret=sharding.platform() != "tpu",
+        )
+
+    more = () if sinks is None else (sinks,)
+    return _over_mesh(splash, query, key, value, mask.segment_ids, *more)
+
+
+def _over_mesh(
+    run: Any,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segment_ids: jax.Array,
+    *sinks: jax.Array,
+) -> jax.Array:
+    """Run a kernel, which the compiler cannot part, on each device's rows and heads."""
+    context = sharding.current()
+    arrays = (query, key, value, segment_ids, *sinks)
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    if context is None or context.mesh.size == 1 or manual:
+        return run(*arrays)
+    # Queries stay with their keys: heads are parted as far as those of keys can be.
+    rows = sharding.mesh_axes("batch", key.shape[0], context) or None
+    heads = sharding.mesh_axes("kv_heads", key.shape[2], context) or None
+    by_head = PartitionSpec(rows, None, heads)
+    return jax.shard_map(
+        run,
+        mesh=context.mesh,
+        in_specs=(by_head,) * 3
+        + (PartitionSpec(rows),)
+        + (PartitionSpec(heads),) * len(sinks),
+        out_specs=by_head,
+        check_vma=False,
+    )(*arrays)

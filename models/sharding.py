@@ -11,6 +11,7 @@ most one axis of an array (the first that names it).
 import contextlib
 import contextvars
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -150,11 +151,17 @@ def partition_spec(
 
 
 def platform() -> str:
-    """Return the platform of the mesh in force, planned or not; else JAX's own."""
+    """Return the platform of the mesh in force, planned or not; else JAX's own.
+
+    `cpu` or `tpu`; `cuda` for NVIDIA's GPUs since Ampere (compute capability 8), `gpu`
+    for others.
+    """
     context = _CONTEXT.get()
-    if context is None:
-        return jax.default_backend()
-    return context.mesh.devices.flat[0].platform
+    device = jax.devices()[0] if context is None else context.mesh.devices.flat[0]
+    if device.platform != "gpu":
+        return device.platform
+    capability = str(getattr(device, "compute_capability", ""))  # AMD: `gfx90a`
+    return "cuda" if re.match(r"[89]\.|\d\d", capability) else "gpu"
 
 
 def constrain(x: jax.Array, axes: Axes) -> jax.Array:

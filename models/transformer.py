@@ -171,6 +171,12 @@ class Transformer(Model):
         self.dim, self.num_outputs = head_rank or dim, vocab_size
         self.head_dim, self.num_kv_heads = head_dim, num_kv_heads
         self.rope_dim = rope.check_width(rope_dim, head_dim)
+        self.heads = masks.Heads(
+            width=head_dim,
+            dtype=dtype,
+            soft_cap=attention_soft_cap,
+            sinks=attention_sinks,
+        )
         uniform = LayerAttention(
             window=attention_window, rope_base=rope_base, rope_scaling=rope_scaling
         )
@@ -261,7 +267,10 @@ class Transformer(Model):
         positions, segment_ids = batch["positions"], batch["segment_ids"]
         x = self.embed(batch["tokens"], positions)
         of_kinds = [
-            (self.rotation(positions, kind), masks.causal(segment_ids, kind.window))
+            (
+                self.rotation(positions, kind),
+                masks.causal(segment_ids, kind.window, self.heads),
+            )
             for kind in self.attention_kinds
         ]
         names = frozenset(path.partition("/")[0] for path in capture)
@@ -302,10 +311,9 @@ class Transformer(Model):
         count = len(self.blocks)
         return frozenset(names | {f"{n}/{i}" for n in names for i in range(count)})
 
-    def trunk_form(self, length: int) -> str:
-        """Return the form of attention over rows of this length."""
-        block = masks.block_size(length)
-        return f"attention in blocks of {block}" if block else "attention of whole rows"
+    def trunk_form(self, length: int, platform: str | None = None) -> str:
+        """Return the kernel of attention over rows of this length."""
+        return str(masks.kernel(length, self.heads, platform))
 
     def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Return the residual stream `[b t d]` before the first block.

@@ -28,7 +28,8 @@ def report(job: Job) -> None:
     setup.trace()
     for caution in setup.cautions:
         print(caution, end="\n\n")
-    for section in (layout.batch, counts.table, layout.parameters):
+    print("\n".join(layout.batch(setup, planned)), end="\n\n")
+    for section in (counts.table, layout.parameters):
         print("\n".join(section(setup)), end="\n\n")
     compiled = attempt(setup, planned)
     print("\n".join(layout.machine(setup, planned)))

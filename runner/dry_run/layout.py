@@ -26,7 +26,7 @@ def machine(setup: Setup, planned: Planned) -> Iterator[str]:
         yield f"            {line}"
 
 
-def batch(setup: Setup) -> Iterator[str]:
+def batch(setup: Setup, planned: Planned) -> Iterator[str]:
     """The global batch and how it is cut."""
     # Its size, and how it is cut.
     rows, length = setup.batch_size, setup.dataset.targets_per_row
@@ -37,8 +37,14 @@ def batch(setup: Setup) -> Iterator[str]:
         f"            microbatches {step.microbatches}, remat {step.remat}, "
         f"head {setup.step.head_plan(setup.abstract_batch())}"
     )
+    student = setup.modules.abstract_student()
     with sharding.use(setup.mesh, setup.config.mesh.rules):
-        form = setup.modules.abstract_student().trunk_form(length)
+        form = student.trunk_form(length)
+    # Where a CPU stands for other devices, they may compute it another way.
+    chip = planned.chip
+    there = student.trunk_form(length, chip.platform) if chip else form
+    if there != form:
+        form = f"{there}; compiled here as {form}"
     if form:
         yield f"            {form}"
 

@@ -34,6 +34,11 @@ class Chip:
     memory: int
     pod: str = ""
 
+    @property
+    def platform(self) -> str:
+        """Its `models.sharding.platform`."""
+        return "cpu" if self.kind == "cpu" else "tpu" if self.pod else "cuda"
+
 
 CHIPS: Mapping[str, Chip] = {
     "a100": Chip("NVIDIA A100", 80 * GB),

@@ -113,7 +113,7 @@ def form(whole_rows: bool) -> contextlib.AbstractContextManager:
     """Scores of whole rows while tracing, or the form that is chosen."""
     if not whole_rows:
         return contextlib.nullcontext()
-    return mock.patch.object(masks, "block_size", lambda length: 0)
+    return mock.patch.object(masks, "kernel", lambda *_: masks.Kernel("whole"))
 
 
 def processor() -> float:

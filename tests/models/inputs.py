@@ -55,3 +55,41 @@ def reference_rotation(x, positions, base, layout):
         return np.concatenate([z.real, z.imag], axis=-1)
     z = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
     return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)
+
+
+def reference_attention(
+    query, key, value, cotangent, allowed, *, soft_cap=None, sinks=None
+):
+    """Attention and its gradients in float64: `(mixed, (d_q, d_k, d_v, d_sinks))`.
+
+    `query [b t heads head_dim]`, scaled; `allowed [b t t]`; each key serves
+    `heads / kv_heads` queries in turn.
+    """
+    q, k, v, d = (
+        np.moveaxis(np.asarray(x, np.float64), 2, 1)
+        for x in (query, key, value, cotangent)
+    )
+    groups = q.shape[1] // k.shape[1]
+    k, v = (np.repeat(x, groups, axis=1) for x in (k, v))
+    scores = q @ np.swapaxes(k, 2, 3)
+    slope = 1.0
+    if soft_cap is not None:
+        scores = soft_cap * np.tanh(scores / soft_cap)
+        slope = 1 - (scores / soft_cap) ** 2
+    weights = np.exp(scores) * np.asarray(allowed)[:, None]
+    sink = np.zeros(q.shape[1]) if sinks is None else np.exp(np.float64(sinks))
+    total = weights.sum(-1, keepdims=True) + sink[None, :, None, None]
+    weights = weights / total
+    mixed = weights @ v
+    own = (d * mixed).sum(-1, keepdims=True)
+    d_scores = weights * (d @ np.swapaxes(v, 2, 3) - own) * slope
+    d_k, d_v = (
+        x.reshape(x.shape[0], -1, groups, *x.shape[2:]).sum(2)
+        for x in (
+            np.swapaxes(d_scores, 2, 3) @ q,
+            np.swapaxes(weights, 2, 3) @ d,
+        )
+    )
+    d_sinks = -(sink[None, :, None, None] / total * own).sum((0, 2, 3))
+    by_token = [np.moveaxis(x, 1, 2) for x in (mixed, d_scores @ k, d_k, d_v)]
+    return by_token[0], (*by_token[1:], d_sinks)

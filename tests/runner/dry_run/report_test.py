@@ -84,7 +84,7 @@ def taught(flags):
     text = path.read_text()
     begin, end = text.index("data.TokenizedText("), text.index("        optimizer=")
     text = (
-        f"{text[:begin]}data.PlannedTokens(vocab_size=300, sequence_length=8),\n"
+        f"{text[:begin]}data.PlannedTokens(vocab_size=300, sequence_length=129),\n"
         f"        teacher={TEACHER},\n{text[end:]}"
     )
     imported = "import losses, models\nfrom runner.teachers import OnlineTeacher\n"
@@ -103,6 +103,7 @@ def test_neither_devices_nor_a_teachers_files_nor_a_text_need_be_there(
     assert "faked by the CPU: partitioned for 8 devices" in out
     assert "7.91P per second at peak: at least" in out
     assert "its files were not looked at" in out
+    assert "attention of whole rows; compiled here as attention in blocks of 128" in out
     assert "  does not fit the 1.00kB of one NVIDIA H100: " in out
 
 
