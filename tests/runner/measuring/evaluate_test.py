@@ -8,10 +8,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 
 import losses
 from models import pretrained
 from runner import Evaluate, Evaluation, OnlineTeacher, data, main, runtime
+from runner.export.job import Export
 from runner.measuring import measured
 from tests.runner.sampling.folders import published
 
@@ -95,6 +98,38 @@ def test_a_published_model_has_the_loss_of_its_logits(tmp_path):
     expected = nats[batch["mask"].astype(bool)].mean()
     assert row.metrics["loss"] == pytest.approx(expected, rel=1e-5)
     assert models["it"]["path"] == str(folder) and len(models["it"]["digest"]) == 32
+
+
+# dear: compiles an evaluation of each
+@pytest.mark.slow
+def test_a_run_and_its_exported_forms_are_the_same_side_by_side(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(RUN, run)
+    tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
+    # Of the ways to cut a text that llama.cpp knows, one for its file.
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    (run / "tokenizer.json").write_text(tokenizer.to_str())
+    for kind in ("hf", "gguf"):
+        Export(workdir=str(run), to=str(tmp_path / kind), format=kind).write()
+    one = held_out(data.TokenizerFile(file=str(run / "tokenizer.json")))
+    places = {
+        "run": str(run),
+        "run at a step": f"{run}@4",
+        "folder": str(tmp_path / "hf"),
+        "file": str(tmp_path / "gguf" / "model.gguf"),
+    }
+    teacher = OnlineTeacher(checkpoint=str(run))
+    compared = job(models=places, evaluations=[one], teacher=teacher)
+    rows, models = compared.measure(CONFIG)
+    assert [row.model for row in rows] == list(places)
+    assert [described["path"] for described in models.values()] == list(places.values())
+    first = rows[0].metrics
+    for row in rows:
+        assert row.metrics["loss"] == pytest.approx(first["loss"], rel=1e-6)
+        assert row.metrics["kl"] == pytest.approx(0.0, abs=1e-6)
+        assert row.metrics["agreement"] == 1.0
+    lines = measured.text(rows).splitlines()
+    assert {line.split("  ")[0] for line in lines[1:]} == {*places, "teacher"}
 
 
 def test_the_work_directory_holds_result_and_page(rows, tmp_path):
