@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from models import sharding
 from models.kernels import loops
 
-Weights = tuple[jax.Array, jax.Array, jax.Array]
+Weights = tuple[jax.Array, ...]
+"""`gate` and `up` `[expert d f]`, and `down` `[expert f d]`."""
 Activation = Callable[[jax.Array], jax.Array]
 
 

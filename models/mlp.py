@@ -13,10 +13,17 @@ from models.adapters.low_rank import Adapters
 from models.base import Configurable
 from models.initializers import FAN_IN, Initializer, Scaled
 
+
+def gelu_sigmoid(x: jax.Array) -> jax.Array:
+    """`x σ(1.702 x)` (Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2)."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": jax.nn.silu,
     "gelu": functools.partial(jax.nn.gelu, approximate=True),
     "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_sigmoid": gelu_sigmoid,
 }
 
 

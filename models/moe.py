@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from models import checks, grouped, sharding
+from models import biased_experts, checks, grouped, sharding
 from models.adapters.low_rank import Adapters
 from models.base import Configurable
+from models.biased_experts import Gating
 from models.expert_bias import ExpertBias
 from models.grouped import Activation, Weights
 from models.initializers import FAN_IN, SMALL, Initializer, Scaled
@@ -43,6 +44,9 @@ class MoE(Configurable):
         towards those that got too few tokens (`ExpertBias`), which balances the
         load without a loss; gates are still `p`. 0 is no bias.
       activation: a name in `models.mlp.ACTIVATIONS`.
+      biases: of the router and of each expert's products (gpt-oss).
+      clamp: bound of what an expert multiplies, as `biased_experts.Gating` has it; None
+        is none. It needs `biases`.
       init: of the experts' kernels.
       router_init: of the router.
       output_scale: factor on the initial values of the experts' last kernels.
@@ -76,6 +80,8 @@ class MoE(Configurable):
         renormalize: bool = False,
         bias_rate: float = 0.0,
         activation: str = "silu",
+        biases: bool = False,
+        clamp: float | None = None,
         init: Initializer = FAN_IN,
         router_init: Initializer = SMALL,
         output_scale: float = 1.0,
@@ -100,7 +106,11 @@ class MoE(Configurable):
             raise ValueError(
                 "shared_gate needs num_shared_experts of at least 1, got 0"
             )
+        checks.positive(clamp=clamp)
+        if clamp is not None and not biases:
+            raise ValueError(f"clamp needs biases=True, got {clamp} without")
         self.experts_per_token = experts_per_token
+        self.clamp = clamp
         self.renormalize = renormalize
         self.activation = checks.one_of("activation", activation, ACTIVATIONS)
         self.dtype = dtype
@@ -114,6 +124,11 @@ class MoE(Configurable):
                 dtype=param_dtype,
                 fan=(inputs, outputs),
             )
+
+        def expert_bias(axis, *width):
+            axes = ("expert", axis) if width else (None,)
+            zeros, shape = jax.nn.initializers.zeros, (num_experts, *width)
+            return sharding.parameter(zeros, rngs, shape, axes=axes, dtype=param_dtype)
 
         # Router: every device reads the columns of all experts.
         self.router = sharding.parameter(
@@ -144,6 +159,10 @@ class MoE(Configurable):
             if num_shared_experts
             else None
         )
+        self.router_bias = expert_bias(None) if biases else None
+        self.gate_bias = expert_bias("mlp", hidden_dim) if biases else None
+        self.up_bias = expert_bias("mlp", hidden_dim) if biases else None
+        self.down_bias = expert_bias(None, dim) if biases else None
         self.shared_gate = (
             sharding.parameter(
                 router_init, rngs, (dim, 1), axes=("embed", None), dtype=param_dtype
@@ -163,10 +182,16 @@ class MoE(Configurable):
         gate, up, down = (w.astype(self.dtype) for w in (gate, up, down))
         weights = gate, up, down
         activation = ACTIVATIONS[self.activation]
+        if self.gate_bias is not None:
+            weights, activation = self._biased(weights), Gating(activation, self.clamp)
         y = parallel_experts(x, gates, chosen, weights, activation=activation)
         if self.shared is not None:
             y = y + self._gated(x, self.shared(x)[0])
         return y, {"router_logits": logits, "router_assignments": chosen}
+
+    def _biased(self, weights: Weights) -> Weights:
+        biases = (self.gate_bias, self.up_bias, self.down_bias)
+        return (*weights, *(b[...].astype(self.dtype) for b in biases if b is not None))
 
     def _gated(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """Return what the shared experts give, `y [b t d]` of `x [b t d]`."""
@@ -183,6 +208,9 @@ class MoE(Configurable):
         logits = jnp.einsum("...d,de->...e", x, router)
         if self.adapters is not None:
             logits = self.adapters.add("router", x, logits)
+        if self.router_bias is not None:
+            bias = self.router_bias[...].astype(jnp.float32)
+            logits = logits + jnp.broadcast_to(bias, logits.shape)
         scores = jax.nn.softmax(logits)
         gates, chosen = jax.lax.top_k(scores, self.experts_per_token)
         if self.bias is not None:
@@ -200,7 +228,7 @@ def parallel_experts(
     chosen: jax.Array,
     weights: Weights,
     *,
-    activation: Activation,
+    activation: Activation | Gating,
 ) -> jax.Array:
     """Run `experts` over the mesh in force, `x [b t d]`.
 
@@ -244,7 +272,7 @@ def parallel_experts(
     return jax.shard_map(
         on_device,
         mesh=context.mesh,
-        in_specs=(by_row, by_row, by_row, (by_expert,) * 3),
+        in_specs=(by_row, by_row, by_row, (by_expert,) * len(weights)),
         out_specs=by_row,
         axis_names=set(batch_axes),
     )(x, gates, chosen, weights)
@@ -256,7 +284,7 @@ def experts(
     chosen: jax.Array,
     weights: Weights,
     *,
-    activation: Activation,
+    activation: Activation | Gating,
     parts: int = 1,
 ) -> jax.Array:
     """Return `Σ_j gate_j · expert_{chosen_j}(x)`: `x [n d]`, gates and choices `[n k]`.
@@ -276,6 +304,8 @@ def experts(
     `ragged_dot` on a CPU multiplies every row with every expert, so there the sorted
     rows go through a loop over blocks; everywhere else through `ragged_dot`.
     """
+    if isinstance(activation, Gating):
+        return biased_experts.experts(x, gates, chosen, weights, activation)
     tokens, k = chosen.shape
     num_experts = weights[0].shape[0]
     # An expert's rows where the router is balanced: half of its last block is filler.

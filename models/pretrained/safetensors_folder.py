@@ -12,7 +12,7 @@ import numpy as np
 from models.pretrained import families, location
 from models.pretrained.entries.settings import Settings
 from models.pretrained.source import Source
-from models.pretrained.tensors import fusing
+from models.pretrained.tensors import fusing, mxfp4
 
 INDEX = "model.safetensors.index.json"
 
@@ -136,11 +136,11 @@ def _dtypes(file: Path) -> dict[str, np.dtype]:
     except safetensors.SafetensorError as error:
         raise ValueError(f"{file} is not a safetensors file: {error}") from error
     for name, kind in kinds.items():
-        if kind not in _KINDS:
+        if kind not in _KINDS and not (kind == "U8" and name.endswith(_BYTES)):
             raise ValueError(
                 f"{file}: {name!r} is stored as {kind}; supported: {sorted(_KINDS)}"
             )
-    return {name: np.dtype(_KINDS[kind]) for name, kind in kinds.items()}
+    return {name: np.dtype(_KINDS.get(kind, np.uint8)) for name, kind in kinds.items()}
 
 
 _KINDS = {
@@ -149,6 +149,8 @@ _KINDS = {
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
 }
+
+_BYTES = (mxfp4.BLOCKS, mxfp4.SCALES)
 
 
 def _tensor(file: Path, name: str) -> np.ndarray:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import MoE, grouped, moe, sharding
+from models import MoE, biased_experts, grouped, moe, sharding
+from models.biased_experts import Gating
+from models.mlp import ACTIVATIONS
 from runner.head import flops
 from tests.models.inputs import batch, mesh_of
 from tests.models.states import random_module, transformer
@@ -231,9 +233,73 @@ def test_a_gate_scales_what_shared_experts_give():
     np.testing.assert_allclose(gated(x)[0], expected, atol=1e-6, rtol=1e-6)
 
 
+def biased_reference(x, gates, chosen, weights, clamp):
+    """Value by a float64 loop over tokens' choices, as gpt-oss defines it."""
+    x, gates, *weights = (np.asarray(a, np.float64) for a in (x, gates, *weights))
+    gate, up, down, gate_bias, up_bias, down_bias = weights
+    y = np.zeros_like(x)
+    for n, j in np.ndindex(*chosen.shape):
+        e = int(chosen[n, j])
+        if 0 <= e < gate.shape[0]:
+            a = np.minimum(x[n] @ gate[e] + gate_bias[e], clamp)
+            b = np.clip(x[n] @ up[e] + up_bias[e], -clamp, clamp)
+            inner = a / (1 + np.exp(-1.702 * a)) * (b + 1)
+            y[n] += gates[n, j] * (inner @ down[e] + down_bias[e])
+    return y
+
+
+@pytest.mark.parametrize("form", [biased_experts.dense, biased_experts.ragged])
+def test_biased_experts_are_the_formula_in_float64(form):
+    x, gates, chosen, weights, dy = example(*SHAPE)
+    chosen = chosen.at[0, 0].set(-1)  # an expert of another device
+    draw = np.random.default_rng(1)
+    biases = [draw.normal(size=(4, w.shape[-1])).astype(np.float32) for w in weights]
+    weights = (*weights, *map(jnp.asarray, biases))
+    gating = Gating(ACTIVATIONS["gelu_sigmoid"], clamp=0.5)
+    draws = [draw.normal(size=w.shape) for w in weights]
+
+    @jax.jit
+    def both(weights):
+        y = form(x, gates, chosen, weights, gating)
+        return jnp.sum(y * dy), y
+
+    (_, y), grads = jax.value_and_grad(both, has_aux=True)(weights)
+    expected = biased_reference(x, gates, chosen, weights, 0.5)
+    np.testing.assert_allclose(y, expected, atol=1e-5, rtol=1e-5)
+    # Along a direction, against a difference of the formula.
+    ahead, behind = (
+        biased_reference(
+            *(x, gates, chosen),
+            [np.asarray(w) + s * d for w, d in zip(weights, draws, strict=True)],
+            0.5,
+        )
+        for s in (1e-6, -1e-6)
+    )
+    slope = sum(np.vdot(np.asarray(g), d) for g, d in zip(grads, draws, strict=True))
+    expected = np.sum((ahead - behind) * np.asarray(dy)) / 2e-6
+    np.testing.assert_allclose(slope, expected, rtol=1e-4)
+
+
+def test_biases_join_the_router_and_the_experts():
+    layer = mixture(biases=True, clamp=7.0, activation="gelu_sigmoid")
+    layer.router_bias[...] = jnp.asarray([0.0, 9.0, 0.0, 0.0])
+    logits, _, chosen = layer.route(jnp.zeros((3, 6)))
+    np.testing.assert_allclose(logits, [[0.0, 9.0, 0.0, 0.0]] * 3)
+    assert set(np.asarray(chosen[:, 0])) == {1}
+    x = jax.random.normal(jax.random.key(0), (1, 7, 6))
+    _, gates, chosen = layer.route(x)
+    names = ("gate", "up", "down", "gate_bias", "up_bias", "down_bias")
+    weights = [getattr(layer, name)[...] for name in names]
+    expected = biased_reference(x[0], gates[0], chosen[0], weights, 7.0)
+    y = jax.jit(lambda layer, x: layer(x)[0])(layer, x)
+    np.testing.assert_allclose(y[0], expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"clamp": 7.0}, "clamp needs biases=True, got 7.0 without"),
+        ({"clamp": 0.0, "biases": True}, "clamp must be positive, got 0.0"),
         ({"shared_gate": True}, "shared_gate needs num_shared_experts of at least 1"),
         ({"num_experts": 0}, "num_experts must be positive, got 0"),
         ({"experts_per_token": 5}, r"from 1 to num_experts \(4\), got 5"),

@@ -246,6 +246,18 @@ FAMILIES = {
             },
         },
     ),
+    "gpt_oss": (
+        "GptOss",
+        {
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "sliding_window": 3,
+            "num_local_experts": 4,
+            "swiglu_limit": 0.9,
+            "rope_parameters": {**YARN, "truncate": False},
+            **EXPERTS,
+        },
+    ),
 }
 IN_BFLOAT16 = {"mistral", "qwen3"}
 

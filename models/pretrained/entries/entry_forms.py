@@ -84,6 +84,8 @@ _NUMBERS = (
     "rope_theta",
     "rotary_emb_base",
     "rotary_pct",
+    "swiglu_alpha",
+    "swiglu_limit",
 )
 _FLAGS = (
     "attention_bias",

@@ -16,6 +16,7 @@ ACTIVATIONS = {  # the first name of each of ours is the one that is written
     "gelu_pytorch_tanh": "gelu",
     "gelu_new": "gelu",
     "gelu_fast": "gelu",
+    "quick_gelu": "gelu_sigmoid",
 }
 
 

@@ -26,7 +26,7 @@ _NAMES: Mapping[str, Sequence[str]] = {
         *("deepseek2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"),
         *("kimi_k2", "kimi_k25", "longcat_flash", "minicpm3", "plm"),
     ),
-    "experts with biases, and a clamped gate": ("gpt-oss", "gpt_oss"),
+    "its experts have biases and a clamped gate: give a folder": ("gpt-oss",),
     "scores that fall with distance (ALiBi)": ("bloom", "mpt", "refact"),
     "one norm for both halves of a parallel block": (
         *("codegen", "cohere", "cohere2", "command-r", "gptj", "phi", "phi2"),

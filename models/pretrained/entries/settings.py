@@ -1,6 +1,6 @@
 """Configuration entries, none of which may go unread."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,14 @@ class Settings:
         """Raise the ValueError for a value that is not supported."""
         raise ValueError(f"{self.file}: {name} {value!r} is not supported: {reason}")
 
-    def demand_unquantized(self, name: str) -> None:
-        """Refuse a file that describes how its weights are quantized."""
+    def demand_unquantized(self, name: str, methods: Collection[str]) -> None:
+        """Refuse a file whose weights are quantized otherwise than by `methods`."""
         scheme = self.take(name, None)
         if scheme is None:
             return
         method = scheme.get("quant_method", "") if isinstance(scheme, dict) else ""
+        if method and method in methods:
+            return
         raise ValueError(
             f"{self.file}: the weights are quantized ({name}{': ' * bool(method)}"
             f"{method}), which is read from .gguf files alone: give the model as it "

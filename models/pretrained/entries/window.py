@@ -118,11 +118,20 @@ def _write_qwen_2_moe(fields: Mapping[str, Any]) -> Entries:
     return {**entries, "sliding_window": entries["sliding_window"] or 0}
 
 
-def _read_alternating(settings: Settings) -> Fields:
+def _read_alternating(
+    settings: Settings, *, absent: int = ABSENT, base: float = 10_000.0
+) -> Fields:
     """Read Gemma 2's window, of every other layer from the first on."""
-    window = settings.take("sliding_window", None, absent=ABSENT)
+    window = settings.take("sliding_window", None, absent=absent)
     names = named(settings, lambda i: FULL if i % 2 else SLIDING)
-    return _with_windows(rope.rotations(settings), names, window)
+    return _with_windows(rope.rotations(settings, default=base), names, window)
+
+
+def _read_gpt_oss(settings: Settings) -> Fields:
+    """Read such a window; rotations, which are scaled where no entry says so, too."""
+    if settings.take("rope_scaling", None) is None:
+        settings.take("rope_parameters")
+    return _read_alternating(settings, absent=128, base=150_000.0)
 
 
 def _write_alternating(fields: Mapping[str, Any]) -> Entries:
@@ -223,5 +232,6 @@ QWEN = Part(_read_qwen, _write_qwen)
 """With rotations, as those that follow."""
 QWEN_2_MOE = Part(_read_qwen_2_moe, _write_qwen_2_moe)
 ALTERNATING = Part(_read_alternating, _write_alternating)
+GPT_OSS = Part(_read_gpt_oss, _write_alternating)
 TWO_BASES = Part(_read_two_bases, _write_two_bases)
 SOME_ROTARY = Part(_read_some_rotary, _write_some_rotary)

@@ -11,7 +11,7 @@ from typing import Any
 from models.pretrained.entries import harmless, part, refusals
 from models.pretrained.entries.part import Entries, Fields
 from models.pretrained.entries.settings import Settings
-from models.pretrained.families import gemma, gpt, llama, small
+from models.pretrained.families import gemma, gpt, gpt_oss, llama, small
 from models.pretrained.families.family import Family
 
 FAMILIES: Mapping[str, Family] = {
@@ -19,6 +19,7 @@ FAMILIES: Mapping[str, Family] = {
     **gemma.FAMILIES,
     **small.FAMILIES,
     **gpt.FAMILIES,
+    **gpt_oss.FAMILIES,
 }
 
 
@@ -31,9 +32,9 @@ def read(settings: Settings) -> tuple[Fields, Family, tuple[int, ...]]:
     kind = settings.take("model_type")
     if kind not in FAMILIES:
         settings.refuse("model_type", kind, refusals.reason(kind, FAMILIES))
-    for name in ("quantization_config", "quantization"):
-        settings.demand_unquantized(name)
     family = FAMILIES[kind]
+    for name in ("quantization_config", "quantization"):
+        settings.demand_unquantized(name, family.reads)
     fields = part.read(family.parts, settings)
     ends = settings.take("eos_token_id", [])
     settings.finish(*harmless.ENTRIES)

@@ -20,6 +20,7 @@ class Family:
       says: settings that it has itself, and that no parameter has to take up.
       rules: of tensors that hold several of those that `names` expects.
       unused: endings of names of tensors that no model needs.
+      reads: ways of storing weights by `quant_method` that `rules` undo.
       context: the entry for the positions of the longest text.
     """
 
@@ -30,6 +31,7 @@ class Family:
     says: frozenset[str] = frozenset()
     rules: Sequence[fusing.Rule] = ()
     unused: tuple[str, ...] = ()
+    reads: frozenset[str] = frozenset()
     context: str = "max_position_embeddings"
 
 

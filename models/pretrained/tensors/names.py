@@ -66,6 +66,17 @@ QWEN_2_MOE: Names = {
     "mlp/shared/down": _LAYER + "mlp.shared_expert.down_proj.weight",
     "mlp/shared_gate": _LAYER + "mlp.shared_expert_gate.weight",
 }
+GPT_OSS: Names = {
+    **_HUGGING_FACE,
+    "attention/output_bias": _ATTENTION + "o_proj.bias",
+    "attention/sinks": _ATTENTION + "sinks",
+    **_biased("mlp/router", _LAYER + "mlp.router"),
+    **{
+        f"mlp/{role}{kind}": f"{_LAYER}mlp.experts.{role}_proj{kind}"
+        for role in ("gate", "up", "down")
+        for kind in ("", "_bias")
+    },
+}
 MIXTRAL: Names = {
     **_HUGGING_FACE,
     "mlp/router": _LAYER + "block_sparse_moe.gate.weight",

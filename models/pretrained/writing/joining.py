@@ -11,6 +11,7 @@ from models.pretrained.tensors.fusing import (
     Rule,
     Transposed,
 )
+from models.pretrained.tensors.mxfp4 import Packed
 from models.pretrained.writing.tensors import Tensor
 
 
@@ -26,7 +27,8 @@ def join(
     """
     joined = list(tensors)
     for rule in reversed(rules):
-        if isinstance(rule, Prefixed):  # transformers 5 writes the prefix
+        # transformers 5 writes the prefix; what is written is packed nowhere.
+        if isinstance(rule, Prefixed | Packed):
             continue
         before, joined = joined, []
         by_name = {tensor.name: tensor for tensor in before}

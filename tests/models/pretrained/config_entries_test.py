@@ -25,6 +25,7 @@ from tests.models.pretrained.tables import FIXTURES
         ("qwen3_moe", "sliding_window", {}, "attention_window", None),
         ("qwen2_moe", "rope_parameters", {}, "rope_base", 1e4),
         ("qwen2_moe_sliding", "qkv_bias", {}, "attention_bias", True),
+        ("gpt_oss", "head_dim", {}, "head_dim", 64),
         ("gemma", "tie_word_embeddings", {}, "tie_head", True),
         ("gemma2", "attn_logit_softcapping", {}, "attention_soft_cap", 50.0),
         ("gemma2", "final_logit_softcapping", {}, "logit_soft_cap", 30.0),
@@ -182,6 +183,17 @@ def test_entries_that_change_no_logit_are_accepted(tmp_path: Path):
             "llama",
             {"model_type": "lama"},
             r"'lama' is not supported: it must be .*; did you mean 'llama'\?",
+        ),
+        ("gpt_oss", {"rope_parameters": None}, "no 'rope_parameters'"),
+        (
+            "gpt_oss",
+            {"quantization_config": {"quant_method": "fp8"}},
+            r"the weights are quantized \(quantization_config: fp8\)",
+        ),
+        (
+            "llama",
+            {"quantization_config": {"quant_method": "mxfp4"}},
+            r"the weights are quantized \(quantization_config: mxfp4\)",
         ),
         ("llama", {"model_type": "mamba"}, "'mamba' is not supported: layers of a rec"),
         (

@@ -12,6 +12,7 @@ from ml_dtypes import bfloat16
 from safetensors.numpy import load_file, save_file
 
 from models import pretrained
+from models.pretrained.tensors import mxfp4
 from runner.state.trainable import SplitModule
 from tests.models.pretrained.folders import changed, retensored
 from tests.models.pretrained.tables import FIXTURES
@@ -30,6 +31,42 @@ def test_arrays_are_laid_out_as_a_train_state_has_them(family: str):
 def test_arrays_keep_the_type_they_are_stored_in():
     leaves = jax.tree.leaves(pretrained.open_model(FIXTURES / "mistral").arrays())
     assert {leaf.dtype for leaf in leaves} == {np.dtype(bfloat16)}
+
+
+# Of transformers 5.24.0, `convert_moe_packed_tensors`, for the bytes 0, 1, ... 15 and
+# 16 times those, and the scale 2^(126 - 127): the lower half of a byte comes first.
+SIXTEEN = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
+HALVES = [[x, 0] for x in SIXTEEN] + [[0, x] for x in SIXTEEN]
+
+
+def test_packed_experts_are_read_as_the_numbers_they_stand_for(tmp_path: Path):
+    plain, packed = tmp_path / "plain", tmp_path / "packed"
+    draw, numbers = np.random.default_rng(0), {}
+
+    def pack(tensors):
+        for name in [n for n in tensors if n.endswith(("gate_up_proj", "down_proj"))]:
+            experts, inputs, outputs = tensors.pop(name).shape
+            shape = (experts, outputs, inputs // 32)
+            blocks = draw.integers(0, 256, (*shape, 16), dtype=np.uint8)
+            scales = draw.integers(120, 130, shape, dtype=np.uint8)
+            tensors[f"{name}_blocks"], tensors[f"{name}_scales"] = blocks, scales
+            codes = np.stack([blocks % 16, blocks // 16], -1).reshape(*shape, 32)
+            values = np.array(SIXTEEN)[codes] * 2.0 ** (scales[..., None] - 127.0)
+            rows = values.reshape(experts, outputs, inputs)
+            rows = rows.swapaxes(1, 2)
+            numbers[name] = np.ascontiguousarray(rows, np.float32)
+
+    quantized = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    packed = retensored(packed, "gpt_oss", pack, quantization_config=quantized)
+    plain = retensored(plain, "gpt_oss", lambda tensors: tensors.update(numbers))
+    left, right = (pretrained.open_model(f) for f in (packed, plain))
+    assert left.dtypes()["blocks/0/mlp/down"] == bfloat16
+    jax.tree.map(np.testing.assert_array_equal, left.arrays(), right.arrays())
+    # A byte at a time, as transformers unpacks them.
+    blocks = np.concatenate([np.arange(16), 16 * np.arange(16)]).astype(np.uint8)
+    scales = np.full((1, 2), 126, np.uint8)
+    unpacked = mxfp4.unpacked(lambda: blocks.reshape(1, 2, 16), lambda: scales, "x")
+    np.testing.assert_array_equal(unpacked[:, 0], np.ravel(HALVES) / 2)
 
 
 def test_the_caller_chooses_the_dtypes():

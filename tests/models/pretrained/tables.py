@@ -13,7 +13,8 @@ from models import Transformer
 FIXTURES = Path(__file__).parent / "fixtures"
 FAMILIES = sorted(folder.name for folder in FIXTURES.iterdir())
 NO_GGUF = {
-    *("qwen2_some_sliding", "gpt_neox_serial", "phi3_longrope", "qwen2_moe_sliding")
+    *("qwen2_some_sliding", "gpt_neox_serial", "phi3_longrope", "qwen2_moe_sliding"),
+    "gpt_oss",
 }
 GGUF_FAMILIES = sorted(set(FAMILIES) - NO_GGUF)
 # What llama.cpp's converter leaves out of a file, and the caller has to say.
