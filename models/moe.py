@@ -12,10 +12,10 @@ from models import biased_experts, checks, grouped, sharding
 from models.adapters.low_rank import Adapters
 from models.base import Configurable
 from models.biased_experts import Gating
-from models.expert_bias import ExpertBias
 from models.grouped import Activation, Weights
 from models.initializers import FAN_IN, SMALL, Initializer, Scaled
 from models.mlp import ACTIVATIONS, GatedMLP, gated_width
+from models.routing.expert_bias import ExpertBias
 
 BLOCKS = (8, 128)
 """Fewest and most rows of an expert that the loop over blocks multiplies at a time."""

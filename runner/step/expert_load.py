@@ -9,9 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
 from losses import token_mask
-from models import expert_bias
 from models.base import Model
-from models.expert_bias import ExpertBias
+from models.routing import expert_bias
+from models.routing.expert_bias import ExpertBias
 
 Tree = Any
 

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from models import MoE
-from models.expert_bias import ExpertBias, update
+from models.routing.expert_bias import ExpertBias, update
 from tests.models.states import in_both_forms, random_module
 
 

@@ -1,0 +1,1 @@
+"""Routing of tokens to experts: what it keeps beside its parameters."""
