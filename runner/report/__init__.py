@@ -14,7 +14,7 @@ from pathlib import Path
 from runner import atomic_files
 from runner.errors import UserError
 from runner.files import confined
-from runner.report import results, run, terms
+from runner.report import results, run, sweep_units, terms
 
 __all__ = ["compare", "table", "write"]
 
@@ -61,22 +61,18 @@ def table(workdir: str | Path, *, next_command: str = "") -> str:
 def compare(arguments: Sequence[str], *, to: str | None = None) -> str:
     """Return one table of several work directories, each `DIR` or `NAME=DIR`.
 
-    A sweep's directory stands for its units that have begun. Writes `comparison.html`
-    into `to`, by default into a sweep or beside a run, whichever is first, and says
-    where it is.
+    A sweep's directory stands for its units that have begun, each named by what it
+    differs in. Writes `comparison.html` into `to`, by default into a sweep or beside a
+    run, whichever is first, and says where it is.
 
     Raises:
       UserError: a directory holds no run, or `to` cannot be written.
     """
     from runner.report import comparison, comparison_page
 
-    entries = [
-        comparison.entry(directory)
-        for argument in arguments
-        for directory in comparison.units(argument)
-    ]
-    is_sweep = comparison.units(arguments[0]) != [arguments[0]]
-    beside = Path(arguments[0]) if is_sweep else entries[0].run.workdir.parent
+    entries = comparison.entries(arguments)
+    _, first = comparison.split(arguments[0])
+    beside = first if sweep_units.is_sweep(first) else entries[0].run.workdir.parent
     directory = Path(to or beside).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)

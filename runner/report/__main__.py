@@ -8,7 +8,8 @@ import sys
 
 from runner import report
 from runner.errors import UserError
-from runner.report.comparison import units
+from runner.report.comparison import split
+from runner.report.sweep_units import is_sweep
 
 USAGE = """\
 usage: runner report [--to=DIR] [NAME=]WORKDIR ...
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
         print(USAGE, end="", file=sys.stderr)
         return 2
     try:
-        if runs[1:] or units(runs[0]) != runs:
+        if runs[1:] or is_sweep(split(runs[0])[1]):
             print(report.compare(runs, to=next(iter(to), None)))
             return 0
         if to:

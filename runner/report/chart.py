@@ -85,6 +85,10 @@ def _unit(run: Run, name: str) -> str:
     group, _, rest = name.partition("/")
     if metric.startswith("terms/"):
         return units.of_term(run, metric.removeprefix("terms/"))
+    if metric.startswith("metrics/"):
+        return units.of_metric(run, evaluation, metric.removeprefix("metrics/"))
+    if name == "learning/total":
+        return units.of_total(run)
     if evaluation:
         unit = _UNITS.get(metric, curves.EVALUATED.get(metric, f"per {run.unit}"))
     elif group == "learning" and rest in run.terms:

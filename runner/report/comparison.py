@@ -9,11 +9,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.errors import UserError
 from runner.files import form
 from runner.files.printable import printable
 from runner.records import manifest
-from runner.report import results
+from runner.report import results, sweep_units
 from runner.report.run import Run, load
 from runner.writers.quantities import duration
 
@@ -62,38 +61,43 @@ class Row(results.Row):
         return duration(seconds) if seconds else ""
 
 
-def entry(argument: str) -> Entry:
-    """Read the run of `DIR` or `NAME=DIR`.
+def entries(arguments: Sequence[str]) -> list[Entry]:
+    """Read the runs of `DIR` or `NAME=DIR`; of a sweep, its units that have begun.
+
+    A unit is named by what it differs in, after the name of its sweep where that is
+    given or there are several.
 
     Raises:
-      UserError: It holds no run.
+      UserError: One holds no run, or no unit of a sweep has begun.
     """
+    named = [split(argument) for argument in arguments]
+    several = sum(sweep_units.is_sweep(path) for _, path in named) > 1
+    listed = []
+    for name, path in named:
+        if not sweep_units.is_sweep(path):
+            listed.append(_entry(name, path))
+            continue
+        prefix = name or (path.absolute().name if several else "")
+        for label, unit in sweep_units.begun(path).items():
+            listed.append(_entry(f"{prefix}: {label}" if prefix else label, unit))
+    return listed
+
+
+def split(argument: str) -> tuple[str, Path]:
+    """Return the name and the path of `NAME=DIR`; of `DIR` no name."""
     name, assigned, path = argument.partition("=")
     if not assigned or Path(argument).is_dir():
-        name, path = "", argument
+        return "", Path(argument)
+    return name, Path(path)
+
+
+def _entry(name: str, path: Path) -> Entry:
     run = load(path)
     root = run.config.get("<root>", "").rpartition(".")[2]
     records = None
     if root == "RecordTeacher":
         records = manifest.read_manifest(manifest.locate(path))
     return Entry(name or run.workdir.name, run, records)
-
-
-def units(argument: str) -> list[str]:
-    """Return the units of a sweep that have metrics; of anything else the argument.
-
-    Raises:
-      UserError: No unit has begun.
-    """
-    folder = Path(argument) / "units"
-    if not (folder.parent / "sweep.json").is_file() or not folder.is_dir():
-        return [argument]
-    # A sweep may be a stranger's: no link leads out of it.
-    inside = [path for path in sorted(folder.iterdir()) if not path.is_symlink()]
-    begun = [str(path) for path in inside if (path / "metrics.jsonl").is_file()]
-    if not begun:
-        raise UserError(f"no unit of the sweep in {argument} has begun")
-    return begun
 
 
 def rows(entries: Sequence[Entry]) -> list[Row]:
@@ -132,7 +136,7 @@ def text(entries: Sequence[Entry]) -> str:
     table = rows(entries)
     width = max([len(row.name) for row in table], default=0)
     steps = max([5, *(len(row.steps) for row in table)])
-    listed_columns = columns(entries)
+    listed_columns = columns(entries, table)
     titles = "  ".join(column.title for column in listed_columns)
     lines = [f"  {'':{width}}  {'steps':>{steps}}  {titles}  training"]
     lines += [
@@ -154,9 +158,9 @@ def unit(entries: Sequence[Entry]) -> str:
     return next((one.run.unit for one in entries if one.records is None), "token")
 
 
-def columns(entries: Sequence[Entry]) -> list[results.Column]:
+def columns(entries: Sequence[Entry], table: Sequence[Row]) -> list[results.Column]:
     """Return the columns of one run's table, less the perplexity."""
-    every_column = results.columns(unit(entries))
+    every_column = results.columns(unit(entries), table)
     return [column for column in every_column if column.title != "perplexity"]
 
 

@@ -62,7 +62,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _results(table: Sequence[Row], directory: Path, entries: Sequence[Entry]) -> str:
-    unit, columns = comparison.unit(entries), comparison.columns(entries)
+    unit = comparison.unit(entries)
+    columns = comparison.columns(entries, table)
     lengths = [results.length(row, unit) for row in table]
     lines = [
         f"<tr{' class=ours' if row.trained else ''}><td>{_name(row, directory)}</td>"

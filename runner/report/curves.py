@@ -112,6 +112,8 @@ def _curves(run: Run) -> Iterator[_Curve]:
             yield _Curve(SECTIONS["weights"], name, f"weight of {term}", "factor")
     for name, (title, unit) in OTHERS.items():
         name, unit = (text.replace("token", run.unit) for text in (name, unit))
+        if name == "learning/total":
+            unit = units.of_total(run)
         yield _Curve(SECTIONS[name.partition("/")[0]], name, title, unit)
     for evaluation in run.measured:
         for metric, unit in EVALUATED.items():

@@ -180,7 +180,7 @@ def _results(run: Run, pictures: Sequence[Picture]) -> str:
     table = results.rows(run)
     if not table:
         return ""
-    columns = results.columns(run.unit)
+    columns = results.columns(run.unit, table)
     lengths = [results.length(row, run.unit) for row in table]
     lines = [
         f"<tr{' class=ours' if row.trained else ''}><td>{escape(row.name)}</td>"
@@ -204,16 +204,17 @@ def _terms(run: Run) -> str:
         table = terms.rows(run, evaluation)
         if len(table) < 2:
             continue
-        heads = "".join(f"<th>{head}</th>" for head in terms.HEADS)
+        columns = terms.columns(table)
+        heads = "".join(f"<th>{terms.HEADS[i]}</th>" for i in columns)
         lines = [
             f"<tr><td>{escape(row.name)}</td>"
-            + "".join(f"<td>{cell}</td>" for cell in row.cells)
+            + "".join(f"<td>{cell}</td>" for cell in row.cells(columns))
             + f"<td>{escape(row.unit)}</td></tr>\n"
             for row in table
         ]
         below = "".join(
             f'<p class="meta">{escape(line.capitalize())}.</p>\n'
-            for line in terms.notes(table)
+            for line in terms.notes(run, table)
         )
         tables.append(
             f'<div class="scroll"><table>\n<tr><th>{escape(evaluation)}</th>{heads}'

@@ -103,8 +103,17 @@ class Column:
     cell: Callable[[Row], str]
 
 
-def columns(unit: str) -> list[Column]:
-    """Return the columns for text, or for anything that has classes."""
+def columns(unit: str, table: Sequence[Row]) -> list[Column]:
+    """Return the columns for text, or for anything that has classes.
+
+    One without a number in any row is left out, but for the first.
+    """
+    first, *others = _columns(unit)
+    some = [c for c in others if any(c.cell(row) != number(None) for row in table)]
+    return [first, *some]
+
+
+def _columns(unit: str) -> list[Column]:
     nats = Column(f"nats/{unit}", lambda row: number(row.nats_per_token))
     if unit != "token":
         return [nats, Column("accuracy", lambda row: _share(row.accuracy))]
@@ -139,7 +148,7 @@ def text(
     if not table:
         return "no evaluation yet"
     width = max(len(row.name) for row in table)
-    listed = columns(unit)
+    listed = columns(unit, table)
     lines = [f"  {'':{width}}  " + "  ".join(column.title for column in listed)]
     lines += [
         f"{'>' if row.trained else ' '} {row.name:{width}}  "

@@ -24,10 +24,9 @@ class TermRow:
     unit: str
     values: tuple[float | None, ...]
 
-    @property
-    def cells(self) -> list[str]:
-        """Return the values as text."""
-        return [results.number(value) for value in self.values]
+    def cells(self, columns: Sequence[int]) -> list[str]:
+        """Return the values of some columns as text."""
+        return [results.number(self.values[i]) for i in columns]
 
 
 def rows(run: Run, evaluation: str) -> list[TermRow]:
@@ -47,21 +46,34 @@ def rows(run: Run, evaluation: str) -> list[TermRow]:
         if run.of_term(name, "loss")  # a group is no loss
     ]
     table += [
-        row(metric.removeprefix(_METRICS), metric, f"average per {run.unit}")
+        row(name, metric, units.of_metric(run, evaluation, name))
         for metric in trained
-        if metric.startswith(_METRICS)
+        if (name := metric.removeprefix(_METRICS)) != metric
     ]
     if all(value is None for row in table for value in row.values):
         return []
     return table
 
 
-def notes(table: Sequence[TermRow]) -> list[str]:
-    """Return a line on terms that were not measured."""
-    names = [row.name for row in table if row.values[1] is None]
-    if not names:
-        return []
-    return [f"not measured here, no records or no token: {', '.join(names)}"]
+def columns(table: Sequence[TermRow]) -> list[int]:
+    """Return the places in `HEADS` of the columns that have a value."""
+    places = range(len(HEADS))
+    return [i for i in places if any(row.values[i] is not None for row in table)]
+
+
+def notes(run: Run, table: Sequence[TermRow]) -> list[str]:
+    """Return lines on terms that were not measured, and on those of the teacher."""
+    lines = []
+    if names := [row.name for row in table if row.values[1] is None]:
+        lines.append(f"not measured here, no records or no token: {', '.join(names)}")
+    # Of the teacher: what its logits alone give, if it is a model.
+    measured = [row for row in table if row.values[1] is not None]
+    unknown = [row.name for row in measured if row.values[2] is None]
+    if len(unknown) < len(measured) and unknown:
+        lines.append(f"not to be had from a teacher's logits: {', '.join(unknown)}")
+    elif unknown and run.config.get("teacher", "None") != "None":
+        lines.append("no column of the teacher: no whole rows of its logits are here")
+    return lines
 
 
 def text(run: Run) -> list[str]:
@@ -77,11 +89,13 @@ def text(run: Run) -> list[str]:
         if len(table) < 2:
             continue
         width = max(len(name) for name in (evaluation, *(row.name for row in table)))
-        lines += ["", f"  {evaluation:{width}}  {'  '.join(f'{h:>9}' for h in HEADS)}"]
+        shown = columns(table)
+        heads = "  ".join(f"{HEADS[i]:>9}" for i in shown)
+        lines += ["", f"  {evaluation:{width}}  {heads}"]
         lines += [
-            f"  {row.name:{width}}  {'  '.join(f'{x:>9}' for x in row.cells)}"
+            f"  {row.name:{width}}  {'  '.join(f'{x:>9}' for x in row.cells(shown))}"
             f"  {row.unit}"
             for row in table
         ]
-        lines += [f"  {note}" for note in notes(table)]
+        lines += [f"  {note}" for note in notes(run, table)]
     return lines

@@ -17,7 +17,7 @@ from runner.errors import UserError
 from runner.main import main as runner_main
 from runner.records import manifest
 from runner.records.layout import Layout
-from runner.report import chart, interactive_curves, plot, run, theme
+from runner.report import chart, comparison, interactive_curves, plot, run, theme
 from runner.report.__main__ import main
 from runner.report.run import load
 from runner.workdir.workdir import Workdir
@@ -156,6 +156,43 @@ def test_a_sweep_stands_for_its_units_that_have_begun(tmp_path, capsys):
         (sweep / "units" / name / "metrics.jsonl").unlink()
     assert main([str(sweep)]) == 2
     assert "no unit of the sweep" in capsys.readouterr().err
+
+
+def swept(directory, points):
+    """A sweep of two flags, whose first is named in short."""
+    names = {"fdl.losses.kd.loss": "kd.loss", "fdl.seed": "seed"}
+    units = []
+    (directory / "units").mkdir(parents=True)
+    for number, point in enumerate(points):
+        name = f"{number:02}-x"
+        student(directory / "units" / name, loss=4.6, bits=1.7)
+        literals = {key: repr(value) for key, value in point.items()}
+        units.append({"name": name, "point": literals})
+    content = {"names": names, "units": units}
+    (directory / "sweep.json").write_text(json.dumps(content))
+    return directory
+
+
+def test_the_units_of_a_sweep_are_named_by_what_they_differ_in(tmp_path):
+    points = [
+        {"fdl.losses.kd.loss": f"losses.{loss}()", "fdl.seed": seed}
+        for loss, seed in (("ForwardKL", 0), ("ForwardKL", 1), ("ReverseKL", 0))
+    ]
+    a, b = swept(tmp_path / "a", points), swept(tmp_path / "b", points[:1])
+
+    def names(*arguments):
+        return [one.name for one in comparison.entries(arguments)]
+
+    ends = ("ForwardKL() seed=0", "ForwardKL() seed=1", "ReverseKL() seed=0")
+    labels = [f"kd.loss=losses.{end}" for end in ends]
+    assert names(str(a)) == labels and names(str(b)) == labels[:1]
+    several = [*(f"a: {label}" for label in labels), f"mine: {labels[0]}"]
+    assert names(str(a), f"mine={b}") == several
+    assert main([f"mine={b}"]) == 0
+    assert "mine: kd.loss" in (tmp_path / "b" / "comparison.html").read_text()
+    (tmp_path / "b" / "sweep.json").write_text('{"units": 3}')
+    with pytest.raises(UserError, match=r"sweep\.json is damaged"):
+        names(str(b))
 
 
 def test_one_script_may_run_and_what_a_run_wrote_is_only_read(runs, tmp_path):

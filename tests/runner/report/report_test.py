@@ -88,11 +88,12 @@ def measured(workdir, *, share=1.0, without=()):
 
 def test_terms_on_held_out_data_stand_beside_untrained_and_teacher(tmp_path):
     measured(tmp_path, without=["result.json"])
-    assert report.table(tmp_path).splitlines()[-4:] == [
+    assert report.table(tmp_path).splitlines()[-5:] == [
         "",
         "  held_out  untrained    trained    teacher",
         "  ce                –      4.300      3.900  nats per token",
         "  z_loss       69.200      1.250          –  nats² per token",
+        "  not to be had from a teacher's logits: z_loss",
     ]
     page = Page(report.write(tmp_path).read_text())
     assert "Losses on held-out data" in page.text and "69.200" in page.text
@@ -104,9 +105,31 @@ def test_metrics_of_ones_own_stand_below_the_terms(tmp_path):
     row = {"step": 60, **{f"held_out/{name}": x for name, x in own.items()}}
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
-    assert report.table(tmp_path).splitlines()[-1] == (
+    assert report.table(tmp_path).splitlines()[-2] == (
         "  rank              –      3.500      2.500  average per token"
     )
+
+
+@pytest.mark.parametrize("teacher", ["None", "runner.OfflineTeacher"])
+def test_a_column_without_a_number_is_left_out_and_a_teachers_is_missed(
+    tmp_path, teacher
+):
+    trained(tmp_path, without=["result.json"])
+    last = {"loss": 4.3, "terms/ce": 4.3, "terms/z_loss": 1.25}
+    row = {"step": 60, **{f"held_out/{name}": x for name, x in last.items()}}
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    with (tmp_path / "config.txt").open("a") as file:
+        file.write(f"teacher: {teacher}\n")
+    missed = "  no column of the teacher: no whole rows of its logits are here"
+    lines = report.table(tmp_path).splitlines()
+    assert lines[lines.index("  held_out    trained") + 1 :] == [
+        "  ce            4.300  nats per token",
+        "  z_loss        1.250  nats² per token",
+        *([missed] if teacher != "None" else []),
+    ]
+    page = Page(report.write(tmp_path).read_text())
+    assert ("No column of the teacher" in page.text) == (teacher != "None")
 
 
 def test_the_teacher_is_a_level_in_the_pictures_of_evaluations(tmp_path):
@@ -118,6 +141,13 @@ def test_the_teacher_is_a_level_in_the_pictures_of_evaluations(tmp_path):
             file.write(json.dumps({"step": step, **row}) + "\n")
     report.write(tmp_path)
     assert "teacher" in (tmp_path / "report" / "held_out_accuracy.svg").read_text()
+
+
+def test_columns_of_results_that_no_row_fills_are_left_out():
+    table = [results.Row("held_out", 4.0, None, trained=True)]
+    heads = [column.title for column in results.columns("token", table)]
+    assert heads == ["nats/token", "perplexity"]
+    assert [column.title for column in results.columns("token", [])] == heads[:1]
 
 
 @pytest.mark.parametrize(("step", "is_there"), [(40, True), (60, False)])
