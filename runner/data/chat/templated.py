@@ -2,18 +2,26 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from runner.data import cache as caching
+from runner.data.chat.encoding import Encoder
 from runner.data.chat.plain import PLAIN
 from runner.data.chat.template import ChatTemplate
+from runner.data.documents.document import Digest, Document
+from runner.data.documents.parts import Encoded, in_parts
 from runner.data.documents.records import Records
 from runner.data.source import DataSource, require_length
+from runner.data.text import tokens
 from runner.data.text.chat_files import ChatFiles, read_template
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, nearest
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +64,67 @@ class TemplatedData(DataSource, abc.ABC):
         self.tokenizer.check()
         self._source()
 
-    def compiled_template(self, vocabulary: Vocabulary) -> ChatTemplate:
+    def encoded(
+        self,
+        read: Callable[[], Iterable[tuple[Document, T]]],
+        encode: Callable[[Encoder, Sequence[T]], Encoded],
+        *,
+        name: str,
+        longest: int,
+        things: str,
+        wanted: str,
+        cache: str,
+    ) -> tuple[int, dict[str, Any]]:
+        """Return how many records there are, and the fields of their rows.
+
+        Args:
+          read: Yields each record's content, with what it is known by.
+          encode: Yields `2 · id + learned`, and the messages left out.
+          name: Of the file in the cache, before its digests.
+          longest: Ids of a conversation in a row.
+          things: Plural of what a record holds, for messages.
+          wanted: What none of them does where no id is left, as "fits into 8".
+          cache: Directory of the cache.
+
+        Raises:
+          UserError: There are no records, or none fits.
+        """
+        vocabulary = self.tokenizer.load(cache=cache)
+        template = self._compiled(vocabulary)
+        # The first reading is for the hash; a second, unless it is cached, for ids.
+        digest = Digest()
+        for document, _ in read():
+            digest.update(document)
+        if not digest.documents:
+            raise UserError(f"the data holds no {things} at all")
+        source = f"{digest.hexdigest()}-{template.digest}"
+        encoder = Encoder(template, vocabulary, longest=longest)
+        file = f"{name}-{source}-{vocabulary.definition_digest}-{longest}.tokens"
+        ids = tokens.fetch_in_parts(
+            caching.directory(cache) / "tokens" / file,
+            in_parts(
+                read(),
+                documents=lambda pair: [pair[0]],
+                encode=functools.partial(_contents, functools.partial(encode, encoder)),
+                expected=digest,
+                things=things,
+            ),
+            vocab_size=2 * vocabulary.size,
+            total=digest.bytes,
+        )
+        if not len(ids.ids):
+            raise UserError(f"none of {digest.documents:,} {things} {wanted}")
+        return digest.documents, {
+            "tokens": ids,
+            "vocabulary": dataclasses.replace(
+                vocabulary, chat=self._chat_files(vocabulary)
+            ),
+            "sequence_length": self.sequence_length,
+            "source": source,
+            "description": {**self.records.describe(), "template": template.digest},
+        }
+
+    def _compiled(self, vocabulary: Vocabulary) -> ChatTemplate:
         """Compile the template that is asked for, with the names of tokens."""
         files = self._chat_files(vocabulary)
         return ChatTemplate(
@@ -65,10 +133,6 @@ class TemplatedData(DataSource, abc.ABC):
             date=self.date,
             place=f"template {self.template or vocabulary.source!r}",
         )
-
-    def with_template(self, vocabulary: Vocabulary) -> Vocabulary:
-        """Return the vocabulary with the template asked for as its usual one."""
-        return dataclasses.replace(vocabulary, chat=self._chat_files(vocabulary))
 
     def _chat_files(self, vocabulary: Vocabulary) -> ChatFiles:
         """Return the template that is asked for, and the names of tokens."""
@@ -93,3 +157,9 @@ class TemplatedData(DataSource, abc.ABC):
             "the tokenizer has no chat template; give the file of one, template=..., "
             "or template='plain'"
         )
+
+
+def _contents(
+    encode: Callable[[Sequence[T]], Encoded], pairs: Sequence[tuple[Document, T]]
+) -> Encoded:
+    return encode([content for _, content in pairs])

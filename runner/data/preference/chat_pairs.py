@@ -6,17 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from runner.data import cache as caching
 from runner.data.chat import conversation
 from runner.data.chat.conversation import Conversation
 from runner.data.chat.encoding import Encoder
 from runner.data.chat.templated import TemplatedData
-from runner.data.documents.document import Digest, Document
-from runner.data.documents.parts import in_parts
+from runner.data.documents.document import Document
 from runner.data.preference.chat_pair_rows import ChatPairRows
 from runner.data.preference.sources import require_halves
-from runner.data.text import tokens
-from runner.errors import UserError
 
 Pair = tuple[Conversation, Conversation, int]
 """Chosen and rejected, and how many messages both begin with: the prompt."""
@@ -43,42 +39,18 @@ class ChatPairs(TemplatedData):
         require_halves(self.sequence_length)
 
     def load(self, *, cache: str = "") -> ChatPairRows:
-        vocabulary = self.tokenizer.load(cache=cache)
-        template = self.compiled_template(vocabulary)
-        digest = Digest()
-        for document, _ in self._pairs():
-            digest.update(document)
-        if not digest.documents:
-            raise UserError("the data holds no pairs at all")
-        source = f"{digest.hexdigest()}-{template.digest}"
-        longest = self.sequence_length // 2 + 1
-        name = f"pairs-1-{source}-{vocabulary.definition_digest}-{longest}.tokens"
-        encoder = Encoder(template, vocabulary, longest=longest)
-        ids = tokens.fetch_in_parts(
-            caching.directory(cache) / "tokens" / name,
-            in_parts(
-                self._pairs(),
-                documents=lambda both: [both[0]],
-                encode=functools.partial(_encode, encoder, longest),
-                expected=digest,
-                things="pairs",
-            ),
-            vocab_size=2 * vocabulary.size,
-            total=digest.bytes,
+        length = self.sequence_length
+        longest = length // 2 + 1
+        number, fields = self.encoded(
+            self._pairs,
+            functools.partial(_encode, longest),
+            name="pairs-1",
+            longest=longest,
+            things="pairs",
+            wanted=f"fits into sequence_length={length}, half of it for either reply",
+            cache=cache,
         )
-        if not len(ids.ids):
-            raise UserError(
-                f"none of {digest.documents:,} pairs fits into "
-                f"sequence_length={self.sequence_length}, half of it for either reply"
-            )
-        return ChatPairRows(
-            tokens=ids,
-            vocabulary=self.with_template(vocabulary),
-            sequence_length=self.sequence_length,
-            pairs=digest.documents,
-            source=source,
-            description={**self.records.describe(), "template": template.digest},
-        )
+        return ChatPairRows(pairs=number, **fields)
 
     def _pairs(self) -> Iterator[tuple[Document, Pair]]:
         """Yield the pairs, each with what it is known by."""
@@ -89,11 +61,11 @@ class ChatPairs(TemplatedData):
 
 
 def _encode(
-    encoder: Encoder, longest: int, pairs: Sequence[tuple[Document, Pair]]
+    longest: int, encoder: Encoder, pairs: Sequence[Pair]
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Yield `2 · id + learned`, and the messages left out, of both of each pair."""
-    sides = encoder.encode([side for _, pair in pairs for side in pair[:2]])
-    for number, (_, pair) in enumerate(pairs):
+    sides = encoder.encode([side for pair in pairs for side in pair[:2]])
+    for number, pair in enumerate(pairs):
         both, left_out = sides[2 * number : 2 * number + 2], 0
         if max(len(ids) for ids, _ in both) > longest:
             both, left_out = _shortened(encoder, longest, pair)
