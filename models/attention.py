@@ -10,6 +10,7 @@ from flax import nnx
 from models import checks, masks, rope, sharding
 from models.adapters.low_rank import Adapters
 from models.initializers import Initializer, Scaled
+from models.kernels import cached_attention
 from models.masks import Mask
 from models.norms import RMSNorm
 
@@ -195,6 +196,19 @@ class Attention(nnx.Module):
         )
         mixed = (mixed / total[..., None]).astype(value.dtype)
         return jnp.moveaxis(mixed, 3, 1).reshape(batch, length, heads, head_dim)
+
+    def attend_cached(
+        self, query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
+    ) -> jax.Array:
+        """Return weighted values `[b t heads head_dim]`, see `cached_attention`."""
+        return cached_attention.attend(
+            query * self.scale,
+            keys,
+            values,
+            mask,
+            soft_cap=self.soft_cap,
+            sinks=None if self.sinks is None else self.sinks[...],
+        )
 
     def merge(self, mixed: jax.Array) -> jax.Array:
         """Project heads back into the residual stream, `[b t d]`."""

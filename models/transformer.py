@@ -285,13 +285,18 @@ class Transformer(Model):
             return x, {name: intermediates[name] for name in sorted(names)}
 
         x, layers = self.blocks.run(step, x, self.kinds_by_layer())
-        hidden = self.norm(x)
-        if self.head_factor is not None:
-            hidden = hidden @ self.head_factor[...].astype(self.dtype)
+        hidden = self.read_out(x)
         if not capture:
             return TrunkOutput(hidden=hidden, intermediates={})
         captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)
         return TrunkOutput(hidden=hidden, intermediates=captured)
+
+    def read_out(self, x: jax.Array) -> jax.Array:
+        """Return what the head reads, `[*b d]`, of the residual stream after blocks."""
+        hidden = self.norm(x)
+        if self.head_factor is None:
+            return hidden
+        return hidden @ self.head_factor[...].astype(self.dtype)
 
     def head(self, hidden: jax.Array) -> jax.Array:
         """Return logits `[*b vocab]` of `[*b d]`; accumulated in float32."""

@@ -1,4 +1,4 @@
-"""Continuation of rows token by token, with a cache of keys and values."""
+"""A Transformer over new tokens, with a cache of the keys and values before them."""
 
 import functools
 from collections.abc import Callable
@@ -6,125 +6,146 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from models import layer_attention
 from models.attention import Rotation
 from models.block import Block
 from models.transformer import Transformer
 
-Cache = tuple[jax.Array, jax.Array]
-Choose = Callable[[jax.Array, jax.Array], jax.Array]
-"""`(logits [b v], step) -> ids [b]`: the next token of each row."""
+CHUNK = 32
+"""Tokens of a prompt that are read at a time."""
+
+Cache = tuple[Any, Any]
+"""Keys and values, each `[b kv_heads s head_dim]` by layer (see `models.layers`)."""
+
+Write = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(cache [b g s d], new [c g t d]) -> cache`."""
+Read = Callable[[jax.Array], jax.Array]
+"""`cache [b g s d] -> [c g s d]`: that of the rows of the new tokens."""
 
 
-def continue_rows(
+def empty_cache(model: Transformer, rows: int, length: int) -> Cache:
+    """Return zeros for rows of so many tokens, and for the padding of a chunk."""
+    size = -(-length // CHUNK) * CHUNK
+    zeros = jnp.zeros((rows, model.num_kv_heads, size, model.head_dim), model.dtype)
+    return model.blocks.repeated((zeros, zeros))
+
+
+def read_prompts(
     model: Transformer,
-    prompts: Int[Array, "b p"],
-    lengths: Int[Array, " b"],
-    *,
-    limits: Int[Array, " b"],
-    num_tokens: int,
-    slots: int,
-    choose: Choose,
-    ends: tuple[int, ...],
-) -> tuple[Int[Array, "b n"], Int[Array, " b"]]:
-    """Return the tokens after each prompt, and how many each row has of its own.
-
-    A row ends with one of `ends`, which is its last token, or at its limit; after that
-    it repeats its last token. The loop ends with the last row that goes on.
+    prompts: Int[Array, "c p"],
+    lengths: Int[Array, " c"],
+    cache: Cache,
+    row: Int[Array, ""] | int = 0,
+) -> tuple[Float[Array, "c d"], Cache]:
+    """Return the hidden state of each prompt's last token, and the cache with prompts.
 
     Args:
       model: any `Transformer`.
       prompts: row i padded on the right beyond `lengths[i]`.
       lengths: at least 1.
-      limits: the most tokens that each row gets; 0 is none.
-      num_tokens: n, the most that any row gets.
-      slots: positions in the cache; a row that ends earlier may lie beyond.
-      choose: the next tokens.
-      ends: ids that end a row.
+      cache: of at least as many rows.
+      row: of the cache, that of the first prompt; the others follow.
     """
-    model.check_length(slots)
-    # Prompts: fill the caches, keep the hidden state of each row's last token.
     rows, longest = prompts.shape
-    positions = jnp.broadcast_to(jnp.arange(longest), prompts.shape)
-    caches = _empty_caches(model, rows, slots)
-    hidden, caches = _forward(model, prompts, positions, caches)
-    hidden = hidden[jnp.arange(rows), lengths - 1]
+    prompts = jnp.pad(prompts, ((0, 0), (0, -longest % CHUNK)))
+    last = lengths - 1
 
-    def goes_on(carry: Any) -> jax.Array:
-        step, done = carry[0], carry[4]
-        return (step < num_tokens) & ~jnp.all(done)
+    def of_rows(cache: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(cache, row, rows)
 
-    def advance(carry: Any) -> Any:
-        step, hidden, caches, before, done, tokens, counts = carry
-        chosen = choose(model.head(hidden), step).astype(prompts.dtype)
-        chosen = jnp.where(done, before, chosen)
-        counts = counts + jnp.where(done, 0, 1)
-        done |= jnp.isin(chosen, jnp.asarray(ends, chosen.dtype)) | (counts >= limits)
-        tokens = jax.lax.dynamic_update_index_in_dim(tokens, chosen, step, axis=1)
-        positions = (lengths + step)[:, None]
-        hidden, caches = _forward(model, chosen[:, None], positions, caches)
-        return step + 1, hidden[:, 0], caches, chosen, done, tokens, counts
+    # In chunks, as far as the longest goes. What padding writes is overwritten before
+    # any token comes late enough to see it.
+    def read(index: jax.Array, carry: Any) -> Any:
+        hidden, cache = carry
+        start = index * CHUNK
+        tokens = jax.lax.dynamic_slice_in_dim(prompts, start, CHUNK, axis=1)
 
-    # One token a step, all rows together.
-    none = jnp.zeros((rows,), prompts.dtype)
-    tokens = jnp.zeros((rows, num_tokens), prompts.dtype)
-    counts = jnp.zeros((rows,), jnp.int32)
-    start = (jnp.int32(0), hidden, caches, none, limits <= 0, tokens, counts)
-    steps, _, _, last, _, tokens, counts = jax.lax.while_loop(goes_on, advance, start)
-    within = jnp.arange(num_tokens) < steps
-    return jnp.where(within[None], tokens, last[:, None]), counts
+        def write(cache: jax.Array, new: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice(cache, new, (row, 0, start, 0))
+
+        starts = jnp.broadcast_to(start, (rows,))
+        x, cache = _forward(model, tokens, starts, cache, write, of_rows)
+        ends = x[jnp.arange(rows), last % CHUNK]
+        return jnp.where((last // CHUNK == index)[:, None], ends, hidden), cache
+
+    hidden = jnp.zeros((rows, model.dim), model.dtype)
+    return jax.lax.fori_loop(0, jnp.max(last) // CHUNK + 1, read, (hidden, cache))
+
+
+def read_tokens(
+    model: Transformer, tokens: Int[Array, " b"], start: Int[Array, " b"], cache: Cache
+) -> tuple[Float[Array, "b d"], Cache]:
+    """Return the hidden state of one more token a row, and the cache with it.
+
+    Args:
+      model: any `Transformer`.
+      tokens: of every row of the cache.
+      start: tokens that each row has in the cache.
+      cache: of those.
+    """
+    rows = jnp.arange(tokens.shape[0])
+
+    def write(cache: jax.Array, new: jax.Array) -> jax.Array:
+        return cache.at[rows, :, start].set(new[:, :, 0])
+
+    x, cache = _forward(model, tokens[:, None], start, cache, write, lambda x: x)
+    return x[:, 0], cache
 
 
 def _forward(
-    model: Transformer, tokens: jax.Array, positions: jax.Array, caches: Cache
-) -> tuple[jax.Array, Cache]:
-    """Return hidden states `[b t d]` of `tokens` at `positions`, and the new caches."""
+    model: Transformer,
+    tokens: Int[Array, "c t"],
+    start: Int[Array, " c"],
+    cache: Cache,
+    write: Write,
+    read: Read,
+) -> tuple[Float[Array, "c t d"], Cache]:
+    """Return what the head reads of `tokens`, and the cache with them."""
+    positions = start[:, None] + jnp.arange(tokens.shape[1])[None]
     x = model.embed(tokens, positions)
+    slots = jnp.arange(jax.tree.leaves(cache)[0].shape[-2])
+    behind = positions[..., None] - slots[None, None]
     of_kinds = [
-        {"rotation": model.rotation(positions, kind), "window": kind.window}
+        {
+            "rotation": model.rotation(positions, kind),
+            "mask": _seen(behind, kind.window),
+        }
         for kind in model.attention_kinds
     ]
 
     def step(block: Block, x: jax.Array, inputs: Any) -> tuple[jax.Array, Cache]:
         cache, kind = inputs
-        run = functools.partial(_run_block, block, positions=positions)
+        run = functools.partial(_run_block, block, write=write, read=read)
         branches = [functools.partial(run, **fields) for fields in of_kinds]
         return layer_attention.run_one(kind, branches, x, cache)
 
-    x, caches = model.blocks.run(step, x, (caches, model.kinds_by_layer()))
-    return model.norm(x), caches
+    x, cache = model.blocks.run(step, x, (cache, model.kinds_by_layer()))
+    return model.read_out(x), cache
+
+
+def _seen(behind: Int[Array, "c t s"], window: int | None) -> Bool[Array, "c t s"]:
+    """Return which positions of the cache each new token sees: not those to come."""
+    mask = behind >= 0
+    return mask if window is None else mask & (behind < window)
 
 
 def _run_block(
     block: Block,
     x: jax.Array,
-    cache: Cache,
+    cache: tuple[jax.Array, jax.Array],
     *,
     rotation: Rotation | None,
-    positions: jax.Array,
-    window: int | None,
-) -> tuple[jax.Array, Cache]:
+    mask: jax.Array,
+    write: Write,
+    read: Read,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     query, key, value = block.project(x, rotation)
-    row = jnp.arange(x.shape[0])[:, None]
-    # A row's padding is overwritten before any query comes late enough to see it.
     keys, values = (
-        old.at[row, positions].set(new)
+        write(old, jnp.moveaxis(new, 1, 2))
         for old, new in zip(cache, (key, value), strict=True)
     )
-    slots = jnp.arange(keys.shape[1])
-    behind = positions[..., None] - slots[None, None]
-    mask = behind >= 0
-    if window is not None:
-        mask &= behind < window
-    mixed = block.attention.attend(query, keys, values, mask)
+    mixed = block.attention.attend_cached(query, read(keys), read(values), mask)
     x, _ = block.add(x, mixed)
     return x, (keys, values)
-
-
-def _empty_caches(model: Transformer, rows: int, length: int) -> Cache:
-    """Return zeros by layer, see `models.layers`."""
-    shape = (rows, length, model.num_kv_heads, model.head_dim)
-    zeros = jnp.zeros(shape, model.dtype)
-    return model.blocks.repeated((zeros, zeros))

@@ -5,7 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,18 +71,51 @@ def _within(scores: Float[Array, "b v"], top_p: Float[Array, ""]) -> Bool[Array,
     )
 
 
+def best(logits: Float[Array, "b v"]) -> Int[Array, " b"]:
+    """Return the most probable token of each row, the first of equal ones.
+
+    `jnp.argmax` takes three times as long on CPU, where it runs entry by entry.
+    """
+    size = logits.shape[-1]
+    is_best = logits == jnp.max(logits, axis=-1, keepdims=True)
+    entries = jnp.arange(size)[None]
+    return jnp.min(jnp.where(is_best, entries, size - 1), axis=-1)
+
+
+_BLOCK = 64
+
+
 def draw(
-    scores: Float[Array, "b v"], keys: PRNGKeyArray, step: Int[Array, ""]
+    scores: Float[Array, "b v"], keys: Key[Array, " b"], steps: Int[Array, " b"]
 ) -> Int[Array, " b"]:
     """Return a token a row, from `softmax(scores)`.
 
+    A block of entries is drawn, then an entry of it: two random numbers a row, where
+    Gumbel noise takes one an entry, and four times the time of the head's product.
+
     Args:
       scores: -inf where a token is not to be drawn.
-      keys: one for all rows, `[]`; or one a row, `[b]`: then what a row draws does not
-        depend on the rows beside it.
-      step: number of the draw.
+      keys: one a row: what a row draws does not depend on the rows beside it.
+      steps: number of each row's draw.
     """
-    if keys.ndim == 0:
-        return jax.random.categorical(jax.random.fold_in(keys, step), scores)
-    each = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, step)
-    return jax.vmap(jax.random.categorical)(each, scores)
+    each = jax.vmap(jax.random.fold_in)(keys, steps)
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(each)
+    padding = -scores.shape[-1] % _BLOCK
+    scores = jnp.pad(scores, ((0, 0), (0, padding)), constant_values=-jnp.inf)
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    weights = weights.reshape(weights.shape[0], -1, _BLOCK)
+    block = _inverse(jnp.sum(weights, axis=-1), uniform[:, 0])
+    within = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
+    return block * _BLOCK + _inverse(within, uniform[:, 1])
+
+
+def _inverse(
+    weights: Float[Array, "b n"], uniform: Float[Array, " b"]
+) -> Int[Array, " b"]:
+    """Return the entry of each row at a share of its sum, one whose weight is not 0."""
+    sums = jnp.cumsum(weights, axis=-1)
+    reached = sums > uniform[:, None] * sums[:, -1:]
+    # A sum taken in parts may rise by rounding where the weight is 0.
+    reached &= weights > 0
+    last = jnp.argmax(weights, axis=-1)  # where rounding leaves none
+    return jnp.where(jnp.any(reached, axis=-1), jnp.argmax(reached, axis=-1), last)

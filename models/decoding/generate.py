@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from models import checks, sharding
 from models.decoding import draws
-from models.decoding.cached import continue_rows
+from models.decoding.continuing import continue_rows
 from models.transformer import Transformer
 
 
@@ -19,31 +20,38 @@ def generate(
     lengths: jax.typing.ArrayLike | None = None,
     *,
     num_tokens: int,
+    limits: jax.typing.ArrayLike | None = None,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
     key: jax.Array | None = None,
     end: int | Sequence[int] | None = None,
+    at_once: int | None = None,
 ) -> jax.Array:
     """Return the `num_tokens` tokens after each prompt, `[b num_tokens]`.
+
+    What a row gets depends on the model, its prompt and its key, not on other rows.
 
     Args:
       model: any `Transformer`.
       prompts: `[b p]`, row i padded on the right beyond `lengths[i]`.
       lengths: `[b]`, at least 1; None is no padding.
       num_tokens: how many tokens follow each prompt.
+      limits: `[b]`, after how many a row repeats its last token; 0 is a row that gets
+        none, but zeros. None is `num_tokens`.
       temperature: 0 takes the most probable token; above, tokens are drawn with
         `key`, see `models.decoding.draws.Draws`.
       top_k: as there.
       top_p: as there.
-      key: for draws: one, or one a row, with which a row draws the same beside any
-        others.
+      key: for draws: one a row; or one, from which each row has one by its number.
       end: a row that has produced this token, or one of these, repeats it.
+      at_once: rows that go on at a time; where one has ended, the next begins. None is
+        all of them, until the last has ended.
 
     Raises:
       ValueError: for a number out of range, or a positive temperature without a key.
     """
-    checks.positive(num_tokens=num_tokens)
+    checks.positive(num_tokens=num_tokens, at_once=at_once)
     draws.Draws(temperature=temperature, top_k=top_k, top_p=top_p)
     if temperature > 0 and key is None:
         raise ValueError(f"temperature {temperature} needs a key")
@@ -52,10 +60,16 @@ def generate(
     prompts = jnp.asarray(prompts)
     rows, longest = prompts.shape
     lengths = jnp.full((rows,), longest) if lengths is None else jnp.asarray(lengths)
-    if prompts.shape[:1] != lengths.shape:
-        raise ValueError(
-            f"lengths must be one a prompt, got {lengths.shape} for {prompts.shape}"
-        )
+    limits = jnp.full((rows,), num_tokens) if limits is None else jnp.asarray(limits)
+    for name, numbers in (("lengths", lengths), ("limits", limits)):
+        if prompts.shape[:1] != numbers.shape:
+            raise ValueError(
+                f"{name} must be one a prompt, got {numbers.shape} for {prompts.shape}"
+            )
+
+    keys = jax.random.key(0) if key is None else key
+    if keys.ndim == 0:
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(keys, np.arange(rows))
 
     # Numbers are arrays even where they are not used: a change of them does not compile
     # anew.
@@ -64,14 +78,16 @@ def generate(
         state,
         prompts=prompts,
         lengths=lengths,
+        limits=limits,
         temperature=jnp.float32(temperature),
         top_p=None if top_p is None else jnp.float32(top_p),
-        key=jax.random.key(0) if key is None else key,
+        keys=keys,
         graph=graph,
         num_tokens=num_tokens,
         greedy=temperature == 0,
         top_k=top_k,
         ends=_ids(end),
+        at_once=at_once,
         context=sharding.current(),
     )
 
@@ -80,42 +96,47 @@ def generate(
 # part of the cache's key.
 @functools.partial(
     jax.jit,
-    static_argnames=("graph", "num_tokens", "greedy", "top_k", "ends", "context"),
+    static_argnames=(
+        *("graph", "num_tokens", "greedy", "top_k", "ends", "at_once", "context"),
+    ),
 )
 def _generate(
     state: nnx.State,
     *,
     prompts: jax.Array,
     lengths: jax.Array,
+    limits: jax.Array,
     temperature: jax.Array,
     top_p: jax.Array | None,
-    key: jax.Array,
+    keys: jax.Array,
     graph: nnx.GraphDef,
     num_tokens: int,
     greedy: bool,
     top_k: int | None,
     ends: tuple[int, ...],
+    at_once: int | None,
     context: sharding.Context | None,
 ) -> jax.Array:
     del context
 
-    def choose(logits: jax.Array, step: jax.Array) -> jax.Array:
+    def choose(logits: jax.Array, rows: jax.Array, steps: jax.Array) -> jax.Array:
         if greedy:
-            return jnp.argmax(logits, axis=-1)
+            return draws.best(logits)
         scores = draws.kept_logits(
             logits, temperature=temperature, top_k=top_k, top_p=top_p
         )
-        return draws.draw(scores, key, step)
+        return draws.draw(scores, keys[rows], steps)
 
     tokens, _ = continue_rows(
         nnx.merge(graph, state),
         prompts,
         lengths,
-        limits=jnp.full(lengths.shape, num_tokens),
+        limits=limits,
         num_tokens=num_tokens,
         slots=prompts.shape[1] + num_tokens,
         choose=choose,
         ends=ends,
+        at_once=at_once,
     )
     return tokens
 

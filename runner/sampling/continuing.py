@@ -13,6 +13,9 @@ from models.decoding.generate import generate
 from runner.sampling import prompts
 from runner.sampling.text_model import TextModel
 
+_REFILLS = 8
+"""Prompts that are handed over for each place in a batch."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Continuation:
@@ -54,7 +57,7 @@ def continuations(
       UserError: A prompt is empty where nothing begins a text.
     """
     rows = prompts.encode(author, texts)
-    for numbers, ids, lengths in prompts.batches(rows, batch_size):
+    for numbers, ids, lengths in prompts.batches(rows, _REFILLS * batch_size):
         # A key a prompt: beside other prompts it draws the same.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
             jax.random.key(seed), np.maximum(numbers, 0)
@@ -65,11 +68,13 @@ def continuations(
                 ids,
                 lengths,
                 num_tokens=num_tokens,
+                limits=np.where(numbers >= 0, num_tokens, 0),
                 temperature=draws.temperature,
                 top_k=draws.top_k,
                 top_p=draws.top_p,
                 key=keys,
                 end=author.ends,
+                at_once=batch_size,
             )
         for number, after in zip(numbers, np.asarray(tokens), strict=True):
             if number >= 0:

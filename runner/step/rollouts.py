@@ -1,5 +1,6 @@
 """Rows of a batch that the student writes itself, before the step that learns them."""
 
+import functools
 import math
 import zlib
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from losses.weighting.weights import weight_at_step
 from models import sharding
 from models.base import Batch
 from models.decoding import draws
-from models.decoding.cached import continue_rows
+from models.decoding.continuing import continue_rows
 from models.transformer import Transformer
 from runner.data.rollouts import OWN, Rollouts
 from runner.errors import UserError
@@ -135,7 +136,7 @@ def continued(
         limits=jnp.where(own, room, 0),
         num_tokens=rollouts.max_new_tokens,
         slots=length,
-        choose=lambda logits, step: _choose(logits, rollouts, keys, step),
+        choose=functools.partial(_choose, rollouts=rollouts, keys=keys),
         ends=(rollouts.end,),
     )
 
@@ -172,21 +173,23 @@ def _prompt_ends(
 
 def _choose(
     logits: Float[Array, "b v"],
+    rows: Int[Array, " b"],
+    steps: Int[Array, " b"],
+    *,
     rollouts: Rollouts,
-    keys: Key[Array, " b"],
-    step: Int[Array, ""],
+    keys: Key[Array, " n"],
 ) -> Int[Array, " b"]:
     """Return a token a row, none beyond the ids of the data."""
     logits = logits[..., : rollouts.vocab_size]
     if rollouts.temperature == 0:
-        return jnp.argmax(logits, axis=-1)
+        return draws.best(logits)
     scores = draws.kept_logits(
         logits,
         temperature=jnp.float32(rollouts.temperature),
         top_k=rollouts.top_k,
         top_p=None if rollouts.top_p is None else jnp.float32(rollouts.top_p),
     )
-    return draws.draw(scores, keys, step)
+    return draws.draw(scores, keys[rows], steps)
 
 
 def _joined(

@@ -90,9 +90,10 @@ def test_the_first_token_stays_however_small_the_share():
 def test_draws_of_a_row_with_a_key_of_its_own_do_not_depend_on_the_others():
     logits = jax.random.normal(jax.random.key(1), (3, SIZE))
     keys = jax.random.split(jax.random.key(2), 3)
-    together = draws.draw(logits, keys, jnp.int32(4))
+    steps = jnp.asarray([4, 0, 7])
+    together = draws.draw(logits, keys, steps)
     apart = [
-        draws.draw(logits[i : i + 1], keys[i : i + 1], jnp.int32(4))[0]
+        draws.draw(logits[i : i + 1], keys[i : i + 1], steps[i : i + 1])[0]
         for i in range(3)
     ]
     np.testing.assert_array_equal(together, apart)
@@ -130,3 +131,35 @@ def test_a_top_p_of_1_leaves_no_token_out():
         flat, temperature=jnp.float32(1.0), top_k=None, top_p=jnp.float32(1.0)
     )
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("size", [5, 200])
+def test_draws_have_their_distribution_and_none_of_weight_0(size):
+    rows = 40_000
+    scores = 3 * np.random.default_rng(size).normal(size=size)
+    scores[[0, size // 2, size - 1]] = -np.inf
+    tokens = draws.draw(
+        jnp.broadcast_to(jnp.asarray(scores, jnp.float32), (rows, size)),
+        jax.random.split(jax.random.key(0), rows),
+        jnp.zeros(rows, jnp.int32),
+    )
+    expected = np.exp(scores) / np.sum(np.exp(scores))
+    counts = np.bincount(np.asarray(tokens), minlength=size)
+    assert counts.shape == (size,)
+    assert not counts[expected == 0].any()
+    # χ² over its degrees of freedom, of those that are to come up five times.
+    often = expected * rows >= 5
+    chi = np.square(counts - rows * expected)[often] / (rows * expected[often])
+    assert abs(chi.sum() / often.sum() - 1) < 5 * np.sqrt(2 / often.sum())
+
+
+def test_the_ends_of_the_unit_interval_are_drawn_from_what_has_weight():
+    weights = jnp.asarray([[0.0, 0.3, 0.0, 0.7, 0.0], [0.0, 0.0, 1e-30, 0.0, 0.0]])
+    for uniform, expected in ((0.0, [1, 2]), (1 - 2.0**-23, [3, 2])):
+        entries = draws._inverse(weights, jnp.full(2, uniform, jnp.float32))
+        np.testing.assert_array_equal(entries, expected)
+
+
+def test_the_best_token_is_the_first_of_equal_ones():
+    logits = jnp.asarray([[1.0, 3.0, 3.0], [-jnp.inf, -jnp.inf, -2.0]])
+    np.testing.assert_array_equal(draws.best(logits), jnp.argmax(logits, axis=-1))

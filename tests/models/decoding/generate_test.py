@@ -13,6 +13,7 @@ from tests.models.states import transformer
 PATTERN = (LayerAttention(window=2), LayerAttention(rotary=False))
 PROMPTS = jnp.asarray([[3, 1, 4, 1], [5, 9, 0, 0], [2, 0, 0, 0]], jnp.int32)
 LENGTHS = jnp.asarray([4, 2, 1], jnp.int32)
+END = 3
 
 
 @jax.jit
@@ -45,9 +46,13 @@ def without_a_cache(model, prompt, length, num_tokens):
         {"attention_window": 2, "rope_scaling": rope_scaling.Linear(factor=3.0)},
         {"attention_window": 2, "layers": "stacked", "num_layers": 3},
         {"attention_pattern": PATTERN, "num_layers": 3},
+        {"head_rank": 4, "num_layers": 1, "attention_sinks": True},
         {"attention_pattern": PATTERN, "num_layers": 3, "layers": "stacked"},
     ],
-    ids=["dense", "moe", "window", "stacked", "pattern", "stacked_pattern"],
+    ids=[
+        *("dense", "moe", "window", "stacked", "pattern", "factored_head"),
+        "stacked_pattern",
+    ],
 )
 def test_the_cache_leaves_the_tokens_alone(fields):
     model = transformer(**fields)
@@ -89,15 +94,40 @@ def test_any_of_several_ends_stops_a_row_and_is_repeated():
         assert (stopped[row, first:] == free[row, first : first + 1]).all()
 
 
-def test_prompts_of_all_lengths_together_are_what_each_is_alone():
+def test_a_row_is_the_same_alone_in_a_batch_in_any_order_and_place():
     model = transformer(num_layers=1)
-    keys = jax.random.split(jax.random.key(5), 3)
-    how = {"num_tokens": 5, "temperature": 1.5, "top_k": 20, "top_p": 0.9}
-    together = generate(model, PROMPTS, LENGTHS, key=keys, **how)
-    for row in range(3):
-        alone = PROMPTS[row : row + 1, : int(LENGTHS[row])]
-        one = generate(model, alone, key=keys[row : row + 1], **how)
-        np.testing.assert_array_equal(together[row : row + 1], one)
+    rows, draw = 7, np.random.default_rng(3)
+    prompts = draw.integers(0, VOCAB, (rows, 40)).astype(np.int32)
+    lengths = np.array([4, 33, 1, 40, 32, 2, 17])  # of one chunk and of two
+    keys = jax.random.split(jax.random.key(5), rows)
+    limits = np.array([5, 5, 2, 0, 5, 5, 5])
+
+    def tokens(order, at_once):
+        return generate(
+            *(model, prompts[order], lengths[order]),
+            **{"num_tokens": 5, "temperature": 1.5, "top_k": 20, "top_p": 0.9},
+            **{"key": keys[order], "limits": limits[order], "end": END},
+            at_once=at_once,
+        )
+
+    together = np.asarray(tokens(np.arange(rows), None))
+    ended = np.sum(np.any(together == END, axis=1))
+    assert 0 < ended < rows - 2, together  # so that places become free by and by
+    assert (together[2, 1:] == together[2, 1]).all()
+    assert (together[3] == 0).all()
+    order = draw.permutation(rows)
+    for at_once in (1, 3):
+        np.testing.assert_array_equal(tokens(order, at_once), together[order])
+
+
+def test_one_key_gives_each_row_its_own():
+    model = transformer(num_layers=1)
+    key = jax.random.key(2)
+    prompts, how = np.tile(PROMPTS[:1], (3, 1)), {"num_tokens": 3, "temperature": 2.0}
+    rows = np.asarray(generate(model, prompts, key=key, **how))
+    keys = jnp.stack([jax.random.fold_in(key, i) for i in range(3)])
+    np.testing.assert_array_equal(rows, generate(model, prompts, key=keys, **how))
+    assert len({tuple(row) for row in rows.tolist()}) == 3
 
 
 def test_draws_follow_the_softmax():
@@ -124,6 +154,8 @@ def test_draws_follow_the_softmax():
         ({"temperature": -1.0}, "temperature must not be negative, got -1.0"),
         ({"temperature": 1.0}, "temperature 1.0 needs a key"),
         ({"lengths": jnp.ones((2,), jnp.int32)}, "lengths must be one a prompt"),
+        ({"limits": jnp.ones((2,), jnp.int32)}, "limits must be one a prompt"),
+        ({"at_once": 0}, "at_once must be positive, got 0"),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_value(fields, message):
