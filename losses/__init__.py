@@ -26,6 +26,9 @@ from losses.core.outputs import (
 from losses.core.terms import Group, LossTerm
 from losses.core.vocab_sums import TiledOutputs
 from losses.cross_entropy import CrossEntropy, SmoothedCrossEntropy
+from losses.cross_tokenizer.aligned_share import AlignedShare
+from losses.cross_tokenizer.span_likelihood import SpanLikelihood
+from losses.cross_tokenizer.uld import ULD, HybridULD
 from losses.dice import Dice
 from losses.distillation.adaptive_kl import AdaptiveKL, ToDi
 from losses.distillation.agreement import Agreement
@@ -113,8 +116,10 @@ __all__ = [
     "DPO",
     "IPO",
     "KTO",
+    "ULD",
     "AdaptiveKL",
     "Agreement",
+    "AlignedShare",
     "AlphaBetaDivergence",
     "AlphaDivergence",
     "AnyLoss",
@@ -141,6 +146,7 @@ __all__ = [
     "Group",
     "GroupDRO",
     "HingeDPO",
+    "HybridULD",
     "IncompatibleLoss",
     "InfoNCE",
     "InterClassCorrelation",
@@ -199,6 +205,7 @@ __all__ = [
     "SkewReverseKL",
     "SmoothedCrossEntropy",
     "Span",
+    "SpanLikelihood",
     "SparseMode",
     "StandardScore",
     "Standardized",

@@ -7,6 +7,7 @@ the command line are answered before jax is imported.
 from runner import lazy_names
 
 _HOMES = {
+    "Aligned": "teachers.aligned",
     "ContrastedTeacher": "teachers.adaptive",
     "DynamicTeacher": "teachers.adaptive",
     "EMATeacher": "teachers.ema",

@@ -407,6 +407,19 @@ BEYOND = (
         "any `losses.OfRows`, under accumulation",
     ),
     Paper(
+        "2402.12030",
+        "Universal logit distillation",
+        "yes",
+        ("losses.ULD()",),
+    ),
+    Paper(
+        "2503.20083",
+        "Approximate likelihood matching",
+        "part",
+        ("losses.SpanLikelihood(temperature=100.0)",),
+        "other divergences than KL; the balance of gradients",
+    ),
+    Paper(
         "2412.19437",
         "DeepSeek-V3's balance",
         "yes",

@@ -29,6 +29,7 @@ from losses.functional.divergences import (
     forward_kl,
     forward_kl_from_samples,
     jensen_shannon,
+    over_student_best,
     renyi_divergence,
     reverse_kl,
     skew_forward_kl,
@@ -77,7 +78,7 @@ from losses.functional.rows import (
 from losses.functional.sampled import sampled_reverse_kl
 from losses.functional.scores import dice, standard_score
 from losses.functional.sets import any_loss, bag_loss, over_groups
-from losses.functional.student_best import over_student_best
+from losses.functional.spans import hybrid_uld, span_likelihood, uld
 from losses.functional.targeted import decoupled_kd, normalized_kd, plackett_luce
 from losses.functional.vocabulary import (
     comp_sum,
@@ -112,6 +113,7 @@ __all__ = [
     "forward_kl",
     "forward_kl_from_samples",
     "hinge_dpo",
+    "hybrid_uld",
     "info_nce",
     "inter_class_correlation",
     "intra_class_correlation",
@@ -145,11 +147,13 @@ __all__ = [
     "skew_forward_kl",
     "skew_reverse_kl",
     "smoothed_cross_entropy",
+    "span_likelihood",
     "standard_score",
     "standardize",
     "symmetric_kl",
     "todi",
     "total_variation",
+    "uld",
     "uniform_kl",
     "z_loss",
 ]

@@ -212,3 +212,23 @@ def todi(
     return log_probs.todi(
         *log_probabilities(student_logits, teacher_logits, temperature)
     )
+
+
+def over_student_best(
+    student_logits: Student,
+    teacher_logits: Teacher,
+    temperature: float = 1.0,
+    *,
+    best: int = 64,
+) -> PerToken:
+    """Return `KL(q‖p)` over the student's `best` entries and the rest, nats.
+
+    Args:
+      student_logits: of q.
+      teacher_logits: of p; of other widths, the ids that both have are compared.
+      temperature: T of both.
+      best: k, the entries that are compared one by one.
+    """
+    sides = log_probabilities(student_logits, teacher_logits, temperature)
+    log_p, log_q = log_probs.student_best_entries(*sides, best=best)
+    return log_probs.kl(log_q, log_p, partial=True)

@@ -66,15 +66,22 @@ class HeadBlocks:
         axes = trunk.token_axes
         tokens = math.ceil(math.prod(axes) / self._batch_shards)
         together = {"token": 1, "sequence": math.prod(axes[1:]), "batch": tokens}
-        teacher_logits = trunk.teacher is not None and trunk.teacher.full_logits
         cost = head_plan.HeadCost(
-            sides=1 + teacher_logits + self._own_heads,
+            sides=1 + self._teacher_sides(trunk) + self._own_heads,
             tileable=tileable,
             linear=self._linear,
             together=max(together[scope] for scope in self._scopes),
         )
         entries = self.head.num_outputs // self.vocab_shards
         return head_plan.choose(self._config, cost, tokens=tokens, entries=entries)
+
+    def _teacher_sides(self, trunk: StudentTrunk) -> int:
+        """Return the whole logits of a teacher, in rows of the student's."""
+        teacher = trunk.teacher
+        if teacher is None or not teacher.full_logits:
+            return 0
+        width = teacher.width or self.head.num_outputs
+        return math.ceil(width / self.head.num_outputs)
 
     def cut(self, trunk: StudentTrunk, plan: HeadPlan) -> TokenBlocks:
         """Return the blocks of a plan."""

@@ -8,6 +8,7 @@ imported when they are first used, orbax when the first run's weights are read.
 from runner import lazy_names
 
 _HOMES = {
+    "Aligned": "aligned",
     "ContrastedTeacher": "adaptive",
     "DynamicTeacher": "adaptive",
     "EMATeacher": "ema",

@@ -110,6 +110,7 @@ class TeacherTrunk:
       head_params: arrays that every block reads.
       outputs: `(head_params, tokens, batch) -> TeacherOutputs`, of a block.
       full_logits: whether these have whole rows of logits.
+      width: entries of these rows; None for those of the student's.
       tiles: the same a tile at a time, where whole logits can be cut.
     """
 
@@ -117,6 +118,7 @@ class TeacherTrunk:
     head_params: Tree
     outputs: Callable[[Tree, Tree, Batch], TeacherOutputs]
     full_logits: bool = False
+    width: int | None = None
     tiles: LogitTiles | None = None
 
 

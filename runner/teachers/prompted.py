@@ -16,7 +16,7 @@ from runner.data.dataset import Dataset
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, prefixed
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
-from runner.teachers.checked_rows import CheckedRows
+from runner.teachers.joined_rows import JoinedRows
 
 Tree = Any
 
@@ -123,8 +123,8 @@ class LoadedPrompted(LoadedTeacher):
             "teacher": dict(self._teacher.describe()),
         }
 
-    def rows_with_records(self, dataset: Dataset) -> CheckedRows:
-        return CheckedRows(dataset, functools.partial(require_room, self._segments))
+    def rows_with_records(self, dataset: Dataset) -> JoinedRows:
+        return JoinedRows(dataset, functools.partial(require_room, self._segments))
 
     def trunk(
         self,

@@ -13,7 +13,7 @@ from models.base import Batch
 from runner.data.dataset import Dataset
 from runner.errors import UserError, nearest
 from runner.teachers.base import LoadedTeacher
-from runner.teachers.checked_rows import CheckedRows
+from runner.teachers.joined_rows import JoinedRows
 from runner.teachers.members import LoadedMembers
 
 Tree = Any
@@ -40,10 +40,10 @@ class LoadedRoutedModels(LoadedMembers):
     def covers(self, dataset: Dataset) -> bool:
         return self._column in dataset.columns
 
-    def rows_with_records(self, dataset: Dataset) -> CheckedRows:
+    def rows_with_records(self, dataset: Dataset) -> JoinedRows:
         require_column(dataset, self._column)
         known = np.array([int(name) for name in self.members])
-        return CheckedRows(dataset, functools.partial(_require, self._column, known))
+        return JoinedRows(dataset, functools.partial(_require, self._column, known))
 
     def of_rows(self, batch: Batch) -> Tree:
         return {"route": column_of(batch, self._column)}

@@ -10,6 +10,7 @@ import pytest
 
 import losses
 from losses import functional
+from losses.core.outputs import zero_outside
 from tests.losses import table
 from tests.losses.table import LOSSES, arrays
 
@@ -67,6 +68,49 @@ def of_rows(x, over="sum"):
             count = jnp.maximum(jnp.sum(inside, axis=1, dtype=jnp.float32), 1.0)
             sides.append(total if over == "sum" else total / count)
     return sides
+
+
+def of_spans(x):
+    """The student's sums over the spans of the table, of pairs of neighbors."""
+    log_q = jax.nn.log_softmax(x["logits"].astype(jnp.float32))
+    log_q = jnp.take_along_axis(log_q, x["targets"][..., None], axis=-1)[..., 0]
+    log_q = jnp.where(x["mask"], log_q, 0.0)
+    first, second = log_q[:, ::2], jnp.pad(log_q[:, 1::2], ((0, 0), (0, 1)))
+    before = jnp.where(jnp.arange(first.shape[1])[None] < 2, first, 0.0)
+    return (jnp.repeat(y, 2, axis=1)[:, :-1] for y in (first + second, before))
+
+
+def span_likelihood(x):
+    log_q, _ = of_spans(x)
+    log_p = x["teacher/spans/log_probability"]
+    return functional.span_likelihood(log_q, log_p, 2.0)
+
+
+def at_ends(values):
+    """The value at the last token of each span."""
+    last = jnp.minimum(jnp.arange(values.shape[1]) // 2 * 2 + 1, values.shape[1] - 1)
+    return values[:, last]
+
+
+def by_rank(function, x, *teacher, **options):
+    _, before = of_spans(x)
+    # A span may end with a token that does not count: there, all is zero.
+    teacher_before = x["teacher/spans/log_probability_before"]
+    logits, teacher, teacher_before = zero_outside(
+        (x["logits"], teacher, teacher_before), x["mask"]
+    )
+    values = function(
+        logits,
+        *teacher,
+        student_log_before=before,
+        teacher_log_before=teacher_before,
+        **options,
+    )
+    return at_ends(values)
+
+
+def sides_of_spans(x):
+    return x["teacher/spans/shared_logits"], x["teacher/spans/other_logits"]
 
 
 def along_rows(values):
@@ -232,6 +276,10 @@ FUNCTIONS = {
     "kto": kto,
     "adaptive_kl": lambda x: F.adaptive_kl(*both(x)),
     "todi": lambda x: F.todi(*both(x)),
+    "span_likelihood": span_likelihood,
+    "uld": lambda x: by_rank(F.uld, x, jnp.concatenate(sides_of_spans(x), axis=-1)),
+    "hybrid_uld": lambda x: by_rank(F.hybrid_uld, x, *sides_of_spans(x), beta=0.3),
+    "aligned_share": lambda x: jnp.ones(table.SHAPE),
     "decoupled_kd": lambda x: F.decoupled_kd(
         *both(x), x["targets"], non_target_weight=8.0
     ),

@@ -29,10 +29,25 @@ BY_LAYER = {
     "teacher/attention/1": (2, 5),
     "queries/0": (2, 3),
     "teacher/queries/1": (3, 2),
+    "teacher/spans/log_probability": (),
+    "teacher/spans/log_probability_before": (),
+    "teacher/spans/shared_logits": (VOCABULARY,),
+    "teacher/spans/other_logits": (3,),
 }
-"""Intermediates of one layer each: what follows the token axes."""
+"""Intermediates of one layer each, or a span: what follows the token axes."""
 
-BATCH = ("targets", "mask", "segment_ids", "tie", "desirable", "group", "bag", "place")
+BATCH = (
+    "targets",
+    "mask",
+    "segment_ids",
+    "tie",
+    "desirable",
+    "group",
+    "bag",
+    "place",
+    "teacher/spans",
+    "teacher/known",
+)
 """Entries of the batch, of `arrays`."""
 
 PAIRS = ((0, 1),)
@@ -168,6 +183,10 @@ LOSSES = {
     "adaptive_kl": Row(losses.AdaptiveKL()),
     "adaptive_kl_best": Row(losses.AdaptiveKL(temperature=2.0), "best"),
     "todi": Row(losses.ToDi()),
+    "span_likelihood": Row(losses.SpanLikelihood(temperature=2.0)),
+    "uld": Row(losses.ULD()),
+    "hybrid_uld": Row(losses.HybridULD(beta=0.3)),
+    "aligned_share": Row(losses.AlignedShare()),
     "todi_best": Row(losses.ToDi(), "best"),
 }
 
@@ -205,6 +224,8 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
             np.arange(shape[0], dtype=np.int32).reshape(-1, *[1] * (len(shape) - 1)),
             shape,
         ),
+        "teacher/spans": (1 + place // 2).astype(np.int32),
+        "teacher/known": place % 2 == 0,
         "bag": np.arange(np.prod(shape), dtype=np.int32).reshape(shape) % 4,
     }
     teacher = draw(VOCABULARY)

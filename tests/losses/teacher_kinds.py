@@ -28,6 +28,7 @@ PLACE = Drawn(
     end="<!-- end of losses by teacher -->",
 )
 YES, NO = "yes", "–"
+ALIGNED = "`Aligned`"
 
 
 class Kind(LoadedTeacher):
@@ -49,13 +50,17 @@ class Kind(LoadedTeacher):
 def kinds(loss: losses.Loss) -> dict[str, LoadedTeacher | None]:
     """Return a teacher of each kind, by the head of its column."""
     needed = {p.removeprefix(TEACHER) for p in loss.needs if p.startswith(TEACHER)}
-    everything, nothing = frozenset(needed), frozenset[str]()
+    spans = frozenset(path for path in needed if path.startswith("spans/"))
+    everything, nothing = frozenset(needed) - spans, frozenset[str]()
     temperatures = (1.0, getattr(loss, "temperature", 1.0))
     modes = {"`TopK`": "top_k", "`Sampled`": "sampled", "`Full`": "full"}
     return {
         "none": None,
         "`OnlineTeacher`, `EMATeacher`, `StartTeacher`": Kind(everything, None),
         "`EnsembleTeacher`, `FusedTeacher`": Kind(nothing, None),
+        ALIGNED: Kind(
+            spans, RecordSpec(mode="top_k", temperatures=temperatures, partial=True)
+        ),
         **{
             title: Kind(nothing, RecordSpec(mode=mode, temperatures=temperatures))
             for title, mode in modes.items()
@@ -88,6 +93,9 @@ def variants(loss: losses.Loss) -> Iterator[tuple[str, losses.Loss]]:
 def cell(loss: losses.Loss, title: str) -> str:
     """Return how a loss learns from a kind of teacher, `–` if it does not."""
     for said, variant in variants(loss):
+        # It needs no output of a teacher, but what that one says of the rows.
+        if isinstance(variant, losses.AlignedShare) and title != ALIGNED:
+            continue
         try:
             term = LossTerm(name="term", loss=variant)
             check_teacher([term], kinds(variant)[title])

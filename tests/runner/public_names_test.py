@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     "models": "ConvNet FanIn GatedMLP LayerAttention LoRA MLP MoE Model Normal"
     " Transformer TrunkOutput VisionTransformer",
-    "runner": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher Evaluate"
-    " Evaluation Experiment Export FusedTeacher KeepBest MostConfidentTeacher"
+    "runner": "Aligned ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher"
+    " Evaluate Evaluation Experiment Export FusedTeacher KeepBest MostConfidentTeacher"
     " OfflineTeacher OnlineTeacher PromptedTeacher RecordTeacher RoutedTeacher"
     " RunWriter Sample ServedTeacher Soup StartTeacher StepContext StepHook Trainer"
     " averages data optimizers starts sweeps",
@@ -29,8 +29,9 @@ NAMES = {
     " product random_points summarize uniform values zipped",
     "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
     " Start StartContext Upcycled",
-    "runner.teachers": "ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher"
-    " FusedTeacher LoadedTeacher MostConfidentTeacher OfflineTeacher OnlineTeacher"
+    "runner.teachers": "Aligned ContrastedTeacher DynamicTeacher EMATeacher"
+    " EnsembleTeacher FusedTeacher LoadedTeacher MostConfidentTeacher OfflineTeacher"
+    " OnlineTeacher"
     " PromptedTeacher RoutedTeacher ServedTeacher StartTeacher Teacher TeacherContext"
     " TeacherTrunk",
 }

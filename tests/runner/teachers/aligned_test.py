@@ -1,0 +1,102 @@
+"""A teacher of another tokenizer in a step: values by hand, from both models."""
+
+import fiddle as fdl
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import losses
+import runner
+from losses import LossTerm
+from runner import data
+from tests.runner.teachers import examples
+
+THEIRS = 280
+OTHER = "The reaches of a chat: to each one heat, eat, says the ache. "
+TERMS = {
+    "likelihood": losses.SpanLikelihood(temperature=2.0),
+    "uld": losses.ULD(),
+    "hybrid": losses.HybridULD(),
+    "kl": losses.ForwardKL(),
+    "aligned": losses.AlignedShare(),
+    "ce": losses.CrossEntropy(),
+}
+
+
+def prepared(folder, *, terms=TERMS, **fields):
+    """Data, a teacher's run whose tokenizer learnt from other texts, an experiment."""
+    corpus = examples.source(folder / "corpus")
+    theirs = examples.source(folder / "others", text=OTHER, vocab_size=THEIRS)
+    dataset = fdl.build(theirs).load()
+    width = fdl.Partial(
+        examples.TEACHER.__fn_or_cls__,
+        **{**examples.TEACHER.__arguments__, "vocab_size": THEIRS},
+    )
+    run = examples.write_run(folder / "run", dataset, student=width)
+    node = runner.Aligned(
+        teacher=runner.OnlineTeacher(checkpoint=str(run)),
+        tokenizer=data.TokenizerFile(
+            file=str(run / "tokenizer.json"), end="<|endoftext|>"
+        ),
+        **{"positions": 36, "best": 5, **fields},
+    )
+    items = [LossTerm(name=name, loss=loss) for name, loss in terms.items()]
+    return examples.experiment(corpus, node, terms=items), dataset
+
+
+@pytest.mark.slow
+def test_the_values_are_those_of_both_models_on_the_same_text(tmp_path):
+    experiment, _ = prepared(tmp_path)
+    (_, _, values), batch, setup = examples.gradients(experiment)
+    host = jax.device_get(batch)
+    teacher, state = setup.step.teacher, setup.initial_state()
+    arrays = teacher.read()
+    model = teacher._teacher.make(arrays["params"], arrays["variables"])
+    own = {
+        name: host[f"teacher/{name}"] for name in ("tokens", "segment_ids", "positions")
+    }
+    log_p = log_softmax(model.head(model.trunk(own).hidden)[..., :THEIRS])
+    student = setup.modules.student(state.params["student"], {})
+    log_q = log_softmax(student.head(student.trunk(host).hidden))
+
+    totals = dict.fromkeys(TERMS, 0.0)
+    count = 0
+    for row in range(len(host["tokens"])):
+        spans, own_spans = host["teacher/spans"][row], host["teacher/own_spans"][row]
+        for span in sorted(set(spans.tolist()) - {0}):
+            mine = np.flatnonzero(spans == span)
+            theirs = np.flatnonzero(own_spans == span)
+            q = log_q[row, mine, host["targets"][row, mine]]
+            p = log_p[row, theirs, host["teacher/targets"][row, theirs]]
+            a, b = np.exp(p.sum() / 2), np.exp(q.sum() / 2)
+            totals["likelihood"] += a * np.log(a / b)
+            totals["likelihood"] += (1 - a) * np.log((1 - a) / (1 - b))
+            ranked_q = -np.sort(-np.exp(log_q[row, mine[-1]] + q[:-1].sum()))
+            ranked_p = -np.sort(-np.exp(log_p[row, theirs[-1]] + p[:-1].sum()))
+            ranked_p = np.pad(ranked_p, (0, len(ranked_q) - len(ranked_p)))
+            totals["uld"] += np.abs(ranked_q - ranked_p).sum()
+            totals["kl"] += by_entries(
+                setup, np.exp(log_p[row, theirs[0]]), np.exp(log_q[row, mine[0]])
+            )
+            count += 1
+    for name in ("likelihood", "uld", "kl"):
+        np.testing.assert_allclose(float(values[name].total), totals[name], rtol=2e-4)
+        assert int(values[name].count) == count
+    aligned = (host["teacher/spans"] > 0) & host["mask"]
+    assert float(values["aligned"].total) == aligned.sum()
+    assert int(values["ce"].count) == host["mask"].sum() > count
+
+
+def by_entries(setup, p, q):
+    """The KL over the teacher's five best shared entries and one for the rest."""
+    aligner = setup.step.teacher._aligner
+    shared = aligner.shared
+    best = np.argsort(-p[shared.teacher], kind="stable")[:5]
+    p, q = p[shared.teacher[best]], q[shared.student[best]]
+    p, q = np.append(p, 1 - p.sum()), np.append(q, 1 - q.sum())
+    return float((p * np.log(p / q)).sum())
+
+
+def log_softmax(logits):
+    return np.asarray(jax.nn.log_softmax(jnp.float32(logits)), np.float64)
