@@ -1,4 +1,4 @@
-"""How much of a text two tokenizers cut alike: a metric, for a term of weight 0."""
+"""Share of a text that two tokenizers cut alike: a metric, for a term of weight 0."""
 
 import dataclasses
 from typing import Literal, get_args

@@ -1,4 +1,4 @@
-"""Likelihoods of spans: what both tokenizers can say of the same text, exactly."""
+"""Likelihoods of spans, which both tokenizers give exactly."""
 
 import dataclasses
 

@@ -18,7 +18,7 @@ Rows = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Segment:
-    """What one document has of a row.
+    """Part of a row that is of one document.
 
     Attributes:
       row: in the batch.
