@@ -10,6 +10,11 @@ With 100 images to learn from (`--fiddler='few(100)'`; the teacher has seen them
 three seeds, mean ± standard deviation: labels alone 74.3 ± 1.9 %, 1.64 ± 0.11
 nats/image; with the teacher 76.9 ± 2.7 %, 1.19 ± 0.02, ahead by 1.7 to 3.3 points in
 each seed.
+
+After one step of a thousand times the learning rate (`--fdl.num_steps=200 --sweep=spike
+--seeds=3`, a minute of processor time): unguarded 13.5 ± 5.2 % and 25.6 ± 10.0
+nats/image, gradients clipped 14.4 ± 5.6 % and 26.3 ± 8.6, every step within its radius
+of convergence 93.3 ± 1.0 % and 0.33 ± 0.03.
 """
 
 import functools
@@ -75,4 +80,25 @@ def few(cfg: fdl.Config, num_rows: int = 100):
     """--fiddler='few(100)': so many labelled images to learn from."""
     cfg.train_data = fdl.Config(
         runner.data.Part, data=cfg.train_data, num_rows=num_rows
+    )
+
+
+def spiked(max_norm: float = 1e9) -> optax.GradientTransformation:
+    """AdamW whose step 50 has a thousand times its learning rate."""
+    parts = [optax.constant_schedule(rate) for rate in (0.005, 5.0, 0.005)]
+    rate = optax.join_schedules(parts, [50, 51])
+    return runner.optimizers.adamw(rate, max_norm=max_norm)
+
+
+def within_radius() -> optax.GradientTransformation:
+    """The same, each step within the radius of convergence."""
+    return runner.step_rules.ruled(
+        spiked(), {"radius": runner.step_rules.ConvergenceRadius()}
+    )
+
+
+def spike() -> list[runner.sweeps.Point]:
+    """--sweep=spike: that step, unguarded, clipped, and within the radius."""
+    return runner.sweeps.values(
+        "fdl.optimizer", "spiked()", "spiked(max_norm=1.0)", "within_radius()"
     )

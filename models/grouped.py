@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from models import sharding
 from models.kernels import loops
+from models.kernels.forward_mode import forward_mode
 
 Weights = tuple[jax.Array, ...]
 """`gate` and `up` `[expert d f]`, and `down` `[expert f d]`."""
@@ -74,12 +75,14 @@ def arrange(experts: jax.Array, *, num_experts: int, block: int) -> Layout:
 
 def to_rows(x: jax.Array, layout: Layout) -> jax.Array:
     """Return `[rows d]` of tokens `x [n d]`, each once for each of its choices."""
-    return _to_rows(x, layout.source, layout.position)
+    to_rows = _token_rows if forward_mode.value else _to_rows
+    return to_rows(x, layout.source, layout.position)
 
 
 def from_rows(rows: jax.Array, gates: jax.Array, layout: Layout) -> jax.Array:
     """`Σ_j gate_j · row_j` of each token: `[rows d]`, `[n k]` -> `[n d]`, float32."""
-    chosen = _from_rows(rows, layout.source, layout.position)
+    from_rows = _chosen_rows if forward_mode.value else _from_rows
+    chosen = from_rows(rows, layout.source, layout.position)
     return jnp.sum(chosen.astype(jnp.float32) * gates[..., None], axis=1)
 
 
@@ -87,30 +90,29 @@ def from_rows(rows: jax.Array, gates: jax.Array, layout: Layout) -> jax.Array:
 # scatter, which a CPU runs one row at a time.
 
 
-@jax.custom_vjp
-def _to_rows(x, source, position):
+def _token_rows(x, source, position):
     token = jnp.minimum(source // position.shape[1], x.shape[0] - 1)
     return x[token]
 
 
 def _to_rows_forward(x, source, position):
-    return _to_rows(x, source, position), position
+    return _token_rows(x, source, position), position
 
 
 def _to_rows_backward(position, rows):
     return jnp.sum(rows[position], axis=1), None, None
 
 
+_to_rows = jax.custom_vjp(_token_rows)
 _to_rows.defvjp(_to_rows_forward, _to_rows_backward)
 
 
-@jax.custom_vjp
-def _from_rows(rows, source, position):
+def _chosen_rows(rows, source, position):
     return rows[position]
 
 
 def _from_rows_forward(rows, source, position):
-    return _from_rows(rows, source, position), source
+    return _chosen_rows(rows, source, position), source
 
 
 def _from_rows_backward(source, chosen):
@@ -118,6 +120,7 @@ def _from_rows_backward(source, chosen):
     return choices.at[source].get(mode="fill", fill_value=0), None, None
 
 
+_from_rows = jax.custom_vjp(_chosen_rows)
 _from_rows.defvjp(_from_rows_forward, _from_rows_backward)
 
 
@@ -154,11 +157,11 @@ def looped(
       activation: between the products.
       trips: blocks in use that are to be expected, for those who count FLOPs.
     """
-    return _looped(rows, weights, layout.owner, layout.used, activation, trips)
+    loop = _expert_blocks if forward_mode.value else _looped
+    return loop(rows, weights, layout.owner, layout.used, activation, trips)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _looped(rows, weights, owner, used, activation, trips):
+def _expert_blocks(rows, weights, owner, used, activation, trips):
     return _looped_forward(rows, weights, owner, used, activation, trips)[0]
 
 
@@ -205,6 +208,7 @@ def _looped_backward(activation, trips, residuals, dy):
     return dx.reshape(-1, blocks.shape[-1]), dweights, None, None
 
 
+_looped = jax.custom_vjp(_expert_blocks, nondiff_argnums=(4, 5))
 _looped.defvjp(_looped_forward, _looped_backward)
 
 

@@ -36,6 +36,7 @@ _HOMES = {
     "data": "data",
     "optimizers": "optimizers",
     "starts": "starts",
+    "step_rules": "step_rules",
     "sweeps": "sweeps",
 }
 _RENAMED = {"EmaTeacher": "EMATeacher"}

@@ -2,6 +2,7 @@ from runner import averages as averages
 from runner import data as data
 from runner import optimizers as optimizers
 from runner import starts as starts
+from runner import step_rules as step_rules
 from runner import sweeps as sweeps
 from runner.evaluation.evaluation import Evaluation as Evaluation
 from runner.evaluation.keep_best import KeepBest as KeepBest

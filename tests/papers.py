@@ -280,9 +280,10 @@ PAPERS = (
     Paper(
         "2603.13552",
         "Ghosts of softmax",
-        "no",
-        (),
-        "a limit on the step by the logits' slope along it",
+        "yes",
+        ("runner.step_rules.ConvergenceRadius(largest=1.0, rows=8)",),
+        "`runner.step_rules.ruled(optimizer, {...})`, measured with "
+        "`configs/vision_digits.py --sweep=spike`; no radii of attention and gates",
     ),
     Paper(
         "1911.02855",

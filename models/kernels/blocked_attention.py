@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from models.kernels import loops
+from models.kernels.forward_mode import forward_mode
 
 _LEAST = float(jnp.finfo(jnp.float32).min)
 
@@ -106,7 +107,8 @@ def attend(
         soft_cap=soft_cap,
         trips=pairs(length, packing.window, block=block) / math.ceil(length / block),
     )
-    mixed: Any = _blocked(
+    blocked = _mixed if forward_mode.value else _blocked
+    mixed: Any = blocked(
         rule,
         in_blocks(query),
         in_blocks(key)[:, :, :, 0],
@@ -157,8 +159,7 @@ class _Rule:
         return d_scores * (1 - jnp.square(scores / self.soft_cap))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocked(rule, q, k, v, ids, first, sinks):
+def _mixed(rule, q, k, v, ids, first, sinks):
     return _forward(rule, q, k, v, ids, first, sinks)[0]
 
 
@@ -235,6 +236,7 @@ def _backward(rule, residuals, d_mixed):
     return d_q, d_k.astype(k.dtype), d_v.astype(v.dtype), None, None, d_sinks
 
 
+_blocked = jax.custom_vjp(_mixed, nondiff_argnums=(0,))
 _blocked.defvjp(_forward, _backward)
 
 

@@ -1,10 +1,11 @@
 """Output projection: one matmul forward, two backward, accumulated in float32."""
 
-import functools
 from typing import cast
 
 import jax
 import jax.numpy as jnp
+
+from models.kernels.forward_mode import forward_mode
 
 
 def logits(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
@@ -15,11 +16,11 @@ def logits(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
     of the backward pass would run in float32 whatever `dtype` is. (They do for float16,
     whose range is too small for the gradients of a mean over many tokens.)
     """
-    return cast(jax.Array, _logits(hidden, table, dtype))
+    product = _plain if forward_mode.value else _logits
+    return cast(jax.Array, product(hidden, table, dtype))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _logits(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
+def _plain(hidden: jax.Array, table: jax.Array, dtype: str) -> jax.Array:
     return _product("...d,vd->...v", hidden, table, dtype)
 
 
@@ -35,6 +36,7 @@ def _backward(dtype: str, residuals: tuple, cotangent: jax.Array) -> tuple:
     return d_hidden.astype(hidden.dtype), d_table.astype(table.dtype)
 
 
+_logits = jax.custom_vjp(_plain, nondiff_argnums=(2,))
 _logits.defvjp(_forward, _backward)
 
 

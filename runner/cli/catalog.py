@@ -50,7 +50,11 @@ KINDS = {
             "runner.data.TokenizerSource",
         ],
     ),
-    "optimizers": Kind(["runner.optimizers"], returns="optax.GradientTransformation"),
+    "optimizers": Kind(
+        ["runner.optimizers", "runner.averages", "runner.step_rules"],
+        ["runner.averages.Average", "runner.step_rules.StepRule"],
+        returns="optax.GradientTransformation",
+    ),
     "hooks": Kind(["runner"], ["runner.StepHook"]),
     "jobs": Kind(["runner"], ["runner.graph.job.Job"]),
 }
@@ -108,7 +112,8 @@ def _is_of(
     value: Any, bases: tuple[type, ...], kind: Kind, module: types.ModuleType
 ) -> bool:
     if not isinstance(value, type):
-        is_own = getattr(value, "__module__", "") == module.__name__
+        home = getattr(value, "__module__", "")
+        is_own = home == module.__name__ or home.startswith(f"{module.__name__}.")
         result = fitting.result(getattr(value, "func", value))
         return bool(kind.returns) and is_own and result is _imported(kind.returns)
     return (

@@ -13,7 +13,13 @@ from runner.files import trusted
 from runner.graph.names import FILE_PREFIX, where
 
 _WHOLE = ("losses", "models", "optax", "jax.nn", "jax._src.nn", "flax.nnx")
-_PUBLIC = ("runner", "runner.data", "runner.optimizers")
+_PUBLIC = (
+    "runner",
+    "runner.averages",
+    "runner.data",
+    "runner.optimizers",
+    "runner.step_rules",
+)
 _CONTAINERS = (list, tuple, dict, set, frozenset, bytes, slice)
 _TYPES = ("bfloat16", "float16", "float32", "float64", "int32")  # of jax.numpy
 

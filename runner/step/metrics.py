@@ -70,7 +70,11 @@ def _optimizer(
         "learning_rate",
         filtering=lambda path, value: isinstance(value, jax.Array),
     )
-    return scalars if rate is None else scalars | {"optimizer/learning_rate": rate}
+    if rate is not None:
+        scalars["optimizer/learning_rate"] = rate
+    for name, numbers in (optax.tree.get(opt_state, "step_rules") or {}).items():
+        scalars |= {f"optimizer/{name}/{key}": x for key, x in numbers.items()}
+    return scalars
 
 
 def _weighting(grads: StepGradients) -> dict[str, Float[Array, ""]]:

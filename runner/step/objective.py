@@ -55,6 +55,8 @@ class Objective:
       has_experts: whether the student shows its routers.
       expert_biases: those of the student that follow the load.
       teacher_has_experts: whether the teacher does.
+      mesh: the devices.
+      head_config: the memory that the head may take.
 
     Raises:
       UserError: a term needs what the model does not offer, or cannot be cut so.
@@ -71,7 +73,8 @@ class Objective:
         gradient_filter: float = 0.0,
     ):
         self.modules, self.terms = modules, modules.abstract_terms()
-        self._mesh, self._config, self._teacher = mesh, config.step, teacher
+        self.mesh, self.head_config = mesh, config.head
+        self._config, self._teacher = config.step, teacher
 
         # Refuse what cannot be served before anything is traced.
         student = modules.abstract_student()

@@ -38,6 +38,7 @@ from runner.step.arrays import (
     TeacherState,
     Tokens,
 )
+from runner.step.logit_slopes import LogitSlopes
 from runner.step.metrics import metrics
 from runner.step.objective import Objective
 from runner.step.prepass import RunTrunk, divide
@@ -79,7 +80,11 @@ def update(
 
     # Optimiser.
     updates, opt_state = objective.modules.optimizer.update(
-        grads.params, state.opt_state, state.params, value=grads.total
+        grads.params,
+        state.opt_state,
+        state.params,
+        value=grads.total,
+        slopes=LogitSlopes(objective, state, batch),
     )
     params = optimizers.apply_updates(state.params, updates)
 

@@ -15,7 +15,7 @@ NAMES = {
     " Evaluate Evaluation Experiment Export FusedTeacher KeepBest MostConfidentTeacher"
     " OfflineTeacher OnlineTeacher PromptedTeacher RecordTeacher RoutedTeacher"
     " RunWriter Sample ServedTeacher Soup StartTeacher StepContext StepHook Trainer"
-    " averages data optimizers starts sweeps",
+    " averages data optimizers starts step_rules sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
     " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
     " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"

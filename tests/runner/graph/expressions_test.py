@@ -66,6 +66,15 @@ def value(text, hint=Any):
             ),
         ),
         (
+            "runner.averages.averaged(optax.sgd(0.1), {'ema': runner.averages.EMA()})",
+            optax.GradientTransformation,
+            fdl.Config(
+                runner.averages.averaged,
+                fdl.Config(optax.sgd, 0.1),
+                {"ema": fdl.Config(runner.averages.EMA)},
+            ),
+        ),
+        (
             "models.Transformer(vocab_size=8, mlp=models.MoE(num_experts=2))",
             Callable[..., models.Model],
             fdl.Partial(

@@ -1,0 +1,59 @@
+"""Kernels in forward mode: the transpose of their own reverse rules.
+
+`<J v, u> = <v, Jᵀ u>`: the left by `jax.jvp` under `forward_mode`, the right by the
+rule that training uses.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import grouped
+from models.kernels import blocked_attention, projection
+from models.kernels.forward_mode import forward_mode
+
+IDS = jnp.asarray([[1, 1, 1, 2, 2, 2, 2, 2, 3]])
+
+
+def attention(query, key, value):
+    packing = blocked_attention.packing(IDS, None, block=4)
+    return blocked_attention.attend(query, key, value, packing, soft_cap=2.0)
+
+
+def logits(hidden, table):
+    return projection.logits(hidden, table, "float32")
+
+
+def experts(x, gates, *weights):
+    layout = grouped.arrange(
+        jnp.asarray([[0, 2], [1, 2], [2, 0]]), num_experts=3, block=2
+    )
+    rows = grouped.looped(grouped.to_rows(x, layout), weights, layout, jax.nn.silu)
+    return grouped.from_rows(rows, gates, layout)
+
+
+KERNELS = {
+    "attention": (attention, [(1, 9, 4, 3), (1, 9, 2, 3), (1, 9, 2, 3)]),
+    "logits": (logits, [(3, 4), (5, 4)]),
+    "experts": (experts, [(3, 4), (3, 2), (3, 4, 6), (3, 4, 6), (3, 6, 4)]),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_forward_mode_is_the_transpose_of_the_reverse_rule(name):
+    kernel, shapes = KERNELS[name]
+    draw = np.random.default_rng(0)
+    x, v = (
+        [jnp.asarray(draw.normal(size=s), jnp.float32) for s in shapes]
+        for _ in range(2)
+    )
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(kernel, x, v)
+    with forward_mode(True):
+        value, slope = jax.jvp(kernel, tuple(x), tuple(v))
+    expected, pullback = jax.vjp(kernel, *x)
+    np.testing.assert_array_equal(value, expected)
+    u = jnp.asarray(draw.normal(size=value.shape), jnp.float32)
+    backward = sum(jnp.vdot(a, b) for a, b in zip(v, pullback(u), strict=True))
+    np.testing.assert_allclose(jnp.vdot(slope, u), backward, rtol=1e-4)
