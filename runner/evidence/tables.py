@@ -11,14 +11,29 @@ from runner.evidence.intervals import Spread
 from runner.report.results import number
 
 HEADS = ("setting", "seeds", "mean", "sd", "95 % interval", "minus baseline", "95 %")
-NOTE = (
-    "* best, and its 95 % interval of paired differences excludes zero; sd over seeds; "
-    "intervals by the bootstrap (arXiv:1411.5279)"
-)
+_OF_ONE = 5  # the columns of a single setting, which is compared with none
+_NOTE = "sd over seeds; intervals by the bootstrap (arXiv:1411.5279)"
+_STAR = "* best, and its 95 % interval of paired differences excludes zero"
 
 
-def cells(row: Row) -> list[str]:
-    """Return the cells of a row under `HEADS`."""
+def title(one: Comparison) -> str:
+    """Return the metric, and the baseline where settings are compared."""
+    return one.metric + (f", baseline {one.baseline}" if one.rows[1:] else "")
+
+
+def rows(one: Comparison) -> list[list[str]]:
+    """Return the heads, and the cells of every row."""
+    count = len(HEADS) if one.rows[1:] else _OF_ONE
+    return [list(HEADS[:count]), *(_cells(row)[:count] for row in one.rows)]
+
+
+def note(comparisons: Sequence[Comparison]) -> str:
+    """Return the line below the tables."""
+    several = any(one.rows[1:] for one in comparisons)
+    return f"{_STAR}; {_NOTE}" if several else _NOTE
+
+
+def _cells(row: Row) -> list[str]:
     spread, difference = row.spread, row.difference
     return [
         row.setting + (" *" if row.is_certain else ""),
@@ -35,7 +50,7 @@ def text(comparisons: Sequence[Comparison]) -> str:
     """Return the tables for a terminal."""
     parts = []
     for one in comparisons:
-        body = [list(HEADS), *(cells(row) for row in one.rows)]
+        body = rows(one)
         widths = [max(map(len, column)) for column in zip(*body, strict=True)]
         lines = [
             "    "
@@ -43,22 +58,24 @@ def text(comparisons: Sequence[Comparison]) -> str:
             + "  ".join(f"{x:>{w}}" for x, w in zip(rest, widths[1:], strict=True))
             for first, *rest in body
         ]
-        head = f"  {one.metric}, baseline {one.baseline}"
+        head = f"  {title(one)}"
         parts.append("\n".join([head, *(line.rstrip() for line in lines)]))
-    return "\n\n".join([*parts, f"  {NOTE}"]) if parts else ""
+    return "\n\n".join([*parts, f"  {note(comparisons)}"]) if parts else ""
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """Return the tables for `sweep.md`."""
     parts = []
     for one in comparisons:
-        rows = [HEADS, ["---", *["---:"] * (len(HEADS) - 1)], *map(cells, one.rows)]
+        heads, *body = rows(one)
+        rule = ["---", *["---:"] * (len(heads) - 1)]
         table = "\n".join(
             "| " + " | ".join(cell.replace("*", "\\*") for cell in row) + " |"
-            for row in rows
+            for row in (heads, rule, *body)
         )
-        parts.append(f"## {one.metric}, baseline {one.baseline}\n\n{table}")
-    return "\n\n".join([*parts, NOTE.replace("*", "\\*")]) if parts else ""
+        parts.append(f"## {title(one)}\n\n{table}")
+    line = note(comparisons).replace("*", "\\*")
+    return "\n\n".join([*parts, line]) if parts else ""
 
 
 def to_csv(comparisons: Sequence[Comparison]) -> str:
@@ -95,13 +112,14 @@ def latex(comparisons: Sequence[Comparison]) -> str:
 
 
 def _tabular(one: Comparison) -> str:
+    heads, *body = (" & ".join(map(_escaped, row)) + r" \\" for row in rows(one))
     lines = [
-        f"% {one.metric}, baseline {one.baseline}; {NOTE}",
-        r"\begin{tabular}{lrrrrrr}",
+        f"% {title(one)}; {note([one])}",
+        rf"\begin{{tabular}}{{l{'r' * heads.count(' & ')}}}",
         r"\toprule",
-        " & ".join(map(_escaped, HEADS)) + r" \\",
+        heads,
         r"\midrule",
-        *(" & ".join(map(_escaped, cells(row))) + r" \\" for row in one.rows),
+        *body,
         r"\bottomrule",
         r"\end{tabular}",
     ]

@@ -83,7 +83,8 @@ def _results(table: Sequence[Row], directory: Path, entries: Sequence[Entry]) ->
 
 def _name(row: Row, directory: Path) -> str:
     """Format the name, as a link to the run's own page where it has one."""
-    name = escape(row.name)
+    # A long name breaks between its parts, where the page is narrow.
+    name = re.sub(r"(?<=[=.(,])(?=[^\W\d])", "<wbr>", escape(row.name))
     if row.entry is None or not (row.entry.run.workdir / "report.html").exists():
         return name
     target = os.path.relpath(row.entry.run.workdir / "report.html", directory)

@@ -4,15 +4,19 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from runner.report.theme import SIZE, WIDTH
+
+_LEAST = 0.5  # of the usual width, for the curves
 
 
 def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
     """Write names at the right end of their lines, apart where lines are close.
 
     Args:
-      axes: The picture; it is narrowed to make room.
+      axes: The picture; it is narrowed to make room, and the figure made wider where
+        that would leave the curves less than half of it.
       labels: Name, value and colour of each line; one that is not finite is left out.
     """
     texts = [
@@ -24,7 +28,11 @@ def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
         return
     widest = max(len(text) for _, text, _ in texts) * 0.58 * SIZE / 72 + 0.1  # inches
     left, bottom, _, height = axes.get_position().bounds
-    axes.set_position((left, bottom, 1 - left - widest / WIDTH, height))
+    left *= WIDTH
+    width = max(WIDTH, left + _LEAST * WIDTH + widest)
+    assert isinstance(axes.figure, Figure)
+    axes.figure.set_figwidth(width)
+    axes.set_position((left / width, bottom, 1 - (left + widest) / width, height))
     for at, text, color in spread(sorted(texts, reverse=True)):
         axes.annotate(
             text,

@@ -59,7 +59,7 @@ td.bar i {
 }
 tr.ours td.bar i { background: var(--accent); }
 @media (max-width: 40rem) {
-  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6.5rem; }
+  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 9.5rem; }
   td.bar { display: none; }
   th, td { padding: .35rem .4rem; font-size: .9rem; }
 }

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def is_sweep(path: Path) -> bool:
 def begun(sweep: Path) -> dict[str, Path]:
     """Return the units that have metrics by their labels, in the order of the sweep.
 
-    A label is the values of the flags that are swept: `peak_value=0.003 seed=1`.
+    A label is the values of the flags that are swept, calls without their modules:
+    `kd.loss=ForwardKL seed=1`.
 
     Raises:
       UserError: No unit has begun, or `sweep.json` is damaged.
@@ -70,7 +72,8 @@ def _labels(sweep: Path) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Return a literal as a label has it: a string without its quotes."""
+    """Return a literal as a label has it: `ForwardKL` for `'losses.ForwardKL()'`."""
     with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        return str(ast.literal_eval(text))
-    return text
+        text = str(ast.literal_eval(text))
+    call = re.fullmatch(r"(?:\w+\.)*(\w+)(\(.*\))", text)
+    return call[1] + call[2].removeprefix("()") if call else text

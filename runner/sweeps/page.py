@@ -34,7 +34,7 @@ def _axes(outcomes: Sequence[Outcome]) -> list[str]:
         return []
     if any(len(one.outcomes) > 1 for one in settings.along(outcomes, key, {})):
         return [key]
-    keys = dict.fromkeys(k for outcome in outcomes for k in outcome.unit.point)
+    keys = settings.keys(outcomes)
     numeric = [k for k in keys if settings.is_numeric(outcomes, k)]
     return numeric or [key]
 
@@ -112,20 +112,22 @@ def _lay_out(figures: str, frozen: Frozen) -> str:
 
 def _evidence(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
     parts = []
-    for one in table.main_comparisons(frozen, outcomes):
-        heads = "".join(f"<th>{escape(head)}</th>" for head in tables.HEADS)
-        lines = [f"<tr>{heads}</tr>\n"]
-        for row in one.rows:
-            cells = "".join(f"<td>{escape(x)}</td>" for x in tables.cells(row))
+    compared = table.main_comparisons(frozen, outcomes)
+    for one in compared:
+        heads, *body = tables.rows(one)
+        lines = [f"<tr>{''.join(f'<th>{escape(x)}</th>' for x in heads)}</tr>\n"]
+        for row, cells in zip(one.rows, body, strict=True):
             ours = " class=ours" if row.is_certain else ""
-            lines.append(f"<tr{ours}>{cells}</tr>\n")
+            shown = "".join(f"<td>{escape(x)}</td>" for x in cells)
+            lines.append(f"<tr{ours}>{shown}</tr>\n")
         parts.append(
-            f"<h3>{escape(one.metric)}, baseline {escape(one.baseline)}</h3>\n"
+            f"<h3>{escape(tables.title(one))}</h3>\n"
             f'<div class="scroll"><table>\n{"".join(lines)}</table></div>\n'
         )
     if not parts:
         return ""
-    note = f'<p class="meta">{escape(tables.NOTE)}. All metrics: evidence.csv.</p>\n'
+    note = escape(tables.note(compared))
+    note = f'<p class="meta">{note}. All metrics: evidence.csv.</p>\n'
     return f"<h2>Over seeds</h2>\n{''.join(parts)}{note}"
 
 

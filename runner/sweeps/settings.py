@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.sweeps import points
+from runner.sweeps import points, seeds
 from runner.sweeps.outcome import Outcome, evaluations, finite
 
 _RATES = ("learning_rate", "peak_value", "init_value")
@@ -25,22 +25,28 @@ class Setting:
     outcomes: Sequence[Outcome]
 
 
-def learning_rate(keys: Sequence[str]) -> str | None:
+def learning_rate(flags: Sequence[str]) -> str | None:
     """Return the flag that is a learning rate, if any.
 
     It is the flag below `fdl.optimizer` whose last name is `learning_rate`, else
     `peak_value`, else `init_value`.
     """
-    ours = [key for key in keys if key.startswith("fdl.optimizer")]
+    ours = [key for key in flags if key.startswith("fdl.optimizer")]
     rates = [key for name in _RATES for key in ours if key.rpartition(".")[2] == name]
     return rates[0] if rates else None
 
 
 def axis(outcomes: Sequence[Outcome]) -> str | None:
     """Return the flag of the x-axis: the learning rate, else one that is numeric."""
-    keys = list(dict.fromkeys(key for o in outcomes for key in o.unit.point))
-    numeric = [key for key in keys if is_numeric(outcomes, key)]
-    return learning_rate(numeric) or next(iter(numeric), next(iter(keys), None))
+    swept = keys(outcomes)
+    numeric = [key for key in swept if is_numeric(outcomes, key)]
+    return learning_rate(numeric) or next(iter(numeric), next(iter(swept), None))
+
+
+def keys(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the flags that are swept, less the seed, along which nothing goes."""
+    swept = dict.fromkeys(key for o in outcomes for key in o.unit.point)
+    return [key for key in swept if key != seeds.axis(swept)]
 
 
 def is_numeric(outcomes: Sequence[Outcome], key: str) -> bool:

@@ -98,3 +98,13 @@ def test_a_program_reads_full_numbers():
     assert records[1]["certain"] == "True"
     assert json.loads(json.dumps(tables.to_json(COMPARED)))[0]["low"] == spread.low
     assert tables.to_csv([]) == "" and tables.text([]) == ""
+
+
+def test_a_single_setting_has_no_columns_of_a_baseline():
+    alone = [compare("held_out/loss", {"all": BASE}, "all")]
+    title, heads, row, _, note = tables.text(alone).splitlines()
+    assert title == "  held_out/loss" and note.startswith("  sd over seeds")
+    assert heads.split() == ["setting", "seeds", "mean", "sd", "95", "%", "interval"]
+    assert row.split()[:2] == ["all", "5"]
+    assert "{lrrrr}" in tables.latex(alone) and "{lrrrrrr}" in tables.latex(COMPARED)
+    assert "baseline" not in tables.markdown(alone) + tables.latex(alone)

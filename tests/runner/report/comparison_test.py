@@ -175,16 +175,20 @@ def swept(directory, points):
 
 def test_the_units_of_a_sweep_are_named_by_what_they_differ_in(tmp_path):
     points = [
-        {"fdl.losses.kd.loss": f"losses.{loss}()", "fdl.seed": seed}
-        for loss, seed in (("ForwardKL", 0), ("ForwardKL", 1), ("ReverseKL", 0))
+        {"fdl.losses.kd.loss": f"losses.{loss}", "fdl.seed": seed}
+        for loss, seed in (
+            ("ForwardKL()", 0),
+            ("ForwardKL()", 1),
+            ("ReverseKL(x=1)", 0),
+        )
     ]
     a, b = swept(tmp_path / "a", points), swept(tmp_path / "b", points[:1])
 
     def names(*arguments):
         return [one.name for one in comparison.entries(arguments)]
 
-    ends = ("ForwardKL() seed=0", "ForwardKL() seed=1", "ReverseKL() seed=0")
-    labels = [f"kd.loss=losses.{end}" for end in ends]
+    ends = ("ForwardKL seed=0", "ForwardKL seed=1", "ReverseKL(x=1) seed=0")
+    labels = [f"kd.loss={end}" for end in ends]
     assert names(str(a)) == labels and names(str(b)) == labels[:1]
     several = [*(f"a: {label}" for label in labels), f"mine: {labels[0]}"]
     assert names(str(a), f"mine={b}") == several
@@ -419,6 +423,19 @@ def test_a_damaged_note_of_a_recording_is_refused(runs, tmp_path):
     (tmp_path / "records" / "recording.json").write_text("{")
     with pytest.raises(UserError, match=r"recording\.json is damaged"):
         report.compare(runs)
+
+
+def test_long_names_make_a_picture_wider_and_leave_the_curves_their_room():
+    series = run.Series([1, 2], [2.0, 1.0])
+
+    def inches(name):
+        figure = plot.compared({name: series}, unit="nats", levels={})
+        return figure.get_figwidth(), figure.axes[0].get_position().width
+
+    usual, share = inches("a")
+    wide, share_of_wide = inches("losses.ForwardKL(temperature=2.0) " * 4)
+    assert usual == theme.WIDTH < wide
+    assert 0.49 * usual < share_of_wide * wide < share * usual
 
 
 def test_a_picture_of_several_runs_leaves_out_where_they_begin():

@@ -87,7 +87,7 @@ def trained(workdir, *, steps=60, without=()):
 class Page(html.parser.HTMLParser):
     """Checks that tags are balanced; keeps the text and what is linked."""
 
-    VOID = ("meta", "img", "source", "!doctype")
+    VOID = ("meta", "img", "source", "wbr", "!doctype")
 
     def __init__(self, text):
         super().__init__()

@@ -1,13 +1,14 @@
 """Seeds as an axis of a sweep."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from runner import sweeps
 from runner.cli import flags
 from runner.errors import UserError
-from runner.sweeps import plan, points, seeds
+from runner.sweeps import plan, points, seeds, settings
 from tests.runner.report.pages import Page
 from tests.runner.sweeps.sweeps import Z_LOSS, made
 
@@ -121,3 +122,14 @@ def test_a_sweep_without_seeds_compares_nothing(tmp_path, capsys):
     )
     assert "baseline" not in capsys.readouterr().out
     assert not (tmp_path / "evidence.csv").exists()
+
+
+def test_a_picture_has_the_setting_along_its_foot_and_never_the_seed():
+    def axis(*swept):
+        units = [SimpleNamespace(unit=SimpleNamespace(point=point)) for point in swept]
+        return settings.axis(units)
+
+    assert axis({seeds.KEY: 0}, {seeds.KEY: 1}) is None
+    kinds = [{"fdl.losses.kd.loss": x, seeds.KEY: s} for x in "ab" for s in (0, 1)]
+    assert axis(*kinds) == "fdl.losses.kd.loss"
+    assert axis({seeds.KEY: 0, Z_LOSS: 0.1}, {seeds.KEY: 0, Z_LOSS: 0.2}) == Z_LOSS
