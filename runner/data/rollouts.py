@@ -19,6 +19,7 @@ class Rollouts:
       top_k: As `data.OnPolicy`.
       top_p: As `data.OnPolicy`.
       prompt_tokens: As `data.OnPolicy`.
+      at_once: As `data.OnPolicy`.
       vocab_size: Ids of the data; outputs of the student beyond them are not drawn.
       end: Id that ends a document.
     """
@@ -29,11 +30,14 @@ class Rollouts:
     top_k: int | None
     top_p: float | None
     prompt_tokens: int | None
+    at_once: int | None
     vocab_size: int
     end: int
 
     def describe(self) -> dict[str, Any]:
         """Return JSON values, for the work directory."""
         fields = dataclasses.asdict(self)
+        if self.at_once is None:  # as runs began that knew of no such field
+            del fields["at_once"]
         fraction = self.fraction
         return {**fields, "fraction": "scheduled" if callable(fraction) else fraction}

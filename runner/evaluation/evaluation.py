@@ -40,7 +40,9 @@ class Evaluation:
 
     Attributes:
       name: The group of its metrics, as in `<name>/loss`.
-      data: The held-out data.
+      data: The held-out data. `data.OnPolicy` of it is the student going on with its
+        prompts: `teacher/loss` is then the teacher's word on what the student writes,
+        and `loss` about the student's entropy. Draws are the same at every step.
       batch_size: Rows in a global batch, over all devices.
       metrics: Losses to measure beside the terms; see `own_metrics`.
       average: The name of an average of the weights that stands in their place

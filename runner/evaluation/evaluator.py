@@ -21,6 +21,7 @@ from runner.evaluation.held_out import HeldOutTerms
 from runner.machine import mesh as mesh_lib
 from runner.state.train_state import TrainState
 from runner.step.compiled_step import CompiledStep
+from runner.step.rollouts import CompiledRollouts
 
 Tree = Any
 
@@ -48,7 +49,6 @@ class Evaluator:
         with prefixed(f"evaluations.{evaluation.name}"):
             self._params(step.state)
         self.dataset = evaluation.data.load(cache=config.input.cache)
-        self.dataset.require_fixed(f"evaluations.{evaluation.name}.data")
         with own_metrics.named_in(evaluation.name):
             self._terms = HeldOutTerms(
                 step,
@@ -64,6 +64,8 @@ class Evaluator:
             sharding=mesh_lib.batch_sharding(step.mesh),
         )
         self._text_bytes: dict[int | None, float] = {}  # by limit
+        with prefixed(f"evaluations.{evaluation.name}"):
+            self._rollouts = self._own_rows()
         self._sums = jax.jit(self._batch_sums)
 
     @property
@@ -96,6 +98,10 @@ class Evaluator:
         params = self._params(state)
         total: Tree = None
         for number, batch in enumerate(self._batches(limit=limit), start=1):
+            if self._rollouts is not None:
+                batch, _ = self._rollouts.write(
+                    params, state.variables, batch, jnp.int32(number)
+                )
             sums = jax.device_get(
                 self._sums(
                     params,
@@ -111,7 +117,7 @@ class Evaluator:
             if progress is not None:
                 progress(min(number * self._batch_size / len(rows), 1.0))
         if limit not in self._text_bytes:
-            self._text_bytes[limit] = self.dataset.text_bytes(rows)
+            self._text_bytes[limit] = self._bytes(rows)
         values = metrics(total, text_bytes=self._text_bytes[limit])
         return {**values, "share": len(rows) / len(self.dataset)}
 
@@ -122,7 +128,7 @@ class Evaluator:
           UserError: as `trace`.
         """
         some = jax.tree.map(lambda x: np.ones(x.shape), self.trace(state))
-        text_bytes = self.dataset.text_bytes(np.arange(min(1, len(self.dataset))))
+        text_bytes = self._bytes(np.arange(min(1, len(self.dataset))))
         return list(metrics(some, text_bytes=text_bytes))
 
     def trace(self, state: TrainState) -> Tree:
@@ -152,6 +158,26 @@ class Evaluator:
             )
         except losses.IncompatibleLoss as error:
             raise UserError(f"evaluations.{self._name}: {error}") from error
+
+    def _own_rows(self) -> CompiledRollouts | None:
+        """Return what writes the rows, where the data is `OnPolicy`.
+
+        Raises:
+          UserError: the student writes no text.
+        """
+        if self.dataset.rollouts is None:
+            return None
+        return CompiledRollouts(
+            self._step.modules,
+            self.dataset.rollouts,
+            mesh=self._step.mesh,
+            rules=self._step.rules,
+            seed=self._step.seed,
+        )
+
+    def _bytes(self, rows: np.ndarray) -> float:
+        """Return the bytes of the rows' text; 0 where the student writes them."""
+        return 0.0 if self._rollouts is not None else self.dataset.text_bytes(rows)
 
     def _params(self, state: TrainState) -> Tree:
         """Return the parameters to measure: the state's, or those of an average.

@@ -4,6 +4,7 @@ import functools
 import math
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from runner.state.train_state import TrainState
 from runner.state.trainable import TrainModules
 
 Metrics = Mapping[str, Metric]
+Tree = Any
 
 _STREAM = zlib.crc32(b"rollouts")  # of keys: none of the step's own
 
@@ -66,8 +68,20 @@ class CompiledRollouts:
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[Batch, Metrics]:
         """Return the batch with the rows that the student wrote, and what they are."""
-        params, variables = state.params["student"], state.variables["student"]
-        return self._compiled(params, variables, batch, state.step)
+        return self.write(state.params, state.variables, batch, state.step)
+
+    def write(
+        self, params: Tree, variables: Tree, batch: Batch, step: Int[Array, ""]
+    ) -> tuple[Batch, Metrics]:
+        """Return the same of other weights, or of another number than a step's.
+
+        Args:
+          params: As `TrainState.params`.
+          variables: As `TrainState.variables`.
+          batch: Arrays `[b ...]`.
+          step: That draws are made for.
+        """
+        return self._compiled(params["student"], variables["student"], batch, step)
 
     def _run(
         self, params: object, variables: object, batch: Batch, step: Int[Array, ""]
@@ -138,6 +152,7 @@ def continued(
         slots=length,
         choose=functools.partial(_choose, rollouts=rollouts, keys=keys),
         ends=(rollouts.end,),
+        at_once=rollouts.at_once,
     )
 
     # Rows of the prompt and of what follows: each token's target is the next.

@@ -37,6 +37,8 @@ class OnPolicy(DataSource):
       top_p: Only the fewest most probable tokens with this mass; None for all.
       prompt_tokens: Tokens of a row that a prompt is taken from; None for those before
         the first target that counts.
+      at_once: Rows that are written at a time: where one has ended, the next one
+        begins. None is all of them, until the last has ended.
 
     Source: Agarwal et al. 2023, GKD (arXiv:2306.13649), algorithm 1, where a whole
     batch is the student's with probability λ; here λ is `fraction`, of each batch.
@@ -52,11 +54,12 @@ class OnPolicy(DataSource):
     top_k: int | None = None
     top_p: float | None = None
     prompt_tokens: int | None = None
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.fraction) and not 0.0 <= self.fraction <= 1.0:
             raise ValueError(f"fraction must be in [0, 1], got {self.fraction}")
-        for name in ("max_new_tokens", "prompt_tokens", "top_k"):
+        for name in ("max_new_tokens", "prompt_tokens", "top_k", "at_once"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -89,6 +92,7 @@ class OnPolicy(DataSource):
             top_k=self.top_k,
             top_p=self.top_p,
             prompt_tokens=self.prompt_tokens,
+            at_once=self.at_once,
             vocab_size=vocabulary.size,
             end=vocabulary.end,
         )

@@ -39,7 +39,8 @@ PROMPTS = {0: [3, 1, 4, 1], 1: [5, 8, 9], 3: [1, 4, 1, 4, 2, 1, 3]}
 
 
 def rollouts(**fields):
-    plain = {"top_k": None, "top_p": None, "prompt_tokens": None, "end": VOCAB}
+    names = ("top_k", "top_p", "prompt_tokens", "at_once")
+    plain = {**dict.fromkeys(names), "end": VOCAB}
     numbers = {"fraction": 1.0, "max_new_tokens": NEW, "temperature": 0.0}
     return Rollouts(**(plain | numbers | {"vocab_size": VOCAB} | fields))
 

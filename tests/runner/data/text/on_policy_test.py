@@ -47,15 +47,25 @@ def test_it_stands_around_the_whole_of_the_training_data_alone(corpus):
         mixed.load()
     with pytest.raises(UserError, match="OnPolicy is OnPolicy itself"):
         fdl.build(node(node(corpus))).load()
-    held_out = runner.Evaluation(
-        name="held_out", data=fdl.build(node(corpus)), batch_size=8
-    )
-    experiment = examples.experiment(corpus, None, terms=examples.kd()[:1])
-    experiment = dataclasses.replace(experiment, evaluations=[held_out])
-    with pytest.raises(UserError, match=r"evaluations\.held_out\.data: OnPolicy"):
-        examples.ready(experiment)
     with pytest.raises(UserError, match="prompt_tokens is 13, a row has 12 tokens"):
         fdl.build(node(corpus, prompt_tokens=13)).load()
+
+
+@pytest.mark.slow
+def test_an_evaluation_reads_what_the_student_writes_after_held_out_prompts(corpus):
+    greedy = node(corpus, temperature=0.0, prompt_tokens=4, max_new_tokens=5)
+    experiment = examples.experiment(corpus, None, terms=examples.kd()[:1])
+    experiment = dataclasses.replace(
+        experiment,
+        evaluations=[
+            runner.Evaluation(name="own", data=fdl.build(greedy), batch_size=8)
+        ],
+    )
+    setup = examples.ready(experiment)
+    metrics = setup.evaluate("own", setup.initial_state())
+    assert metrics["accuracy"] == 1.0  # each token is the one that it takes for best
+    assert 0.0 < metrics["loss"] < np.log(300)
+    assert "bits_per_byte" not in metrics  # the text is not that of the data
 
 
 def test_records_and_students_of_no_text_are_refused(corpus):
@@ -88,6 +98,7 @@ class Recorded(Teacher):
     [
         ({"fraction": 1.5}, r"fraction must be in \[0, 1\], got 1.5"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"at_once": 0}, "at_once must be at least 1, got 0"),
         ({"prompt_tokens": 0}, "prompt_tokens must be at least 1, got 0"),
         ({"temperature": -1.0}, "temperature must not be negative, got -1.0"),
         ({"top_p": 0.0}, "top_p must be above 0, at most 1, got 0.0"),
