@@ -28,7 +28,7 @@ DEV_READY := .venv/dev-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results parity tokenizers trackers smollm2 lock clean
+.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results results-on-policy parity tokenizers trackers smollm2 lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
 	@echo 'make bench-peers  heads of MaxText, tunix, tokamax, optax; steps of torch; ours'
 	@echo 'make results   ablation of stored teacher outputs: 111 small runs (an hour)'
+	@echo 'make results-on-policy  a student taught on its own words, and not: 15 small runs'
 	@echo 'make parity    tiny models of every family, read and exported, against transformers'
 	@echo 'make tokenizers  rows of eight published tokenizers, and 70 chat templates'
 	@echo 'make trackers  what Weights & Biases and MLflow get of a run, offline'
@@ -247,6 +248,9 @@ bench-peers: dev
 	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --requirement tests/parity/requirements.txt
 	@PYTHONPATH=. $(BIN)/python tests/peers/steps.py .venv-parity/bin/python
+
+results-on-policy: venv
+	@PYTHONPATH=. $(BIN)/python tests/results/on_policy.py
 
 results: venv
 	@$(BIN)/python tests/results/distillation.py
