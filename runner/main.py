@@ -53,7 +53,6 @@ def _obey(command: flags.Command, argv: Sequence[str]) -> None:
     if command.action and command.action.name in flags.LOOKED_UP:
         return inspect.look_up(command, command.action)
     if is_sweep(command):
-        early_line.clear()
         return run_sweep(command, argv)
     # The graph, to compare, to look at or to build.
     if command.action and command.action.name == "diff":

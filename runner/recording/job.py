@@ -1,5 +1,6 @@
 """The job that runs a teacher over data and stores its outputs."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -104,9 +105,12 @@ class RecordTeacher(Job):
         if workdir.writes and directory.is_dir() and recorder.alone:
             shards.remove_temporaries(directory)
         begin = time.monotonic()
-        with Stop() as stop, out_of_memory.explained():
+        with (
+            contextlib.closing(terminal),
+            Stop() as stop,
+            out_of_memory.explained(),
+        ):
             written = self._write(recorder, directory, terminal, lambda: stop.requested)
-        terminal.close()
         if stop.requested:
             terminal.print(f"stopped; go on with: {workdir.go_on}")
             sys.exit(stop.exit_code)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from runner.files import confined, sweep_unit
+from runner.files import confined, early_line, sweep_unit
 from runner.files.sweep_unit import Place
 from runner.machine.stop_signals import Stop
 from runner.sweeps import failure, trust
@@ -56,6 +56,7 @@ def run(frozen: Frozen) -> None:
             # Failed: noted for the table; the next unit runs.
             failed.append(unit)
             _say(f"{head}: {failure.note_failure(unit, code)}")
+    early_line.show("drawing the results")
     from runner.sweeps import summary  # Matplotlib: only for those who draw.
 
     summary.summarize(frozen)
@@ -103,4 +104,5 @@ def _child(unit: Unit, stop: Stop, place: Place) -> int:
 
 
 def _say(line: str) -> None:
+    early_line.clear()
     print(line, flush=True)

@@ -9,7 +9,7 @@ import json
 
 from runner import atomic_files
 from runner.evidence import tables
-from runner.files import confined
+from runner.files import confined, early_line
 from runner.sweeps import outcome, seeds, table
 from runner.sweeps.frozen import Frozen
 
@@ -36,4 +36,5 @@ def summarize(frozen: Frozen) -> None:
         atomic_files.write_atomic(frozen.path / "evidence.csv", csv)
         atomic_files.write_atomic(frozen.path / "evidence.tex", latex)
     report = page.write(frozen, outcomes)
+    early_line.clear()
     print(f"\n{table.text(frozen, outcomes)}\n\n  report:   {report}", flush=True)

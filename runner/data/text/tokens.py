@@ -1,6 +1,7 @@
 """Token arrays on disk: the ids of all documents in one memory-mapped file."""
 
 import array
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -63,15 +64,14 @@ def fetch_in_parts(
     folder = path.with_name(path.name + ".parts")
 
     def chunks() -> Iterator[bytes | memoryview]:
-        progress = Progress("tokenising", total)
         paths = []
-        for part in parts:
-            paths.append(folder / f"{part.digest}.tokens")
-            before = paths[-1].exists()
-            fetch(paths[-1], _lazily(part.encode), vocab_size=vocab_size)
-            progress.advance(part.num_bytes, before=before)
-        yield from _joined(_read(one, dtype) for one in paths)
-        progress.close()
+        with contextlib.closing(Progress("tokenising", total)) as progress:
+            for part in parts:
+                paths.append(folder / f"{part.digest}.tokens")
+                before = paths[-1].exists()
+                fetch(paths[-1], _lazily(part.encode), vocab_size=vocab_size)
+                progress.advance(part.num_bytes, before=before)
+            yield from _joined(_read(one, dtype) for one in paths)
 
     payload = caching.read(path)
     if payload is None:
