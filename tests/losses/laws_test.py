@@ -56,7 +56,7 @@ def shapes(shape):
 
     def values(floats, fixed):
         count = jnp.sum(fixed["mask"], dtype=jnp.float32)
-        sums = table.statistic_sums(tuple(LOSSES), floats, fixed)
+        sums = table.statistic_sums(LOSSES, floats, fixed)
         means = jax.tree.map(lambda value: value / count, sums)
         return table.values(LOSSES, floats, fixed, means)
 

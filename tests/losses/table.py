@@ -419,12 +419,10 @@ def compiled_values(names: tuple[str, ...] = tuple(LOSSES)):
     return jax.jit(functools.partial(values, rows))
 
 
-def statistic_sums(names, floats, fixed):
+def statistic_sums(rows: Mapping[str, Row], floats, fixed):
     """By row that asks for means over the batch, the sums of its statistics."""
     wanting = {
-        name: LOSSES[name]
-        for name in names
-        if term_values.wants_means(LOSSES[name].loss)
+        name: row for name, row in rows.items() if term_values.wants_means(row.loss)
     }
     sums = {}
     for form, of_form in by_form(wanting).items():
@@ -437,7 +435,8 @@ def statistic_sums(names, floats, fixed):
 @functools.cache
 def compiled_sums(names: tuple[str, ...]):
     """Jitted `(floats, fixed) -> sums` of `statistic_sums`."""
-    return jax.jit(functools.partial(statistic_sums, names))
+    rows = {name: LOSSES[name] for name in names}
+    return jax.jit(functools.partial(statistic_sums, rows))
 
 
 def batch_means(floats, fixed, names=tuple(LOSSES)) -> dict[str, dict[str, Any]]:

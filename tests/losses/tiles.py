@@ -1,13 +1,14 @@
-"""One compiled step a loss, by tiles of the vocabulary."""
+"""Losses by tiles of the vocabulary, and one compiled step of them all."""
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import losses
-from losses.core import term_values
 from losses.core.tiles import Tile
 from losses.core.vocab_sums import SumRequests
 from losses.core.vocab_sums_pass import VocabSumsPass
@@ -70,35 +71,36 @@ def tiled_outputs(form, outputs, sums, *, vocabulary, teacher_width):
     )
 
 
-def _means(term, outputs, masks):
-    """The means of a term's statistics over these tokens."""
-    sums = term_values.statistic_sums([term], outputs, masks=masks)
-    count = jnp.maximum(jnp.sum(masks[term.name], dtype=jnp.float32), 1.0)
+def _means(rows, floats, fixed):
+    """By row that wants any, the means of its statistics over these tokens."""
+    count = jnp.maximum(jnp.sum(fixed["mask"], dtype=jnp.float32), 1.0)
+    sums = table.statistic_sums(rows, floats, fixed)
     return jax.tree.map(lambda value: value / count, sums)
 
 
-def by_tiles(row, floats, fixed, scales=table.ALONE, *, width):
-    """The total of `table.steps` and its gradient in the logits, tile by tile."""
-    outputs = table.outputs(row.teacher, floats, fixed)
-    logits = floats["logits"]
-    teacher = floats["teacher/logits"]
-    means = {}
-    if term_values.wants_means(row.loss):  # known before the gradients, as in a step
-        (term,), masks = table.terms({"term": row}), {"term": fixed["mask"]}
-        means = _means(term, outputs, masks)
+def by_tiles(rows, floats, fixed, scales=table.ALONE, *, width):
+    """Totals as those of `table.steps`, and their gradients in the logits, by tiles.
 
-    def value(sums):
+    Losses share the sums that they ask for, as the terms of a step do.
+
+    Args:
+      rows: of the table, by name; the totals are in their order, `[row]`.
+      floats: arrays of `table.arrays`.
+      fixed: the others.
+      scales: weights of each loss and of those beside it.
+      width: of a tile; the last may be narrower.
+    """
+    logits, teacher = floats["logits"], floats["teacher/logits"]
+    widths = {"vocabulary": logits.shape[-1], "teacher_width": teacher.shape[-1]}
+    means = _means(rows, floats, fixed)
+
+    def totals(sums):
         def outputs_of(form):
-            return tiled_outputs(
-                form,
-                outputs,
-                sums,
-                vocabulary=logits.shape[-1],
-                teacher_width=teacher.shape[-1],
-            )
+            outputs = table.outputs(form, floats, fixed)
+            return tiled_outputs(form, outputs, sums, **widths)
 
-        sums_of = table.weighted({"term": row}, outputs_of, fixed, means, scales)
-        return sums_of["term"][0]
+        results = table.weighted(rows, outputs_of, fixed, means, scales)
+        return jnp.stack([results[name][0] for name in rows])
 
     def tiles():
         for start in range(0, logits.shape[-1], width):
@@ -109,27 +111,49 @@ def by_tiles(row, floats, fixed, scales=table.ALONE, *, width):
 
     # One pass collects the sums; a second gives each tile its gradient.
     requests = SumRequests(fixed["targets"].shape)
-    value(requests)
+    totals(requests)
     sums_pass = VocabSumsPass(requests)
     state = sums_pass.start()
     for tile in tiles():
         state = sums_pass.add_tile(state, tile)
     sums = sums_pass.results(state)
-    total, cotangents = jax.value_and_grad(value)(sums)
+    of_rows, pullback = jax.vjp(totals, sums)
+    (cotangents,) = jax.vmap(pullback)(jnp.eye(len(rows)))
+
+    def gradient(cotangents, tile):
+        def tangent(student):
+            moved = tile._replace(student=student)
+            return sums_pass.tangent(moved, state, sums, cotangents)
+
+        return jax.grad(tangent)(tile.student)
+
     grads = [
-        jax.grad(
-            lambda student, tile=tile: sums_pass.tangent(
-                tile._replace(student=student), state, sums, cotangents
-            )
-        )(tile.student)
-        for tile in tiles()
+        jax.vmap(functools.partial(gradient, tile=tile))(cotangents) for tile in tiles()
     ]
-    return total, jnp.concatenate(grads, axis=-1)
+    return of_rows, jnp.concatenate(grads, axis=-1)
+
+
+class Result(NamedTuple):
+    """The weighted sum of a term and those beside it, its gradient in the logits."""
+
+    total: np.ndarray
+    grad: np.ndarray
+
+
+def steps(floats, fixed, scales=table.ALONE, *, names=tuple(BY_SUMS), width=WIDTH):
+    """`Result` of each row, by name."""
+    totals, grads = jax.device_get(compiled_steps(names, width)(floats, fixed, scales))
+    if len(names) > 1 and not np.all(np.isfinite(grads)):
+        # As in `table.steps`: one infinite gradient makes all others NaN.
+        return {
+            name: steps(floats, fixed, scales, names=(name,), width=width)[name]
+            for name in names
+        }
+    return {name: Result(totals[i], grads[i]) for i, name in enumerate(names)}
 
 
 @functools.cache
-def compiled_tiles(name, width):
-    """Jitted `by_tiles` of one row."""
-    run = jax.jit(functools.partial(by_tiles, LOSSES[name], width=width))
-    # An argument whatever it is: one program.
-    return lambda floats, fixed, scales=table.ALONE: run(floats, fixed, scales)
+def compiled_steps(names: tuple[str, ...], width: int):
+    """Jitted `by_tiles` of these rows."""
+    rows = {name: LOSSES[name] for name in names}
+    return jax.jit(functools.partial(by_tiles, rows, width=width))

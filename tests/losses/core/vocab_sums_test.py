@@ -12,61 +12,60 @@ from hypothesis import strategies as st
 import losses
 from losses.core.tiles import Tile
 from losses.core.vocab_sums import SumRequests, SumResults
-from tests.losses import table
+from tests.losses import table, tiles
 from tests.losses.poison import assert_clean, poisoned, sides
 from tests.losses.table import LOSSES, Row, arrays
-from tests.losses.tiles import BY_SUMS, ROWS, WIDTH, by_tiles, compiled_tiles
+from tests.losses.tiles import BY_SUMS, ROWS, WIDTH
 
 by_sums = pytest.mark.parametrize("name", BY_SUMS)
 slow = pytest.mark.slow
 
 
-# These two are infinite at impossible entries, and would spoil the program of all.
-TOGETHER = tuple(
-    name
-    for name in BY_SUMS
-    if name not in ("smoothed_cross_entropy", "forward_kl_draws")
-)
+# They are infinite at impossible entries, and would spoil the program of all.
+APART = ("smoothed_cross_entropy", "forward_kl_draws", "uniform_kl", "standard_score")
+TOGETHER = tuple(name for name in BY_SUMS if name not in APART)
 
 
-ONE_OF_A_KIND = (
-    *("cross_entropy", "smoothed_cross_entropy", "z_loss", "standard_score"),
-    *("confidence_penalty", "uniform_kl", "forward_kl", "reverse_kl", "comp_sum"),
-    *("forward_kl_best", "forward_kl_draws", "jensen_shannon_best", "logit_mse"),
-    *("binary_kl", "dpo"),
-)
-"""What the others are made of by tiles; those are held with the slow tests."""
+def both(of_names):
+    """Of all losses, by name, what `of_names(names)` returns of some."""
+    return of_names(TOGETHER) | of_names(APART)
 
 
-def over_rows(name, floats, fixed):
-    """`Result` of one loss over whole rows, of one program where shapes are usual."""
-    usual = floats["teacher/logits"].shape == floats["logits"].shape
-    names = TOGETHER if usual and name in TOGETHER else (name,)
-    return table.steps(floats, fixed, names=names)[name]
+def by_tiles(*inputs, width=WIDTH):
+    """`tiles.Result` of each loss, by name."""
+    return both(lambda names: tiles.steps(*inputs, names=names, width=width))
 
 
-def assert_same(name, floats, fixed, *, width=WIDTH):
-    rows = over_rows(name, floats, fixed)
-    total, grad = compiled_tiles(name, width)(floats, fixed)
-    np.testing.assert_allclose(total, rows.total, rtol=2e-6, atol=2e-6)
-    np.testing.assert_allclose(grad, rows.grads["logits"], rtol=2e-5, atol=2e-6)
+def over_rows(*inputs):
+    """`table.Result` of each loss over whole rows, by name."""
+    return both(lambda names: table.steps(*inputs, names=names))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=() if x in ONE_OF_A_KIND else slow) for x in BY_SUMS]
-)
+def assert_same(actual, rows):
+    np.testing.assert_allclose(actual.total, rows.total, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(actual.grad, rows.grads["logits"], rtol=2e-5, atol=2e-6)
+
+
+@functools.cache
+def clean(width=WIDTH):
+    """By tiles and over rows, each loss over the arrays as they are."""
+    return by_tiles(*arrays(), width=width), over_rows(*arrays())
+
+
+@by_sums
 @pytest.mark.parametrize(
     "width", [pytest.param(1, marks=slow), WIDTH, pytest.param(7, marks=slow)]
 )
 def test_values_and_gradients_are_those_of_whole_rows(name, width):
-    # dear: compiles what the tests below run again.
-    assert_same(name, *arrays(), width=width)
+    # dear: compiles the program of all losses, which the tests below run again.
+    actual, rows = clean(width)
+    assert_same(actual[name], rows[name])
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_other_losses_need_full_logits(name):
     with pytest.raises(losses.NeedsFullLogits):
-        jax.eval_shape(compiled_tiles(name, WIDTH), *arrays())
+        jax.eval_shape(tiles.compiled_steps((name,), WIDTH), *arrays())
 
 
 def test_each_loss_is_tiled_or_declines():
@@ -76,64 +75,73 @@ def test_each_loss_is_tiled_or_declines():
         assert (name in ROWS) <= (not stored), name
 
 
+def assert_same_values(floats, fixed, *, width=WIDTH):
+    actual, rows = by_tiles(floats, fixed, width=width), over_rows(floats, fixed)
+    for name, (total, _) in actual.items():
+        np.testing.assert_allclose(
+            total, rows[name].total, rtol=1e-5, atol=1e-5, err_msg=name
+        )
+
+
 @slow
-@by_sums
 @hypothesis.given(
     seed=st.integers(0, 2**16), scale=st.sampled_from([0.0, 0.1, 3.0, 30.0])
 )
-@hypothesis.settings(max_examples=8)
-def test_any_logits_give_the_same_value(name, seed, scale):
-    floats, fixed = arrays(seed=seed, scale=scale)
-    total, _ = compiled_tiles(name, WIDTH)(floats, fixed)
-    expected = over_rows(name, floats, fixed).total
-    np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-5)
+@hypothesis.settings(max_examples=50)
+def test_any_logits_give_the_same_value(seed, scale):
+    assert_same_values(*arrays(seed=seed, scale=scale))
 
 
 @slow
-@by_sums
 @hypothesis.given(
     seed=st.integers(0, 2**16),
     scale=st.sampled_from([0.0, 0.1, 3.0, 30.0]),
     width=st.integers(1, 7),
 )
-@hypothesis.settings(max_examples=8)
-def test_any_logits_cut_anywhere_give_the_same_value(name, seed, scale, width):
-    floats, fixed = arrays((4,), seed=seed, scale=scale)
-    total, _ = compiled_tiles(name, width)(floats, fixed)
-    expected = over_rows(name, floats, fixed).total
-    np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-5)
+@hypothesis.settings(max_examples=50)
+def test_any_logits_cut_anywhere_give_the_same_value(seed, scale, width):
+    assert_same_values(*arrays((4,), seed=seed, scale=scale), width=width)
+
+
+@functools.cache
+def poisoned_where_masked():
+    """Each loss over poison at masked tokens of both logits."""
+    floats, fixed = arrays()
+    masked = ~np.asarray(fixed["mask"])
+    return by_tiles(poisoned(floats, masked, ("logits", "teacher/logits")), fixed)
 
 
 @by_sums
 def test_masked_tokens_get_exactly_zero_gradient(name):
+    masked = ~np.asarray(arrays()[1]["mask"])
+    grad = poisoned_where_masked()[name].grad
+    assert not np.any(grad[masked])
+    np.testing.assert_array_equal(grad, clean()[0][name].grad)
+
+
+@functools.cache
+def poisoned_beside(side, *, weight, everywhere):
+    """Each loss beside a term that counts all, with and without poison."""
     floats, fixed = arrays()
-    masked = ~np.asarray(fixed["mask"])
-    inputs = poisoned(floats, masked, ("logits", "teacher/logits"))
-    _, grad = compiled_tiles(name, WIDTH)(inputs, fixed)
-    _, clean = compiled_tiles(name, WIDTH)(floats, fixed)
-    assert not np.any(np.asarray(grad)[masked])
-    np.testing.assert_array_equal(grad, clean)
+    where = np.ones(table.SHAPE, bool) if everywhere else ~np.asarray(fixed["mask"])
+    paths, scales = sides(floats)[side]
+    scales = scales + (weight - 1.0) * table.ALONE
+    inputs = poisoned(floats, where, paths)
+    return [by_tiles(x, fixed, np.float32(scales)) for x in (inputs, floats)]
 
 
 @by_sums
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_a_token_that_another_term_counts_harms_no_term_that_does_not(name, side):
-    floats, fixed = arrays()
-    paths, scales = sides(floats)[side]
-    poison = poisoned(floats, ~fixed["mask"], paths)
-    run = compiled_tiles(name, WIDTH)
-    assert_clean(run(poison, fixed, scales), run(floats, fixed, scales))
+    actual, expected = poisoned_beside(side, weight=1.0, everywhere=False)
+    assert_clean(actual[name], expected[name])
 
 
 @by_sums
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_weight_zero_adds_exactly_nothing(name, side):
-    floats, fixed = arrays()
-    paths, scales = sides(floats)[side]
-    scales = scales - table.ALONE
-    poison = poisoned(floats, jnp.ones_like(fixed["mask"]), paths)
-    run = compiled_tiles(name, WIDTH)
-    assert_clean(run(poison, fixed, scales), run(floats, fixed, scales))
+    actual, expected = poisoned_beside(side, weight=0.0, everywhere=True)
+    assert_clean(actual[name], expected[name])
 
 
 IMPOSSIBLE = [
@@ -143,24 +151,34 @@ IMPOSSIBLE = [
 ]
 
 
+@functools.cache
+def impossible(names, paths, width):
+    """By tiles and over rows, losses where two entries are impossible."""
+    floats, fixed = arrays()
+    fixed |= {"targets": np.zeros_like(fixed["targets"])}
+    for path in paths:
+        floats[path][..., 2:4] = -np.inf
+    rows = table.steps(floats, fixed, names=names)
+    return tiles.steps(floats, fixed, names=names, width=width), rows
+
+
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 @pytest.mark.parametrize("side", [("logits",), ("logits", "teacher/logits")])
 @pytest.mark.parametrize("width", [pytest.param(2, marks=slow), WIDTH])
 def test_impossible_entries_count_as_over_rows(name, side, width):
-    # dear: the first of a loss compiles its program by sums.
-    floats, fixed = arrays()
-    fixed |= {"targets": np.zeros_like(fixed["targets"])}
-    for path in side:
-        floats[path][..., 2:4] = -np.inf
-    assert_same(name, floats, fixed, width=width)
+    names = TOGETHER if name in TOGETHER else (name,)
+    actual, rows = impossible(names, side, width)
+    assert_same(actual[name], rows[name])
 
 
-@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "logit_mse"])
 @pytest.mark.parametrize("width", [pytest.param(1, marks=slow), 4])
-def test_a_teacher_of_fewer_entries_is_compared_over_those(name, width):
+def test_a_teacher_of_fewer_entries_is_compared_over_those(width):
     floats, fixed = arrays()
     floats["teacher/logits"] = floats["teacher/logits"][..., :5]
-    assert_same(name, floats, fixed, width=width)
+    names = ("forward_kl", "reverse_kl", "logit_mse")
+    rows = table.steps(floats, fixed, names=names)
+    for name, actual in tiles.steps(floats, fixed, names=names, width=width).items():
+        assert_same(actual, rows[name])
 
 
 class OwnLoss(losses.Loss):
@@ -190,15 +208,15 @@ def test_a_users_loss_of_sums_is_tiled_as_it_is():
         return jnp.sum(table.values({"own": row}, inputs, fixed, {})["own"])
 
     expected, expected_grad = jax.jit(jax.value_and_grad(total))(floats["logits"])
-    tiled = jax.jit(functools.partial(by_tiles, row, width=WIDTH))
-    actual, grad = tiled(floats, fixed)
+    tiled = jax.jit(functools.partial(tiles.by_tiles, {"own": row}, width=WIDTH))
+    (actual,), (grad,) = tiled(floats, fixed)
     np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(grad, expected_grad, rtol=2e-5, atol=2e-6)
 
 
 def test_a_users_loss_of_rows_needs_full_logits():
     with pytest.raises(losses.NeedsFullLogits):
-        by_tiles(Row(Reader()), *arrays(), width=WIDTH)
+        tiles.by_tiles({"reader": Row(Reader())}, *arrays(), width=WIDTH)
 
 
 def test_terms_share_their_sums():
