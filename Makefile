@@ -24,7 +24,8 @@ BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/ready-$(VERSION)
 DEV_READY := .venv/dev-$(VERSION)
-# A file stays with one worker, which compiles its programs once.
+# A file stays with one worker, which compiles its programs once; of the dearest folders
+# (tests/schedule.py) the whole folder does.
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 

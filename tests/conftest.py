@@ -23,7 +23,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from runner.files import trusted  # noqa: E402
-from tests import costs  # noqa: E402
+from tests import costs, schedule  # noqa: E402
 
 # The key that runs are signed with is this session's, not the user's.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
@@ -68,6 +68,7 @@ _MOST_MEMORY = 2.0 * 2**30
 
 def pytest_configure(config):
     config.pluginmanager.register(costs.Costs(config))
+    config.pluginmanager.register(schedule)
     jax.config.update("jax_compilation_cache_dir", _COMPILED)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED  # of children
     jax.config.update(
@@ -75,35 +76,10 @@ def pytest_configure(config):
     )
 
 
-# Where tests take longest. They begin first, so that no worker is left with one of
-# these when the others have ended.
-_FIRST = (
-    "tests/runner/step/",
-    "tests/runner/teachers/",
-    "tests/runner/head/",
-    "tests/configs/runs_test.py",
-    "tests/compatibility/runs_test.py",
-    "tests/runner/recording/",
-    "tests/runner/resume_test.py",
-    "tests/configs/vision_test.py",
-    "tests/runner/evaluation/",
-    "tests/models/",
-    "tests/losses/",
-)
-
-
 def pytest_collection_finish():
     """Collect garbage seldom: tests make little of it, and walk all of JAX for it."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-
-
-def pytest_collection_modifyitems(items):
-    def rank(item):
-        places = [place for place in _FIRST if item.nodeid.startswith(place)]
-        return _FIRST.index(places[0]) if places else len(_FIRST)
-
-    items.sort(key=rank)
 
 
 def pytest_unconfigure():

@@ -313,22 +313,24 @@ def test_every_loss_has_its_function():
 
 @functools.cache
 def both_ways():
-    """By loss, what its function and its class return, each way one program."""
+    """What each function returns, of one program, and the `table.Result` of its class.
+
+    The laws' program of all classes, which a process compiles once.
+    """
 
     def functions(arrays):
         return {name: function(arrays) for name, function in FUNCTIONS.items()}
 
     floats, fixed = arrays()
-    means = table.batch_means(floats, fixed, tuple(FUNCTIONS))
-    classes = table.compiled_values(tuple(FUNCTIONS))
-    return jax.device_get(
-        (jax.jit(functions)(floats | fixed), classes(floats, fixed, means))
-    )
+    values = jax.device_get(jax.jit(functions)(floats | fixed))
+    return values, table.steps(floats, fixed)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_class_equals_its_function(name):
-    expected, actual = (values[name] for values in both_ways())
+    # dear: compiles all functions, and alone the classes too.
+    functions, classes = both_ways()
+    expected, actual = functions[name], classes[name].values
     mask = np.asarray(arrays()[1]["mask"])
     if expected.ndim == 0:  # one value for the batch: the mean of the class's
         actual = np.mean(actual[mask])
