@@ -79,13 +79,14 @@ def encoded(
             lengths[0] -= len(prefix)
         ends = ends_of(lengths, start=run.start)
         if spelled != data:
-            same = run.start + _common_prefix(spelled, data)
+            same = run.start + common_prefix(spelled, data)
             ends = np.where(ends > same, np.minimum(ends, same) + 0.5, ends)
             ends[-1:] = run.start + len(data)
         yield ids.astype(np.int64), ends
 
 
-def _common_prefix(a: bytes, b: bytes) -> int:
+def common_prefix(a: bytes, b: bytes) -> int:
+    """Return how many first bytes of both are the same."""
     size = min(len(a), len(b))
     differ = np.frombuffer(a[:size], np.uint8) != np.frombuffer(b[:size], np.uint8)
     return int(differ.argmax()) if differ.any() else size

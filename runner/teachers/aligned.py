@@ -1,4 +1,4 @@
-"""A teacher of another tokenizer, which reads the same text in its own tokens."""
+"""A teacher of another tokenizer over the same text: a model, or its records."""
 
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ from models.base import Batch
 from runner import runtime
 from runner.aligning.rows import PREFIX, RowAligner
 from runner.data.dataset import Dataset
+from runner.data.source import DataSource
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, prefixed
@@ -24,32 +25,38 @@ from runner.head.token_blocks import TokenBlocks
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
 from runner.teachers.common_entries import CommonEntries
 from runner.teachers.joined_rows import JoinedRows, at_places
+from runner.teachers.offline import LoadedRecords
+from runner.teachers.recorded_spans import SUMS, LoadedRecordedSpans, packed
 
 Tree = Any
-SUMS = frozenset({"spans/log_probability", "spans/log_probability_before"})
 LOGITS = frozenset({"spans/shared_logits", "spans/other_logits"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Aligned(Teacher):
-    """A live teacher over the student's text in tokens of its own.
+    """A teacher over the student's text in tokens of its own.
 
-    Each document of a row is encoded anew with the teacher's tokenizer, and both sides
-    are cut into spans: text that begins and ends with tokens of either (by bytes; a
-    special token of both, of one name, is a place of the text too). A term that reads
-    the teacher counts one token a span, its first:
+    Of a live one, each document of a row is encoded anew with the teacher's tokenizer,
+    and both sides are cut into spans: text that begins and ends with tokens of both (by
+    bytes; a special token of both, of one name, is a place of the text too). A term
+    that reads the teacher counts one token a span, its first:
 
     * `SpanLikelihood` compares what both say of the whole span, exactly;
     * `ULD` and `HybridULD` compare distributions at the span's end, by rank;
     * losses of distributions (`ForwardKL`, ...) compare the first token, over the
       `best` tokens that both vocabularies have and a rest, as over records.
 
-    Without room for a place of the text in both (a tokenizer that normalizes, a row
-    cut amid a character), its tokens are in no span; `AlignedShare` measures it.
+    Records (`OfflineTeacher`) were made of `data`: the same documents in the teacher's
+    tokens. They are joined by document and byte, and give spans their probability, for
+    `SpanLikelihood` alone; a token that is none of the stored entries counts as
+    impossible, an error of less than the least entry's probability.
+
+    `AlignedShare` measures how many tokens are in a span.
 
     Attributes:
-      teacher: A model, or several combined, of the other vocabulary.
+      teacher: A model, or several combined, of the other vocabulary; or its records.
       tokenizer: Of the teacher; its ids are compared with those of the teacher's files.
+      data: Rows that the records were made of; None for a live teacher.
       positions: Places in a row of the teacher's; None for those of the student and
         one more. A row that takes more is refused with their number.
       best: Shared entries of each token.
@@ -61,6 +68,7 @@ class Aligned(Teacher):
 
     teacher: Teacher
     tokenizer: TokenizerSource
+    data: DataSource | None = None
     positions: int | None = None
     best: int = 64
     temperatures: Sequence[float] = (1.0,)
@@ -78,6 +86,9 @@ class Aligned(Teacher):
             self.teacher.check()
         with prefixed("tokenizer"):
             self.tokenizer.check()
+        if self.data is not None:
+            with prefixed("data"):
+                self.data.check()
 
     def check_shapes(self) -> None:
         """Nothing: the teacher checks its own."""
@@ -85,7 +96,7 @@ class Aligned(Teacher):
     def identity(self) -> str:
         return self.teacher.identity()
 
-    def load(self, context: TeacherContext) -> "LoadedAligned":
+    def load(self, context: TeacherContext) -> "LoadedAligned | LoadedRecordedSpans":
         student = context.vocabulary
         if not isinstance(student, Vocabulary):
             raise UserError("teacher: Aligned reads text, and the data is images")
@@ -102,10 +113,12 @@ class Aligned(Teacher):
             positions=self.positions or context.positions,
         )
         loaded = self.teacher.load(own_context)
+        if isinstance(loaded, LoadedRecords):
+            return self._of_records(loaded, context)
         if loaded.stored is not None:
             raise UserError(
-                "teacher: Aligned runs a model over rows of its own tokens; wanted: a "
-                "model, as OnlineTeacher"
+                f"teacher: a {type(self.teacher).__name__} is of the student's tokens; "
+                "wanted: a model, as OnlineTeacher, or its records (OfflineTeacher)"
             )
         entries = CommonEntries.of(
             aligner.shared,
@@ -115,6 +128,24 @@ class Aligned(Teacher):
             temperatures=tuple(float(t) for t in self.temperatures),
         )
         return LoadedAligned(loaded, aligner, entries, context.mesh)
+
+    def _of_records(
+        self, loaded: LoadedRecords, context: TeacherContext
+    ) -> LoadedRecordedSpans:
+        """Return what records say of spans.
+
+        Raises:
+          UserError: It is not known what rows they are of, or those are no packed text.
+        """
+        if self.data is None:
+            raise UserError(
+                "teacher: Aligned joins records by text: data=..., the rows in the "
+                "teacher's tokens that they were made of"
+            )
+        with prefixed("data"):
+            dataset = self.data.load(cache=context.cache)
+        loaded.rows_with_records(dataset)  # refuses records of other rows
+        return LoadedRecordedSpans(loaded, packed(dataset, "the records' data"))
 
 
 class LoadedAligned(LoadedTeacher):

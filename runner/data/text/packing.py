@@ -88,6 +88,19 @@ class Packing:
         """Return the number of the document of each position, `[b T]`."""
         return self._places(numbers).document
 
+    def targets_at(
+        self, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return which target of which document stands at each position, `[b T]`.
+
+        Returns:
+          Documents; places of the targets in them, of which the last is the end; and
+          the mask. Anything stands at padding.
+        """
+        places = self._places(numbers)
+        index = places.place - self._starts[places.document]
+        return places.document, index, places.mask
+
     def shares(self, numbers: np.ndarray, weights: np.ndarray) -> dict[int, float]:
         """Return the share of each document that lies in the rows `numbers` `[b]`.
 

@@ -1,5 +1,7 @@
 """A teacher of another tokenizer in a step: values by hand, from both models."""
 
+import dataclasses
+
 import fiddle as fdl
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,9 @@ import losses
 import runner
 from losses import LossTerm
 from runner import data
+from runner.errors import UserError
+from runner.recording.modes import TopK
+from runner.records import shards
 from tests.runner.teachers import examples
 
 THEIRS = 280
@@ -100,3 +105,61 @@ def by_entries(setup, p, q):
 
 def log_softmax(logits):
     return np.asarray(jax.nn.log_softmax(jnp.float32(logits)), np.float64)
+
+
+@pytest.mark.slow
+def test_records_say_of_spans_what_the_live_teacher_says(tmp_path):
+    """Documents lie whole in rows: what stands before a token is the same."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(40):
+        words = (examples.TEXT + OTHER).split()
+        text = " ".join(words[(5 * number + 3 * i) % len(words)] for i in range(9))
+        (folder / f"{number}.txt").write_text(text)
+    experiment, _ = prepared(tmp_path, terms={"likelihood": TERMS["likelihood"]})
+    live = experiment.teacher
+    assert isinstance(live, runner.Aligned)
+    documents = data.TextFiles(files=[str(folder / "*.txt")])
+    ours, theirs = (
+        data.TokenizedText(
+            documents=documents, tokenizer=x, sequence_length=64, packing="whole"
+        )
+        for x in (experiment.train_data.tokenizer, live.tokenizer)  # pyright: ignore[reportAttributeAccessIssue] - of `examples.source`
+    )
+    recording = runner.RecordTeacher(
+        teacher=live.teacher, data=theirs, mode=TopK(k=THEIRS), batch_size=8
+    )
+    recorder = recording.recorder()
+    shards.write_shard(
+        tmp_path / "records",
+        0,
+        1,
+        recorder.records(range(len(recorder.dataset))),
+        recorder.layout,
+        first=0,
+    )
+    recorder.seal(tmp_path / "records")
+    stored = dataclasses.replace(
+        live, teacher=runner.OfflineTeacher(records=str(tmp_path)), data=theirs
+    )
+    live = dataclasses.replace(live, positions=96)
+    values = []
+    for teacher in (live, stored):
+        both = dataclasses.replace(experiment, train_data=ours, teacher=teacher)
+        (_, _, terms), _, _ = examples.gradients(both)
+        values.append(terms["likelihood"])
+    assert float(values[0].count) == float(values[1].count) > 100
+    np.testing.assert_allclose(
+        float(values[1].total), float(values[0].total), rtol=2e-3
+    )
+
+
+def test_what_cannot_be_aligned_is_refused():
+    tokenizer = data.TokenizerFile(file="tokenizer.json")
+    teacher = runner.OnlineTeacher(checkpoint="run")
+    with pytest.raises(ValueError, match="positions must be at least 1, got 0"):
+        runner.Aligned(teacher=teacher, tokenizer=tokenizer, positions=0)
+    with pytest.raises(ValueError, match="temperatures must be positive"):
+        runner.Aligned(teacher=teacher, tokenizer=tokenizer, temperatures=(0.0,))
+    with pytest.raises(UserError, match=r"tokenizer: no such tokenizer file"):
+        runner.Aligned(teacher=runner.EMATeacher(), tokenizer=tokenizer).check()
