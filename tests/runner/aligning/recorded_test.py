@@ -11,7 +11,7 @@ from runner.data.text.packed_text import pack
 from runner.data.text.tokens import Tokens
 from runner.errors import UserError
 from runner.records import codes
-from tests.runner.aligning.rows_test import OTHERS, PLAIN, TEXTS, WORDS, spelled
+from tests.runner.aligning.vocabularies import OTHERS, PLAIN, TEXTS, WORDS, spelled
 
 
 def dataset(vocab, length, *, packing="cut", documents="these"):
