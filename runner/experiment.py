@@ -197,6 +197,9 @@ class Experiment(Job):
                 f"{len(dataset)}"
             )
         check_tables(modules.abstract_terms(), len(dataset))
+        author_every = dataset.rollouts.refresh_every if dataset.rollouts else 1
+        if author_every > 1:
+            modules = modules.with_author()
 
         # The teacher, the step and the evaluations.
         teacher = None
@@ -225,6 +228,7 @@ class Experiment(Job):
             teacher=teacher,
             teacher_node=self.teacher,
             gradient_filter=self.gradient_filter,
+            author_every=author_every,
         )
         evaluators = {
             evaluation.name: Evaluator(evaluation, step, config=config)

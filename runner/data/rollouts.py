@@ -7,6 +7,8 @@ from typing import Any
 OWN = "own"
 """Entry of a batch, bool `[b]`: the rows that the student wrote."""
 
+_LATER = {"at_once": None, "refresh_every": 1}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rollouts:
@@ -20,6 +22,7 @@ class Rollouts:
       top_p: As `data.OnPolicy`.
       prompt_tokens: As `data.OnPolicy`.
       at_once: As `data.OnPolicy`.
+      refresh_every: As `data.OnPolicy`.
       vocab_size: Ids of the data; outputs of the student beyond them are not drawn.
       end: Id that ends a document.
     """
@@ -31,13 +34,15 @@ class Rollouts:
     top_p: float | None
     prompt_tokens: int | None
     at_once: int | None
+    refresh_every: int
     vocab_size: int
     end: int
 
     def describe(self) -> dict[str, Any]:
         """Return JSON values, for the work directory."""
         fields = dataclasses.asdict(self)
-        if self.at_once is None:  # as runs began that knew of no such field
-            del fields["at_once"]
+        for name, default in _LATER.items():
+            if fields[name] == default:  # as runs began that knew of no such field
+                del fields[name]
         fraction = self.fraction
         return {**fields, "fraction": "scheduled" if callable(fraction) else fraction}

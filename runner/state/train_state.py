@@ -7,6 +7,9 @@ import jax
 
 Tree = Any
 
+AUTHOR = "author"
+"""Entry of `TrainState.memory`: the older student that writes rows."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainState:
@@ -21,7 +24,8 @@ class TrainState:
       opt_state: of the optimiser.
       teacher: what follows the student, such as its average; `{}` for most teachers.
       memory: {"weights": {term: ...}, "tokens": {term: ...}}, of balances and
-        reweightings.
+        reweightings; and {"author": {"params": ..., "variables": ...}} of the student
+        that writes rows, where it is an older one.
     """
 
     step: jax.Array

@@ -1,5 +1,6 @@
 """Trainable modules without their arrays, and the `TrainState` that holds these."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from runner.machine import mesh as mesh_lib
 from runner.state import fresh, path_patterns
 from runner.state.path_patterns import Patterns
 from runner.state.split_module import SplitModule
-from runner.state.train_state import TrainState
+from runner.state.train_state import AUTHOR, TrainState
 
 Tree = Any
 
@@ -69,6 +70,7 @@ class TrainModules:
         self._init_teacher = init_teacher
         modules = nnx.eval_shape(self._init_modules, abstract_key())
         self._trainable = trainable
+        self._has_author = False
         if trainable is None:
             trainable = getattr(modules[""], "trainable", None)
         self._trained = _trained(modules[""], trainable)
@@ -80,6 +82,13 @@ class TrainModules:
         return TrainModules(
             self._make_student, items, optax.identity(), trainable=self._trainable
         )
+
+    def with_author(self) -> "TrainModules":
+        """Return the same modules, with an older student in the state's memory."""
+        modules = copy.copy(self)
+        modules.__dict__.pop("_initial_shapes", None)
+        modules._has_author = True
+        return modules
 
     def _init_modules(self, key: jax.Array) -> dict[str, nnx.Module]:
         """Return every module that owns arrays, fresh, by term; "" is the student."""
@@ -154,7 +163,7 @@ class TrainModules:
             variables=variables,
             opt_state=self.optimizer.init(params),
             teacher=optimizers.float32(self._teacher_state(params, variables)),
-            memory=optimizers.float32(self._memory()),
+            memory=optimizers.float32(self._memory()) | self._author(params, variables),
         )
 
     @property
@@ -170,6 +179,13 @@ class TrainModules:
                 if isinstance(term.token_weight, Reweighting)
             },
         }
+
+    def _author(self, params: Tree, variables: Tree) -> dict[str, Tree]:
+        """Return what the memory has of the student that writes rows, if anything."""
+        if not self._has_author:
+            return {}
+        student = {"params": params["student"], "variables": variables["student"]}
+        return {AUTHOR: student}
 
     @functools.cached_property
     def _initial_shapes(self) -> TrainState:
@@ -207,7 +223,8 @@ class TrainModules:
                 )
             ),
             teacher=self._teacher_state(params, variables),
-            memory=jax.tree.map(lambda _: everywhere, abstract.memory),
+            memory=jax.tree.map(lambda _: everywhere, abstract.memory)
+            | self._author(params, variables),
         )
 
     def create(

@@ -34,6 +34,7 @@ class CompiledStep:
       teacher: the loaded one; its weights are a further argument, never donated.
       teacher_node: the declared one, which says how its state follows the student.
       gradient_filter: as `Experiment.gradient_filter`.
+      author_every: as `train_step.update`.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class CompiledStep:
         teacher: LoadedTeacher | None = None,
         teacher_node: Teacher | None = None,
         gradient_filter: float = 0.0,
+        author_every: int = 1,
     ):
         self.modules, self.teacher, self.seed = modules, teacher, seed
-        self._teacher_node = teacher_node
+        self._teacher_node, self._author_every = teacher_node, author_every
         self.mesh, self.rules = mesh, config.mesh.rules
         self.objective = Objective(
             modules,
@@ -136,5 +138,6 @@ class CompiledStep:
                 batch,
                 frozen=frozen,
                 teacher_node=self._teacher_node,
+                author_every=self._author_every,
             )
         return jax.tree.leaves(state), metrics

@@ -20,7 +20,7 @@ from models.transformer import Transformer
 from runner.data.rollouts import OWN, Rollouts
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
-from runner.state.train_state import TrainState
+from runner.state.train_state import AUTHOR, TrainState
 from runner.state.trainable import TrainModules
 
 Metrics = Mapping[str, Metric]
@@ -32,7 +32,8 @@ _STREAM = zlib.crc32(b"rollouts")  # of keys: none of the step's own
 class CompiledRollouts:
     """`state, batch -> batch, metrics`: some rows continued by the student, compiled.
 
-    A pure function of the seed, the step and the student's weights.
+    A pure function of the seed, the step and the weights of the student, or of the
+    older one that a state's memory has.
 
     Args:
       modules: the student.
@@ -68,7 +69,10 @@ class CompiledRollouts:
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[Batch, Metrics]:
         """Return the batch with the rows that the student wrote, and what they are."""
-        return self.write(state.params, state.variables, batch, state.step)
+        author = state.memory.get(AUTHOR)
+        if author is None:
+            return self.write(state.params, state.variables, batch, state.step)
+        return self._compiled(**author, batch=batch, step=state.step)
 
     def write(
         self, params: Tree, variables: Tree, batch: Batch, step: Int[Array, ""]

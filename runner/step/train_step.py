@@ -29,7 +29,7 @@ from losses.weighting.weights import (
 )
 from models.base import Batch
 from runner import optimizers
-from runner.state.train_state import TrainState
+from runner.state.train_state import AUTHOR, TrainState
 from runner.step import expert_load
 from runner.step.arrays import (
     MicrobatchSums,
@@ -58,6 +58,7 @@ def update(
     *,
     frozen: Tree,
     teacher_node: Teacher | None = None,
+    author_every: int = 1,
 ) -> tuple[TrainState, Metrics]:
     """Return the state after one optimiser step, and the metrics of the step.
 
@@ -67,6 +68,7 @@ def update(
       batch: arrays `[B ...]`.
       frozen: the teacher's weights.
       teacher_node: says how the teacher's state follows the student; None without one.
+      author_every: steps after which an older student that writes rows is renewed.
     """
     grads = gradients(
         objective,
@@ -101,13 +103,21 @@ def update(
             "variables": variables["student"],
         }
         teacher = teacher_node.update_state(teacher, student, step)
+    memory = grads.memory
+    if AUTHOR in state.memory:
+        new = {"params": params["student"], "variables": variables["student"]}
+        renewed = step % author_every == 0
+        author = jax.tree.map(
+            functools.partial(jnp.where, renewed), new, state.memory[AUTHOR]
+        )
+        memory = {**memory, AUTHOR: author}
     new_state = TrainState(
         step=step,
         params=params,
         variables=variables,
         opt_state=opt_state,
         teacher=teacher,
-        memory=grads.memory,
+        memory=memory,
     )
 
     # Metrics.

@@ -34,8 +34,9 @@ from runner.teachers import OnlineTeacher
 from runner.workdir import opening
 
 ROOT = Path(__file__).parents[2]
-LENGTH, PROMPT, BATCH, SEEDS = 64, 16, 16, (0, 1, 2)
-TEACHER_STEPS, START_STEPS, STEPS = 600, 200, 150
+LENGTH, PROMPT, SEEDS = 64, 16, (0, 1, 2)
+LABELLED, TAUGHT = 16, 8  # rows a step
+TEACHER_STEPS, START_STEPS, STEPS = 600, 200, 100
 HELD_OUT_ROWS = 192
 SHAPES = {"teacher": (128, 3), "start": (64, 2)}
 FRACTIONS = (0.0, 0.5, 1.0)
@@ -65,7 +66,7 @@ def model(kind: str, steps: int, seed: int) -> Any:
             Set("student.num_layers", str(layers)),
             Set("train_data.sequence_length", str(LENGTH)),
             Set("evaluations[0].data.sequence_length", str(LENGTH)),
-            Set("batch_size", str(BATCH)),
+            Set("batch_size", str(LABELLED)),
             Set("num_steps", str(steps)),
             Set("seed", str(seed)),
             Set("optimizer.learning_rate.decay_steps", str(steps)),
@@ -152,9 +153,10 @@ class Results:
             fdl.Config(Evaluation, name="own", data=own(held_out, 1.0), batch_size=32),
         ]
         cfg.start = fdl.Config(runner.starts.Run, workdir=str(self.path / "start"))
-        schedule = optax.warmup_cosine_decay_schedule(0.0, 2e-3, 15, arm.steps)
+        schedule = optax.warmup_cosine_decay_schedule(0.0, 2e-3, 10, arm.steps)
         return dataclasses.replace(
             fdl.build(cfg),
+            batch_size=TAUGHT,
             losses=[LossTerm(name="jsd", loss=losses.JensenShannon(beta=0.5))],
             optimizer=optimizers.adamw(schedule),
             teacher=OnlineTeacher(checkpoint=str(self.path / "teacher")),

@@ -104,13 +104,14 @@ def mixes(cfg: fdl.Config, path: str, turn: int = 96) -> fdl.Config:
 
 
 def writes(cfg: fdl.Config) -> fdl.Config:
-    """More and more of the rows are the student's own."""
+    """More and more of the rows are the student's own, as it was up to 3 steps ago."""
     cfg.train_data = fdl.Config(
         data.OnPolicy,
         data=cfg.train_data,
         fraction=fdl.Partial(_grown, last=60),
         max_new_tokens=8,
         prompt_tokens=6,
+        refresh_every=4,
     )
     return cfg
 

@@ -39,6 +39,10 @@ class OnPolicy(DataSource):
         the first target that counts.
       at_once: Rows that are written at a time: where one has ended, the next one
         begins. None is all of them, until the last has ended.
+      refresh_every: Steps after which the weights that write are renewed: at step s
+        they are those after the last step before that is a multiple of it, up to
+        `refresh_every - 1` steps old. They are part of the train state, in every
+        checkpoint; 1 is the current ones, of which there is no second copy.
 
     Source: Agarwal et al. 2023, GKD (arXiv:2306.13649), algorithm 1, where a whole
     batch is the student's with probability λ; here λ is `fraction`, of each batch.
@@ -55,11 +59,18 @@ class OnPolicy(DataSource):
     top_p: float | None = None
     prompt_tokens: int | None = None
     at_once: int | None = None
+    refresh_every: int = 1
 
     def __post_init__(self) -> None:
         if not callable(self.fraction) and not 0.0 <= self.fraction <= 1.0:
             raise ValueError(f"fraction must be in [0, 1], got {self.fraction}")
-        for name in ("max_new_tokens", "prompt_tokens", "top_k", "at_once"):
+        for name in (
+            "max_new_tokens",
+            "prompt_tokens",
+            "top_k",
+            "at_once",
+            "refresh_every",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -93,6 +104,7 @@ class OnPolicy(DataSource):
             top_p=self.top_p,
             prompt_tokens=self.prompt_tokens,
             at_once=self.at_once,
+            refresh_every=self.refresh_every,
             vocab_size=vocabulary.size,
             end=vocabulary.end,
         )

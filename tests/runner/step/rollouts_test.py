@@ -41,6 +41,7 @@ PROMPTS = {0: [3, 1, 4, 1], 1: [5, 8, 9], 3: [1, 4, 1, 4, 2, 1, 3]}
 def rollouts(**fields):
     names = ("top_k", "top_p", "prompt_tokens", "at_once")
     plain = {**dict.fromkeys(names), "end": VOCAB}
+    plain |= {"refresh_every": 1}
     numbers = {"fraction": 1.0, "max_new_tokens": NEW, "temperature": 0.0}
     return Rollouts(**(plain | numbers | {"vocab_size": VOCAB} | fields))
 

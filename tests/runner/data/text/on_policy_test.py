@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import fiddle as fdl
+import jax
 import numpy as np
 import optax
 import pytest
@@ -68,6 +69,30 @@ def test_an_evaluation_reads_what_the_student_writes_after_held_out_prompts(corp
     assert "bits_per_byte" not in metrics  # the text is not that of the data
 
 
+@pytest.mark.slow
+def test_rows_are_written_by_the_weights_of_the_last_renewal(corpus):
+    old = node(corpus, temperature=0.0, max_new_tokens=3, refresh_every=2)
+    experiment = examples.experiment(old, None, terms=examples.kd()[:1])
+    setup = examples.ready(experiment)
+    leaves = jax.tree.leaves(setup.initial_state())
+    before: list = []
+    with setup.batches(start=0) as batches:
+        for step in range(4):
+            state = setup.step.unflatten(leaves)
+            before.append(jax.device_get((state.params, state.variables)))
+            batch = next(batches)
+            rows, _ = setup.with_rollouts(leaves, batch)
+            expected, _ = setup.rollouts.write(*before[step - step % 2], batch, step)
+            np.testing.assert_array_equal(rows["tokens"], expected["tokens"])
+            author = jax.device_get(state.memory["author"]["params"])
+            jax.tree.map(
+                np.testing.assert_array_equal,
+                author,
+                before[step - step % 2][0]["student"],
+            )
+            leaves, _ = setup.step(leaves, rows)
+
+
 def test_records_and_students_of_no_text_are_refused(corpus):
     experiment = examples.experiment(node(corpus), None, terms=examples.kd()[:1])
     records = dataclasses.replace(experiment, teacher=Recorded())
@@ -98,6 +123,7 @@ class Recorded(Teacher):
     [
         ({"fraction": 1.5}, r"fraction must be in \[0, 1\], got 1.5"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"refresh_every": 0}, "refresh_every must be at least 1, got 0"),
         ({"at_once": 0}, "at_once must be at least 1, got 0"),
         ({"prompt_tokens": 0}, "prompt_tokens must be at least 1, got 0"),
         ({"temperature": -1.0}, "temperature must not be negative, got -1.0"),
