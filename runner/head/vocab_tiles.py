@@ -36,58 +36,50 @@ class VocabTiles:
       partition: the vocabulary in tiles.
       teacher: `(partition, start, width) -> [*b n]`, its logits of a tile; None where
         it has none by tiles.
+      counted: tokens whose logits count, bool `[*b 1]`; those of others may be NaN.
     """
 
     head: Head
     variables: Tree
     partition: VocabPartition
     teacher: Callable[[VocabPartition, Any, int], jax.Array] | None
+    counted: jax.Array
 
-    def scan(
-        self,
-        body: Callable[[Tree, Any, int, Tree], tuple[Tree, Tree]],
-        carry: Tree,
-        *,
-        inputs: tuple[Tree, Tree] = (None, None),
-    ) -> tuple[Tree, tuple[Tree, Tree]]:
-        """Run `carry, out = body(carry, start, width, input)` over every tile.
+    def scan(self, body: Callable[[Tree, Any, int], Tree], carry: Tree) -> Tree:
+        """Return the carry after `carry = body(carry, start, width)` of every tile.
 
-        Returns:
-          The last carry, and every `out`, in the form of `inputs` of another scan: of
-          the tiles of full width, and of the narrower one at the end.
+        The last tile may be narrower than the others.
         """
         partition = self.partition
-        of_tiles, of_rest = inputs
 
-        def step(carry: Tree, tile: tuple[jax.Array, Tree]) -> tuple[Tree, Tree]:
-            number, input_ = tile
-            return body(carry, number * partition.width, partition.width, input_)
+        def step(carry: Tree, number: jax.Array) -> tuple[Tree, None]:
+            return body(carry, number * partition.width, partition.width), None
 
         whole_tiles, rest = partition.tiles
-        numbers = jnp.arange(whole_tiles)
-        carry, outs = jax.lax.scan(step, carry, (numbers, of_tiles))
+        carry, _ = jax.lax.scan(step, carry, jnp.arange(whole_tiles))
         if not rest:
-            return carry, (outs, None)
-        start = whole_tiles * partition.width
-        carry, out = body(carry, start, rest, of_rest)
-        return carry, (outs, out)
+            return carry
+        return body(carry, whole_tiles * partition.width, rest)
 
-    def tile(
-        self,
-        student_logits: jax.Array,
-        start: Any,
-        width: int,
-        *,
-        teacher_logits: jax.Array | None = None,
+    def tile(self, student: jax.Array, start: Any, width: int) -> Tile:
+        """Return a tile of both sides from the student's logits `[*b n]`."""
+        teacher = self.teacher and self.teacher(self.partition, start, width)
+        return self._tile(student, teacher, start, width)
+
+    def part(self, stored: Tree, start: Any, width: int) -> Tile:
+        """Return a tile of both sides' logits of the whole vocabulary."""
+        student, teacher = jax.tree.map(
+            lambda x: self.partition.slice(x, x.ndim - 1, start, width), stored
+        )
+        return self._tile(student, teacher, start, width)
+
+    def _tile(
+        self, student: jax.Array, teacher: jax.Array | None, start: Any, width: int
     ) -> Tile:
-        """Return a tile of both sides from the student's logits `[*b n]`.
-
-        The teacher's are computed where they are not given, if it has any.
-        """
-        if teacher_logits is None and self.teacher is not None:
-            teacher_logits = self.teacher(self.partition, start, width)
+        if teacher is not None:
+            teacher = jax.lax.stop_gradient(jnp.where(self.counted, teacher, 0.0))
         ids = self.partition.ids(start, width)
-        return Tile(ids=ids, student=student_logits, teacher=teacher_logits)
+        return Tile(ids=ids, student=student, teacher=teacher)
 
 
 def gradients(
@@ -128,27 +120,24 @@ def gradients(
     value(requests, others)
     sums_pass = VocabSumsPass(requests)
 
-    # Stored logits are one product, read by tiles: a scan that stacked its tiles would
-    # fill an array of their size with zeros first.
-    stored_logits = head(params, hidden) if store_logits else None
-
-    def stored_tile(logits: jax.Array, start: Any, width: int) -> jax.Array:
-        return partition.slice(logits, logits.ndim - 1, start, width)
+    # Stored logits are one product of each side, read by tiles: a scan that stacked its
+    # tiles would fill an array of their size with zeros first.
+    stored = None
+    if store_logits:
+        teacher = tiles.teacher and tiles.teacher(partition, 0, partition.piece)
+        stored = head(params, hidden), teacher
 
     # First pass: head forward, and the sums online.
-    def collect(
-        state: Tree, start: Any, width: int, _: None
-    ) -> tuple[Tree, jax.Array | None]:
-        if stored_logits is None:
-            tile_params = model_head.tile(params, partition, start, width)
-            tile = tiles.tile(head(tile_params, hidden), start, width)
-            return sums_pass.add_tile(state, tile), None
-        tile = tiles.tile(stored_tile(stored_logits, start, width), start, width)
-        return sums_pass.add_tile(state, tile), tile.teacher
+    def collect(state: Tree, start: Any, width: int) -> Tree:
+        if stored is not None:
+            return sums_pass.add_tile(state, tiles.part(stored, start, width))
+        tile_params = model_head.tile(params, partition, start, width)
+        tile = tiles.tile(head(tile_params, hidden), start, width)
+        return sums_pass.add_tile(state, tile)
 
     d_hidden = jnp.zeros(hidden.shape, jnp.float32)
     zeros, d_hidden = varying((sums_pass.start(), d_hidden))
-    state, teacher_tiles = tiles.scan(collect, zeros)
+    state = tiles.scan(collect, zeros)
 
     # The losses of these sums, and their gradients.
     sums = sums_pass.results(state)
@@ -156,9 +145,7 @@ def gradients(
     d_sums, d_others = pullback(jnp.ones_like(total))
 
     # Second pass: head backward.
-    def push(
-        carry: Tree, start: Any, width: int, teacher_logits: jax.Array | None
-    ) -> tuple[Tree, None]:
+    def push(carry: Tree, start: Any, width: int) -> Tree:
         # The head again: its logits are used only where none were stored.
         d_params, d_hidden = carry
         tile_params = model_head.tile(params, partition, start, width)
@@ -167,9 +154,10 @@ def gradients(
             [x.astype(d.dtype) for x, d in zip(tile_params, d_params, strict=True)],
             hidden,
         )
-        if stored_logits is not None:
-            logits = stored_tile(stored_logits, start, width)
-        tile = tiles.tile(logits, start, width, teacher_logits=teacher_logits)
+        if stored is None:
+            tile = tiles.tile(logits, start, width)
+        else:
+            tile = tiles.part(stored, start, width)
         d_logits = jax.grad(
             lambda logits: sums_pass.tangent(
                 tile._replace(student=logits), state, sums, d_sums
@@ -185,12 +173,10 @@ def gradients(
 
         # A tile whose gradients are all filtered costs no backward matmul.
         if threshold is None:
-            return add(d_logits), None
+            return add(d_logits)
         d_logits = large(d_logits, threshold)
         none = jnp.logical_not(jnp.any(d_logits))
-        return jax.lax.cond(none, lambda _: carry, add, d_logits), None
+        return jax.lax.cond(none, lambda _: carry, add, d_logits)
 
-    (d_params, d_hidden), _ = tiles.scan(
-        push, (d_params, d_hidden), inputs=teacher_tiles
-    )
+    d_params, d_hidden = tiles.scan(push, (d_params, d_hidden))
     return d_params, d_hidden, d_others, auxiliary

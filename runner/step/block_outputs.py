@@ -26,7 +26,6 @@ from runner.step.arrays import (
     TermSums,
 )
 from runner.step.trunk_pass import StudentTrunk
-from runner.teachers.base import LogitTiles
 
 Tree = Any
 Others = tuple[Mapping[str, Tree], Mapping[str, Shaped[Array, "..."]]]
@@ -41,7 +40,7 @@ class TiledBlock:
       total: the weighted total of sums over the vocabulary, and the sums by term.
       counted: tokens that any term counts, bool `[*b 1]`.
       teacher_logits: `(partition, start, width) -> [*b n]`, the teacher's logits of a
-        tile; None where it has none by tiles.
+        tile, which may be NaN where no term counts; None where it has none by tiles.
       threshold: what the gradient of a logit must reach; None where all counts.
     """
 
@@ -137,13 +136,12 @@ class BlockEvaluator:
             values = self.values(params, inputs, constants, tiled)
             return weighted_total(values, inputs)
 
-        counted = self._counted(constants)
         return TiledBlock(
             total=total,
-            counted=counted,
+            counted=self._counted(constants),
             teacher_logits=teacher_tiles
             and functools.partial(
-                _teacher_logits, teacher_tiles, inputs, constants, counted
+                teacher_tiles.logits, inputs.teacher_head, constants.teacher
             ),
             threshold=self._gradient_threshold(inputs),
         )
@@ -227,19 +225,3 @@ def weighted_total(
         for name, scale in inputs.scales.items()
     ]
     return functools.reduce(jnp.add, scaled), sums
-
-
-def _teacher_logits(
-    tiles: LogitTiles,
-    inputs: StepInputs,
-    constants: BlockConstants,
-    counted: Bool[Array, "*b 1"],
-    partition: VocabPartition,
-    start: Any,
-    width: int,
-) -> Float[Array, "*b n"]:
-    """Return a teacher's logits of one tile, `[*b n]`, zero for uncounted tokens."""
-    logits = tiles.logits(
-        inputs.teacher_head, constants.teacher, partition, start, width
-    )
-    return jax.lax.stop_gradient(jnp.where(counted, logits, 0.0))

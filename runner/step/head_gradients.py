@@ -115,6 +115,7 @@ class HeadGradients:
                     variables=inputs.variables["student"],
                     partition=partition,
                     teacher=tiled.teacher_logits,
+                    counted=tiled.counted,
                 ),
                 tiled.total,
                 params=params.head,
