@@ -16,16 +16,17 @@ def require_checkpoints(workdir: str) -> None:
         return
     if path.exists():
         raise UserError(f"workdir: {workdir} has no checkpoints")
-    near = nearest_run(path, holds="checkpoints")
+    near = nearest_run(path, "checkpoints")
     raise UserError(f"workdir: no such directory: {workdir}{near}")
 
 
-def nearest_run(absent: Path, *, holds: str) -> str:
+def nearest_run(absent: Path, *marks: str) -> str:
     """Return `; did you mean 'teacher'?` of the runs beside a path that is not there.
 
     Args:
       absent: The path.
-      holds: The name of a file or folder that makes a directory a run.
+      marks: Names of files or folders, of which each makes a directory a run.
     """
-    runs = [path.parent.name for path in absent.parent.glob(f"*/{holds}")]
+    beside = absent.parent
+    runs = {path.parent.name for mark in marks for path in beside.glob(f"*/{mark}")}
     return nearest(absent.name, runs)

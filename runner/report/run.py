@@ -235,7 +235,7 @@ def load(workdir: str | Path) -> Run:
     config_text = _text(workdir / "config.txt")
     if not metrics_path.exists() and not config_text:
         if not workdir.exists():
-            near = nearest_run(workdir, holds="config.txt")
+            near = nearest_run(workdir, "config.txt", "sweep.json")
             raise UserError(f"no such directory: {workdir}{near}")
         raise UserError(f"no run in {workdir}: no metrics.jsonl and no config.txt")
 

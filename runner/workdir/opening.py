@@ -97,7 +97,7 @@ def saved_config(path: str | Path) -> Path:
     if (path / CONFIG).is_file():
         return path / CONFIG
     if not path.is_dir():
-        near = nearest_run(path, holds=CONFIG)
+        near = nearest_run(path, CONFIG, "sweep.json")
         near = near if "did you mean" in near else ""
         raise UserError(
             f"--workdir={path}: no such directory{near or ';'} "

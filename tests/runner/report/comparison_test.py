@@ -413,6 +413,10 @@ def test_what_cannot_be_compared_is_refused_in_one_line(runs, tmp_path, capsys):
     assert main([*runs, str(tmp_path / "recrds")]) == 2
     near = f"no such directory: {tmp_path / 'recrds'}; did you mean 'records'?"
     assert near in capsys.readouterr().err
+    (tmp_path / "kinds").mkdir()
+    (tmp_path / "kinds" / "sweep.json").write_text("{}")
+    assert main([*runs, str(tmp_path / "kind")]) == 2
+    assert "; did you mean 'kinds'?" in capsys.readouterr().err
     (tmp_path / "records" / "records" / "manifest.json").unlink()
     assert main(runs) == 2
     error = capsys.readouterr().err
