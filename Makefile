@@ -13,6 +13,7 @@ SHRINK_STEPS ?= 80
 SHRINK_ROWS ?= 32
 SHRINK_CALIBRATION ?= 64
 SHRINK_START_STEPS ?= 20
+SHRINK_SEEDS ?= 0 1 2
 SWEEP_WORKDIR ?= runs/sweep-demo
 SWEEP_STEPS ?= 200
 ONLY ?= *
@@ -156,7 +157,7 @@ shrink: venv
 	    --prompt='def main(' || exit 1; \
 	done
 
-# Three seeds by start, beside the cut student of `shrink`.
+# Some seeds by start, beside the cut student of `shrink`.
 STARTS := $(SHRINK_WORKDIR)/starts
 BRIEF := $(SHRINK) --fiddler='steps($(SHRINK_START_STEPS))' --fdl.evaluations='()'
 UNTAUGHT := $(SHRINK) --fiddler='cut_alone(rows=1)' --fdl.batch_size=1
@@ -164,7 +165,7 @@ UNTAUGHT := $(SHRINK) --fiddler='cut_alone(rows=1)' --fdl.batch_size=1
 shrink-starts: shrink
 	@$(UNTAUGHT) --fiddler=every_other --workdir=$(STARTS)/every_other-untaught
 	@$(UNTAUGHT) --fiddler=from_scratch --workdir=$(STARTS)/from_scratch-untaught
-	@for seed in 0 1 2; do \
+	@for seed in $(SHRINK_SEEDS); do \
 	  for start in every_other from_scratch 'start_from("$(SHRINK_WORKDIR)/pruned")'; do \
 	    case $$start in start_from*) name=importance;; *) name=$$start;; esac; \
 	    $(BRIEF) --fiddler="$$start" --fdl.seed=$$seed \
@@ -174,7 +175,7 @@ shrink-starts: shrink
 	@$(BIN)/runner --gin_file=configs/runtime/cpu.gin \
 	  --fdl_config=configs/shrink.py:evaluate_starts \
 	  --fiddler="of('$(SHRINK_WORKDIR)', rows=$(SHRINK_ROWS))" \
-	  --workdir=$(STARTS)/compared
+	  --fiddler="seeds('$(SHRINK_SEEDS)')" --workdir=$(STARTS)/compared
 
 # Stopped or killed at any moment, it goes on when it is made again.
 SWEEP := --fdl_config=configs/moe_zloss.py --fiddler='steps($(SWEEP_STEPS))' --sweep=lr \
