@@ -46,6 +46,7 @@ def angles(
     *,
     base: float,
     scaling: Scaling | None = None,
+    lengths: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of `position * base**(-2i / head_dim)`, each `[*b head_dim/2]`.
 
@@ -54,6 +55,8 @@ def angles(
       head_dim: features of a head.
       base: of the geometric series of frequencies.
       scaling: applied to the frequencies `base**(-2i / head_dim)`; None is none.
+      lengths: `[*b]` without its last axis, of the one document that each row is a part
+        of; None where rows hold whole documents. `LongRoPE` alone reads it.
 
     Source: Su et al. 2021 (arXiv:2104.09864), equation 15.
     """
@@ -61,7 +64,7 @@ def angles(
     frequencies = jnp.power(jnp.float32(base), -exponents)
     places = positions.astype(jnp.float32)
     if isinstance(scaling, rope_scaling.LongRoPE):
-        angle = places[..., None] * scaling.by_token(frequencies, positions)
+        angle = places[..., None] * scaling.by_token(frequencies, positions, lengths)
     else:
         frequencies = frequencies if scaling is None else scaling(frequencies)
         angle = jnp.einsum("...,f->...f", places, frequencies)

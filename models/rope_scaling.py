@@ -160,23 +160,24 @@ class LongRoPE:
         """Scale frequencies `[head_dim/2]` as in short documents."""
         return PerFrequency(factors=self.short)(frequencies)
 
-    def by_token(self, frequencies: jax.Array, positions: jax.Array) -> jax.Array:
+    def by_token(
+        self,
+        frequencies: jax.Array,
+        positions: jax.Array,
+        lengths: jax.Array | None = None,
+    ) -> jax.Array:
         """Scale frequencies `[f]` by the lengths of documents, `[*b t f]`.
 
         Args:
           frequencies: radians per position.
           positions: `[*b t]`, counted from the start of each document.
+          lengths: `[*b]`, of the one document that each row is a part of; None where
+            rows hold whole ones.
         """
-        # A document ends where the next position does not follow.
-        follows = positions[..., 1:] == positions[..., :-1] + 1
-        count = positions.shape[-1]
-        ends = (
-            jnp.full(positions.shape, count - 1)
-            .at[..., :-1]
-            .set(jnp.where(follows, count - 1, jnp.arange(count - 1)))
-        )
-        last = jax.lax.cummin(ends, axis=positions.ndim - 1, reverse=True)
-        length = jnp.take_along_axis(positions, last, axis=-1) + 1
+        if lengths is None:
+            length = _document_lengths(positions)
+        else:
+            length = jnp.broadcast_to(lengths[..., None], positions.shape)
         long = PerFrequency(factors=self.long)(frequencies)
         is_long = (length > self.original_length)[..., None]
         shape = (*positions.shape, frequencies.shape[0])
@@ -185,6 +186,17 @@ class LongRoPE:
             jnp.broadcast_to(long, shape),
             jnp.broadcast_to(self(frequencies), shape),
         )
+
+
+def _document_lengths(positions: jax.Array) -> jax.Array:
+    """Return the length of each token's document, of positions `[*b t]`."""
+    # It ends where the next position does not follow.
+    follows = positions[..., 1:] == positions[..., :-1] + 1
+    count = positions.shape[-1]
+    within = jnp.where(follows, count - 1, jnp.arange(count - 1))
+    ends = jnp.full(positions.shape, count - 1).at[..., :-1].set(within)
+    last = jax.lax.cummin(ends, axis=positions.ndim - 1, reverse=True)
+    return jnp.take_along_axis(positions, last, axis=-1) + 1
 
 
 def long_amplitude(factor: float, original_length: int) -> float:

@@ -353,11 +353,18 @@ class Transformer(Model):
         return np.array(self.layer_kinds) if len(self.attention_kinds) > 1 else None
 
     def rotation(
-        self, positions: jax.Array, kind: LayerAttention
+        self,
+        positions: jax.Array,
+        kind: LayerAttention,
+        lengths: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array] | None:
         """Return cosine and sine tables for these positions; None without rotations."""
         if not kind.rotary:
             return None
         return rope.angles(
-            positions, self.rope_dim, base=kind.rope_base, scaling=kind.rope_scaling
+            positions,
+            self.rope_dim,
+            base=kind.rope_base,
+            scaling=kind.rope_scaling,
+            lengths=lengths,
         )

@@ -66,7 +66,7 @@ def read_prompts(
             return jax.lax.dynamic_update_slice(cache, new, (row, 0, start, 0))
 
         starts = jnp.broadcast_to(start, (rows,))
-        x, cache = _forward(model, tokens, starts, cache, write, of_rows)
+        x, cache = _forward(model, tokens, starts, lengths, cache, write, of_rows)
         ends = x[jnp.arange(rows), last % CHUNK]
         return jnp.where((last // CHUNK == index)[:, None], ends, hidden), cache
 
@@ -90,7 +90,9 @@ def read_tokens(
     def write(cache: jax.Array, new: jax.Array) -> jax.Array:
         return cache.at[rows, :, start].set(new[:, :, 0])
 
-    x, cache = _forward(model, tokens[:, None], start, cache, write, lambda x: x)
+    x, cache = _forward(
+        model, tokens[:, None], start, start + 1, cache, write, lambda x: x
+    )
     return x[:, 0], cache
 
 
@@ -98,6 +100,7 @@ def _forward(
     model: Transformer,
     tokens: Int[Array, "c t"],
     start: Int[Array, " c"],
+    lengths: Int[Array, " c"],
     cache: Cache,
     write: Write,
     read: Read,
@@ -109,7 +112,7 @@ def _forward(
     behind = positions[..., None] - slots[None, None]
     of_kinds = [
         {
-            "rotation": model.rotation(positions, kind),
+            "rotation": model.rotation(positions, kind, lengths),
             "mask": _seen(behind, kind.window),
         }
         for kind in model.attention_kinds

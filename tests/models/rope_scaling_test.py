@@ -60,6 +60,13 @@ def test_longrope_goes_by_the_length_of_each_document():
     cos, sin = rope.angles(positions, 4, base=100.0, scaling=scaling)
     np.testing.assert_allclose(cos, 1.5 * np.cos(angle), atol=1e-6)
     np.testing.assert_allclose(sin, 1.5 * np.sin(angle), atol=1e-6)
+    # Of rows that are parts of documents, by the lengths of these.
+    parts = jnp.asarray([[2, 3], [8, 9]])
+    cos, _ = rope.angles(
+        parts, 4, base=100.0, scaling=scaling, lengths=jnp.asarray([4, 10])
+    )
+    expected = [[2 * 0.1 / 2, 3 * 0.1 / 2], [8 * 0.1 / 8, 9 * 0.1 / 8]]
+    np.testing.assert_allclose(cos[..., 1], 1.5 * np.cos(expected), atol=1e-6)
     with pytest.raises(ValueError, match="short and long must be as many, got 1 and 2"):
         LongRoPE(short=(1.0,), long=(1.0, 2.0), original_length=4)
 

@@ -62,6 +62,25 @@ def test_the_cache_leaves_the_tokens_alone(fields):
         np.testing.assert_array_equal(tokens[row], expected)
 
 
+# dear: compiles the model at the length of each prompt
+@pytest.mark.slow
+def test_rotations_go_by_the_length_of_a_prompt_and_not_of_its_padding():
+    scaling = rope_scaling.LongRoPE(
+        short=(1.0, 1.0), long=(0.2, 0.4), original_length=3
+    )
+    model = transformer(rope_scaling=scaling, head_dim=4, num_layers=1)
+    for seed in range(3):
+        draw = np.random.default_rng(seed)
+        prompts = jnp.asarray(draw.integers(0, VOCAB, (3, 5)), jnp.int32)
+        lengths = jnp.asarray([5, 3, 2], jnp.int32)
+        tokens = generate(model, prompts, lengths, num_tokens=1)
+        expected = [
+            np.argmax(next_logits(model, prompt[:length])[-1])
+            for prompt, length in zip(prompts, lengths.tolist(), strict=True)
+        ]
+        np.testing.assert_array_equal(tokens[:, 0], expected)
+
+
 def test_prompts_without_lengths_have_no_padding():
     model = transformer(num_layers=1)
     whole = generate(model, np.asarray(PROMPTS), num_tokens=2)
