@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 import losses
 from losses import LossTerm
@@ -282,6 +281,8 @@ def test_the_best_of_measurements(seed):
 
 @pytest.mark.parametrize("size", [2, 3, 5, 8, 30])
 def test_intervals_are_those_of_scipy(size):
+    from scipy import stats  # takes two seconds, of every session at the top
+
     for seed in range(4):
         x = np.random.default_rng(seed).lognormal(size=size) * 10.0 ** (3 * seed - 5)
         spread = intervals.of(x.tolist())
