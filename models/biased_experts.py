@@ -6,8 +6,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from models import grouped, sharding
-from models.grouped import Activation, Weights
+from models import sharding
+from models.kernels import grouped
+from models.kernels.grouped import Activation, Weights
 
 
 @dataclasses.dataclass(frozen=True)

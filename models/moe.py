@@ -1,6 +1,7 @@
 """Token-choice mixture of experts, dropless."""
 
 import functools
+import math
 from typing import ClassVar
 
 import jax
@@ -8,17 +9,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from models import biased_experts, checks, grouped, sharding
+from models import biased_experts, checks, sharding
 from models.adapters.low_rank import Adapters
 from models.base import Configurable
 from models.biased_experts import Gating
-from models.grouped import Activation, Weights
 from models.initializers import FAN_IN, SMALL, Initializer, Scaled
+from models.kernels import expert_slots, grouped
+from models.kernels.grouped import Activation, Weights
 from models.mlp import ACTIVATIONS, GatedMLP, gated_width
 from models.routing.expert_bias import ExpertBias
 
-BLOCKS = (8, 128)
-"""Fewest and most rows of an expert that the loop over blocks multiplies at a time."""
+MOST_BEYOND = 128
+"""Most rows that the loop over experts beyond their slots multiplies at a time."""
 
 
 class MoE(Configurable):
@@ -294,34 +296,42 @@ def experts(
 
     The form is the one that multiplies the fewest rows: all experts on all tokens
     (`n · experts` rows: few tokens, or nearly all experts chosen), else the tokens
-    sorted by expert (`n · k` rows and some filler). Measured on 2 CPU cores, float32,
-    forward and backward in ms, for n, dim, experts, k, width:
+    sorted by expert (`n · k` rows and some filler). Measured on one CPU core, float32,
+    forward and backward in ms of processor time, for n, dim, experts, k, width:
 
-        2048 256 8 2 256    dense 181    ragged_dot 204    loop 51
-        1024 192 8 1 512    dense 139    ragged_dot 96     loop 23
-        2048 256 4 1 512    dense 169    ragged_dot 183    loop 48
+        2048 256 8 2 256    dense 285    ragged_dot 386    slots 57
+        1024 192 8 1 512    dense 261    ragged_dot 151    slots 27
+        2048 256 4 1 512    dense 223    ragged_dot 187    slots 59
 
-    `ragged_dot` on a CPU multiplies every row with every expert, so there the sorted
-    rows go through a loop over blocks; everywhere else through `ragged_dot`.
+    `ragged_dot` on a CPU multiplies every row with every expert, so there the experts
+    have slots of their own (`expert_slots`); everywhere else it runs the sorted rows.
     """
     if isinstance(activation, Gating):
         return biased_experts.experts(x, gates, chosen, weights, activation)
     tokens, k = chosen.shape
     num_experts = weights[0].shape[0]
-    # An expert's rows where the router is balanced: half of its last block is filler.
     share = max(1, tokens * k // (num_experts * parts))
-    fewest, most = BLOCKS
-    block = min(max(fewest, 1 << (share - 1).bit_length()), most)
-    if tokens * num_experts <= tokens * k + num_experts * block:
+    slots = capacity(share)
+    if tokens <= slots:
         return dense(x, gates, chosen, weights, activation)
-    form, block = (
-        (functools.partial(grouped.looped, trips=num_experts * share / block), block)
-        if sharding.platform() == "cpu"
-        else (grouped.ragged, 1)
-    )
-    layout = grouped.arrange(chosen, num_experts=num_experts, block=block)
-    rows = form(grouped.to_rows(x, layout), weights, layout, activation)
+    arrange = functools.partial(grouped.arrange, chosen, num_experts=num_experts)
+    if sharding.platform() == "cpu":
+        block = min(max(8, share // 4), MOST_BEYOND)
+        layout = arrange(block=block, capacity=slots)
+        choices = expert_slots.run(x, weights, layout, activation)
+        return grouped.gated_sum(choices, gates).astype(x.dtype)
+    layout = arrange(block=1)
+    rows = grouped.ragged(grouped.to_rows(x, layout), weights, layout, activation)
     return grouped.from_rows(rows, gates, layout).astype(x.dtype)
+
+
+def capacity(share: int) -> int:
+    """Return the slots of an expert that is chosen `share` times where all are equal.
+
+    One deviation of the counts of a random router more: a slot that stays empty is
+    multiplied too, and a choice without one costs a trip of a loop.
+    """
+    return -(-(share + math.isqrt(share)) // 8) * 8
 
 
 def dense(
@@ -335,7 +345,10 @@ def dense(
     gate, up, down = weights
     one_hot = jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32)
     expert_gates = jnp.sum(one_hot * gates[..., None], axis=1)
-    inner = activation(jnp.einsum("nd,edf->nef", x, gate))
-    inner = inner * jnp.einsum("nd,edf->nef", x, up)
-    out = jnp.einsum("nef,efd->ned", inner, down).astype(jnp.float32)
-    return jnp.sum(out * expert_gates[..., None], axis=1).astype(x.dtype)
+    # A batch of products, one an expert: on a CPU half the time of one product whose
+    # result is spread over the experts.
+    copies = jnp.broadcast_to(x, (gate.shape[0], *x.shape))
+    inner = activation(jnp.einsum("end,edf->enf", copies, gate))
+    inner = inner * jnp.einsum("end,edf->enf", copies, up)
+    out = jnp.einsum("enf,efd->end", inner, down).astype(jnp.float32)
+    return jnp.sum(out * jnp.expand_dims(expert_gates.T, -1), axis=0).astype(x.dtype)

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import re
 
 import hypothesis
 import hypothesis.strategies as st
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import MoE, biased_experts, grouped, moe, sharding
+from models import MoE, biased_experts, moe, sharding
 from models.biased_experts import Gating
+from models.kernels import expert_slots, grouped
 from models.mlp import ACTIVATIONS
 from runner.head import flops
 from tests.models.inputs import batch, mesh_of
@@ -50,14 +52,23 @@ def sorted_form(form, block, x, gates, chosen, weights):
     return grouped.from_rows(rows, gates, layout).astype(x.dtype)
 
 
+def slotted(capacity, block, x, gates, chosen, weights):
+    num_experts = weights[0].shape[0]
+    layout = grouped.arrange(
+        chosen, num_experts=num_experts, block=block, capacity=capacity
+    )
+    choices = expert_slots.run(x, weights, layout, jax.nn.silu)
+    return grouped.gated_sum(choices, gates).astype(x.dtype)
+
+
 FORMS = {
     "dense": lambda x, gates, chosen, weights: moe.dense(
         x, gates, chosen, weights, jax.nn.silu
     ),
     "ragged": functools.partial(sorted_form, grouped.ragged, 1),
     "ragged_blocks": functools.partial(sorted_form, grouped.ragged, 4),
-    "looped": functools.partial(sorted_form, grouped.looped, 4),
-    "looped_rows": functools.partial(sorted_form, grouped.looped, 1),
+    "slots": functools.partial(slotted, 5, 4),
+    "few_slots": functools.partial(slotted, 1, 1),
     "chosen": functools.partial(moe.experts, activation=jax.nn.silu),
 }
 
@@ -120,14 +131,25 @@ def test_one_expert_may_get_every_token(form):
         check(form, x, gates, jnp.full_like(chosen, favourite), weights, dy)
 
 
-def test_the_loop_is_right_at_a_size_that_selects_it():
-    x, gates, chosen, weights, dy = example(300, 4, 6, 2, 8)
-    assert 300 * 2 + 6 * moe.BLOCKS[1] < 300 * 6
-    check("chosen", x, gates, chosen, weights, dy)
+def test_slots_are_right_at_a_size_that_selects_them():
+    """Of 300 tokens, some experts get more than the 112 slots of each, others fewer."""
+    x, gates, chosen, weights, _ = example(300, 4, 6, 2, 8)
+    favourites = chosen.at[:60].set(jnp.asarray([5, 0]))
+    check("chosen", x, gates, favourites, weights, x)
+    assert expert_rows(x, gates, favourites, weights) == {(6, 112)}
 
 
-def test_the_products_of_a_balanced_router_are_counted():
-    """Three products of each choice forward, six backward; blocks of 4 and of 32."""
+def expert_rows(x, gates, chosen, weights):
+    """Return `(experts, rows)` of the products that run all experts at once."""
+    form = functools.partial(moe.experts, activation=jax.nn.silu)
+    program = str(jax.make_jaxpr(form)(x, gates, chosen, weights))
+    width = weights[0].shape[-1]
+    found = re.findall(rf"f32\[(\d+),(\d+),{width}\] = dot_general", program)
+    return {(int(experts), int(rows)) for experts, rows in found}
+
+
+def test_the_products_over_slots_are_counted():
+    """Three products of each slot forward, six backward; the loop is not expected."""
 
     def run(x, gates, chosen, weights):
         def total(x, weights):
@@ -135,24 +157,48 @@ def test_the_products_of_a_balanced_router_are_counted():
                 moe.experts(x, gates, chosen, weights, activation=jax.nn.silu)
             )
 
-        return jax.grad(total, argnums=(0, 1))(x, weights)
+        return jax.value_and_grad(total, argnums=(0, 1))(x, weights)
 
-    for tokens, experts, k in ((64, 32, 2), (256, 16, 2)):
-        x, gates, chosen, weights, _ = example(tokens, 4, experts, k, 8)
+    for tokens, experts, slots in ((64, 32, 8), (256, 16, 40)):
+        x, gates, chosen, weights, _ = example(tokens, 4, experts, 2, 8)
         inputs = (x, gates, chosen, weights)
-        assert flops.matmul_flops(run, *inputs) == 9 * 2 * (tokens * k) * 4 * 8
+        assert flops.matmul_flops(run, *inputs) == 9 * 2 * (experts * slots) * 4 * 8
         assert not flops.is_lower_bound(run, *inputs)
+
+
+def test_many_experts_cost_their_weights_and_gradients_and_little_else():
+    """64 experts: one more array as large as the weights would be 75 MB."""
+    x, gates, chosen, weights, _ = example(1024, 192, 64, 2, 512)
+    shapes = jax.eval_shape(lambda *xs: xs, x, gates, chosen, weights)
+
+    def total(x, gates, chosen, weights):
+        return jnp.sum(moe.experts(x, gates, chosen, weights, activation=jax.nn.silu))
+
+    gradient = jax.jit(jax.grad(total, argnums=(0, 3)))
+    memory = gradient.lower(*shapes).compile().memory_analysis()
+    bytes_of_one = 4 * weights[0].size
+    assert memory.output_size_in_bytes > 3 * bytes_of_one
+    assert memory.temp_size_in_bytes < bytes_of_one
 
 
 def test_each_block_belongs_to_one_expert():
     chosen = jnp.asarray([[2], [0], [2], [2], [0], [5]], jnp.int32)
-    arrange = functools.partial(grouped.arrange, num_experts=4, block=2)
-    layout = jax.jit(lambda chosen: dataclasses.asdict(arrange(chosen)))(chosen)
+    arrange = functools.partial(grouped.arrange, num_experts=4)
+    layout, slotted = jax.jit(
+        lambda chosen: (
+            dataclasses.asdict(arrange(chosen, block=2)),
+            dataclasses.asdict(arrange(chosen, block=2, capacity=1)),
+        )
+    )(chosen)
     np.testing.assert_array_equal(layout["sizes"], [2, 0, 4, 0])
     assert layout["used"] == 3
     np.testing.assert_array_equal(layout["owner"][:3], [0, 2, 2])
-    np.testing.assert_array_equal(layout["source"][:6], [1, 4, 0, 2, 3, 6])
+    np.testing.assert_array_equal(layout["rest"].reshape(-1)[:6], [1, 4, 0, 2, 3, 6])
     assert layout["position"][5] >= 6
+    np.testing.assert_array_equal(slotted["slots"], [[1], [6], [0], [6]])
+    np.testing.assert_array_equal(slotted["rest"][:2], [[4, 6], [2, 3]])
+    np.testing.assert_array_equal(slotted["owner"][:2], [0, 2])
+    assert slotted["used"] == 2
 
 
 def mixture(**fields):
@@ -350,9 +396,8 @@ def step():
     ids=str,
 )
 def test_experts_over_a_mesh_equal_one_device(sizes, monkeypatch):
-    monkeypatch.setattr(
-        moe, "BLOCKS", (2, 2)
-    )  # so that the sorted form is the chosen one
+    # So that the sorted form is the chosen one, and experts get more than their slots.
+    monkeypatch.setattr(moe, "capacity", lambda share: 2)
     run, state, params, rows, expected = step()
     mesh = mesh_of(**sizes)
 

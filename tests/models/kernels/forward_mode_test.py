@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import grouped
-from models.kernels import blocked_attention, projection
+from models.kernels import blocked_attention, expert_slots, grouped, projection
 from models.kernels.forward_mode import forward_mode
 
 IDS = jnp.asarray([[1, 1, 1, 2, 2, 2, 2, 2, 3]])
@@ -25,18 +24,25 @@ def logits(hidden, table):
     return projection.logits(hidden, table, "float32")
 
 
+CHOICES = jnp.asarray([[0, 2], [1, 2], [2, 0]])
+
+
 def experts(x, gates, *weights):
-    layout = grouped.arrange(
-        jnp.asarray([[0, 2], [1, 2], [2, 0]]), num_experts=3, block=2
-    )
-    rows = grouped.looped(grouped.to_rows(x, layout), weights, layout, jax.nn.silu)
-    return grouped.from_rows(rows, gates, layout)
+    layout = grouped.arrange(CHOICES, num_experts=3, block=2, capacity=1)
+    choices = expert_slots.run(x, weights, layout, jax.nn.silu)
+    return grouped.gated_sum(choices, gates)
+
+
+def rows(x, gates):
+    layout = grouped.arrange(CHOICES, num_experts=3, block=1)
+    return grouped.from_rows(grouped.to_rows(x, layout), gates, layout)
 
 
 KERNELS = {
     "attention": (attention, [(1, 9, 4, 3), (1, 9, 2, 3), (1, 9, 2, 3)]),
     "logits": (logits, [(3, 4), (5, 4)]),
     "experts": (experts, [(3, 4), (3, 2), (3, 4, 6), (3, 4, 6), (3, 6, 4)]),
+    "rows": (rows, [(3, 4), (3, 2)]),
 }
 
 
