@@ -142,8 +142,12 @@ class Evaluator:
             the optimizer keeps no such average.
         """
         row = {"index": np.zeros(1, np.int32), **self._rows.rows(np.zeros(1, np.int64))}
+        # In the sharding of the batches, else the first would be traced again.
+        sharding = mesh_lib.batch_sharding(self._step.mesh)
         batch = {
-            name: jax.ShapeDtypeStruct((self._batch_size, *x.shape[1:]), x.dtype)
+            name: jax.ShapeDtypeStruct(
+                (self._batch_size, *x.shape[1:]), x.dtype, sharding=sharding
+            )
             for name, x in row.items()
         }
         try:

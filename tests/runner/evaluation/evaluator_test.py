@@ -18,6 +18,7 @@ from runner import runtime
 from runner.errors import UserError
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.evaluator import Evaluator
+from runner.evaluation.held_out import HeldOutTerms
 from runner.evaluation.prediction_metrics import BINS
 from tests.runner.evaluation.evaluated import TERMS, prepare
 from tests.runner.evaluation.held_out import (
@@ -177,6 +178,13 @@ def test_the_names_of_the_metrics_are_known_before_any_is_measured(measured, eva
     evaluator, modules, _ = evaluated
     state = jax.eval_shape(modules.initial, jax.random.key(0))
     assert {*evaluator.names(state), "share"} == set(measured)
+
+
+def test_looking_ahead_is_the_trace_that_is_measured(measured, evaluated, monkeypatch):
+    del measured
+    evaluator, _, state = evaluated
+    monkeypatch.delattr(HeldOutTerms, "sums")  # which a second trace would call
+    evaluator.trace(state)
 
 
 def test_a_metric_that_the_student_cannot_serve_is_named(evaluated, own):
