@@ -56,6 +56,7 @@ KINDS = {
         returns="optax.GradientTransformation",
     ),
     "hooks": Kind(["runner"], ["runner.StepHook"]),
+    "writers": Kind(["runner"], ["runner.RunWriter"]),
     "jobs": Kind(["runner"], ["runner.graph.job.Job"]),
 }
 GIN = "gin"

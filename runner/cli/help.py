@@ -28,7 +28,8 @@ Look, and train nothing:
   --graph=OUT.svg  the graph drawn
   --dry_run        shapes, FLOPs, memory, traffic; here or --gin.mesh.topology=v5e:16x16
   --evaluate       measure the run in --workdir again; --evaluate=NAME: one evaluation
-  --list=KIND      losses weights models teachers starts data optimizers hooks jobs gin
+  --list=KIND      losses metrics weights models teachers starts data optimizers hooks
+                   writers jobs gin
   --describe=NAME  its fields, types, defaults, formula and source: losses.ForwardKL
 
   --workdir=DIR    where everything of the run goes: metrics, checkpoints, report.html

@@ -11,7 +11,7 @@ from runner.errors import UserError, nearest
 
 KINDS = (
     *("losses", "metrics", "weights", "models", "teachers", "starts", "data"),
-    *("optimizers", "hooks", "jobs", "gin"),
+    *("optimizers", "hooks", "writers", "jobs", "gin"),
 )
 _HOME = Path(__file__).parents[2]
 _SHORT = ("losses", "models", "runner", "runner.data")

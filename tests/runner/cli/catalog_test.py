@@ -59,6 +59,7 @@ def answer(capsys, *arguments, code=0):
         ("data", "runner.data.TextFiles", "UTF-8 files"),
         ("optimizers", "runner.optimizers.adamw", "AdamW after clipping"),
         ("hooks", "runner.StepHook", "An action beside the steps of a run"),
+        ("writers", "runner.RunWriter", "A place where a run's metrics go too"),
         ("jobs", "runner.Experiment", "A student, its teacher"),
         ("gin", "loop.log_every=10", "between two lines of metrics."),
     ],
