@@ -85,6 +85,13 @@ class SharedStop(Stop):
         """Return whether all processes stop after `step`."""
         return multihost_utils.reached_preemption_sync_point(step)
 
+    def at_once(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context that waits: all processes end after the same step."""
+        return contextlib.nullcontext()
+
+    def _wake(self) -> None:
+        pass
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         first = not self.requested
         super()._ask(number, frame)

@@ -1,13 +1,34 @@
 """Stopping on request: a flag that the loop reads, instead of an end in mid-step."""
 
+import contextlib
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, ClassVar, Self
 
+_GLANCE = 0.2  # seconds between two looks at an event
 _ONE_REQUEST = 1.0  # seconds; Slurm was seen to send SIGTERM twice within 20 ms
+
+
+_ASKED = threading.Event()
+
+
+class StopAsked(Exception):
+    """A signal came while something was waited for that may never come."""
+
+
+def wait(event: threading.Event, seconds: float) -> None:
+    """Wait for an event, some seconds at most.
+
+    Raises:
+      StopAsked: A signal asked the program to stop; the waiting is over.
+    """
+    until = time.monotonic() + seconds
+    while not event.is_set() and (left := until - time.monotonic()) > 0:
+        if _ASKED.wait(min(left, _GLANCE)):
+            raise StopAsked
 
 
 class Stop:
@@ -34,6 +55,7 @@ class Stop:
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._since = 0.0
+        self._waiting = False
 
     @property
     def requested(self) -> bool:
@@ -55,7 +77,23 @@ class Stop:
         """
         return 128 + signal.SIGINT if self.signal == signal.SIGINT else 0
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Wrap a wait of the loop for what may never come, such as a server's answer.
+
+        Raises:
+          StopAsked: A signal has come; the step before was the last one.
+        """
+        self._waiting = True
+        try:
+            if self.requested:
+                raise StopAsked
+            yield
+        finally:
+            self._waiting = False
+
     def __enter__(self) -> Self:
+        _ASKED.clear()
         # Only the main thread may set handlers; elsewhere there is nothing to do.
         if threading.current_thread() is threading.main_thread():
             for number in self.signals:
@@ -67,13 +105,21 @@ class Stop:
             # None: a handler not set from Python, which cannot be set back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
+        _ASKED.clear()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._since = signal.Signals(number), now
+            self._wake()
         elif now - self._since >= _ONE_REQUEST:
             self._obey(signal.Signals(number))
+
+    def _wake(self) -> None:
+        """End the waiting of this process, which need agree with no other."""
+        _ASKED.set()
+        if self._waiting:
+            raise StopAsked
 
     def _obey(self, number: signal.Signals) -> None:
         """Do what a signal does that is not caught."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.errors import UserError
+from runner.machine import stop_signals
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 """Seconds before the second request, and at most between two."""
@@ -53,6 +54,7 @@ class Client:
         Raises:
           Refused: with an error of the request itself (4xx).
           UserError: there is no answer for as long as is waited.
+          StopAsked: a signal came while the server was away.
         """
         begin, wait = time.monotonic(), FIRST_WAIT
         while True:
@@ -70,7 +72,7 @@ class Client:
                     f"({reason}); start it, then the same command goes on"
                 )
             self._say_away(reason)
-            self._given_up.wait(wait)
+            stop_signals.wait(self._given_up, wait)
             wait = min(2 * wait, LONGEST_WAIT)
 
     def _post_once(self, path: str, body: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import jax
 
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.machine import distributed
-from runner.machine.stop_signals import Stop
+from runner.machine.stop_signals import Stop, StopAsked
 from runner.machine.watchdog import Watchdog
 from runner.starts.base import LoadedStart
 from runner.state.train_state import TrainState
@@ -144,8 +144,12 @@ def run(setup: Setup, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState
     take = RepeatedStep(setup.step, every=setup.config.loop.repeat_every)
     with setup.batches(start=start) as batches:
         for step in range(start + 1, last + 1):
-            with hooks.waiting_for_data():
-                batch = next(batches)
+            try:
+                with hooks.waiting_for_data(), stop.at_once():
+                    batch = next(batches)
+            except StopAsked:
+                _stop_before(step, setup.step.unflatten(leaves), unread, hooks)
+                break
             batch, written = setup.with_rollouts(leaves, batch)
             # Dispatched, not awaited: the metrics of the step before are read now.
             leaves, metrics = take(step, leaves, batch)
@@ -167,3 +171,20 @@ def run(setup: Setup, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState
                 hooks.on_stop(step, setup.step.unflatten(leaves))
                 break
     return setup.step.unflatten(leaves)
+
+
+def _stop_before(
+    step: int, state: TrainState, unread: tuple | None, hooks: Hooks
+) -> None:
+    """End a run whose data does not come, after the step before `step`.
+
+    Args:
+      step: The one that waited.
+      state: Before it.
+      unread: Of the step before, if its metrics were not read yet.
+      hooks: To tell.
+    """
+    if unread is not None:
+        hooks.observe(*unread)
+        hooks.on_state(step - 1, state)
+    hooks.on_stop(step - 1, state)

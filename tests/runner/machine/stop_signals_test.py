@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from runner.machine.stop_signals import Stop
+from runner.machine import stop_signals
+from runner.machine.stop_signals import Stop, StopAsked
 
 ROOT = Path(__file__).parents[3]
 
 # Counts until asked to stop, then says so; `tail` is what it does afterwards.
 COUNTER = """
 import signal, sys, time
-from runner.machine.stop_signals import Stop
+from runner.machine import stop_signals
+from runner.machine.stop_signals import Stop, StopAsked
 signal.signal(signal.SIGINT, {before})
 with Stop() as stop:
     print("open", flush=True)
@@ -105,3 +107,21 @@ def test_in_another_thread_it_asks_nothing():
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def test_a_signal_ends_a_wait_for_what_may_never_come():
+    never, begin = threading.Event(), time.monotonic()
+    with Stop() as stop:
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(StopAsked), stop.at_once():
+            never.wait(30)
+        # Threads that wait beside it, and the next wait, end too.
+        with pytest.raises(StopAsked):
+            stop_signals.wait(never, 30)
+        with pytest.raises(StopAsked), stop.at_once():
+            never.wait(30)
+        timer.join()
+    assert stop.exit_code == 130 and time.monotonic() - begin < 10
+    with Stop():
+        stop_signals.wait(never, 0.0)

@@ -1,55 +1,33 @@
 """Whole trainings from a server that dies: the same bits as from finished records."""
 
 import dataclasses
-import functools
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 
+import fiddle as fdl
 import jax
 import numpy as np
-import optax
 import pytest
 
-import losses
-import models
 import runner
-from runner import data, runtime
+from runner import runtime
 from runner.exchange.importing import Choices, import_records
 from runner.served import client
+from tests.architecture.imports import ROOT
 from tests.runner.exchange import producers, teacher
-from tests.runner.records.sets import VOCABULARY
+from tests.runner.served import tiny
 from tests.runner.served.stand_in import StandIn
 
 KILLS, BETWEEN = 10, 9  # requests
 
 
-@dataclasses.dataclass(frozen=True)
-class Packed(data.DataSource):
-    """The rows that the made-up teacher scores."""
-
-    def check(self):
-        pass
-
-    def load(self, *, cache=""):
-        return teacher.dataset()
-
-
 def trained(node, cache):
     """The bytes of the state after eight steps."""
-    experiment = runner.Experiment(
-        student=functools.partial(
-            models.Transformer,
-            vocab_size=VOCABULARY.size,
-            dim=16,
-            num_layers=1,
-            num_heads=2,
-        ),
-        teacher=node,
-        losses=[losses.LossTerm(name="kd", loss=losses.ForwardKL())],
-        train_data=Packed(),
-        optimizer=optax.adam(1e-2),
-        num_steps=8,
-        batch_size=2,
-    )
+    experiment = dataclasses.replace(fdl.build(tiny.config()), teacher=node)
     config = runtime.Runtime(
         mesh=runtime.Mesh(data=1, tensor=8),
         input=runtime.Input(cache=str(cache)),
@@ -95,3 +73,41 @@ def test_a_server_killed_ten_times_teaches_the_same_bits(tmp_path, monkeypatch, 
     assert actual == expected
     lines = capfd.readouterr().err
     assert lines.count("the run waits") >= KILLS <= lines.count("the run goes on")
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_server_is_away_ends_the_run_after_its_last_step(tmp_path):
+    server = StandIn("llama_cpp")
+    with server.running() as url:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "runner.main"),
+                f"--fdl_config={ROOT / 'tests' / 'runner' / 'served' / 'tiny.py'}",
+                f"--fdl.teacher.url={url}",
+                "--fdl.teacher.requests=1",
+                "--gin.loop.log_every=1",
+                f"--gin.input.cache={tmp_path / 'cache'}",
+                f"--workdir={tmp_path / 'run'}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        )
+        # Some rows are there, and others are not; then the server goes away.
+        while len(server.asked) < 60 and process.poll() is None:
+            time.sleep(0.01)
+    assert process.stdout is not None
+    lines, asked = [], 0.0
+    with process.stdout:
+        for line in process.stdout:
+            lines.append(line)
+            if "the run waits" in line and not asked:
+                time.sleep(1.0)
+                process.send_signal(signal.SIGINT)
+                asked = time.monotonic()
+    output = "".join(lines)
+    assert process.wait(60) == 130, output
+    assert time.monotonic() - asked < 30  # the server's patience is an hour
+    assert "Traceback" not in output and "stopped after step" in output, output
