@@ -8,6 +8,7 @@ from runner import lazy_names
 
 _HOMES = {
     "Aligned": "teachers.aligned",
+    "ContextTeacher": "teachers.context",
     "ContrastedTeacher": "teachers.adaptive",
     "DynamicTeacher": "teachers.adaptive",
     "EMATeacher": "teachers.ema",

@@ -22,6 +22,7 @@ from runner.teachers.aligned import Aligned as Aligned
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
 from runner.teachers.combined import FusedTeacher as FusedTeacher
 from runner.teachers.confident import MostConfidentTeacher as MostConfidentTeacher
+from runner.teachers.context import ContextTeacher as ContextTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher
 from runner.teachers.offline import OfflineTeacher as OfflineTeacher
 from runner.teachers.online import OnlineTeacher as OnlineTeacher

@@ -1,4 +1,4 @@
-"""Columns: numbers and names of rows, from a file beside the data."""
+"""Columns: numbers, names and lists of rows, from a file beside the data."""
 
 import dataclasses
 import hashlib
@@ -27,6 +27,7 @@ class Columns(DataSource):
     Masks, losses, token weights and teachers read them: `losses.ColumnMask`,
     `losses.ColumnWeight`, or any function of `outputs.batch`. Integers are int32, true
     and false are bool, other numbers float32; a string is `losses.name_id(string)`.
+    Lists of integers, one a row, are int32 `[b n]`, -1 at the end of shorter ones.
 
     The file is JSON lines of objects, or `.npz` of arrays. Where `FILE.json` lies
     beside it (`data.write_columns`), it must be that file, of these very rows.
@@ -74,6 +75,8 @@ class Columns(DataSource):
         columns = {}
         for name in self.fields:
             values = _typed(table[name], f"{path}: {name!r}")
+            if values.ndim > 1 and self.by != "row":
+                raise UserError(f"{path}: {name!r} holds lists, which are of rows")
             if len(values) != count:
                 raise UserError(
                     f"{path} has {len(values):,} entries, the data {count:,} {self.by}s"
@@ -104,7 +107,7 @@ def write_columns(
 
     Args:
       path: The file to write, `NAME.npz`.
-      columns: `[rows]` each, in the order of the rows.
+      columns: `[rows]` or `[rows n]` each, in the order of the rows.
       dataset: The rows.
 
     Raises:
@@ -113,10 +116,10 @@ def write_columns(
     if path.suffix != ".npz":
         raise UserError(f"columns are written as NAME.npz, got {path.name}")
     for name, values in columns.items():
-        if np.shape(values) != (len(dataset),):
+        if np.shape(values)[:1] != (len(dataset),) or np.ndim(values) > 2:
             raise UserError(
-                f"column {name!r} must have the shape ({len(dataset)},), got "
-                f"{np.shape(values)}"
+                f"column {name!r} must have the shape ({len(dataset)},) or "
+                f"({len(dataset)}, n), got {np.shape(values)}"
             )
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -240,6 +243,8 @@ def _typed(values: Any, what: str) -> np.ndarray:
     Raises:
       UserError: It holds something else, several kinds, or numbers out of range.
     """
+    if isinstance(values, list) and values and isinstance(values[0], list):
+        values = _padded(values, what)
     if not isinstance(values, np.ndarray):
         kinds = {type(x) for x in values}
         if kinds == {int, float}:
@@ -252,7 +257,8 @@ def _typed(values: Any, what: str) -> np.ndarray:
         values = np.array(values)
         if values.dtype == object:  # an integer beyond 64 bits
             raise UserError(f"{what} holds integers beyond int32")
-    if values.ndim != 1 or values.dtype.kind not in "biufU":
+    lists = values.ndim == 2 and values.dtype.kind in "iu"
+    if not lists and (values.ndim != 1 or values.dtype.kind not in "biufU"):
         raise UserError(
             f"{what} must be a list of numbers, strings or true and false, got "
             f"{values.dtype} {list(values.shape)}"
@@ -267,9 +273,25 @@ def _typed(values: Any, what: str) -> np.ndarray:
                 raise UserError(f"{what} holds a number that is not finite in float32")
             return values.astype(np.float32)
     limits = np.iinfo(np.int32)
-    if len(values) and not (limits.min <= values.min() and values.max() <= limits.max):
+    if values.size and not (limits.min <= values.min() and values.max() <= limits.max):
         raise UserError(f"{what} holds integers beyond int32")
     return values.astype(np.int32)
+
+
+def _padded(lists: Sequence[list[Any]], what: str) -> np.ndarray:
+    """Return lists of integers as one array, -1 at the end of shorter ones.
+
+    Raises:
+      UserError: One holds something else.
+    """
+    width = max(len(x) for x in lists if isinstance(x, list))
+    padded = np.full((len(lists), width), -1, np.int64)
+    for row, entries in enumerate(lists):
+        whole = isinstance(entries, list) and all(type(x) is int for x in entries)
+        if not whole or any(abs(x) >= 2**62 for x in entries):
+            raise UserError(f"{what}: entry {row} must be a list of integers")
+        padded[row, : len(entries)] = entries
+    return padded
 
 
 def _ids(values: np.ndarray, what: str) -> np.ndarray:

@@ -37,10 +37,10 @@ class Baseline:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Column:
-    """One number for each stored row, or for each document.
+    """One number for each stored row, or for each document; or a list of them a row.
 
     Attributes:
-      values: `[rows]` or `[documents]`.
+      values: `[rows]`, `[rows n]` or `[documents]`.
       by: What an entry is of.
     """
 
@@ -239,7 +239,8 @@ class Dataset(abc.ABC):
         """Return a column of these rows as one of all stored rows."""
         if self.selection is None or column.by == "document":
             return column
-        values = np.zeros(self.num_all, column.values.dtype)
+        shape = (self.num_all, *column.values.shape[1:])
+        values = np.zeros(shape, column.values.dtype)
         values[self.selection] = column.values
         return dataclasses.replace(column, values=values)
 

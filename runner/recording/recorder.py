@@ -81,6 +81,7 @@ class Recorder:
         self.cautions = self._teacher.cautions
         if self._teacher.stored is not None:
             raise UserError("teacher: records cannot be recorded again; copy them")
+        self._rows = self._teacher.rows_with_records(dataset)
 
         # What every record is to be checked against when a student reads it.
         arrays = jax.tree.leaves(self._teacher.abstract)
@@ -108,7 +109,10 @@ class Recorder:
 
     def describe(self) -> dict[str, Any]:
         """Describe teacher and data, which must be the same when recording resumes."""
-        return {"data": self.dataset.describe(), "teacher": self._teacher.describe()}
+        return {
+            "data": self.dataset.describe_all(),
+            "teacher": self._teacher.describe(),
+        }
 
     def missing(self, directory: Path) -> Iterator[int]:
         """Yield the numbers of this process's shards that are not written yet."""
@@ -124,7 +128,7 @@ class Recorder:
             self._fixed = self._teacher.read()
         numbers = np.arange(rows.start, rows.stop)
         batches = numbered_batches(
-            self.dataset,
+            self._rows,
             numbers,
             batch_size=self._batch_size,
             sharding=mesh_lib.batch_sharding(self._mesh),

@@ -9,6 +9,7 @@ from runner import lazy_names
 
 _HOMES = {
     "Aligned": "aligned",
+    "ContextTeacher": "context",
     "ContrastedTeacher": "adaptive",
     "DynamicTeacher": "adaptive",
     "EMATeacher": "ema",

@@ -8,6 +8,7 @@ from runner.teachers.base import TeacherTrunk as TeacherTrunk
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
 from runner.teachers.combined import FusedTeacher as FusedTeacher
 from runner.teachers.confident import MostConfidentTeacher as MostConfidentTeacher
+from runner.teachers.context import ContextTeacher as ContextTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher
 from runner.teachers.offline import OfflineTeacher as OfflineTeacher
 from runner.teachers.online import OnlineTeacher as OnlineTeacher

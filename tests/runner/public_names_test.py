@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     "models": "ConvNet FanIn GatedMLP LayerAttention LoRA MLP MoE Model Normal"
     " Transformer TrunkOutput VisionTransformer",
-    "runner": "Aligned ContrastedTeacher DynamicTeacher EMATeacher EnsembleTeacher"
-    " Evaluate Evaluation Experiment Export FusedTeacher KeepBest MostConfidentTeacher"
-    " OfflineTeacher OnlineTeacher PromptedTeacher RecordTeacher RoutedTeacher"
-    " RunWriter Sample ServedTeacher Soup StartTeacher StepContext StepHook Trainer"
-    " averages data optimizers starts step_rules sweeps",
+    "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
+    " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"
+    " MostConfidentTeacher OfflineTeacher OnlineTeacher PromptedTeacher RecordTeacher"
+    " RoutedTeacher RunWriter Sample ServedTeacher Soup StartTeacher StepContext"
+    " StepHook Trainer averages data optimizers starts step_rules sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
     " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
     " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
@@ -29,11 +29,10 @@ NAMES = {
     " product random_points summarize uniform values zipped",
     "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
     " Start StartContext Upcycled",
-    "runner.teachers": "Aligned ContrastedTeacher DynamicTeacher EMATeacher"
-    " EnsembleTeacher FusedTeacher LoadedTeacher MostConfidentTeacher OfflineTeacher"
-    " OnlineTeacher"
-    " PromptedTeacher RoutedTeacher ServedTeacher StartTeacher Teacher TeacherContext"
-    " TeacherTrunk",
+    "runner.teachers": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher"
+    " EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher MostConfidentTeacher"
+    " OfflineTeacher OnlineTeacher PromptedTeacher RoutedTeacher ServedTeacher"
+    " StartTeacher Teacher TeacherContext TeacherTrunk",
 }
 LAZY = [package for package in NAMES if package != "models"]
 
