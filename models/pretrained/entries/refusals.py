@@ -10,6 +10,7 @@ _NAMES: Mapping[str, Sequence[str]] = {
         *("llama4", "mistral3", "mllama", "paligemma", "phi4_multimodal", "pixtral"),
         *("qwen2_5_vl", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "qwen2vl"),
         *("qwen2_5_omni", "qwen3_omni_moe", "qwen3_5", "qwen3vl", "qwen2_audio"),
+        "qwen3vlmoe",
     ),
     "it has an encoder, and no decoder alone": (
         *("albert", "bart", "bert", "deberta-v2", "distilbert", "electra", "mbart"),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models import pretrained
-from models.pretrained import gguf_families
+from models.pretrained import families, gguf_families
+from models.pretrained.entries import refusals
 from models.rope_scaling import PerFrequency
 from tests.models.pretrained import inputs
 from tests.models.pretrained.tables import (
@@ -173,14 +174,29 @@ def test_an_entry_that_nobody_knows_is_refused(tmp_path: Path):
         pretrained.open_model(file)
 
 
-def test_an_unknown_architecture_is_named_beside_those_that_are_known(tmp_path: Path):
-    file = tmp_path / "other.gguf"
-    writer = gguf.GGUFWriter(file, "qwen3vlmoe")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("qwen9moe", r"must be one of \['gemma', .*; did you mean 'qwen3moe'\?"),
+        ("mamba", "'mamba' is not supported: layers of a recurrent state"),
+        ("gpt-oss", "'gpt-oss' is not supported: its experts have biases .* a folder"),
+        ("qwen3vlmoe", "'qwen3vlmoe' is not supported: it reads images"),
+    ],
+)
+def test_an_architecture_that_is_not_read_has_its_reason(name, message, tmp_path: Path):
+    writer = gguf.GGUFWriter(tmp_path / "other.gguf", name)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(ValueError, match=r"'qwen3vlmoe' .* must be one of \['gemma'"):
-        pretrained.open_model(file)
+    with pytest.raises(ValueError, match=message):
+        pretrained.open_model(tmp_path / "other.gguf")
+
+
+def test_no_family_that_is_read_is_refused():
+    refused = {*refusals.REASONS}
+    assert not refused & {*families.FAMILIES}
+    # A folder of that name reads images, a file does not.
+    assert refused & {*gguf_families.FAMILIES} == {"gemma3"}
 
 
 def test_a_file_that_is_not_gguf_is_named(tmp_path: Path):
