@@ -369,9 +369,11 @@ OTHER_MESHES = [
 
 
 @functools.cache
-def step():
+def step(**fields):
     """Step of a small mixture: the function, its arguments, its result."""
-    mlp = functools.partial(MoE, num_experts=8, hidden_dim=8, num_shared_experts=1)
+    mlp = functools.partial(
+        MoE, num_experts=8, hidden_dim=8, num_shared_experts=1, **fields
+    )
     model = transformer(num_layers=1, mlp=mlp)
     graph, state = nnx.split(model)
     rows = batch([[5, 3], [8], [2, 6], [4]] * 2)
@@ -390,15 +392,19 @@ def step():
     return run, state, params, rows, jax.jit(run)(params, rows)
 
 
+BIASED = {"biases": True, "clamp": 0.5, "shared_gate": True}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "sizes",
-    [pytest.param(sizes, marks=pytest.mark.slow) for sizes in (MESH, *OTHER_MESHES)],
+    ("sizes", "fields"),
+    [(MESH, BIASED), *((sizes, {}) for sizes in (MESH, *OTHER_MESHES))],
     ids=str,
 )
-def test_experts_over_a_mesh_equal_one_device(sizes, monkeypatch):
+def test_experts_over_a_mesh_equal_one_device(sizes, fields, monkeypatch):
     # So that the sorted form is the chosen one, and experts get more than their slots.
     monkeypatch.setattr(moe, "capacity", lambda share: 2)
-    run, state, params, rows, expected = step()
+    run, state, params, rows, expected = step(**fields)
     mesh = mesh_of(**sizes)
 
     def sharded(params, rows):
