@@ -38,10 +38,10 @@ def _cells(row: Row) -> list[str]:
     return [
         row.setting + (" *" if row.is_certain else ""),
         str(spread.count if spread else 0),
-        number(spread and spread.mean, 4),
-        number(spread and spread.deviation, 4),
+        _number(spread.mean) if spread else number(None),
+        _number(spread.deviation) if spread else number(None),
         _interval(spread),
-        "" if difference is None else f"{difference.mean:+.4f}",
+        "" if difference is None else _number(difference.mean, sign="+"),
         "" if difference is None else _interval(difference),
     ]
 
@@ -136,7 +136,15 @@ def _escaped(cell: str) -> str:
 def _interval(spread: Spread | None) -> str:
     if spread is None or math.isnan(spread.low):
         return "–"
-    return f"[{spread.low:.4f}, {spread.high:.4f}]"
+    return f"[{_number(spread.low)}, {_number(spread.high)}]"
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Format to four decimals, or five digits where that is fewer."""
+    if math.isnan(value):
+        return number(None)
+    size = math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:{sign},.{min(4, max(4 - size, 0))}f}"
 
 
 def _numbers(prefix: str, spread: Spread | None) -> dict[str, float | int | None]:

@@ -71,9 +71,14 @@ def _labels(sweep: Path) -> dict[str, str]:
     return {}
 
 
+def short_call(text: str) -> str:
+    """Return `ForwardKL` for `losses.ForwardKL()`, and any other text as it is."""
+    call = re.fullmatch(r"(?:\w+\.)*(\w+)(\(.*\))", text)
+    return call[1] + call[2].removeprefix("()") if call else text
+
+
 def _plain(text: str) -> str:
     """Return a literal as a label has it: `ForwardKL` for `'losses.ForwardKL()'`."""
     with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
         text = str(ast.literal_eval(text))
-    call = re.fullmatch(r"(?:\w+\.)*(\w+)(\(.*\))", text)
-    return call[1] + call[2].removeprefix("()") if call else text
+    return short_call(text)

@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from runner.report import theme
+from runner.report.sweep_units import short_call
 
 LEGEND = 2.4  # inches, beside the picture
 _SHOWN_TICKS = 9
 _LONGEST = 12  # characters below the foot
+_LONGEST_ROW = 50  # characters of all values at the foot
 _STYLES = ("-", (0, (5, 2)), (0, (1, 1.6)))
 
 
@@ -124,7 +126,10 @@ def _foot(
     axes.margins(x=0.06, y=0.08)
     values = list(places)
     if list(places.values()) != values:
-        axes.set_xticks(list(places.values()), [_short(value) for value in values])
+        longest = max(_LONGEST, _LONGEST_ROW // len(values))
+        axes.set_xticks(
+            list(places.values()), [_short(value, longest) for value in values]
+        )
         return
     if logarithmic(values):
         axes.set_xscale("log")
@@ -134,10 +139,11 @@ def _foot(
         axes.xaxis.set_major_locator(FixedLocator(values))
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, longest: int) -> str:
     if _is_number(value):
         return number(value)
-    return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"
+    text = short_call(value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def logarithmic(values: Sequence[float]) -> bool:

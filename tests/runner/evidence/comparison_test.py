@@ -108,3 +108,11 @@ def test_a_single_setting_has_no_columns_of_a_baseline():
     assert row.split()[:2] == ["all", "5"]
     assert "{lrrrr}" in tables.latex(alone) and "{lrrrrrr}" in tables.latex(COMPARED)
     assert "baseline" not in tables.markdown(alone) + tables.latex(alone)
+
+
+def test_large_numbers_have_five_digits():
+    large = {seed: 40 * value for seed, value in BASE.items()}
+    lines = tables.text([compare("held_out/perplexity", {"a": large}, "a")])
+    row = lines.splitlines()[2].split()
+    assert row[:4] == ["a", "5", "172.64", "1.2198"]
+    assert [len(x) for x in row[4:]] == [len("[171.36,"), len("174.16]")]

@@ -41,7 +41,9 @@ def test_values_spaced_by_ratios_get_a_logarithmic_axis(values, logarithmic):
         ([1e-4, 1e-3, 1e-2], ["1e-4", "0.001", "0.01"]),
         ([0.0, 1e-4, 1e-2], ["0", "1e-4", "0.01"]),
         ([1, 2, 3], ["1", "2", "3"]),
-        (["wide(2)", "a_very_long_fiddler"], ["wide(2)", "a_very_long…"]),
+        (["wide(2)", "a_very_long_fiddler"], ["wide(2)", "a_very_long_fiddler"]),
+        (["a" * 30, *"bc"], ["a" * 15 + "…", *"bc"]),
+        (["losses.ForwardKL()", "losses.F(x=1)"], ["ForwardKL", "F(x=1)"]),
         ([True, None], ["True", "None"]),
     ],
 )
