@@ -12,6 +12,7 @@ from runner import runtime
 from runner.data.text.tokenizer import TokenizerFile, TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
+from runner.machine import compiled_programs
 from runner.machine import mesh as mesh_lib
 from runner.teachers.base import TeacherContext
 from runner.teachers.online import LoadedOnline
@@ -67,6 +68,7 @@ def load(
       UserError: There is no such model, or it writes no text.
     """
     weights = location.open_at(where, settings)
+    compiled_programs.keep(config.compilation)
     cache, mesh = config.input.cache, mesh_lib.make(config.mesh)
     vocabulary = (tokenizer or _tokenizer(where, weights)).load(cache=cache)
     loaded = LoadedOnline(

@@ -12,6 +12,7 @@ from models.decoding.draws import Draws
 from models.decoding.generate import generate
 from runner import Sample, runtime
 from runner.errors import UserError
+from runner.machine import compiled_programs
 from runner.sampling import main, prompts, text_model
 from runner.weights.location import Location
 from runner.workdir.workdir import Workdir
@@ -60,6 +61,13 @@ def test_the_command_prints_what_the_job_does(together, tmp_path, capsys):
     assert main.main([*command, *drawn]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(x) for x in lines] == [dataclasses.asdict(x) for x in together]
+
+
+def test_later_samples_read_the_programs_of_earlier_ones(monkeypatch):
+    settings = []
+    monkeypatch.setattr(compiled_programs, "keep", settings.append)
+    text_model.load(Location(TEACHER), config=runtime.Runtime())
+    assert settings == [runtime.Compilation()]
 
 
 def test_lines_of_prompts_end_where_a_file_ends_them(tmp_path):
