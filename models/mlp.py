@@ -12,6 +12,7 @@ from models import checks, sharding
 from models.adapters.low_rank import Adapters
 from models.base import Configurable
 from models.initializers import FAN_IN, Initializer, Scaled
+from models.kernels.forward_mode import forward_mode
 
 
 def gelu_sigmoid(x: jax.Array) -> jax.Array:
@@ -19,7 +20,8 @@ def gelu_sigmoid(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+Activation = Callable[[jax.Array], jax.Array]
+ACTIVATIONS: dict[str, Activation] = {
     "silu": jax.nn.silu,
     "gelu": functools.partial(jax.nn.gelu, approximate=True),
     "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
@@ -83,7 +85,7 @@ class GatedMLP(Configurable):
         if self.adapters is not None:
             gate = self.adapters.add("gate", flat, gate)
             up = self.adapters.add("up", flat, up)
-        inner = activation(gate) * up
+        inner = _gated(gate, up, activation)
         y = inner @ self.down[...].astype(self.dtype)
         if self.adapters is not None:
             y = self.adapters.add("down", inner, y)
@@ -158,6 +160,32 @@ class MLP(Configurable):
         if bias is None:
             return y
         return y + jnp.broadcast_to(bias[...].astype(self.dtype), y.shape)
+
+
+def _product(gate: jax.Array, up: jax.Array, activation: Activation) -> jax.Array:
+    return activation(gate) * up
+
+
+# Autodiff keeps what the activation is made of, four arrays of this size in all.
+def _product_forward(gate, up, activation):
+    return _product(gate, up, activation), (gate, up)
+
+
+def _product_backward(activation, residuals, cotangent):
+    # Without the barrier the compiler merges this with the forward pass, and keeps it.
+    gate, up = jax.lax.optimization_barrier(residuals)
+    product = functools.partial(_product, activation=activation)
+    return jax.vjp(product, gate, up)[1](cotangent)
+
+
+_product_of_inputs = jax.custom_vjp(_product, nondiff_argnums=(2,))
+_product_of_inputs.defvjp(_product_forward, _product_backward)
+
+
+def _gated(gate: jax.Array, up: jax.Array, activation: Activation) -> jax.Array:
+    """Return `activation(gate) * up`, of which training keeps the two inputs alone."""
+    product = _product if forward_mode.value else _product_of_inputs
+    return product(gate, up, activation)
 
 
 def gated_width(dim: int) -> int:
