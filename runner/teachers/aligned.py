@@ -16,6 +16,7 @@ from models.base import Batch
 from runner import runtime
 from runner.aligning.rows import PREFIX, RowAligner
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import JoinedRows, at_places
 from runner.data.source import DataSource
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
@@ -24,7 +25,6 @@ from runner.head import plan
 from runner.head.token_blocks import TokenBlocks
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
 from runner.teachers.common_entries import CommonEntries
-from runner.teachers.joined_rows import JoinedRows, at_places
 from runner.teachers.offline import LoadedRecords
 from runner.teachers.recorded_spans import SUMS, LoadedRecordedSpans, packed
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+import losses
 from runner.errors import UserError
 from runner.teachers.base import (
     LoadedTeacher,
@@ -16,6 +17,8 @@ from runner.teachers.base import (
     TeacherContext,
 )
 from runner.teachers.members import LoadedMembers
+from runner.teachers.offline import LoadedRecords
+from runner.teachers.recorded_members import LoadedRecordMembers, mixture
 
 Tree = Any
 IMPOSSIBLE = -1e5
@@ -25,7 +28,10 @@ Combine = Callable[[Sequence[jax.Array]], jax.Array]
 
 
 class Combined(Teacher):
-    """Teachers whose whole logits, on the same tokens, become one teacher's."""
+    """Teachers whose outputs, on the same tokens, become one teacher's.
+
+    They are models, or all are records (`OfflineTeacher`) of the same rows.
+    """
 
     @abc.abstractmethod
     def members(self) -> Mapping[str, Teacher]:
@@ -61,17 +67,56 @@ class Combined(Teacher):
     def describe(self) -> Mapping[str, Any]:
         """Return the combination as JSON values, without the members."""
 
-    def load(self, context: TeacherContext) -> "LoadedCombined":
-        loaded = {}
-        for name, member in self.members().items():
-            loaded[name] = member.load(context)
-            if loaded[name].stored is not None:
+    def combine_entries(
+        self, members: Sequence[losses.TeacherOutputs]
+    ) -> losses.TeacherOutputs:
+        """Combine best entries of the members, from records, to those of one teacher.
+
+        Raises:
+          UserError: the combination wants whole logits.
+        """
+        raise UserError(
+            f"teacher: {type(self).__name__} wants whole logits, and the records hold "
+            "best entries; record it with Full(), or record the combination"
+        )
+
+    @property
+    def temperatures_of_entries(self) -> tuple[float, ...] | None:
+        """Temperatures of `combine_entries`; None for those of the records."""
+        return None
+
+    def load(self, context: TeacherContext) -> "LoadedCombined | LoadedRecordMembers":
+        loaded = {name: x.load(context) for name, x in self.members().items()}
+        records = {n: x for n, x in loaded.items() if isinstance(x, LoadedRecords)}
+        if len(records) == len(loaded):
+            return self._of_records(records)
+        for name, member in loaded.items():
+            if member.stored is not None:
                 raise UserError(
-                    f"{name}: records cannot be combined; record the combination"
+                    f"{name}: it is records, and others are models; combined are "
+                    "records alone, or models alone"
                 )
         return LoadedCombined(
             loaded, self.combine, self.describe(), entrywise=self.entrywise
         )
+
+    def _of_records(self, records: Mapping[str, LoadedRecords]) -> LoadedRecordMembers:
+        first = next(iter(records.values())).stored
+        if first is not None and first.mode != "full":
+            self.combine_entries([])  # refuses what wants whole logits
+            return LoadedRecordMembers(
+                records,
+                self.combine_entries,
+                self.describe(),
+                temperatures=self.temperatures_of_entries,
+            )
+        return LoadedRecordMembers(records, self._combine_whole, self.describe())
+
+    def _combine_whole(
+        self, members: Sequence[losses.TeacherOutputs]
+    ) -> losses.TeacherOutputs:
+        logits = [x.logits for x in members if x.logits is not None]
+        return losses.TeacherOutputs(logits=self.combine(logits))
 
     def init_state(self, student: Tree) -> Tree:
         states = {name: m.init_state(student) for name, m in self.members().items()}
@@ -86,7 +131,10 @@ class Combined(Teacher):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnsembleTeacher(Combined):
-    """The weighted mean of several teachers.
+    """The weighted mean of several teachers: models, or records.
+
+    Over records of best entries it is a mixture at temperature 1: an entry has what the
+    teachers say that stored it, and all else is in the rest.
 
     Attributes:
       teachers: at least one.
@@ -126,6 +174,17 @@ class EnsembleTeacher(Combined):
         """Return the weights, adding up to 1."""
         weights = self.weights or [1.0] * len(self.teachers)
         return [w / sum(weights) for w in weights]
+
+    def combine_entries(
+        self, members: Sequence[losses.TeacherOutputs]
+    ) -> losses.TeacherOutputs:
+        if self.average == "logits":
+            return super().combine_entries(members)
+        return mixture(members, self.shares()) if members else losses.TeacherOutputs()
+
+    @property
+    def temperatures_of_entries(self) -> tuple[float, ...]:
+        return (1.0,)
 
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
         if self.average == "logits":

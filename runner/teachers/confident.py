@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import losses
 from runner.teachers.base import Teacher
 from runner.teachers.combined import Combined
+from runner.teachers.recorded_members import surest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,8 @@ class MostConfidentTeacher(Combined):
     The whole distribution of that teacher; of equal ones, the first.
 
     Attributes:
-      teachers: at least one, live models of one vocabulary.
+      teachers: at least one: live models of one vocabulary, or records of the same
+        rows, entries and temperatures.
 
     Raises:
       ValueError: there are no teachers.
@@ -32,6 +35,11 @@ class MostConfidentTeacher(Combined):
 
     def members(self) -> Mapping[str, Teacher]:
         return {f"teachers[{i}]": t for i, t in enumerate(self.teachers)}
+
+    def combine_entries(
+        self, members: Sequence[losses.TeacherOutputs]
+    ) -> losses.TeacherOutputs:
+        return surest(members) if members else losses.TeacherOutputs()
 
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
         best, chosen = self._confidence(logits[0]), logits[0]

@@ -12,9 +12,9 @@ import numpy as np
 
 from models.base import Batch
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import JoinedRows, at_places
 from runner.errors import UserError, nearest, prefixed
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
-from runner.teachers.joined_rows import JoinedRows, at_places
 
 Tree = Any
 

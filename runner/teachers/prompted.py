@@ -13,10 +13,10 @@ from jaxtyping import Array, Int
 
 from models.base import Batch
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import JoinedRows
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, prefixed
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
-from runner.teachers.joined_rows import JoinedRows
 
 Tree = Any
 

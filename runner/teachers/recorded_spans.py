@@ -9,10 +9,10 @@ from runner.aligning.documents import TwoPackings
 from runner.aligning.recorded import RecordedSpans
 from runner.aligning.rows import PREFIX
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import JoinedRows
 from runner.data.text.packed_text import PackedText
 from runner.errors import UserError
 from runner.teachers.base import LoadedTeacher, TeacherTrunk
-from runner.teachers.joined_rows import JoinedRows
 from runner.teachers.offline import LoadedRecords
 
 Tree = Any

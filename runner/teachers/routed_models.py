@@ -11,9 +11,9 @@ import numpy as np
 from losses.core.columns import column as column_of
 from models.base import Batch
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import JoinedRows
 from runner.errors import UserError, nearest
 from runner.teachers.base import LoadedTeacher
-from runner.teachers.joined_rows import JoinedRows
 from runner.teachers.members import LoadedMembers
 
 Tree = Any
