@@ -47,30 +47,8 @@ ITEMS = (
 )
 
 
-def run(batch, *, mesh=None, microbatches=1, head=None, steps=3, state=None):
-    """Leaves of the state and the metrics after some steps on one batch."""
-    config = runtime.Runtime(
-        mesh=mesh or runtime.Mesh(data=4, tensor=2),
-        step=runtime.Step(microbatches=microbatches),
-        head=head or runtime.Head(),
-    )
-    devices = mesh_lib.make(config.mesh)
-    modules = TrainModules(STUDENT, ITEMS, optax.sgd(0.5))
-    step = CompiledStep(modules, mesh=devices, config=config, seed=0)
-    state = state or modules.create(3, devices, config.mesh.rules)
-    leaves = jax.tree.leaves(jax.tree.map(jnp.copy, state))
-    placed = jax.device_put(batch, mesh_lib.batch_sharding(devices))
-    for _ in range(steps):
-        leaves, metrics = step(leaves, placed)
-    return step.unflatten(leaves), fetch(metrics)
-
-
-@pytest.fixture(scope="module")
-def whole(batch):
-    return run(batch)
-
-
 CUTS = {
+    "whole": {},
     "microbatches": {"microbatches": 2},
     "blocks": {"head": in_blocks(7, 37)},
     "tiles": {"head": in_tiles(16)},
@@ -82,10 +60,48 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("cut", cases(CUTS, fast=("2x2x2, microbatches",)))
+@functools.cache
+def compiled(cut):
+    """The step of a cut, and a fresh state."""
+    parts = {"mesh": runtime.Mesh(data=4, tensor=2), "microbatches": 1} | CUTS[cut]
+    config = runtime.Runtime(
+        mesh=parts["mesh"],
+        step=runtime.Step(microbatches=parts["microbatches"]),
+        head=parts.get("head", runtime.Head()),
+    )
+    devices = mesh_lib.make(config.mesh)
+    modules = TrainModules(STUDENT, ITEMS, optax.sgd(0.5))
+    step = CompiledStep(modules, mesh=devices, config=config, seed=0)
+    return step, modules.create(3, devices, config.mesh.rules)
+
+
+def run(batch, cut="whole", *, steps=3, state=None):
+    """The state and the metrics after some steps on one batch."""
+    step, fresh = compiled(cut)
+    leaves = jax.tree.leaves(jax.tree.map(jnp.copy, state or fresh))
+    placed = jax.device_put(batch, mesh_lib.batch_sharding(step.mesh))
+    for _ in range(steps):
+        leaves, metrics = step(leaves, placed)
+    return step.unflatten(leaves), fetch(metrics)
+
+
+@pytest.fixture(scope="module")
+def whole(batch):
+    return run(batch)
+
+
+@pytest.fixture(scope="module")
+def first(batch):
+    return run(batch, steps=1)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    cases({cut: cut for cut in CUTS if cut != "whole"}, fast=("2x2x2, microbatches",)),
+)
 def test_a_step_is_the_same_however_the_batch_is_cut(batch, whole, cut):
     # dear: three steps of two programs, gradients of every term in each.
-    state, metrics = run(batch, **cut)
+    state, metrics = run(batch, cut)
     expected, expected_metrics = jax.device_get(whole)
     for found, wanted in zip(
         jax.tree.leaves(jax.device_get(state)), jax.tree.leaves(expected), strict=True
@@ -112,15 +128,15 @@ def test_the_log_adds_up(whole):
     assert metrics["token_weights/ce"] > 0.0
 
 
-def test_a_matched_group_contributes_what_it_follows_times_the_scale(batch):
-    _, metrics = run(batch, steps=1)
+def test_a_matched_group_contributes_what_it_follows_times_the_scale(first):
+    _, metrics = first
     np.testing.assert_allclose(
         metrics["contributions/calm"], 0.1 * metrics["contributions/ce"], rtol=1e-5
     )
 
 
-def test_going_on_from_a_state_is_bit_for_bit_the_whole_run(batch, whole):
-    half, _ = run(batch, steps=1)
+def test_going_on_from_a_state_is_bit_for_bit_the_whole_run(batch, whole, first):
+    half, _ = first
     rest, _ = run(batch, steps=2, state=half)
     for found, wanted in zip(
         jax.tree.leaves(rest), jax.tree.leaves(whole[0]), strict=True
@@ -128,8 +144,8 @@ def test_going_on_from_a_state_is_bit_for_bit_the_whole_run(batch, whole):
         assert np.asarray(found).tobytes() == np.asarray(wanted).tobytes()
 
 
-def test_a_learned_weight_follows_its_gradient(batch):
-    state, metrics = run(batch, steps=1)
+def test_a_learned_weight_follows_its_gradient(first):
+    state, metrics = first
     learned = state.params["weights"]["learned"]["log_variance"]
     expected = -0.5 * (0.5 - metrics["learning/learned"])
     np.testing.assert_allclose(learned, expected, rtol=1e-5)

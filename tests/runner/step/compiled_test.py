@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import types
 
@@ -31,10 +32,11 @@ def folder(tmp_path_factory):
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prepare(folder):
-    """`prepare(num_steps)`: a small experiment's `Setup`."""
+    """`prepare(num_steps)`: a small experiment's `Setup`; its step is traced once."""
 
+    @functools.cache
     def make(num_steps, *, plain=False):
         cfg = resume_config.config.as_buildable()
         resume_config.reads(cfg, str(folder / "text.txt"))
@@ -117,7 +119,7 @@ def test_metrics_are_read_at_once_only_where_the_state_is_asked_for(prepare):
 
 
 def test_a_call_consumes_the_whole_state(prepare):
-    ready = prepare(1)
+    ready = prepare(3)
     given = jax.tree.leaves(ready.initial_state())
     with ready.batches(start=0) as batches:
         arguments = given, next(batches), ready.step.frozen

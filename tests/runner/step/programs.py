@@ -195,12 +195,9 @@ def gradients(cut):
 
 
 @functools.cache
-def textbook(terms):
-    """By plain autodiff of the whole, on one device, written out.
-
-    Gradient and total; by term, its sum and count; weight of the group; expert load.
-    """
-    state = jax.jit(modules(terms).initial)(jax.random.key(3))
+def _textbook():
+    """`textbook` of all terms, jitted, of the own head's weight and the parameters."""
+    state = _initial()
     rows = batch()
     mask = rows["mask"].astype(np.float32)
     tokens = (rows["segment_ids"] > 0).astype(np.float32)
@@ -231,8 +228,8 @@ def textbook(terms):
         inner = jnp.sum(p * (log_p - log_q), axis=-1)
         return inner + rest_p * (jnp.log(rest_p) - jnp.log(rest_q))
 
-    def objective(params):
-        student = modules(terms).student(params["student"], state.variables["student"])
+    def objective(params, own_weight):
+        student = modules("rows").student(params["student"], state.variables["student"])
         capture = frozenset({"router_logits", "router_assignments", "hidden/0"})
         trunk = student.trunk(rows, capture=capture)
         logits = student.head(trunk.hidden)
@@ -263,10 +260,9 @@ def textbook(terms):
             "balance": (jnp.broadcast_to(balance, mask.shape), tokens),
             "readout": (jnp.square(hidden @ owned["readout"]["line"] - 1.0), mask),
         }
-        if terms == "rows":
-            last = owned["own"]["last"]
-            own = trunk.hidden @ last["kernel"] + last["bias"].reshape((1, 1, -1))
-            values["own"] = (kl(own), mask)
+        last = owned["own"]["last"]
+        own = trunk.hidden @ last["kernel"] + last["bias"].reshape((1, 1, -1))
+        values["own"] = (kl(own), mask)
 
         means = {name: mean(*value) for name, value in values.items()}
         means["ce"] = mean(ce * row_weights(ce), mask)
@@ -280,7 +276,7 @@ def textbook(terms):
             + 1e-2 * means["router_z"]
             + 0.5 * means["balance"]
             + 0.1 * means["readout"]
-            + 0.7 * means.get("own", 0.0)
+            + own_weight * means["own"]
         )
         sums = {
             name: (jnp.sum(x * counts), jnp.sum(counts))
@@ -289,7 +285,25 @@ def textbook(terms):
         load = jnp.einsum("bt,btle->le", tokens, chosen)
         return total, (sums, match, load)
 
-    (total, aux), params = jax.jit(jax.value_and_grad(objective, has_aux=True))(
-        state.params
+    return jax.jit(jax.value_and_grad(objective, has_aux=True))
+
+
+@functools.cache
+def _initial():
+    """The state of all terms before the first step."""
+    return jax.jit(modules("rows").initial)(jax.random.key(3))
+
+
+@functools.cache
+def textbook(terms):
+    """By plain autodiff of the whole, on one device, written out.
+
+    Gradient and total; by term, its sum and count; weight of the group; expert load.
+    """
+    own_weight = np.float32(0.7 if terms == "rows" else 0.0)
+    (total, (sums, match, load)), params = jax.device_get(
+        _textbook()(_initial().params, own_weight)
     )
-    return jax.device_get((params, total, *aux))
+    if terms == "tiled":
+        del sums["own"], params["losses"]["own"]
+    return params, total, sums, match, load
