@@ -250,6 +250,8 @@ bench-peers: dev
 	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --requirement tests/parity/requirements.txt
 	@PYTHONPATH=. $(BIN)/python tests/peers/steps.py .venv-parity/bin/python
+	@echo '== tests/peers/generation.py'
+	@PYTHONPATH=. $(BIN)/python tests/peers/generation.py .venv-parity/bin/python
 
 results-on-policy: venv
 	@PYTHONPATH=. $(BIN)/python tests/results/on_policy.py

@@ -58,7 +58,7 @@ from losses.distillation.power_divergences import (
     RenyiDivergence,
     TotalVariation,
 )
-from losses.distillation.sampled import SampledReverseKL
+from losses.distillation.sampled import MiniLLM, SampledReverseKL
 from losses.distillation.standardized import Standardized
 from losses.distillation.student_best import OverStudentBest
 from losses.entropy import ConfidencePenalty, UniformKL
@@ -163,6 +163,7 @@ __all__ = [
     "MatchGradient",
     "MatchValue",
     "MeanOverLayers",
+    "MiniLLM",
     "NeedsFullLogits",
     "NegativeFlip",
     "NormalizedKD",

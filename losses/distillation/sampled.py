@@ -1,20 +1,24 @@
-"""Reverse KL from one token, the one that the student drew."""
+"""Reverse KL from the tokens that the student drew: of each, and of sequences."""
 
 import dataclasses
 from typing import Literal, get_args
 
+import jax
 import jax.numpy as jnp
 
 from losses.core.checks import check_choice
 from losses.core.loss import Loss
+from losses.core.masks import own_mask
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
 from losses.core.tiles import Tile
 from losses.core.vocab_sums import TiledOutputs
 from losses.distillation.alignment import teacher_of
 from losses.distillation.divergence import check_temperature
+from losses.distillation.kl import ReverseKL
 from losses.functional import log_probs, sampled, vocabulary
 
 Estimator = Literal["k1", "k2", "k3"]
+Over = Literal["mean", "sum"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,3 +101,63 @@ class SampledReverseKL(Loss):
         return sampled.estimate(
             log_probs.floored(log_q), log_probs.floored(log_p), self.estimator
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MiniLLM(Loss):
+    """`KL(q_t‖p_t)`, nats, whose gradient has the rest of the sequence too.
+
+    The gradient at token t of a sequence y that the student wrote is that of
+
+    `KL(q_t‖p_t) - w R_{t+1} log q_t(y_t)`, `R_{t+1} = mean_{t'>t} log p(y_t')/q(y_t')`
+
+    with R a constant: what a token leads to counts, besides what it is. Without draws
+    from a mixture with the teacher and the importance weights that they want, and
+    without the clipping of ratios, which are 1 where each row is learnt once, by the
+    weights that wrote it. The pretraining term is a `CrossEntropy` beside it.
+
+    A row is one sequence, of the targets that count: those of `data.OnPolicy`, drawn at
+    temperature 1 from all tokens.
+
+    Source: Gu et al. 2023, MiniLLM (arXiv:2306.08543), section 2.2: single-step
+    decomposition and length normalization, whose `1/(T - t - 1)` is of T - t terms
+    there; here it is their mean.
+
+    Attributes:
+      long_term: w; 0 leaves `ReverseKL`.
+      over: R is the mean of the tokens that follow, or their sum, with which the
+        expected gradient is that of the KL of whole sequences.
+
+    Raises:
+      ValueError: `over` is no choice, or `long_term` is negative.
+    """
+
+    long_term: float = 1.0
+    over: Over = "mean"
+
+    needs = frozenset({"logits", "teacher/logits"})
+    scope = "sequence"
+    default_mask = staticmethod(own_mask)
+    tiled = False
+
+    def __post_init__(self):
+        check_choice("over", self.over, get_args(Over))
+        if self.long_term < 0:
+            raise ValueError(f"long_term must not be negative, got {self.long_term}")
+
+    def check_records(self, stored: RecordSpec) -> None:
+        SampledReverseKL().check_records(stored)
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        single = ReverseKL()(outputs)
+        if self.long_term == 0.0:
+            return single
+        gaps = jax.lax.stop_gradient(SampledReverseKL()(outputs))
+        mask = jnp.ones(gaps.shape, bool) if outputs.mask is None else outputs.mask
+        rows = (gaps.shape[0], -1)
+        follows = sampled.of_followers(
+            gaps.reshape(rows), mask.reshape(rows), over=self.over
+        )
+        score = outputs.target_logits() - outputs.log_normalizer()
+        score = self.long_term * follows.reshape(gaps.shape) * score
+        return single + (score - jax.lax.stop_gradient(score))

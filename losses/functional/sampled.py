@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from losses.functional import vocabulary
 from losses.functional.log_probs import floored, log_probabilities
@@ -43,3 +43,23 @@ def estimate(
         case "k2":
             return jnp.square(gap) / 2.0
     return jnp.expm1(-gap) + gap
+
+
+def of_followers(
+    values: Float[Array, "b t"], mask: Bool[Array, "b t"], *, over: str = "mean"
+) -> Float[Array, "b t"]:
+    """Return the mean or sum of the values that count after each; 0 after the last.
+
+    Args:
+      values: one a token.
+      mask: the tokens that count.
+      over: "mean" or "sum".
+    """
+
+    def after(x: Float[Array, "b t"]) -> Float[Array, "b t"]:
+        return jnp.cumsum(x[:, ::-1], axis=1)[:, ::-1] - x
+
+    total = after(jnp.where(mask, values, 0.0))
+    if over == "sum":
+        return total
+    return total / jnp.maximum(after(mask.astype(jnp.float32)), 1.0)

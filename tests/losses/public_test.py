@@ -23,6 +23,7 @@ PUBLIC = [
     "Agreement",
     "OverStudentBest",
     "SampledReverseKL",
+    "MiniLLM",
     "AlphaDivergence",
     "AttentionKL",
     "AttentionMSE",

@@ -158,6 +158,7 @@ LOSSES = {
     "interpolated": Row(losses.Interpolated(loss=losses.ForwardKL(), share=0.6)),
     "inter_class_correlation": Row(losses.InterClassCorrelation(temperature=2.0)),
     "intra_class_correlation": Row(losses.IntraClassCorrelation()),
+    "minillm": Row(losses.MiniLLM(long_term=0.0)),
     "sampled_reverse_kl": Row(losses.SampledReverseKL(estimator="k3")),
     "over_student_best": Row(losses.OverStudentBest(best=3)),
     "agreement": Row(losses.Agreement(measure="teacher_mass", best=3)),

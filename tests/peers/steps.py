@@ -35,11 +35,11 @@ class Worker:
         )
         self.name = self._line()
 
-    def seconds(self) -> float:
+    def seconds(self, steps: int = STEPS) -> float:
         """Processor seconds of a step."""
         assert self._process.stdin is not None
-        print(STEPS, file=self._process.stdin, flush=True)
-        return float(self._line()) / STEPS
+        print(steps, file=self._process.stdin, flush=True)
+        return float(self._line()) / steps
 
     def end(self) -> None:
         """Close its input, and wait."""

@@ -1,0 +1,89 @@
+"""MiniLLM's gradient, in expectation over all sequences, exactly, in float64."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import losses
+from losses.functional import sampled
+
+WORDS, LENGTH = 3, 3
+GENERATOR = np.random.default_rng(4)
+PREFIXES = [
+    prefix
+    for length in range(LENGTH)
+    for prefix in itertools.product(range(WORDS), repeat=length)
+]
+STUDENT, TEACHER = GENERATOR.normal(0.0, 1.0, (2, len(PREFIXES), WORDS))
+SEQUENCES = list(itertools.product(range(WORDS), repeat=LENGTH))
+ROWS = np.array(
+    [[PREFIXES.index(y[:t]) for t in range(LENGTH)] for y in SEQUENCES]
+)  # of the tables of logits, by sequence and token
+
+
+def log_softmax(x):
+    return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
+
+
+def sequence_kl(student):
+    """`KL(q‖p)` of whole sequences."""
+    log_q, log_p = (log_softmax(x) for x in (student, TEACHER))
+    y = np.array(SEQUENCES)
+    log_q, log_p = (np.sum(x[ROWS, y], axis=1) for x in (log_q, log_p))
+    return np.sum(np.exp(log_q) * (log_q - log_p))
+
+
+@jax.jit
+def expected_gradient(table, shares):
+    """Mean over the sequences of the gradient of the sum over a sequence."""
+    targets = jnp.asarray(SEQUENCES)
+
+    def value(table):
+        outputs = losses.FullOutputs(
+            batch={"targets": targets, "mask": jnp.ones(targets.shape, bool)},
+            logits=table[ROWS],
+            intermediates={},
+            teacher=losses.TeacherOutputs(
+                logits=jnp.asarray(TEACHER, jnp.float32)[ROWS]
+            ),
+            step=jnp.int32(0),
+            key=jax.random.key(0),
+        )
+        values = losses.MiniLLM(over="sum")(outputs)
+        return jnp.sum(shares[:, None] * values)
+
+    return jax.grad(value)(table)
+
+
+def test_the_expected_gradient_is_that_of_the_kl_of_whole_sequences():
+    log_q = log_softmax(STUDENT)[ROWS, np.array(SEQUENCES)]
+    shares = np.exp(np.sum(log_q, axis=1))
+    expected, step = np.zeros_like(STUDENT), 1e-5
+    for at in np.ndindex(*STUDENT.shape):
+        change = np.zeros_like(STUDENT)
+        change[at] = step
+        up, down = sequence_kl(STUDENT + change), sequence_kl(STUDENT - change)
+        expected[at] = (up - down) / (2 * step)
+    computed = expected_gradient(
+        jnp.asarray(STUDENT, jnp.float32), jnp.asarray(shares, jnp.float32)
+    )
+    np.testing.assert_allclose(computed, expected, atol=2e-6)
+
+
+def test_a_token_is_followed_by_those_that_count():
+    values = jnp.asarray([[1.0, 2.0, np.nan, 4.0]])
+    mask = jnp.asarray([[True, True, False, True]])
+    means = sampled.of_followers(values, mask)
+    np.testing.assert_allclose(means[0, mask[0]], [3.0, 4.0, 0.0])
+    sums = sampled.of_followers(values, mask, over="sum")
+    np.testing.assert_allclose(sums[0, mask[0]], [6.0, 4.0, 0.0])
+
+
+def test_a_wrong_field_is_named_with_its_value():
+    with pytest.raises(ValueError, match="long_term must not be negative, got -1"):
+        losses.MiniLLM(long_term=-1.0)
+    with pytest.raises(ValueError, match="over must be one of mean, sum"):
+        losses.MiniLLM(over="all")  # pyright: ignore[reportArgumentType]
