@@ -145,7 +145,6 @@ class Results:
                 prompt_tokens=PROMPT,
             )
 
-        # Rows of the data count from the same place as own rows: after the prompt.
         if arm.fraction > 0:
             cfg.train_data = own(cfg.train_data, arm.fraction)
         cfg.evaluations = [
