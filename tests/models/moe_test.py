@@ -144,8 +144,8 @@ def expert_rows(x, gates, chosen, weights):
     form = functools.partial(moe.experts, activation=jax.nn.silu)
     program = str(jax.make_jaxpr(form)(x, gates, chosen, weights))
     width = weights[0].shape[-1]
-    found = re.findall(rf"f32\[(\d+),(\d+),{width}\] = dot_general", program)
-    return {(int(experts), int(rows)) for experts, rows in found}
+    products = re.findall(rf"f32\[(\d+),(\d+),{width}\] = dot_general", program)
+    return {(int(experts), int(rows)) for experts, rows in products}
 
 
 def test_the_products_over_slots_are_counted():
