@@ -20,10 +20,14 @@ import transformers
 FIXTURES = Path(__file__).parents[1] / "models" / "pretrained" / "fixtures"
 PROMPTS = [[3, 1, 41, 5, 9], [26, 53], [58]]
 NEW_TOKENS = 12
+# Where a text outgrows `original_max_position_embeddings`, Phi-3 alone computes anew what
+# is cached.
+LEFT_OUT = {"phi3_longrope"}
 
 
 def main() -> None:
-    tokens = {folder.name: continued(folder) for folder in sorted(FIXTURES.iterdir())}
+    folders = [x for x in sorted(FIXTURES.iterdir()) if x.name not in LEFT_OUT]
+    tokens = {folder.name: continued(folder) for folder in folders}
     content = {"prompts": PROMPTS, "tokens": tokens}
     path = FIXTURES.with_name("greedy.json")
     path.write_text(json.dumps(content, indent=None).replace("]], ", "]],\n ") + "\n")
