@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-from models import LoRA, MoE, pretrained
+from models import LoRA, pretrained
 from models.adapters import low_rank
 from models.pretrained import writing
 from models.pretrained.writing import peft_folder
@@ -27,7 +27,11 @@ from tests.models.pretrained import tables
 from tests.parity.export import OURS, drawn
 
 RANK, ALPHA = 2, 3.0
-DENSE, MIXTURE = ("*/attention/*", "*/mlp/*"), "*/attention/*"
+ROLES = (
+    *(f"attention/{name}" for name in ("query", "key", "value", "output")),
+    *(f"mlp/{name}" for name in ("gate", "up", "down")),
+    *(f"mlp/shared/{name}" for name in ("gate", "up", "down")),
+)
 
 
 def main(folder: Path) -> None:
@@ -41,10 +45,10 @@ def main(folder: Path) -> None:
 
 def write(folder: Path, model: Any, arrays: dict[str, Any]) -> None:
     """A model with drawn adapters, and its logits."""
-    mixture = getattr(model.keywords.get("mlp"), "func", None) is MoE
-    make = functools.partial(
-        LoRA, model=model, rank=RANK, alpha=ALPHA, targets=MIXTURE if mixture else DENSE
-    )
+    choice = writing.for_folder(model)
+    roles = [r for r in ROLES if peft_folder.is_linear(choice.family, r)]
+    targets = [f"*/{role}" for role in roles]
+    make = functools.partial(LoRA, model=model, rank=RANK, alpha=ALPHA, targets=targets)
     graph, state = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
     draw, values = np.random.default_rng(0), {}
     for path, leaf in tree_paths.by_path(nnx.to_pure_dict(state)).items():
@@ -63,7 +67,6 @@ def write(folder: Path, model: Any, arrays: dict[str, Any]) -> None:
         for path, x in values.items()
     }
     merged = in_kernels(tensors, scale=ALPHA / RANK)
-    choice = writing.for_folder(model)
     plain = {p: x for p, x in values.items() if not low_rank.is_of(p)}
     both = {path: tensor.read() for path, tensor in merged.items()}
     for name, one in {"base": plain, "merged": both}.items():

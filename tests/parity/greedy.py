@@ -20,8 +20,8 @@ import transformers
 FIXTURES = Path(__file__).parents[1] / "models" / "pretrained" / "fixtures"
 PROMPTS = [[3, 1, 41, 5, 9], [26, 53], [58]]
 NEW_TOKENS = 12
-# Where a text outgrows `original_max_position_embeddings`, Phi-3 alone computes anew what
-# is cached.
+# Where a text outgrows `original_max_position_embeddings`, Phi-3 computes anew what is
+# cached.
 LEFT_OUT = {"phi3_longrope"}
 
 

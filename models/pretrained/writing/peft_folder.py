@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.adapters import low_rank
+from models.moe import MoE
 from models.pretrained import families, forms
 from models.pretrained.peft_adapter import CONFIG, PREFIX, WEIGHTS
 from models.pretrained.tensors import fusing
@@ -37,14 +38,12 @@ def tensors(choice: Choice, adapters: Mapping[str, Any]) -> list[Tensor]:
         owner, end = path.split(f"/{low_rank.NAME}/")
         name, factor = end.split("/")
         role, layer = forms.role(f"{owner}/{name}")
-        template = names.get(role, "{expert}")
-        fused = fusing.is_part(template, family.rules)
-        if "{expert}" in template or role == "mlp/router" or fused:
+        if not is_linear(choice.family, role):
             raise ValueError(
                 f"peft has no adapter for {owner}/{name}: transformers has no linear "
                 "layer for it alone; without format=peft it is merged"
             )
-        module = template.format(layer=layer).removesuffix(".weight")
+        module = names[role].format(layer=layer).removesuffix(".weight")
         tensor = f"{PREFIX}{module}.lora_{factor.upper()}.weight"
         changes = choice.changes.get(role, ()) if factor == "b" else ()
 
@@ -57,6 +56,22 @@ def tensors(choice: Choice, adapters: Mapping[str, Any]) -> list[Tensor]:
         shape = _flat(np.empty(array.shape, np.bool_), factor).T.shape
         written.append(Tensor(tensor, role, shape, read))
     return written
+
+
+def is_linear(family: str, role: str) -> bool:
+    """Return whether transformers has a linear layer for a kernel alone.
+
+    Args:
+      family: a key of `families.FAMILIES`.
+      role: of the kernel, `attention/query`.
+    """
+    of = families.FAMILIES[family]
+    routed = of.mlp is MoE and role in _OF_EXPERTS
+    name = of.names.get(role)
+    return name is not None and not routed and not fusing.is_part(name, of.rules)
+
+
+_OF_EXPERTS = ("mlp/router", "mlp/gate", "mlp/up", "mlp/down")
 
 
 def write(
