@@ -2,18 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 
 from models import sharding
 from models.attention import Attention, Projections, Rotation
+from models.kernels import token_blocks
+from models.kernels.blocked_attention import Packing
 from models.masks import Mask
 from models.norms import Norm
 
 PLACEMENTS = ("pre", "post", "both")
 """Where norms stand: before each sublayer, after it, or both."""
+LONG = 4096
+"""Tokens of a microbatch whose activations are too many for a CPU to keep them all."""
 RESIDUALS = ("serial", "parallel")
 """What `mlp` reads: the stream after attention, or before it."""
 
@@ -71,9 +75,10 @@ class Block(nnx.Module):
           mask: as `Attention` takes it.
           capture: names of the attention's intermediates to return.
         """
-        projections = self.project(x, rotation)
+        over = self._over(x, mask)
+        projections: Projections = over(self.project, x, rotation)
         mixed = self.attention.attend(*projections, mask)
-        x, mlp_intermediates = self.add(x, mixed)
+        x, mlp_intermediates = over(self.add, x, mixed)
         captured = {}
         if capture:
             captured = self.attention.captured(capture, projections, mask)
@@ -111,6 +116,17 @@ class Block(nnx.Module):
         y, intermediates = self.mlp(_normed(self.mlp_norm, read))
         y = self._scaled(_normed(self.mlp_post_norm, y))
         return sharding.constrain(x + y, ("batch", None, None)), intermediates
+
+    def _over(self, x: jax.Array, mask: Mask | None) -> Callable[..., Any]:
+        """Return how all but attention is run: at once, or in blocks of tokens."""
+        long = (
+            x.shape[0] * x.shape[1] >= LONG
+            and isinstance(mask, Packing)
+            and getattr(self.mlp, "position_wise", False)
+            and sharding.on_one_device()
+            and sharding.platform() == "cpu"
+        )
+        return token_blocks.over_tokens if long else _at_once
 
     def _scaled(self, y: jax.Array) -> jax.Array:
         return y if self.residual_scale == 1.0 else y * self.residual_scale
@@ -151,6 +167,10 @@ class Recipe:
             before=None if self.norm_placement == "post" else self.norm(rngs=rngs),
             after=None if self.norm_placement == "pre" else self.norm(rngs=rngs),
         )
+
+
+def _at_once(fn: Callable[..., Any], *arrays: Any) -> Any:
+    return fn(*arrays)
 
 
 def _normed(norm: Norm | None, x: jax.Array) -> jax.Array:

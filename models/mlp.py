@@ -7,12 +7,14 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from models import checks, sharding
 from models.adapters.low_rank import Adapters
 from models.base import Configurable
 from models.initializers import FAN_IN, Initializer, Scaled
 from models.kernels.forward_mode import forward_mode
+from models.kernels.token_blocks import KEPT
 
 
 def gelu_sigmoid(x: jax.Array) -> jax.Array:
@@ -47,6 +49,7 @@ class GatedMLP(Configurable):
     """
 
     intermediates: ClassVar[frozenset[str]] = frozenset()
+    position_wise: ClassVar[bool] = True
     adapters: Adapters | None = None
 
     def __init__(
@@ -85,6 +88,7 @@ class GatedMLP(Configurable):
         if self.adapters is not None:
             gate = self.adapters.add("gate", flat, gate)
             up = self.adapters.add("up", flat, up)
+        gate = checkpoint_name(gate, KEPT)  # `up`, as large, is made again
         inner = _gated(gate, up, activation)
         y = inner @ self.down[...].astype(self.dtype)
         if self.adapters is not None:
@@ -110,6 +114,7 @@ class MLP(Configurable):
     """
 
     intermediates: ClassVar[frozenset[str]] = frozenset()
+    position_wise: ClassVar[bool] = True
     adapters: Adapters | None = None
 
     def __init__(
@@ -143,7 +148,8 @@ class MLP(Configurable):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return `[*b d]` of `x [*b d]`, and no intermediates."""
         flat = x.reshape(-1, x.shape[-1])  # as in `GatedMLP`
-        inner = ACTIVATIONS[self.activation](self.before_activation(flat))
+        up = checkpoint_name(self.before_activation(flat), KEPT)
+        inner = ACTIVATIONS[self.activation](up)
         y = inner @ self.down[...].astype(self.dtype)
         if self.adapters is not None:
             y = self.adapters.add("down", inner, y)

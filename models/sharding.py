@@ -150,6 +150,12 @@ def partition_spec(
     return PartitionSpec(*entries)
 
 
+def on_one_device() -> bool:
+    """Return true without a mesh, or on one of a single device."""
+    context = _CONTEXT.get()
+    return context is None or context.mesh.size == 1
+
+
 def platform() -> str:
     """Return the platform of the mesh in force, planned or not; else JAX's own.
 

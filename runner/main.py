@@ -8,7 +8,7 @@ from runner.cli import flags, gc_freeze, help
 from runner.errors import Corrupted, NotFinite, PeerLost, UserError
 from runner.files import early_line
 from runner.files.printable import printable
-from runner.machine import console, early_exit, heap
+from runner.machine import console, early_exit, heap, schedule
 
 
 def main(argv: Sequence[str]) -> int:
@@ -86,6 +86,7 @@ def run() -> None:
 
         return completion.complete()
     heap.keep_pages()
+    schedule.prefer_memory(os.environ)
     code = console.exit_code(main, sys.argv)
     early_exit.run(code)
     sys.exit(code)

@@ -54,6 +54,7 @@ jax.tree_util.register_dataclass(
 def packing(segment_ids: jax.Array, window: int | None, *, block: int) -> Packing:
     """Return the packing of rows `[b t]`, any number of tokens long."""
     ids = _ids(segment_ids, block)
+    ids = jnp.where(ids == 0, jnp.iinfo(ids.dtype).max, ids)  # padding is behind all
     low, high = jnp.min(ids, axis=-1), jnp.max(ids, axis=-1)
 
     # Blocks whose ids do not overlap share no document, whatever the order of ids.
@@ -91,34 +92,24 @@ def attend(
       soft_cap: `cap * tanh(s / cap)` of scores `s`.
       sinks: `[heads]`, float32, a score more of each softmax, whose value is 0.
     """
-    batch, length, heads, head_dim = query.shape
-    groups = key.shape[2]
-    block = packing.block
-    padding = -length % block
-
-    def in_blocks(x: jax.Array) -> jax.Array:
-        """Return `[blocks b kv_heads g block head_dim]` of `[b t kv_heads * g ...]`."""
-        x = jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0)))
-        x = x.reshape(batch, -1, block, groups, x.shape[2] // groups, head_dim)
-        return jnp.transpose(x, (1, 0, 3, 4, 2, 5))
-
+    length, groups, block = query.shape[1], key.shape[2], packing.block
     rule = _Rule(
         window=packing.window,
         soft_cap=soft_cap,
         trips=pairs(length, packing.window, block=block) / math.ceil(length / block),
+        block=block,
     )
     blocked = _mixed if forward_mode.value else _blocked
     mixed: Any = blocked(
         rule,
-        in_blocks(query),
-        in_blocks(key)[:, :, :, 0],
-        in_blocks(value)[:, :, :, 0],
+        query,
+        key,
+        value,
         packing.ids(),
         packing.first,
         None if sinks is None else sinks.reshape(groups, -1),
     )
-    mixed = jnp.transpose(mixed, (1, 0, 4, 2, 3, 5))
-    return mixed.reshape(batch, -1, heads, head_dim)[:, :length]
+    return mixed
 
 
 def pairs(length: int, window: int | None, *, block: int) -> int:
@@ -135,13 +126,31 @@ class _Rule:
     window: int | None
     soft_cap: float | None
     trips: float
+    block: int
+
+    def cut(self, x: jax.Array, groups: int) -> jax.Array:
+        """Return `[blocks b groups g block ...]` of rows `[b t groups * g ...]`."""
+        batch, length, heads, *features = x.shape
+        padding = [(0, 0)] * x.ndim
+        padding[1] = (0, -length % self.block)
+        x = jnp.pad(x, padding)
+        x = x.reshape(batch, -1, self.block, groups, heads // groups, *features)
+        x = jnp.moveaxis(x, 2, 4)
+        return jnp.moveaxis(x, 1, 0)
+
+    def join(self, x: jax.Array, length: int) -> jax.Array:
+        """Return rows `[b t groups * g ...]` of `cut`."""
+        x = jnp.moveaxis(jnp.moveaxis(x, 0, 1), 4, 2)
+        batch, blocks, block, groups, g, *features = x.shape
+        rows = x.reshape(batch, blocks * block, groups * g, *features)
+        return rows[:, :length]
 
     def scores(self, q, k, ids_q, ids_k, i, j) -> tuple[jax.Array, jax.Array]:
         """Return scores `[b kv_heads g q k]` of blocks i and j: capped, and masked."""
         s = jnp.einsum("bkgqd,bksd->bkgqs", q, k, preferred_element_type=jnp.float32)
         if self.soft_cap is not None:
             s = self.soft_cap * jnp.tanh(s / self.soft_cap)
-        block = q.shape[-2]
+        block = self.block
         place = jnp.arange(block)
         behind = (i - j) * block + place[:, None] - place[None]
         near = behind >= 0
@@ -163,7 +172,11 @@ def _mixed(rule, q, k, v, ids, first, sinks):
     return _forward(rule, q, k, v, ids, first, sinks)[0]
 
 
-def _forward(rule, q, k, v, ids, first, sinks):
+def _forward(rule, query, key, value, ids, first, sinks):
+    groups = key.shape[2]
+    q = rule.cut(query, groups)
+    k, v = (rule.cut(x, groups)[:, :, :, 0] for x in (key, value))
+
     def block(_, inputs):
         i, q_i, ids_i, first_i = inputs
 
@@ -196,13 +209,18 @@ def _forward(rule, q, k, v, ids, first, sinks):
     _, (mixed, log_total) = jax.lax.scan(
         block, None, (jnp.arange(q.shape[0]), q, ids, first)
     )
+    # Kept as rows, which the layer keeps anyway: not twice.
+    mixed = rule.join(mixed, query.shape[1])
     return mixed, (q, k, v, ids, first, sinks, mixed, log_total)
 
 
 def _backward(rule, residuals, d_mixed):
     q, k, v, ids, first, sinks, mixed, log_total = residuals
+    length, groups = mixed.shape[1], q.shape[2]
     wide = d_mixed.astype(jnp.float32) * mixed.astype(jnp.float32)
-    own = jnp.sum(wide, axis=-1)  # Σ_s weight_s · d weight_s of each query
+    # Σ_s weight_s · d weight_s of each query.
+    own = rule.cut(jnp.sum(wide, axis=-1), groups)
+    d_mixed = rule.cut(d_mixed, groups)
 
     def block(sums, inputs):
         i, q_i, ids_i, first_i, d_i, log_total_i, own_i = inputs
@@ -233,6 +251,8 @@ def _backward(rule, residuals, d_mixed):
     if sinks is not None:  # the value is 0: `-weight · own`
         weights = jnp.exp(_of_rows(sinks, q, own.shape) - log_total)
         d_sinks = -jnp.sum(weights * own, axis=(0, 1, 4))
+    d_q = rule.join(d_q, length)
+    d_k, d_v = (rule.join(x[:, :, :, None], length) for x in (d_k, d_v))
     return d_q, d_k.astype(k.dtype), d_v.astype(v.dtype), None, None, d_sinks
 
 

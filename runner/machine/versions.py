@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.machine import schedule
+
 LIBRARIES = (
     "retort",
     "jax",
@@ -44,7 +46,8 @@ def software() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": {name: _version(name) for name in LIBRARIES},
-        "flags": {name: os.environ.get(name) for name in FLAGS},
+        "flags": {name: os.environ.get(name) for name in FLAGS}
+        | {"XLA_FLAGS": schedule.without_ours(os.environ.get("XLA_FLAGS"))},
         "commit": _commit(Path(__file__).parents[2]),
     }
 

@@ -9,6 +9,7 @@ document, but for the packed one: 8 of equal length.
 """
 
 import contextlib
+import os
 import resource
 import statistics
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 from configs import dense
 from models import masks
 from runner import runtime
-from runner.machine import heap
+from runner.machine import heap, schedule
 from runner.train.setup import Setup
 
 ROUNDS = 5
@@ -31,6 +32,7 @@ MEMORY_TARGET, GROWTH_TARGET = 400, 2.1  # MiB at 8,192 tokens; over 4,096
 def main() -> None:
     """Print temporaries by length, then times by form."""
     heap.keep_pages()
+    schedule.prefer_memory(os.environ)
     memory = {length: temporaries(length) for length in (1024, 2048, 4096, 8192)}
     whole = {n: temporaries(n, whole_rows=True) for n in (1024, 2048, 4096, 8192)}
     print("tokens a row    MiB in blocks    MiB whole")

@@ -1,13 +1,15 @@
 """What blocks read, hold and cost; attention_kernels_test.py has what they compute."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from models import masks, sharding
-from models.kernels import blocked_attention
+from models import block, masks, sharding
+from models.kernels import blocked_attention, token_blocks
 from runner.head import flops
 from tests.models.inputs import batch, mesh_of
 from tests.models.states import transformer
@@ -36,6 +38,9 @@ def test_blocks_that_no_query_may_see_are_not_read():
     np.testing.assert_array_equal(packing(both).first, [0, 0, 2, 2])
     padded = np.where(np.arange(16) < 8, 1, 0)
     np.testing.assert_array_equal(packing(padded[None]).first, [0, 0, 2, 2])
+    # Padding that shares a block with the last document is behind the others, too.
+    ends = np.array([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 0, 0])
+    np.testing.assert_array_equal(packing(ends[None]).first, [0, 1, 2, 3])
 
 
 def compiled(length):
@@ -102,3 +107,11 @@ def test_a_trunk_is_the_same_by_blocks_and_over_a_mesh(monkeypatch):
             return run(rows)
 
     jax.tree.map(close, jax.jit(sharded)(rows), whole)
+
+    # Layers a block of 11 of the 44 tokens at a time.
+    monkeypatch.setattr(block, "LONG", 0)
+    monkeypatch.setattr(token_blocks, "LARGEST", 11)
+    monkeypatch.setattr(token_blocks, "SMALLEST", 11)
+    of_layers = functools.partial(run)  # traced anew
+    assert "f32[4,1,11,16]" in str(jax.make_jaxpr(of_layers)(rows))
+    jax.tree.map(close, jax.jit(of_layers)(rows), whole)
