@@ -64,13 +64,15 @@ def test_an_adapter_of_peft_is_written_as_it_was(tmp_path, monkeypatch):
     assert ours == {entry: theirs[entry] for entry in ours}
 
 
-def test_kernels_that_are_no_linear_layers_there_are_named():
-    path = FIXTURES / "mixtral"
-    choice = writing.for_folder(pretrained.open_model(path).model)
-    for kernel in ("up", "router"):
-        adapters = {f"blocks/0/mlp/adapters/{kernel}/a": np.zeros((4, 16, 2))}
-        with pytest.raises(ValueError, match=f"no adapter for blocks/0/mlp/{kernel}:"):
-            peft_folder.tensors(choice, adapters)
+@pytest.mark.parametrize(
+    ("family", "kernel"),
+    [("mixtral", "up"), ("mixtral", "router"), ("gpt_oss", "down")],
+)
+def test_kernels_that_are_no_linear_layers_there_are_named(family: str, kernel: str):
+    choice = writing.for_folder(pretrained.open_model(FIXTURES / family).model)
+    adapters = {f"blocks/0/mlp/adapters/{kernel}/a": np.zeros((4, 16, 2))}
+    with pytest.raises(ValueError, match=f"no adapter for blocks/0/mlp/{kernel}:"):
+        peft_folder.tensors(choice, adapters)
 
 
 def test_layers_that_have_none_are_left_out_of_the_targets(tmp_path):
