@@ -159,5 +159,5 @@ class MiniLLM(Loss):
             gaps.reshape(rows), mask.reshape(rows), over=self.over
         )
         score = outputs.target_logits() - outputs.log_normalizer()
-        score = self.long_term * follows.reshape(gaps.shape) * score
-        return single + (score - jax.lax.stop_gradient(score))
+        weights = self.long_term * follows.reshape(gaps.shape)
+        return single + sampled.score_gradient(weights, score)

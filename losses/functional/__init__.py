@@ -75,7 +75,7 @@ from losses.functional.rows import (
     relational_distance,
     similarity_preserving,
 )
-from losses.functional.sampled import sampled_reverse_kl
+from losses.functional.sampled import minillm, sampled_reverse_kl
 from losses.functional.scores import dice, standard_score
 from losses.functional.sets import any_loss, bag_loss, over_groups
 from losses.functional.spans import hybrid_uld, span_likelihood, uld
@@ -123,6 +123,7 @@ __all__ = [
     "load_balance",
     "logit_graph",
     "logit_mse",
+    "minillm",
     "normalized_kd",
     "odds_ratio",
     "over_groups",

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from losses.functional import vocabulary
+from losses.functional import log_probs, vocabulary
 from losses.functional.log_probs import floored, log_probabilities
 
 
@@ -37,12 +37,44 @@ def estimate(
     gap = log_q - log_p
     match estimator:
         case "k1":  # the value of the gap, the gradient of its score
-            gap = jax.lax.stop_gradient(gap)
-            score = gap * log_q
-            return gap + (score - jax.lax.stop_gradient(score))
+            return jax.lax.stop_gradient(gap) + score_gradient(gap, log_q)
         case "k2":
             return jnp.square(gap) / 2.0
     return jnp.expm1(-gap) + gap
+
+
+def minillm(
+    student_logits: Float[Array, "b t v"],
+    teacher_logits: Float[Array, "b t w"],
+    targets: Int[Array, "b t"],
+    mask: Bool[Array, "b t"],
+    *,
+    long_term: float = 1.0,
+    over: str = "mean",
+) -> Float[Array, "b t"]:
+    """Return `KL(q‖p)`, nats, with the gradient of the sequences' KL.
+
+    Args:
+      student_logits: of q; a row is one sequence.
+      teacher_logits: of p; of other widths, the ids that both have are compared.
+      targets: y, drawn from q.
+      mask: the tokens that count.
+      long_term: weight of what follows a token.
+      over: "mean" or "sum", see `losses.MiniLLM`.
+    """
+    log_p, log_q = log_probabilities(student_logits, teacher_logits, 1.0)
+    score = vocabulary.target_logits(log_q, targets)
+    gaps = floored(score) - floored(vocabulary.target_logits(log_p, targets))
+    follows = of_followers(jax.lax.stop_gradient(gaps), mask, over=over)
+    return log_probs.kl(log_q, log_p) + score_gradient(long_term * follows, score)
+
+
+def score_gradient(
+    weights: Float[Array, "*b"], log_q: Float[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """Return 0, with the gradient `weights ∇ log q`."""
+    score = jax.lax.stop_gradient(weights) * log_q
+    return score - jax.lax.stop_gradient(score)
 
 
 def of_followers(

@@ -294,6 +294,7 @@ FUNCTIONS = {
     ),
     "inter_class_correlation": lambda x: F.inter_class_correlation(*both(x), 2.0),
     "intra_class_correlation": lambda x: F.intra_class_correlation(*both(x), x["mask"]),
+    "minillm": lambda x: F.minillm(*both(x), x["targets"], x["mask"], long_term=0.0),
     "sampled_reverse_kl": lambda x: F.sampled_reverse_kl(
         *both(x), x["targets"], estimator="k3"
     ),

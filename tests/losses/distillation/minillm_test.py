@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import losses
+from losses import functional
 from losses.functional import sampled
 
 WORDS, LENGTH = 3, 3
@@ -38,10 +39,19 @@ def sequence_kl(student):
 
 @jax.jit
 def expected_gradient(table, shares):
-    """Mean over the sequences of the gradient of the sum over a sequence."""
+    """Mean over the sequences of the gradient of the sum over one: class, function."""
     targets = jnp.asarray(SEQUENCES)
 
-    def value(table):
+    def value(table, by_class):
+        if not by_class:
+            values = functional.minillm(
+                table[ROWS],
+                jnp.asarray(TEACHER, jnp.float32)[ROWS],
+                targets,
+                jnp.ones(targets.shape, bool),
+                over="sum",
+            )
+            return jnp.sum(shares[:, None] * values)
         outputs = losses.FullOutputs(
             batch={"targets": targets, "mask": jnp.ones(targets.shape, bool)},
             logits=table[ROWS],
@@ -55,7 +65,7 @@ def expected_gradient(table, shares):
         values = losses.MiniLLM(over="sum")(outputs)
         return jnp.sum(shares[:, None] * values)
 
-    return jax.grad(value)(table)
+    return [jax.grad(value)(table, by_class) for by_class in (True, False)]
 
 
 def test_the_expected_gradient_is_that_of_the_kl_of_whole_sequences():
@@ -70,7 +80,8 @@ def test_the_expected_gradient_is_that_of_the_kl_of_whole_sequences():
     computed = expected_gradient(
         jnp.asarray(STUDENT, jnp.float32), jnp.asarray(shares, jnp.float32)
     )
-    np.testing.assert_allclose(computed, expected, atol=2e-6)
+    for gradient in computed:
+        np.testing.assert_allclose(gradient, expected, atol=2e-6)
 
 
 def test_a_token_is_followed_by_those_that_count():
