@@ -10,7 +10,8 @@ The other half are the data's, whose labels count too.
 Terms of weight 0 are metrics of the student's rows: the reverse KL, minus its entropy,
 how often both would say the same token, how many of their 16 best entries are the same,
 and the mass that each has on the other's. `rollouts/length` is that of a continuation.
-Three seeds of a smaller one, and whichever way they fell: docs/results.md.
+Time and result are not measured at this size; docs/results.md has a smaller one, of
+three seeds.
 """
 
 import fiddle as fdl
