@@ -12,8 +12,14 @@ from tests.models.pretrained.tables import (
     largest_difference,
 )
 
+# Its `.gguf` file, and its sibling with a window, are read in the fast tests.
+SLOW = {"qwen2_moe"}
 
-@pytest.mark.parametrize("family", FAMILIES)
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(x, marks=pytest.mark.slow) if x in SLOW else x for x in FAMILIES],
+)
 def test_logits_are_those_of_transformers(family: str):
     model = pretrained.open_model(FIXTURES / family).load()
     difference = largest_difference(model, family)
