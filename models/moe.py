@@ -296,8 +296,9 @@ def experts(
 
     The form is the one that multiplies the fewest rows: all experts on all tokens
     (`n · experts` rows: few tokens, or nearly all experts chosen), else the tokens
-    sorted by expert (`n · k` rows and some filler). Measured on one CPU core, float32,
-    forward and backward in ms of processor time, for n, dim, experts, k, width:
+    sorted by expert (`n · k` rows and some filler). On one shared CPU core, float32,
+    forward and backward in ms of processor time (several runs, so no more than an order
+    of the forms), for n, dim, experts, k, width:
 
         2048 256 8 2 256    dense 285    ragged_dot 386    slots 57
         1024 192 8 1 512    dense 261    ragged_dot 151    slots 27
