@@ -43,6 +43,9 @@ ROWS = {
     "own_head",
     "over_student_best",
     "agreement",
+    "uld",
+    "hybrid_uld",
+    "minillm",
 }
 """Losses that want a sum before the first sum, omit an entry, sort, or own rows."""
 
