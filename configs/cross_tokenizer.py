@@ -6,8 +6,8 @@ r"""Student that learns from a teacher of another tokenizer, and from the labels
 The student reads the text in 1,024 tokens, the teacher in the 4,096 of
 `configs/dense.py`; seven of ten of the student's tokens begin a span of both.
 
-2 cores: 1 min. Held-out loss after 150 steps, with the teacher of `make demo`: 4.305
-nats/token, 2.225 bits/byte, of three seeds; 4.313 and 2.229 from labels alone
+2 cores: 1 min. Held-out loss after 150 steps, with the teacher of `make demo`, of three
+seeds: 4.305 nats/token, 2.225 bits/byte; 4.313 and 2.229 from labels alone
 (`--fiddler=labels_only`): no gain beyond the spread of seeds.
 """
 

@@ -83,6 +83,38 @@ def few(cfg: fdl.Config, num_rows: int = 100):
     )
 
 
+def fashion(cfg: fdl.Config, folder: str = "data/fashion_mnist"):
+    """--fiddler="fashion('DIR')": a vision transformer on Fashion-MNIST.
+
+    The folder holds the four idx files of
+    https://github.com/zalandoresearch/fashion-mnist, `.gz` or not. Time and result are
+    not measured: the files were not at hand.
+    """
+    classes = "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+    files = fdl.Config(
+        runner.data.IdxFolder, path=folder, classes=tuple(classes.split(","))
+    )
+    cfg.train_data = fdl.Config(runner.data.IdxImages, folder=files, split="train")
+    held_out = cfg.evaluations[0]
+    held_out.data = fdl.Config(runner.data.IdxImages, folder=files, split="held_out")
+    held_out.batch_size = cfg.batch_size = 128
+    cfg.student = fdl.Partial(
+        models.VisionTransformer,
+        num_classes=10,
+        image_size=(28, 28),
+        patch_size=4,
+        dim=64,
+        num_layers=4,
+        num_heads=4,
+        # Of the training images.
+        pixel_mean=0.286,
+        pixel_stddev=0.353,
+    )
+    rate = cfg.optimizer.learning_rate
+    rate.peak_value, rate.warmup_steps = 1e-3, 200
+    cfg.num_steps = rate.decay_steps = 4000
+
+
 def spiked(max_norm: float = 1e9) -> optax.GradientTransformation:
     """AdamW whose step 50 has a thousand times its learning rate."""
     parts = [optax.constant_schedule(rate) for rate in (0.005, 5.0, 0.005)]

@@ -72,16 +72,17 @@ def test_a_vision_transformer_reads_idx_files(tmp_path, capsys):
     for prefix in ("train", "t10k"):
         write(tmp_path, count=32, prefix=prefix, zipped=True)
     flags = [
-        f"--fdl.train_data.folder.path={tmp_path}",
+        f"--fiddler=fashion({str(tmp_path)!r})",
+        *TINY,
         "--fdl.num_steps=2",
         "--fdl.student.num_layers=1",
         "--fdl.student.patch_size=2",
     ]
     workdir = tmp_path / "run"
-    assert run("vision_fashion", workdir, *flags, "--fdl.student.image_size=(4,6)") == 0
+    assert run("vision_digits", workdir, *flags, "--fdl.student.image_size=(4,6)") == 0
     assert any("held_out/accuracy" in row for row in metrics(workdir))
     capsys.readouterr()
-    assert run("vision_fashion", tmp_path / "other", *flags) == 2
+    assert run("vision_digits", tmp_path / "other", *flags) == 2
     said = capsys.readouterr().err
     assert "takes images of 28 x 28 x 1; the data's are 4 x 6 x 1" in said
 

@@ -202,12 +202,12 @@ def configs() -> dict[str, Run]:
         ),
         "vision_digits": Run("configs/vision_digits.py", IMAGES),
         "vision_fashion": Run(
-            "configs/vision_fashion.py",
+            "configs/vision_digits.py",
             (
+                "--fiddler=fashion('{work}/idx')",
                 *IMAGES,
                 "--fdl.student.num_layers=2",
                 "--fdl.student.dim=32",
-                "--fdl.train_data.folder.path={work}/idx",
             ),
         ),
     }
