@@ -49,12 +49,17 @@ def generate(
         all of them, until the last has ended.
 
     Raises:
-      ValueError: for a number out of range, or a positive temperature without a key.
+      ValueError: for a number or a token out of range, arrays that are not of these
+        shapes, or a positive temperature without a key.
     """
     checks.positive(num_tokens=num_tokens, at_once=at_once)
     draws.Draws(temperature=temperature, top_k=top_k, top_p=top_p)
     if temperature > 0 and key is None:
         raise ValueError(f"temperature {temperature} needs a key")
+    if np.ndim(prompts) != 2 or 0 in np.shape(prompts):
+        raise ValueError(
+            f"prompts must be [b p], at least one of each, got {np.shape(prompts)}"
+        )
 
     # Prompts of one length need no padding.
     prompts = jnp.asarray(prompts)
@@ -66,10 +71,13 @@ def generate(
             raise ValueError(
                 f"{name} must be one a prompt, got {numbers.shape} for {prompts.shape}"
             )
+    _require_tokens(prompts, lengths, limits, vocab_size=model.num_outputs)
 
     keys = jax.random.key(0) if key is None else key
     if keys.ndim == 0:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(keys, np.arange(rows))
+    if keys.shape != (rows,):
+        raise ValueError(f"key must be one, or one a prompt, got {keys.shape}")
 
     # Numbers are arrays even where they are not used: a change of them does not compile
     # anew.
@@ -141,7 +149,29 @@ def _generate(
     return tokens
 
 
+def _require_tokens(
+    prompts: jax.Array, lengths: jax.Array, limits: jax.Array, *, vocab_size: int
+) -> None:
+    """Refuse prompts that are no tokens of the model's, where values are known.
+
+    Raises:
+      ValueError: with the row.
+    """
+    if any(isinstance(x, jax.core.Tracer) for x in (prompts, lengths, limits)):
+        return
+    ids, counts = np.asarray(prompts), np.asarray(lengths)
+    goes_on, longest = np.asarray(limits) > 0, ids.shape[1]
+    for row in np.flatnonzero(goes_on & ((counts < 1) | (counts > longest)))[:1]:
+        raise ValueError(
+            f"lengths must be 1 to {longest}, got {counts[row]} of prompt {row}"
+        )
+    inside = goes_on[:, None] & (np.arange(longest) < counts[:, None])
+    for row, place in np.argwhere(inside & ((ids < 0) | (ids >= vocab_size)))[:1]:
+        raise ValueError(
+            f"prompts must be ids below {vocab_size}, got {ids[row, place]} at place "
+            f"{place} of prompt {row}"
+        )
+
+
 def _ids(end: int | Sequence[int] | None) -> tuple[int, ...]:
-    if end is None:
-        return ()
-    return (end,) if isinstance(end, int) else tuple(end)
+    return () if end is None else tuple(np.atleast_1d(end).tolist())

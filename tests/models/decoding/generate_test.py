@@ -93,6 +93,7 @@ def test_a_row_stops_at_the_end_token():
     model = transformer(num_layers=1)
     free = np.asarray(generate(model, PROMPTS, LENGTHS, num_tokens=6))
     end = int(free[0, 2])
+    end = np.int64(end)  # as an array gives it
     stopped = np.asarray(generate(model, PROMPTS, LENGTHS, num_tokens=6, end=end))
     for row in range(3):
         ends = np.flatnonzero(free[row] == end)
@@ -175,12 +176,23 @@ def test_draws_follow_the_softmax():
         ({"lengths": jnp.ones((2,), jnp.int32)}, "lengths must be one a prompt"),
         ({"limits": jnp.ones((2,), jnp.int32)}, "limits must be one a prompt"),
         ({"at_once": 0}, "at_once must be positive, got 0"),
+        ({"prompts": PROMPTS[:0]}, r"prompts must be \[b p\], at least one"),
+        ({"prompts": PROMPTS[0]}, r"prompts must be \[b p\], .* got \(4,\)"),
+        ({"lengths": LENGTHS.at[1].set(0)}, "must be 1 to 4, got 0 of prompt 1"),
+        ({"lengths": LENGTHS.at[2].set(5)}, "must be 1 to 4, got 5 of prompt 2"),
+        (
+            {"prompts": PROMPTS.at[1, 1].set(VOCAB)},
+            f"prompts must be ids below {VOCAB}, got {VOCAB} at place 1 of prompt 1",
+        ),
+        (
+            {"temperature": 1.0, "key": jax.random.split(jax.random.key(0), 2)},
+            r"key must be one, or one a prompt, got \(2,\)",
+        ),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_value(fields, message):
     with pytest.raises(ValueError, match=message):
         generate(
             transformer(num_layers=1),
-            PROMPTS,
-            **({"lengths": LENGTHS, "num_tokens": 2} | fields),
+            **({"prompts": PROMPTS, "lengths": LENGTHS, "num_tokens": 2} | fields),
         )
