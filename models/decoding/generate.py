@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 from models import checks, sharding
 from models.decoding import draws
@@ -157,7 +158,7 @@ def _require_tokens(
     Raises:
       ValueError: with the row.
     """
-    if any(isinstance(x, jax.core.Tracer) for x in (prompts, lengths, limits)):
+    if any(isinstance(x, Tracer) for x in (prompts, lengths, limits)):
         return
     ids, counts = np.asarray(prompts), np.asarray(lengths)
     goes_on, longest = np.asarray(limits) > 0, ids.shape[1]

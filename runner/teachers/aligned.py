@@ -23,7 +23,13 @@ from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, prefixed
 from runner.head import plan
 from runner.head.token_blocks import TokenBlocks
-from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
+from runner.teachers.base import (
+    LoadedTeacher,
+    Teacher,
+    TeacherContext,
+    TeacherTrunk,
+    require_any_rows,
+)
 from runner.teachers.common_entries import CommonEntries
 from runner.teachers.offline import LoadedRecords
 from runner.teachers.recorded_spans import SUMS, LoadedRecordedSpans, packed
@@ -117,9 +123,10 @@ class Aligned(Teacher):
             return self._of_records(loaded, context)
         if loaded.stored is not None:
             raise UserError(
-                f"teacher: a {type(self.teacher).__name__} is of the student's tokens; "
+                f"teacher: {type(self.teacher).__name__} is of the student's tokens; "
                 "wanted: a model, as OnlineTeacher, or its records (OfflineTeacher)"
             )
+        require_any_rows(loaded)
         entries = CommonEntries.of(
             aligner.shared,
             student=student.size,

@@ -129,11 +129,13 @@ class LoadedTeacher(abc.ABC):
       abstract: shapes and shardings of the frozen arrays: arguments of the compiled
         step, never donated, never in the optimiser.
       stored: form of its records; None for a teacher that is a model.
+      columns: of the data, that its trunk reads beside tokens and their places.
       cautions: lines for the terminal, of what may be wrong and cannot be told.
     """
 
     abstract: Tree = {}  # noqa: RUF012 - an empty tree, read and never written
     stored: RecordSpec | None = None
+    columns: frozenset[str] = frozenset()
     cautions: tuple[str, ...] = ()
 
     def read(self) -> Tree:
@@ -180,3 +182,17 @@ class LoadedTeacher(abc.ABC):
     @abc.abstractmethod
     def describe(self) -> Mapping[str, Any]:
         """Return JSON values that must be the same when a run goes on."""
+
+
+def require_any_rows(loaded: LoadedTeacher) -> None:
+    """Refuse a teacher that cannot read rows which are not the data's.
+
+    Raises:
+      UserError: With the columns that it reads.
+    """
+    if loaded.columns:
+        names = ", ".join(map(repr, sorted(loaded.columns)))
+        raise UserError(
+            f"teacher: it reads the data's {names}, which belong to other rows than it "
+            "gets here; wanted: a model, as OnlineTeacher"
+        )

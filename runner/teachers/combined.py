@@ -90,12 +90,6 @@ class Combined(Teacher):
         records = {n: x for n, x in loaded.items() if isinstance(x, LoadedRecords)}
         if len(records) == len(loaded):
             return self._of_records(records)
-        for name, member in loaded.items():
-            if member.stored is not None:
-                raise UserError(
-                    f"{name}: it is records, and others are models; combined are "
-                    "records alone, or models alone"
-                )
         return LoadedCombined(
             loaded, self.combine, self.describe(), entrywise=self.entrywise
         )

@@ -14,7 +14,13 @@ from models.base import Batch
 from runner.data.dataset import Dataset
 from runner.data.joined_rows import JoinedRows, at_places
 from runner.errors import UserError, nearest, prefixed
-from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
+from runner.teachers.base import (
+    LoadedTeacher,
+    Teacher,
+    TeacherContext,
+    TeacherTrunk,
+    require_any_rows,
+)
 
 Tree = Any
 
@@ -69,9 +75,10 @@ class ContextTeacher(Teacher):
         loaded = self.teacher.load(context)
         if loaded.stored is not None:
             raise UserError(
-                "teacher: records hold what a teacher said of the student's rows; "
+                "teacher: records, and Aligned, are of the student's rows; "
                 "wanted: a model, as OnlineTeacher (RecordTeacher records the whole)"
             )
+        require_any_rows(loaded)
         return LoadedContext(loaded, tokens=self.tokens, places=self.places)
 
 
@@ -87,6 +94,7 @@ class LoadedContext(LoadedTeacher):
     def __init__(self, teacher: LoadedTeacher, *, tokens: str, places: str):
         self._teacher, self._tokens, self._places = teacher, tokens, places
         self.abstract, self.cautions = teacher.abstract, teacher.cautions
+        self.columns = frozenset({tokens, places})
 
     def read(self) -> Tree:
         return self._teacher.read()
@@ -111,7 +119,10 @@ class LoadedContext(LoadedTeacher):
                 )
         dataset.require_fixed("teacher: ContextTeacher reads rows of the data")
         check = functools.partial(
-            require_targets, tokens=self._tokens, places=self._places
+            require_targets,
+            tokens=self._tokens,
+            places=self._places,
+            vocab_size=dataset.vocabulary.size,
         )
         return JoinedRows(dataset, check)
 
@@ -136,30 +147,47 @@ class LoadedContext(LoadedTeacher):
         }
         trunk = self._teacher.trunk(frozen, ema, own, capture=capture, logits=logits)
         # What it says of an id stands at the one before.
-        said = at_places(trunk.tokens, jnp.maximum(places - 1, 0))
+        before = jnp.clip(places - 1, 0, tokens.shape[1] - 1)
+        said = at_places(trunk.tokens, before)
         return dataclasses.replace(trunk, tokens=said)
 
 
 def require_targets(
-    rows: Mapping[str, np.ndarray], numbers: np.ndarray, *, tokens: str, places: str
+    rows: Mapping[str, np.ndarray],
+    numbers: np.ndarray,
+    *,
+    tokens: str,
+    places: str,
+    vocab_size: int,
 ) -> None:
-    """Refuse rows of whose targets one does not stand at its place.
+    """Refuse rows of no tokens, and of whose targets one does not stand at its place.
 
     Args:
       rows: of the data.
       numbers: of the rows.
       tokens: column of the teacher's rows.
       places: column of the targets' places.
+      vocab_size: ids of the vocabulary.
 
     Raises:
-      UserError: With the row, the position and both tokens.
+      UserError: With the row, the position and what stands there.
     """
     own, at, mask = rows[tokens], rows[places], rows["mask"]
-    if own.ndim != 2 or at.shape != mask.shape:
+    whole = own.dtype.kind == at.dtype.kind == "i"
+    if own.ndim != 2 or at.shape != mask.shape or not whole:
         raise UserError(
             f"teacher: column {tokens!r} must hold a row of ids and {places!r} a place "
             f"for each of {mask.shape[1:]} targets, got {own.shape[1:]} and "
             f"{at.shape[1:]} a row"
+        )
+    ends = np.maximum.accumulate(own == -1, axis=1)
+    no_token = (own >= vocab_size) | (ends ^ (own < 0))
+    if no_token.any():
+        row, position = (int(i) for i in np.argwhere(no_token)[0])
+        raise UserError(
+            f"teacher: row {numbers[row]}: {tokens!r} must hold ids below "
+            f"{vocab_size}, and -1 at its end alone; place {position} holds "
+            f"{own[row, position]}"
         )
     outside = (at < 1) | (at >= own.shape[1])
     there = np.take_along_axis(own, np.clip(at, 0, own.shape[1] - 1), axis=1)

@@ -5,9 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 import losses
 from models.base import Batch
+from runner.data.dataset import Dataset
+from runner.data.joined_rows import JoinedRows
+from runner.data.pipeline import Rows
+from runner.errors import UserError
 from runner.head.vocab_partition import VocabPartition
 from runner.teachers.base import LoadedTeacher, LogitTiles, TeacherTrunk
 
@@ -22,13 +27,23 @@ class LoadedMembers(LoadedTeacher):
     Attributes:
       entrywise: whether an entry of the result is made of the members' own alone, so
         that it can be made by tiles of the vocabulary.
+
+    Raises:
+      UserError: a member is no model over whole logits.
     """
 
     entrywise: bool = True
 
     def __init__(self, members: Mapping[str, LoadedTeacher]):
+        for name, member in members.items():
+            if member.stored is not None:
+                raise UserError(
+                    f"{name}: it gives records, or best entries as Aligned does; "
+                    "combined are records alone (OfflineTeacher), or models alone"
+                )
         self.members = members
         self.abstract = {name: member.abstract for name, member in members.items()}
+        self.columns = frozenset().union(*(x.columns for x in members.values()))
         self.cautions = tuple(
             caution for member in members.values() for caution in member.cautions
         )
@@ -49,6 +64,23 @@ class LoadedMembers(LoadedTeacher):
 
     def read(self) -> Tree:
         return {name: member.read() for name, member in self.members.items()}
+
+    def covers(self, dataset: Dataset) -> bool:
+        return all(member.covers(dataset) for member in self.members.values())
+
+    def rows_with_records(self, dataset: Dataset) -> Rows:
+        of_members = [x.rows_with_records(dataset) for x in self.members.values()]
+        joins = [rows.join for rows in of_members if isinstance(rows, JoinedRows)]
+
+        def join(
+            rows: Mapping[str, np.ndarray], numbers: np.ndarray
+        ) -> Mapping[str, np.ndarray]:
+            arrays: dict[str, np.ndarray] = {}
+            for of_member in joins:
+                arrays |= of_member(rows, numbers) or {}
+            return arrays
+
+        return JoinedRows(dataset, join) if joins else dataset
 
     def trunk(
         self,

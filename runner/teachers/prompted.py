@@ -16,7 +16,13 @@ from runner.data.dataset import Dataset
 from runner.data.joined_rows import JoinedRows
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, prefixed
-from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext, TeacherTrunk
+from runner.teachers.base import (
+    LoadedTeacher,
+    Teacher,
+    TeacherContext,
+    TeacherTrunk,
+    require_any_rows,
+)
 
 Tree = Any
 
@@ -78,9 +84,10 @@ class PromptedTeacher(Teacher):
         loaded = self.teacher.load(context)
         if loaded.stored is not None:
             raise UserError(
-                "teacher: records hold what a teacher said without the prompt; wanted: "
-                "a model, as OnlineTeacher"
+                "teacher: records, and Aligned, say nothing of the prompt; wanted: a "
+                "model, as OnlineTeacher"
             )
+        require_any_rows(loaded)
         (ids,) = vocabulary.encode_all([self.prompt], special_as_text=False)
         return LoadedPrompted(
             loaded,

@@ -1,6 +1,5 @@
 """Live models by row: every model runs, each row has the outputs of its own."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,18 +31,28 @@ class LoadedRoutedModels(LoadedMembers):
     def __init__(self, column: str, members: Mapping[int, LoadedTeacher]):
         super().__init__({str(entry): member for entry, member in members.items()})
         self._column = column
+        self.columns |= {column}
 
     def describe(self) -> Mapping[str, Any]:
         members = {name: dict(x.describe()) for name, x in self.members.items()}
         return {"kind": "routed models", "column": self._column, "teachers": members}
 
     def covers(self, dataset: Dataset) -> bool:
-        return self._column in dataset.columns
+        return self._column in dataset.columns and super().covers(dataset)
 
     def rows_with_records(self, dataset: Dataset) -> JoinedRows:
         require_column(dataset, self._column)
         known = np.array([int(name) for name in self.members])
-        return JoinedRows(dataset, functools.partial(_require, self._column, known))
+        of_members = super().rows_with_records(dataset)
+
+        def join(
+            rows: Mapping[str, np.ndarray], numbers: np.ndarray
+        ) -> Mapping[str, np.ndarray] | None:
+            require_known(self._column, rows[self._column], numbers, known)
+            if isinstance(of_members, JoinedRows):
+                return of_members.join(rows, numbers)
+
+        return JoinedRows(dataset, join)
 
     def of_rows(self, batch: Batch) -> Tree:
         return {"route": column_of(batch, self._column)}
@@ -56,12 +65,6 @@ class LoadedRoutedModels(LoadedMembers):
             named = (of_rows["route"] == int(name))[..., None]
             routed = jnp.where(named, own, routed)
         return routed
-
-
-def _require(
-    column: str, known: np.ndarray, rows: Mapping[str, np.ndarray], numbers: np.ndarray
-) -> None:
-    require_known(column, rows[column], numbers, known)
 
 
 def require_column(dataset: Dataset, column: str) -> None:

@@ -1,6 +1,7 @@
 """A teacher over rows of the data's: where its outputs stand, online and recorded."""
 
 import dataclasses
+import functools
 import json
 
 import fiddle as fdl
@@ -13,12 +14,15 @@ import losses
 import runner
 from losses import LossTerm
 from runner import data
+from runner.data.dataset import Column
 from runner.errors import UserError
 from runner.recording.modes import TopK
 from runner.records import shards
-from runner.teachers.base import LoadedTeacher, TeacherTrunk
+from runner.teachers.base import LoadedTeacher, TeacherTrunk, require_any_rows
+from runner.teachers.combined import LoadedCombined
 from runner.teachers.context import LoadedContext, require_targets
 from runner.teachers.prompted import prompted_rows
+from runner.teachers.routed_models import LoadedRoutedModels
 from tests.runner.exchange import teacher as made_up
 from tests.runner.teachers import examples
 
@@ -43,6 +47,9 @@ def read(loaded, batch):
     return np.asarray(trunk.tokens)
 
 
+require = functools.partial(require_targets, vocab_size=40)
+
+
 def with_prompt():
     """Rows of one document, each with the prompt in a row of the teacher's."""
     tokens = np.array([[9, 1, 2, 3], [9, 4, 5, 0]], np.int32)
@@ -62,7 +69,7 @@ def with_prompt():
 
 def test_outputs_are_those_before_the_targets_places():
     batch = with_prompt()
-    require_targets(batch, np.arange(2), tokens="own", places="at")
+    require(batch, np.arange(2), tokens="own", places="at")
     said = read(LoadedContext(Echo(), tokens="own", places="at"), batch)
     expected = batch["tokens"] * batch["mask"]
     expected[:, 0] = PROMPT[-1]  # which stands after what begins the document
@@ -78,9 +85,52 @@ def test_a_target_that_is_not_at_its_place_is_refused():
     with pytest.raises(
         UserError, match=r"row 5, position 2: its target is token 9, and at its place 7"
     ):
-        require_targets(batch, np.array([4, 5]), tokens="own", places="at")
+        require(batch, np.array([4, 5]), tokens="own", places="at")
     with pytest.raises(UserError, match="must hold a row of ids"):
-        require_targets(batch, np.array([4, 5]), tokens="mask", places="own")
+        require(batch, np.array([4, 5]), tokens="mask", places="own")
+
+
+@pytest.mark.parametrize(
+    ("place", "token"), [(0, 40), (1, -1), (2, -2)], ids=["beyond", "amid", "below"]
+)
+def test_a_row_that_is_not_of_tokens_is_refused(place, token):
+    batch = with_prompt()
+    batch["own"][1, place] = token
+    message = rf"row 5: 'own' must hold ids below 40, .* place {place} holds {token}$"
+    if token == -1:
+        message = r"row 5: 'own' must hold ids below 40, .* place 2 holds 32$"
+    with pytest.raises(UserError, match=message):
+        require(batch, np.array([4, 5]), tokens="own", places="at")
+
+
+def test_members_check_the_rows_that_they_read():
+    """Every combination of teachers asks each of its members."""
+    echo = LoadedContext(Echo(), tokens="own", places="at")
+    dataset = made_up.dataset()
+    for loaded in (
+        LoadedCombined({"a": Echo(), "b": echo}, sum, {}, entrywise=True),
+        LoadedRoutedModels("route", {0: Echo(), 1: echo}),
+    ):
+        columns = {"route": Column(values=np.zeros(7, np.int32), by="row")}
+        assert {"own", "at"} <= loaded.columns
+        assert not loaded.covers(dataset.with_columns(columns))
+        with pytest.raises(UserError, match="the data has no column 'own'"):
+            loaded.rows_with_records(dataset.with_columns(columns))
+        columns |= {
+            name: Column(values=np.zeros((7, 16), np.int32), by="row")
+            for name in ("own", "at")
+        }
+        joined = loaded.rows_with_records(dataset.with_columns(columns))
+        with pytest.raises(UserError, match="row 2, position 0: its target is"):
+            joined.rows(np.array([2]))
+
+
+def test_rows_that_are_not_the_datas_have_none_of_its_columns():
+    require_any_rows(Echo())
+    inner = LoadedContext(Echo(), tokens="own", places="at")
+    for loaded in (inner, LoadedCombined({"a": inner}, sum, {}, entrywise=True)):
+        with pytest.raises(UserError, match="it reads the data's 'at', 'own', which"):
+            require_any_rows(loaded)
 
 
 def test_a_column_holds_lists(tmp_path):

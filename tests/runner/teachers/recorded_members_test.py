@@ -153,7 +153,7 @@ def test_an_ensemble_of_one_teachers_records_is_that_teacher(tmp_path):
                 )
             )
             np.testing.assert_allclose(merged[known], own[known], atol=2e-5)
-    with pytest.raises(UserError, match="it is records, and others are models"):
+    with pytest.raises(UserError, match="it gives records, or best entries"):
         mixed = EnsembleTeacher(teachers=[Model(), stored])
         outputs(mixed, numbers)
 
