@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from runner import optimizers
+from runner.errors import UserError
 from runner.step_rules.base import StepRule, StepRuleContext
 
 Tree = Any
@@ -39,6 +40,7 @@ def ruled(
 
     Raises:
       ValueError: there is no rule, or a name is no identifier.
+      UserError: where its state is made: the optimiser has rules already.
     """
     if not rules:
         raise ValueError("rules must hold at least one step rule")
@@ -52,7 +54,13 @@ def ruled(
             name: {number: jnp.zeros((), jnp.float32) for number in rule.numbers}
             for name, rule in rules.items()
         }
-        return RuledState(jnp.zeros((), jnp.int32), numbers, inner.init(params))
+        inner_state = inner.init(params)
+        if optax.tree_utils.tree_get_all_with_path(inner_state, "step_rules"):
+            raise UserError(
+                "rules: the optimizer has step rules already; give all of them, in "
+                "order, to one step_rules.ruled(...)"
+            )
+        return RuledState(jnp.zeros((), jnp.int32), numbers, inner_state)
 
     def update(
         updates: Tree,

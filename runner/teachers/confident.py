@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 
 import losses
+from runner.errors import UserError
+from runner.records.layout import Layout
 from runner.teachers.base import Teacher
 from runner.teachers.combined import Combined
-from runner.teachers.recorded_members import surest
+from runner.teachers.offline import LoadedRecords
+from runner.teachers.recorded_members import LoadedRecordMembers, surest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class MostConfidentTeacher(Combined):
 
     Raises:
       ValueError: there are no teachers.
+      UserError: on `load`, records of other entries or temperatures than the first.
     """
 
     teachers: Sequence[Teacher]
@@ -35,6 +39,17 @@ class MostConfidentTeacher(Combined):
 
     def members(self) -> Mapping[str, Teacher]:
         return {f"teachers[{i}]": t for i, t in enumerate(self.teachers)}
+
+    def _of_records(self, records: Mapping[str, LoadedRecords]) -> LoadedRecordMembers:
+        forms = {name: _form(x.records.layout) for name, x in records.items()}
+        first = next(iter(forms.values()))
+        for name, form in forms.items():
+            if form != first:
+                raise UserError(
+                    f"{name}: its records hold {form}, the first {first}; the most "
+                    "confident is chosen of records of one form"
+                )
+        return super()._of_records(records)
 
     def combine_entries(
         self, members: Sequence[losses.TeacherOutputs]
@@ -62,3 +77,11 @@ class MostConfidentTeacher(Combined):
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "most confident"}
+
+
+def _form(layout: Layout) -> str:
+    temperatures = ", ".join(map(str, sorted(layout.temperatures))) or "none"
+    return (
+        f"{layout.entries} entries ({layout.mode}) at temperatures {temperatures}, "
+        f"format {layout.format}"
+    )

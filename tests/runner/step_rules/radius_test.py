@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from runner.errors import UserError
 from runner.step_rules import ConvergenceRadius, StepRule, ruled
 
 PARAMS = {"student": {"w": jnp.zeros((3, 4))}, "losses": {}, "weights": {}}
@@ -132,3 +133,10 @@ def test_bad_rules_are_refused():
         ruled(optax.sgd(1.0), {"a b": ConvergenceRadius()})
     with pytest.raises(ValueError, match="rows must be positive, got 0"):
         ConvergenceRadius(rows=0)
+
+
+def test_an_optimiser_with_rules_takes_no_others():
+    inner = ruled(optax.identity(), {"radius": ConvergenceRadius()})
+    optimizer = ruled(optax.chain(inner), {"other": ConvergenceRadius()})
+    with pytest.raises(UserError, match=r"give all of them, in order, to one"):
+        optimizer.init(PARAMS)

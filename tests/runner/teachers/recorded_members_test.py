@@ -3,6 +3,9 @@
 # Best entries have ids and logits, which `TeacherOutputs` leaves open.
 # pyright: reportOptionalSubscript=false, reportOptionalOperand=false
 
+import dataclasses
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import pytest
 import losses
 from runner.errors import UserError
 from runner.exchange.importing import Choices, import_records
+from runner.records.layout import Layout
 from runner.teachers import (
     EMATeacher,
     EnsembleTeacher,
@@ -125,6 +129,23 @@ def outputs(node, numbers):
     batch = {name: jnp.asarray(x) for name, x in rows.items()}
     trunk = loaded.trunk({}, {}, batch, capture=frozenset(), logits=True)
     return trunk.outputs({}, {}, batch), rows
+
+
+def test_the_surest_is_chosen_of_records_of_one_form():
+    node = MostConfidentTeacher(teachers=[EMATeacher()] * 2)
+    form = Layout(mode="top_k", entries=8, vocab_size=300, sequence_length=16)
+    for other in ({"entries": 4}, {"temperatures": (1.0, 2.0)}, {"format": 1}):
+        layouts = form, dataclasses.replace(form, **other)
+        records = {str(i): Recorded(x) for i, x in enumerate(layouts)}
+        with pytest.raises(UserError, match=r"^1: its records hold .*, the first 8"):
+            node._of_records(records)
+
+
+class Recorded:
+    """As far as the form of its records."""
+
+    def __init__(self, layout):
+        self.records = types.SimpleNamespace(layout=layout)
 
 
 @pytest.mark.slow
