@@ -162,7 +162,7 @@ class Experiment(Job):
         """
         from runner.evaluation.evaluator import Evaluator
         from runner.step.compiled_step import CompiledStep
-        from runner.step.requirements import check_data, check_tables
+        from runner.step.requirements import check_data, check_masks, check_tables
         from runner.train.setup import Setup
 
         config = runtime.current() if config is None else config
@@ -197,6 +197,7 @@ class Experiment(Job):
                 f"{len(dataset)}"
             )
         check_tables(modules.abstract_terms(), len(dataset))
+        check_masks(modules.abstract_terms(), dataset)
         author_every = dataset.rollouts.refresh_every if dataset.rollouts else 1
         if author_every > 1:
             modules = modules.with_author()
@@ -218,7 +219,8 @@ class Experiment(Job):
             if dataset.rollouts is not None and teacher.stored is not None:
                 raise UserError(
                     "teacher: records hold nothing of the rows that a student writes "
-                    "(train_data is OnPolicy); wanted: a model, as OnlineTeacher"
+                    "(train_data is OnPolicy), and Aligned does not read them; wanted: "
+                    "a model, as OnlineTeacher"
                 )
         step = CompiledStep(
             modules,

@@ -1,6 +1,7 @@
 """Reverse KL from the tokens that the student drew: of each, and of sequences."""
 
 import dataclasses
+import math
 from typing import Literal, get_args
 
 import jax
@@ -129,7 +130,7 @@ class MiniLLM(Loss):
         expected gradient is that of the KL of whole sequences.
 
     Raises:
-      ValueError: `over` is no choice, or `long_term` is negative.
+      ValueError: `over` is no choice, or `long_term` is negative or not finite.
     """
 
     long_term: float = 1.0
@@ -144,9 +145,15 @@ class MiniLLM(Loss):
         check_choice("over", self.over, get_args(Over))
         if self.long_term < 0:
             raise ValueError(f"long_term must not be negative, got {self.long_term}")
+        if not math.isfinite(self.long_term):
+            raise ValueError(f"long_term must be finite, got {self.long_term}")
 
     def check_records(self, stored: RecordSpec) -> None:
-        SampledReverseKL().check_records(stored)
+        if stored.mode != "full":
+            raise ValueError(
+                "MiniLLM wants a live teacher of the student's vocabulary: its whole "
+                "logits over rows that the student wrote"
+            )
 
     def __call__(self, outputs: Outputs) -> PerToken:
         single = ReverseKL()(outputs)

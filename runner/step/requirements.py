@@ -91,6 +91,24 @@ def check_teacher(terms: Sequence[LossTerm], teacher: LoadedTeacher | None) -> N
                 raise UserError(f"losses.{term.name}: {error}") from None
 
 
+def check_masks(terms: Sequence[LossTerm], dataset: Dataset) -> None:
+    """Refuse terms with a weight that would count no token of any batch.
+
+    Raises:
+      UserError: naming the term and the data that it wants.
+    """
+    if dataset.rollouts is not None or "own" in dataset.columns:
+        return
+    for term in terms:
+        counts_none = term.mask is losses.own_mask
+        if counts_none and not (isinstance(term.weight, float) and term.weight == 0):
+            raise UserError(
+                f"losses.{term.name}: {type(term.loss).__name__} counts the rows that "
+                "the student writes, and train_data has none; wanted: "
+                "runner.data.OnPolicy(data=...)"
+            )
+
+
 def _no_teacher(term: LossTerm) -> UserError:
     return UserError(
         f"losses.{term.name}: {type(term.loss).__name__} needs a teacher, and the "
@@ -107,6 +125,8 @@ def _refuse_missing(
             hint = ": it offers its distribution alone"
         elif _is_of_router(path):
             hint = _NO_ROUTER
+        if path.startswith(_SPANS):
+            hint = _NO_SPANS
         raise UserError(
             f"losses.{term.name}: {type(term.loss).__name__} needs '{path}', which "
             f"the {who} does not offer{hint}"
@@ -114,6 +134,9 @@ def _refuse_missing(
 
 
 _NO_ROUTER = ": its layers are dense, a mixture of experts (mlp=models.MoE) has routers"
+
+_SPANS = f"{TEACHER}spans/"
+_NO_SPANS = ": spans are of a live teacher of another tokenizer, runner.Aligned(...)"
 
 
 def _is_of_router(path: str) -> bool:

@@ -96,5 +96,11 @@ def test_a_token_is_followed_by_those_that_count():
 def test_a_wrong_field_is_named_with_its_value():
     with pytest.raises(ValueError, match="long_term must not be negative, got -1"):
         losses.MiniLLM(long_term=-1.0)
+    with pytest.raises(ValueError, match="must be finite, got nan"):
+        losses.MiniLLM(long_term=float("nan"))
+    with pytest.raises(ValueError, match="MiniLLM wants a live teacher"):
+        losses.MiniLLM().check_records(
+            losses.RecordSpec(mode="top_k", temperatures=(1.0,))
+        )
     with pytest.raises(ValueError, match="over must be one of mean, sum"):
         losses.MiniLLM(over="all")  # pyright: ignore[reportArgumentType]

@@ -88,6 +88,12 @@ def test_a_teacher_without_routers_or_layers_is_told_so(teacher, hint):
         check_teacher([term], teacher)
 
 
+def test_losses_of_spans_are_told_whose_spans_they_want():
+    term = LossTerm(name="spans", loss=losses.SpanLikelihood())
+    with pytest.raises(UserError, match=r"does not offer: spans are .*runner.Aligned"):
+        check_teacher([term], Speaker())
+
+
 def test_the_nearest_intermediate_is_named():
     class Wrong(losses.Loss):
         needs = frozenset({"hiden/0"})

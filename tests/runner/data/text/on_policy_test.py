@@ -93,6 +93,18 @@ def test_rows_are_written_by_the_weights_of_the_last_renewal(corpus):
             leaves, _ = setup.step(leaves, rows)
 
 
+def test_terms_of_rows_that_nobody_writes_are_refused(corpus):
+    """They would count nothing, and the rest of the objective alone would learn."""
+    written = node(corpus, max_new_tokens=2)
+    term = losses.LossTerm(name="own", loss=losses.CrossEntropy(), mask=losses.own_mask)
+    alone = examples.experiment(corpus, None, terms=[term])
+    with pytest.raises(UserError, match=r"losses.own: CrossEntropy counts the rows"):
+        examples.ready(alone)
+    examples.ready(examples.experiment(written, None, terms=[term]))
+    metric = dataclasses.replace(term, weight=0.0)
+    examples.ready(dataclasses.replace(alone, losses=[metric]))
+
+
 def test_records_and_students_of_no_text_are_refused(corpus):
     experiment = examples.experiment(node(corpus), None, terms=examples.kd()[:1])
     records = dataclasses.replace(experiment, teacher=Recorded())
