@@ -24,9 +24,10 @@ from runner.teachers.combined import FusedTeacher as FusedTeacher
 from runner.teachers.confident import MostConfidentTeacher as MostConfidentTeacher
 from runner.teachers.context import ContextTeacher as ContextTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher
+from runner.teachers.ema import StartTeacher as StartTeacher
 from runner.teachers.offline import OfflineTeacher as OfflineTeacher
 from runner.teachers.online import OnlineTeacher as OnlineTeacher
 from runner.teachers.prompted import PromptedTeacher as PromptedTeacher
 from runner.teachers.routed import RoutedTeacher as RoutedTeacher
+from runner.teachers.scheduled import ScheduledTeacher as ScheduledTeacher
 from runner.teachers.served import ServedTeacher as ServedTeacher
-from runner.teachers.start import StartTeacher as StartTeacher

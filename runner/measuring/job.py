@@ -13,8 +13,7 @@ from runner.machine import compiled_programs, out_of_memory
 from runner.machine import mesh as mesh_lib
 from runner.measuring.row import Measured
 from runner.teachers.base import LoadedTeacher, Teacher, TeacherContext
-from runner.teachers.ema import EMATeacher
-from runner.teachers.start import StartTeacher
+from runner.teachers.ema import EMATeacher, StartTeacher
 from runner.weights import location
 from runner.workdir.workdir import Workdir
 

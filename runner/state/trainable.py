@@ -222,7 +222,11 @@ class TrainModules:
                     is_leaf=lambda x: isinstance(x, optax.MaskedNode),
                 )
             ),
-            teacher=self._teacher_state(params, variables),
+            # What a teacher has beside leaves of the student lies on every device.
+            teacher=jax.tree.map(
+                lambda x: x if isinstance(x, jax.sharding.Sharding) else everywhere,
+                self._teacher_state(params, variables),
+            ),
             memory=jax.tree.map(lambda _: everywhere, abstract.memory)
             | self._author(params, variables),
         )

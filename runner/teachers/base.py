@@ -50,7 +50,8 @@ class Teacher(Checked, abc.ABC):
     A teacher may have state that follows the student. It is part of the train state,
     so that it is sharded, checkpointed and resumed like the student itself;
     `init_state` and `update_state` only rearrange and mix trees of the student's
-    `{"params": ..., "variables": ...}`; floats in them are held in float32.
+    `{"params": ..., "variables": ...}`; floats in them are held in float32. Other
+    arrays in it, such as a count of steps, are small: every device has them whole.
     """
 
     @abc.abstractmethod
@@ -70,7 +71,7 @@ class Teacher(Checked, abc.ABC):
         raise UserError(f"a {type(self).__name__} has no weights of its own")
 
     def init_state(self, student: Tree) -> Tree:
-        """Return its state before the first step, a tree of leaves of `student`."""
+        """Return its state before the first step, of leaves of `student` or small."""
         del student
         return {}
 

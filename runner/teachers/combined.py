@@ -16,7 +16,7 @@ from runner.teachers.base import (
     Teacher,
     TeacherContext,
 )
-from runner.teachers.members import LoadedMembers
+from runner.teachers.members import LoadedMembers, Several
 from runner.teachers.offline import LoadedRecords
 from runner.teachers.recorded_members import LoadedRecordMembers, mixture
 
@@ -27,29 +27,15 @@ IMPOSSIBLE = -1e5
 Combine = Callable[[Sequence[jax.Array]], jax.Array]
 
 
-class Combined(Teacher):
+class Combined(Several):
     """Teachers whose outputs, on the same tokens, become one teacher's.
 
     They are models, or all are records (`OfflineTeacher`) of the same rows.
     """
 
     @abc.abstractmethod
-    def members(self) -> Mapping[str, Teacher]:
-        """Return the teachers by name, in order."""
-
-    @abc.abstractmethod
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
         """Combine the logits `[*b v]` of the members, in order, to one `[*b v]`."""
-
-    def check(self) -> None:
-        for name, member in self.members().items():
-            try:
-                member.check()
-            except UserError as error:
-                raise UserError(f"{name}: {error}") from None
-
-    def check_shapes(self) -> None:
-        """Nothing: each member checks its own."""
 
     def identity(self) -> str:
         import hashlib
@@ -111,16 +97,6 @@ class Combined(Teacher):
     ) -> losses.TeacherOutputs:
         logits = [x.logits for x in members if x.logits is not None]
         return losses.TeacherOutputs(logits=self.combine(logits))
-
-    def init_state(self, student: Tree) -> Tree:
-        states = {name: m.init_state(student) for name, m in self.members().items()}
-        return states if jax.tree.leaves(states) else {}
-
-    def update_state(self, ema: Tree, student: Tree, step: jax.Array) -> Tree:
-        return {
-            name: self.members()[name].update_state(state, student, step)
-            for name, state in ema.items()
-        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

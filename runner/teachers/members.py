@@ -1,4 +1,4 @@
-"""Several teachers that run side by side, and whose logits become one teacher's."""
+"""Several teachers as one: nodes, and models whose logits become one teacher's."""
 
 import abc
 from collections.abc import Mapping
@@ -12,27 +12,47 @@ from models.base import Batch
 from runner.data.dataset import Dataset
 from runner.data.joined_rows import JoinedRows
 from runner.data.pipeline import Rows
-from runner.errors import UserError
+from runner.errors import UserError, prefixed
 from runner.head.vocab_partition import VocabPartition
-from runner.teachers.base import LoadedTeacher, LogitTiles, TeacherTrunk
+from runner.teachers.base import LoadedTeacher, LogitTiles, Teacher, TeacherTrunk
 
 Tree = Any
 
 _OF_ROWS = "of rows"
 
 
-class LoadedMembers(LoadedTeacher):
-    """The members loaded; only their logits are offered.
+class Several(Teacher):
+    """A teacher that is made of others."""
 
-    Attributes:
-      entrywise: whether an entry of the result is made of the members' own alone, so
-        that it can be made by tiles of the vocabulary.
+    @abc.abstractmethod
+    def members(self) -> Mapping[str, Teacher]:
+        """Return the teachers by name, in order."""
+
+    def check(self) -> None:
+        for name, member in self.members().items():
+            with prefixed(name):
+                member.check()
+
+    def check_shapes(self) -> None:
+        """Nothing: each member checks its own."""
+
+    def init_state(self, student: Tree) -> Tree:
+        states = {name: m.init_state(student) for name, m in self.members().items()}
+        return states if jax.tree.leaves(states) else {}
+
+    def update_state(self, ema: Tree, student: Tree, step: jax.Array) -> Tree:
+        return {
+            name: self.members()[name].update_state(state, student, step)
+            for name, state in ema.items()
+        }
+
+
+class LoadedSeveral(LoadedTeacher):
+    """The members loaded, with the arrays and the rows of all.
 
     Raises:
       UserError: a member is no model over whole logits.
     """
-
-    entrywise: bool = True
 
     def __init__(self, members: Mapping[str, LoadedTeacher]):
         for name, member in members.items():
@@ -47,20 +67,6 @@ class LoadedMembers(LoadedTeacher):
         self.cautions = tuple(
             caution for member in members.values() for caution in member.cautions
         )
-
-    @abc.abstractmethod
-    def combined(self, logits: Mapping[str, jax.Array], of_rows: Tree) -> jax.Array:
-        """Return one teacher's logits, `[*b v]`.
-
-        Args:
-          logits: of the members, `[*b v]` each.
-          of_rows: what `of_rows` gave.
-        """
-
-    def of_rows(self, batch: Batch) -> Tree:
-        """Return further arrays `[*b ...]` that `combined` reads."""
-        del batch
-        return {}
 
     def read(self) -> Tree:
         return {name: member.read() for name, member in self.members.items()}
@@ -81,6 +87,31 @@ class LoadedMembers(LoadedTeacher):
             return arrays
 
         return JoinedRows(dataset, join) if joins else dataset
+
+
+class LoadedMembers(LoadedSeveral):
+    """Members that run side by side; only their logits are offered.
+
+    Attributes:
+      entrywise: whether an entry of the result is made of the members' own alone, so
+        that it can be made by tiles of the vocabulary.
+    """
+
+    entrywise: bool = True
+
+    @abc.abstractmethod
+    def combined(self, logits: Mapping[str, jax.Array], of_rows: Tree) -> jax.Array:
+        """Return one teacher's logits, `[*b v]`.
+
+        Args:
+          logits: of the members, `[*b v]` each.
+          of_rows: what `of_rows` gave.
+        """
+
+    def of_rows(self, batch: Batch) -> Tree:
+        """Return further arrays `[*b ...]` that `combined` reads."""
+        del batch
+        return {}
 
     def trunk(
         self,

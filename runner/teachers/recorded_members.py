@@ -20,15 +20,15 @@ from runner.teachers.offline import LoadedRecords, unpacked
 Tree = Any
 Merge = Callable[[Sequence[losses.TeacherOutputs]], losses.TeacherOutputs]
 _KNOWN = f"{PREFIX}known"
+_FORM = ("mode", "entries", "temperatures", "vocab_size", "format")
 
 
-class LoadedRecordMembers(LoadedTeacher):
-    """Several records of each row as one teacher; all comes with the batch.
+class LoadedRecordSet(LoadedTeacher):
+    """Several records of each row, which come with the batch.
 
     Args:
       members: by name, of one mode.
-      merge: outputs of the members, in order, to those of one teacher.
-      description: of the combination, as JSON values.
+      description: of what becomes of them, as JSON values.
       temperatures: that the result has; None for those of the records.
 
     Raises:
@@ -38,12 +38,11 @@ class LoadedRecordMembers(LoadedTeacher):
     def __init__(
         self,
         members: Mapping[str, LoadedRecords],
-        merge: Merge,
         description: Mapping[str, Any],
         *,
         temperatures: tuple[float, ...] | None = None,
     ):
-        self.members, self._merge, self._description = members, merge, description
+        self.members, self._description = members, description
         specs = [x.stored for x in members.values() if x.stored is not None]
         first = specs[0]
         for name, spec in zip(members, specs, strict=True):
@@ -75,6 +74,39 @@ class LoadedRecordMembers(LoadedTeacher):
             member.records.check_data(dataset.fingerprint)
         return RowsOfMembers(dataset, list(self.members.values()))
 
+    def of_member(self, number: int, batch: Batch) -> losses.TeacherOutputs:
+        """Return what the records of one member say of a block, `[*b ...]`."""
+        member, prefix = list(self.members.values())[number], _prefix(number)
+        assert member.stored is not None
+        own = {
+            PREFIX + name.removeprefix(prefix): x
+            for name, x in batch.items()
+            if name.startswith(prefix)
+        }
+        return unpacked(own, member.stored, member.records.layout.format)
+
+
+class LoadedRecordMembers(LoadedRecordSet):
+    """Several records of each row as one teacher.
+
+    Args:
+      members: by name, of one mode.
+      merge: outputs of the members, in order, to those of one teacher.
+      description: of the combination, as JSON values.
+      temperatures: that the result has; None for those of the records.
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, LoadedRecords],
+        merge: Merge,
+        description: Mapping[str, Any],
+        *,
+        temperatures: tuple[float, ...] | None = None,
+    ):
+        super().__init__(members, description, temperatures=temperatures)
+        self._merge = merge
+
     def trunk(
         self,
         frozen: Tree,
@@ -97,18 +129,8 @@ class LoadedRecordMembers(LoadedTeacher):
         self, head_params: Tree, tokens: Tree, batch: Batch
     ) -> losses.TeacherOutputs:
         del head_params, tokens
-        outputs = []
-        for number, member in enumerate(self.members.values()):
-            assert member.stored is not None
-            prefix = _prefix(number)
-            own = {
-                PREFIX + name.removeprefix(prefix): x
-                for name, x in batch.items()
-                if name.startswith(prefix)
-            }
-            version = member.records.layout.format
-            outputs.append(unpacked(own, member.stored, version))
-        return self._merge(outputs)
+        numbers = range(len(self.members))
+        return self._merge([self.of_member(number, batch) for number in numbers])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +168,25 @@ class RowsOfMembers:
                 prefix + name.removeprefix(PREFIX): x for name, x in arrays.items()
             }
         return {**joined, _KNOWN: known}
+
+
+def require_one_form(members: Mapping[str, LoadedRecords]) -> None:
+    """Refuse records of several forms.
+
+    Raises:
+      UserError: With the first of the members that is not of the first one's form.
+    """
+    first, *others = members.items()
+    for name, member in others:
+        for field in _FORM:
+            wanted, value = (
+                getattr(x.records.layout, field) for x in (first[1], member)
+            )
+            if value != wanted:
+                raise UserError(
+                    f"{name}: {field} of its records is {value}, {wanted} of the "
+                    "first; wanted: records of one form"
+                )
 
 
 def mixture(

@@ -13,13 +13,12 @@ from runner.errors import UserError
 from runner.records.reader import PREFIX
 from runner.teachers.base import Teacher, TeacherContext
 from runner.teachers.offline import LoadedRecords, OfflineTeacher, RowsWithRecords
+from runner.teachers.recorded_members import require_one_form
 from runner.teachers.routed_models import (
     LoadedRoutedModels,
     require_column,
     require_known,
 )
-
-_SAME = ("mode", "entries", "temperatures", "vocab_size", "format")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,16 +109,7 @@ class LoadedRouted(LoadedRecords):
     def __init__(self, column: str, members: Mapping[Any, LoadedRecords]):
         super().__init__(next(iter(members.values())).records)
         self._column, self._members = column, members
-        for name, member in members.items():
-            for field in _SAME:
-                wanted, value = (
-                    getattr(x.records.layout, field) for x in (self, member)
-                )
-                if value != wanted:
-                    raise UserError(
-                        f"teachers[{name!r}]: {field} of its records is {value}, "
-                        f"{wanted} of the first; routed records are of one form"
-                    )
+        require_one_form({f"teachers[{name!r}]": x for name, x in members.items()})
         assert self.stored is not None
         partial = any(x.records.layout.partial for x in members.values())
         self.stored = dataclasses.replace(self.stored, partial=partial)

@@ -14,8 +14,8 @@ NAMES = {
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
     " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"
     " MostConfidentTeacher OfflineTeacher OnlineTeacher PromptedTeacher RecordTeacher"
-    " RoutedTeacher RunWriter Sample ServedTeacher Soup StartTeacher StepContext"
-    " StepHook Trainer averages data optimizers starts step_rules sweeps",
+    " RoutedTeacher RunWriter Sample ScheduledTeacher ServedTeacher Soup StartTeacher"
+    " StepContext StepHook Trainer averages data optimizers starts step_rules sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
     " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
     " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
@@ -31,8 +31,8 @@ NAMES = {
     " Start StartContext Upcycled",
     "runner.teachers": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher"
     " EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher MostConfidentTeacher"
-    " OfflineTeacher OnlineTeacher PromptedTeacher RoutedTeacher ServedTeacher"
-    " StartTeacher Teacher TeacherContext TeacherTrunk",
+    " OfflineTeacher OnlineTeacher PromptedTeacher RoutedTeacher"
+    " ScheduledTeacher ServedTeacher StartTeacher Teacher TeacherContext TeacherTrunk",
 }
 LAZY = [package for package in NAMES if package != "models"]
 
