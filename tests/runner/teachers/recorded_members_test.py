@@ -27,6 +27,7 @@ from tests.runner.exchange import producers
 from tests.runner.exchange import teacher as made_up
 
 V, K = 9, 3
+FORM = Layout(mode="top_k", entries=8, vocab_size=300, sequence_length=16)
 LOGITS = np.random.default_rng(3).normal(size=(2, 5, V), scale=2.0)
 
 
@@ -97,6 +98,8 @@ class Stored:
 
     def __init__(self, mode, temperatures=(1.0, 2.0)):
         self.stored = losses.RecordSpec(mode=mode, temperatures=temperatures)
+        layout = dataclasses.replace(FORM, temperatures=temperatures)
+        self.records = types.SimpleNamespace(layout=layout)
 
 
 def test_combinations_say_what_records_they_read():
@@ -104,7 +107,8 @@ def test_combinations_say_what_records_they_read():
     entries = {"a": Stored("top_k"), "b": Stored("top_k", (1.0,))}
     mean = EnsembleTeacher(teachers=teachers)._of_records(entries)
     assert mean.stored == losses.RecordSpec(mode="top_k", temperatures=(1.0,))
-    one = MostConfidentTeacher(teachers=teachers)._of_records(entries)
+    alike = {name: Stored("top_k", (1.0,)) for name in entries}
+    one = MostConfidentTeacher(teachers=teachers)._of_records(alike)
     assert one.stored == losses.RecordSpec(mode="top_k", temperatures=(1.0,))
     whole = EnsembleTeacher(teachers=teachers, average="logits")
     full = {"a": Stored("full"), "b": Stored("full")}
@@ -133,9 +137,8 @@ def outputs(node, numbers):
 
 def test_the_surest_is_chosen_of_records_of_one_form():
     node = MostConfidentTeacher(teachers=[EMATeacher()] * 2)
-    form = Layout(mode="top_k", entries=8, vocab_size=300, sequence_length=16)
     for other in ({"entries": 4}, {"temperatures": (1.0, 2.0)}, {"format": 1}):
-        layouts = form, dataclasses.replace(form, **other)
+        layouts = FORM, dataclasses.replace(FORM, **other)
         records = {str(i): Recorded(x) for i, x in enumerate(layouts)}
         with pytest.raises(UserError, match=r"^1: its records hold .*, the first 8"):
             node._of_records(records)
