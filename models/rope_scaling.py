@@ -200,7 +200,7 @@ def _document_lengths(positions: jax.Array) -> jax.Array:
 
 
 def long_amplitude(factor: float, original_length: int) -> float:
-    """`√(1 + ln factor / ln original_length)`, 1 where nothing is extended.
+    """`√(1 + ln f / ln n)` of factor f and n tokens; 1 where nothing is extended.
 
     Source: arXiv:2402.13753 as Phi-3 has it (transformers 5.24.0).
     """

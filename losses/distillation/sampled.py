@@ -110,12 +110,12 @@ class MiniLLM(Loss):
 
     The gradient at token t of a sequence y that the student wrote is that of
 
-    `KL(q_t‖p_t) - w R_{t+1} log q_t(y_t)`, `R_{t+1} = mean_{t'>t} log p(y_t')/q(y_t')`
+    `KL(q_t‖p_t) - w R_t log q_t(y_t)`
 
-    with R a constant: what a token leads to counts, besides what it is. Without draws
-    from a mixture with the teacher and the importance weights that they want, and
-    without the clipping of ratios, which are 1 where each row is learnt once, by the
-    weights that wrote it. The pretraining term is a `CrossEntropy` beside it.
+    with R_t, the mean of `log p_s(y_s)/q_s(y_s)` over the tokens s after t, a constant:
+    what a token leads to counts, besides what it is. Without draws from a mixture with
+    the teacher and the importance weights that they want, and without the clipping of
+    ratios, which are 1 where each row is learnt once, by the weights that wrote it. The pretraining term is a `CrossEntropy` beside it.
 
     A row is one sequence, of the targets that count: those of `data.OnPolicy`, drawn at
     temperature 1 from all tokens.

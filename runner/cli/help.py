@@ -2,7 +2,6 @@
 
 HELP = """\
 runner: train one student under an ordered list of losses, from one graph.
-
   runner --fdl_config=configs/moe_zloss.py --workdir=DIR      train; again: continue
   runner --workdir=DIR                                        continue or re-read DIR
 

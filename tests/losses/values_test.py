@@ -240,7 +240,10 @@ def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
         default = losses.LossTerm(name="term", loss=row.loss).mask
         if "router_logits" in row.loss.needs:
             assert default is losses.token_mask
-        elif row.loss.reads is not None:  # of a pair: one token stands for both texts
+        elif isinstance(row.loss, losses.MiniLLM):  # of what the student wrote
+            assert default is losses.own_mask
+        # Of a pair, one token stands for both texts; of spans, any may begin one.
+        elif row.loss.reads not in (None, losses.target_mask):
             assert default is not losses.target_mask
         else:
             assert default is losses.target_mask

@@ -46,8 +46,7 @@ def _report(folder: Path) -> None:
     loaded = run.load(folder)
     results.text(results.rows(loaded), notes=results.notes(loaded), unit=loaded.unit)
     page.html(loaded, [])
-    entry = comparison.entry(str(folder))
-    comparison.text([entry, entry])
+    comparison.text(comparison.entries([str(folder)] * 2))
 
 
 def _continue(folder: Path) -> None:

@@ -38,5 +38,5 @@ def test_a_result_of_a_stranger_controls_nothing(tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(evaluations))
     loaded = run.load(tmp_path)
     assert WRITTEN in results.text(results.rows(loaded))
-    entry = comparison.entry(f"{CLEARS}={tmp_path}")
-    assert WRITTEN in comparison.text([entry, entry])
+    entries = comparison.entries([f"{CLEARS}={tmp_path}"] * 2)
+    assert WRITTEN in comparison.text(entries)

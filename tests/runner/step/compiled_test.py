@@ -92,7 +92,9 @@ class Watched:
 def traced(ready, hooks):
     """`loop.run` on a state without values: to read one is an error."""
     watched = dataclasses.replace(ready, step=Watched(ready.step, hooks.events))
-    stop = types.SimpleNamespace(after=lambda step: False)
+    stop = types.SimpleNamespace(
+        after=lambda step: False, at_once=contextlib.nullcontext
+    )
 
     def run(leaves):
         state = ready.step.unflatten(leaves)
