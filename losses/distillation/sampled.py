@@ -115,7 +115,8 @@ class MiniLLM(Loss):
     with R_t, the mean of `log p_s(y_s)/q_s(y_s)` over the tokens s after t, a constant:
     what a token leads to counts, besides what it is. Without draws from a mixture with
     the teacher and the importance weights that they want, and without the clipping of
-    ratios, which are 1 where each row is learnt once, by the weights that wrote it. The pretraining term is a `CrossEntropy` beside it.
+    ratios, which are 1 where each row is learnt once, by the weights that wrote
+    it. The pretraining term is a `CrossEntropy` beside it.
 
     A row is one sequence, of the targets that count: those of `data.OnPolicy`, drawn at
     temperature 1 from all tokens.

@@ -236,14 +236,16 @@ def test_a_batch_whose_mask_is_no_bool_is_refused(mask):
 
 
 def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
+    spans = (losses.SpanLikelihood, losses.ULD, losses.HybridULD)
     for row in LOSSES.values():
         default = losses.LossTerm(name="term", loss=row.loss).mask
         if "router_logits" in row.loss.needs:
             assert default is losses.token_mask
         elif isinstance(row.loss, losses.MiniLLM):  # of what the student wrote
             assert default is losses.own_mask
-        # Of a pair, one token stands for both texts; of spans, any may begin one.
-        elif row.loss.reads not in (None, losses.target_mask):
+        elif isinstance(row.loss, spans):  # any target may begin one
+            assert default is losses.target_mask
+        elif row.loss.reads is not None:  # of a pair: one token stands for both texts
             assert default is not losses.target_mask
         else:
             assert default is losses.target_mask
