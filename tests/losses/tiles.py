@@ -54,7 +54,7 @@ BY_SUMS = {
     for name, row in LOSSES.items()
     if name not in ROWS and "logits" in row.loss.needs
 }
-WIDTH = 3
+WIDTH = 4
 
 
 def tiled_outputs(form, outputs, sums, *, vocabulary, teacher_width):

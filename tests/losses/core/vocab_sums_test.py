@@ -54,7 +54,7 @@ def clean(width=WIDTH):
 
 @by_sums
 @pytest.mark.parametrize(
-    "width", [pytest.param(1, marks=slow), WIDTH, pytest.param(7, marks=slow)]
+    "width", [WIDTH, *(pytest.param(width, marks=slow) for width in (1, 3, 7))]
 )
 def test_values_and_gradients_are_those_of_whole_rows(name, width):
     # dear: compiles the program of all losses, which the tests below run again.
@@ -164,7 +164,9 @@ def impossible(names, paths, width):
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 @pytest.mark.parametrize("side", [("logits",), ("logits", "teacher/logits")])
-@pytest.mark.parametrize("width", [pytest.param(2, marks=slow), WIDTH])
+@pytest.mark.parametrize(
+    "width", [WIDTH, *(pytest.param(width, marks=slow) for width in (2, 3))]
+)
 def test_impossible_entries_count_as_over_rows(name, side, width):
     names = TOGETHER if name in TOGETHER else (name,)
     actual, rows = impossible(names, side, width)
