@@ -15,6 +15,9 @@ SIZE = 7
 ROWS = st.lists(st.integers(-20, 20).map(lambda x: x / 4), min_size=SIZE, max_size=SIZE)
 
 
+DRAW = jax.jit(draws.draw)
+
+
 def reference(logits, temperature, top_k, top_p):
     """Which tokens stay, one row, float64, as the papers say it: a token at a time."""
     scores = np.asarray(logits, np.float64) / temperature
@@ -91,10 +94,9 @@ def test_draws_of_a_row_with_a_key_of_its_own_do_not_depend_on_the_others():
     logits = jax.random.normal(jax.random.key(1), (3, SIZE))
     keys = jax.random.split(jax.random.key(2), 3)
     steps = jnp.asarray([4, 0, 7])
-    together = draws.draw(logits, keys, steps)
+    together = DRAW(logits, keys, steps)
     apart = [
-        draws.draw(logits[i : i + 1], keys[i : i + 1], steps[i : i + 1])[0]
-        for i in range(3)
+        DRAW(logits[i : i + 1], keys[i : i + 1], steps[i : i + 1])[0] for i in range(3)
     ]
     np.testing.assert_array_equal(together, apart)
 
@@ -138,7 +140,7 @@ def test_draws_have_their_distribution_and_none_of_weight_0(size):
     rows = 40_000
     scores = 3 * np.random.default_rng(size).normal(size=size)
     scores[[0, size // 2, size - 1]] = -np.inf
-    tokens = draws.draw(
+    tokens = DRAW(
         jnp.broadcast_to(jnp.asarray(scores, jnp.float32), (rows, size)),
         jax.random.split(jax.random.key(0), rows),
         jnp.zeros(rows, jnp.int32),

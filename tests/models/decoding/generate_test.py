@@ -44,8 +44,13 @@ def without_a_cache(model, prompt, length, num_tokens):
         },
         {"mlp": functools.partial(MoE, num_experts=3, hidden_dim=8)},
         {"attention_window": 2, "rope_scaling": rope_scaling.Linear(factor=3.0)},
-        {"attention_window": 2, "layers": "stacked", "num_layers": 3},
-        {"attention_pattern": PATTERN, "num_layers": 3},
+        pytest.param(
+            {"attention_window": 2, "layers": "stacked", "num_layers": 3},
+            marks=pytest.mark.slow,  # as is the next: `stacked_pattern` has both
+        ),
+        pytest.param(
+            {"attention_pattern": PATTERN, "num_layers": 3}, marks=pytest.mark.slow
+        ),
         {"head_rank": 4, "num_layers": 1, "attention_sinks": True},
         {"attention_pattern": PATTERN, "num_layers": 3, "layers": "stacked"},
     ],
