@@ -30,7 +30,7 @@ class AveragedState(NamedTuple):
 
 def averaged(
     optimizer: optax.GradientTransformation, averages: Mapping[str, Average]
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Keep averages of the weights beside an optimiser, whose updates stay as they are.
 
     Args:

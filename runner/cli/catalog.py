@@ -116,7 +116,8 @@ def _is_of(
         home = getattr(value, "__module__", "")
         is_own = home == module.__name__ or home.startswith(f"{module.__name__}.")
         result = fitting.result(getattr(value, "func", value))
-        return bool(kind.returns) and is_own and result is _imported(kind.returns)
+        kinds = getattr(result, "__mro__", (result,))
+        return bool(kind.returns) and is_own and _imported(kind.returns) in kinds
     return (
         issubclass(value, bases)
         and value not in bases

@@ -30,7 +30,7 @@ class RuledState(NamedTuple):
 
 def ruled(
     optimizer: optax.GradientTransformation, rules: Mapping[str, StepRule]
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Apply rules to the updates of an optimiser, one after the other.
 
     Args:

@@ -82,7 +82,8 @@ def test_rows_are_written_by_the_weights_of_the_last_renewal(corpus):
             before.append(jax.device_get((state.params, state.variables)))
             batch = next(batches)
             rows, _ = setup.with_rollouts(leaves, batch)
-            expected, _ = setup.rollouts.write(*before[step - step % 2], batch, step)
+            params, variables = before[step - step % 2]
+            expected, _ = setup.rollouts.write(params, variables, batch, step)
             np.testing.assert_array_equal(rows["tokens"], expected["tokens"])
             author = jax.device_get(state.memory["author"]["params"])
             jax.tree.map(
