@@ -1,6 +1,7 @@
 """The convergence radius of a cross-entropy, against its power series."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ class Linear:
 
 def stepped(rule, updates, slopes=None):
     """The updates that a rule leaves of `updates`, and its numbers."""
-    optimizer = ruled(optax.identity(), {"radius": rule})
+    optimizer: Any = ruled(optax.identity(), {"radius": rule})
     tree = {**PARAMS, "student": {"w": jnp.asarray(updates, jnp.float32)}}
     after, state = optimizer.update(
         tree,
@@ -115,7 +116,7 @@ class Halved(StepRule):
 
 
 def test_rules_run_in_order_after_the_optimizer():
-    optimizer = ruled(optax.sgd(1.0), {"first": Halved(), "second": Halved()})
+    optimizer: Any = ruled(optax.sgd(1.0), {"first": Halved(), "second": Halved()})
     state = optimizer.init(PARAMS)
     gradient = jax.tree.map(jnp.ones_like, PARAMS)
     for step in range(2):
