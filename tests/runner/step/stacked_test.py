@@ -113,8 +113,8 @@ def test_both_forms_are_trained_alike(corpus):
     )
     # In the pass for statistics nothing reads what the last layer's experts give; the
     # compiler leaves them out, but not of one trip of a loop: 8 rows of 12 tokens, all
-    # 4 experts of 24 by 16, 3 products.
-    last_experts = 8 * 12 * 4 * 3 * (2 * 24 * 16)
+    # 4 experts of 24 by 16, the products of gate and up.
+    last_experts = 8 * 12 * 4 * 2 * (2 * 24 * 16)
     assert found["stacked"][2] == found["separate"][2] + last_experts
 
 
