@@ -112,9 +112,9 @@ def test_both_forms_are_trained_alike(corpus):
         found["separate"][1], rel=1e-4, abs=1e-6
     )
     # In the pass for statistics nothing reads what the last layer's experts give; the
-    # compiler leaves them out, but not of one trip of a loop: 8 rows of 12 tokens, all
-    # 4 experts of 24 by 16, the products of gate and up.
-    last_experts = 8 * 12 * 4 * 2 * (2 * 24 * 16)
+    # compiler leaves them out, but not of one trip of a loop: on each of 4 parts of
+    # the batch, of 24 tokens, 4 experts of 24 by 16 with 16 slots, 3 products.
+    last_experts = 4 * 4 * 16 * 3 * (2 * 24 * 16)
     assert found["stacked"][2] == found["separate"][2] + last_experts
 
 
