@@ -213,6 +213,7 @@ class Experiment(Job):
                     modules=modules,
                     cache=config.input.cache,
                     positions=dataset.targets_per_row,
+                    num_steps=self.num_steps,
                     dry=planned is not None,
                 )
             )

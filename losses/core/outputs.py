@@ -93,11 +93,38 @@ class RecordSpec:
         the mass outside of the best entries is not known.
       partial: whether some tokens were not scored: `batch["teacher/known"]` says which
         were, and a term that reads the teacher counts those alone.
+      remedy: what gives other temperatures, where no recording does: the head of a
+        call with all of them, `Aligned(temperatures=`.
     """
 
     mode: Literal["top_k", "sampled", "full"]
     temperatures: tuple[float, ...]
     partial: bool = False
+    remedy: str = ""
+
+    def require_temperature(self, temperature: float, reader: str) -> None:
+        """Refuse a loss of another temperature than those that were stored.
+
+        Args:
+          temperature: that the loss reads.
+          reader: name of the loss, for the message.
+
+        Raises:
+          ValueError: with the temperatures that there are, and what gives others.
+        """
+        if temperature in self.temperatures:
+            return
+        if self.remedy:
+            wanted = tuple(sorted({*self.temperatures, float(temperature)}))
+            raise ValueError(
+                f"{reader} wants temperature {temperature}, which the teacher does not "
+                f"give; wanted: {self.remedy}{wanted})"
+            )
+        available = ", ".join(map(str, self.temperatures)) or "none"
+        raise ValueError(
+            f"{reader} wants temperature {temperature}, which the records were not "
+            f"made for; stored: {available}"
+        )
 
 
 class _Logits(abc.ABC):

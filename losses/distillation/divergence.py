@@ -124,12 +124,7 @@ class Divergence(Loss, abstract=True):
                 f"{name}(sparse={self.sparse!r}) reads the teacher's mass outside of "
                 f"its entries, which the records do not know; wanted: sparse={valid}"
             )
-        if self.temperature not in stored.temperatures:
-            available = ", ".join(map(str, stored.temperatures)) or "none"
-            raise ValueError(
-                f"{name} wants temperature {self.temperature}, which the records were "
-                f"not made for; stored: {available}"
-            )
+        stored.require_temperature(self.temperature, name)
 
     def __call__(self, outputs: Outputs) -> PerToken:
         if teacher_of(outputs).logits is None and self.sparse == "sampled":

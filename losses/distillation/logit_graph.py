@@ -50,11 +50,8 @@ class LogitGraph(Loss):
                 "LogitGraph wants the teacher's best entries, and the records hold "
                 "draws"
             )
-        if stored.mode == "top_k" and 1.0 not in stored.temperatures:
-            raise ValueError(
-                "LogitGraph wants log-probabilities at temperature 1, for which the "
-                f"records were not made; stored: {stored.temperatures}"
-            )
+        if stored.mode == "top_k":
+            stored.require_temperature(1.0, "LogitGraph")
 
     def __call__(self, outputs: Outputs) -> PerToken:
         teacher = teacher_of(outputs)

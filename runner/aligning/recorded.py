@@ -1,12 +1,13 @@
 """Probabilities of spans, from records of a teacher over its own rows of a text."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from runner.aligning.documents import TwoPackings, targets_at
 from runner.aligning.rows import PREFIX
+from runner.data.joined_rows import Join, joined
 from runner.errors import UserError
 from runner.records import codes
 from runner.records.reader import Records
@@ -15,17 +16,19 @@ IMPOSSIBLE = -1e5
 """The log-probability of a token that is none of the stored entries, nats."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class RecordedSpans:
     """Spans of the student's rows, with what a teacher's records say of them.
 
     Attributes:
       packings: the rows of both.
-      records: of the teacher's rows.
+      records: of the teacher's rows: their form.
+      joins: what reads them beside these rows.
     """
 
     packings: TwoPackings
     records: Records
+    joins: Sequence[Join]
 
     def __post_init__(self) -> None:
         layout, directory = self.records.layout, self.records.directory
@@ -127,7 +130,7 @@ class RecordedSpans:
             return values
         numbers, which = np.unique(rows[recorded], return_inverse=True)
         own_rows = self.packings.teacher.rows(numbers)
-        arrays = self.records.teacher_arrays(numbers, own_rows)
+        arrays = joined(self.joins, own_rows, numbers)
         at = which, positions[recorded]
         log_p = target_log_probabilities(
             {name: x[at] for name, x in arrays.items()},

@@ -1,7 +1,7 @@
 """Rows of the data with further arrays, and outputs of other rows at their places."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,22 +12,39 @@ from jaxtyping import Array, Int
 from runner.data.dataset import Dataset
 
 Tree = Any
+Arrays = Mapping[str, np.ndarray]
+Join = Callable[[Arrays, np.ndarray], Arrays | None]
+"""Takes rows and their numbers; returns further arrays `[b ...]`, if any, or raises a
+`UserError` for a row that the teacher cannot serve."""
+
+
+def joined(
+    joins: Sequence[Join], rows: Arrays, numbers: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return all that the joins say of some rows, without the rows.
+
+    Args:
+      joins: In order; of arrays of one name the last holds.
+      rows: Of the data, `[b ...]`.
+      numbers: Of the rows, `[b]`.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for join in joins:
+        arrays |= join(rows, numbers) or {}
+    return arrays
 
 
 @dataclasses.dataclass(frozen=True)
 class JoinedRows:
-    """Rows of the data, each with what a function says of it.
+    """Rows of the data, each with what functions say of it.
 
     Attributes:
       data: The rows.
-      join: Takes rows and their numbers; returns further arrays `[b ...]`, if any, or
-        raises a `UserError` for a row that the teacher cannot serve.
+      joins: The functions, in order.
     """
 
     data: Dataset
-    join: Callable[
-        [Mapping[str, np.ndarray], np.ndarray], Mapping[str, np.ndarray] | None
-    ]
+    joins: Sequence[Join]
 
     def __len__(self) -> int:
         return len(self.data)
@@ -37,9 +54,13 @@ class JoinedRows:
         return self.data.order(seed)
 
     def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows `numbers` with what was joined."""
+        """Return the rows `numbers` with what was joined.
+
+        Raises:
+          UserError: One cannot be taught, as by a record that is not that of its row.
+        """
         rows = self.data.rows(numbers)
-        return {**rows, **(self.join(rows, numbers) or {})}
+        return {**rows, **joined(self.joins, rows, numbers)}
 
 
 def at_places(tree: Tree, places: Int[Array, "b t"]) -> Tree:

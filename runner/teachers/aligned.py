@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 import losses
@@ -14,32 +15,28 @@ from losses.functional.spans import before_last, sum_over_spans
 from losses.functional.vocabulary import target_logits
 from models.base import Batch
 from runner import runtime
+from runner.aligning.common_entries import CommonEntries
 from runner.aligning.rows import PREFIX, RowAligner
 from runner.data.dataset import Dataset
-from runner.data.joined_rows import JoinedRows, at_places
+from runner.data.joined_rows import Arrays, Join, at_places, joined
 from runner.data.source import DataSource
 from runner.data.text.tokenizer import TokenizerSource
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError, prefixed
 from runner.head import plan
 from runner.head.token_blocks import TokenBlocks
-from runner.teachers.base import (
-    LoadedTeacher,
-    Teacher,
-    TeacherContext,
-    TeacherTrunk,
-    require_any_rows,
-)
-from runner.teachers.common_entries import CommonEntries
+from runner.teachers.around import AroundTeacher, LoadedAround, require_model
+from runner.teachers.base import LoadedTeacher, TeacherContext, TeacherTrunk
 from runner.teachers.offline import LoadedRecords
 from runner.teachers.recorded_spans import SUMS, LoadedRecordedSpans, packed
 
 Tree = Any
+_ROWS = ("tokens", "targets", "segment_ids", "positions")
 LOGITS = frozenset({"spans/shared_logits", "spans/other_logits"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Aligned(Teacher):
+class Aligned(AroundTeacher):
     """A teacher over the student's text in tokens of its own.
 
     Of a live one, each document of a row is encoded anew with the teacher's tokenizer,
@@ -72,7 +69,6 @@ class Aligned(Teacher):
       ValueError: A number is below 1, or a temperature not positive.
     """
 
-    teacher: Teacher
     tokenizer: TokenizerSource
     data: DataSource | None = None
     positions: int | None = None
@@ -88,16 +84,12 @@ class Aligned(Teacher):
             raise ValueError(f"temperatures must be positive, got {self.temperatures}")
 
     def check(self) -> None:
-        with prefixed("teacher"):
-            self.teacher.check()
+        super().check()
         with prefixed("tokenizer"):
             self.tokenizer.check()
         if self.data is not None:
             with prefixed("data"):
                 self.data.check()
-
-    def check_shapes(self) -> None:
-        """Nothing: the teacher checks its own."""
 
     def identity(self) -> str:
         return self.teacher.identity()
@@ -121,12 +113,11 @@ class Aligned(Teacher):
         loaded = self.teacher.load(own_context)
         if isinstance(loaded, LoadedRecords):
             return self._of_records(loaded, context)
-        if loaded.stored is not None:
-            raise UserError(
-                f"teacher: {type(self.teacher).__name__} is of the student's tokens; "
-                "wanted: a model, as OnlineTeacher, or its records (OfflineTeacher)"
-            )
-        require_any_rows(loaded)
+        require_model(
+            loaded,
+            otherwise=f"{type(self.teacher).__name__} is of the student's tokens; "
+            "wanted: a model, as OnlineTeacher, or its records (OfflineTeacher)",
+        )
         entries = CommonEntries.of(
             aligner.shared,
             student=student.size,
@@ -151,11 +142,10 @@ class Aligned(Teacher):
             )
         with prefixed("data"):
             dataset = self.data.load(cache=context.cache)
-        loaded.rows_with_records(dataset)  # refuses records of other rows
         return LoadedRecordedSpans(loaded, packed(dataset, "the records' data"))
 
 
-class LoadedAligned(LoadedTeacher):
+class LoadedAligned(LoadedAround):
     """A model over the teacher's rows, and where the student's tokens stand in them.
 
     Args:
@@ -172,15 +162,14 @@ class LoadedAligned(LoadedTeacher):
         entries: CommonEntries,
         mesh: jax.sharding.Mesh,
     ):
-        self._teacher, self._aligner, self._entries = teacher, aligner, entries
-        self._mesh = mesh
-        self.abstract, self.cautions = teacher.abstract, teacher.cautions
+        super().__init__(teacher)
+        self._aligner, self._entries, self._mesh = aligner, entries, mesh
         self.stored = losses.RecordSpec(
-            mode="top_k", temperatures=entries.temperatures, partial=True
+            mode="top_k",
+            temperatures=entries.temperatures,
+            partial=True,
+            remedy="Aligned(temperatures=",
         )
-
-    def read(self) -> Tree:
-        return self._teacher.read()
 
     def offers(self) -> frozenset[str]:
         return SUMS | LOGITS
@@ -188,14 +177,22 @@ class LoadedAligned(LoadedTeacher):
     def describe(self) -> Mapping[str, Any]:
         return {
             "kind": "aligned",
-            "teacher": dict(self._teacher.describe()),
+            "teacher": dict(self.teacher.describe()),
             "vocabulary": self._aligner.teacher.describe(),
             "tokenizer": self._aligner.teacher.definition_digest,
         }
 
-    def rows_with_records(self, dataset: Dataset) -> JoinedRows:
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
         dataset.require_fixed("teacher: Aligned encodes rows of the data")
-        return JoinedRows(dataset, self._aligner.align)
+        inner = super().joins(dataset)
+
+        def align(rows: Arrays, numbers: np.ndarray) -> Arrays:
+            arrays = self._aligner.align(rows, numbers)
+            # A model joins nothing; it may ask something of the rows that it reads.
+            joined(inner, {name: arrays[PREFIX + name] for name in _ROWS}, numbers)
+            return arrays
+
+        return [align]
 
     def trunk(
         self,
@@ -207,10 +204,9 @@ class LoadedAligned(LoadedTeacher):
         logits: bool,
     ) -> TeacherTrunk:
         # The teacher's trunk over its own rows.
-        names = ("tokens", "targets", "segment_ids", "positions")
-        own = {name: batch[PREFIX + name] for name in names}
+        own = {name: batch[PREFIX + name] for name in _ROWS}
         own["mask"] = own["segment_ids"] > 0
-        trunk = self._teacher.trunk(frozen, ema, own, capture=frozenset(), logits=True)
+        trunk = self.teacher.trunk(frozen, ema, own, capture=frozenset(), logits=True)
 
         # What is wanted of it, at the student's tokens.
         tokens: dict[str, Tree] = {}

@@ -2,7 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from losses import RecordSpec, TeacherOutputs
 from models import sharding
 from models.base import Batch
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import Join, JoinedRows
 from runner.data.labels import Labels
 from runner.data.pipeline import Rows
 from runner.errors import UserError
@@ -32,6 +34,7 @@ class TeacherContext:
       modules: the student; None where there is none (recording).
       cache: directory for results of slow work, such as a tokenizer.
       positions: in a row of the data.
+      num_steps: of the run; None where none is taken (recording, measuring).
       dry: only shapes are asked for, and files may be missing.
     """
 
@@ -41,6 +44,7 @@ class TeacherContext:
     modules: TrainModules | None = None
     cache: str = ""
     positions: int = 1
+    num_steps: int | None = None
     dry: bool = False
 
 
@@ -172,28 +176,29 @@ class LoadedTeacher(abc.ABC):
         del dataset
         return True
 
-    def rows_with_records(self, dataset: Dataset) -> Rows:
-        """Return the data's rows with the records of this teacher.
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
+        """Return what is to be joined to the data's rows, or asked of them.
 
         Raises:
           UserError: it was stored for other data.
         """
-        return dataset
+        del dataset
+        return ()
+
+    def rows_with_records(self, dataset: Dataset) -> Rows:
+        """Return the data's rows with all that `joins` says of them.
+
+        Raises:
+          UserError: as `joins`.
+        """
+        joins = self.joins(dataset)
+        return JoinedRows(dataset, joins) if joins else dataset
 
     @abc.abstractmethod
     def describe(self) -> Mapping[str, Any]:
         """Return JSON values that must be the same when a run goes on."""
 
 
-def require_any_rows(loaded: LoadedTeacher) -> None:
-    """Refuse a teacher that cannot read rows which are not the data's.
-
-    Raises:
-      UserError: With the columns that it reads.
-    """
-    if loaded.columns:
-        names = ", ".join(map(repr, sorted(loaded.columns)))
-        raise UserError(
-            f"teacher: it reads the data's {names}, which belong to other rows than it "
-            "gets here; wanted: a model, as OnlineTeacher"
-        )
+def digest(text: str) -> str:
+    """Return 32 hexadecimal digits that stand for a text, for `Teacher.identity`."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -15,6 +15,7 @@ from runner.teachers.base import (
     LoadedTeacher,
     Teacher,
     TeacherContext,
+    digest,
 )
 from runner.teachers.members import LoadedMembers, Several
 from runner.teachers.offline import LoadedRecords
@@ -38,11 +39,8 @@ class Combined(Several):
         """Combine the logits `[*b v]` of the members, in order, to one `[*b v]`."""
 
     def identity(self) -> str:
-        import hashlib
-
         parts = [member.identity() for member in self.members().values()]
-        description = f"{self.describe()} {parts}".encode()
-        return hashlib.blake2b(description, digest_size=16).hexdigest()
+        return digest(f"{self.describe()} {parts}")
 
     @property
     @abc.abstractmethod

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,21 +11,16 @@ import numpy as np
 
 from models.base import Batch
 from runner.data.dataset import Dataset
-from runner.data.joined_rows import JoinedRows, at_places
-from runner.errors import UserError, nearest, prefixed
-from runner.teachers.base import (
-    LoadedTeacher,
-    Teacher,
-    TeacherContext,
-    TeacherTrunk,
-    require_any_rows,
-)
+from runner.data.joined_rows import Join, at_places
+from runner.errors import UserError, nearest
+from runner.teachers.around import AroundTeacher, LoadedAround, require_model
+from runner.teachers.base import LoadedTeacher, TeacherContext, TeacherTrunk, digest
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ContextTeacher(Teacher):
+class ContextTeacher(AroundTeacher):
     """A live teacher over rows of its own, in which the student's targets stand too.
 
     A row's own demonstration, document or privileged prompt: what the teacher says of
@@ -46,7 +40,6 @@ class ContextTeacher(Teacher):
       ValueError: both columns are one.
     """
 
-    teacher: Teacher
     tokens: str = "teacher_tokens"
     places: str = "teacher_places"
 
@@ -54,35 +47,21 @@ class ContextTeacher(Teacher):
         if self.tokens == self.places:
             raise ValueError(f"tokens and places are one column, {self.tokens!r}")
 
-    def check(self) -> None:
-        with prefixed("teacher"):
-            self.teacher.check()
-
-    def check_shapes(self) -> None:
-        """Nothing: the teacher checks its own."""
-
     def identity(self) -> str:
-        text = f"context {self.teacher.identity()}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-    def init_state(self, student: Tree) -> Tree:
-        return self.teacher.init_state(student)
-
-    def update_state(self, ema: Tree, student: Tree, step: jax.Array) -> Tree:
-        return self.teacher.update_state(ema, student, step)
+        columns = f"{self.tokens!r} {self.places!r}"
+        return digest(f"context {columns} {self.teacher.identity()}")
 
     def load(self, context: TeacherContext) -> "LoadedContext":
         loaded = self.teacher.load(context)
-        if loaded.stored is not None:
-            raise UserError(
-                "teacher: records, and Aligned, are of the student's rows; "
-                "wanted: a model, as OnlineTeacher (RecordTeacher records the whole)"
-            )
-        require_any_rows(loaded)
+        require_model(
+            loaded,
+            otherwise="records, and Aligned, are of the student's rows; wanted: a "
+            "model, as OnlineTeacher (RecordTeacher records the whole)",
+        )
         return LoadedContext(loaded, tokens=self.tokens, places=self.places)
 
 
-class LoadedContext(LoadedTeacher):
+class LoadedContext(LoadedAround):
     """A model over the rows of a column.
 
     Args:
@@ -92,25 +71,23 @@ class LoadedContext(LoadedTeacher):
     """
 
     def __init__(self, teacher: LoadedTeacher, *, tokens: str, places: str):
-        self._teacher, self._tokens, self._places = teacher, tokens, places
-        self.abstract, self.cautions = teacher.abstract, teacher.cautions
+        super().__init__(teacher)
+        self._tokens, self._places = tokens, places
         self.columns = frozenset({tokens, places})
-
-    def read(self) -> Tree:
-        return self._teacher.read()
-
-    def offers(self) -> frozenset[str]:
-        return self._teacher.offers()
 
     def covers(self, dataset: Dataset) -> bool:
         there = {self._tokens, self._places} <= dataset.columns.keys()
-        return there and self._teacher.covers(dataset)
+        return there and super().covers(dataset)
 
     def describe(self) -> Mapping[str, Any]:
         columns = {"tokens": self._tokens, "places": self._places}
-        return {"kind": "context", **columns, "teacher": dict(self._teacher.describe())}
+        return {"kind": "context", **columns, "teacher": dict(self.teacher.describe())}
 
-    def rows_with_records(self, dataset: Dataset) -> JoinedRows:
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
+        """Return what asks that each target stands at its place.
+
+        The inner teacher's rows are of one document, of which none asks anything.
+        """
         for name in (self._tokens, self._places):
             if name not in dataset.columns:
                 raise UserError(
@@ -124,7 +101,7 @@ class LoadedContext(LoadedTeacher):
             places=self._places,
             vocab_size=dataset.vocabulary.size,
         )
-        return JoinedRows(dataset, check)
+        return [check]
 
     def trunk(
         self,
@@ -145,7 +122,7 @@ class LoadedContext(LoadedTeacher):
             "segment_ids": inside.astype(jnp.int32),
             "positions": jnp.where(inside, index, 0),
         }
-        trunk = self._teacher.trunk(frozen, ema, own, capture=capture, logits=logits)
+        trunk = self.teacher.trunk(frozen, ema, own, capture=capture, logits=logits)
         # What it says of an id stands at the one before.
         before = jnp.clip(places - 1, 0, tokens.shape[1] - 1)
         said = at_places(trunk.tokens, before)

@@ -1,23 +1,21 @@
 """Several teachers as one: nodes, and models whose logits become one teacher's."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 import losses
 from models.base import Batch
 from runner.data.dataset import Dataset
-from runner.data.joined_rows import JoinedRows
-from runner.data.pipeline import Rows
+from runner.data.joined_rows import Join
 from runner.errors import UserError, prefixed
 from runner.head.vocab_partition import VocabPartition
 from runner.teachers.base import LoadedTeacher, LogitTiles, Teacher, TeacherTrunk
 
 Tree = Any
-
+Tile = Callable[[], jax.Array]
 _OF_ROWS = "of rows"
 
 
@@ -74,19 +72,10 @@ class LoadedSeveral(LoadedTeacher):
     def covers(self, dataset: Dataset) -> bool:
         return all(member.covers(dataset) for member in self.members.values())
 
-    def rows_with_records(self, dataset: Dataset) -> Rows:
-        of_members = [x.rows_with_records(dataset) for x in self.members.values()]
-        joins = [rows.join for rows in of_members if isinstance(rows, JoinedRows)]
-
-        def join(
-            rows: Mapping[str, np.ndarray], numbers: np.ndarray
-        ) -> Mapping[str, np.ndarray]:
-            arrays: dict[str, np.ndarray] = {}
-            for of_member in joins:
-                arrays |= of_member(rows, numbers) or {}
-            return arrays
-
-        return JoinedRows(dataset, join) if joins else dataset
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
+        return [
+            join for member in self.members.values() for join in member.joins(dataset)
+        ]
 
 
 class LoadedMembers(LoadedSeveral):
@@ -156,29 +145,51 @@ class LoadedMembers(LoadedSeveral):
 
     def _tiles(self, trunks: Mapping[str, TeacherTrunk]) -> LogitTiles | None:
         """Return the combination of the members' tiles, if all have them."""
-        # One member of whole rows would need a row of every other.
-        members = {name: x.tiles for name, x in trunks.items() if x.tiles is not None}
-        if len(members) < len(trunks):
-            return None
 
-        def logits(
-            head_params: Tree,
-            tokens: Tree,
-            partition: VocabPartition,
-            start: Any,
-            width: int,
+        def combined(
+            of_members: Mapping[str, Tile], head_params: Tree, tokens: Tree
         ) -> jax.Array:
-            of_members = {
-                name: member.logits(
-                    head_params[name], tokens[name], partition, start, width
-                )
-                for name, member in members.items()
-            }
-            return self.combined(of_members, tokens[_OF_ROWS])
+            del head_params
+            logits = {name: tile() for name, tile in of_members.items()}
+            return self.combined(logits, tokens[_OF_ROWS])
 
-        return LogitTiles(
-            entries=min(member.entries for member in members.values()),
-            width=min(member.width for member in members.values()),
-            outputs=lambda *_: losses.TeacherOutputs(),
-            logits=logits,
-        )
+        return joint_tiles(trunks, combined)
+
+
+def joint_tiles(
+    trunks: Mapping[str, TeacherTrunk],
+    joint: Callable[[Mapping[str, Tile], Tree, Tree], jax.Array],
+) -> LogitTiles | None:
+    """Return tiles that are made of those of several teachers, if all have them.
+
+    One member of whole rows would need a row of every other.
+
+    Args:
+      trunks: of the members, by name.
+      joint: `(tiles, head_params, tokens) -> [*b n]`: from functions that compute the
+        tile of each member, and the arrays of all of them by name.
+    """
+    members = {name: x.tiles for name, x in trunks.items() if x.tiles is not None}
+    if len(members) < len(trunks):
+        return None
+
+    def logits(
+        head_params: Tree,
+        tokens: Tree,
+        partition: VocabPartition,
+        start: Any,
+        width: int,
+    ) -> jax.Array:
+        def tile_of(name: str) -> Tile:
+            return lambda: members[name].logits(
+                head_params[name], tokens[name], partition, start, width
+            )
+
+        return joint({name: tile_of(name) for name in members}, head_params, tokens)
+
+    return LogitTiles(
+        entries=min(member.entries for member in members.values()),
+        width=min(member.width for member in members.values()),
+        outputs=lambda *_: losses.TeacherOutputs(),
+        logits=logits,
+    )

@@ -1,7 +1,7 @@
 """A teacher's outputs from records, joined to the data as it is read."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 import losses
 from models.base import Batch
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import Arrays, Join
 from runner.data.labels import require_tokens
 from runner.data.text.record_files import sha256_of
 from runner.records import codes
@@ -78,9 +79,10 @@ class LoadedRecords(LoadedTeacher):
     def covers(self, dataset: Dataset) -> bool:
         return self.records.manifest.origin.data == dataset.fingerprint
 
-    def rows_with_records(self, dataset: Dataset) -> "RowsWithRecords":
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
+        """Return what reads the records; it refuses one that is not that of its row."""
         self.records.check_data(dataset.fingerprint)
-        return RowsWithRecords(dataset, self.records)
+        return [record_of(self.records)]
 
     def trunk(
         self,
@@ -106,28 +108,13 @@ class LoadedRecords(LoadedTeacher):
         return unpacked(batch, self.stored, self.records.layout.format)
 
 
-@dataclasses.dataclass(frozen=True)
-class RowsWithRecords:
-    """Rows of the data, each with its record."""
+def record_of(records: Records) -> Join:
+    """Return what joins to each row its record."""
 
-    data: Dataset
-    records: Records
+    def join(rows: Arrays, numbers: np.ndarray) -> Arrays:
+        return records.teacher_arrays(numbers, rows)
 
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def order(self, seed: int) -> Callable[[int], int] | None:
-        """Return the row at each place of a run, as the data does."""
-        return self.data.order(seed)
-
-    def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows `numbers` with their records.
-
-        Raises:
-          UserError: a record is not that of its row, or not what a record should be.
-        """
-        rows = self.data.rows(numbers)
-        return {**rows, **self.records.teacher_arrays(numbers, rows)}
+    return join
 
 
 def unpacked(

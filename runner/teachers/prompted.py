@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,22 +12,17 @@ from jaxtyping import Array, Int
 
 from models.base import Batch
 from runner.data.dataset import Dataset
-from runner.data.joined_rows import JoinedRows
+from runner.data.joined_rows import Join
 from runner.data.text.vocabulary import Vocabulary
-from runner.errors import UserError, prefixed
-from runner.teachers.base import (
-    LoadedTeacher,
-    Teacher,
-    TeacherContext,
-    TeacherTrunk,
-    require_any_rows,
-)
+from runner.errors import UserError
+from runner.teachers.around import AroundTeacher, LoadedAround, require_model
+from runner.teachers.base import LoadedTeacher, TeacherContext, TeacherTrunk, digest
 
 Tree = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptedTeacher(Teacher):
+class PromptedTeacher(AroundTeacher):
     """A live teacher that reads `prompt` before each document of a row.
 
     What it says of a token given the prompt too is what the student learns without it:
@@ -48,7 +42,6 @@ class PromptedTeacher(Teacher):
       ValueError: the prompt is empty, or `segments` is below 1.
     """
 
-    teacher: Teacher
     prompt: str
     segments: int = 1
 
@@ -60,34 +53,19 @@ class PromptedTeacher(Teacher):
         if self.segments < 1:
             raise ValueError(f"segments must be at least 1, got {self.segments}")
 
-    def check(self) -> None:
-        with prefixed("teacher"):
-            self.teacher.check()
-
-    def check_shapes(self) -> None:
-        """Nothing: the teacher checks its own."""
-
     def identity(self) -> str:
-        text = f"prompted {self.prompt!r} {self.teacher.identity()}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-    def init_state(self, student: Tree) -> Tree:
-        return self.teacher.init_state(student)
-
-    def update_state(self, ema: Tree, student: Tree, step: jax.Array) -> Tree:
-        return self.teacher.update_state(ema, student, step)
+        return digest(f"prompted {self.prompt!r} {self.teacher.identity()}")
 
     def load(self, context: TeacherContext) -> "LoadedPrompted":
         vocabulary = context.vocabulary
         if not isinstance(vocabulary, Vocabulary):
             raise UserError("teacher: a PromptedTeacher reads text, the data is images")
         loaded = self.teacher.load(context)
-        if loaded.stored is not None:
-            raise UserError(
-                "teacher: records, and Aligned, say nothing of the prompt; wanted: a "
-                "model, as OnlineTeacher"
-            )
-        require_any_rows(loaded)
+        require_model(
+            loaded,
+            otherwise="records, and Aligned, say nothing of the prompt; wanted: a "
+            "model, as OnlineTeacher",
+        )
         (ids,) = vocabulary.encode_all([self.prompt], special_as_text=False)
         return LoadedPrompted(
             loaded,
@@ -97,7 +75,7 @@ class PromptedTeacher(Teacher):
         )
 
 
-class LoadedPrompted(LoadedTeacher):
+class LoadedPrompted(LoadedAround):
     """A model over rows with the prompt in them.
 
     Args:
@@ -110,28 +88,19 @@ class LoadedPrompted(LoadedTeacher):
     def __init__(
         self, teacher: LoadedTeacher, prompt: np.ndarray, *, begin: int, segments: int
     ):
-        self._teacher, self._prompt = teacher, prompt
-        self._begin, self._segments = begin, segments
-        self.abstract, self.cautions = teacher.abstract, teacher.cautions
-
-    def read(self) -> Tree:
-        return self._teacher.read()
-
-    def offers(self) -> frozenset[str]:
-        return self._teacher.offers()
-
-    def covers(self, dataset: Dataset) -> bool:
-        return self._teacher.covers(dataset)
+        super().__init__(teacher)
+        self._prompt, self._begin, self._segments = prompt, begin, segments
 
     def describe(self) -> Mapping[str, Any]:
         return {
             "kind": "prompted",
             "prompt": self._prompt.tolist(),
-            "teacher": dict(self._teacher.describe()),
+            "teacher": dict(self.teacher.describe()),
         }
 
-    def rows_with_records(self, dataset: Dataset) -> JoinedRows:
-        return JoinedRows(dataset, functools.partial(require_room, self._segments))
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
+        room = functools.partial(require_room, self._segments)
+        return [room, *super().joins(dataset)]
 
     def trunk(
         self,
@@ -145,7 +114,7 @@ class LoadedPrompted(LoadedTeacher):
         prompted, places = prompted_rows(
             batch, self._prompt, begin=self._begin, segments=self._segments
         )
-        trunk = self._teacher.trunk(
+        trunk = self.teacher.trunk(
             frozen, ema, prompted, capture=capture, logits=logits
         )
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 import losses
 from models.base import Batch
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import Arrays, Join, joined
 from runner.errors import UserError
 from runner.records.reader import PREFIX
 from runner.teachers.base import LoadedTeacher, TeacherTrunk
@@ -69,10 +70,20 @@ class LoadedRecordSet(LoadedTeacher):
     def covers(self, dataset: Dataset) -> bool:
         return all(member.covers(dataset) for member in self.members.values())
 
-    def rows_with_records(self, dataset: Dataset) -> "RowsOfMembers":
-        for member in self.members.values():
-            member.records.check_data(dataset.fingerprint)
-        return RowsOfMembers(dataset, list(self.members.values()))
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
+        """Return what joins the record of every member, each under its own prefix."""
+        of_members = [member.joins(dataset) for member in self.members.values()]
+
+        def join(rows: Arrays, numbers: np.ndarray) -> Arrays:
+            arrays, known = {}, np.ones(rows["mask"].shape, bool)
+            for number, joins in enumerate(of_members):
+                own, prefix = joined(joins, rows, numbers), _prefix(number)
+                known &= own.pop(_KNOWN, known)
+                for name, x in own.items():
+                    arrays[prefix + name.removeprefix(PREFIX)] = x
+            return {**arrays, _KNOWN: known}
+
+        return [join]
 
     def of_member(self, number: int, batch: Batch) -> losses.TeacherOutputs:
         """Return what the records of one member say of a block, `[*b ...]`."""
@@ -131,43 +142,6 @@ class LoadedRecordMembers(LoadedRecordSet):
         del head_params, tokens
         numbers = range(len(self.members))
         return self._merge([self.of_member(number, batch) for number in numbers])
-
-
-@dataclasses.dataclass(frozen=True)
-class RowsOfMembers:
-    """Rows of the data, each with the records of every member.
-
-    Attributes:
-      data: the rows.
-      members: whose records are joined, each under a prefix of its own.
-    """
-
-    data: Dataset
-    members: Sequence[LoadedRecords]
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def order(self, seed: int) -> Callable[[int], int] | None:
-        """Return the row at each place of a run, as the data does."""
-        return self.data.order(seed)
-
-    def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows `numbers` with their records.
-
-        Raises:
-          UserError: a record is not that of its row, or not what a record should be.
-        """
-        rows = self.data.rows(numbers)
-        joined, known = dict(rows), np.ones(rows["mask"].shape, bool)
-        for number, member in enumerate(self.members):
-            arrays = member.records.teacher_arrays(numbers, rows)
-            known &= arrays.pop(_KNOWN, known)
-            prefix = _prefix(number)
-            joined |= {
-                prefix + name.removeprefix(PREFIX): x for name, x in arrays.items()
-            }
-        return {**joined, _KNOWN: known}
 
 
 def require_one_form(members: Mapping[str, LoadedRecords]) -> None:

@@ -1,6 +1,6 @@
 """Records of a teacher of another tokenizer, joined to the student's rows by text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import losses
@@ -9,7 +9,7 @@ from runner.aligning.documents import TwoPackings
 from runner.aligning.recorded import RecordedSpans
 from runner.aligning.rows import PREFIX
 from runner.data.dataset import Dataset
-from runner.data.joined_rows import JoinedRows
+from runner.data.joined_rows import Join
 from runner.data.text.packed_text import PackedText
 from runner.errors import UserError
 from runner.teachers.base import LoadedTeacher, TeacherTrunk
@@ -30,6 +30,7 @@ class LoadedRecordedSpans(LoadedTeacher):
 
     def __init__(self, records: LoadedRecords, own: PackedText):
         self._records, self._own = records, own
+        self._joins = records.joins(own)  # refuses records of other rows
         self.cautions = records.cautions
         self.stored = losses.RecordSpec(mode="top_k", temperatures=(), partial=True)
 
@@ -44,10 +45,13 @@ class LoadedRecordedSpans(LoadedTeacher):
             isinstance(dataset, PackedText) and dataset.documents == self._own.documents
         )
 
-    def rows_with_records(self, dataset: Dataset) -> JoinedRows:
-        student = packed(dataset, "the data")
-        spans = RecordedSpans(TwoPackings(student, self._own), self._records.records)
-        return JoinedRows(dataset, spans.align)
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
+        spans = RecordedSpans(
+            packings=TwoPackings(packed(dataset, "the data"), self._own),
+            records=self._records.records,
+            joins=self._joins,
+        )
+        return [spans.align]
 
     def trunk(
         self,

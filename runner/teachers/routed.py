@@ -1,7 +1,7 @@
 """Teachers by row: a column of the data says which one, records or a model."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,16 +9,20 @@ import numpy as np
 
 import losses
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import Arrays, Join, joined
 from runner.errors import UserError
 from runner.records.reader import PREFIX
-from runner.teachers.base import Teacher, TeacherContext
-from runner.teachers.offline import LoadedRecords, OfflineTeacher, RowsWithRecords
+from runner.teachers.base import Teacher, TeacherContext, digest
+from runner.teachers.offline import LoadedRecords, OfflineTeacher
 from runner.teachers.recorded_members import require_one_form
 from runner.teachers.routed_models import (
     LoadedRoutedModels,
     require_column,
     require_known,
 )
+from runner.teachers.served import ServedTeacher
+
+_KNOWN = f"{PREFIX}known"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,8 @@ class RoutedTeacher(Teacher):
                 raise UserError(f"teachers[{name!r}]: {error}") from None
 
     def identity(self) -> str:
-        import hashlib
-
         parts = {str(name): x.identity() for name, x in self.teachers.items()}
-        text = f"routed {self.column} {sorted(parts.items())}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest(f"routed {self.column} {sorted(parts.items())}")
 
     def load(self, context: TeacherContext) -> "LoadedRouted | LoadedRoutedModels":
         self._require_one_kind()
@@ -92,7 +93,8 @@ class RoutedTeacher(Teacher):
         Raises:
           UserError: With the first teacher that is not what the first of all is.
         """
-        recorded = {n: isinstance(x, OfflineTeacher) for n, x in self.teachers.items()}
+        stored = (OfflineTeacher, ServedTeacher)
+        recorded = {n: isinstance(x, stored) for n, x in self.teachers.items()}
         first = next(iter(recorded.values()))
         for name, kind in recorded.items():
             if kind != first:
@@ -124,55 +126,29 @@ class LoadedRouted(LoadedRecords):
         has_column = self._column in dataset.columns
         return has_column and all(x.covers(dataset) for x in self._members.values())
 
-    def rows_with_records(self, dataset: Dataset) -> "RoutedRows":
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
+        """Return what joins to each row the record of its own teacher."""
         require_column(dataset, self._column)
-        assert self.stored is not None
-        return RoutedRows(
-            data=dataset,
-            column=self._column,
-            members={
-                route(name): x.rows_with_records(dataset)
-                for name, x in self._members.items()
-            },
-            partial=self.stored.partial,
-        )
+        of_entry = {route(n): x.joins(dataset) for n, x in self._members.items()}
 
+        def join(rows: Arrays, numbers: np.ndarray) -> Arrays:
+            entries = rows[self._column]
+            require_known(self._column, entries, numbers, np.array(list(of_entry)))
+            arrays: dict[str, np.ndarray] = {}
+            for entry, joins in of_entry.items():
+                chosen = np.flatnonzero(entries == entry)
+                if not len(chosen):
+                    continue
+                own_rows = {name: x[chosen] for name, x in rows.items()}
+                own = joined(joins, own_rows, numbers[chosen])
+                if self.stored is not None and self.stored.partial:
+                    own = {_KNOWN: np.ones(own_rows["mask"].shape, bool), **own}
+                for name, x in own.items():
+                    shape = (len(numbers), *x.shape[1:])
+                    arrays.setdefault(name, np.zeros(shape, x.dtype))[chosen] = x
+            return arrays
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RoutedRows:
-    """Rows of the data, each with the record of its own teacher."""
-
-    data: Dataset
-    column: str
-    members: Mapping[int, RowsWithRecords]
-    partial: bool
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows `numbers` with their records.
-
-        Raises:
-          UserError: a row names no teacher, or its record is not that of the row.
-        """
-        rows = self.data.rows(numbers)
-        entries = rows[self.column]
-        require_known(self.column, entries, numbers, np.array(list(self.members)))
-        joined: dict[str, np.ndarray] = {}
-        for entry, member in self.members.items():
-            chosen = np.flatnonzero(entries == entry)
-            if not len(chosen):
-                continue
-            own = {name: x[chosen] for name, x in rows.items()}
-            arrays = member.records.teacher_arrays(numbers[chosen], own)
-            if self.partial:
-                known = np.ones(own["mask"].shape, bool)
-                arrays = {f"{PREFIX}known": known, **arrays}
-            for name, x in arrays.items():
-                shape = (len(numbers), *x.shape[1:])
-                joined.setdefault(name, np.zeros(shape, x.dtype))[chosen] = x
-        return {**rows, **joined}
+        return [join]
 
 
 def route(name: int | str) -> int:

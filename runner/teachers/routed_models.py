@@ -1,6 +1,6 @@
 """Live models by row: every model runs, each row has the outputs of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from losses.core.columns import column as column_of
 from models.base import Batch
 from runner.data.dataset import Dataset
-from runner.data.joined_rows import JoinedRows
+from runner.data.joined_rows import Arrays, Join
 from runner.errors import UserError, nearest
 from runner.teachers.base import LoadedTeacher
 from runner.teachers.members import LoadedMembers
@@ -40,19 +40,14 @@ class LoadedRoutedModels(LoadedMembers):
     def covers(self, dataset: Dataset) -> bool:
         return self._column in dataset.columns and super().covers(dataset)
 
-    def rows_with_records(self, dataset: Dataset) -> JoinedRows:
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
         require_column(dataset, self._column)
         known = np.array([int(name) for name in self.members])
-        of_members = super().rows_with_records(dataset)
 
-        def join(
-            rows: Mapping[str, np.ndarray], numbers: np.ndarray
-        ) -> Mapping[str, np.ndarray] | None:
+        def check(rows: Arrays, numbers: np.ndarray) -> None:
             require_known(self._column, rows[self._column], numbers, known)
-            if isinstance(of_members, JoinedRows):
-                return of_members.join(rows, numbers)
 
-        return JoinedRows(dataset, join)
+        return [check, *super().joins(dataset)]
 
     def of_rows(self, batch: Batch) -> Tree:
         return {"route": column_of(batch, self._column)}

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import losses
 from models.base import Batch
 from runner.errors import UserError
-from runner.head.vocab_partition import VocabPartition
 from runner.teachers.base import (
     LoadedTeacher,
     LogitTiles,
@@ -19,7 +18,7 @@ from runner.teachers.base import (
     TeacherContext,
     TeacherTrunk,
 )
-from runner.teachers.members import LoadedSeveral, Several
+from runner.teachers.members import LoadedSeveral, Several, Tile, joint_tiles
 from runner.teachers.offline import LoadedRecords
 from runner.teachers.recorded_members import LoadedRecordSet, require_one_form
 
@@ -72,13 +71,20 @@ class ScheduledTeacher(Several):
         return {**super().update_state(of_teachers, student, step), _STEP: step}
 
     def load(self, context: TeacherContext) -> "LoadedSchedule | LoadedRecordSchedule":
-        if context.modules is None:
+        if context.num_steps is None:
             raise UserError(
                 "a ScheduledTeacher follows the steps of a run, and here is none; "
                 "wanted: one of its teachers"
             )
+        last = self.from_steps[-1]
+        if last >= context.num_steps:
+            raise UserError(
+                f"teacher: from_steps: teachers[{len(self.teachers) - 1}] begins after "
+                f"{last} steps, and the run has {context.num_steps}; wanted: at most "
+                f"{context.num_steps - 1}"
+            )
         loaded = {name: x.load(context) for name, x in self.members().items()}
-        records = {n: x for n, x in loaded.items() if type(x) is LoadedRecords}
+        records = {n: x for n, x in loaded.items() if isinstance(x, LoadedRecords)}
         if len(records) == len(loaded):
             return LoadedRecordSchedule(records, self.from_steps)
         return LoadedSchedule(loaded, self.from_steps)
@@ -211,30 +217,14 @@ class LoadedRecordSchedule(LoadedRecordSet):
 
 def _tiles(trunks: Mapping[str, TeacherTrunk]) -> LogitTiles | None:
     """Return the tiles of the teacher whose turn it is, if all have them."""
-    members = {name: x.tiles for name, x in trunks.items() if x.tiles is not None}
-    if len(members) < len(trunks):
-        return None
 
-    def logits(
-        head_params: Tree,
-        tokens: Tree,
-        partition: VocabPartition,
-        start: Any,
-        width: int,
+    def of_turn(
+        tiles: Mapping[str, Tile], head_params: Tree, tokens: Tree
     ) -> jax.Array:
-        def of(name: str) -> Callable[[], jax.Array]:
-            return lambda: members[name].logits(
-                head_params[name], tokens[name], partition, start, width
-            )
+        del tokens
+        return jax.lax.switch(head_params[_TURN], list(tiles.values()))
 
-        return jax.lax.switch(head_params[_TURN], [of(name) for name in members])
-
-    return LogitTiles(
-        entries=min(member.entries for member in members.values()),
-        width=min(member.width for member in members.values()),
-        outputs=lambda *_: losses.TeacherOutputs(),
-        logits=logits,
-    )
+    return joint_tiles(trunks, of_turn)
 
 
 def _turn(ema: Tree, from_steps: Sequence[int]) -> jax.Array:

@@ -1,18 +1,18 @@
 """A teacher behind a server, whose answers become records as training goes."""
 
 import dataclasses
-import hashlib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.data.dataset import Dataset
+from runner.data.joined_rows import Join
 from runner.data.labels import require_tokens
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
 from runner.served.store import ServedRecords, Server
-from runner.teachers.base import Teacher, TeacherContext
-from runner.teachers.offline import LoadedRecords, RowsWithRecords
+from runner.teachers.base import Teacher, TeacherContext, digest
+from runner.teachers.offline import LoadedRecords, record_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,7 @@ class ServedTeacher(Teacher):
         """Nothing: the cache may hold all that a run needs."""
 
     def identity(self) -> str:
-        text = f"served {self.model} {self.best}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest(f"served {self.model} {self.best}")
 
     def load(self, context: TeacherContext) -> "LoadedServed":
         require_tokens(context.vocabulary)
@@ -103,10 +102,10 @@ class LoadedServed(LoadedRecords):
     def covers(self, dataset: Dataset) -> bool:
         return True
 
-    def rows_with_records(self, dataset: Dataset) -> RowsWithRecords:
+    def joins(self, dataset: Dataset) -> Sequence[Join]:
         if dataset.rollouts is not None:
             raise UserError(
                 "teacher: a ServedTeacher scores rows of the data, and train_data is "
                 "OnPolicy; wanted: a model, as OnlineTeacher"
             )
-        return RowsWithRecords(dataset, self.records.of(dataset))
+        return [record_of(self.records.of(dataset))]

@@ -53,6 +53,11 @@ def test_draws_are_read_by_forward_kl_alone():
             stored("sampled", 1.0),
             r"sparse='tail_bucket'\) reads the best .* the records hold draws",
         ),
+        (
+            losses.ForwardKL(temperature=2.0),
+            dataclasses.replace(stored("top_k", 1.0), remedy="Aligned(temperatures="),
+            r"the teacher does not give; wanted: Aligned\(temperatures=\(1.0, 2.0\)\)$",
+        ),
         (losses.LogitMSE(), stored("full"), "up to a constant"),
         (losses.LogitMSE(), stored("top_k", 1.0), "up to a constant"),
     ],

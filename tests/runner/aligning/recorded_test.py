@@ -61,6 +61,15 @@ def records(temperatures=(1.0,)):
     )
 
 
+def read(packings, temperatures=(1.0,)):
+    stored = records(temperatures)
+
+    def join(rows, numbers):
+        return stored.teacher_arrays(numbers, rows)
+
+    return RecordedSpans(packings=packings, records=stored, joins=[join])
+
+
 @pytest.mark.parametrize("student", [WORDS, PLAIN])
 @pytest.mark.parametrize("teacher", [OTHERS, PLAIN])
 @pytest.mark.parametrize("packing", ["cut", "whole"])
@@ -68,7 +77,7 @@ def test_a_span_has_what_the_records_say_of_its_tokens(student, teacher, packing
     mine, theirs = dataset(student, 9), dataset(teacher, 13, packing=packing)
     numbers = np.arange(len(mine))
     rows = mine.rows(numbers)
-    joined = RecordedSpans(TwoPackings(mine, theirs), records()).align(rows, numbers)
+    joined = read(TwoPackings(mine, theirs)).align(rows, numbers)
 
     # Each document's targets in order, with what was recorded of them.
     own_rows = theirs.rows(np.arange(len(theirs)))
@@ -105,12 +114,12 @@ def test_what_is_not_of_the_data_is_refused():
         TwoPackings(dataset(WORDS, 9), dataset(PLAIN, 9, documents="those"))
     both = TwoPackings(dataset(WORDS, 9), dataset(PLAIN, 9))
     with pytest.raises(UserError, match=r"at temperatures 2\.0, and spans are of"):
-        RecordedSpans(both, records((2.0,)))
+        read(both, (2.0,))
 
 
 def test_rows_that_were_not_recorded_say_nothing():
     mine, theirs = dataset(WORDS, 9), dataset(PLAIN, 13).part(1)
     numbers = np.arange(len(mine))
-    joined = RecordedSpans(TwoPackings(mine, theirs), records()).align({}, numbers)
+    joined = read(TwoPackings(mine, theirs)).align({}, numbers)
     known = joined["teacher/known"]
     assert known[0].any() and not known[3:].any()

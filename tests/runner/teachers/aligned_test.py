@@ -11,10 +11,17 @@ import pytest
 import losses
 import runner
 from losses import LossTerm
-from runner import data
+from runner import data, runtime
+from runner.aligning.common_entries import CommonEntries
+from runner.aligning.rows import RowAligner
 from runner.errors import UserError
+from runner.machine import mesh as mesh_lib
 from runner.recording.modes import TopK
 from runner.records import shards
+from runner.teachers.aligned import LoadedAligned
+from runner.teachers.base import LoadedTeacher
+from runner.teachers.prompted import LoadedPrompted
+from tests.runner.exchange import teacher as made_up
 from tests.runner.teachers import examples
 
 THEIRS = 280
@@ -57,7 +64,7 @@ def test_the_values_are_those_of_both_models_on_the_same_text(tmp_path):
     host = jax.device_get(batch)
     teacher, state = setup.step.teacher, setup.initial_state()
     arrays = teacher.read()
-    model = teacher._teacher.make(arrays["params"], arrays["variables"])
+    model = teacher.teacher.make(arrays["params"], arrays["variables"])
     own = {
         name: host[f"teacher/{name}"] for name in ("tokens", "segment_ids", "positions")
     }
@@ -163,3 +170,39 @@ def test_what_cannot_be_aligned_is_refused():
         runner.Aligned(teacher=teacher, tokenizer=tokenizer, temperatures=(0.0,))
     with pytest.raises(UserError, match=r"tokenizer: no such tokenizer file"):
         runner.Aligned(teacher=runner.EMATeacher(), tokenizer=tokenizer).check()
+
+
+def test_the_state_of_the_inner_teacher_goes_with_the_run():
+    online = runner.OnlineTeacher(checkpoint="run")
+    node = runner.Aligned(
+        teacher=runner.ScheduledTeacher(teachers=[online] * 2, from_steps=[0, 1]),
+        tokenizer=data.TokenizerFile(file="tokenizer.json"),
+    )
+    state = node.init_state({})
+    assert int(node.update_state(state, {}, jnp.int32(3))["step"]) == 3
+
+
+def test_the_inner_teacher_checks_the_rows_that_it_reads():
+    """Without a word, a prompted one gave NaN to documents beyond its room."""
+    dataset = made_up.dataset()
+    own = dataset.vocabulary
+    aligner = RowAligner(student=own, teacher=own, positions=64)
+    prompted = LoadedPrompted(Model(), np.arange(1, 3), begin=own.begin, segments=2)
+    entries = CommonEntries.of(
+        aligner.shared, student=own.size, teacher=own.size, best=2, temperatures=(1.0,)
+    )
+    mesh = mesh_lib.make(runtime.Mesh())
+    rows = LoadedAligned(prompted, aligner, entries, mesh).rows_with_records(dataset)
+    rows.rows(np.array([4]))
+    with pytest.raises(UserError, match=r"row 3 has 3 documents, .*: segments=3"):
+        rows.rows(np.array([4, 3]))
+
+
+class Model(LoadedTeacher):
+    """As far as it reads any rows."""
+
+    def describe(self):
+        return {}
+
+    def trunk(self, *_, **__):
+        raise NotImplementedError

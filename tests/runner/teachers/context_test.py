@@ -18,7 +18,8 @@ from runner.data.dataset import Column
 from runner.errors import UserError
 from runner.recording.modes import TopK
 from runner.records import shards
-from runner.teachers.base import LoadedTeacher, TeacherTrunk, require_any_rows
+from runner.teachers.around import require_model
+from runner.teachers.base import LoadedTeacher, TeacherTrunk
 from runner.teachers.combined import LoadedCombined
 from runner.teachers.context import LoadedContext, require_targets
 from runner.teachers.prompted import prompted_rows
@@ -126,11 +127,20 @@ def test_members_check_the_rows_that_they_read():
 
 
 def test_rows_that_are_not_the_datas_have_none_of_its_columns():
-    require_any_rows(Echo())
+    require_model(Echo(), otherwise="")
     inner = LoadedContext(Echo(), tokens="own", places="at")
     for loaded in (inner, LoadedCombined({"a": inner}, sum, {}, entrywise=True)):
         with pytest.raises(UserError, match="it reads the data's 'at', 'own', which"):
-            require_any_rows(loaded)
+            require_model(loaded, otherwise="")
+
+
+def test_records_of_a_context_are_those_of_its_columns():
+    inner = runner.ServedTeacher(url="http://localhost:1", model="m")
+    nodes = [
+        runner.ContextTeacher(teacher=inner, **columns)
+        for columns in ({}, {"tokens": "demonstrations"}, {"places": "at"})
+    ]
+    assert len({node.identity() for node in nodes}) == 3
 
 
 def test_a_column_holds_lists(tmp_path):

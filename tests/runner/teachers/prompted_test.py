@@ -75,7 +75,7 @@ def test_the_students_value_is_that_of_the_teacher_on_the_prompted_rows(tmp_path
     prompt = dataset.vocabulary.encode(text)
     teacher, student = setup.step.teacher, setup.initial_state()
     arrays = teacher.read()
-    model = teacher._teacher.make(arrays["params"], arrays["variables"])
+    model = teacher.teacher.make(arrays["params"], arrays["variables"])
     own = setup.modules.student(student.params["student"], {})
     total, host = 0.0, jax.device_get(batch)
     for row in range(3):

@@ -9,9 +9,12 @@ from runner.errors import UserError
 from runner.exchange.importing import Choices, import_records
 from runner.records.reader import Records
 from runner.teachers.base import TeacherContext
+from runner.teachers.combined import EnsembleTeacher
 from runner.teachers.offline import OfflineTeacher
 from runner.teachers.online import OnlineTeacher
 from runner.teachers.routed import RoutedTeacher
+from runner.teachers.scheduled import ScheduledTeacher
+from runner.teachers.served import ServedTeacher
 from tests.runner.exchange import producers, teacher
 
 
@@ -43,6 +46,34 @@ def loaded(folder, teachers):
         vocabulary=teacher.dataset().vocabulary, mesh=None, rules=()
     )
     return node.load(context)
+
+
+def test_combined_records_are_those_of_each_rows_teacher(folder):
+    """A router beside other records, in an ensemble or a schedule, is read by row."""
+    names = {7: "whole", 8: "part"}
+    stored = {key: OfflineTeacher(records=str(folder / x)) for key, x in names.items()}
+    routed = RoutedTeacher(column="who", teachers=stored)
+    entries = [8, 7, 8, 8, 7, 8, 8, 7]
+    data = with_column(entries)
+    context = TeacherContext(
+        vocabulary=data.vocabulary, mesh=None, rules=(), num_steps=2
+    )
+    numbers = np.arange(len(data))
+    own = {
+        key: Records.load(folder / x).teacher_arrays(numbers, data.rows(numbers))
+        for key, x in names.items()
+    }
+    known = np.where((np.array(entries) == 8)[:, None], own[8]["teacher/known"], True)
+    for node in (
+        EnsembleTeacher(teachers=[stored[7], routed]),
+        ScheduledTeacher(teachers=[stored[7], routed], from_steps=[0, 1]),
+    ):
+        rows = node.load(context).rows_with_records(data).rows(numbers)
+        np.testing.assert_array_equal(rows["teacher/known"], known)
+        for key in names:
+            mine = np.array(entries) == key
+            ids = own[key]["teacher/ids16"][mine]
+            np.testing.assert_array_equal(rows["teacher/1/ids16"][mine], ids)
 
 
 def with_column(values):
@@ -93,3 +124,6 @@ def test_what_cannot_be_routed_is_refused(folder):
     mixed = RoutedTeacher(column="who", teachers=both)
     with pytest.raises(UserError, match=r"teachers\[1\] is OnlineTeacher, and others"):
         mixed.check()
+    served = ServedTeacher(url="http://localhost:1", model="m", best=2)
+    records = OfflineTeacher(records=str(folder / "few"))
+    RoutedTeacher(column="who", teachers={0: served, 1: records}).check()

@@ -106,9 +106,12 @@ def test_steps_that_do_not_rise_from_zero_are_refused(steps, message):
 
 def test_a_schedule_without_a_run_is_refused():
     context = TeacherContext(vocabulary=None, mesh=None, rules=())
-    node = ScheduledTeacher(teachers=(EMATeacher(),), from_steps=(0,))
+    node = ScheduledTeacher(teachers=(EMATeacher(), EMATeacher()), from_steps=(0, 9))
     with pytest.raises(UserError, match="here is none; wanted: one of its teachers"):
         node.load(context)
+    message = r"teachers\[1\] begins after 9 steps, and the run has 9; .* at most 8$"
+    with pytest.raises(UserError, match=message):
+        node.load(dataclasses.replace(context, num_steps=9))
 
 
 @pytest.mark.slow
@@ -122,7 +125,7 @@ def test_records_are_those_of_the_teacher_whose_turn_it_is(tmp_path):
         import_records("vllm", source, tmp_path / name, data, choices)
         stored[name] = OfflineTeacher(records=str(tmp_path / name))
     context = TeacherContext(
-        vocabulary=data.vocabulary, mesh=None, rules=(), modules=object()
+        vocabulary=data.vocabulary, mesh=None, rules=(), num_steps=9
     )
 
     def load(*names):
@@ -157,7 +160,8 @@ def test_a_run_has_each_teacher_in_its_turn_and_goes_on_bit_for_bit(tmp_path):
 
     def run(teacher, start=0, state=None):
         """Losses and states of three steps, or of those that are left."""
-        setup = examples.ready(examples.experiment(corpus, teacher))
+        experiment = examples.experiment(corpus, teacher)
+        setup = examples.ready(dataclasses.replace(experiment, num_steps=3))
         if state is not None:
             state = state(setup)
         leaves = jax.tree.leaves(setup.initial_state() if state is None else state)
