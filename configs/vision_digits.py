@@ -134,3 +134,48 @@ def spike() -> list[runner.sweeps.Point]:
     return runner.sweeps.values(
         "fdl.optimizer", "spiked()", "spiked(max_norm=1.0)", "within_radius()"
     )
+
+
+def attacked(cfg: fdl.Config, linf: float = 0.12, l1: float = 2.5):
+    """--fiddler=attacked: learn under attacks on the pixels, and measure under two."""
+    attack = functools.partial(fdl.Config, models.Ascent)
+    views = {
+        "linf": attack(radius=linf, steps=5),
+        "l1": attack(radius=l1, steps=5, norm="l1"),
+        "margins": attack(radius=linf, steps=5, objective="margins"),
+        "linf_long": attack(radius=linf, steps=20),
+        "l1_long": attack(radius=l1, steps=20, norm="l1"),
+    }
+    cfg.student = fdl.Partial(models.Views, model=cfg.student, views=views)
+    cfg.losses[0].loss = fdl.Config(
+        losses.WorstView, loss=cfg.losses[0].loss, views=("linf", "l1")
+    )
+    zero_one = fdl.Config(losses.ZeroOne)
+    cfg.evaluations[0].metrics = [
+        fdl.Config(losses.OnView, loss=zero_one, view="linf_long"),
+        fdl.Config(losses.WorstView, loss=zero_one, views=("linf_long", "l1_long")),
+    ]
+    pairing = fdl.Config(losses.LogitPairing, first="linf", second="l1")
+    shift = fdl.Config(losses.MarginShift, view="margins")
+    cfg.losses += [
+        fdl.Config(losses.LossTerm, name="pair", loss=pairing, weight=2.0),
+        fdl.Config(losses.LossTerm, name="margins", loss=shift, weight=1.0),
+    ]
+
+
+def attacks() -> list[runner.sweeps.Point]:
+    """--fiddler=attacked --sweep=attacks: clean, one attack, the worse of two, ...
+
+    ... the worse of two with their predictions paired (RAMP), smooth adversarial.
+    """
+    clean, one = "CrossEntropy()", "OnView(loss=losses.CrossEntropy(), view='linf')"
+    two = "WorstView(loss=losses.CrossEntropy(), views=('linf', 'l1'))"
+    settings = [(clean, ""), (one, ""), (two, ""), (two, "pair")]
+    settings += [("CompSum(tau=1.0)", "margins")]
+    return [
+        {
+            "fdl.losses.ce.loss": f"losses.{loss}",
+            **{f"fdl.losses.{x}": None for x in ("pair", "margins") if x != kept},
+        }
+        for loss, kept in settings
+    ]

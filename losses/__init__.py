@@ -90,6 +90,10 @@ from losses.sets.rows import (
     SimilarityPreserving,
 )
 from losses.standard_score import StandardScore
+from losses.views.alignment import ViewAlignment, ViewContrast
+from losses.views.on_view import OnView, WorstView
+from losses.views.shifts import FeatureShift, MarginShift
+from losses.views.view_kl import LogitPairing, ViewKL
 from losses.weighting.balance import (
     MatchGradient,
     MatchValue,
@@ -110,6 +114,7 @@ from losses.weighting.token_weights import (
     TeacherUnsure,
 )
 from losses.z_loss import ZLoss
+from losses.zero_one import ZeroOne
 
 __all__ = [
     "CKA",
@@ -141,6 +146,7 @@ __all__ = [
     "Divergence",
     "FeatureCosine",
     "FeatureMSE",
+    "FeatureShift",
     "ForwardKL",
     "FullOutputs",
     "Group",
@@ -158,8 +164,10 @@ __all__ = [
     "LogitDistance",
     "LogitGraph",
     "LogitMSE",
+    "LogitPairing",
     "Loss",
     "LossTerm",
+    "MarginShift",
     "MatchGradient",
     "MatchValue",
     "MeanOverLayers",
@@ -170,6 +178,7 @@ __all__ = [
     "OddsRatio",
     "OfMeans",
     "OfRows",
+    "OnView",
     "Outputs",
     "OverGroups",
     "OverLayers",
@@ -223,7 +232,12 @@ __all__ = [
     "TotalVariation",
     "Uncertainty",
     "UniformKL",
+    "ViewAlignment",
+    "ViewContrast",
+    "ViewKL",
+    "WorstView",
     "ZLoss",
+    "ZeroOne",
     "chosen_mask",
     "data_mask",
     "functional",

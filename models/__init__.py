@@ -10,13 +10,16 @@ from models.lora import LoRA
 from models.mlp import MLP, GatedMLP
 from models.moe import MoE
 from models.transformer import Transformer
+from models.views import Ascent, Hidden, Views
 from models.vision import ConvNet, VisionTransformer
 
 __all__ = [
     "MLP",
+    "Ascent",
     "ConvNet",
     "FanIn",
     "GatedMLP",
+    "Hidden",
     "LayerAttention",
     "LoRA",
     "MoE",
@@ -24,6 +27,7 @@ __all__ = [
     "Normal",
     "Transformer",
     "TrunkOutput",
+    "Views",
     "VisionTransformer",
 ]
 

@@ -16,6 +16,12 @@ from models import checks
 Array = jax.Array
 Batch = Mapping[str, Array]
 
+ROW_SEED = "row_seed"
+"""Entry of the batch: a number drawn for each row and step, uint32 `[b]`."""
+
+EMBEDDING_SHIFT = "embedding_shift"
+"""Entry of the batch: what is added to the embeddings of its tokens, `[b t d]`."""
+
 _POLICIES = jax.checkpoint_policies
 
 REMAT: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
@@ -77,6 +83,8 @@ class Model(Configurable):
     Attributes:
       dim: width of the hidden states that the head reads.
       num_outputs: width of the logits: vocabulary or classes.
+      draws: whether the trunk may read `batch["row_seed"]`, uint32 `[b]`, a number for
+        each row and step.
       reads: entries of a batch that the trunk takes.
       trainable: pattern of the paths of the parameters that are trained where the
         experiment names none; None for all.
@@ -85,6 +93,7 @@ class Model(Configurable):
     dim: int
     num_outputs: int
     trainable: str | None = None
+    draws: bool = False
     reads: ClassVar[frozenset[str]] = frozenset({"tokens", "segment_ids", "positions"})
 
     @abc.abstractmethod

@@ -13,6 +13,7 @@ from flax import nnx
 from models import checks, layer_attention, masks, rope, sharding
 from models.attention import NORMED_OVER, Attention, check_heads
 from models.base import (
+    EMBEDDING_SHIFT,
     REMAT,
     Batch,
     Model,
@@ -266,6 +267,8 @@ class Transformer(Model):
         wrap = REMAT[check_remat(remat)]
         positions, segment_ids = batch["positions"], batch["segment_ids"]
         x = self.embed(batch["tokens"], positions)
+        if EMBEDDING_SHIFT in batch:  # of a view (`models.views`)
+            x = x + batch[EMBEDDING_SHIFT].astype(x.dtype)
         of_kinds = [
             (
                 self.rotation(positions, kind),

@@ -147,13 +147,30 @@ PAPERS = (
         (),
         "norms that become linear at given steps",
     ),
-    Paper("2402.06827", "RAMP", "no", (), "attacks on the inputs, merged weights"),
+    Paper(
+        "2402.06827",
+        "RAMP",
+        "part",
+        (
+            'losses.WorstView(loss=losses.CrossEntropy(), views=("linf", "l1"))',
+            'losses.LogitPairing(first="linf", second="l1")',
+            'models.Ascent(radius=2.5, norm="l1")',
+        ),
+        "with `models.Views`; fixed steps where it has APGD; its merging of natural "
+        "and adversarial weights each epoch is missing",
+    ),
     Paper(
         "2304.07288",
         "Comp-sum losses",
-        "part",
-        ("losses.CompSum(tau=1.7)",),
-        "the smooth adversarial form, which attacks the inputs",
+        "yes",
+        (
+            "losses.CompSum(tau=1.7)",
+            "losses.CompSum(tau=1.0, margin=1.0)",
+            'losses.MarginShift(view="attack")',
+            'models.Ascent(radius=0.12, objective="margins")',
+        ),
+        "the smooth adversarial form is the sum of the second and third over "
+        "`models.Views`",
     ),
     Paper(
         "2506.12542", "Plackett-Luce distillation", "yes", ("losses.PlackettLuce()",)
@@ -212,9 +229,15 @@ PAPERS = (
     Paper(
         "2510.04910",
         "Glocal-IB",
-        "no",
-        (),
-        "a second view of the batch",
+        "part",
+        (
+            'losses.ViewAlignment(view="part", dim=64, rngs=nnx.Rngs(0))',
+            'losses.ViewContrast(view="part", dim=64, rngs=nnx.Rngs(0))',
+            'losses.OnView(loss=losses.CrossEntropy(), view="part")',
+            "models.Hidden(share=0.5)",
+        ),
+        "with `models.Views`, of images and texts; no imputation of series, no KL to a "
+        "prior",
     ),
     Paper(
         "2406.15941",
@@ -344,7 +367,19 @@ PAPERS = (
         ('losses.RowTable(path="weights.npy", num_rows=1000)',),
         "a `token_weight`; the clustering that makes the table is yours",
     ),
-    Paper("2604.11576", "AdvFLYP", "no", (), "attacks on the inputs"),
+    Paper(
+        "2604.11576",
+        "AdvFLYP",
+        "part",
+        (
+            'losses.OnView(loss=losses.ReverseKL(), view="attack")',
+            'losses.ViewKL(first="attack", second="")',
+            'losses.FeatureShift(view="attack")',
+            "models.Ascent(radius=1 / 255, step=1 / 255, steps=2)",
+        ),
+        "with `models.Views`, of labels; its loss over pairs of images and texts is "
+        "missing, and the original model (`runner.StartTeacher`) sees clean inputs",
+    ),
     Paper(
         "2502.00348",
         "Denoised implicit feedback",

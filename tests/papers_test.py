@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import losses
+import models
 import runner
 import runner.averages
 import runner.data
@@ -26,9 +27,17 @@ IDENTIFIERS = TEXT.split()
 
 HOMES = {
     "losses": losses,
+    "models": models,
     "runner": runner,
     "runner.averages": runner.averages,
     "runner.data": runner.data,
+}
+NAMES = {
+    "losses": losses,
+    "models": models,
+    "nnx": nnx,
+    "optax": optax,
+    "runner": runner,
 }
 EVERY = (*papers.PAPERS, *papers.BEYOND)
 
@@ -48,7 +57,7 @@ def test_what_is_not_all_here_says_what_is_missing():
 @pytest.mark.parametrize("paper", EVERY, ids=lambda paper: paper.title)
 def test_every_expression_builds(paper):
     for text in paper.graph:
-        eval(text, {"losses": losses, "nnx": nnx, "optax": optax, "runner": runner})
+        eval(text, NAMES)
 
 
 def test_every_name_of_the_page_is_public():

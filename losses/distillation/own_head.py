@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from losses.core.affine import Affine
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
 from losses.core.of_loss import OfLoss
@@ -15,9 +14,7 @@ from losses.core.outputs import (
     Outputs,
     PerToken,
 )
-from losses.functional.own_head import own_head_logits
-
-_INITIAL = jax.nn.initializers.lecun_normal()
+from losses.functional.features import own_head_logits
 
 
 class OwnHead(OfLoss, nnx.Module):
@@ -79,9 +76,9 @@ class OwnHead(OfLoss, nnx.Module):
         self.first = (
             None
             if hidden_dim is None
-            else _Affine(dim, hidden_dim, axes=("embed", None), rngs=rngs)
+            else Affine(dim, hidden_dim, axes=("embed", None), rngs=rngs)
         )
-        self.last = _Affine(
+        self.last = Affine(
             hidden_dim or dim,
             num_outputs,
             axes=("embed" if hidden_dim is None else None, "vocab"),
@@ -109,18 +106,3 @@ class OwnHead(OfLoss, nnx.Module):
     def __call__(self, outputs: Outputs) -> PerToken:
         own = self.logits(outputs.intermediates["trunk"])
         return self.loss(dataclasses.replace(outputs, logits=own, _log_normalizers={}))
-
-
-class _Affine(nnx.Module):
-    """Kernel and bias of `W h + b`."""
-
-    def __init__(
-        self, inputs: int, outputs: int, *, axes: tuple[str | None, ...], rngs: nnx.Rngs
-    ):
-        kernel = _INITIAL(rngs.params(), (inputs, outputs), jnp.float32)
-        self.kernel = nnx.Param(kernel, axes=axes)
-        self.bias = nnx.Param(jnp.zeros(outputs), axes=axes[1:])
-
-    def arrays(self) -> tuple[Float[Array, "n m"], Float[Array, " m"]]:
-        """Return kernel and bias."""
-        return self.kernel[...], self.bias[...]

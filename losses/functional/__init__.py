@@ -42,6 +42,7 @@ from losses.functional.features import (
     cka,
     feature_cosine,
     feature_mse,
+    own_head_logits,
     project,
 )
 from losses.functional.logit_distances import (
@@ -50,7 +51,6 @@ from losses.functional.logit_distances import (
     logit_graph,
     logit_mse,
 )
-from losses.functional.own_head import own_head_logits
 from losses.functional.preference import (
     bradley_terry,
     dpo,
@@ -80,6 +80,7 @@ from losses.functional.scores import dice, standard_score
 from losses.functional.sets import any_loss, bag_loss, over_groups
 from losses.functional.spans import hybrid_uld, span_likelihood, uld
 from losses.functional.targeted import decoupled_kd, normalized_kd, plackett_luce
+from losses.functional.views import feature_shift, margin_shift, view_alignment
 from losses.functional.vocabulary import (
     comp_sum,
     confidence_penalty,
@@ -87,6 +88,7 @@ from losses.functional.vocabulary import (
     smoothed_cross_entropy,
     uniform_kl,
     z_loss,
+    zero_one,
 )
 
 __all__ = [
@@ -110,6 +112,7 @@ __all__ = [
     "dpo",
     "feature_cosine",
     "feature_mse",
+    "feature_shift",
     "forward_kl",
     "forward_kl_from_samples",
     "hinge_dpo",
@@ -123,6 +126,7 @@ __all__ = [
     "load_balance",
     "logit_graph",
     "logit_mse",
+    "margin_shift",
     "minillm",
     "normalized_kd",
     "odds_ratio",
@@ -156,5 +160,7 @@ __all__ = [
     "total_variation",
     "uld",
     "uniform_kl",
+    "view_alignment",
     "z_loss",
+    "zero_one",
 ]

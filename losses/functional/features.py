@@ -1,6 +1,6 @@
-"""Losses between one intermediate of the student and one of the teacher.
+"""Features: what losses own to map them, and distances of student and teacher.
 
-The loss classes take the mean of these over pairs of layers.
+The loss classes take the mean of the distances over pairs of layers.
 """
 
 import jax
@@ -17,6 +17,8 @@ SMALLEST_COVARIANCE = 1e-24
 
 Features = Float[Array, "*b d"]
 PerToken = Float[Array, "*b"]
+Affine = tuple[Float[Array, "d e"], Float[Array, " e"]]
+"""Kernel and bias."""
 
 
 def feature_mse(student: Features, teacher: Features) -> PerToken:
@@ -50,6 +52,47 @@ def project(
 ) -> Float[Array, "*b e"]:
     """Return `W x` in float32, as `Projected` has it before its inner loss."""
     return x.astype(jnp.float32) @ kernel
+
+
+def own_head_logits(
+    hidden: Float[Array, "*b d"],
+    last: Affine,
+    first: Affine | None = None,
+    *,
+    dtype: str = "float32",
+) -> Float[Array, "*b v"]:
+    """Return `W h + b`, or `W relu(U h + a) + b`, float32.
+
+    `OwnHead` is its inner loss of these logits in place of the student's.
+
+    Source: DHKD (arXiv:2411.08937).
+
+    Args:
+      hidden: h, what the student's own head reads.
+      last: W and b.
+      first: U and a; None for one layer.
+      dtype: that products are multiplied in; they are accumulated in float32.
+    """
+    if first is not None:
+        hidden = jax.nn.relu(affine(hidden, *first, dtype=dtype))
+    return affine(hidden, *last, dtype=dtype)
+
+
+def affine(
+    x: Float[Array, "*b d"],
+    kernel: Float[Array, "d e"],
+    bias: Float[Array, " e"],
+    *,
+    dtype: str = "float32",
+) -> Float[Array, "*b e"]:
+    """Return `x W + b`, multiplied in `dtype`, accumulated in float32."""
+    product = jnp.einsum(
+        "...d,dv->...v",
+        x.astype(dtype),
+        kernel.astype(dtype),
+        preferred_element_type=jnp.float32,
+    )
+    return product + bias.reshape((1,) * (product.ndim - 1) + bias.shape)
 
 
 def cka(

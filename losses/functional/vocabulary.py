@@ -89,9 +89,15 @@ def smoothed_cross_entropy_from_sums(
 
 
 def comp_sum(
-    logits: Float[Array, "*b v"], targets: Int[Array, "*b"], *, tau: float
+    logits: Float[Array, "*b v"],
+    targets: Int[Array, "*b"],
+    *,
+    tau: float,
+    margin: float = 1.0,
 ) -> Float[Array, "*b"]:
     """Return `(1 - q_y^(τ-1)) / (τ-1)`; at `τ = 1` its limit, `-log q_y`, nats.
+
+    `q = softmax(s / ρ)`.
 
     Source: Mao et al. 2023 (arXiv:2304.07288).
 
@@ -99,10 +105,20 @@ def comp_sum(
       logits: the student's.
       targets: ids y; one beyond the vocabulary, -100 say, gives NaN.
       tau: τ, at least 0.
+      margin: ρ.
     """
     return comp_sum_from_sums(
-        log_normalizer(logits), target_logits(logits, targets), tau=tau
+        log_normalizer(logits, margin),
+        target_logits(logits, targets) / margin,
+        tau=tau,
     )
+
+
+def zero_one(
+    logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """Return 1 where the target is not the largest logit, else 0."""
+    return (jnp.argmax(logits, axis=-1) != targets).astype(jnp.float32)
 
 
 def comp_sum_from_sums(

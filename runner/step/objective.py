@@ -13,7 +13,7 @@ from losses.core.of_rows import PLACE
 from losses.core.outputs import TEACHER
 from losses.core.terms import LossTerm
 from losses.weighting.weights import may_vanish
-from models.base import Batch
+from models.base import ROW_SEED, Batch
 from runner import runtime
 from runner.head.head import Head
 from runner.head.plan import HeadPlan
@@ -100,6 +100,7 @@ class Objective:
             self._counted = [_where_taught(term) for term in self.terms]
 
         self._reads_rows = any(term.loss.reads_rows for term in self.terms)
+        self._draws, self._seed = student.draws, seed
 
         # The head and the terms, in blocks of tokens.
         self.head = Head.of(modules)
@@ -137,6 +138,10 @@ class Objective:
         num_rows = len(batch["targets"])
         if self._reads_rows:
             batch = {**batch, PLACE: jnp.arange(num_rows, dtype=jnp.int32)}
+        if self._draws:
+            key = jax.random.fold_in(jax.random.key(self._seed), step)
+            seeds = jax.random.bits(jax.random.fold_in(key, 1), (num_rows,))
+            batch = {**batch, ROW_SEED: seeds}
         return (
             Tokens(batch=batch, masks=masks),
             StepInputs(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 
+from models import views
 from models.base import Model
 from runner.checkpoint import choice, manifest, tree_paths
 from runner.checkpoint.directory import CheckpointDirectory
@@ -91,7 +92,7 @@ class RunWeights(Weights):
 
     @functools.cached_property
     def model(self) -> Callable[..., Model]:  # pyright: ignore[reportIncompatibleVariableOverride] - read when asked for
-        """The student of the saved graph."""
+        """The student of the saved graph, without views of a batch."""
         import fiddle as fdl
 
         from runner.graph import build, to_json
@@ -101,7 +102,7 @@ class RunWeights(Weights):
         if not isinstance(student, fdl.Partial):
             raise UserError(f"{path} has no student")
         try:
-            return build.objects(student)
+            return views.within(build.objects(student))
         except UserError as error:
             raise UserError(f"{path}: student: {error}") from error
 

@@ -174,6 +174,32 @@ def kto(x):
     )
 
 
+def logit_pairing(x):
+    right = 1.0 - functional.zero_one(x["logits"], x["targets"])
+    mask = x["mask"].astype(jnp.float32)
+    share = jnp.sum(right * mask) / jnp.sum(mask)
+    kl = functional.forward_kl(x["view/a/logits"], x["logits"])
+    return right * kl / share
+
+
+def view_sides(x, name):
+    """The view's features through the projection that the loss owns; the batch's."""
+    loss = LOSSES[name].loss
+    ends = loss.last.arrays(), loss.first.arrays()
+    return functional.own_head_logits(x["view/a/trunk"], *ends), x["trunk"]
+
+
+def view_contrast(x):
+    mask = x["mask"].astype(jnp.float32)[..., None]
+    count = jnp.sum(mask, axis=1)
+    means = (
+        jnp.sum(side.astype(jnp.float32) * mask, axis=1) / jnp.maximum(count, 1.0)
+        for side in view_sides(x, "view_contrast")
+    )
+    rows = (side / jnp.linalg.norm(side, axis=-1, keepdims=True) for side in means)
+    return functional.info_nce(*rows, count[:, 0] > 0.0, temperature=1.0)
+
+
 F = functional
 
 FUNCTIONS = {
@@ -303,6 +329,19 @@ FUNCTIONS = {
     "standardized": standardized,
     "scheduled": lambda x: F.forward_kl(*both(x), 2.0),
     "own_head": own_head,
+    "zero_one": lambda x: F.zero_one(x["logits"], x["targets"]),
+    "on_view": lambda x: F.cross_entropy(x["view/a/logits"], x["targets"]),
+    "worst_view": lambda x: jnp.maximum(
+        *(F.cross_entropy(x[p], x["targets"]) for p in ("logits", "view/a/logits"))
+    ),
+    "view_kl": lambda x: F.forward_kl(x["view/a/logits"], x["logits"]),
+    "logit_pairing": logit_pairing,
+    "margin_shift": lambda x: F.margin_shift(
+        x["logits"], x["view/a/logits"], x["targets"]
+    ),
+    "feature_shift": lambda x: F.feature_shift(x["trunk"], x["view/a/trunk"]),
+    "view_alignment": lambda x: F.view_alignment(*view_sides(x, "view_alignment")),
+    "view_contrast": view_contrast,
 }
 """By row of `table.LOSSES`: its function, of all arrays by name."""
 

@@ -125,6 +125,15 @@ PUBLIC = [
     "target_mask",
     "token_mask",
     "uniform_map",
+    "FeatureShift",
+    "LogitPairing",
+    "MarginShift",
+    "OnView",
+    "ViewAlignment",
+    "ViewContrast",
+    "ViewKL",
+    "WorstView",
+    "ZeroOne",
 ]
 
 

@@ -189,6 +189,15 @@ LOSSES = {
     "hybrid_uld": Row(losses.HybridULD(beta=0.3)),
     "aligned_share": Row(losses.AlignedShare()),
     "todi_best": Row(losses.ToDi(), "best"),
+    "zero_one": Row(losses.ZeroOne()),
+    "on_view": Row(losses.OnView(loss=losses.CrossEntropy(), view="a")),
+    "worst_view": Row(losses.WorstView(loss=losses.CrossEntropy(), views=("a", ""))),
+    "view_kl": Row(losses.ViewKL(second="a")),
+    "logit_pairing": Row(losses.LogitPairing(first="", second="a")),
+    "margin_shift": Row(losses.MarginShift(view="a")),
+    "feature_shift": Row(losses.FeatureShift(view="a")),
+    "view_alignment": Row(losses.ViewAlignment(view="a", dim=WIDTH, rngs=nnx.Rngs(0))),
+    "view_contrast": Row(losses.ViewContrast(view="a", dim=WIDTH, rngs=nnx.Rngs(0))),
 }
 
 
@@ -236,6 +245,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     for path, features in BY_LAYER.items():
         floats[path] = draw(*features)
     floats["teacher/trunk"] = draw(WIDTH)
+    floats |= {"view/a/logits": draw(VOCABULARY), "view/a/trunk": draw(WIDTH)}
     return floats, fixed
 
 

@@ -46,6 +46,11 @@ ROWS = {
     "uld",
     "hybrid_uld",
     "minillm",
+    "zero_one",
+    "worst_view",
+    "view_kl",
+    "logit_pairing",
+    "margin_shift",
 }
 """Losses that want a sum before the first sum, omit an entry, sort, or own rows."""
 

@@ -1,0 +1,1 @@
+"""Losses of second views of the batch (`models.Views`)."""

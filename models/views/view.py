@@ -1,0 +1,48 @@
+"""Interface of views: a function of a batch, row by row."""
+
+import abc
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from models.base import ROW_SEED, Batch, Model
+
+
+class View(abc.ABC):
+    """Another batch of the same rows.
+
+    A row of it depends on that row alone, and on numbers drawn for it: so a view is the
+    same however a batch is cut into microbatches, or spread over devices.
+
+    Attributes:
+      draws: whether it reads `batch["row_seed"]`.
+    """
+
+    draws: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def __call__(self, model: Model, batch: Batch) -> Batch:
+        """Return the view, its gradient stopped.
+
+        Args:
+          model: the student, its parameters' gradients stopped.
+          batch: arrays `[b ...]`.
+        """
+
+
+def row_keys(batch: Batch) -> jax.Array:
+    """Return a key for each row, `[b]`.
+
+    Raises:
+      ValueError: the batch holds no seeds.
+    """
+    if ROW_SEED not in batch:
+        raise ValueError(f"a view that draws reads batch[{ROW_SEED!r}]")
+    return jax.vmap(jax.random.key)(batch[ROW_SEED])
+
+
+def pixels(images: jax.Array) -> jax.Array:
+    """Return images as float32 in [0, 1]; unsigned bytes are divided by 255."""
+    wide = images.astype(jnp.float32)
+    return wide / 255.0 if images.dtype == jnp.uint8 else wide

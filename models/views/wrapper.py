@@ -1,0 +1,102 @@
+"""A model that runs over other views of its batch too."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+from flax import nnx
+
+from models.base import Batch, Model, TrunkOutput, check_capture
+from models.views.view import View
+
+PREFIX = "view/"
+
+
+def Views(
+    *, model: Callable[..., Model], views: Mapping[str, View], rngs: nnx.Rngs
+) -> Model:
+    """Return `model` whose trunk runs over other views of its batch besides.
+
+    It offers `view/NAME/logits`, `view/NAME/trunk` (what the head reads) and
+    `view/NAME/PATH` of every path that it offers anyway; `losses.OnView` puts them in
+    the place of those of the batch. Parameters keep their paths and initial values. A
+    view is computed where a term, or a metric, reads it, and costs nothing else.
+
+    Args:
+      model: called with `rngs=`.
+      views: by name.
+      rngs: of the initial values.
+
+    Raises:
+      ValueError: there are no views, a name is no identifier, or the model has views.
+    """
+    if not views:
+        raise ValueError("views must hold at least one view")
+    for name in views:
+        if not name.isidentifier():
+            raise ValueError(f"the name of a view must be an identifier, got {name!r}")
+    viewed = model(rngs=rngs)
+    if hasattr(viewed, "views"):
+        raise ValueError("model has views already")
+    object.__setattr__(viewed, "__class__", _viewed(type(viewed)))
+    viewed.views = tuple(sorted(views.items()))
+    viewed.draws = any(view.draws for view in views.values())
+    return viewed
+
+
+def within(make: Callable[..., Model]) -> Callable[..., Model]:
+    """Return the model in a `functools.partial` of `Views`; any other as it is."""
+    if isinstance(make, functools.partial) and make.func is Views:
+        return make.keywords["model"]
+    return make
+
+
+@functools.cache
+def _viewed(base: type[Model]) -> type[Model]:
+    """Return the class of `base` with views: one for each class, since nnx compares."""
+
+    class Viewed(base):
+        views: tuple[tuple[str, View], ...]
+
+        def offers(self) -> frozenset[str]:
+            own = super().offers()
+            paths = own | {"logits", "trunk"}
+            return own | {
+                f"{PREFIX}{name}/{path}" for name, _ in self.views for path in paths
+            }
+
+        def trunk(
+            self,
+            batch: Batch,
+            *,
+            capture: frozenset[str] = frozenset(),
+            remat: str = "none",
+        ) -> TrunkOutput:
+            of_views = frozenset(path for path in capture if path.startswith(PREFIX))
+            own = super().trunk(batch, capture=capture - of_views, remat=remat)
+            if not of_views:
+                return own
+            check_capture(capture, self.offers())
+            graph, state = nnx.split(self)
+            still = nnx.merge(graph, jax.lax.stop_gradient(state))
+            captured = dict(own.intermediates)
+            for name, view in self.views:
+                prefix = f"{PREFIX}{name}/"
+                paths = {
+                    p.removeprefix(prefix) for p in of_views if p.startswith(prefix)
+                }
+                if not paths:
+                    continue
+                seen = super().trunk(
+                    view(still, batch),
+                    capture=frozenset(paths - {"logits", "trunk"}),
+                    remat=remat,
+                )
+                found = {**seen.intermediates, "trunk": seen.hidden}
+                if "logits" in paths:
+                    found["logits"] = self.head(seen.hidden)
+                captured |= {prefix + path: found[path] for path in paths}
+            return TrunkOutput(hidden=own.hidden, intermediates=captured)
+
+    Viewed.__name__, Viewed.__qualname__ = base.__name__, base.__qualname__
+    return Viewed
