@@ -50,3 +50,10 @@ def steps(cfg: fdl.Config, num_steps: int):
     rate = cfg.optimizer.learning_rate
     cfg.num_steps = rate.decay_steps = num_steps
     rate.warmup_steps = min(rate.warmup_steps, num_steps // 2)
+
+
+def code_book(cfg: fdl.Config, num_codes: int, bias: bool = True):
+    """--fiddler='code_book(1024)': a head over so many codes (VQ-Logits)."""
+    cfg.student = fdl.Partial(
+        models.VQHead, model=cfg.student, num_codes=num_codes, bias=bias
+    )

@@ -115,6 +115,38 @@ def fashion(cfg: fdl.Config, folder: str = "data/fashion_mnist"):
     cfg.num_steps = rate.decay_steps = 4000
 
 
+def ghosts(
+    cfg: fdl.Config, ghost: int, times: int = 1, root: bool = False, long: bool = False
+):
+    """--fiddler='ghosts(32, times=16)': batch norm over ghosts of a larger batch.
+
+    Batches are `times` 32 rows, under SGD with momentum. With `root` the rate grows by
+    the root of `times`; with `long` there are as many steps, else as many epochs.
+    """
+    cfg.student.norm = fdl.Partial(models.BatchNorm, ghost=ghost)
+    cfg.batch_size = 32 * times
+    rate = cfg.optimizer.learning_rate
+    rate.peak_value = 0.05 * (times**0.5 if root else 1)
+    if not long:
+        cfg.num_steps = rate.decay_steps = cfg.num_steps // times
+        rate.warmup_steps = rate.warmup_steps // times
+    sgd = fdl.Config(optax.sgd, learning_rate=rate, momentum=0.9)
+    rules = {"start": fdl.Config(runner.step_rules.WeightDistance)}
+    cfg.optimizer = fdl.Config(runner.step_rules.ruled, optimizer=sgd, rules=rules)
+
+
+def large_batches() -> list[runner.sweeps.Point]:
+    """--sweep=large_batches: of 32 rows and of 512, and what closes their gap."""
+    return runner.sweeps.values(
+        "fiddler",
+        "ghosts(32)",
+        "ghosts(512, times=16)",
+        "ghosts(512, times=16, root=True)",
+        "ghosts(32, times=16, root=True)",
+        "ghosts(32, times=16, root=True, long=True)",
+    )
+
+
 def spiked(max_norm: float = 1e9) -> optax.GradientTransformation:
     """AdamW whose step 50 has a thousand times its learning rate."""
     parts = [optax.constant_schedule(rate) for rate in (0.005, 5.0, 0.005)]

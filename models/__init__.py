@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 from models.base import Model, TrunkOutput
+from models.factored import LOST, VQHead
 from models.initializers import FanIn, Normal
 from models.layer_attention import LayerAttention
 from models.lora import LoRA
@@ -11,11 +12,13 @@ from models.mlp import MLP, GatedMLP
 from models.moe import MoE
 from models.transformer import Transformer
 from models.views import Ascent, Hidden, Views
-from models.vision import ConvNet, VisionTransformer
+from models.vision import BatchNorm, ConvNet, VisionTransformer
 
 __all__ = [
+    "LOST",
     "MLP",
     "Ascent",
+    "BatchNorm",
     "ConvNet",
     "FanIn",
     "GatedMLP",
@@ -27,6 +30,7 @@ __all__ = [
     "Normal",
     "Transformer",
     "TrunkOutput",
+    "VQHead",
     "Views",
     "VisionTransformer",
 ]

@@ -304,7 +304,10 @@ class Transformer(Model):
     def head(self, hidden: jax.Array) -> jax.Array:
         """Return logits `[*b vocab]` of `[*b d]`; accumulated in float32."""
         table = self.embedding if self.output is None else self.output
-        logits = projection.logits(hidden, table[...], self.dtype)
+        if isinstance(table, nnx.Module):
+            logits = table(hidden)
+        else:
+            logits = projection.logits(hidden, table[...], self.dtype)
         if self.logit_divisor != 1.0:
             logits = logits / self.logit_divisor
         if self.logit_soft_cap is not None:

@@ -271,7 +271,17 @@ PAPERS = (
         ),
         "`rule` is also a spread, a variance or a deviation",
     ),
-    Paper("2505.10202", "VQ-Logits", "no", (), "a head over a code book"),
+    Paper(
+        "2505.10202",
+        "VQ-Logits",
+        "yes",
+        (
+            "functools.partial(models.VQHead, model=functools.partial("
+            "models.Transformer, vocab_size=4096), num_codes=1024, bias=True)",
+        ),
+        "a fixed mapping, `mapping=` a file or ids modulo K; `configs/dense.py "
+        "--fiddler='code_book(1024)'`; not measured: ten classes need no codes",
+    ),
     Paper(
         "2601.04992",
         "GLOW",
@@ -322,7 +332,16 @@ PAPERS = (
         ('losses.RelativeLoss(form="upper")',),
         "a `token_weight`",
     ),
-    Paper("2508.02668", "LOST", "no", (), "low-rank and sparse layers"),
+    Paper(
+        "2508.02668",
+        "LOST",
+        "part",
+        (
+            "functools.partial(models.LOST, model=functools.partial("
+            "models.Transformer, vocab_size=4096), rank=26)",
+        ),
+        "the form with an activation between the factors is missing",
+    ),
     Paper("2506.21551", "Grokking pathways", "no", (), "distances of routes"),
     Paper(
         "2303.13005",
@@ -334,9 +353,14 @@ PAPERS = (
     Paper(
         "1705.08741",
         "Train longer, generalize better",
-        "no",
-        (),
-        "batch norm of ghosts",
+        "yes",
+        (
+            "functools.partial(models.ConvNet, num_classes=10, "
+            "norm=functools.partial(models.BatchNorm, ghost=32))",
+            "runner.step_rules.WeightDistance()",
+        ),
+        "`configs/vision_digits.py --sweep=large_batches`: the rate by the root of the "
+        "batch, ghosts, as many steps",
     ),
     Paper(
         "2410.13828",

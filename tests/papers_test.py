@@ -1,5 +1,6 @@
 """docs/papers.md is the list of `tests.papers`, whose expressions build."""
 
+import functools
 import re
 
 import optax
@@ -33,6 +34,7 @@ HOMES = {
     "runner.data": runner.data,
 }
 NAMES = {
+    "functools": functools,
     "losses": losses,
     "models": models,
     "nnx": nnx,

@@ -4,19 +4,19 @@ import functools
 import inspect
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models import checks, layers
+from models import checks
 from models.adapters.low_rank import NAME, Adapters, LowRank
 from models.base import Model
 from models.initializers import FanIn, Initializer
-from models.layers import MatrixAxes
-from models.lora import path_patterns
+from models.lora import kernels
+from models.lora.kernels import Kernel
 from models.lora.path_patterns import Patterns
 from models.tags import DTYPES, ParamDType
 
@@ -64,8 +64,8 @@ def LoRA(
     adapted = model(rngs=rngs)
     if adapted.trainable is not None:
         raise ValueError("model has adapters already")
-    kernels, key = _kernels(adapted), rngs.params()
-    targeted = {path: kernels[path] for path in _targeted(kernels, targets)}
+    every, key = kernels.of(adapted), rngs.params()
+    targeted = {path: every[path] for path in kernels.targeted(every, targets)}
     draws = _draws(targeted, init, key, rank=rank, dtype=adapter_dtype)
     for path, kernel in targeted.items():
         if kernel.owner.adapters is None:
@@ -106,62 +106,7 @@ def within(make: Callable[..., Model]) -> Within | None:
     return Within(bound.arguments["model"], rank, alpha, alpha / rank)
 
 
-class _Kernel(NamedTuple):
-    """A kernel that can have an adapter.
-
-    Attributes:
-      owner: the module that it is of.
-      name: its attribute.
-      param: itself.
-      matrix: its axes.
-    """
-
-    owner: Any
-    name: str
-    param: nnx.Param
-    matrix: MatrixAxes
-
-    @property
-    def inputs(self) -> tuple[int, int]:
-        """First and last of the axes that a product sums over."""
-        end = len(self.param.shape) - len(self.matrix.outputs)
-        return end - len(self.matrix.inputs), end
-
-
-def _kernels(model: Model) -> dict[str, _Kernel]:
-    """Return the kernels that can have adapters, by path."""
-    kernels = {}
-    for path, module in nnx.iter_modules(model):
-        for name, param in vars(module).items() if hasattr(module, NAME) else ():
-            matrix = layers.kernel_axes(name)
-            if matrix is not None and isinstance(param, nnx.Param):
-                where = "/".join(map(str, (*path, name)))
-                kernels[where] = _Kernel(module, name, param, matrix)
-    return kernels
-
-
-def _targeted(kernels: Iterable[str], targets: Patterns) -> list[str]:
-    """Return the kernels that match, in order.
-
-    Raises:
-      ValueError: a pattern matches none, or they leave none.
-    """
-    kernels = list(kernels)
-    if not kernels:
-        raise ValueError("targets: the model has no kernel that can have an adapter")
-    lost = path_patterns.unmatched(kernels, targets)
-    if lost is not None:
-        places = {f"*/{_role(path).partition('/')[2]}" for path in kernels}
-        raise ValueError(
-            f"targets: no kernel matches {lost!r}{checks.nearest(lost, places)}"
-        )
-    targeted = path_patterns.chosen(kernels, targets)
-    if not targeted:
-        raise ValueError(f"targets: {targets!r} leaves no kernel")
-    return [path for path in kernels if path in targeted]
-
-
-def _adapter(kernel: _Kernel, a: jax.Array, *, scale: float) -> LowRank:
+def _adapter(kernel: Kernel, a: jax.Array, *, scale: float) -> LowRank:
     """Return the adapter of a kernel with this `A`, `[*n inputs rank]`."""
     shape, axes = tuple(kernel.param.shape), kernel.param.get_metadata()["axes"]
     begin, end = kernel.inputs
@@ -176,7 +121,7 @@ def _adapter(kernel: _Kernel, a: jax.Array, *, scale: float) -> LowRank:
 
 
 def _draws(
-    kernels: Mapping[str, _Kernel],
+    targeted: Mapping[str, Kernel],
     init: Initializer,
     key: jax.Array,
     *,
@@ -190,12 +135,12 @@ def _draws(
     once: of thirty layers the compiler sees one.
     """
     by_place: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for path, kernel in kernels.items():
-        place = _role(path), tuple(kernel.param.shape)
+    for path, kernel in targeted.items():
+        place = kernels.role(path), tuple(kernel.param.shape)
         by_place.setdefault(place, []).append(path)
     draws = {}
     for (role, shape), paths in by_place.items():
-        begin, end = kernels[paths[0]].inputs
+        begin, end = targeted[paths[0]].inputs
         draw = functools.partial(
             _draw,
             init,
@@ -226,9 +171,3 @@ def _draw(
     draw = functools.partial(_draw, init, matrix=matrix, dtype=dtype)
     first, *rest = numbers
     return jax.vmap(lambda n: draw(jax.random.fold_in(key, n), rest))(first)
-
-
-def _role(path: str) -> str:
-    """Return a path without its layer: `blocks/mlp/up`."""
-    names = path.split("/")
-    return "/".join(x for x in names if not (x.isdigit() or x == layers.STACKED))

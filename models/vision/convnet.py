@@ -1,7 +1,8 @@
 """Small convolutional classifier."""
 
-from collections.abc import Sequence
-from typing import Annotated
+import functools
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from models import checks, sharding
 from models.base import REMAT, Batch, TrunkOutput, check_capture, check_remat
 from models.initializers import SMALL, FanIn, Initializer
 from models.norms import GroupNorm, RMSNorm
+from models.running.state import RUNNING, Running
 from models.tags import DType, ParamDType, check_dtypes
 from models.vision.images import Classifier, standardize
 
@@ -28,7 +30,7 @@ class Convolution(nnx.Module):
         outputs: int,
         stride: int,
         residual: bool,
-        groups: int,
+        norm: Callable[..., Any],
         init: Initializer,
         dtype: str,
         param_dtype: str,
@@ -44,12 +46,16 @@ class Convolution(nnx.Module):
             dtype=param_dtype,
             fan=(KERNEL * KERNEL * inputs, outputs),
         )
-        self.norm = GroupNorm(
-            dim=outputs, groups=groups, param_dtype=param_dtype, rngs=rngs
-        )
+        self.norm = norm(dim=outputs, param_dtype=param_dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map `[b h w inputs]` to `[b ceil(h / stride) ceil(w / stride) outputs]`."""
+    def __call__(
+        self, x: jax.Array, over_batch: bool = False
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Map `[b h w inputs]` to `[b ceil(h / stride) ceil(w / stride) outputs]`.
+
+        With `over_batch` its norm is that of the batch, and the second result what the
+        norm's running state observes.
+        """
         margin = KERNEL // 2
         y = jax.lax.conv_general_dilated(
             x,
@@ -58,9 +64,10 @@ class Convolution(nnx.Module):
             padding=[(margin, margin), (margin, margin)],
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        y = jax.nn.relu(self.norm(y))
+        y, observed = self.norm.over_batch(y) if over_batch else (self.norm(y), None)
+        y = jax.nn.relu(y)
         y = x + y if self.residual else y
-        return sharding.constrain(y, ("batch", None, None, None))
+        return sharding.constrain(y, ("batch", None, None, None)), observed
 
 
 class ConvNet(Classifier):
@@ -68,7 +75,7 @@ class ConvNet(Classifier):
 
     A stage begins with a convolution that changes the width, and from the second stage
     on halves both sides; `depth - 1` residual ones follow. Each is normalised by
-    `groups` of channels (GroupNorm), never over the batch.
+    `groups` of channels (GroupNorm), and never over the batch unless `norm` says so.
 
     Kernels are sharded over `fsdp` alone, and replicated along `tensor`.
 
@@ -78,6 +85,8 @@ class ConvNet(Classifier):
       widths: channels of the stages; `groups` divides each.
       depth: convolutions of a stage.
       groups: of each GroupNorm.
+      norm: called with `dim`, `param_dtype` and `rngs` in the place of GroupNorm:
+        `functools.partial(models.BatchNorm, ghost=32)`. None is GroupNorm.
       pixel_mean: of the data, for pixels in [0, 1].
       pixel_stddev: likewise.
       init: of the kernels: variance `2 / inputs` (He et al. 2015, arXiv:1502.01852,
@@ -99,6 +108,7 @@ class ConvNet(Classifier):
         widths: Sequence[int] = (16, 32),
         depth: int = 1,
         groups: int = 4,
+        norm: Callable[..., Any] | None = None,
         pixel_mean: float = 0.5,
         pixel_stddev: float = 0.5,
         init: Initializer = RELU_FAN_IN,
@@ -128,7 +138,7 @@ class ConvNet(Classifier):
                 outputs=outputs,
                 stride=2 if stage and not layer else 1,
                 residual=layer > 0,
-                groups=groups,
+                norm=norm or functools.partial(GroupNorm, groups=groups),
                 init=init,
                 dtype=dtype,
                 param_dtype=param_dtype,
@@ -170,19 +180,31 @@ class ConvNet(Classifier):
             stddev=self.pixel_stddev,
             dtype=self.dtype,
         )
-        pooled = []
+        run = wrap(functools.partial(_run_stage, over_batch=RUNNING in capture))
+        pooled, observed = [], []
         for stage in self.stages:
-            x = wrap(_run_stage)(stage, x)
+            x, of_stage = run(stage, x)
+            observed += of_stage
             pooled.append(jnp.mean(x, axis=(1, 2)))
-        captured = {path: pooled[int(path.split("/")[1])] for path in sorted(capture)}
+        paths = sorted(capture - {RUNNING})
+        captured = {path: pooled[int(path.split("/")[1])] for path in paths}
+        if RUNNING in capture:
+            captured[RUNNING] = jnp.concatenate(observed)
         return TrunkOutput(hidden=self.norm(pooled[-1]), intermediates=captured)
 
     def offers(self) -> frozenset[str]:
         """Return `hidden/0` and so on, one a stage; their widths differ."""
-        return frozenset(f"hidden/{i}" for i in range(len(self.stages)))
+        paths = {f"hidden/{i}" for i in range(len(self.stages))}
+        if jax.tree.leaves(nnx.state(self.stages, Running)):
+            paths |= {RUNNING}
+        return frozenset(paths)
 
 
-def _run_stage(stage: nnx.List, x: jax.Array) -> jax.Array:
+def _run_stage(
+    stage: nnx.List, x: jax.Array, *, over_batch: bool
+) -> tuple[jax.Array, list[jax.Array | None]]:
+    observed = []
     for convolution in stage:
-        x = convolution(x)
-    return x
+        x, of_layer = convolution(x, over_batch)
+        observed.append(of_layer)
+    return x, observed

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from models import sharding
 from models.base import Model
@@ -18,7 +19,7 @@ class Classifier(Model):
       reads: `images`.
       image_shape: `(h, w, c)`, None for any length.
       dtype: of activations and products.
-      output: the head's parameter, `[classes dim]`.
+      output: the head's parameter, `[classes dim]`, or a module in its place.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"images"})
@@ -28,7 +29,10 @@ class Classifier(Model):
 
     def head(self, hidden: jax.Array) -> jax.Array:
         """Return logits `[*b classes]` of `[*b d]`; accumulated in float32."""
-        logits = projection.logits(hidden, self.output[...], self.dtype)
+        if isinstance(self.output, nnx.Module):
+            logits = self.output(hidden)
+        else:
+            logits = projection.logits(hidden, self.output[...], self.dtype)
         names = ("batch", *(None,) * logits.ndim)[: logits.ndim - 1]
         return sharding.constrain(logits, (*names, "vocab"))
 

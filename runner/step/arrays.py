@@ -152,12 +152,14 @@ class MicrobatchSums:
       terms: values of the terms.
       expert_load: tokens per expert; None without experts.
       teacher_load: the teacher's; None where it shows none.
+      running: what the student's running state observes; None without one.
     """
 
     params: Tree
     terms: TermSums
     expert_load: Float[Array, "layer expert"] | None
     teacher_load: Float[Array, "layer expert"] | None
+    running: Float[Array, " n"] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,6 +178,8 @@ class StepGradients:
       memory: as `TrainState.memory`, after this batch.
       expert_load: tokens per expert; None without experts.
       teacher_load: the teacher's; None where it shows none.
+      running: what the running state observes, the mean over microbatches; None without
+        one.
     """
 
     params: Tree
@@ -189,3 +193,4 @@ class StepGradients:
     memory: Tree
     expert_load: Float[Array, "layer expert"] | None
     teacher_load: Float[Array, "layer expert"] | None
+    running: Float[Array, " n"] | None

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from losses import token_mask
 from models.base import Model
 from models.routing import expert_bias
 from models.routing.expert_bias import ExpertBias
+from runner.state.trees import leaf, with_leaf
 
 Tree = Any
 
@@ -90,23 +91,10 @@ def update_biases(
     """
     student, first = variables["student"], 0
     for path, rate in biases:
-        bias = _leaf(student, path)
+        bias = leaf(student, path)
         layers = 1 if bias.ndim == 1 else bias.shape[0]
         layer_load = load[first : first + layers].reshape(bias.shape)
         bias = expert_bias.update(bias, layer_load, rate=rate)
-        student = _with_leaf(student, path, bias)
+        student = with_leaf(student, path, bias)
         first += layers
     return {**variables, "student": student}
-
-
-def _leaf(tree: Mapping[str, Tree], path: tuple[str, ...]) -> Shaped[Array, "..."]:
-    for key in path:
-        tree = tree[key]
-    return tree  # pyright: ignore[reportReturnType] - a leaf, at the end of the path
-
-
-def _with_leaf(tree: Tree, path: tuple[str, ...], value: Shaped[Array, "..."]) -> Tree:
-    """Return `tree` with another leaf; the nodes on the way are copied."""
-    if not path:
-        return value
-    return {**tree, path[0]: _with_leaf(tree[path[0]], path[1:], value)}

@@ -14,11 +14,12 @@ from losses.core.outputs import TEACHER
 from losses.core.terms import LossTerm
 from losses.weighting.weights import may_vanish
 from models.base import ROW_SEED, Batch
+from models.running.state import RUNNING
 from runner import runtime
 from runner.head.head import Head
 from runner.head.plan import HeadPlan
 from runner.state.trainable import TrainModules
-from runner.step import expert_load, microbatches
+from runner.step import expert_load, microbatches, running
 from runner.step.arrays import StepInputs, TeacherState, Tokens
 from runner.step.block_outputs import BlockEvaluator
 from runner.step.head_blocks import HeadBlocks
@@ -54,6 +55,8 @@ class Objective:
       accumulate: `fn, tokens` to `Σ fn(microbatch)`, by a scan over the microbatches.
       has_experts: whether the student shows its routers.
       expert_biases: those of the student that follow the load.
+      running: state of the student that follows its batches.
+      num_microbatches: of a step.
       teacher_has_experts: whether the teacher does.
       mesh: the devices.
       head_config: the memory that the head may take.
@@ -88,8 +91,12 @@ class Objective:
         teacher_offers = frozenset() if teacher is None else teacher.offers()
         self.has_experts = offered >= expert_load.NEEDS
         self.expert_biases = expert_load.biases(student)
+        self.running = running.places(student)
+        self.num_microbatches = config.step.microbatches
         self.teacher_has_experts = teacher_offers >= expert_load.NEEDS
         self._capture = capture(self.terms) | (expert_load.NEEDS & offered)
+        if self.running:
+            self._capture |= {RUNNING}
         self._teacher_capture = capture_of_teacher(self.terms)
         if self.teacher_has_experts:
             self._teacher_capture |= expert_load.NEEDS

@@ -30,7 +30,7 @@ from losses.weighting.weights import (
 from models.base import Batch
 from runner import optimizers
 from runner.state.train_state import AUTHOR, TrainState
-from runner.step import expert_load
+from runner.step import expert_load, running
 from runner.step.arrays import (
     MicrobatchSums,
     StepGradients,
@@ -90,12 +90,14 @@ def update(
     )
     params = optimizers.apply_updates(state.params, updates)
 
-    # State beside the parameters: expert biases, memories, a teacher that follows.
+    # State beside the parameters: expert biases, running state, memories, a teacher.
     variables = state.variables
     if grads.expert_load is not None:
         variables = expert_load.update_biases(
             objective.expert_biases, variables, grads.expert_load
         )
+    if grads.running is not None:
+        variables = running.update(objective.running, variables, grads.running)
     step, teacher = state.step + 1, state.teacher
     if teacher_node is not None:
         student = {
@@ -203,6 +205,9 @@ def gradients(
         memory={"weights": weights.memory, "tokens": result.memory},
         expert_load=sums.expert_load,
         teacher_load=sums.teacher_load,
+        running=None
+        if sums.running is None
+        else sums.running / objective.num_microbatches,
     )
 
 
@@ -246,6 +251,7 @@ def accumulate_gradients(
             teacher_load=load(trunk.constants.teacher["intermediates"])
             if objective.teacher_has_experts
             else None,
+            running=trunk.running,
         )
 
     return objective.accumulate(microbatch, tokens)

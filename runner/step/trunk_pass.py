@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from models.base import Batch
+from models.running.state import RUNNING
 from runner.state.trainable import TrainModules
 from runner.step.arrays import BlockConstants, BlockTokens, Tokens
 from runner.step.requirements import TRUNK
@@ -27,12 +28,14 @@ class StudentTrunk:
       constants: arrays beside them that are not.
       pullback: cotangents of `tokens` to those of the student's parameters.
       teacher: the teacher's trunk; None without a teacher.
+      running: what the student's running state observes; None without one.
     """
 
     tokens: BlockTokens
     constants: BlockConstants
     pullback: Callable[[BlockTokens], tuple[Tree]]
     teacher: TeacherTrunk | None
+    running: Float[Array, " n"] | None
 
     @property
     def intermediates(self) -> dict[str, Shaped[Array, "..."]]:
@@ -73,17 +76,19 @@ def forward(
       teacher: the teacher's trunk over the same microbatch.
     """
 
-    def trunk(params: Tree) -> tuple[BlockTokens, Mapping[str, Shaped[Array, "..."]]]:
+    def trunk(params: Tree) -> tuple[BlockTokens, Tree]:
         outputs = modules.student(params, variables).trunk(
             tokens.batch, capture=capture - {TRUNK}, remat=remat
         )
         floats, integers = _split_by_dtype(outputs.intermediates)
+        running = floats.pop(RUNNING, None)
         if TRUNK in capture:
             floats = {**floats, TRUNK: outputs.hidden}
-        return BlockTokens(hidden=outputs.hidden, intermediates=floats), integers
+        tokens_out = BlockTokens(hidden=outputs.hidden, intermediates=floats)
+        return tokens_out, (integers, running)
 
     # Its vjp waits for the cotangents that the blocks of tokens add up.
-    outputs, pullback, integers = jax.vjp(trunk, params, has_aux=True)
+    outputs, pullback, (integers, running) = jax.vjp(trunk, params, has_aux=True)
     return StudentTrunk(
         tokens=outputs,
         constants=BlockConstants(
@@ -95,6 +100,7 @@ def forward(
         ),
         pullback=pullback,
         teacher=teacher,
+        running=running,
     )
 
 

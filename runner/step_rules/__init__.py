@@ -10,7 +10,14 @@ the logits along any direction. Its numbers are logged as `optimizer/<name>/...`
 """
 
 from runner.step_rules.base import StepRule, StepRuleContext
+from runner.step_rules.distance import WeightDistance
 from runner.step_rules.radius import ConvergenceRadius
 from runner.step_rules.ruled import ruled
 
-__all__ = ["ConvergenceRadius", "StepRule", "StepRuleContext", "ruled"]
+__all__ = [
+    "ConvergenceRadius",
+    "StepRule",
+    "StepRuleContext",
+    "WeightDistance",
+    "ruled",
+]

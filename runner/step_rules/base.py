@@ -40,12 +40,14 @@ class StepRuleContext:
       value: the objective on the global batch.
       slopes: derivatives of the logits of the batch along directions of the student's
         parameters.
+      first: what the rule's `first` returned before the first step.
     """
 
     step: Int[Array, ""]
     params: Tree
     value: Float[Array, ""]
     slopes: Slopes
+    first: Tree = dataclasses.field(default_factory=dict)
 
 
 class StepRule(abc.ABC):
@@ -56,6 +58,11 @@ class StepRule(abc.ABC):
     """
 
     numbers: ClassVar[tuple[str, ...]] = ()
+
+    def first(self, params: Tree) -> Tree:
+        """Return what to keep of the parameters before the first step: nothing."""
+        del params
+        return {}
 
     @abc.abstractmethod
     def __call__(

@@ -1,5 +1,6 @@
 """An optimiser with step rules after it."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,11 +22,13 @@ class RuledState(NamedTuple):
       step: finished steps.
       step_rules: by rule, the numbers of its latest step.
       inner: of the optimiser.
+      first: by rule, what it keeps of the parameters before the first step.
     """
 
     step: jax.Array
     step_rules: dict[str, dict[str, jax.Array]]
     inner: Tree
+    first: dict[str, Tree]
 
 
 def ruled(
@@ -60,7 +63,8 @@ def ruled(
                 "rules: the optimizer has step rules already; give all of them, in "
                 "order, to one step_rules.ruled(...)"
             )
-        return RuledState(jnp.zeros((), jnp.int32), numbers, inner_state)
+        first = {name: rule.first(params) for name, rule in rules.items()}
+        return RuledState(jnp.zeros((), jnp.int32), numbers, inner_state, first)
 
     def update(
         updates: Tree,
@@ -79,7 +83,9 @@ def ruled(
         )
         numbers = {}
         for name, rule in rules.items():
-            updates, numbers[name] = rule(updates, context)
-        return updates, RuledState(state.step + 1, numbers, inner_state)
+            own = dataclasses.replace(context, first=state.first[name])
+            updates, numbers[name] = rule(updates, own)
+        step = state.step + 1
+        return updates, RuledState(step, numbers, inner_state, state.first)
 
     return optimizers.in_float32(optax.GradientTransformationExtraArgs(init, update))

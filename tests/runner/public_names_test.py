@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "models": "Ascent ConvNet FanIn GatedMLP Hidden LayerAttention LoRA MLP MoE Model"
-    " Normal Transformer TrunkOutput Views VisionTransformer",
+    "models": "Ascent BatchNorm ConvNet FanIn GatedMLP Hidden LOST LayerAttention LoRA"
+    " MLP MoE Model Normal Transformer TrunkOutput VQHead Views VisionTransformer",
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
     " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"
     " MostConfidentTeacher OfflineTeacher OnlineTeacher PromptedTeacher RecordTeacher"
