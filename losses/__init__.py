@@ -6,6 +6,7 @@ from or is annotated with. The machinery that evaluates them is in `losses.core`
 """
 
 from losses import functional, renamed
+from losses.aspects import Aspects
 from losses.class_bias import ClassBias
 from losses.comp_sum import CompSum
 from losses.core.batch_weights import Balance, Reweighting
@@ -79,6 +80,7 @@ from losses.preference.reference_free import OddsRatio, SimPO
 from losses.preference.rewards import PairAccuracy, RewardMargin
 from losses.preference.sequences import chosen_mask, pair_mask, sequence_mask
 from losses.scheduled import Scheduled
+from losses.self_kd import USKD
 from losses.sets.any_loss import AnyLoss
 from losses.sets.bags import BagLoss
 from losses.sets.contrastive import InfoNCE
@@ -100,12 +102,15 @@ from losses.weighting.balance import (
     Reciprocal,
     Uncertainty,
 )
+from losses.weighting.conflicts import Unopposed
+from losses.weighting.resampled import Resampled
 from losses.weighting.reweighting import (
     LearningProgress,
     RelativeLoss,
     RowTable,
     Span,
 )
+from losses.weighting.teacher_contrast import TeacherContrast
 from losses.weighting.token_weights import (
     Position,
     TeacherConfidence,
@@ -122,12 +127,14 @@ __all__ = [
     "IPO",
     "KTO",
     "ULD",
+    "USKD",
     "AdaptiveKL",
     "Agreement",
     "AlignedShare",
     "AlphaBetaDivergence",
     "AlphaDivergence",
     "AnyLoss",
+    "Aspects",
     "AttentionKL",
     "AttentionMSE",
     "BagLoss",
@@ -200,6 +207,7 @@ __all__ = [
     "Relations",
     "RelativeLoss",
     "RenyiDivergence",
+    "Resampled",
     "ReverseKL",
     "RewardMargin",
     "Reweighting",
@@ -222,6 +230,7 @@ __all__ = [
     "SymmetricKL",
     "Targeted",
     "TeacherConfidence",
+    "TeacherContrast",
     "TeacherCorrect",
     "TeacherEntropy",
     "TeacherOutputs",
@@ -232,6 +241,7 @@ __all__ = [
     "TotalVariation",
     "Uncertainty",
     "UniformKL",
+    "Unopposed",
     "ViewAlignment",
     "ViewContrast",
     "ViewKL",

@@ -45,8 +45,11 @@ PAPERS = (
         (
             "losses.OwnHead(loss=losses.BinaryKLNorm(temperature=2.0), dim=64, "
             "num_outputs=10, rngs=nnx.Rngs(0))",
+            'losses.LossTerm(name="ce", loss=losses.CrossEntropy(), '
+            'weight=losses.Unopposed(of="kd", of_weight=0.1))',
         ),
-        "the projection of the KD gradient; dropout and batch norm in the head",
+        "the second projects the KD gradient, as measured in the trunk's outputs; "
+        "dropout and batch norm in the head are missing",
     ),
     Paper(
         "2604.00626",
@@ -136,9 +139,13 @@ PAPERS = (
     Paper(
         "2501.13341",
         "Multi-aspect KD",
-        "no",
-        (),
-        "outputs beside the classes, answers of a language model as records",
+        "yes",
+        (
+            'losses.OwnHead(loss=losses.Aspects(column="aspects"), dim=64, '
+            "num_outputs=50, rngs=nnx.Rngs(0))",
+        ),
+        "weight 4; the answers are a column (`runner.data.Columns`) that a language "
+        "model made elsewhere",
     ),
     Paper(
         "2507.02559",
@@ -293,8 +300,11 @@ PAPERS = (
         "2505.13893",
         "InfiGFusion",
         "part",
-        ("losses.LogitGraph(best=10)",),
-        "of log-probabilities, where it has raw logits",
+        (
+            "losses.LogitGraph(best=10)",
+            'losses.LogitGraph(best=10, scores="logits")',
+        ),
+        "of one teacher; its distance of sorted logits a token is missing",
     ),
     Paper(
         "2504.20571",
@@ -346,9 +356,12 @@ PAPERS = (
     Paper(
         "2303.13005",
         "NKD, USKD",
-        "part",
-        ("losses.NormalizedKD(temperature=1.0, non_target_weight=1.5)",),
-        "its sister without a teacher",
+        "yes",
+        (
+            "losses.NormalizedKD(temperature=1.0, non_target_weight=1.5)",
+            'losses.USKD(of="hidden/0", dim=8, num_outputs=10, rngs=nnx.Rngs(0))',
+        ),
+        "the second has no teacher, and no cross-entropy beside it",
     ),
     Paper(
         "1705.08741",
@@ -379,10 +392,13 @@ PAPERS = (
     Paper(
         "2503.02832",
         "AlignDistil",
-        "part",
-        ("losses.ReverseKL()",),
+        "yes",
+        (
+            'losses.LossTerm(name="align", loss=losses.ReverseKL(), '
+            "token_weight=losses.TeacherContrast(scale=0.1))",
+        ),
         "with `runner.ContrastedTeacher(expert, reverse)`; `runner.FusedTeacher` is "
-        "the form of its theorem; its weights of tokens are missing",
+        "the form of its theorem; on-policy rows are `runner.data.OnPolicy`",
     ),
     Paper(
         "2308.09878",
@@ -407,9 +423,13 @@ PAPERS = (
     Paper(
         "2502.00348",
         "Denoised implicit feedback",
-        "no",
-        (),
-        "samples that are drawn anew by their losses",
+        "part",
+        (
+            'losses.LossTerm(name="pairs", loss=losses.BradleyTerry(), '
+            'token_weight=losses.Resampled(column="user", num_groups=100))',
+        ),
+        "a `token_weight`: rows of a user in the batch count by the probability that "
+        "it draws one of five candidates with",
     ),
 )
 

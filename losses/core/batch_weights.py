@@ -105,12 +105,18 @@ class BalanceInputs:
 
     def gradient_norm(self, of: Combination) -> Float[Array, ""]:
         """Return `‖∂ Σ_i c_i L_i‖` in the trunk's outputs that the terms read."""
+        return jnp.sqrt(jnp.maximum(self.inner_product(of, of), 0.0))
+
+    def inner_product(self, of: Combination, to: Combination) -> Float[Array, ""]:
+        """Return `<∂ Σ_i c_i L_i, ∂ Σ_j d_j L_j>` in the trunk's outputs."""
         assert self.inner is not None
         zero = jnp.float32(0.0)
-        c = jnp.stack([jnp.asarray(of.get(name, zero)) for name in self.names])
+        c, d = (
+            jnp.stack([jnp.asarray(x.get(name, zero)) for name in self.names])
+            for x in (of, to)
+        )
         # A term of weight 0 has no part, whatever its gradient is.
-        inner = times(jnp.outer(c, c), self.inner)
-        return jnp.sqrt(jnp.maximum(jnp.sum(inner), 0.0))
+        return jnp.sum(times(jnp.outer(c, d), self.inner))
 
 
 def times(

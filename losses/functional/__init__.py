@@ -76,10 +76,15 @@ from losses.functional.rows import (
     similarity_preserving,
 )
 from losses.functional.sampled import minillm, sampled_reverse_kl
-from losses.functional.scores import dice, standard_score
+from losses.functional.scores import aspects, dice, standard_score
 from losses.functional.sets import any_loss, bag_loss, over_groups
 from losses.functional.spans import hybrid_uld, span_likelihood, uld
-from losses.functional.targeted import decoupled_kd, normalized_kd, plackett_luce
+from losses.functional.targeted import (
+    decoupled_kd,
+    normalized_kd,
+    plackett_luce,
+    uskd,
+)
 from losses.functional.views import feature_shift, margin_shift, view_alignment
 from losses.functional.vocabulary import (
     comp_sum,
@@ -97,6 +102,7 @@ __all__ = [
     "alpha_beta_divergence",
     "alpha_divergence",
     "any_loss",
+    "aspects",
     "attention_kl",
     "attention_mse",
     "bag_loss",
@@ -160,6 +166,7 @@ __all__ = [
     "total_variation",
     "uld",
     "uniform_kl",
+    "uskd",
     "view_alignment",
     "z_loss",
     "zero_one",

@@ -107,6 +107,7 @@ def logit_graph(
     mask: Bool[Array, "*b"] | None = None,
     *,
     best: int = 10,
+    scores: str = "log_probabilities",
 ) -> PerToken:
     """Return `1/k Σ_i |f_C(i) - f_D(i)|` of each row, at all of its tokens, nats².
 
@@ -117,9 +118,11 @@ def logit_graph(
       teacher_logits: D is of theirs; the vocabularies need not be the same.
       mask: the tokens that count; None for all.
       best: k.
+      scores: `"log_probabilities"`, or raw `"logits"` in their place.
     """
+    normed = jax.nn.log_softmax if scores == "log_probabilities" else jnp.asarray
     ours, theirs = (
-        jax.lax.top_k(jax.nn.log_softmax(x.astype(jnp.float32)), best)[0]
+        jax.lax.top_k(normed(x.astype(jnp.float32)), best)[0]
         for x in (
             where_counted(student_logits, mask),
             where_counted(teacher_logits, mask),

@@ -93,3 +93,19 @@ def dice_from_sums(
         rest = jnp.maximum(-jnp.expm1(log_q), jnp.finfo(jnp.float32).eps)
         overlap = overlap * rest**focus
     return 1.0 - (2.0 * overlap + smoothing) / (overlap + 1.0 + smoothing)
+
+
+def aspects(
+    logits: Float[Array, "*b v"], answers: Float[Array, "*b v"]
+) -> Float[Array, "*b"]:
+    """Return the mean binary cross-entropy of `σ(s_v)` to `a_v`, nats.
+
+    Source: Lee et al. 2025 (arXiv:2501.13341), eq. 4.
+
+    Args:
+      logits: s.
+      answers: a, in [0, 1].
+    """
+    wide = logits.astype(jnp.float32)
+    values = jax.nn.softplus(wide) - answers.astype(jnp.float32) * wide
+    return jnp.mean(values, axis=-1)

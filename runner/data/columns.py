@@ -27,7 +27,8 @@ class Columns(DataSource):
     Masks, losses, token weights and teachers read them: `losses.ColumnMask`,
     `losses.ColumnWeight`, or any function of `outputs.batch`. Integers are int32, true
     and false are bool, other numbers float32; a string is `losses.name_id(string)`.
-    Lists of integers, one a row, are int32 `[b n]`, -1 at the end of shorter ones.
+    Lists of integers, one a row, are int32 `[b n]`, -1 at the end of shorter ones; an
+    array of other numbers, `[rows n]` in `.npz`, is float32 `[b n]`.
 
     The file is JSON lines of objects, or `.npz` of arrays. Where `FILE.json` lies
     beside it (`data.write_columns`), it must be that file, of these very rows.
@@ -257,7 +258,7 @@ def _typed(values: Any, what: str) -> np.ndarray:
         values = np.array(values)
         if values.dtype == object:  # an integer beyond 64 bits
             raise UserError(f"{what} holds integers beyond int32")
-    lists = values.ndim == 2 and values.dtype.kind in "iu"
+    lists = values.ndim == 2 and values.dtype.kind in "iuf"
     if not lists and (values.ndim != 1 or values.dtype.kind not in "biufU"):
         raise UserError(
             f"{what} must be a list of numbers, strings or true and false, got "

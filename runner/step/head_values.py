@@ -18,7 +18,7 @@ from runner.head.token_blocks import TokenBlocks
 from runner.step.arrays import BlockTokens, StepInputs
 from runner.step.block_outputs import BlockEvaluator
 from runner.step.head_blocks import Block, HeadBlocks, Shared
-from runner.step.requirements import statistical
+from runner.step.requirements import TRUNK, statistical
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
@@ -102,7 +102,7 @@ class HeadValues:
             # One backward pass a term, then the products leaf by leaf.
             _, pullback = jax.vjp(means, tokens)
             one_hot = blocks.varying(jnp.eye(len(names)))
-            gradients = jax.lax.map(lambda term: pullback(term)[0], one_hot)
+            gradients = _joined(jax.lax.map(lambda term: pullback(term)[0], one_hot))
             flat = [
                 x.reshape((len(names), -1)).astype(jnp.float32)
                 for x in jax.tree.leaves(gradients)
@@ -177,3 +177,13 @@ class HeadValues:
         """Return what blocks share, and what is cut into them, without gradients."""
         tokens = jax.lax.stop_gradient(trunk.tokens)
         return self._blocks.shared(params, inputs, trunk), (tokens, trunk.constants)
+
+
+def _joined(gradients: BlockTokens) -> BlockTokens:
+    """Return them with those of `"trunk"` added to `hidden`: they are one array."""
+    others = dict(gradients.intermediates)
+    if TRUNK not in others:
+        return gradients
+    return BlockTokens(
+        hidden=gradients.hidden + others.pop(TRUNK), intermediates=others
+    )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from losses.functional.log_probs import kl
 from runner.teachers.base import Teacher
-from runner.teachers.combined import IMPOSSIBLE, Combined
+from runner.teachers.combined import IMPOSSIBLE, Combine, Combined
 
 Logits = Float[Array, "*b v"]
 
@@ -96,7 +96,8 @@ class ContrastedTeacher(Combined):
 
     Source: Zhang et al. 2025, AlignDistil (arXiv:2503.02832), r = 10 or 15 and
     ε = 1e-3; its code leaves the 1/2 out, so that r is half as large there. Its weights
-    of tokens, `β_0 / a_t`, are left out. The form of its theorem is
+    of tokens, `β_0 / a_t`, are `losses.TeacherContrast`, which reads a_t of models. The
+    form of its theorem is
     `FusedTeacher(base=ref, expert=dpo, antiexpert=ref, scale=beta_0 / beta)`.
 
     Attributes:
@@ -125,11 +126,17 @@ class ContrastedTeacher(Combined):
         return {"expert": self.expert, "reverse": self.reverse}
 
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
-        p, q = map(jax.nn.softmax, logits)
-        distance = 0.5 * jnp.sum(jnp.abs(p - q), axis=-1, keepdims=True)
         expert, reverse = (jnp.maximum(x, IMPOSSIBLE) for x in logits)
-        coefficient = self.strength * distance + self.least
-        return logits[0] + coefficient * (expert - reverse)
+        return logits[0] + self._coefficient(logits)[..., None] * (expert - reverse)
+
+    @property
+    def beside(self) -> Mapping[str, Combine]:
+        return {"contrast": self._coefficient}
+
+    def _coefficient(self, logits: Sequence[jax.Array]) -> Float[Array, "*b"]:
+        """Return a_t."""
+        p, q = map(jax.nn.softmax, logits)
+        return self.strength * 0.5 * jnp.sum(jnp.abs(p - q), axis=-1) + self.least
 
     @property
     def entrywise(self) -> bool:

@@ -38,6 +38,11 @@ class Combined(Several):
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
         """Combine the logits `[*b v]` of the members, in order, to one `[*b v]`."""
 
+    @property
+    def beside(self) -> Mapping[str, Combine]:
+        """Return functions like `combine`, to `[*b]`, that losses may read, by path."""
+        return {}
+
     def identity(self) -> str:
         parts = [member.identity() for member in self.members().values()]
         return digest(f"{self.describe()} {parts}")
@@ -75,7 +80,11 @@ class Combined(Several):
         if len(records) == len(loaded):
             return self._of_records(records)
         return LoadedCombined(
-            loaded, self.combine, self.describe(), entrywise=self.entrywise
+            loaded,
+            self.combine,
+            self.describe(),
+            entrywise=self.entrywise,
+            beside=self.beside,
         )
 
     def _of_records(self, records: Mapping[str, LoadedRecords]) -> LoadedRecordMembers:
@@ -226,9 +235,11 @@ class LoadedCombined(LoadedMembers):
         description: Mapping[str, Any],
         *,
         entrywise: bool,
+        beside: Mapping[str, Combine],
     ):
         super().__init__(members)
         self._combine, self._description = combine, description
+        self._beside = beside
         self.entrywise = entrywise
 
     def describe(self) -> Mapping[str, Any]:
@@ -238,3 +249,12 @@ class LoadedCombined(LoadedMembers):
     def combined(self, logits: Mapping[str, jax.Array], of_rows: Tree) -> jax.Array:
         del of_rows
         return self._combine(list(logits.values()))
+
+    def offers(self) -> frozenset[str]:
+        return frozenset(self._beside)
+
+    def beside(self, logits: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return {
+            path: function(list(logits.values()))
+            for path, function in self._beside.items()
+        }

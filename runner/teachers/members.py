@@ -97,6 +97,11 @@ class LoadedMembers(LoadedSeveral):
           of_rows: what `of_rows` gave.
         """
 
+    def beside(self, logits: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Return what losses may read of the combination, `[*b]` each, by path."""
+        del logits
+        return {}
+
     def of_rows(self, batch: Batch) -> Tree:
         """Return further arrays `[*b ...]` that `combined` reads."""
         del batch
@@ -113,7 +118,11 @@ class LoadedMembers(LoadedSeveral):
     ) -> TeacherTrunk:
         trunks = {
             name: member.trunk(
-                frozen[name], ema.get(name, {}), batch, capture=capture, logits=logits
+                frozen[name],
+                ema.get(name, {}),
+                batch,
+                capture=capture - self.offers(),
+                logits=logits,
             )
             for name, member in self.members.items()
         }
@@ -129,7 +138,8 @@ class LoadedMembers(LoadedSeveral):
                 assert own is not None  # records are refused by `load`
                 of_members[name] = own
             return losses.TeacherOutputs(
-                logits=self.combined(of_members, tokens[_OF_ROWS])
+                logits=self.combined(of_members, tokens[_OF_ROWS]),
+                intermediates=self.beside(of_members) if capture else {},
             )
 
         return TeacherTrunk(

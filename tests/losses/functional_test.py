@@ -174,6 +174,18 @@ def kto(x):
     )
 
 
+def uskd(x):
+    mask = x["mask"].astype(jnp.float32)
+    q = jnp.exp(-functional.cross_entropy(x["logits"], x["targets"]))
+    weak = functional.own_head_logits(
+        x["trunk"].astype(jnp.float32), LOSSES["uskd"].loss.weak.arrays()
+    )
+    square = jnp.sum(jnp.square(q) * mask) / jnp.sum(mask)
+    return functional.uskd(
+        x["logits"], weak, x["targets"], square, weights=(1.0, 0.1, 0.1)
+    )
+
+
 def logit_pairing(x):
     right = 1.0 - functional.zero_one(x["logits"], x["targets"])
     mask = x["mask"].astype(jnp.float32)
@@ -329,6 +341,11 @@ FUNCTIONS = {
     "standardized": standardized,
     "scheduled": lambda x: F.forward_kl(*both(x), 2.0),
     "own_head": own_head,
+    "aspects": lambda x: F.aspects(x["logits"], x["aspects"]),
+    "uskd": uskd,
+    "logit_graph_raw": lambda x: F.logit_graph(
+        *both(x), x["mask"], best=3, scores="logits"
+    ),
     "zero_one": lambda x: F.zero_one(x["logits"], x["targets"]),
     "on_view": lambda x: F.cross_entropy(x["view/a/logits"], x["targets"]),
     "worst_view": lambda x: jnp.maximum(

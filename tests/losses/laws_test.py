@@ -18,7 +18,11 @@ DIFFERENTIABLE = [
     for name, row in LOSSES.items()
     if not isinstance(
         row.loss,
-        losses.AdaptiveKL | losses.Agreement | losses.Interpolated | losses.ToDi,
+        losses.AdaptiveKL
+        | losses.Agreement
+        | losses.Interpolated
+        | losses.ToDi
+        | losses.USKD,
     )
 ]
 every_loss = pytest.mark.parametrize("name", LOSSES)

@@ -134,6 +134,11 @@ PUBLIC = [
     "ViewKL",
     "WorstView",
     "ZeroOne",
+    "USKD",
+    "Aspects",
+    "Resampled",
+    "TeacherContrast",
+    "Unopposed",
 ]
 
 

@@ -44,6 +44,7 @@ BATCH = (
     "desirable",
     "group",
     "bag",
+    "aspects",
     "place",
     "teacher/spans",
     "teacher/known",
@@ -190,6 +191,17 @@ LOSSES = {
     "aligned_share": Row(losses.AlignedShare()),
     "todi_best": Row(losses.ToDi(), "best"),
     "zero_one": Row(losses.ZeroOne()),
+    "aspects": Row(losses.Aspects(column="aspects")),
+    "uskd": Row(
+        losses.USKD(
+            of="trunk",
+            dim=WIDTH,
+            num_outputs=VOCABULARY,
+            weak_weight=0.1,
+            rngs=nnx.Rngs(0),
+        )
+    ),
+    "logit_graph_raw": Row(losses.LogitGraph(best=3, scores="logits")),
     "on_view": Row(losses.OnView(loss=losses.CrossEntropy(), view="a")),
     "worst_view": Row(losses.WorstView(loss=losses.CrossEntropy(), views=("a", ""))),
     "view_kl": Row(losses.ViewKL(second="a")),
@@ -245,6 +257,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     for path, features in BY_LAYER.items():
         floats[path] = draw(*features)
     floats["teacher/trunk"] = draw(WIDTH)
+    fixed["aspects"] = rng.random((*shape, VOCABULARY)).astype(np.float32)
     floats |= {"view/a/logits": draw(VOCABULARY), "view/a/trunk": draw(WIDTH)}
     return floats, fixed
 

@@ -279,3 +279,34 @@ def test_token_weights_multiply_totals_and_never_counts():
     found = per_token([term], seen, masks=masks, statistics={})["ce"]
     np.testing.assert_allclose(found.weighted, math.log(2) * np.arange(4.0), rtol=1e-6)
     assert evaluate([term], seen)["ce"].count == 4.0
+
+
+def test_uskd_ranks_others_by_both_heads_and_its_soft_targets_have_mean_one():
+    draw = np.random.default_rng(0)
+    logits, weak = draw.normal(size=(2, 6, 5))
+    targets = draw.integers(0, 5, 6)
+    q, w = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (logits, weak))
+    square = np.mean([q[i, y] ** 2 for i, y in enumerate(targets)])
+    expected, soft_targets = [], []
+    for i, y in enumerate(targets):  # as the source is written, a row at a time
+        rank = w[i] / (1 - w[i, y]) + q[i] / (1 - q[i, y])
+        zipf = np.empty(5)
+        zipf[np.argsort(-rank)] = 1 / np.arange(1, 6)
+        others = np.arange(5) != y
+        zipf, q_hat = (x[others] / x[others].sum() for x in (zipf, q[i]))
+        smooth = 0.9 * (np.arange(5) == y) + 0.02
+        soft_targets.append(q[i, y] ** 2 + 1 - square)
+        expected.append(
+            -soft_targets[-1] * np.log(q[i, y])
+            - 0.3 * zipf @ np.log(q_hat)
+            - 0.2 * smooth @ np.log(w[i])
+        )
+    np.testing.assert_allclose(np.mean(soft_targets), 1.0)
+    actual = losses.functional.uskd(
+        logits.astype(np.float32),
+        weak.astype(np.float32),
+        targets,
+        np.float32(square),
+        weights=(1.0, 0.3, 0.2),
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)

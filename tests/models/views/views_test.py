@@ -93,15 +93,6 @@ def test_no_radius_is_the_batch_and_a_view_of_a_row_depends_on_no_other_row():
         np.testing.assert_array_equal(alone, whole[1:2])
 
 
-def test_what_is_no_view_is_refused():
-    with pytest.raises(ValueError, match="flat at the center"):
-        Ascent(radius=0.1, objective="divergence", start="center")
-    with pytest.raises(ValueError, match=r"one of \['l1', 'l2', 'linf'\], got 'l0'"):
-        Ascent(radius=0.1, norm="l0")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="at least one view"):
-        Views(model=ConvNet, views={}, rngs=nnx.Rngs(0))
-
-
 def test_a_model_with_views_is_the_same_model_and_offers_them():
     model = functools.partial(
         Transformer, vocab_size=7, dim=8, num_layers=1, num_heads=2
@@ -136,3 +127,9 @@ def test_a_model_with_views_is_the_same_model_and_offers_them():
     assert {path: x.shape for path, x in seen.items()} == {
         "view/attack/logits": (2, 3, 7)
     }
+    with pytest.raises(ValueError, match="flat at the center"):
+        Ascent(radius=0.1, objective="divergence", start="center")
+    with pytest.raises(ValueError, match=r"one of \['l1', 'l2', 'linf'\], got 'l0'"):
+        Ascent(radius=0.1, norm="l0")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="at least one view"):
+        Views(model=ConvNet, views={}, rngs=nnx.Rngs(0))

@@ -105,6 +105,7 @@ def gradients(batch, *, terms=TERMS, mesh=None, head=None, microbatches=1):
                 batch,
                 jnp.int32(5),
                 teacher=TeacherState(),
+                memory=state.memory,
             )
         return found.params, found.total
 
@@ -207,3 +208,49 @@ def test_what_the_head_reads_is_offered_by_every_model_and_misspelt_is_named():
 
     with pytest.raises(UserError, match=r"Misspelt needs 'trunks'.*'trunk'"):
         check_needs([LossTerm(name="m", loss=Misspelt())], frozenset({"hidden"}))
+
+
+@pytest.mark.slow
+def test_an_unopposed_term_is_that_of_the_gradients_projected_in_hidden_states(batch):
+    loss = functools.partial(
+        losses.OwnHead, loss=losses.CrossEntropy(), dim=DIM, num_outputs=VOCABULARY
+    )
+    made = modules(CE, LossTerm(name="kd", loss=loss))
+    state = jax.jit(made.initial)(jax.random.key(3))
+    mask = jnp.asarray(batch["mask"], jnp.float32)
+
+    def by_hand(params):
+        student = made.student(params["student"], state.variables["student"])
+        last = params["losses"]["kd"]["last"]
+
+        def both(hidden):
+            own = hidden @ last["kernel"] + last["bias"].reshape(1, 1, -1)
+            values = (
+                optax.softmax_cross_entropy_with_integer_labels(x, batch["targets"])
+                for x in (student.head(hidden), own)
+            )
+            return jnp.stack([jnp.sum(mask * x) / jnp.sum(mask) for x in values])
+
+        hidden = student.trunk(batch).hidden
+        ce, kd = jax.jacrev(both)(jax.lax.stop_gradient(hidden))
+        share = jax.lax.stop_gradient(jnp.sum(ce * kd) / jnp.sum(ce * ce))
+        weight = -2.0 * jnp.sign(share)  # against the labels, whatever the draws
+        values = both(hidden)
+        return (1.0 + 2.0 * jnp.abs(share)) * values[0] + weight * values[1], weight
+
+    (_, weight), expected = jax.jit(jax.value_and_grad(by_hand, has_aux=True))(
+        state.params
+    )
+    weight = float(weight)
+    ce = LossTerm(
+        name="ce",
+        loss=losses.CrossEntropy(),
+        weight=losses.Unopposed(of="kd", of_weight=weight),
+    )
+    terms = (ce, LossTerm(name="kd", loss=loss, weight=weight))
+    params, _ = gradients(batch, terms=terms)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=5e-5, atol=3e-6),
+        params["student"],
+        jax.device_get(expected["student"]),
+    )

@@ -1,14 +1,35 @@
 """Formulas of teachers whose coefficient is another at each token."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import losses
 from runner.teachers import (
     ContrastedTeacher,
     DynamicTeacher,
     EMATeacher,
     FusedTeacher,
+    LoadedTeacher,
+    TeacherTrunk,
 )
+from runner.teachers.combined import LoadedCombined
+
+
+class Given(LoadedTeacher):
+    """A teacher of these logits, which offers nothing else."""
+
+    def __init__(self, logits):
+        self.logits = jnp.asarray(logits)
+
+    def trunk(self, frozen, ema, batch, *, capture, logits):
+        assert not capture
+        outputs = losses.TeacherOutputs(logits=self.logits)
+        return TeacherTrunk(tokens={}, head_params={}, outputs=lambda *_: outputs)
+
+    def describe(self):
+        return {}
+
 
 ONE = EMATeacher()
 RANDOM = np.random.default_rng(0)
@@ -68,6 +89,24 @@ def test_the_contrast_grows_with_the_distance_of_the_two():
     np.testing.assert_array_equal(contrasted(EXPERT, EXPERT), EXPERT)
     none = contrasted(EXPERT, ANTI, strength=0.0, least=0.0)
     np.testing.assert_array_equal(none, EXPERT)
+
+    # What losses read of it, through the teacher that is loaded.
+    node = ContrastedTeacher(expert=ONE, reverse=ONE)
+    loaded = LoadedCombined(
+        {"expert": Given(EXPERT), "reverse": Given(ANTI)},
+        node.combine,
+        node.describe(),
+        entrywise=node.entrywise,
+        beside=node.beside,
+    )
+    frozen = {"expert": {}, "reverse": {}}
+    capture = frozenset({"contrast"})
+    assert loaded.offers() == capture
+    trunk = loaded.trunk(frozen, {}, {}, capture=capture, logits=True)
+    teacher = trunk.outputs(trunk.head_params, trunk.tokens, {})
+    weight = losses.TeacherContrast(scale=0.1)
+    outputs = losses.FullOutputs(batch={}, logits=jnp.asarray(ANTI), teacher=teacher)
+    np.testing.assert_allclose(weight(outputs), 0.1 / a[:, 0], rtol=1e-5)
 
 
 def test_with_a_fixed_coefficient_it_is_the_fused_teacher():

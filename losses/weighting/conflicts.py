@@ -1,0 +1,66 @@
+"""A weight that takes out of other terms what works against its own."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from losses.core.batch_weights import Balance, BalanceInputs, Combination
+from losses.core.checks import check_finite
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unopposed(Balance):
+    """`1 + max(0, -c)`, `c = of_weight <∂L_of, ∂L_own> / ‖∂L_own‖²`: of a projection.
+
+    Where the gradient `g = of_weight ∂L_of` of another term works against this term's
+    own, `g - c ∂L_own` does not: it is orthogonal to it. The sum of both is
+    `(1 - c) ∂L_own + g`, so that the projection is a weight of this term. Elsewhere it
+    is 1. As the weight of a cross-entropy beside `OwnHead`, the gradient alignment of
+    dual-head distillation:
+
+        LossTerm("ce", CrossEntropy(), weight=Unopposed(of="kd", of_weight=0.1))
+        LossTerm("kd", OwnHead(...), weight=0.1)
+
+    Gradients are those in the trunk's outputs, as of `MatchGradient`, over the global
+    batch; the source has those in all parameters. A batch on which they are not finite,
+    or the own one is 0, has weight 1.
+
+    Source: DHKD (arXiv:2411.08937), its gradient alignment; PCGrad (arXiv:2001.06782)
+    of one term only.
+
+    Attributes:
+      of: name of the other term.
+      of_weight: its weight.
+
+    Raises:
+      ValueError: the weight is not finite.
+    """
+
+    of: str
+    of_weight: float = 1.0
+    wants = "gradients"
+
+    def __post_init__(self):
+        check_finite(self)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.of,)
+
+    def __call__(
+        self, own: Combination, inputs: BalanceInputs, params: Tree, memory: Tree
+    ) -> tuple[Float[Array, ""], Tree]:
+        del params
+        other = {self.of: jnp.float32(self.of_weight)}
+        squared = inputs.inner_product(own, own)
+        measured = self._measured(squared)
+        share = inputs.inner_product(own, other) / jnp.where(measured, squared, 1.0)
+        opposed = measured & jnp.isfinite(share)
+        return 1.0 + jnp.where(opposed, jnp.maximum(-share, 0.0), 0.0), memory
+
+    def _measured(self, squared: Float[Array, ""]) -> Bool[Array, ""]:
+        return jnp.isfinite(squared) & (squared > 0.0)
