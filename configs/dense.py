@@ -57,3 +57,23 @@ def code_book(cfg: fdl.Config, num_codes: int, bias: bool = True):
     cfg.student = fdl.Partial(
         models.VQHead, model=cfg.student, num_codes=num_codes, bias=bias
     )
+
+
+def width(cfg: fdl.Config, dim: int, base_dim: int = 192):
+    """--fiddler='width(384)': another width at the rates of `base_dim` (muP).
+
+    With layer norms of queries and keys, and a decay of its own.
+    """
+    head_dim = dim // cfg.student.num_heads
+    cfg.student.dim, cfg.student.qk_norm = dim, "layer"
+    cfg.student.attention_scale = 1 / head_dim
+    cfg.student.head_init = fdl.Config(models.Normal, stddev=0.02 * base_dim / dim)
+    cfg.optimizer.weight_decay = 0.0
+    rules = {
+        "width": fdl.Config(runner.step_rules.ByWidth, base_dim=base_dim),
+        "decay": fdl.Config(runner.step_rules.IndependentDecay),
+    }
+    cfg.optimizer = fdl.Config(
+        runner.step_rules.ruled, optimizer=cfg.optimizer, rules=rules
+    )
+    cfg.evaluations[0].metrics = [fdl.Config(runner.LargestAttentionLogit)]

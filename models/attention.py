@@ -1,5 +1,6 @@
 """Grouped-query self-attention over packed rows."""
 
+import functools
 import math
 from typing import ClassVar
 
@@ -12,12 +13,14 @@ from models.adapters.low_rank import Adapters
 from models.initializers import Initializer, Scaled
 from models.kernels import cached_attention
 from models.masks import Mask
-from models.norms import RMSNorm
+from models.norms import LayerNorm, Norm, RMSNorm
 
 Projections = tuple[jax.Array, jax.Array, jax.Array]
 Rotation = tuple[jax.Array, jax.Array]
 NORMED_OVER = ("head", "heads")
 """What a norm of queries and keys is over: the features of a head, or of all heads."""
+QK_NORMS = {"rms": RMSNorm, "layer": functools.partial(LayerNorm, biased=False)}
+"""Norms of queries and keys, by name."""
 
 
 class Attention(nnx.Module):
@@ -49,7 +52,7 @@ class Attention(nnx.Module):
         bias: bool = False,
         output_bias: bool = False,
         sinks: bool = False,
-        qk_norm: bool = False,
+        qk_norm: bool | str = False,
         qk_norm_over: str = "head",
         norm_eps: float,
         norm_offset: float = 0.0,
@@ -85,10 +88,11 @@ class Attention(nnx.Module):
         def head_bias(heads: int, name: str) -> nnx.Param | None:
             return zeros((heads, head_dim), (name, None)) if bias else None
 
-        def head_norm(heads: int) -> RMSNorm | None:
+        def head_norm(heads: int) -> Norm | None:
             if not qk_norm:
                 return None
-            return RMSNorm(
+            kind = RMSNorm if qk_norm is True else QK_NORMS[str(qk_norm)]
+            return kind(
                 dim=head_dim if qk_norm_over == "head" else heads * head_dim,
                 eps=norm_eps,
                 offset=norm_offset,
@@ -144,7 +148,7 @@ class Attention(nnx.Module):
         key = rope.rotate(key, rotation, layout=self.rope_layout)
         return query, key, value
 
-    def _normed(self, norm: RMSNorm, x: jax.Array) -> jax.Array:
+    def _normed(self, norm: Norm, x: jax.Array) -> jax.Array:
         """Return `x [b t heads head_dim]`, each head normalized or all as one."""
         if self.qk_norm_over == "head":
             return norm(x)

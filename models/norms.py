@@ -55,6 +55,7 @@ class LayerNorm(nnx.Module):
       dim: length of the last axis, which mean and variance are over.
       eps: added to the variance.
       offset: as of `RMSNorm`.
+      biased: whether there is a bias.
       param_dtype: type of scale and bias.
       rngs: of the initial values.
 
@@ -67,6 +68,7 @@ class LayerNorm(nnx.Module):
         dim: int,
         eps: float = 1e-5,
         offset: float = 0.0,
+        biased: bool = True,
         param_dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
@@ -79,7 +81,8 @@ class LayerNorm(nnx.Module):
                 start, rngs, (dim,), axes=(None,), dtype=param_dtype
             )
 
-        self.scale, self.bias = vector(1.0 - offset), vector(0.0)
+        self.scale = vector(1.0 - offset)
+        self.bias = vector(0.0) if biased else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalize `x [*b dim]`; the result has its type."""
@@ -87,10 +90,12 @@ class LayerNorm(nnx.Module):
         centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
         scale = self.scale[...].astype(jnp.float32) + self.offset
-        bias = self.bias[...].astype(jnp.float32)
         normed = centred * jax.lax.rsqrt(variance + self.eps)
         normed = normed * jnp.broadcast_to(scale, x.shape)
-        return (normed + jnp.broadcast_to(bias, x.shape)).astype(x.dtype)
+        if self.bias is not None:
+            bias = self.bias[...].astype(jnp.float32)
+            normed = normed + jnp.broadcast_to(bias, x.shape)
+        return normed.astype(x.dtype)
 
 
 Norm = RMSNorm | LayerNorm

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from models import checks, layer_attention, masks, rope, sharding
-from models.attention import NORMED_OVER, Attention, check_heads
+from models.attention import NORMED_OVER, QK_NORMS, Attention, check_heads
 from models.base import (
     EMBEDDING_SHIFT,
     REMAT,
@@ -70,7 +70,8 @@ class Transformer(Model):
         and `rope_scaling` say, which a pattern takes the place of.
       attention_scale: factor on scores; None is `1 / sqrt(head_dim)`.
       attention_soft_cap: `cap * tanh(x / cap)` of scores (Gemma 2).
-      qk_norm: RMSNorm of queries and keys (Qwen3, Gemma 3).
+      qk_norm: norm of queries and keys, `"rms"` or True (Qwen3, Gemma 3), or `"layer"`
+        without a bias (arXiv:2309.14322, section 2.2); False is none.
       qk_norm_over: `"head"`: of the features of each; `"heads"`: of all heads as one
         vector (OLMo 2).
       embedding_scale: factor on token embeddings, `sqrt(dim)` for Gemma.
@@ -128,7 +129,7 @@ class Transformer(Model):
         attention_pattern: Sequence[LayerAttention] = (),
         attention_scale: float | None = None,
         attention_soft_cap: float | None = None,
-        qk_norm: bool = False,
+        qk_norm: bool | str = False,
         qk_norm_over: str = "head",
         embedding_scale: float = 1.0,
         logit_divisor: float = 1.0,
@@ -165,6 +166,8 @@ class Transformer(Model):
         checks.one_of("norm_placement", norm_placement, PLACEMENTS)
         checks.one_of("residual", residual, RESIDUALS)
         checks.one_of("qk_norm_over", qk_norm_over, NORMED_OVER)
+        if isinstance(qk_norm, str):
+            checks.one_of("qk_norm", qk_norm, QK_NORMS)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         head_dim = check_heads(
             dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim

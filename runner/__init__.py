@@ -19,6 +19,7 @@ _HOMES = {
     "Export": "export.job",
     "FusedTeacher": "teachers.combined",
     "KeepBest": "evaluation.keep_best",
+    "LargestAttentionLogit": "evaluation.attention_metrics",
     "MostConfidentTeacher": "teachers.confident",
     "OfflineTeacher": "teachers.offline",
     "OnlineTeacher": "teachers.online",

@@ -4,6 +4,9 @@ from runner import optimizers as optimizers
 from runner import starts as starts
 from runner import step_rules as step_rules
 from runner import sweeps as sweeps
+from runner.evaluation.attention_metrics import (
+    LargestAttentionLogit as LargestAttentionLogit,
+)
 from runner.evaluation.evaluation import Evaluation as Evaluation
 from runner.evaluation.keep_best import KeepBest as KeepBest
 from runner.experiment import Experiment as Experiment

@@ -214,10 +214,17 @@ PAPERS = (
     Paper(
         "2309.14322",
         "Small-scale proxies",
-        "part",
-        ("losses.ZLoss()",),
-        "per-head norms of queries and keys, `--sweep=lr` and its sensitivity; the muP "
-        "rule and the largest attention logit are missing",
+        "yes",
+        (
+            "losses.ZLoss()",
+            "runner.step_rules.ByWidth(base_dim=192)",
+            "runner.step_rules.IndependentDecay(decay=1e-4)",
+            "runner.LargestAttentionLogit()",
+        ),
+        "rules of `runner.step_rules.ruled`; a metric; "
+        '`models.Transformer(qk_norm="layer")`; `--sweep=lr` and its sensitivity; '
+        "`configs/dense.py --fiddler='width(384)'` has all of them; not measured: it "
+        "shows at scale",
     ),
     Paper(
         "2306.12442",

@@ -31,7 +31,8 @@ class Kind:
 
 KINDS = {
     "losses": Kind(["losses"], ["losses.Loss"]),
-    "metrics": Kind(["losses"], ["losses.Loss"]),  # any loss, on held-out data
+    # Any loss, on held-out data.
+    "metrics": Kind(["losses", "runner"], ["losses.Loss"]),
     "weights": Kind(
         ["losses"], ["losses.Balance", "losses.Reweighting", "losses.TokenWeight"]
     ),

@@ -13,9 +13,12 @@ from runner.step_rules.base import StepRule, StepRuleContext
 from runner.step_rules.distance import WeightDistance
 from runner.step_rules.radius import ConvergenceRadius
 from runner.step_rules.ruled import ruled
+from runner.step_rules.widths import ByWidth, IndependentDecay
 
 __all__ = [
+    "ByWidth",
     "ConvergenceRadius",
+    "IndependentDecay",
     "StepRule",
     "StepRuleContext",
     "WeightDistance",

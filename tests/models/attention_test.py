@@ -190,3 +190,18 @@ def test_a_bias_of_the_output_is_added():
     biased.output_bias[...] = jnp.arange(float(DIM))
     expected = plain.merge(mixed) + jnp.arange(float(DIM))[None, None]
     np.testing.assert_allclose(biased.merge(mixed), expected, rtol=1e-6)
+
+
+def test_layer_norms_of_queries_and_keys_leave_nothing_of_their_size():
+    """LayerNorm without a bias of each head, one scale for all heads."""
+    layer = attention(qk_norm="layer", norm_eps=1e-9)
+    scale = np.float32([1, 2, 3, 4, 5, 6])
+    layer.query_norm.scale[...] = scale
+    x = np.random.default_rng(3).normal(size=(1, 5, DIM)).astype(np.float32)
+    query = np.float64(layer.project(x, None)[0])
+    raw = np.einsum("btd,dhk->bthk", x, np.float64(layer.query[...]))
+    centred = raw - raw.mean(-1, keepdims=True)
+    expected = centred / raw.std(-1, keepdims=True) * scale
+    np.testing.assert_allclose(query, expected, rtol=1e-4, atol=1e-4)
+    layer.query[...] = 100.0 * layer.query[...]
+    np.testing.assert_allclose(layer.project(x, None)[0], query, atol=1e-3)

@@ -13,9 +13,10 @@ NAMES = {
     " MLP MoE Model Normal Transformer TrunkOutput VQHead Views VisionTransformer",
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
     " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"
-    " MostConfidentTeacher OfflineTeacher OnlineTeacher PromptedTeacher RecordTeacher"
-    " RoutedTeacher RunWriter Sample ScheduledTeacher ServedTeacher Soup StartTeacher"
-    " StepContext StepHook Trainer averages data optimizers starts step_rules sweeps",
+    " LargestAttentionLogit MostConfidentTeacher OfflineTeacher OnlineTeacher"
+    " PromptedTeacher RecordTeacher RoutedTeacher RunWriter Sample ScheduledTeacher"
+    " ServedTeacher Soup StartTeacher StepContext StepHook Trainer averages data"
+    " optimizers starts step_rules sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
     " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
     " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
