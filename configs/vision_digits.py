@@ -127,9 +127,8 @@ def ghosts(
     cfg.batch_size = 32 * times
     rate = cfg.optimizer.learning_rate
     rate.peak_value = 0.05 * (times**0.5 if root else 1)
-    if not long:
-        cfg.num_steps = rate.decay_steps = cfg.num_steps // times
-        rate.warmup_steps = rate.warmup_steps // times
+    cfg.num_steps = rate.decay_steps = 208 if long else 208 // times
+    rate.warmup_steps = cfg.num_steps // 10
     sgd = fdl.Config(optax.sgd, learning_rate=rate, momentum=0.9)
     rules = {"start": fdl.Config(runner.step_rules.WeightDistance)}
     cfg.optimizer = fdl.Config(runner.step_rules.ruled, optimizer=sgd, rules=rules)

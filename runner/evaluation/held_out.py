@@ -87,6 +87,7 @@ class HeldOutTerms:
             ),
             seed=step.seed,
             teacher=self._teacher,
+            training=False,
         )
         self._of_logits = [
             term

@@ -55,7 +55,8 @@ class Objective:
       accumulate: `fn, tokens` to `Σ fn(microbatch)`, by a scan over the microbatches.
       has_experts: whether the student shows its routers.
       expert_biases: those of the student that follow the load.
-      running: state of the student that follows its batches.
+      running: state of the student that follows its batches; none where it is not
+        trained, and its trunk then reads that state.
       num_microbatches: of a step.
       teacher_has_experts: whether the teacher does.
       mesh: the devices.
@@ -74,6 +75,7 @@ class Objective:
         seed: int,
         teacher: LoadedTeacher | None = None,
         gradient_filter: float = 0.0,
+        training: bool = True,
     ):
         self.modules, self.terms = modules, modules.abstract_terms()
         self.mesh, self.head_config = mesh, config.head
@@ -91,7 +93,7 @@ class Objective:
         teacher_offers = frozenset() if teacher is None else teacher.offers()
         self.has_experts = offered >= expert_load.NEEDS
         self.expert_biases = expert_load.biases(student)
-        self.running = running.places(student)
+        self.running = running.places(student) if training else []
         self.num_microbatches = config.step.microbatches
         self.teacher_has_experts = teacher_offers >= expert_load.NEEDS
         self._capture = capture(self.terms) | (expert_load.NEEDS & offered)

@@ -14,7 +14,12 @@ COMMAND = [
     "--fdl.num_steps=4",
     "--gin.loop.log_every=1",
 ]
-CUT = ["--gin.step.microbatches=2", "--gin.mesh.data=2", "--gin.mesh.tensor=4"]
+CUT = [
+    "--gin.step.microbatches=2",
+    "--gin.mesh.data=2",
+    "--gin.mesh.tensor=4",
+    "--fdl.evaluations.held_out.batch_size=24",  # it reads the running state
+]
 READ = ("learning/ce", "optimizer/start/distance", "held_out/loss")
 
 
