@@ -15,6 +15,16 @@ After one step of a thousand times the learning rate (`--fdl.num_steps=200 --swe
 --seeds=3`, a minute of processor time): unguarded 13.5 ± 5.2 % and 25.6 ± 10.0
 nats/image, gradients clipped 14.4 ± 5.6 % and 26.3 ± 8.6, every step within its radius
 of convergence 93.3 ± 1.0 % and 0.33 ± 0.03.
+
+Under attack (`--fiddler=attacked --sweep=attacks --seeds=3 --fdl.num_steps=400
+--fdl.optimizer.learning_rate.decay_steps=400`; a run takes a minute of processor time),
+held-out error of clean images, within 0.12 of each pixel, and within that or 2.5 of all
+together, the worse: labels alone 3.3 ± 0.8, 95.4 ± 2.4 and 98.5 ± 1.2 %; against the
+first attack 16.3 ± 6.0, 56.3 ± 3.4 and 85.1 ± 5.7; against the worse of both
+23.8 ± 7.2, 64.7 ± 6.3 and 74.2 ± 5.6; those paired (RAMP) 25.9 ± 8.5, 63.3 ± 6.7 and
+72.9 ± 6.0, ahead by 0.0 to 2.2 points in each seed; smooth adversarial 3.3 ± 1.0,
+57.4 ± 6.8 and 88.1 ± 2.6. At ten times its weight of margins that one predicts a single
+class.
 """
 
 import functools
@@ -190,7 +200,7 @@ def attacked(cfg: fdl.Config, linf: float = 0.12, l1: float = 2.5):
     shift = fdl.Config(losses.MarginShift, view="margins")
     cfg.losses += [
         fdl.Config(losses.LossTerm, name="pair", loss=pairing, weight=2.0),
-        fdl.Config(losses.LossTerm, name="margins", loss=shift, weight=1.0),
+        fdl.Config(losses.LossTerm, name="margins", loss=shift, weight=0.1),
     ]
 
 

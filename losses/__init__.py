@@ -72,12 +72,17 @@ from losses.features.relations import Relations
 from losses.moe.load_balance import LoadBalance, SequenceLoadBalance
 from losses.moe.router_distillation import RouterDistillation
 from losses.moe.router_z_loss import RouterZLoss
+from losses.moe.routes import RouteDistance
 from losses.preference.bradley_terry import BradleyTerry
 from losses.preference.dpo import DPO, IPO, HingeDPO
 from losses.preference.kto import KTO
 from losses.preference.pairs import PairLoss, ReferencePairLoss
 from losses.preference.reference_free import OddsRatio, SimPO
-from losses.preference.rewards import PairAccuracy, RewardMargin
+from losses.preference.rewards import (
+    CompletionLogProbability,
+    PairAccuracy,
+    RewardMargin,
+)
 from losses.preference.sequences import chosen_mask, pair_mask, sequence_mask
 from losses.scheduled import Scheduled
 from losses.self_kd import USKD
@@ -85,6 +90,7 @@ from losses.sets.any_loss import AnyLoss
 from losses.sets.bags import BagLoss
 from losses.sets.contrastive import InfoNCE
 from losses.sets.groups import GroupDRO, OverGroups
+from losses.sets.neighbors import NeighborAccuracy
 from losses.sets.rows import (
     ProbabilisticTransfer,
     RelationalAngle,
@@ -146,6 +152,7 @@ __all__ = [
     "ColumnMask",
     "ColumnWeight",
     "CompSum",
+    "CompletionLogProbability",
     "ConfidencePenalty",
     "CrossEntropy",
     "DecoupledKD",
@@ -181,6 +188,7 @@ __all__ = [
     "MiniLLM",
     "NeedsFullLogits",
     "NegativeFlip",
+    "NeighborAccuracy",
     "NormalizedKD",
     "OddsRatio",
     "OfMeans",
@@ -211,6 +219,7 @@ __all__ = [
     "ReverseKL",
     "RewardMargin",
     "Reweighting",
+    "RouteDistance",
     "RouterDistillation",
     "RouterZLoss",
     "RowTable",

@@ -25,7 +25,7 @@ class Aspects(Loss):
     Its least value is the mean entropy of the answers. Of images, or other rows of one
     target.
 
-    Source: Lee et al. 2025, multi-aspect KD (arXiv:2501.13341), eq. 4, weight 4 beside
+    Source: Lee et al. 2025, multi-aspect KD (arXiv:2501.13341), weight 4 beside
     a cross-entropy; there the student's last layer has the Q outputs too, which a head
     of its own is the same as.
 

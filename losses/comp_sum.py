@@ -23,8 +23,8 @@ class CompSum(Loss):
     bound of the adversarial margin loss `(1 - (1 + u)^(1-τ)) / (τ-1)`, with
     `u = Σ_v min(max(0, 1 - d_v / ρ), 1)` of the margins d at the view's worst input.
 
-    Source: Mao et al. 2023 (arXiv:2304.07288), the family of comp-sum losses, and
-    section 5 for the smooth adversarial ones.
+    Source: Mao et al. 2023 (arXiv:2304.07288), the family of comp-sum losses and
+    their smooth adversarial form.
 
     Attributes:
       tau: τ.

@@ -43,7 +43,7 @@ class USKD(Loss, nnx.Module):
         released code has the student's part, by a name that it uses twice.
       rngs: of the initial values.
 
-    Source: Yang et al. 2023 (arXiv:2303.13005), section 3.3; α = 1, β = 0.1 and
+    Source: Yang et al. 2023 (arXiv:2303.13005), its USKD; α = 1, β = 0.1 and
     μ = 0.005 on ImageNet, 0.1 each on CIFAR-100.
 
     Raises:

@@ -163,8 +163,9 @@ PAPERS = (
             'losses.LogitPairing(first="linf", second="l1")',
             'models.Ascent(radius=2.5, norm="l1")',
         ),
-        "with `models.Views`; fixed steps where it has APGD; its merging of natural "
-        "and adversarial weights each epoch is missing",
+        "with `models.Views`, measured by `configs/vision_digits.py --sweep=attacks`; "
+        "fixed steps where it has APGD; its merging of natural and adversarial weights "
+        "each epoch is missing",
     ),
     Paper(
         "2304.07288",
@@ -177,7 +178,7 @@ PAPERS = (
             'models.Ascent(radius=0.12, objective="margins")',
         ),
         "the smooth adversarial form is the sum of the second and third over "
-        "`models.Views`",
+        "`models.Views`: `configs/vision_digits.py --sweep=attacks`",
     ),
     Paper(
         "2506.12542", "Plackett-Luce distillation", "yes", ("losses.PlackettLuce()",)
@@ -185,9 +186,13 @@ PAPERS = (
     Paper(
         "2503.06991",
         "Are we truly forgetting?",
-        "part",
-        ("losses.CKA(layers=((0, 0),))",),
-        "as a metric of an evaluation, the other model its teacher; no k-NN transfer",
+        "yes",
+        (
+            "losses.CKA(layers=((0, 0),))",
+            "losses.NeighborAccuracy(neighbors=5)",
+        ),
+        "metrics of an evaluation: the other model its teacher; k-NN transfer on its "
+        "data, each row beside all others",
     ),
     Paper(
         "2507.06187",
@@ -256,9 +261,10 @@ PAPERS = (
     Paper(
         "2406.15941",
         "Exact inductive bias",
-        "no",
-        (),
-        "a metric over many runs, no loss",
+        "yes",
+        ("runner.sweeps.inductive_bias",),
+        '`inductive_bias(runner.sweeps.load("runs/seeds"), error=0.05)`, over the '
+        "units of a sweep as its hypotheses",
     ),
     Paper(
         "2411.09009",
@@ -359,7 +365,13 @@ PAPERS = (
         ),
         "the form with an activation between the factors is missing",
     ),
-    Paper("2506.21551", "Grokking pathways", "no", (), "distances of routes"),
+    Paper(
+        "2506.21551",
+        "Grokking pathways",
+        "part",
+        ("losses.RouteDistance(mass=0.7)",),
+        "a metric of an evaluation; its consistency over layers is missing",
+    ),
     Paper(
         "2303.13005",
         "NKD, USKD",
@@ -385,9 +397,15 @@ PAPERS = (
     Paper(
         "2410.13828",
         "Gradient entanglement",
-        "part",
-        (),
-        "`--gin.diagnostics.every=100`: cosines between terms; no monitor of a pair",
+        "yes",
+        (
+            'losses.LossTerm(name="chosen", weight=0.0, '
+            'loss=losses.CompletionLogProbability(of="chosen"))',
+            'losses.LossTerm(name="rejected", weight=0.0, '
+            'loss=losses.CompletionLogProbability(of="rejected"))',
+        ),
+        "with `--gin.diagnostics.every=100`: norms and cosine of both gradients; of "
+        "plain gradient descent",
     ),
     Paper(
         "2512.22170",

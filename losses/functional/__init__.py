@@ -64,12 +64,14 @@ from losses.functional.preference import (
 )
 from losses.functional.routers import (
     load_balance,
+    route_distance,
     router_distillation,
     router_z_loss,
     sequence_load_balance,
 )
 from losses.functional.rows import (
     info_nce,
+    neighbor_accuracy,
     probabilistic_transfer,
     relational_angle,
     relational_distance,
@@ -134,6 +136,7 @@ __all__ = [
     "logit_mse",
     "margin_shift",
     "minillm",
+    "neighbor_accuracy",
     "normalized_kd",
     "odds_ratio",
     "over_groups",
@@ -149,6 +152,7 @@ __all__ = [
     "renyi_divergence",
     "reverse_kl",
     "reward_margin",
+    "route_distance",
     "router_distillation",
     "router_z_loss",
     "sampled_reverse_kl",

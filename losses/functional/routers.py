@@ -1,5 +1,6 @@
 """Losses of mixture-of-experts router logits, `[*b layer expert]`."""
 
+import functools
 from typing import Literal
 
 import jax
@@ -13,6 +14,7 @@ RouterLogits = Float[Array, "*b l e"]
 Assignments = Int[Array, "*b l k"]
 PerToken = Float[Array, "*b"]
 Scores = Literal["softmax", "sigmoid"]
+Route = Int[Array, " n"]
 
 
 def router_z_loss(
@@ -168,3 +170,67 @@ def over_layers(
 ) -> Float[Array, "*b"]:
     """Return the mean or the sum of `[*b layer]` over the layers."""
     return (jnp.mean if layers == "mean" else jnp.sum)(values, axis=-1)
+
+
+def route_distance(
+    shares: Float[Array, "n l e"],
+    there: Bool[Array, " n"] | None = None,
+    *,
+    mass: float = 0.7,
+) -> Float[Array, ""]:
+    """Return the mean edit distance between the routes of two rows, over all pairs.
+
+    Source: arXiv:2506.21551, its pathway distance.
+
+    Args:
+      shares: of the experts in each layer, over a row's tokens.
+      there: the rows that count.
+      mass: that the experts of a layer have together, the greatest first.
+    """
+    size = len(shares)
+    counts = jnp.ones(size, bool) if there is None else there
+    routes, lengths = routes_of(shares.astype(jnp.float32), mass=mass)
+
+    def of_row(row: tuple[Route, Int[Array, ""]]) -> Int[Array, " n"]:
+        return jax.vmap(functools.partial(edit_distance, *row))(routes, lengths)
+
+    distances = jax.lax.map(of_row, (routes, lengths)).astype(jnp.float32)
+    both = counts[:, None] & counts[None, :] & ~jnp.eye(size, dtype=bool)
+    pairs = jnp.maximum(jnp.sum(both, dtype=jnp.float32), 1.0)
+    return jnp.sum(jnp.where(both, distances, 0.0)) / pairs
+
+
+def routes_of(
+    shares: Float[Array, "n l e"], *, mass: float
+) -> tuple[Int[Array, "n m"], Int[Array, " n"]]:
+    """Return routes `[n l·e]` as numbers of expert and layer, and their lengths."""
+    rows, layers, experts = shares.shape
+    order = jnp.argsort(-shares, axis=-1)
+    ranked = jnp.take_along_axis(shares, order, axis=-1)
+    before = jnp.cumsum(ranked, axis=-1) - ranked
+    within = (before < mass) | (mass >= 1.0)
+    numbers = order + experts * jnp.arange(layers).reshape(1, layers, 1)
+    within, numbers = (x.reshape(rows, layers * experts) for x in (within, numbers))
+    first = jnp.argsort(
+        ~within, axis=-1
+    )  # stable: in their order, what is within first
+    routes = jnp.take_along_axis(numbers, first, axis=-1)
+    return routes, jnp.sum(within, axis=-1)
+
+
+def edit_distance(
+    one: Route, length: Int[Array, ""], other: Route, other_length: Int[Array, ""]
+) -> Int[Array, ""]:
+    """Return the least insertions, deletions and substitutions (Levenshtein)."""
+    places = jnp.arange(len(other) + 1)
+
+    def step(row: Int[Array, " m"], at: tuple) -> tuple[Int[Array, " m"], None]:
+        index, symbol = at
+        inner = jnp.minimum(row[1:] + 1, row[:-1] + (other != symbol).astype(row.dtype))
+        new = jnp.concatenate([row[:1] + 1, inner])
+        # An insertion costs 1 a place: the least of all places before, at once.
+        new = jax.lax.cummin(new - places) + places
+        return jnp.where(index < length, new, row), None
+
+    row, _ = jax.lax.scan(step, places, (jnp.arange(len(one)), one))
+    return row[other_length]

@@ -111,6 +111,37 @@ def probabilistic_transfer(
     return jnp.sum(terms) / count
 
 
+def neighbor_accuracy(
+    features: Rows, labels: Int[Array, " n"], there: There = None, *, neighbors: int = 5
+) -> Scalar:
+    """Return the share of rows whose label is that of most of their nearest others.
+
+    Nearest by the cosine; of labels with as many neighbours the lower.
+
+    Source: arXiv:2503.06991, its k-NN transfer.
+
+    Args:
+      features: a row each.
+      labels: integers.
+      there: the rows that count.
+      neighbors: how many of the others, at most.
+    """
+    size = len(features)
+    counts = jnp.ones(size, bool) if there is None else there
+    both = _pairs(there, size) & ~jnp.eye(size, dtype=bool)
+    features = where_counted(features, there).astype(jnp.float32)
+    similar = jnp.where(both, _gram(_unit(features)), -jnp.inf)
+    closeness, nearest = jax.lax.top_k(similar, min(neighbors, size))
+    votes = (labels[nearest][:, :, None] == labels[nearest][:, None, :]) & (
+        closeness[:, None, :] > -jnp.inf
+    )
+    score = jnp.where(closeness > -jnp.inf, jnp.sum(votes, axis=2), -1)
+    most = jnp.max(score, axis=1, keepdims=True)
+    beyond = jnp.iinfo(labels.dtype).max
+    winner = jnp.min(jnp.where(score == most, labels[nearest], beyond), axis=1)
+    return _mean((winner == labels).astype(jnp.float32), counts)
+
+
 def info_nce(
     queries: Rows,
     keys: Rows,

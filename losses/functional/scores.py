@@ -100,7 +100,7 @@ def aspects(
 ) -> Float[Array, "*b"]:
     """Return the mean binary cross-entropy of `σ(s_v)` to `a_v`, nats.
 
-    Source: Lee et al. 2025 (arXiv:2501.13341), eq. 4.
+    Source: Lee et al. 2025 (arXiv:2501.13341).
 
     Args:
       logits: s.

@@ -115,7 +115,7 @@ def uskd(
 ) -> PerToken:
     """Return `-α p_y log q_y - β Σ_{i≠y} z_i log q̂_i - μ Σ_i l_i log w_i`, nats.
 
-    Source: Yang et al. 2023 (arXiv:2303.13005), section 3.3.
+    Source: Yang et al. 2023 (arXiv:2303.13005), its USKD.
 
     Args:
       student_logits: s.

@@ -16,7 +16,7 @@ def margin_shift(
 ) -> PerToken:
     """Return `‖d(x') - d(x)‖₂` of the margins `d_v = s_y - s_v`; its slope at 0 is 0.
 
-    Source: Mao et al. 2023 (arXiv:2304.07288), section 5.
+    Source: Mao et al. 2023 (arXiv:2304.07288), of its smooth adversarial form.
 
     Args:
       logits: s on the batch.

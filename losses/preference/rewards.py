@@ -100,3 +100,38 @@ class RewardMargin(RewardMetric):
     def of_pairs(self, outputs: Outputs) -> Rows:
         both = itertools.chain(*self.sides(outputs))
         return preference.reward_margin(*both, beta=self.beta)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompletionLogProbability(PairLoss):
+    """`log q(y)` of the chosen or the rejected completion y, nats.
+
+    Two terms of weight 0, one a side, have `--gin.diagnostics.every=100` measure the
+    gradients g_w and g_l of both: with h a margin loss of `log q(y_w) - log q(y_l)`, a
+    small step of plain gradient descent changes these by
+
+        c (‖g_w‖² - <g_w, g_l>)  and  c (<g_w, g_l> - ‖g_l‖²)
+
+    so that both fall where `‖g_w‖² <= <g_w, g_l> <= ‖g_l‖²`, and both rise in the
+    mirrored case: gradient entanglement.
+
+    Source: Yuan et al. 2024 (arXiv:2410.13828).
+
+    Attributes:
+      of: `"chosen"` or `"rejected"`.
+      over: the sum of its log-probabilities, or their mean.
+
+    Raises:
+      ValueError: a word is none of these.
+    """
+
+    of: Literal["chosen", "rejected"]
+    over: Over = "sum"
+
+    def __post_init__(self):
+        check_choice("of", self.of, ("chosen", "rejected"))
+        check_choice("over", self.over, get_args(Over))
+
+    def of_pairs(self, outputs: Outputs) -> Rows:
+        sides = of_sequences(log_probabilities(outputs), outputs, self.over)
+        return sides.first if self.of == "chosen" else sides.second

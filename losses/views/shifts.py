@@ -16,7 +16,7 @@ class MarginShift(Loss):
     a view of `models.Ascent(objective="margins")`, the smooth adversarial comp-sum
     loss; ν is tuned in practice. The norm is not squared, and has slope 0 at 0.
 
-    Source: Mao et al. 2023 (arXiv:2304.07288), section 5.
+    Source: Mao et al. 2023 (arXiv:2304.07288), of its smooth adversarial form.
 
     Attributes:
       view: its name.

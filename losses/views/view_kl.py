@@ -39,7 +39,7 @@ class ViewKL(_ViewKL):
     """`KL(q(first) ‖ q(second))`, nats, of the student on two views.
 
     Both sides have a gradient. `first=""` and an attack as the second, beside a
-    cross-entropy, is TRADES (arXiv:1901.08573, eq. 5); an attack as the first and
+    cross-entropy, is TRADES (arXiv:1901.08573); an attack as the first and
     `second=""` is the second half of L_logit of AdvFLYP (arXiv:2604.11576).
 
     Attributes:
@@ -69,7 +69,7 @@ class LogitPairing(_ViewKL):
     over the global batch: n_c is known before the gradient, whatever the batch is cut
     into. Both sides have a gradient, as in the authors' code.
 
-    Source: Jiang and Singh 2024, RAMP (arXiv:2402.06827), eq. 4, of an l-infinity view
+    Source: Jiang and Singh 2024, RAMP (arXiv:2402.06827), L_KL, of an l-infinity view
     first and an l1 view second; its weight is 2 in the text, 5 in the scripts that gave
     its table.
 

@@ -49,7 +49,7 @@ class Diagnosis:
       terms: Names of the terms.
       inner: By part of the student (`trunk`, and `head`: all that its head reads, a
         tied embedding with it), `[term term]` inner products of the gradients of the
-        terms, weights included.
+        terms, weights included; a term of weight 0 is only watched, and has weight 1.
       scalars: By name, means over the tokens that have a target.
       expert_load: `[layer expert]`, or None without experts.
     """
@@ -151,7 +151,10 @@ class Diagnostics:
         names = list(weights)
 
         def gradient_of_one(one_hot: jax.Array) -> Tree:
-            alone = {name: one_hot[i] * weights[name] for i, name in enumerate(names)}
+            alone = {
+                name: one_hot[i] * jnp.where(weights[name] == 0.0, 1.0, weights[name])
+                for i, name in enumerate(names)
+            }
             sums = accumulate_gradients(
                 objective, params, result.inputs, result.tokens, run_trunk, alone
             )

@@ -25,6 +25,7 @@ _HOMES = {
     "Unit": "frozen",
     "choice": "draws",
     "freeze": "freezing",
+    "inductive_bias": "hypotheses",
     "load": "frozen",
     "log_uniform": "draws",
     "product": "points",

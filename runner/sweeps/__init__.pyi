@@ -7,6 +7,7 @@ from runner.sweeps.freezing import freeze as freeze
 from runner.sweeps.frozen import Frozen as Frozen
 from runner.sweeps.frozen import Unit as Unit
 from runner.sweeps.frozen import load as load
+from runner.sweeps.hypotheses import inductive_bias as inductive_bias
 from runner.sweeps.points import Point as Point
 from runner.sweeps.points import product as product
 from runner.sweeps.points import values as values

@@ -186,6 +186,22 @@ def uskd(x):
     )
 
 
+def row_means(x, values):
+    """The mean of each row's counted tokens, its group, and whether it has any."""
+    mask = x["mask"].astype(jnp.float32)
+    count = jnp.sum(mask, axis=1)
+    axes = "bt...,bt->b..."
+    total = jnp.einsum(axes, values.astype(jnp.float32), mask)
+    wide = jnp.maximum(count, 1.0).reshape(-1, *[1] * (total.ndim - 1))
+    return total / wide, x["group"], count > 0.0
+
+
+def route_distance(x):
+    shares = jax.nn.softmax(x["router_logits"].astype(jnp.float32))
+    means, _, there = row_means(x, shares)
+    return functional.route_distance(means, there, mass=0.6)
+
+
 def logit_pairing(x):
     right = 1.0 - functional.zero_one(x["logits"], x["targets"])
     mask = x["mask"].astype(jnp.float32)
@@ -346,6 +362,11 @@ FUNCTIONS = {
     "logit_graph_raw": lambda x: F.logit_graph(
         *both(x), x["mask"], best=3, scores="logits"
     ),
+    "neighbor_accuracy": lambda x: F.neighbor_accuracy(
+        *row_means(x, x["hidden/0"]), neighbors=1
+    ),
+    "route_distance": route_distance,
+    "completion_log_probability": lambda x: along_rows(of_rows(x)[1]),
     "zero_one": lambda x: F.zero_one(x["logits"], x["targets"]),
     "on_view": lambda x: F.cross_entropy(x["view/a/logits"], x["targets"]),
     "worst_view": lambda x: jnp.maximum(

@@ -191,6 +191,11 @@ LOSSES = {
     "aligned_share": Row(losses.AlignedShare()),
     "todi_best": Row(losses.ToDi(), "best"),
     "zero_one": Row(losses.ZeroOne()),
+    "neighbor_accuracy": Row(
+        losses.NeighborAccuracy(of="hidden/0", neighbors=1, label="group")
+    ),
+    "route_distance": Row(losses.RouteDistance(mass=0.6)),
+    "completion_log_probability": Row(losses.CompletionLogProbability(of="rejected")),
     "aspects": Row(losses.Aspects(column="aspects")),
     "uskd": Row(
         losses.USKD(

@@ -26,8 +26,8 @@ NAMES = {
     " Split Stage TextFiles TokenRecords TokenizedText TokenizerFile TokenizerSource"
     " UsedTokens Vocabulary batches evaluation_batches numbered_batches"
     " python_library_rows python_library_text write_columns",
-    "runner.sweeps": "Distribution Frozen Point Unit choice freeze load log_uniform"
-    " product random_points summarize uniform values zipped",
+    "runner.sweeps": "Distribution Frozen Point Unit choice freeze inductive_bias load"
+    " log_uniform product random_points summarize uniform values zipped",
     "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
     " Start StartContext Upcycled",
     "runner.teachers": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher"
