@@ -85,6 +85,7 @@ class Model(Configurable):
       num_outputs: width of the logits: vocabulary or classes.
       draws: whether the trunk may read `batch["row_seed"]`, uint32 `[b]`, a number for
         each row and step.
+      views: second views of the batch that the trunk can run over (`models.Views`).
       reads: entries of a batch that the trunk takes.
       trainable: pattern of the paths of the parameters that are trained where the
         experiment names none; None for all.
@@ -94,6 +95,7 @@ class Model(Configurable):
     num_outputs: int
     trainable: str | None = None
     draws: bool = False
+    views: tuple[tuple[str, Any], ...] = ()
     reads: ClassVar[frozenset[str]] = frozenset({"tokens", "segment_ids", "positions"})
 
     @abc.abstractmethod

@@ -36,7 +36,7 @@ def Views(
         if not name.isidentifier():
             raise ValueError(f"the name of a view must be an identifier, got {name!r}")
     viewed = model(rngs=rngs)
-    if hasattr(viewed, "views"):
+    if viewed.views:
         raise ValueError("model has views already")
     object.__setattr__(viewed, "__class__", _viewed(type(viewed)))
     viewed.views = tuple(sorted(views.items()))
@@ -56,8 +56,6 @@ def _viewed(base: type[Model]) -> type[Model]:
     """Return the class of `base` with views: one for each class, since nnx compares."""
 
     class Viewed(base):
-        views: tuple[tuple[str, View], ...]
-
         def offers(self) -> frozenset[str]:
             own = super().offers()
             paths = own | {"logits", "trunk"}
@@ -87,15 +85,15 @@ def _viewed(base: type[Model]) -> type[Model]:
                 }
                 if not paths:
                     continue
-                seen = super().trunk(
+                outputs = super().trunk(
                     view(still, batch),
                     capture=frozenset(paths - {"logits", "trunk"}),
                     remat=remat,
                 )
-                found = {**seen.intermediates, "trunk": seen.hidden}
+                every = {**outputs.intermediates, "trunk": outputs.hidden}
                 if "logits" in paths:
-                    found["logits"] = self.head(seen.hidden)
-                captured |= {prefix + path: found[path] for path in paths}
+                    every["logits"] = self.head(outputs.hidden)
+                captured |= {prefix + path: every[path] for path in paths}
             return TrunkOutput(hidden=own.hidden, intermediates=captured)
 
     Viewed.__name__, Viewed.__qualname__ = base.__name__, base.__qualname__

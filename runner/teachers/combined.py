@@ -235,11 +235,11 @@ class LoadedCombined(LoadedMembers):
         description: Mapping[str, Any],
         *,
         entrywise: bool,
-        beside: Mapping[str, Combine],
+        beside: Mapping[str, Combine] | None = None,
     ):
         super().__init__(members)
         self._combine, self._description = combine, description
-        self._beside = beside
+        self._beside = beside or {}
         self.entrywise = entrywise
 
     def describe(self) -> Mapping[str, Any]:

@@ -175,10 +175,12 @@ def kto(x):
 
 
 def uskd(x):
+    owner = LOSSES["uskd"].loss
+    assert isinstance(owner, losses.USKD)
     mask = x["mask"].astype(jnp.float32)
     q = jnp.exp(-functional.cross_entropy(x["logits"], x["targets"]))
     weak = functional.own_head_logits(
-        x["trunk"].astype(jnp.float32), LOSSES["uskd"].loss.weak.arrays()
+        x["trunk"].astype(jnp.float32), owner.weak.arrays()
     )
     square = jnp.sum(jnp.square(q) * mask) / jnp.sum(mask)
     return functional.uskd(
@@ -213,6 +215,7 @@ def logit_pairing(x):
 def view_sides(x, name):
     """The view's features through the projection that the loss owns; the batch's."""
     loss = LOSSES[name].loss
+    assert isinstance(loss, losses.ViewAlignment | losses.ViewContrast)
     ends = loss.last.arrays(), loss.first.arrays()
     return functional.own_head_logits(x["view/a/trunk"], *ends), x["trunk"]
 
@@ -224,8 +227,10 @@ def view_contrast(x):
         jnp.sum(side.astype(jnp.float32) * mask, axis=1) / jnp.maximum(count, 1.0)
         for side in view_sides(x, "view_contrast")
     )
-    rows = (side / jnp.linalg.norm(side, axis=-1, keepdims=True) for side in means)
-    return functional.info_nce(*rows, count[:, 0] > 0.0, temperature=1.0)
+    queries, keys = (
+        side / jnp.linalg.norm(side, axis=-1, keepdims=True) for side in means
+    )
+    return functional.info_nce(queries, keys, count[:, 0] > 0.0, temperature=1.0)
 
 
 F = functional
