@@ -1,5 +1,8 @@
 """Routes of rows, and their edit distances, against textbooks in plain Python."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,12 +40,11 @@ def test_distances_of_routes_and_votes_of_neighbours_are_the_textbooks():
     pairs = [levenshtein(a, b) for i, a in enumerate(routes) for b in routes[:i]]
     renamed = shares[..., draw.permutation(5)]  # the same experts by other numbers
     arrays = [jnp.asarray(x, jnp.float32) for x in (shares, renamed)]
+    distance = jax.jit(functional.route_distance)
     for x in arrays:
-        np.testing.assert_allclose(
-            functional.route_distance(x, there), np.mean(pairs), rtol=1e-6
-        )
+        np.testing.assert_allclose(distance(x, there), np.mean(pairs), rtol=1e-6)
     same = jnp.broadcast_to(arrays[0][:1], arrays[0].shape)
-    assert functional.route_distance(same, there) == 0.0
+    assert distance(same, there) == 0.0
 
     features = draw.normal(size=(20, 3)) + 2.0 * np.eye(3)[np.arange(20) % 3]
     labels = (np.arange(20) % 3).astype(np.int32)
@@ -50,8 +52,7 @@ def test_distances_of_routes_and_votes_of_neighbours_are_the_textbooks():
     cosine = unit @ unit.T - 9.0 * np.eye(20)
     nearest = labels[np.argsort(-cosine, axis=1)[:, :4]]
     votes = np.array([np.argmax(np.bincount(x, minlength=3)) for x in nearest])
+    share_right = jax.jit(functools.partial(functional.neighbor_accuracy, neighbors=4))
     for turned in (features, features @ np.linalg.qr(draw.normal(size=(3, 3)))[0]):
-        accuracy = functional.neighbor_accuracy(
-            jnp.asarray(turned, jnp.float32), jnp.asarray(labels), neighbors=4
-        )
+        accuracy = share_right(jnp.asarray(turned, jnp.float32), labels)
         np.testing.assert_allclose(accuracy, np.mean(votes == labels), rtol=1e-6)

@@ -23,7 +23,7 @@ def test_comp_sum_and_a_shift_of_margins_bound_the_margin_loss_of_the_view():
     margins = np.take_along_axis(view, targets[:, None], axis=1) - view
     moved = margins - (np.take_along_axis(clean, targets[:, None], axis=1) - clean)
     np.testing.assert_allclose(shift, np.linalg.norm(moved, axis=1), rtol=1e-4)
-    for tau, rho in ((0.0, 2.0), (0.4, 1.0), (1.0, 0.5), (1.6, 1.0)):
+    for tau, rho in ((0.0, 2.0), (1.0, 0.5), (1.6, 1.0)):
         total = np.sum(np.clip(1.0 - margins / rho, 0.0, 1.0) * others, axis=1)
         adversarial = (
             np.log1p(total)
