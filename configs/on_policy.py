@@ -100,12 +100,14 @@ def fraction(cfg: fdl.Config, value: float):
     cfg.train_data.fraction = value
 
 
-def minillm(cfg: fdl.Config):
+def minillm(cfg: fdl.Config, teacher_share: float = 0.2):
     """--fiddler=minillm: the reverse KL of the sequences that the student writes.
 
-    Single-step decomposition and long-term reward of MiniLLM (arXiv:2306.08543), length
-    normalized, labels as its L_PT; without draws mixed with the teacher's.
+    Single-step decomposition, long-term reward and sampling mixed with the teacher of
+    MiniLLM (arXiv:2306.08543), length normalized, labels as its L_PT. Without the
+    teacher's draws: --fiddler='minillm(teacher_share=0.0)'.
     """
+    cfg.train_data.teacher_share = teacher_share
     cfg.losses[1].name = "reverse_kl"
     cfg.losses[1].loss = fdl.Config(losses.MiniLLM)
     cfg.losses[1].mask = losses.own_mask
@@ -113,13 +115,13 @@ def minillm(cfg: fdl.Config):
 
 def single_step(cfg: fdl.Config):
     """--fiddler=single_step: the same without what follows a token."""
-    minillm(cfg)
+    minillm(cfg, teacher_share=0.0)
     cfg.losses[1].loss = fdl.Config(losses.ReverseKL)
 
 
 def sampled(cfg: fdl.Config, estimator: str = "k1"):
     """--fiddler='sampled("k1")': the reverse KL from the drawn token alone."""
-    minillm(cfg)
+    minillm(cfg, teacher_share=0.0)
     cfg.losses[1].loss = fdl.Config(losses.SampledReverseKL, estimator=estimator)
 
 

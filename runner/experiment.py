@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optax
-from jax.sharding import Mesh
 
 from losses.core import terms
 from losses.core.terms import Item
@@ -30,6 +29,7 @@ from runner.teachers.base import Teacher, TeacherContext
 from runner.workdir.workdir import Workdir
 
 if TYPE_CHECKING:  # imports orbax, which `--print_config` does without
+    from runner.step.compiled_step import CompiledStep
     from runner.step.rollouts import CompiledRollouts
     from runner.train.setup import Setup
 
@@ -265,7 +265,7 @@ class Experiment(Job):
             rows=dataset if teacher is None else teacher.rows_with_records(dataset),
             modules=modules,
             step=step,
-            rollouts=self._rollouts(dataset, modules, mesh, config),
+            rollouts=self._rollouts(dataset, step),
             evaluators=evaluators,
             keep_best=self.keep_best,
             load_start=load_start,
@@ -274,11 +274,7 @@ class Experiment(Job):
         )
 
     def _rollouts(
-        self,
-        dataset: Dataset,
-        modules: TrainModules,
-        mesh: Mesh,
-        config: runtime.Runtime,
+        self, dataset: Dataset, step: "CompiledStep"
     ) -> "CompiledRollouts | None":
         """Return what writes the student's own rows of a batch, if there are any.
 
@@ -290,9 +286,11 @@ class Experiment(Job):
         if dataset.rollouts is None:
             return None
         return CompiledRollouts(
-            modules,
+            step.modules,
             dataset.rollouts,
-            mesh=mesh,
-            rules=config.mesh.rules,
-            seed=self.seed,
+            mesh=step.mesh,
+            rules=step.rules,
+            seed=step.seed,
+            teacher=step.teacher,
+            frozen=lambda: step.frozen,
         )

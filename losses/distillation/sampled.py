@@ -113,17 +113,25 @@ class MiniLLM(Loss):
     `KL(q_t‖p_t) - w R_t log q_t(y_t)`
 
     with R_t, the mean of `log p_s(y_s)/q_s(y_s)` over the tokens s after t, a constant:
-    what a token leads to counts, besides what it is. Without draws from a mixture with
-    the teacher and the importance weights that they want, and without the clipping of
-    ratios, which are 1 where each row is learnt once, by the weights that wrote
-    it. The pretraining term is a `CrossEntropy` beside it.
+    what a token leads to counts, besides what it is. Without the clipping of ratios,
+    which are 1 where each row is learnt once, by the weights that wrote it. The
+    pretraining term is a `CrossEntropy` beside it.
 
     A row is one sequence, of the targets that count: those of `data.OnPolicy`, drawn at
     temperature 1 from all tokens.
 
+    Where the teacher wrote too (`data.OnPolicy(teacher_share=α)`), token t was drawn
+    from `p̃_t = α p_t + (1 - α) q_t`, and its value is multiplied by the constant
+
+    `w_t = q_t(y_t) / p̃_t(y_t)`, at most `1/(1 - α)` at temperature 1:
+
+    q_t the student that learns, `p̃_t(y_t)` as it was when the token was drawn. The
+    exact weight of an unbiased gradient is `Π_{s ≤ t} w_s`, times `Π_{s > t} w_s` for
+    what is in R_t; the paper takes the last factor alone, for its variance.
+
     Source: Gu et al. 2023, MiniLLM (arXiv:2306.08543), section 2.2: single-step
-    decomposition and length normalization, whose `1/(T - t - 1)` is of T - t terms
-    there; here it is their mean.
+    decomposition, sampling mixed with the teacher and length normalization, whose
+    `1/(T - t - 1)` is of T - t terms there; here it is their mean.
 
     Attributes:
       long_term: w; 0 leaves `ReverseKL`.
@@ -157,6 +165,17 @@ class MiniLLM(Loss):
             )
 
     def __call__(self, outputs: Outputs) -> PerToken:
+        return self._weight(outputs) * self._unweighted(outputs)
+
+    def _weight(self, outputs: Outputs) -> PerToken:
+        """Return `q_y / p̃_y`, a constant; 1 of what the student drew alone."""
+        drawn = outputs.batch.get("own_log_probability")
+        if drawn is None:
+            return jnp.ones(outputs.batch["targets"].shape, jnp.float32)
+        log_q = outputs.target_logits() - outputs.log_normalizer()
+        return sampled.importance(log_q, drawn)
+
+    def _unweighted(self, outputs: Outputs) -> PerToken:
         single = ReverseKL()(outputs)
         if self.long_term == 0.0:
             return single

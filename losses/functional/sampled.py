@@ -51,6 +51,7 @@ def minillm(
     *,
     long_term: float = 1.0,
     over: str = "mean",
+    drawn: Float[Array, "b t"] | None = None,
 ) -> Float[Array, "b t"]:
     """Return `KL(q‖p)`, nats, with the gradient of the sequences' KL.
 
@@ -61,12 +62,26 @@ def minillm(
       mask: the tokens that count.
       long_term: weight of what follows a token.
       over: "mean" or "sum", see `losses.MiniLLM`.
+      drawn: log-probability that each target was drawn with; None where q drew it.
     """
     log_p, log_q = log_probabilities(student_logits, teacher_logits, 1.0)
     score = vocabulary.target_logits(log_q, targets)
     gaps = floored(score) - floored(vocabulary.target_logits(log_p, targets))
     follows = of_followers(jax.lax.stop_gradient(gaps), mask, over=over)
-    return log_probs.kl(log_q, log_p) + score_gradient(long_term * follows, score)
+    values = log_probs.kl(log_q, log_p) + score_gradient(long_term * follows, score)
+    return values if drawn is None else importance(score, drawn) * values
+
+
+def importance(
+    log_q: Float[Array, "*b"], drawn: Float[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """Return `q_y / p̃_y`, a constant.
+
+    Args:
+      log_q: of the target, nats.
+      drawn: `log p̃_y`, which the target was drawn with.
+    """
+    return jax.lax.stop_gradient(jnp.exp(log_q - drawn))
 
 
 def score_gradient(

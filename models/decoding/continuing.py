@@ -1,6 +1,6 @@
 """Continuation of rows token by token: where one has ended, the next one begins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,8 +10,34 @@ from jaxtyping import Array, Bool, Float, Int
 from models.decoding.cached import Cache, empty_cache, read_prompts, read_tokens
 from models.transformer import Transformer
 
-Choose = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""`(logits [b v], rows [b], steps [b]) -> ids [b]`: the next token of each row."""
+Choose = Callable[[Sequence[jax.Array], jax.Array, jax.Array], "Chosen"]
+"""`(logits [b v] of each model, rows [b], steps [b]) -> Chosen`."""
+
+
+class Chosen(NamedTuple):
+    """The next token of each row.
+
+    Attributes:
+      ids: of the tokens.
+      log_p: log-probability that each was drawn with, nats; None where none is asked.
+    """
+
+    ids: Int[Array, " b"]
+    log_p: Float[Array, " b"] | None = None
+
+
+class Continuations(NamedTuple):
+    """The tokens after each prompt, with their number.
+
+    Attributes:
+      tokens: of rows that have ended, the last one again.
+      counts: tokens that each row has of its own.
+      log_p: as `Chosen`, of these; 0 of others.
+    """
+
+    tokens: Int[Array, "n t"]
+    counts: Int[Array, " n"]
+    log_p: Float[Array, "n t"] | None
 
 
 class _Places(NamedTuple):
@@ -20,24 +46,26 @@ class _Places(NamedTuple):
     Attributes:
       rows: which.
       starts: tokens that each has in the cache.
-      hidden: of its last token.
-      cache: of all of them.
+      hidden: of its last token, in each model.
+      caches: of all of them, in each model.
       begun: rows that have had a place.
       tokens: that all rows have got.
       counts: how many.
+      log_p: as `Chosen`.
     """
 
     rows: Int[Array, " b"]
     starts: Int[Array, " b"]
-    hidden: Float[Array, "b d"]
-    cache: Cache
+    hidden: tuple[Float[Array, "b d"], ...]
+    caches: tuple[Cache, ...]
     begun: Int[Array, ""]
     tokens: Int[Array, "n t"]
     counts: Int[Array, " n"]
+    log_p: Float[Array, "n t"] | None
 
 
 def continue_rows(
-    model: Transformer,
+    models: Sequence[Transformer],
     prompts: Int[Array, "n p"],
     lengths: Int[Array, " n"],
     *,
@@ -47,8 +75,9 @@ def continue_rows(
     choose: Choose,
     ends: tuple[int, ...],
     at_once: int | None = None,
-) -> tuple[Int[Array, "n t"], Int[Array, " n"]]:
-    """Return the tokens after each prompt, and how many each row has of its own.
+    with_log_p: bool = False,
+) -> Continuations:
+    """Return the tokens after each prompt.
 
     A row ends with one of `ends`, which is its last token, or at its limit; after that
     it repeats its last token. Its place is then the next row's, whose prompt is read
@@ -56,7 +85,8 @@ def continue_rows(
     on its place nor on the rows beside it.
 
     Args:
-      model: any `Transformer`.
+      models: that read the rows, each with a cache; one, or several whose outputs
+        `choose` mixes.
       prompts: row i padded on the right beyond `lengths[i]`.
       lengths: at least 1.
       limits: the most tokens that each row gets; 0 is none.
@@ -66,29 +96,36 @@ def continue_rows(
       ends: ids that end a row.
       at_once: b, rows that go on at a time; None for all, whose prompts are read
         together.
+      with_log_p: whether `choose` says with what probability each token was drawn.
     """
-    model.check_length(slots)
+    for model in models:
+        model.check_length(slots)
     rows = prompts.shape[0]
     size = rows if at_once is None else min(at_once, rows)
-    cache = empty_cache(model, size, max(slots, prompts.shape[1]))
+    longest = max(slots, prompts.shape[1])
     order = jnp.argsort(limits <= 0, stable=True)  # those that get tokens first
     wanted = jnp.sum(limits > 0)
     places = _Places(
         rows=jnp.full((size,), rows),
         starts=jnp.zeros((size,), jnp.int32),
-        hidden=jnp.zeros((size, model.dim), model.dtype),
-        cache=cache,
+        hidden=tuple(jnp.zeros((size, x.dim), x.dtype) for x in models),
+        caches=tuple(empty_cache(x, size, longest) for x in models),
         begun=jnp.zeros_like(wanted),
         tokens=jnp.zeros((rows, num_tokens), prompts.dtype),
         counts=jnp.zeros((rows,), jnp.int32),
+        log_p=jnp.zeros((rows, num_tokens), jnp.float32) if with_log_p else None,
     )
     if size == rows:
-        hidden, cache = read_prompts(model, prompts, lengths, cache)
+        hidden, caches = _each(
+            lambda model, cache: read_prompts(model, prompts, lengths, cache),
+            models,
+            places.caches,
+        )
         places = places._replace(
             rows=jnp.where(limits > 0, jnp.arange(rows), rows),
             starts=jnp.where(limits > 0, lengths, 0),
             hidden=hidden,
-            cache=cache,
+            caches=caches,
             begun=wanted,
         )
 
@@ -100,12 +137,21 @@ def continue_rows(
         row, place = order[places.begun], jnp.argmax(places.rows == rows)
         prompt = jax.lax.dynamic_slice_in_dim(prompts, row, 1)
         length = lengths[row]
-        hidden, cache = read_prompts(model, prompt, length[None], places.cache, place)
+        hidden, caches = _each(
+            lambda model, cache: read_prompts(
+                model, prompt, length[None], cache, place
+            ),
+            models,
+            places.caches,
+        )
         return places._replace(
             rows=places.rows.at[place].set(row),
             starts=places.starts.at[place].set(length),
-            hidden=jax.lax.dynamic_update_slice(places.hidden, hidden, (place, 0)),
-            cache=cache,
+            hidden=tuple(
+                jax.lax.dynamic_update_slice(old, new, (place, 0))
+                for old, new in zip(places.hidden, hidden, strict=True)
+            ),
+            caches=caches,
             begun=places.begun + 1,
         )
 
@@ -117,25 +163,45 @@ def continue_rows(
             places = jax.lax.while_loop(has_room, fill, places)
         steps = places.counts.at[places.rows].get(mode="fill", fill_value=0)
         row = jnp.minimum(places.rows, rows - 1)
-        chosen = choose(model.head(places.hidden), row, steps).astype(prompts.dtype)
+        logits = [x.head(y) for x, y in zip(models, places.hidden, strict=True)]
+        ids, log_p = choose(logits, row, steps)
+        chosen = ids.astype(prompts.dtype)
         tokens = places.tokens.at[places.rows, steps].set(chosen, mode="drop")
+        if places.log_p is not None:
+            log_p = places.log_p.at[places.rows, steps].set(log_p, mode="drop")
         counts = places.counts.at[places.rows].add(1, mode="drop")
         done = jnp.isin(chosen, jnp.asarray(ends, chosen.dtype))
         done |= steps + 1 >= jnp.minimum(limits[row], num_tokens)
         done |= places.rows == rows
-        hidden, cache = read_tokens(model, chosen, places.starts, places.cache)
+        hidden, caches = _each(
+            lambda model, cache: read_tokens(model, chosen, places.starts, cache),
+            models,
+            places.caches,
+        )
         return _Places(
             rows=jnp.where(done, rows, places.rows),
             starts=jnp.where(done, 0, places.starts + 1),
             hidden=hidden,
-            cache=cache,
+            caches=caches,
             begun=places.begun,
             tokens=tokens,
             counts=counts,
+            log_p=log_p,
         )
 
     # One token a step, all places together.
     places = jax.lax.while_loop(go_on, advance, places)
     last = jnp.maximum(places.counts - 1, 0)
     own = jnp.minimum(jnp.arange(num_tokens)[None], last[:, None])
-    return jnp.take_along_axis(places.tokens, own, axis=1), places.counts
+    tokens = jnp.take_along_axis(places.tokens, own, axis=1)
+    return Continuations(tokens, places.counts, places.log_p)
+
+
+def _each(
+    read: Callable[[Transformer, Cache], tuple[jax.Array, Cache]],
+    models: Sequence[Transformer],
+    caches: Sequence[Cache],
+) -> tuple[tuple[jax.Array, ...], tuple[Cache, ...]]:
+    """Return the hidden states and the cache of every model."""
+    pairs = [read(*pair) for pair in zip(models, caches, strict=True)]
+    return tuple(x for x, _ in pairs), tuple(cache for _, cache in pairs)

@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from models import checks, sharding
 from models.decoding import draws
-from models.decoding.continuing import continue_rows
+from models.decoding.continuing import Chosen, continue_rows
 from models.transformer import Transformer
 
 
@@ -128,16 +128,18 @@ def _generate(
 ) -> jax.Array:
     del context
 
-    def choose(logits: jax.Array, rows: jax.Array, steps: jax.Array) -> jax.Array:
+    def choose(
+        logits: Sequence[jax.Array], rows: jax.Array, steps: jax.Array
+    ) -> Chosen:
         if greedy:
-            return draws.best(logits)
+            return Chosen(draws.best(logits[0]))
         scores = draws.kept_logits(
-            logits, temperature=temperature, top_k=top_k, top_p=top_p
+            logits[0], temperature=temperature, top_k=top_k, top_p=top_p
         )
-        return draws.draw(scores, keys[rows], steps)
+        return Chosen(draws.draw(scores, keys[rows], steps))
 
-    tokens, _ = continue_rows(
-        nnx.merge(graph, state),
+    return continue_rows(
+        [nnx.merge(graph, state)],
         prompts,
         lengths,
         limits=limits,
@@ -146,8 +148,7 @@ def _generate(
         choose=choose,
         ends=ends,
         at_once=at_once,
-    )
-    return tokens
+    ).tokens
 
 
 def _require_tokens(

@@ -11,7 +11,7 @@ import numpy as np
 from runner.data import mapped
 from runner.data.labels import Labels
 from runner.data.repeats import Repeats
-from runner.data.rollouts import OWN, Rollouts
+from runner.data.rollouts import DRAWN, OWN, Rollouts
 from runner.data.row_checks import check_rows
 from runner.errors import UserError
 
@@ -183,6 +183,8 @@ class Dataset(abc.ABC):
             self._join_columns(rows, stored)
         if self.rollouts is not None:  # which the student has yet to write
             rows[OWN] = np.zeros(len(numbers), bool)
+            if self.rollouts.teacher_share:
+                rows[DRAWN] = np.zeros(rows["targets"].shape, np.float32)
         return rows
 
     def require_fixed(self, place: str) -> None:

@@ -7,7 +7,11 @@ from typing import Any
 OWN = "own"
 """Entry of a batch, bool `[b]`: the rows that the student wrote."""
 
-_LATER = {"at_once": None, "refresh_every": 1}
+DRAWN = "own_log_probability"
+"""Entry of a batch, float32 `[b T]`, where a teacher wrote too: the log-probability
+that each target of these rows was drawn with, nats; 0 of others."""
+
+_LATER = {"at_once": None, "refresh_every": 1, "teacher_share": 0.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,7 @@ class Rollouts:
       prompt_tokens: As `data.OnPolicy`.
       at_once: As `data.OnPolicy`.
       refresh_every: As `data.OnPolicy`.
+      teacher_share: As `data.OnPolicy`.
       vocab_size: Ids of the data; outputs of the student beyond them are not drawn.
       end: Id that ends a document.
     """
@@ -35,6 +40,7 @@ class Rollouts:
     prompt_tokens: int | None
     at_once: int | None
     refresh_every: int
+    teacher_share: float
     vocab_size: int
     end: int
 

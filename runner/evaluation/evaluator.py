@@ -100,7 +100,11 @@ class Evaluator:
         for number, batch in enumerate(self._batches(limit=limit), start=1):
             if self._rollouts is not None:
                 batch, _ = self._rollouts.write(
-                    params, state.variables, batch, jnp.int32(number)
+                    params,
+                    state.variables,
+                    batch,
+                    jnp.int32(number),
+                    ema=state.teacher,
                 )
             sums = jax.device_get(
                 self._sums(
@@ -177,6 +181,8 @@ class Evaluator:
             mesh=self._step.mesh,
             rules=self._step.rules,
             seed=self._step.seed,
+            teacher=self._step.teacher,
+            frozen=lambda: self._step.frozen,
         )
 
     def _bytes(self, rows: np.ndarray) -> float:

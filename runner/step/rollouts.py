@@ -1,27 +1,28 @@
 """Rows of a batch that the student writes itself, before the step that learns them."""
 
-import functools
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from clu.metrics import LastValue, Metric
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
 from losses.weighting.weights import weight_at_step
 from models import sharding
 from models.base import Batch
-from models.decoding import draws
 from models.decoding.continuing import continue_rows
 from models.transformer import Transformer
-from runner.data.rollouts import OWN, Rollouts
+from runner.data.rollouts import DRAWN, OWN, Rollouts
 from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.train_state import AUTHOR, TrainState
 from runner.state.trainable import TrainModules
+from runner.step import next_token
+from runner.step.arrays import TeacherState
+from runner.teachers.base import LoadedTeacher
 
 Metrics = Mapping[str, Metric]
 Tree = Any
@@ -33,7 +34,7 @@ class CompiledRollouts:
     """`state, batch -> batch, metrics`: some rows continued by the student, compiled.
 
     A pure function of the seed, the step and the weights of the student, or of the
-    older one that a state's memory has.
+    older one that a state's memory has; and of the teacher's where it writes too.
 
     Args:
       modules: the student.
@@ -41,9 +42,11 @@ class CompiledRollouts:
       mesh: the devices.
       rules: from logical axes to mesh axes.
       seed: of the experiment.
+      teacher: the loaded one; None where there is none.
+      frozen: reads its weights, or returns those that were read.
 
     Raises:
-      UserError: the student is no text model.
+      UserError: the student is no text model, or the teacher that is to write.
     """
 
     def __init__(
@@ -54,15 +57,20 @@ class CompiledRollouts:
         mesh: jax.sharding.Mesh,
         rules: sharding.Rules,
         seed: int,
+        teacher: LoadedTeacher | None = None,
+        frozen: Callable[[], Tree] = dict,
     ):
         self._modules, self._rollouts, self._seed = modules, rollouts, seed
         self._mesh, self._rules = mesh, rules
+        self._teacher, self._frozen = teacher, frozen
         student = modules.abstract_student()
         if not isinstance(student, Transformer):
             raise UserError(
                 f"train_data: a {type(student).__name__} writes no text, OnPolicy "
                 "wants a student that is a models.Transformer"
             )
+        if rollouts.teacher_share:
+            next_token.writing_teacher(teacher)
         self._compiled = jax.jit(
             self._run, out_shardings=(mesh_lib.batch_sharding(mesh), None)
         )
@@ -71,11 +79,22 @@ class CompiledRollouts:
         """Return the batch with the rows that the student wrote, and what they are."""
         author = state.memory.get(AUTHOR)
         if author is None:
-            return self.write(state.params, state.variables, batch, state.step)
-        return self._compiled(**author, batch=batch, step=state.step)
+            author = {
+                "params": state.params["student"],
+                "variables": state.variables["student"],
+            }
+        return self._compiled(
+            **author, batch=batch, step=state.step, teacher=self._arrays(state.teacher)
+        )
 
     def write(
-        self, params: Tree, variables: Tree, batch: Batch, step: Int[Array, ""]
+        self,
+        params: Tree,
+        variables: Tree,
+        batch: Batch,
+        step: Int[Array, ""],
+        *,
+        ema: Tree = None,
     ) -> tuple[Batch, Metrics]:
         """Return the same of other weights, or of another number than a step's.
 
@@ -84,22 +103,43 @@ class CompiledRollouts:
           variables: As `TrainState.variables`.
           batch: Arrays `[b ...]`.
           step: That draws are made for.
+          ema: As `TrainState.teacher`.
         """
-        return self._compiled(params["student"], variables["student"], batch, step)
+        return self._compiled(
+            params=params["student"],
+            variables=variables["student"],
+            batch=batch,
+            step=step,
+            teacher=self._arrays(ema),
+        )
+
+    def _arrays(self, ema: Tree) -> TeacherState | None:
+        """Return the teacher's arrays, where it writes too."""
+        if not self._rollouts.teacher_share:
+            return None
+        return TeacherState(frozen=self._frozen(), ema=ema)
 
     def _run(
-        self, params: object, variables: object, batch: Batch, step: Int[Array, ""]
+        self,
+        *,
+        params: object,
+        variables: object,
+        batch: Batch,
+        step: Int[Array, ""],
+        teacher: TeacherState | None,
     ) -> tuple[Batch, Metrics]:
         rollouts = self._rollouts
         with sharding.use(self._mesh, self._rules):
-            student = self._modules.student(params, variables)
-            assert isinstance(student, Transformer)
+            writers = [self._modules.student(params, variables)]
+            if teacher is not None:
+                loaded = next_token.writing_teacher(self._teacher)
+                writers.append(loaded.model(teacher.frozen, teacher.ema))
             key = jax.random.fold_in(jax.random.key(self._seed), _STREAM)
             key = jax.random.fold_in(key, step)
             own = chosen_rows(batch, rollouts, step, key)
             some = _rows_at_most(rollouts, own.shape[0], self._mesh)
             head = {name: x[:some] for name, x in batch.items()}
-            head, counts = continued(student, head, own[:some], rollouts, key)
+            head, counts = continued(writers, head, own[:some], rollouts, key)
         if some == own.shape[0]:
             return head, _metrics(own, counts, head, rollouts)
         joined = {n: jnp.concatenate([x, batch[n][some:]]) for n, x in head.items()}
@@ -122,7 +162,7 @@ def chosen_rows(
 
 
 def continued(
-    student: Transformer,
+    writers: Sequence[Any],
     batch: Batch,
     own: Bool[Array, " b"],
     rollouts: Rollouts,
@@ -131,7 +171,7 @@ def continued(
     """Return the batch with continuations in the rows `own`, and their lengths.
 
     Args:
-      student: that writes.
+      writers: the student, and the teacher where it writes too: `Transformer`s.
       batch: arrays `[b T]` of tokens, and columns `[b]`.
       own: the rows to write.
       rollouts: how.
@@ -147,23 +187,25 @@ def continued(
     prompts = jnp.take_along_axis(batch["tokens"], at, axis=1)
     room = jnp.minimum(rollouts.max_new_tokens, length - used + 1)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(rows))
-    new, counts = continue_rows(
-        student,
+    new = continue_rows(
+        writers,
         prompts,
         used,
         limits=jnp.where(own, room, 0),
         num_tokens=rollouts.max_new_tokens,
         slots=length,
-        choose=functools.partial(_choose, rollouts=rollouts, keys=keys),
+        choose=next_token.choice(rollouts, keys),
         ends=(rollouts.end,),
         at_once=rollouts.at_once,
+        with_log_p=rollouts.teacher_share > 0,
     )
+    counts = new.counts
 
     # Rows of the prompt and of what follows: each token's target is the next.
     index = jnp.arange(length + 1)[None]
     before = jnp.take(prompts, jnp.minimum(index[0], width - 1), axis=1)
     behind = jnp.clip(index - used[:, None], 0, rollouts.max_new_tokens - 1)
-    after = jnp.take_along_axis(new, behind, axis=1)
+    after = jnp.take_along_axis(new.tokens, behind, axis=1)
     sequence = jnp.where(index < used[:, None], before, after)
     index = index[:, :-1]
     real = index < (used + counts - 1)[:, None]
@@ -174,6 +216,9 @@ def continued(
         "segment_ids": real.astype(jnp.int32),
         "positions": jnp.where(real, index, 0),
     }
+    if new.log_p is not None:
+        drawn = jnp.take_along_axis(new.log_p, behind[:, 1:], axis=1)
+        written[DRAWN] = jnp.where(written["mask"], drawn, 0.0)
     return _joined(batch, written, own, place), counts
 
 
@@ -188,27 +233,6 @@ def _prompt_ends(
         place = jnp.minimum(prompt_tokens - 1, last)
     same = segments == jnp.take_along_axis(segments, place[:, None], axis=1)
     return place, jnp.argmax(same, axis=1)
-
-
-def _choose(
-    logits: Float[Array, "b v"],
-    rows: Int[Array, " b"],
-    steps: Int[Array, " b"],
-    *,
-    rollouts: Rollouts,
-    keys: Key[Array, " n"],
-) -> Int[Array, " b"]:
-    """Return a token a row, none beyond the ids of the data."""
-    logits = logits[..., : rollouts.vocab_size]
-    if rollouts.temperature == 0:
-        return draws.best(logits)
-    scores = draws.kept_logits(
-        logits,
-        temperature=jnp.float32(rollouts.temperature),
-        top_k=rollouts.top_k,
-        top_p=None if rollouts.top_p is None else jnp.float32(rollouts.top_p),
-    )
-    return draws.draw(scores, keys[rows], steps)
 
 
 def _joined(

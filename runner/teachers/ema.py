@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from models.base import Model
 from runner.errors import UserError
 from runner.state.trainable import TrainModules
 from runner.teachers.base import Teacher, TeacherContext
@@ -79,8 +80,8 @@ class LoadedEMA(LoadedModel):
             {"params": params, "variables": variables},
         )
 
-    def offers(self) -> frozenset[str]:
-        return self._modules.abstract_student().offers()
+    def abstract_model(self) -> Model:
+        return self._modules.abstract_student()
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "ema", "decay": self._decay}

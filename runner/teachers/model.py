@@ -32,6 +32,18 @@ class LoadedModel(LoadedTeacher):
     def arrays(self, frozen: Tree, ema: Tree) -> Tree:
         """Return its `{"params": ..., "variables": ...}` among those of the step."""
 
+    @abc.abstractmethod
+    def abstract_model(self) -> Model:
+        """Return the model, of shapes alone."""
+
+    def model(self, frozen: Tree, ema: Tree) -> Model:
+        """Return the model over the arrays of a step."""
+        arrays = self.arrays(frozen, ema)
+        return self.make(arrays["params"], arrays["variables"])
+
+    def offers(self) -> frozenset[str]:
+        return self.abstract_model().offers()
+
     def trunk(
         self,
         frozen: Tree,

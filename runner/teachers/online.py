@@ -144,8 +144,8 @@ class LoadedOnline(LoadedModel):
         with prefixed("checkpoint"):
             return self._weights.read(self.abstract)
 
-    def offers(self) -> frozenset[str]:
-        return self._split_module.module(*self._split_module.arrays()).offers()
+    def abstract_model(self) -> Model:
+        return self._split_module.module(*self._split_module.arrays())
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "online", "weights": self._weights.digest}

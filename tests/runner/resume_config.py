@@ -104,7 +104,10 @@ def mixes(cfg: fdl.Config, path: str, turn: int = 96) -> fdl.Config:
 
 
 def writes(cfg: fdl.Config) -> fdl.Config:
-    """More and more of the rows are the student's own, as it was up to 3 steps ago."""
+    """More and more of the rows are the student's own, as it was up to 3 steps ago.
+
+    A third of their tokens is drawn from the teacher, its average.
+    """
     cfg.train_data = fdl.Config(
         data.OnPolicy,
         data=cfg.train_data,
@@ -112,6 +115,7 @@ def writes(cfg: fdl.Config) -> fdl.Config:
         max_new_tokens=8,
         prompt_tokens=6,
         refresh_every=4,
+        teacher_share=0.3,
     )
     return cfg
 

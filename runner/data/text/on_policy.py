@@ -43,9 +43,15 @@ class OnPolicy(DataSource):
         they are those after the last step before that is a multiple of it, up to
         `refresh_every - 1` steps old. They are part of the train state, in every
         checkpoint; 1 is the current ones, of which there is no second copy.
+      teacher_share: α of MiniLLM's sampling with the teacher: each token is drawn from
+        `p̃ = α p + (1 - α) q`, p the teacher's and q the student's distribution after
+        the tokens before, both at `temperature`. `losses.MiniLLM` weights a token by
+        `q_y / p̃_y`; other losses read the rows as they are. Wants a live model as the
+        teacher, which reads each token that is written; 0 does not. The paper has 0.2.
 
     Source: Agarwal et al. 2023, GKD (arXiv:2306.13649), algorithm 1, where a whole
     batch is the student's with probability λ; here λ is `fraction`, of each batch.
+    `teacher_share`: Gu et al. 2023, MiniLLM (arXiv:2306.08543), section 2.2.
 
     Raises:
       ValueError: A number is out of range.
@@ -60,6 +66,7 @@ class OnPolicy(DataSource):
     prompt_tokens: int | None = None
     at_once: int | None = None
     refresh_every: int = 1
+    teacher_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not callable(self.fraction) and not 0.0 <= self.fraction <= 1.0:
@@ -80,6 +87,16 @@ class OnPolicy(DataSource):
             )
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p must be above 0, at most 1, got {self.top_p}")
+        if not 0.0 <= self.teacher_share < 1.0:
+            raise ValueError(
+                f"teacher_share must be in [0, 1), got {self.teacher_share}"
+            )
+        cut = self.top_k is not None or self.top_p is not None
+        if self.teacher_share and (cut or not self.temperature):
+            raise ValueError(
+                "teacher_share mixes whole distributions: leave top_k and top_p out, "
+                "at a temperature above 0"
+            )
 
     def check(self) -> None:
         self.data.check()
@@ -105,6 +122,7 @@ class OnPolicy(DataSource):
             prompt_tokens=self.prompt_tokens,
             at_once=self.at_once,
             refresh_every=self.refresh_every,
+            teacher_share=self.teacher_share,
             vocab_size=vocabulary.size,
             end=vocabulary.end,
         )

@@ -38,7 +38,7 @@ def sequence_kl(student):
 
 
 @jax.jit
-def expected_gradient(table, shares):
+def expected_gradient(table, shares, drawn):
     """Mean over the sequences of the gradient of the sum over one: class, function."""
     targets = jnp.asarray(SEQUENCES)
 
@@ -50,10 +50,15 @@ def expected_gradient(table, shares):
                 targets,
                 jnp.ones(targets.shape, bool),
                 over="sum",
+                drawn=drawn,
             )
             return jnp.sum(shares[:, None] * values)
         outputs = losses.FullOutputs(
-            batch={"targets": targets, "mask": jnp.ones(targets.shape, bool)},
+            batch={
+                "targets": targets,
+                "mask": jnp.ones(targets.shape, bool),
+                "own_log_probability": drawn,
+            },
             logits=table[ROWS],
             intermediates={},
             teacher=losses.TeacherOutputs(
@@ -71,17 +76,45 @@ def expected_gradient(table, shares):
 def test_the_expected_gradient_is_that_of_the_kl_of_whole_sequences():
     log_q = log_softmax(STUDENT)[ROWS, np.array(SEQUENCES)]
     shares = np.exp(np.sum(log_q, axis=1))
-    expected, step = np.zeros_like(STUDENT), 1e-5
+    for gradient in expected_gradient(*float32(STUDENT, shares, log_q)):
+        np.testing.assert_allclose(gradient, slopes(sequence_kl), atol=2e-6)
+
+
+def test_tokens_that_the_teacher_may_have_drawn_are_weighted():
+    """Drawn from `0.3 p + 0.7 q`: the term of a token counts q over that, at y."""
+    y = np.array(SEQUENCES)
+    p, q = (np.exp(log_softmax(x)) for x in (TEACHER, STUDENT))
+    drawn = np.take_along_axis((0.3 * p + 0.7 * q)[ROWS], y[..., None], -1)[..., 0]
+    own, theirs = (
+        np.take_along_axis(x[ROWS], y[..., None], -1)[..., 0] for x in (q, p)
+    )
+    weights, gaps = own / drawn, np.log(theirs / own)
+    follows = np.cumsum(gaps[:, ::-1], axis=1)[:, ::-1] - gaps
+    shares = np.prod(drawn, axis=1)
+
+    def objective(student):
+        log_q, log_p = (log_softmax(x)[ROWS] for x in (student, TEACHER))
+        values = np.sum(np.exp(log_q) * (log_q - log_p), axis=-1)
+        values -= follows * np.take_along_axis(log_q, y[..., None], -1)[..., 0]
+        return np.sum(shares[:, None] * weights * values)
+
+    for gradient in expected_gradient(*float32(STUDENT, shares, np.log(drawn))):
+        np.testing.assert_allclose(gradient, slopes(objective), atol=2e-6)
+
+
+def float32(*arrays):
+    return [jnp.asarray(x, jnp.float32) for x in arrays]
+
+
+def slopes(function, step=1e-5):
+    """Finite differences at the student's table."""
+    computed = np.zeros_like(STUDENT)
     for at in np.ndindex(*STUDENT.shape):
         change = np.zeros_like(STUDENT)
         change[at] = step
-        up, down = sequence_kl(STUDENT + change), sequence_kl(STUDENT - change)
-        expected[at] = (up - down) / (2 * step)
-    computed = expected_gradient(
-        jnp.asarray(STUDENT, jnp.float32), jnp.asarray(shares, jnp.float32)
-    )
-    for gradient in computed:
-        np.testing.assert_allclose(gradient, expected, atol=2e-6)
+        up, down = function(STUDENT + change), function(STUDENT - change)
+        computed[at] = (up - down) / (2 * step)
+    return computed
 
 
 def test_a_token_is_followed_by_those_that_count():

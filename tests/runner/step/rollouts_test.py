@@ -41,7 +41,7 @@ PROMPTS = {0: [3, 1, 4, 1], 1: [5, 8, 9], 3: [1, 4, 1, 4, 2, 1, 3]}
 def rollouts(**fields):
     names = ("top_k", "top_p", "prompt_tokens", "at_once")
     plain = {**dict.fromkeys(names), "end": VOCAB}
-    plain |= {"refresh_every": 1}
+    plain |= {"refresh_every": 1, "teacher_share": 0.0}
     numbers = {"fraction": 1.0, "max_new_tokens": NEW, "temperature": 0.0}
     return Rollouts(**(plain | numbers | {"vocab_size": VOCAB} | fields))
 
@@ -73,7 +73,7 @@ def best_continuation(prompt, count):
 # The end is an argument, so that both tests below share one program.
 @jax.jit
 def written(model, batch, own, key, end):
-    return continued(model, batch, own, rollouts(end=end), key)
+    return continued([model], batch, own, rollouts(end=end), key)
 
 
 OWN = jnp.array([True, True, False, True])
@@ -123,3 +123,37 @@ def test_the_share_of_written_rows_is_the_fraction_on_average(fraction):
     counts = np.sum(rows, axis=1)
     assert set(counts.tolist()) <= {np.floor(4 * expected), np.ceil(4 * expected)}
     assert abs(np.mean(counts) / 4 - expected) < 0.025
+
+
+SHARE, TEMPERATURE = 0.3, 2.0
+
+
+def teacher():
+    return jax.tree.map(lambda x: 1.5 * x, model())
+
+
+@jax.jit
+def mixed(models, batch, own, key):
+    spec = rollouts(teacher_share=SHARE, temperature=TEMPERATURE, end=0)
+    return continued(models, batch, own, spec, key)
+
+
+def test_the_teacher_writes_too_and_each_token_has_its_probability():
+    batch = {**BATCH, "own_log_probability": np.zeros(TOKENS.shape, np.float32)}
+    both = [model(), teacher()]
+    rows, _ = jax.device_get(mixed(both, batch, OWN, jax.random.key(3)))
+    assert rows["mask"].sum() > 5
+    for row in PROMPTS:
+        q, p = (
+            np.exp(np.float64(next_logits(x, rows["tokens"][row])) / TEMPERATURE)
+            for x in both
+        )
+        q, p = (x / x.sum(-1, keepdims=True) for x in (q, p))
+        drawn = np.log(SHARE * p + (1 - SHARE) * q)
+        expected = drawn[np.arange(LENGTH), rows["targets"][row]]
+        np.testing.assert_allclose(
+            rows["own_log_probability"][row],
+            np.where(rows["mask"][row], expected, 0.0),
+            atol=1e-5,
+        )
+        assert abs(np.log(p / q)).max() > 0.1

@@ -118,6 +118,18 @@ def test_records_and_students_of_no_text_are_refused(corpus):
         CompiledRollouts(modules, None, mesh=None, rules=(), seed=0)
 
 
+def test_a_teacher_that_gives_no_next_token_is_refused(corpus):
+    mixed = node(corpus, teacher_share=0.2, max_new_tokens=2)
+    experiment = examples.experiment(mixed, None, terms=examples.kd()[:1])
+    wanted = "teacher_share wants a teacher that can be asked for a next token"
+    with pytest.raises(UserError, match=f"{wanted}, .*; there is no teacher$"):
+        examples.ready(experiment)
+    both = runner.EnsembleTeacher(teachers=[runner.EMATeacher()] * 2)
+    with pytest.raises(UserError, match=f"{wanted}, .*; there is ensemble$"):
+        examples.ready(dataclasses.replace(experiment, teacher=both))
+    examples.ready(dataclasses.replace(experiment, teacher=runner.EMATeacher()))
+
+
 @dataclasses.dataclass(frozen=True)
 class Recorded(Teacher):
     """Stands in for a teacher of records."""
@@ -141,6 +153,8 @@ class Recorded(Teacher):
         ({"prompt_tokens": 0}, "prompt_tokens must be at least 1, got 0"),
         ({"temperature": -1.0}, "temperature must not be negative, got -1.0"),
         ({"top_p": 0.0}, "top_p must be above 0, at most 1, got 0.0"),
+        ({"teacher_share": 1.0}, r"teacher_share must be in \[0, 1\), got 1.0"),
+        ({"teacher_share": 0.2, "top_k": 3}, "teacher_share mixes whole distributions"),
     ],
 )
 def test_a_number_out_of_range_is_refused(corpus, fields, message):
