@@ -37,7 +37,7 @@ def read_prompts(
     prompts: Int[Array, "c p"],
     lengths: Int[Array, " c"],
     cache: Cache,
-    row: Int[Array, ""] | int = 0,
+    rows: Int[Array, " c"] | None = None,
 ) -> tuple[Float[Array, "c d"], Cache]:
     """Return the hidden state of each prompt's last token, and the cache with prompts.
 
@@ -46,14 +46,14 @@ def read_prompts(
       prompts: row i padded on the right beyond `lengths[i]`.
       lengths: at least 1.
       cache: of at least as many rows.
-      row: of the cache, that of the first prompt; the others follow.
+      rows: of the cache, one a prompt; one beyond it is of none. None for the first.
     """
-    rows, longest = prompts.shape
+    count, longest = prompts.shape
     prompts = jnp.pad(prompts, ((0, 0), (0, -longest % CHUNK)))
     last = lengths - 1
 
     def of_rows(cache: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice_in_dim(cache, row, rows)
+        return cache[:count] if rows is None else jnp.take(cache, rows, 0, mode="clip")
 
     # In chunks, as far as the longest goes. What padding writes is overwritten before
     # any token comes late enough to see it.
@@ -63,14 +63,18 @@ def read_prompts(
         tokens = jax.lax.dynamic_slice_in_dim(prompts, start, CHUNK, axis=1)
 
         def write(cache: jax.Array, new: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_update_slice(cache, new, (row, 0, start, 0))
+            if rows is None:
+                return jax.lax.dynamic_update_slice(cache, new, (0, 0, start, 0))
+            slots = start + jnp.arange(CHUNK)
+            at = rows[:, None], slots[None]
+            return cache.at[at[0], :, at[1]].set(jnp.moveaxis(new, 1, 2), mode="drop")
 
-        starts = jnp.broadcast_to(start, (rows,))
+        starts = jnp.broadcast_to(start, (count,))
         x, cache = _forward(model, tokens, starts, lengths, cache, write, of_rows)
-        ends = x[jnp.arange(rows), last % CHUNK]
+        ends = x[jnp.arange(count), last % CHUNK]
         return jnp.where((last // CHUNK == index)[:, None], ends, hidden), cache
 
-    hidden = jnp.zeros((rows, model.dim), model.dtype)
+    hidden = jnp.zeros((count, model.dim), model.dtype)
     return jax.lax.fori_loop(0, jnp.max(last) // CHUNK + 1, read, (hidden, cache))
 
 

@@ -14,6 +14,10 @@ Choose = Callable[[Sequence[jax.Array], jax.Array, jax.Array], "Chosen"]
 """`(logits [b v] of each model, rows [b], steps [b]) -> Chosen`."""
 
 
+TOGETHER = 8
+"""One of so many places is to be free before prompts are read, all of these at once."""
+
+
 class Chosen(NamedTuple):
     """The next token of each row.
 
@@ -80,9 +84,9 @@ def continue_rows(
     """Return the tokens after each prompt.
 
     A row ends with one of `ends`, which is its last token, or at its limit; after that
-    it repeats its last token. Its place is then the next row's, whose prompt is read
-    alone; the loop ends with the last row. What a row gets depends on itself, and not
-    on its place nor on the rows beside it.
+    it repeats its last token. Its place is then another row's: prompts are read a few
+    at a time, those of like lengths together; the loop ends with the last row. What a
+    row gets depends on itself, and not on its place nor on the rows beside it.
 
     Args:
       models: that read the rows, each with a cache; one, or several whose outputs
@@ -103,7 +107,9 @@ def continue_rows(
     rows = prompts.shape[0]
     size = rows if at_once is None else min(at_once, rows)
     longest = max(slots, prompts.shape[1])
-    order = jnp.argsort(limits <= 0, stable=True)  # those that get tokens first
+    # Those that get tokens first, of them the shortest prompts.
+    order = jnp.lexsort((lengths, limits <= 0))
+    together = max(1, size // TOGETHER)
     wanted = jnp.sum(limits > 0)
     places = _Places(
         rows=jnp.full((size,), rows),
@@ -130,29 +136,32 @@ def continue_rows(
         )
 
     def has_room(places: _Places) -> Bool[Array, ""]:
-        return (places.begun < wanted) & jnp.any(places.rows == rows)
+        left = wanted - places.begun
+        free = jnp.sum(places.rows == rows)
+        return (left > 0) & (free >= jnp.minimum(left, together))
 
     def fill(places: _Places) -> _Places:
-        """Give the first free place to the next row."""
-        row, place = order[places.begun], jnp.argmax(places.rows == rows)
-        prompt = jax.lax.dynamic_slice_in_dim(prompts, row, 1)
-        length = lengths[row]
+        """Give the first free places to the next rows."""
+        number = places.begun + jnp.arange(together)
+        row = order[jnp.minimum(number, rows - 1)]
+        (free,) = jnp.nonzero(places.rows == rows, size=together, fill_value=size)
+        place = jnp.where(number < wanted, free, size)  # of none: dropped
         hidden, caches = _each(
             lambda model, cache: read_prompts(
-                model, prompt, length[None], cache, place
+                model, prompts[row], lengths[row], cache, place
             ),
             models,
             places.caches,
         )
         return places._replace(
-            rows=places.rows.at[place].set(row),
-            starts=places.starts.at[place].set(length),
+            rows=places.rows.at[place].set(row, mode="drop"),
+            starts=places.starts.at[place].set(lengths[row], mode="drop"),
             hidden=tuple(
-                jax.lax.dynamic_update_slice(old, new, (place, 0))
+                old.at[place].set(new, mode="drop")
                 for old, new in zip(places.hidden, hidden, strict=True)
             ),
             caches=caches,
-            begun=places.begun + 1,
+            begun=jnp.minimum(places.begun + together, wanted),
         )
 
     def go_on(places: _Places) -> bool | jax.Array:
