@@ -10,8 +10,11 @@ The other half are the data's, whose labels count too.
 Terms of weight 0 are metrics of the student's rows: the reverse KL, minus its entropy,
 how often both would say the same token, how many of their 16 best entries are the same,
 and the mass that each has on the other's. `rollouts/length` is that of a continuation.
-Time and result are not measured at this size; docs/results.md has a smaller one, of
-three seeds.
+
+150 steps (`--fiddler='steps(150)'`) with a teacher of 300 steps of `configs/dense.py`,
+seed 0: 4.5 processor minutes, two evaluations included. Held-out loss 5.72 nats/token,
+2.14 bits/byte; a continuation has 95 of 96 tokens, a reverse KL of 0.71 nats a token.
+docs/results.md has three seeds of a smaller one.
 """
 
 import fiddle as fdl
