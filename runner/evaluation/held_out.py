@@ -80,7 +80,7 @@ class HeldOutTerms:
             if term.name not in self.left_out
         ]
         self._objective = Objective(
-            step.modules.with_items(_unweighted(terms)),
+            step.modules.with_items(_unweighted(terms, step.objective.terms)),
             mesh=step.mesh,
             config=dataclasses.replace(
                 config, step=dataclasses.replace(config.step, microbatches=1)
@@ -194,11 +194,22 @@ class HeldOutTerms:
         )
 
 
-def _unweighted(terms: Sequence[LossTerm]) -> list[LossTerm]:
-    """Return the terms without weights, over the rows that do not only fill a batch."""
-    masks = {term.mask: functools.partial(_of_rows, term.mask) for term in terms}
+def _unweighted(
+    terms: Sequence[LossTerm], trained: Sequence[LossTerm]
+) -> list[LossTerm]:
+    """Return the terms without weights, over the rows that do not only fill a batch.
+
+    Args:
+      terms: as declared; one whose loss owns parameters is not built, and may leave its
+        mask to it.
+      trained: those of the step, built.
+    """
+    of_name = {term.name: term.mask for term in (*terms, *trained)}
+    masks = {mask: functools.partial(_of_rows, mask) for mask in of_name.values()}
     return [
-        dataclasses.replace(term, weight=1.0, token_weight=None, mask=masks[term.mask])
+        dataclasses.replace(
+            term, weight=1.0, token_weight=None, mask=masks[of_name[term.name]]
+        )
         for term in terms
     ]
 
