@@ -6,10 +6,12 @@ from typing import Any
 from models.base import Model, TrunkOutput
 from models.factored import LOST, VQHead
 from models.initializers import FanIn, Normal
+from models.latent_attention import Latents
 from models.layer_attention import LayerAttention
 from models.lora import LoRA
 from models.mlp import MLP, GatedMLP
 from models.moe import MoE
+from models.routing.scores import Routing
 from models.transformer import Transformer
 from models.views import Ascent, Hidden, Views
 from models.vision import BatchNorm, ConvNet, VisionTransformer
@@ -23,11 +25,13 @@ __all__ = [
     "FanIn",
     "GatedMLP",
     "Hidden",
+    "Latents",
     "LayerAttention",
     "LoRA",
     "MoE",
     "Model",
     "Normal",
+    "Routing",
     "Transformer",
     "TrunkOutput",
     "VQHead",

@@ -65,6 +65,9 @@ class Attention(nnx.Module):
         param_dtype: str,
         rngs: nnx.Rngs,
     ):
+        checks.one_of("qk_norm_over", qk_norm_over, NORMED_OVER)
+        if isinstance(qk_norm, str):
+            checks.one_of("qk_norm", qk_norm, QK_NORMS)
         self.rope_layout = rope_layout
         self.qk_norm_over = qk_norm_over
         self.scale = 1 / math.sqrt(head_dim) if scale is None else scale
@@ -172,7 +175,7 @@ class Attention(nnx.Module):
                 soft_cap=self.soft_cap,
                 sinks=sinks,
             )
-        batch, length, heads, head_dim = query.shape
+        batch, length, heads, _ = query.shape
         scores = self._scores(query, key)
         if mask is not None:
             allowed = jnp.broadcast_to(jnp.expand_dims(mask, (1, 2)), scores.shape)
@@ -199,7 +202,7 @@ class Attention(nnx.Module):
             preferred_element_type=jnp.float32,
         )
         mixed = (mixed / total[..., None]).astype(value.dtype)
-        return jnp.moveaxis(mixed, 3, 1).reshape(batch, length, heads, head_dim)
+        return jnp.moveaxis(mixed, 3, 1).reshape(batch, length, heads, -1)
 
     def attend_cached(
         self, query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
@@ -265,7 +268,7 @@ class Attention(nnx.Module):
             y = self.adapters.add(name, x, y)
         if bias is not None:
             y = y + jnp.broadcast_to(bias[...].astype(self.dtype), y.shape)
-        axis = "heads" if name == "query" else "kv_heads"
+        axis = "heads" if name.startswith("query") else "kv_heads"
         return sharding.constrain(y, ("batch", None, axis, None))
 
 

@@ -173,7 +173,8 @@ def stack_captured(
 
     Args:
       capture: `name` for all layers, `name/i` for layer `i`.
-      layers: by name, a list of arrays or one array `[layer ...]`.
+      layers: by name, a list of arrays, None for a layer that has none, or one array
+        `[layer ...]`.
       axis: where the layers go in `name`: the first axis after `*b`.
     """
     captured = {}
@@ -185,5 +186,6 @@ def stack_captured(
         elif isinstance(values, Array):
             captured[path] = jnp.moveaxis(values, 0, axis)
         else:
-            captured[path] = jnp.stack(values, axis=axis)
+            there = [value for value in values if value is not None]
+            captured[path] = jnp.stack(there, axis=axis)
     return captured

@@ -1,13 +1,14 @@
 """Residual block of the transformers: attention, then a feed-forward layer."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 
-from models import sharding
+from models import checks, sharding
 from models.attention import Attention, Projections, Rotation
 from models.kernels import token_blocks
 from models.kernels.blocked_attention import Packing
@@ -152,6 +153,11 @@ class Recipe:
     residual: str
     residual_scale: float
 
+    def __post_init__(self):
+        checks.one_of("norm_placement", self.norm_placement, PLACEMENTS)
+        checks.one_of("residual", self.residual, RESIDUALS)
+        checks.positive(residual_scale=self.residual_scale)
+
     def block(self, rngs: nnx.Rngs) -> Block:
         """Make one block; the order of its parts is that in which keys are drawn."""
         return Block(
@@ -162,11 +168,43 @@ class Recipe:
             residual_scale=self.residual_scale,
         )
 
+    def first(
+        self,
+        mlp: Callable[..., nnx.Module] | None,
+        sublayer: Mapping[str, Any],
+        count: int,
+        num_layers: int,
+    ) -> list[Callable[[nnx.Rngs], Block]]:
+        """Return what makes the first blocks, with `mlp` of these fields as theirs.
+
+        Raises:
+          ValueError: there is no `mlp`, or are not so many layers.
+        """
+        if not 0 <= count <= num_layers or (mlp is None) != (count == 0):
+            raise ValueError(
+                f"first_layers must be from 1 to num_layers ({num_layers}) beside a "
+                f"first_mlp, else 0, got {count}"
+            )
+        if mlp is None:
+            return []
+        recipe = dataclasses.replace(self, mlp=functools.partial(mlp, **sublayer))
+        return [recipe.block] * count
+
     def _norms(self, rngs: nnx.Rngs) -> Norms:
         return Norms(
             before=None if self.norm_placement == "post" else self.norm(rngs=rngs),
             after=None if self.norm_placement == "pre" else self.norm(rngs=rngs),
         )
+
+
+def offered(blocks: Sequence[Block]) -> frozenset[str]:
+    """Return the names of intermediates of any block, and with each block's number."""
+    names = [
+        {"hidden", *block.attention.intermediates, *block.mlp.intermediates}
+        for block in blocks
+    ]
+    numbered = {f"{name}/{i}" for i, of_one in enumerate(names) for name in of_one}
+    return frozenset(numbered.union(*names))
 
 
 def _at_once(fn: Callable[..., Any], *arrays: Any) -> Any:

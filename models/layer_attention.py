@@ -1,12 +1,15 @@
-"""Differences between the attention of layers: how far they look, and rotations."""
+"""Kinds of attention: of heads, and of layers that differ in reach and rotations."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
-from models import checks
+from models import checks, rope
+from models.attention import Attention, check_heads
+from models.latent_attention import LatentAttention, Latents
 from models.rope import Scaling
 
 
@@ -55,6 +58,19 @@ def repeated(
     return tuple(pattern[i % len(pattern)] for i in range(num_layers))
 
 
+def numbered(
+    pattern: Sequence[LayerAttention], uniform: LayerAttention, num_layers: int
+) -> tuple[tuple[LayerAttention, ...], tuple[int, ...]]:
+    """Return the kinds that there are, and the number of each layer's.
+
+    Raises:
+      ValueError: as `of_layers`.
+    """
+    layers = of_layers(pattern, uniform, num_layers)
+    kinds = tuple(dict.fromkeys(layers))
+    return kinds, tuple(kinds.index(kind) for kind in layers)
+
+
 def run_one(kind: Any, branches: Sequence[Callable[..., Any]], *args: Any) -> Any:
     """Run the branch of a layer's kind.
 
@@ -67,3 +83,73 @@ def run_one(kind: Any, branches: Sequence[Callable[..., Any]], *args: Any) -> An
     if isinstance(kind, jax.Array):
         return jax.lax.switch(kind, branches, *args)
     return branches[0 if kind is None else kind](*args)
+
+
+_FIELDS = {
+    "num_kv_heads": "num_kv_heads",
+    "head_dim": "head_dim",
+    "bias": "attention_bias",
+    "output_bias": "attention_output_bias",
+    "sinks": "attention_sinks",
+    "qk_norm": "qk_norm",
+}
+"""Fields of `Transformer` that plain heads alone have, by those of `Attention`."""
+
+
+class Heads(NamedTuple):
+    """Attention of a kind, and the widths of its heads.
+
+    Attributes:
+      make: makes one layer's, called with `rngs=`.
+      num_kv_heads: heads of keys and values.
+      head_dim: features of queries and keys.
+      rope_dim: features that are rotated.
+      value_dim: features of values; None is `head_dim`.
+    """
+
+    make: Callable[..., Attention]
+    num_kv_heads: int
+    head_dim: int
+    rope_dim: int
+    value_dim: int | None
+
+
+def heads(
+    latents: Latents | None,
+    both: Mapping[str, Any],
+    plain: Mapping[str, Any],
+    *,
+    rope_dim: int | None,
+) -> Heads:
+    """Return heads over `latents`, or plain ones.
+
+    Args:
+      latents: None is plain heads.
+      both: fields of either kind of attention.
+      plain: fields of `Attention` alone.
+      rope_dim: of `Transformer`.
+
+    Raises:
+      ValueError: sizes do not fit, or a field has no meaning for latents.
+    """
+    count = both["num_heads"]
+    if latents is None:
+        kv_heads = count if plain["num_kv_heads"] is None else plain["num_kv_heads"]
+        head_dim = check_heads(
+            both["dim"],
+            num_heads=count,
+            num_kv_heads=kv_heads,
+            head_dim=plain["head_dim"],
+        )
+        sizes = {"num_kv_heads": kv_heads, "head_dim": head_dim}
+        make = functools.partial(Attention, **{**both, **plain, **sizes})
+        return Heads(
+            make, kv_heads, head_dim, rope.check_width(rope_dim, head_dim), None
+        )
+    fields = {_FIELDS[name]: plain[name] for name in _FIELDS} | {"rope_dim": rope_dim}
+    for name, value in fields.items():
+        if value and (name, value) != ("num_kv_heads", count):
+            raise ValueError(f"latents have no {name}: leave it out, got {value}")
+    make = functools.partial(LatentAttention, latents=latents, **both)
+    head_dim = latents.head_dim
+    return Heads(make, count, head_dim, latents.rope_dim, latents.value_dim)

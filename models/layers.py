@@ -27,16 +27,18 @@ class Layers(nnx.Module):
 
     @classmethod
     @abc.abstractmethod
-    def create(cls, make: Make, rngs: nnx.Rngs, *, num_layers: int) -> "Layers":
-        """Create the layers, `make(rngs)` each.
+    def create(
+        cls, make: Make, rngs: nnx.Rngs, *, num_layers: int, first: Sequence[Make] = ()
+    ) -> "Layers":
+        """Create the layers, `make(rngs)` each but for those that `first` makes.
 
         All forms draw the same keys in the same order.
         """
 
     @property
     @abc.abstractmethod
-    def sample(self) -> Any:
-        """One layer, for properties that depend on no array."""
+    def samples(self) -> Sequence[Any]:
+        """The layers, for properties that depend on no array."""
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -66,12 +68,15 @@ class SeparateLayers(nnx.List, Layers):
     """A module a layer, parameters at `3/...`; the compiler sees them all."""
 
     @classmethod
-    def create(cls, make: Make, rngs: nnx.Rngs, *, num_layers: int) -> "SeparateLayers":
-        return cls([make(rngs) for _ in range(num_layers)])
+    def create(
+        cls, make: Make, rngs: nnx.Rngs, *, num_layers: int, first: Sequence[Make] = ()
+    ) -> "SeparateLayers":
+        makes = [*first, *[make] * (num_layers - len(first))]
+        return cls([make(rngs) for make in makes])
 
     @property
-    def sample(self) -> Any:
-        return self[0]
+    def samples(self) -> Sequence[Any]:
+        return list(self)
 
     def run(
         self, step: Step, x: jax.Array, inputs: Tree = None
@@ -81,7 +86,8 @@ class SeparateLayers(nnx.List, Layers):
             one = jax.tree.map(lambda leaf, i=index: leaf[i], inputs, is_leaf=_is_list)
             x, output = step(layer, x, one)
             outputs.append(output)
-        return x, jax.tree.map(lambda *leaves: list(leaves), *outputs)
+        # None stands for what a layer of another kind does not have.
+        return x, jax.tree.map(lambda *xs: list(xs), *outputs, is_leaf=_is_none)
 
     def repeated(self, tree: Tree) -> Tree:
         return jax.tree.map(lambda leaf: [leaf] * len(self), tree)
@@ -98,7 +104,12 @@ class StackedLayers(Layers):
         self.stacked, self.num_layers = stacked, num_layers
 
     @classmethod
-    def create(cls, make: Make, rngs: nnx.Rngs, *, num_layers: int) -> "StackedLayers":
+    def create(
+        cls, make: Make, rngs: nnx.Rngs, *, num_layers: int, first: Sequence[Make] = ()
+    ) -> "StackedLayers":
+        if first:
+            raise ValueError("first_layers are of another kind: layers='separate'")
+
         # `nnx.split_rngs` and `nnx.vmap` would draw other keys than `SeparateLayers`: a
         # scan that carries `rngs` goes through the same counts.
         def create_layer(rngs: nnx.Rngs, _: None) -> tuple[nnx.Rngs, nnx.Module]:
@@ -113,8 +124,8 @@ class StackedLayers(Layers):
         return cls(stacked, num_layers)
 
     @property
-    def sample(self) -> Any:
-        return self.stacked
+    def samples(self) -> Sequence[Any]:
+        return [self.stacked] * self.num_layers
 
     def __len__(self) -> int:
         return self.num_layers
@@ -183,6 +194,10 @@ _OF_BLOCKS = {
     "up": _PLAIN,
     "down": _PLAIN,
     "router": _PLAIN,
+    "query_latent": _PLAIN,
+    "query_up": _INTO_HEADS,
+    "latent": _PLAIN,
+    "key_value": _INTO_HEADS,
 }
 """By the name of a parameter within `blocks`; experts and stacked layers come first."""
 
@@ -217,3 +232,7 @@ def path_names(path: tuple[Any, ...]) -> list[str]:
 
 def _is_list(x: Any) -> bool:
     return isinstance(x, list)
+
+
+def _is_none(x: Any) -> bool:
+    return x is None

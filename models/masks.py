@@ -28,12 +28,14 @@ class Heads:
       dtype: of queries, keys and values.
       soft_cap: of scores; None is none.
       sinks: each softmax has one more entry.
+      value_width: features of a head's values; None is `width`.
     """
 
     width: int
     dtype: str
     soft_cap: float | None = None
     sinks: bool = False
+    value_width: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +99,10 @@ def kernel(length: int, heads: Heads, platform: str | None = None) -> Kernel:
     platform = sharding.platform() if platform is None else platform
     if platform == "cpu":
         return Kernel("blocks", 128)
-    if platform == "tpu":
+    even = heads.value_width is None
+    if platform == "tpu" and even:
         return Kernel("splash")
-    plain = heads.soft_cap is None and not heads.sinks
+    plain = even and heads.soft_cap is None and not heads.sinks
     if (
         platform == "cuda"
         and plain

@@ -17,7 +17,9 @@ from models.initializers import FAN_IN, SMALL, Initializer, Scaled
 from models.kernels import expert_slots, grouped
 from models.kernels.grouped import Activation, Weights
 from models.mlp import ACTIVATIONS, GatedMLP, gated_width
+from models.routing import fields
 from models.routing.expert_bias import ExpertBias
+from models.routing.scores import Routing
 
 MOST_BEYOND = 128
 """Most rows that the loop over experts beyond their slots multiplies at a time."""
@@ -42,6 +44,8 @@ class MoE(Configurable):
         token (Qwen2-MoE, arXiv:2407.10671, section 2.2.2).
       renormalize: divide the gates of a token by their sum (Mixtral, Qwen3), so that
         the router learns from comparing the chosen experts only.
+      routing: other scores than a softmax, groups of experts, a scale of gates
+        (DeepSeek-V3); None is as above.
       bias_rate: experts are chosen by `p + b`, and after each step b moves by so much
         towards those that got too few tokens (`ExpertBias`), which balances the
         load without a loss; gates are still `p`. 0 is no bias.
@@ -80,6 +84,7 @@ class MoE(Configurable):
         num_shared_experts: int = 0,
         shared_gate: bool = False,
         renormalize: bool = False,
+        routing: Routing | None = None,
         bias_rate: float = 0.0,
         activation: str = "silu",
         biases: bool = False,
@@ -92,26 +97,12 @@ class MoE(Configurable):
         rngs: nnx.Rngs,
     ):
         hidden_dim = gated_width(dim) if hidden_dim is None else hidden_dim
-        checks.positive(num_experts=num_experts, hidden_dim=hidden_dim)
+        checks.positive(num_experts=num_experts, hidden_dim=hidden_dim, clamp=clamp)
         checks.not_negative(num_shared_experts=num_shared_experts, bias_rate=bias_rate)
-        if not 1 <= experts_per_token <= num_experts:
-            raise ValueError(
-                f"experts_per_token must be from 1 to num_experts ({num_experts}), "
-                f"got {experts_per_token}"
-            )
-        if renormalize and experts_per_token == 1:
-            raise ValueError(
-                "renormalize needs experts_per_token of at least 2, got 1: "
-                "every gate would be 1 and the router would learn nothing"
-            )
-        if shared_gate and not num_shared_experts:
-            raise ValueError(
-                "shared_gate needs num_shared_experts of at least 1, got 0"
-            )
-        checks.positive(clamp=clamp)
-        if clamp is not None and not biases:
-            raise ValueError(f"clamp needs biases=True, got {clamp} without")
+        fields.check_chosen(experts_per_token, num_experts, renormalize, routing)
+        fields.check_parts(num_shared_experts, shared_gate, clamp, biases)
         self.experts_per_token = experts_per_token
+        self.routing = routing
         self.clamp = clamp
         self.renormalize = renormalize
         self.activation = checks.one_of("activation", activation, ACTIVATIONS)
@@ -140,7 +131,8 @@ class MoE(Configurable):
             axes=("embed", None),
             dtype=param_dtype,
         )
-        self.bias = ExpertBias.zeros(num_experts, rate=bias_rate) if bias_rate else None
+        has_bias = bias_rate or (routing and routing.bias)
+        self.bias = ExpertBias.zeros(num_experts, rate=bias_rate) if has_bias else None
         # Routed experts, stacked along their first axis; then the shared ones.
         self.gate = expert_kernel(init, dim, hidden_dim, ("embed", "mlp"))
         self.up = expert_kernel(init, dim, hidden_dim, ("embed", "mlp"))
@@ -213,10 +205,14 @@ class MoE(Configurable):
         if self.router_bias is not None:
             bias = self.router_bias[...].astype(jnp.float32)
             logits = logits + jnp.broadcast_to(bias, logits.shape)
+        bias = None if self.bias is None else self.bias[...]
+        if self.routing is not None:
+            k, renormalize = self.experts_per_token, self.renormalize
+            return logits, *self.routing.choose(logits, bias, k, renormalize)
         scores = jax.nn.softmax(logits)
         gates, chosen = jax.lax.top_k(scores, self.experts_per_token)
-        if self.bias is not None:
-            biased = scores + jnp.broadcast_to(self.bias[...], scores.shape)
+        if bias is not None:
+            biased = scores + jnp.broadcast_to(bias, scores.shape)
             _, chosen = jax.lax.top_k(biased, self.experts_per_token)
             gates = jnp.take_along_axis(scores, chosen, axis=-1)
         if self.renormalize:

@@ -11,7 +11,6 @@ import numpy as np
 from flax import nnx
 
 from models import checks, layer_attention, masks, rope, sharding
-from models.attention import NORMED_OVER, QK_NORMS, Attention, check_heads
 from models.base import (
     EMBEDDING_SHIFT,
     REMAT,
@@ -22,9 +21,10 @@ from models.base import (
     check_remat,
     stack_captured,
 )
-from models.block import PLACEMENTS, RESIDUALS, Block, Recipe
+from models.block import Block, Recipe, offered
 from models.initializers import EMBEDDING, FAN_IN, SMALL, Initializer
 from models.kernels import projection
+from models.latent_attention import Latents
 from models.layer_attention import LayerAttention
 from models.layers import form
 from models.mlp import GatedMLP
@@ -46,6 +46,8 @@ class Transformer(Model):
       mlp: called once a layer with `dim`, `init`, `output_scale`, `dtype`,
         `param_dtype` and `rngs`: `GatedMLP`, `MLP`, `MoE`, or a
         `functools.partial` of one.
+      first_mlp: in place of `mlp` in the first `first_layers` (DeepSeek: dense).
+      first_layers: how many have it.
       norm: of the residual stream, `"rms"` or `"layer"` (GPT, StarCoder 2).
       norm_eps: `eps` of every norm.
       norm_offset: 1.0 for Gemma's `1 + scale`.
@@ -63,6 +65,8 @@ class Transformer(Model):
       attention_bias: biases on queries, keys and values (Qwen2).
       attention_output_bias: a bias on what attention adds (GPT, StarCoder 2).
       attention_sinks: each head's softmax has a learned score of value 0 (gpt-oss).
+      latents: keys and values are products of short vectors (MLA of DeepSeek-V2 and
+        V3); the fields of heads and biases are then left out. None is plain heads.
       attention_window: a token attends to itself and the `attention_window - 1`
         before it (Mistral); None is all before it.
       attention_pattern: kinds of the first layers, again and again over all of them
@@ -111,6 +115,8 @@ class Transformer(Model):
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
         mlp: Callable[..., nnx.Module] = GatedMLP,
+        first_mlp: Callable[..., nnx.Module] | None = None,
+        first_layers: int = 0,
         norm: str = "rms",
         norm_eps: float = 1e-6,
         norm_offset: float = 0.0,
@@ -125,6 +131,7 @@ class Transformer(Model):
         attention_bias: bool = False,
         attention_output_bias: bool = False,
         attention_sinks: bool = False,
+        latents: Latents | None = None,
         attention_window: int | None = None,
         attention_pattern: Sequence[LayerAttention] = (),
         attention_scale: float | None = None,
@@ -155,7 +162,6 @@ class Transformer(Model):
             attention_soft_cap=attention_soft_cap,
             logit_divisor=logit_divisor,
             logit_soft_cap=logit_soft_cap,
-            residual_scale=residual_scale,
             head_rank=head_rank,
         )
         if tie_head and head_rank is not None:
@@ -163,34 +169,6 @@ class Transformer(Model):
         check_dtypes(dtype=dtype, param_dtype=param_dtype)
         checks.one_of("rope_layout", rope_layout, rope.LAYOUTS)
         checks.one_of("norm", norm, NORMS)
-        checks.one_of("norm_placement", norm_placement, PLACEMENTS)
-        checks.one_of("residual", residual, RESIDUALS)
-        checks.one_of("qk_norm_over", qk_norm_over, NORMED_OVER)
-        if isinstance(qk_norm, str):
-            checks.one_of("qk_norm", qk_norm, QK_NORMS)
-        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        head_dim = check_heads(
-            dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim
-        )
-        self.dim, self.num_outputs = head_rank or dim, vocab_size
-        self.head_dim, self.num_kv_heads = head_dim, num_kv_heads
-        self.rope_dim = rope.check_width(rope_dim, head_dim)
-        self.heads = masks.Heads(
-            width=head_dim,
-            dtype=dtype,
-            soft_cap=attention_soft_cap,
-            sinks=attention_sinks,
-        )
-        uniform = LayerAttention(
-            window=attention_window, rope_base=rope_base, rope_scaling=rope_scaling
-        )
-        kinds = layer_attention.of_layers(attention_pattern, uniform, num_layers)
-        self.attention_kinds = tuple(dict.fromkeys(kinds))
-        self.layer_kinds = tuple(self.attention_kinds.index(kind) for kind in kinds)
-        self.embedding_scale = embedding_scale
-        self.logit_divisor, self.logit_soft_cap = logit_divisor, logit_soft_cap
-        self.dtype = dtype
-
         # Recipes: what a block consists of; `layers` says how often it is followed.
         sublayer = {
             "dim": dim,
@@ -199,23 +177,48 @@ class Transformer(Model):
             "dtype": dtype,
             "param_dtype": param_dtype,
         }
-        attention = functools.partial(
-            Attention,
-            num_heads=num_heads,
-            num_kv_heads=num_kv_heads,
-            head_dim=head_dim,
-            bias=attention_bias,
-            output_bias=attention_output_bias,
-            sinks=attention_sinks,
-            qk_norm=qk_norm,
-            qk_norm_over=qk_norm_over,
-            norm_eps=norm_eps,
-            norm_offset=norm_offset,
-            rope_layout=rope_layout,
-            scale=attention_scale,
-            soft_cap=attention_soft_cap,
-            **sublayer,
+        heads = layer_attention.heads(
+            latents,
+            {
+                "num_heads": num_heads,
+                "norm_offset": norm_offset,
+                "rope_layout": rope_layout,
+                "scale": attention_scale,
+                "soft_cap": attention_soft_cap,
+                **sublayer,
+            },
+            {
+                "num_kv_heads": num_kv_heads,
+                "head_dim": head_dim,
+                "bias": attention_bias,
+                "output_bias": attention_output_bias,
+                "sinks": attention_sinks,
+                "qk_norm": qk_norm,
+                "qk_norm_over": qk_norm_over,
+                "norm_eps": norm_eps,
+            },
+            rope_dim=rope_dim,
         )
+        self.dim, self.num_outputs = head_rank or dim, vocab_size
+        self.num_kv_heads = heads.num_kv_heads
+        self.head_dim, self.rope_dim = heads.head_dim, heads.rope_dim
+        self.heads = masks.Heads(
+            width=heads.head_dim,
+            dtype=dtype,
+            soft_cap=attention_soft_cap,
+            sinks=attention_sinks,
+            value_width=heads.value_dim,
+        )
+        uniform = LayerAttention(
+            window=attention_window, rope_base=rope_base, rope_scaling=rope_scaling
+        )
+        self.attention_kinds, self.layer_kinds = layer_attention.numbered(
+            attention_pattern, uniform, num_layers
+        )
+        self.embedding_scale = embedding_scale
+        self.logit_divisor, self.logit_soft_cap = logit_divisor, logit_soft_cap
+        self.dtype = dtype
+
         of_stream = functools.partial(
             NORMS[norm],
             dim=dim,
@@ -224,17 +227,16 @@ class Transformer(Model):
             param_dtype=param_dtype,
         )
         recipe = Recipe(
-            attention=attention,
+            attention=heads.make,
             mlp=functools.partial(mlp, **sublayer),
             norm=of_stream,
             norm_placement=norm_placement,
             residual=residual,
             residual_scale=residual_scale,
         )
+        first = recipe.first(first_mlp, sublayer, first_layers, num_layers)
 
-        def table(
-            init: Initializer, rows: int, axis: str | None, width: int = dim
-        ) -> nnx.Param:
+        def table(init: Initializer, rows: int, axis: str | None, width: int = dim):
             shape, axes = (rows, width), (axis, "embed")
             return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
 
@@ -244,15 +246,13 @@ class Transformer(Model):
         self.positions = (
             table(SMALL, learned_positions, None) if learned_positions else None
         )
-        self.blocks = form(layers).create(recipe.block, rngs, num_layers=num_layers)
-        self.norm = of_stream(rngs=rngs)
-        self.head_factor = (
-            None
-            if head_rank is None
-            else sharding.parameter(
-                init, rngs, (dim, head_rank), axes=("embed", None), dtype=param_dtype
-            )
+        self.blocks = form(layers).create(
+            recipe.block, rngs, num_layers=num_layers, first=first
         )
+        self.norm = of_stream(rngs=rngs)
+        into, shape = ("embed", None), (dim, head_rank or dim)
+        factor = functools.partial(sharding.parameter, init, rngs, shape, axes=into)
+        self.head_factor = factor(dtype=param_dtype) if head_rank else None
         self.output = (
             None if tie_head else table(head_init, vocab_size, "vocab", self.dim)
         )
@@ -288,7 +288,7 @@ class Transformer(Model):
             else:
                 branches = [lambda x, args=args: run(x, *args) for args in of_kinds]
                 x, intermediates = layer_attention.run_one(kind, branches, x)
-            return x, {name: intermediates[name] for name in sorted(names)}
+            return x, {name: intermediates.get(name) for name in sorted(names)}
 
         x, layers = self.blocks.run(step, x, self.kinds_by_layer())
         hidden = self.read_out(x)
@@ -313,17 +313,14 @@ class Transformer(Model):
             logits = projection.logits(hidden, table[...], self.dtype)
         if self.logit_divisor != 1.0:
             logits = logits / self.logit_divisor
-        if self.logit_soft_cap is not None:
-            logits = self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
+        if (cap := self.logit_soft_cap) is not None:
+            logits = cap * jnp.tanh(logits / cap)
         names = ("batch", *(None,) * logits.ndim)[: logits.ndim - 1]
         return sharding.constrain(logits, (*names, "vocab"))
 
     def offers(self) -> frozenset[str]:
         """Return `hidden`, intermediates of attention and `mlp`, and `hidden/0` ..."""
-        block = self.blocks.sample
-        names = {"hidden", *block.attention.intermediates, *block.mlp.intermediates}
-        count = len(self.blocks)
-        return frozenset(names | {f"{n}/{i}" for n in names for i in range(count)})
+        return offered(self.blocks.samples)
 
     def trunk_form(self, length: int, platform: str | None = None) -> str:
         """Return the kernel of attention over rows of this length."""

@@ -28,8 +28,12 @@ Read = Callable[[jax.Array], jax.Array]
 def empty_cache(model: Transformer, rows: int, length: int) -> Cache:
     """Return zeros for rows of so many tokens, and for the padding of a chunk."""
     size = -(-length // CHUNK) * CHUNK
-    zeros = jnp.zeros((rows, model.num_kv_heads, size, model.head_dim), model.dtype)
-    return model.blocks.repeated((zeros, zeros))
+
+    def zeros(width: int) -> jax.Array:
+        return jnp.zeros((rows, model.num_kv_heads, size, width), model.dtype)
+
+    of_values = model.heads.value_width or model.head_dim
+    return model.blocks.repeated((zeros(model.head_dim), zeros(of_values)))
 
 
 def read_prompts(

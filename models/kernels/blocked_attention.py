@@ -87,7 +87,7 @@ def attend(
     Args:
       query: `[b t heads head_dim]`, scaled.
       key: `[b t kv_heads head_dim]`; a key serves `heads / kv_heads` queries.
-      value: as `key`.
+      value: as `key`, but for the width of a head.
       packing: of the same rows.
       soft_cap: `cap * tanh(s / cap)` of scores `s`.
       sinks: `[heads]`, float32, a score more of each softmax, whose value is 0.
@@ -199,7 +199,7 @@ def _forward(rule, query, key, value, ids, first, sinks):
         state = (
             _filled(q, rows, _LEAST) if sinks is None else _of_rows(sinks, q, rows),
             _filled(q, rows, 0.0 if sinks is None else 1.0),  # exp(sink - largest)
-            _filled(q, q_i.shape, 0.0),
+            _filled(q, (*rows, v.shape[-1]), 0.0),
         )
         # The last block holds the queries' own keys: no row is without one.
         largest, total, mixed = loops.fori(first_i, i + 1, add, state, trips=rule.trips)

@@ -7,12 +7,12 @@ from jaxtyping import Array, Bool, Float
 def attend(
     query: Float[Array, "b t h d"],
     keys: Float[Array, "b g s d"],
-    values: Float[Array, "b g s d"],
+    values: Float[Array, "b g s v"],
     mask: Bool[Array, "b t s"],
     *,
     soft_cap: float | None,
     sinks: Float[Array, " h"] | None,
-) -> Float[Array, "b t h d"]:
+) -> Float[Array, "b t h v"]:
     """Return weighted values; softmax in float32.
 
     The cache has its heads before its positions: what one query reads then lies
@@ -55,5 +55,5 @@ def attend(
         preferred_element_type=jnp.float32,
     )
     mixed = (mixed / total[..., None]).astype(values.dtype)
-    mixed = mixed.reshape(batch, heads, length, width)
+    mixed = mixed.reshape(batch, heads, length, -1)
     return jnp.moveaxis(mixed, 2, 1)

@@ -84,10 +84,13 @@ class Pretrained:
         make = functools.partial(self.model, **fields)
         graph, state = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
         state = jax.tree.map(lambda x: x, state)
-        dtype = fields.get("param_dtype", "float32")
         arrays = self.arrays(layers=fields.get("layers", "separate"))
-        arrays = jax.tree.map(lambda x: jnp.asarray(x, dtype), arrays)
-        nnx.replace_by_pure_dict(state, nnx.restore_int_paths(arrays))
+        arrays = jax.tree.map(
+            lambda leaf, x: jnp.asarray(x, leaf.dtype),
+            nnx.to_pure_dict(state),
+            nnx.restore_int_paths(arrays),
+        )
+        nnx.replace_by_pure_dict(state, arrays)
         return nnx.merge(graph, state)
 
     @functools.cached_property

@@ -11,6 +11,8 @@ from models import checks, layers
 from models.pretrained import forms
 from models.pretrained.forms import Shape
 from models.pretrained.source import Source
+from models.pretrained.tensors import names
+from models.routing.expert_bias import ExpertBias
 
 
 def arrays(source: Source, model: functools.partial) -> dict[str, Any]:
@@ -67,12 +69,12 @@ def dtypes(source: Source, model: functools.partial) -> dict[str, np.dtype]:
     """
     by_path = {}
     for path, shape in shapes(model).items():
-        names = [
-            name
+        of_path = {
+            source.dtypes.get(name)
             for p, part in forms.by_layer(path, shape).items()
             for name in _tensor_names(source, p, part)
-        ]
-        by_path[path] = _widest({source.dtypes[n] for n in names if n in source.dtypes})
+        }
+        by_path[path] = _widest({dtype for dtype in of_path if dtype})
     wide = np.dtype(np.float64)
     return {p: np.dtype(np.float32) if x == wide else x for p, x in by_path.items()}
 
@@ -83,7 +85,7 @@ def _widest(dtypes: set[np.dtype]) -> np.dtype:
 
 
 def shapes(model: functools.partial) -> dict[str, Shape]:
-    """Return the shape of each parameter, by path; nothing is allocated."""
+    """Return the shape of each parameter and expert bias; nothing is allocated."""
     module = nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0)))
     flat: dict[str, Shape] = {}
 
@@ -94,25 +96,25 @@ def shapes(model: functools.partial) -> dict[str, Shape]:
         for name, below in tree.items():
             walk(below, (*path, str(name)))
 
-    walk(nnx.to_pure_dict(nnx.state(module, nnx.Param)), ())
+    walk(nnx.to_pure_dict(nnx.state(module, (nnx.Param, ExpertBias))), ())
     return flat
 
 
 def _tensor_names(source: Source, path: str, shape: Shape) -> list[str]:
     """Return the tensors of an array: one, or one an expert."""
     role, layer = forms.role(path)
-    template = source.names[role]
+    template = names.of(source.names, role, len(shape))
     count = shape[0] if "{expert}" in template else 1
     return [template.format(layer=layer, expert=expert) for expert in range(count)]
 
 
 def _check_names(source: Source, tensor_names: Mapping[str, list[str]]) -> None:
     """Refuse a source whose tensors are not exactly those of the model."""
-    used = {name for names in tensor_names.values() for name in names}
+    used = {name for of_path in tensor_names.values() for name in of_path}
     available = {name for name in source.tensors if not name.endswith(source.unused)}
     head = source.names["output"]
-    for path, names in tensor_names.items():
-        for name in names:
+    for path, of_path in tensor_names.items():
+        for name in of_path:
             if name not in available:
                 raise ValueError(
                     f"{source.path}: no tensor {name!r} for {path}; "
@@ -144,12 +146,15 @@ def _missing_hint(is_head: bool, name: str, unused: set[str]) -> str:
     return checks.nearest(name, unused).lstrip("; ")
 
 
-def _array(source: Source, path: str, names: list[str], shape: Shape) -> np.ndarray:
+def _array(
+    source: Source, path: str, tensor_names: list[str], shape: Shape
+) -> np.ndarray:
     role, _ = forms.role(path)
     stored_shape, convert, _ = forms.of(role)
-    per_tensor = shape[1:] if "{expert}" in source.names[role] else shape
+    template = names.of(source.names, role, len(shape))
+    per_tensor = shape[1:] if "{expert}" in template else shape
     parts = []
-    for name in names:
+    for name in tensor_names:
         tensor = source.tensors[name]()
         if tensor.shape != stored_shape(per_tensor):
             raise ValueError(

@@ -156,7 +156,7 @@ class VisionTransformer(Classifier):
             else None
         )
         self.blocks = form(layers).create(make_block, rngs, num_layers=num_layers)
-        intermediates = self.blocks.sample.mlp.intermediates
+        intermediates = self.blocks.samples[0].mlp.intermediates
         if intermediates:
             raise ValueError(
                 f"mlp reports {', '.join(sorted(intermediates))} for every patch, "

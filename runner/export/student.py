@@ -110,7 +110,7 @@ def read(workdir: str, step: int | str | None, average: str = "") -> Student:
     vocabulary = _vocabulary(path, end=end)
     whole = factored_head.merged(adapters.merged(weights))
     arrays = {
-        p: _Read(tensor.shape, tensor.read) for p, tensor in whole.tensors.items()
+        p: StoredArray(tensor.shape, tensor.read) for p, tensor in whole.tensors.items()
     }
     dtypes = {str(tensor.dtype) for tensor in whole.tensors.values()}
     return Student(
@@ -138,7 +138,7 @@ def _adapters(weights: RunWeights, run: reports.Run) -> Adapters | None:
     if within is None:
         return None
     arrays = {
-        path: _Read(tensor.shape, tensor.read)
+        path: StoredArray(tensor.shape, tensor.read)
         for path, tensor in weights.tensors().items()
         if low_rank.is_of(path)
     }
@@ -162,7 +162,7 @@ def _vocabulary(workdir: Path, *, end: str) -> Vocabulary | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Read:
+class StoredArray:
     """An array in a file, read each time it is converted to NumPy."""
 
     shape: tuple[int, ...]
@@ -171,6 +171,9 @@ class _Read:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         del dtype, copy
         return _read_once(self.read)
+
+    def __getitem__(self, index: int) -> Any:
+        return _read_once(self.read)[index]
 
 
 @functools.lru_cache(maxsize=1)  # one expert after another is cut out of one array

@@ -69,13 +69,13 @@ def summary(load: Float[Array, "layer expert"]) -> dict[str, Float[Array, ""]]:
 
 
 def biases(student: Model) -> list[Bias]:
-    """Return the expert biases of a student, in the order of their layers."""
+    """Return the expert biases of a student that a step moves, in layers' order."""
     paths = [
         (path, variable.get_metadata()["rate"])
         for path, variable in nnx.to_flat_state(nnx.state(student, ExpertBias))
     ]
     paths.sort(key=lambda place: [(isinstance(x, str), x) for x in place[0]])
-    return [(tuple(map(str, path)), rate) for path, rate in paths]
+    return [(tuple(map(str, path)), rate) for path, rate in paths if rate]
 
 
 def update_biases(

@@ -107,8 +107,16 @@ class PublishedWeights(Weights):
                 )
         structure = jax.tree.structure(abstract["params"])
         params = place(wanted, tensors).values()
-        variables = jax.tree.map(_zeros, abstract["variables"])
-        return {"params": jax.tree.unflatten(structure, params), "variables": variables}
+        others = tree_paths.by_path(abstract["variables"])
+        stored = {path: leaf for path, leaf in others.items() if path in tensors}
+        placed = place(stored, tensors)
+        variables = [placed.get(path, _zeros(leaf)) for path, leaf in others.items()]
+        return {
+            "params": jax.tree.unflatten(structure, params),
+            "variables": jax.tree.unflatten(
+                jax.tree.structure(abstract["variables"]), variables
+            ),
+        }
 
 
 def _read(read: Callable[[], np.ndarray]) -> np.ndarray:

@@ -267,7 +267,7 @@ def test_it_starts_near_the_uniform_distribution():
 def test_residual_writes_start_smaller_with_depth():
     def sizes(num_layers):
         fields = SMALL | {"dim": 64, "num_layers": num_layers, "layers": "stacked"}
-        block = initial_module(Transformer, **fields).blocks.sample
+        block = initial_module(Transformer, **fields).blocks.samples[0]
         kernels = block.attention.output, block.mlp.down
         return np.array([np.std(np.asarray(kernel[...])) for kernel in kernels])
 
@@ -315,5 +315,5 @@ def test_a_graph_reaches_the_layers_and_the_numbers():
     fdl.set_tagged(student, tag=ParamDType, value="bfloat16")
     model = nnx.eval_shape(lambda: fdl.build(student)(rngs=nnx.Rngs(0)))
     assert model.dtype == "bfloat16"
-    assert model.blocks.sample.mlp.gate.shape == (3, 8, 32)
+    assert model.blocks.samples[0].mlp.gate.shape == (3, 8, 32)
     assert model.embedding.dtype == jnp.bfloat16

@@ -56,6 +56,18 @@ YARN = {
     "original_max_position_embeddings": 64,
 }
 EXPERTS = {"num_experts_per_tok": 2}
+LATENTS = {
+    "head_dim": None,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 5,
+    "moe_intermediate_size": 12,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+}
+NULL = "null"
 # By name of the fixture: the kind of configuration, and what sets it apart; None is an
 # entry that it has not.
 FAMILIES = {
@@ -258,8 +270,35 @@ FAMILIES = {
             **EXPERTS,
         },
     ),
+    "deepseek_v3": (
+        "DeepseekV3",
+        {
+            **LATENTS,
+            "q_lora_rank": 12,
+            "n_group": 4,
+            "topk_group": 2,
+            "n_shared_experts": 2,
+            "first_k_dense_replace": 1,
+            "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.7},
+        },
+    ),
+    "deepseek_v3_plain_queries": (
+        "DeepseekV3",
+        {
+            **LATENTS,
+            "intermediate_size": 12,
+            "q_lora_rank": NULL,
+            "n_group": 1,
+            "topk_group": 1,
+            "n_shared_experts": 1,
+            "first_k_dense_replace": 0,
+            "norm_topk_prob": False,
+            "routed_scaling_factor": 1.5,
+            "rope_interleave": False,
+        },
+    ),
 }
-IN_BFLOAT16 = {"mistral", "qwen3"}
+IN_BFLOAT16 = {"mistral", "qwen3", "deepseek_v3_plain_queries"}
 
 
 def main(only: list[str]) -> None:
@@ -277,6 +316,11 @@ def main(only: list[str]) -> None:
         if name in IN_BFLOAT16:
             model = model.to(torch.bfloat16)
         model.save_pretrained(folder)
+        if name in IN_BFLOAT16:  # read so, routers and their biases are in float32
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.bfloat16
+            )
+            model.save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
         loaded = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager"
@@ -291,6 +335,7 @@ def main(only: list[str]) -> None:
 
 def random_model(kind: str, entries: dict, draw: np.random.Generator):
     """Every parameter random, norms and biases too, so that none can be left out."""
+    entries = {n: None if x == NULL else x for n, x in entries.items()}
     config = getattr(transformers, f"{kind}Config")(**entries)
     causal = kind.removesuffix("Text")
     head = "LMHeadModel" if causal == "GPT2" else "ForCausalLM"
@@ -305,6 +350,10 @@ def random_model(kind: str, entries: dict, draw: np.random.Generator):
             elif "embed" not in name and "lm_head" not in name:
                 values = 1.2 * values / parameter.shape[-1] ** 0.5
             parameter.copy_(torch.from_numpy(values))
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                values = 0.1 * draw.normal(size=tuple(buffer.shape))
+                buffer.copy_(torch.from_numpy(values))
     return model
 
 

@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "models": "Ascent BatchNorm ConvNet FanIn GatedMLP Hidden LOST LayerAttention LoRA"
-    " MLP MoE Model Normal Transformer TrunkOutput VQHead Views VisionTransformer",
+    "models": "Ascent BatchNorm ConvNet FanIn GatedMLP Hidden LOST Latents"
+    " LayerAttention LoRA MLP MoE Model Normal Routing Transformer TrunkOutput VQHead"
+    " Views VisionTransformer",
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
     " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"
     " LargestAttentionLogit MostConfidentTeacher OfflineTeacher OnlineTeacher"

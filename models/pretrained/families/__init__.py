@@ -11,7 +11,7 @@ from typing import Any
 from models.pretrained.entries import harmless, part, refusals
 from models.pretrained.entries.part import Entries, Fields
 from models.pretrained.entries.settings import Settings
-from models.pretrained.families import gemma, gpt, gpt_oss, llama, small
+from models.pretrained.families import deepseek, gemma, gpt, gpt_oss, llama, small
 from models.pretrained.families.family import Family
 
 FAMILIES: Mapping[str, Family] = {
@@ -20,6 +20,7 @@ FAMILIES: Mapping[str, Family] = {
     **small.FAMILIES,
     **gpt.FAMILIES,
     **gpt_oss.FAMILIES,
+    **deepseek.FAMILIES,
 }
 
 

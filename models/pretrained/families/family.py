@@ -21,6 +21,7 @@ class Family:
       rules: of tensors that hold several of those that `names` expects.
       unused: endings of names of tensors that no model needs.
       reads: ways of storing weights by `quant_method` that `rules` undo.
+      wide: roles of tensors that are float32 in any file.
       context: the entry for the positions of the longest text.
     """
 
@@ -32,6 +33,7 @@ class Family:
     rules: Sequence[fusing.Rule] = ()
     unused: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
+    wide: frozenset[str] = frozenset()
     context: str = "max_position_embeddings"
 
 

@@ -4,6 +4,19 @@ from collections.abc import Mapping
 
 Names = Mapping[str, str]
 
+
+def of(names: Names, role: str, rank: int) -> str:
+    """Return the name of a role's tensor, "" if there is none.
+
+    Args:
+      names: of a family. Of arrays of some rank a role may have a name of its own, as
+        `mlp/gate:2` for layers without experts.
+      role: of the array.
+      rank: of the array, without an axis for layers.
+    """
+    return names.get(f"{role}:{rank}", names.get(role, ""))
+
+
 _PRE_NORMS = ("attention_norm/scale", "mlp_norm/scale")
 
 

@@ -120,6 +120,7 @@ def _choose(
         raise ValueError(f"no family of {what} fits: {refused}") from refused
     name, theirs, fields = nearest
     ours = candidates[name].fields
+    fields = [field for field in fields if field in theirs]
     values = " and ".join(f"{field}={ours[field]!r}" for field in fields)
     others = " and ".join(repr(theirs[field]) for field in fields)
     raise ValueError(

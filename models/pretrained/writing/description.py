@@ -1,5 +1,6 @@
 """Description of a model: the fields of `Transformer` that change what it computes."""
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -9,6 +10,7 @@ from typing import Any
 from models.mlp import MLP, GatedMLP, gated_width
 from models.moe import MoE
 from models.pretrained.entries.window import layers_of, of_layers
+from models.routing.scores import Routing
 from models.transformer import Transformer
 
 Fields = dict[str, Any]
@@ -37,27 +39,47 @@ def describe(model: Callable[..., Any]) -> Fields:
         raise ValueError(
             f"{_name(kind)} cannot be exported: it must be a models.Transformer"
         )
-    mlp_kind, mlp_fields = _bound(fields["mlp"])
-    if mlp_kind not in (GatedMLP, MLP, MoE):
-        raise ValueError(
-            f"mlp {_name(mlp_kind)} cannot be exported: it must be models.GatedMLP, "
-            "models.MLP or models.MoE"
-        )
     heads, dim = fields["num_heads"], fields["dim"]
     if fields["attention_pattern"]:
         fields |= {"attention_pattern": (), **of_layers(layers_of(fields))}
     fields["num_kv_heads"] = fields["num_kv_heads"] or heads
-    fields["head_dim"] = fields["head_dim"] or dim // heads
+    latents = fields["latents"]
+    usual = latents.head_dim if latents else dim // heads
+    fields["head_dim"] = fields["head_dim"] or usual
     if fields["rope_dim"] == fields["head_dim"]:
         fields["rope_dim"] = None
     fields["attention_scale"] = fields["attention_scale"] or 1 / math.sqrt(
         fields["head_dim"]
     )
-    mlp_fields.pop("dim")
-    usual = 4 * dim if mlp_kind is MLP else gated_width(dim)
-    mlp_fields["hidden_dim"] = mlp_fields["hidden_dim"] or usual
-    named = {f"mlp.{name}": value for name, value in mlp_fields.items()}
-    return {**fields, "mlp": mlp_kind, **named}
+    if not fields["first_layers"]:
+        fields["first_mlp"] = None
+    fields |= _second_half("mlp", fields["mlp"], dim)
+    if fields["first_mlp"] is None:
+        return fields
+    return fields | _second_half("first_mlp", fields["first_mlp"], dim)
+
+
+def _second_half(name: str, make: Callable[..., Any], dim: int) -> Fields:
+    """Return a layer's second half, and its fields under dotted names.
+
+    Raises:
+      ValueError: it is of another kind.
+    """
+    kind, fields = _bound(make)
+    if kind not in (GatedMLP, MLP, MoE):
+        raise ValueError(
+            f"{name} {_name(kind)} cannot be exported: it must be models.GatedMLP, "
+            "models.MLP or models.MoE"
+        )
+    fields.pop("dim")
+    usual = 4 * dim if kind is MLP else gated_width(dim)
+    fields["hidden_dim"] = fields["hidden_dim"] or usual
+    if kind is MoE:  # by what rate training moved a bias is of no file
+        routing = dataclasses.asdict(fields.pop("routing") or Routing())
+        routing["bias"] |= bool(fields.pop("bias_rate"))
+        fields |= {f"routing.{field}": x for field, x in routing.items()}
+    named = {f"{name}.{field}": x for field, x in fields.items()}
+    return {name: kind if name == "mlp" else kind.__name__, **named}
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -72,13 +72,12 @@ def write(
     all_tensors = joining.join(separate, family.rules, choice.fields)
     shards = list(_shards(all_tensors, dtype, shard_size))
     if len(shards) == 1:
-        return safetensors_file.write(
-            folder / "model.safetensors", all_tensors, dtype=dtype
-        )
+        file = folder / "model.safetensors"
+        return safetensors_file.write(file, all_tensors, dtype=dtype, wide=family.wide)
     weight_map = {}
     for number, shard in enumerate(shards, start=1):
         file = folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        safetensors_file.write(file, shard, dtype=dtype)
+        safetensors_file.write(file, shard, dtype=dtype, wide=family.wide)
         weight_map |= {tensor.name: file.name for tensor in shard}
     size = sum(safetensors_file.size(tensor, dtype) for tensor in all_tensors)
     index = {"metadata": {"total_size": size}, "weight_map": weight_map}

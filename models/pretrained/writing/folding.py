@@ -66,7 +66,7 @@ def fold(
         if not fields["qk_norm"]:
             roles = ["attention/query", "attention/query_bias"]
         move("attention_scale", usual, dict.fromkeys(roles, factor))
-    if fields["rope_layout"] == "interleaved":
+    if fields["rope_layout"] == "interleaved" and "rope_layout" not in keep:
         halves = _halves(fields["head_dim"], fields["rope_dim"] or fields["head_dim"])
         move("rope_layout", "split", dict.fromkeys(_ROTATED, halves))
     return Folded(plain, changes, tuple(settings))
@@ -80,6 +80,8 @@ _NORMS = (
     "mlp_post_norm/scale",
     "attention/query_norm/scale",
     "attention/key_norm/scale",
+    "attention/latent_norm/scale",
+    "attention/query_latent_norm/scale",
 )
 _ROTATED = (
     *("attention/query", "attention/query_bias", "attention/query_norm/scale"),

@@ -9,7 +9,7 @@ Source: github.com/huggingface/safetensors, "Format".
 import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,20 @@ _KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _ALIGNMENT = 8
 
 
-def write(file: Path, tensors: Sequence[Tensor], *, dtype: str) -> None:
+def write(
+    file: Path,
+    tensors: Sequence[Tensor],
+    *,
+    dtype: str,
+    wide: Collection[str] = (),
+) -> None:
     """Write tensors in this order, synced to the disk.
 
     Args:
       file: its mode follows the umask.
       tensors: are read one after another.
       dtype: `"float32"`, `"float16"` or `"bfloat16"`.
+      wide: roles of tensors that are float32 all the same.
 
     Raises:
       ValueError: a value is not finite in `dtype`.
@@ -36,9 +43,10 @@ def write(file: Path, tensors: Sequence[Tensor], *, dtype: str) -> None:
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
-        start, end = end, end + size(tensor, dtype)
+        kind = _kind(tensor, dtype, wide)
+        start, end = end, end + size(tensor, kind)
         header[tensor.name] = {
-            "dtype": _KINDS[dtype],
+            "dtype": _KINDS[kind],
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }
@@ -47,10 +55,14 @@ def write(file: Path, tensors: Sequence[Tensor], *, dtype: str) -> None:
     with file.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
-            values = rounded(tensor, dtype)
+            values = rounded(tensor, _kind(tensor, dtype, wide))
             stream.write(values.view(np.uint8).data)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _kind(tensor: Tensor, dtype: str, wide: Collection[str]) -> str:
+    return "float32" if tensor.role in wide else dtype
 
 
 def size(tensor: Tensor, dtype: str) -> int:

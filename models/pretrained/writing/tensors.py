@@ -8,6 +8,7 @@ import numpy as np
 
 from models.pretrained import forms
 from models.pretrained.forms import Shape
+from models.pretrained.tensors import names as names_lib
 
 Change = Callable[[np.ndarray], np.ndarray]
 Changes = Mapping[str, tuple[Change, ...]]
@@ -49,13 +50,14 @@ def tensors(
             forms.by_layer(path, array.shape).items()
         ):
             role, layer = forms.role(part)
-            if role not in names:
+            name = names_lib.of(names, role, len(shape))
+            if not name:
                 raise ValueError(f"the format has no tensor for {path}")
             one = array if shape == array.shape else _Item(array, index)
-            many = "{expert}" in names[role]
+            many = "{expert}" in name
             for expert in range(shape[0] if many else 1):
                 yield _tensor(
-                    name=names[role].format(layer=layer, expert=expert),
+                    name=name.format(layer=layer, expert=expert),
                     role=role,
                     array=_Item(one, expert) if many else one,
                     shape=shape[1:] if many else shape,

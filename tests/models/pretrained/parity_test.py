@@ -12,8 +12,8 @@ from tests.models.pretrained.tables import (
     largest_difference,
 )
 
-# Its `.gguf` file, and its sibling with a window, are read in the fast tests.
-SLOW = {"qwen2_moe"}
+# Read in the fast tests: a `.gguf` file of the first, and siblings of both.
+SLOW = {"qwen2_moe", "deepseek_v3_plain_queries"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 FAMILIES = sorted(folder.name for folder in FIXTURES.iterdir())
 NO_GGUF = {
     *("qwen2_some_sliding", "gpt_neox_serial", "phi3_longrope", "qwen2_moe_sliding"),
-    "gpt_oss",
+    *("gpt_oss", "deepseek_v3", "deepseek_v3_plain_queries"),
 }
 GGUF_FAMILIES = sorted(set(FAMILIES) - NO_GGUF)
 # What llama.cpp's converter leaves out of a file, and the caller has to say.

@@ -17,11 +17,11 @@ from tokenizers import Tokenizer
 from tokenizers import pre_tokenizers as pre
 
 from models import pretrained
-from models.pretrained.writing import safetensors_file
+from models.pretrained.writing import safetensors_file, tensors
 from runner.checkpoint import tree_paths
 from runner.data import GGUFTokenizer, TokenizerFile
 from runner.errors import UserError
-from runner.export import main
+from runner.export import main, student
 from runner.export.job import Export
 from runner.weights.run import RunWeights
 
@@ -65,6 +65,14 @@ def test_a_folder_holds_the_bits_of_the_checkpoint(tmp_path: Path):
         "tokenizer.json",
         "tokenizer_config.json",
     ]
+
+
+def test_experts_are_cut_out_of_an_array_of_a_checkpoint():
+    whole = np.arange(24.0).reshape(2, 4, 3)
+    stored = {"blocks/0/mlp/up": student.StoredArray(whole.shape, lambda: whole)}
+    names = {"mlp/up": "{layer}.{expert}.up"}
+    written = {x.name: x.read() for x in tensors.tensors(stored, names)}
+    np.testing.assert_array_equal(written["0.1.up"], whole[1].T)
 
 
 def test_the_tokenizer_is_that_of_the_data(tmp_path: Path):
