@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from models import LoRA, pretrained
 from models.adapters import low_rank
-from models.pretrained import writing
+from models.pretrained import forms, writing
 from models.pretrained.writing import peft_folder
 from runner.checkpoint import tree_paths
 from runner.weights.adapters import in_kernels
@@ -29,16 +29,18 @@ from tests.parity.export import OURS, drawn
 RANK, ALPHA = 2, 3.0
 ROLES = (
     *(f"attention/{name}" for name in ("query", "key", "value", "output")),
+    *(f"attention/{name}" for name in ("query_latent", "query_up", "latent")),
+    "attention/key_value",
     *(f"mlp/{name}" for name in ("gate", "up", "down")),
     *(f"mlp/shared/{name}" for name in ("gate", "up", "down")),
 )
 
 
 def main(folder: Path) -> None:
-    for family in tables.FAMILIES:
+    for family in sys.argv[2:] or tables.FAMILIES:
         opened = pretrained.open_model(tables.FIXTURES / family)
         write(folder / family, opened.model, tree_paths.by_path(opened.arrays()))
-    for name in ("ours_folded", "ours_folded_biases"):
+    for name in () if sys.argv[2:] else ("ours_folded", "ours_folded_biases"):
         arrays, _ = drawn(OURS[name], equal_head=False)
         write(folder / name, OURS[name], arrays)
 
@@ -46,7 +48,9 @@ def main(folder: Path) -> None:
 def write(folder: Path, model: Any, arrays: dict[str, Any]) -> None:
     """A model with drawn adapters, and its logits."""
     choice = writing.for_folder(model)
-    roles = [r for r in ROLES if peft_folder.is_linear(choice.family, r)]
+    there = {forms.role(path)[0] for path in arrays}
+    roles = [r for r in ROLES if r in there]
+    roles = [r for r in roles if peft_folder.is_linear(choice.family, r)]
     targets = [f"*/{role}" for role in roles]
     make = functools.partial(LoRA, model=model, rank=RANK, alpha=ALPHA, targets=targets)
     graph, state = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))

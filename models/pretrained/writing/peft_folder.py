@@ -61,14 +61,19 @@ def tensors(choice: Choice, adapters: Mapping[str, Any]) -> list[Tensor]:
 def is_linear(family: str, role: str) -> bool:
     """Return whether transformers has a linear layer for a kernel alone.
 
+    Of DeepSeek-V3's shared experts it has, and peft 0.21.2 makes adapters of the routed
+    experts out of theirs.
+
     Args:
       family: a key of `families.FAMILIES`.
       role: of the kernel, `attention/query`.
     """
     of = families.FAMILIES[family]
     routed = of.mlp is MoE and role in _OF_EXPERTS
+    misread = family == "deepseek_v3" and role.startswith("mlp/shared/")
     name = of.names.get(role)
-    return name is not None and not routed and not fusing.is_part(name, of.rules)
+    alone = name is not None and not fusing.is_part(name, of.rules)
+    return alone and not routed and not misread
 
 
 _OF_EXPERTS = ("mlp/router", "mlp/gate", "mlp/up", "mlp/down")
