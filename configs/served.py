@@ -1,18 +1,23 @@
 r"""The student of `configs/distill.py`, taught by a server that is asked as it trains.
 
     runner --fdl_config=configs/dense.py --workdir=runs/teacher
-    runner-export runs/teacher --to=runs/teacher_gguf --format=gguf
-    llama-server --model runs/teacher_gguf/model.gguf --port 8080
+    runner-export runs/teacher --to=runs/teacher_hf
+    vllm serve runs/teacher_hf --served-model-name=teacher --max-logprobs=64 --port=8080
     runner --fdl_config=configs/served.py --workdir=/tmp/served
 
-Or any server of vLLM's form over a model with the data's tokenizer, started with
-`--max-logprobs=64`: `--fiddler='at("http://localhost:8000", "NAME")'`. Rows are asked
+Another server over a model with the data's tokenizer:
+`--fiddler='at("http://localhost:8000", "NAME")'`. llama.cpp's is one where its programs
+have a name for the tokenizer, as for those of published models; for that of these texts
+they have none, and `runner-export --format=gguf` refuses it. Rows are asked
 for once, as they are first wanted, and kept in the cache: the second epoch, a second
 run and every point of a sweep ask nothing, and the server may be gone by then.
 
-llama.cpp scores a token a request, a server of vLLM's form a row. Time and
-result are not measured; from the same scores, served and imported records are equal
-bit for bit.
+llama.cpp scores a token a request, a server of vLLM's form a row. 20 steps
+(`--fdl.num_steps=20 --fdl.train_data.num_rows=160 --fdl.evaluations=[]`), with our own
+forward of a teacher of 300 steps behind a stand-in of vLLM's form: 43 processor seconds
+from texts to the end, and 13 of the server for 160 rows; a KL of 1.40 nats/token after
+them. All 400 steps are not measured; from the same scores, served and imported records
+are equal bit for bit.
 """
 
 import fiddle as fdl

@@ -75,7 +75,8 @@ def split(spec: str) -> tuple[str, str]:
     if spec.startswith(installed.PREFIX):
         name, _, call = spec.removeprefix(installed.PREFIX).partition(":")
         return str(installed.find(f"{name}.py")), call
-    match = re.fullmatch(r"(.*?\.\w+):(.*)", spec, re.DOTALL)
+    # No path in quotes: an argument may be an address with a port.
+    match = re.fullmatch(r"""([^"']*?\.\w+):(.*)""", spec, re.DOTALL)
     return (match[1], match[2]) if match else (spec, "")
 
 
