@@ -16,6 +16,7 @@ ROWS = st.lists(st.integers(-20, 20).map(lambda x: x / 4), min_size=SIZE, max_si
 
 
 DRAW = jax.jit(draws.draw)
+STAY = jax.jit(draws.kept_logits, static_argnames="top_k")
 
 
 def reference(logits, temperature, top_k, top_p):
@@ -49,7 +50,7 @@ def reference(logits, temperature, top_k, top_p):
 def test_the_tokens_that_stay_are_those_of_the_definition(
     rows, temperature, top_k, top_p
 ):
-    scores = draws.kept_logits(
+    scores = STAY(
         jnp.asarray(rows, jnp.float32),
         temperature=jnp.float32(temperature),
         top_k=top_k,
@@ -71,9 +72,7 @@ def test_the_tokens_that_stay_are_those_of_the_definition(
 # TopPLogitsWarper(0.8) on the logits 0.0, 1.5, -2.0, 1.0, 0.9, 1.2, -0.5.
 def test_the_tokens_that_stay_are_those_of_transformers():
     logits = jnp.asarray([[0.0, 1.5, -2.0, 1.0, 0.9, 1.2, -0.5]])
-    scores = draws.kept_logits(
-        logits, temperature=jnp.float32(0.7), top_k=4, top_p=jnp.float32(0.8)
-    )
+    scores = STAY(logits, temperature=jnp.float32(0.7), top_k=4, top_p=jnp.float32(0.8))
     expected = np.full((1, SIZE), -np.inf)
     expected[0, [1, 3, 5]] = 2.142857074737549, 1.4285714626312256, 1.7142858505249023
     expected -= 2.142857074737549  # softmax does not see it
@@ -81,7 +80,7 @@ def test_the_tokens_that_stay_are_those_of_transformers():
 
 
 def test_the_first_token_stays_however_small_the_share():
-    scores = draws.kept_logits(
+    scores = STAY(
         jnp.asarray([[0.0, 3.0]]),
         temperature=jnp.float32(1.0),
         top_k=None,
@@ -118,7 +117,7 @@ def test_a_number_out_of_range_is_refused(fields, message):
 @pytest.mark.parametrize("temperature", [1e-45, 1e-38, 1e-6])
 @pytest.mark.parametrize("top_p", [None, 0.9])
 def test_no_temperature_is_too_small_to_draw_from(temperature, top_p):
-    scores = draws.kept_logits(
+    scores = STAY(
         jnp.asarray([[-40.0, 3.0, 100.0, 100.0, 99.9]]),
         temperature=jnp.float32(temperature),
         top_k=None,
@@ -129,7 +128,7 @@ def test_no_temperature_is_too_small_to_draw_from(temperature, top_p):
 
 def test_a_top_p_of_1_leaves_no_token_out():
     flat = jnp.asarray(np.random.default_rng(0).normal(size=(1, 100_000)), jnp.float32)
-    scores = draws.kept_logits(
+    scores = STAY(
         flat, temperature=jnp.float32(1.0), top_k=None, top_p=jnp.float32(1.0)
     )
     assert np.isfinite(scores).all()

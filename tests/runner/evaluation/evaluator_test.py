@@ -218,17 +218,21 @@ def test_terms_of_routers_are_those_of_whole_batches(measured, evaluated):
     paths = frozenset({"router_logits", "router_assignments"})
     routers = [term for term in TERMS if term.name.startswith("router")]
     routed = jax.jit(lambda: model.trunk(batch, capture=paths).intermediates)()
+
+    @jax.jit
+    def averages(batch, routed):
+        logits = jnp.zeros((*batch["mask"].shape, 1))
+        return evaluate(
+            routers,
+            losses.FullOutputs(batch=batch, logits=logits, intermediates=routed),
+        )
+
     totals = collections.Counter()
     for first in range(0, len(evaluator.dataset), BATCH):
         rows = functools.partial(
             jax.tree.map, lambda x, at=first: jnp.asarray(x[at : at + BATCH])
         )
-        outputs = losses.FullOutputs(
-            batch=rows(batch),
-            logits=jnp.zeros((*rows(batch)["mask"].shape, 1)),
-            intermediates=rows(routed),
-        )
-        for name, average in evaluate(routers, outputs).items():
+        for name, average in averages(rows(batch), rows(routed)).items():
             totals[name] += float(average.total)
             totals[f"count of {name}"] += float(average.count)
     for name in ("router_z", "router_balance"):

@@ -1,5 +1,8 @@
 """A tiny held-out text, and logits of its targets in float64."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 
@@ -30,10 +33,19 @@ def all_rows(dataset):
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
+@functools.cache
+def _logits(modules):
+    @jax.jit
+    def logits(arrays, batch):
+        model = modules.student(arrays["params"], arrays["variables"])
+        return model.head(model.trunk(batch).hidden)
+
+    return logits
+
+
 def of_targets(modules, arrays, batch):
     """Logits at the targets `[n V]`, float64, and the targets `[n]`."""
-    model = modules.student(arrays["params"], arrays["variables"])
-    logits = np.asarray(model.head(model.trunk(batch).hidden), np.float64)
+    logits = np.asarray(_logits(modules)(arrays, batch), np.float64)
     mask = batch["mask"].reshape(-1)
     return logits.reshape(-1, 300)[mask], batch["targets"].reshape(-1)[mask]
 

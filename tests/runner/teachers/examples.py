@@ -4,6 +4,7 @@ import json
 
 import fiddle as fdl
 import jax
+import numpy as np
 import optax
 
 import losses
@@ -52,7 +53,12 @@ def write_run(path, dataset, *, student=TEACHER, seed=1, scale=3.0, change=None)
     modules = TrainModules(fdl.build(student), [], optax.sgd(1.0))
     mesh = mesh_lib.make(runtime.Mesh(data=8))
     state = modules.create(seed, mesh, runtime.Mesh().rules)
-    sure = jax.tree.map(lambda x: scale * x, state.params["student"])
+    # On one device: of eight, Orbax compiles a program for each slice that one writes.
+    state = jax.device_put(jax.device_get(state), jax.devices()[0])
+    sure = jax.tree.map(
+        lambda x: jax.device_put(np.float32(scale) * np.asarray(x)),
+        state.params["student"],
+    )
     if change is not None:
         sure = jax.tree_util.tree_map_with_path(change, sure)
     state.params["student"] = sure
