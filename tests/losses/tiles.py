@@ -50,6 +50,7 @@ ROWS = {
     "aspects",
     "uskd",
     "logit_graph_raw",
+    "on_view",
     "worst_view",
     "view_kl",
     "logit_pairing",
