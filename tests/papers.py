@@ -380,7 +380,8 @@ PAPERS = (
             "losses.NormalizedKD(temperature=1.0, non_target_weight=1.5)",
             'losses.USKD(of="hidden/0", dim=8, num_outputs=10, rngs=nnx.Rngs(0))',
         ),
-        "the second has no teacher, and no cross-entropy beside it",
+        "the second has no teacher, and no cross-entropy beside it; measured in "
+        "`configs/vision_digits.py`",
     ),
     Paper(
         "1705.08741",
