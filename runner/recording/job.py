@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runner.errors import UserError
 from runner.graph.job import Job
 from runner.recording.modes import Mode, TopK
+from runner.records.layout import CODINGS
 from runner.teachers.base import Teacher
 
 if TYPE_CHECKING:  # the data rooms and the recorder wait for `run`
@@ -38,6 +39,9 @@ class RecordTeacher(Job):
       batch_size: Rows that are computed at once, of all devices.
       shard_size: Rows in a file, as equal as can be; a kill can lose so many.
       compression: Of the files: `"uncompressed"`, or `"zstd:3"` for remote storage.
+      coding: Of `TopK` records: `"plain"`; `"packed"`, the same numbers in 0.6 of the
+        bytes, at a millisecond a row; `"rounded"`, half the bytes, at a KL from what is
+        plain of 2e-6 nats a token. An older Retort refuses to read the last two.
       seed: Of the draws.
 
     Raises:
@@ -52,6 +56,7 @@ class RecordTeacher(Job):
     batch_size: int = 32
     shard_size: int = 1024
     compression: str = "uncompressed"
+    coding: str = "plain"
     seed: int = 0
 
     def __post_init__(self):
@@ -69,6 +74,12 @@ class RecordTeacher(Job):
                 "compression must be 'uncompressed', 'snappy', 'zstd:3' or 'brotli:6', "
                 f"got {self.compression!r}"
             )
+        if self.coding not in CODINGS:
+            raise ValueError(
+                f"coding must be one of {', '.join(CODINGS)}, got {self.coding!r}"
+            )
+        if self.coding != "plain" and not isinstance(self.mode, TopK):
+            raise ValueError(f"coding {self.coding!r} is of TopK records alone")
         self.mode.stored_temperatures(self.temperatures)
 
     def init_distributed(self) -> int:
@@ -142,6 +153,7 @@ class RecordTeacher(Job):
             temperatures=self.temperatures,
             batch_size=self.batch_size,
             shard_size=self.shard_size,
+            coding=self.coding,
             seed=self.seed,
         )
 

@@ -24,7 +24,7 @@ from runner.machine import mesh as mesh_lib
 from runner.recording.modes import Mode
 from runner.records import format as record_format
 from runner.records import manifest, shards
-from runner.records.layout import Layout
+from runner.records.layout import CODINGS, Layout
 from runner.teachers.base import Teacher, TeacherContext, TeacherTrunk
 
 Tree = Any
@@ -49,6 +49,7 @@ class Recorder:
         temperatures: Sequence[float],
         batch_size: int,
         shard_size: int,
+        coding: str,
         seed: int,
     ) -> None:
         """Load teacher and data; see `RecordTeacher` for the arguments.
@@ -101,6 +102,7 @@ class Recorder:
             sequence_length=dataset.targets_per_row,
             temperatures=mode.stored_temperatures(temperatures),
             origin=self._origin.digest,
+            format=CODINGS[coding],
         )
         self.num_shards = math.ceil(len(dataset) / shard_size)
         self.alone = config.recording.processes == 1

@@ -11,8 +11,10 @@ import numpy as np
 from runner.errors import UserError
 
 MAGIC = b"RtTR"  # Retort teacher record
-FORMAT = 2  # of what is written
-FORMATS = (1, 2)  # of what is read
+FORMAT = 2  # of what is written, unless it is packed
+PACKED, ROUNDED = 3, 4  # the numbers of format 2 in fewer bytes, exact and rounded
+FORMATS = (1, FORMAT, PACKED, ROUNDED)  # of what is read
+CODINGS = {"plain": FORMAT, "packed": PACKED, "rounded": ROUNDED}
 MODES = ("top_k", "sampled", "full")
 WIDE = 1 << 16  # ids from here on need a second plane, of four bits each
 LARGEST = 1 << 20  # vocabulary
@@ -35,7 +37,8 @@ class Layout:
       origin: 16 hexadecimal digits, of the sources of the records, `Origin.digest`.
         Records of another origin, alike in shape, are told by it.
       format: Version of the bytes. In 1, logits 32 nats and more below the largest are
-        one code, and there are no log-rests.
+        one code, and there are no log-rests. 3 and 4 are records of format 2 that lie
+        packed in their files (`packing`), in 4 rounded before (`rounding`).
       partial: True if some positions with a target were not scored; a bit each says
         which were.
 
@@ -59,6 +62,8 @@ class Layout:
             raise UserError(f"mode must be one of {', '.join(MODES)}, got {self.mode}")
         if self.format not in FORMATS:
             raise UserError(f"format must be one of {FORMATS}, got {self.format}")
+        if self.packed and self.mode != "top_k":
+            raise UserError(f"best entries alone are packed, not {self.mode} records")
         if not 2 <= self.vocab_size <= LARGEST:
             raise UserError(
                 f"teacher records hold ids of a vocabulary of 2 to {LARGEST} tokens, "
@@ -91,6 +96,11 @@ class Layout:
                 f"a record of {self.sequence_length} positions with {self.entries} "
                 "entries each is too large"
             ) from None
+
+    @property
+    def packed(self) -> bool:
+        """True if records lie packed in their files."""
+        return self.format in (PACKED, ROUNDED)
 
     @property
     def wide(self) -> bool:

@@ -12,6 +12,7 @@ from runner.errors import UserError
 from runner.records import checks
 from runner.records.explain import misplaced, other_row
 from runner.records.manifest import Manifest, locate, read_manifest
+from runner.records.packing import unpack
 from runner.records.record import (
     CorruptRecord,
     Record,
@@ -152,7 +153,7 @@ class Records:
         return arrays(table) | known
 
     def read_bytes(self, numbers: np.ndarray) -> list[bytes]:
-        """The bytes stored for some rows, unchecked.
+        """The bytes of the records of some rows, unpacked, unchecked.
 
         Raises:
           UserError: There is no such row, or a shard cannot be read.
@@ -177,7 +178,7 @@ class Records:
             if len(stored) != len(within):
                 raise self._unreadable(owner, f"{len(stored)} of {len(within)} records")
             for place, record in zip(places.tolist(), stored, strict=True):
-                records[place] = record
+                records[place] = self._whole(int(numbers[place]), record)
         return records
 
     def table(self, numbers: np.ndarray, raw: list[bytes]) -> np.ndarray:
@@ -200,6 +201,15 @@ class Records:
     def refuse(self, number: int, reason: str) -> NoReturn:
         """Raise the UserError of one record."""
         raise UserError(f"{self.directory}, record {number}: {reason}")
+
+    def _whole(self, number: int, stored: bytes) -> bytes:
+        """Return a record as `decode` reads it, of what lies in a file."""
+        if not self.layout.packed:
+            return stored
+        try:
+            return unpack(self.layout, stored)
+        except CorruptRecord as error:
+            self.refuse(number, str(error))
 
     def _index_of(self, number: int) -> int | None:
         """Return the row that the record at `number` is of; None if unreadable."""

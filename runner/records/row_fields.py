@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from runner.records import codes
+from runner.records import codes, rounding
 from runner.records.codes import NotRecordable
-from runner.records.layout import RUNS
+from runner.records.layout import ROUNDED, RUNS
 from runner.records.rows import binding, default_positions, next_tokens
 
 
@@ -28,7 +28,8 @@ def fields_by_row(layout, indices, arrays) -> tuple[dict[str, np.ndarray], list[
         **planes(layout, "tokens", arrays["tokens"]),
     }
     for name in layout.words:
-        low, high = codes.to_fixed_point(np.moveaxis(arrays[name], -1, -2), name)
+        words = codes.to_fixed_point(np.moveaxis(arrays[name], -1, -2), name)
+        low, high = rounding.words(*words) if layout.format == ROUNDED else words
         fields |= {f"{name}_low": low, f"{name}_high": high}
     return fields, runs
 

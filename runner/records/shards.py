@@ -30,6 +30,7 @@ from runner.records.manifest import (
     read_manifest,
     write_manifest,
 )
+from runner.records.packing import pack
 from runner.records.record import CorruptRecord, stack
 
 
@@ -96,7 +97,7 @@ def write_shard(
                 fields = _expected(record, layout, first + count)
                 hits += int(np.bitwise_count(fields["hits"]).sum())
                 targets += int(fields["targets"])
-                writer.write(record)
+                writer.write(pack(layout, record) if layout.packed else record)
                 count += 1
         finally:
             writer.close()

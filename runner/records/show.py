@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from runner.errors import UserError
+from runner.records.layout import PACKED, ROUNDED
 from runner.records.manifest import Manifest
 from runner.records.reader import Records
 from runner.records.record import Record
@@ -56,7 +57,12 @@ def _facts(records: Records, manifest: Manifest) -> Iterator[tuple[str, str]]:
         f"{quantity(size)}B in {len(manifest.shards)} files, "
         f"{size / tokens:.1f} bytes a token",
     )
-    yield "entries", _entries(layout.mode, layout.entries, layout.vocab_size)
+    coding = {PACKED: ", packed", ROUNDED: ", rounded and packed"}
+    yield (
+        "entries",
+        _entries(layout.mode, layout.entries, layout.vocab_size)
+        + coding.get(layout.format, ""),
+    )
     if temperatures:
         yield "stored for", f"temperature {temperatures}"
     elif layout.mode == "top_k":

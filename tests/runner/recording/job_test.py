@@ -186,6 +186,8 @@ def test_invalid_fields_of_a_recording_are_refused(corpus, teacher):
         ({"mode": Sampled(n=2), "temperatures": (1.0, 2.0)}, "draws at one temperat"),
         ({"temperatures": ()}, "TopK stores at least one temperature"),
         ({"compression": "zip"}, "compression must be .*, got 'zip'"),
+        ({"coding": "zip"}, "one of plain, packed, rounded, got 'zip'"),
+        ({"coding": "packed", "mode": Sampled(n=2)}, "of TopK records alone"),
     ]:
         with pytest.raises(ValueError, match=message):
             job(corpus, teacher, **fields)
