@@ -19,10 +19,14 @@ _HEAD = 3  # bits of a place that belong to the symbol
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classes:
-    """How many ids each class has, the most frequent class first: `sizes` `[CLASSES]`.
+    """Classes of the ids of a list, the most frequent first.
+
+    Attributes:
+      sizes: `[CLASSES]`, number of ids in each.
+      count: Number of ids in all.
 
     Raises:
-      ValueError: They are not as many as `count`.
+      ValueError: The two disagree.
     """
 
     sizes: np.ndarray
@@ -39,7 +43,7 @@ class Classes:
 
     @functools.cached_property
     def starts(self) -> np.ndarray:
-        """Where each filled class begins in the list."""
+        """Place in the list at which each filled class begins."""
         return np.cumsum(self.filled) - self.filled
 
     @functools.cached_property
