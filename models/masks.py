@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 from models import sharding
 from models.kernels import blocked_attention, cudnn_attention, splash_attention
 from models.kernels.blocked_attention import Packing
+from models.kernels.forward_mode import forward_mode
 
 NARROW = 1024
 """Windows that half as large blocks follow more closely: 231 ms where 128 take 307
@@ -93,6 +94,7 @@ def kernel(length: int, heads: Heads, platform: str | None = None) -> Kernel:
     On a CPU, 2 cores, float32, 4 heads of 48, forward and backward, blocks over whole
     rows by processor time: 1.0 at 256 tokens, 0.7 at 512, 0.2 at 2,048. Elsewhere a
     loop of small products leaves the device idle: for rows whose scores do not fit.
+    Kernels of others have no derivative in forward mode, and give way there.
     """
     if length <= SHORT:
         return Kernel("whole")
@@ -100,11 +102,12 @@ def kernel(length: int, heads: Heads, platform: str | None = None) -> Kernel:
     if platform == "cpu":
         return Kernel("blocks", 128)
     even = heads.value_width is None
-    if platform == "tpu" and even:
+    if platform == "tpu" and even and not forward_mode.value:
         return Kernel("splash")
     plain = even and heads.soft_cap is None and not heads.sinks
     if (
         platform == "cuda"
+        and not forward_mode.value
         and plain
         and cudnn_attention.serves(
             length=length, head_dim=heads.width, dtype=heads.dtype

@@ -197,7 +197,8 @@ def read_manifest(directory: Path | str) -> Manifest:
             raise form.Malformed("its own digest does not agree")
         version = sealed.manifest.get("format")
         if version not in FORMATS:
-            valid = " and ".join(map(str, FORMATS))
+            *before, last = map(str, FORMATS)
+            valid = f"{', '.join(before)} and {last}"
             raise UserError(f"{path} has format {version}, this program reads {valid}")
         manifest = form.parse(Manifest, sealed.manifest)
         layout = dataclasses.replace(manifest.layout, format=version)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models import masks
 from models.kernels import blocked_attention, expert_slots, grouped, projection
 from models.kernels.forward_mode import forward_mode
 
@@ -80,6 +81,15 @@ def test_forward_mode_is_the_transpose_of_the_reverse_rule(name):
     values, products = slopes()[name]
     np.testing.assert_array_equal(*values)
     np.testing.assert_allclose(*products, rtol=1e-4)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_kernels_of_others_give_way_on_every_device(platform):
+    heads = masks.Heads(width=64, dtype="bfloat16", soft_cap=None, sinks=False)
+    for length, name in ((1024, "whole"), (8192, "blocks")):
+        assert masks.kernel(length, heads, platform).name in ("cudnn", "splash")
+        with forward_mode(True):
+            assert masks.kernel(length, heads, platform).name == name
 
 
 @pytest.mark.parametrize("name", KERNELS)

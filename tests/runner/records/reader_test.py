@@ -181,8 +181,8 @@ def test_a_directory_or_the_work_directory_above_it_is_found(top, tmp_path):
         (lambda text: "[]", "is damaged"),
         (lambda text: text.replace('"entries": 5', '"entries": 6'), "its own digest"),
         (
-            lambda text: _with_format(text, 3),
-            "has format 3, this program reads 1 and 2",
+            lambda text: _with_format(text, 9),
+            "has format 9, this program reads 1, 2, 3 and 4",
         ),
     ],
 )
