@@ -12,6 +12,8 @@ COMMAND = [
     "--fdl_config=configs/vision_digits.py",
     "--fiddler=ghosts(8)",
     "--fdl.num_steps=4",
+    "--fdl.optimizer.optimizer.learning_rate.warmup_steps=1",
+    "--fdl.optimizer.optimizer.learning_rate.peak_value=0.5",
     "--gin.loop.log_every=1",
 ]
 CUT = [
