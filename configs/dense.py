@@ -77,3 +77,11 @@ def width(cfg: fdl.Config, dim: int, base_dim: int = 192):
         runner.step_rules.ruled, optimizer=cfg.optimizer, rules=rules
     )
     cfg.evaluations[0].metrics = [fdl.Config(runner.LargestAttentionLogit)]
+
+
+def without_norms(cfg: fdl.Config, first: int = 600, gap: int = 40):
+    """--fiddler=without_norms: norms become linear, one every `gap` steps."""
+    cfg.student.norm = "layer"
+    cfg.student = fdl.Partial(
+        models.NormRemoval, model=cfg.student, first=first, gap=gap
+    )

@@ -11,6 +11,7 @@ from models.layer_attention import LayerAttention
 from models.lora import LoRA
 from models.mlp import MLP, GatedMLP
 from models.moe import MoE
+from models.norm_removal import NormRemoval
 from models.routing.scores import Routing
 from models.transformer import Transformer
 from models.views import Ascent, Hidden, Views
@@ -30,6 +31,7 @@ __all__ = [
     "LoRA",
     "MoE",
     "Model",
+    "NormRemoval",
     "Normal",
     "Routing",
     "Transformer",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from models import checks, sharding
@@ -14,6 +15,7 @@ from models.kernels import token_blocks
 from models.kernels.blocked_attention import Packing
 from models.masks import Mask
 from models.norms import Norm
+from models.running.state import RUNNING
 
 PLACEMENTS = ("pre", "post", "both")
 """Where norms stand: before each sublayer, after it, or both."""
@@ -79,10 +81,13 @@ class Block(nnx.Module):
         over = self._over(x, mask)
         projections: Projections = over(self.project, x, rotation)
         mixed = self.attention.attend(*projections, mask)
+        before = x
         x, mlp_intermediates = over(self.add, x, mixed)
         captured = {}
         if capture:
             captured = self.attention.captured(capture, projections, mask)
+        if RUNNING in capture:
+            captured[RUNNING] = self._observed(before, mixed)
         return x, {"hidden": x, **captured, **mlp_intermediates}
 
     def project(self, x: jax.Array, rotation: Rotation | None) -> Projections:
@@ -117,6 +122,12 @@ class Block(nnx.Module):
         y, intermediates = self.mlp(_normed(self.mlp_norm, read))
         y = self._scaled(_normed(self.mlp_post_norm, y))
         return sharding.constrain(x + y, ("batch", None, None)), intermediates
+
+    def _observed(self, x: jax.Array, mixed: jax.Array) -> jax.Array:
+        """Return what the running state of both norms observes, `[4]`."""
+        norms: Any = self.attention_norm, self.mlp_norm
+        read = self.read_by_mlp(x, self.add_attention(x, mixed))
+        return jnp.concatenate([norms[0].observed(x), norms[1].observed(read)])
 
     def _over(self, x: jax.Array, mask: Mask | None) -> Callable[..., Any]:
         """Return how all but attention is run: at once, or in blocks of tokens."""

@@ -29,6 +29,7 @@ from models.layer_attention import LayerAttention
 from models.layers import form
 from models.mlp import GatedMLP
 from models.norms import NORMS
+from models.running.state import RUNNING
 from models.tags import DType, ParamDType, check_dtypes
 
 
@@ -294,7 +295,11 @@ class Transformer(Model):
         hidden = self.read_out(x)
         if not capture:
             return TrunkOutput(hidden=hidden, intermediates={})
-        captured = stack_captured(capture, layers, axis=batch["tokens"].ndim)
+        paths = capture - {RUNNING}
+        captured = stack_captured(paths, layers, axis=batch["tokens"].ndim)
+        if RUNNING in capture:
+            norm: Any = self.norm
+            captured[RUNNING] = jnp.concatenate([*layers[RUNNING], norm.observed(x)])
         return TrunkOutput(hidden=hidden, intermediates=captured)
 
     def read_out(self, x: jax.Array) -> jax.Array:
@@ -320,7 +325,8 @@ class Transformer(Model):
 
     def offers(self) -> frozenset[str]:
         """Return `hidden`, intermediates of attention and `mlp`, and `hidden/0` ..."""
-        return offered(self.blocks.samples)
+        paths = offered(self.blocks.samples)
+        return paths | {RUNNING} if hasattr(self.norm, "observed") else paths
 
     def trunk_form(self, length: int, platform: str | None = None) -> str:
         """Return the kernel of attention over rows of this length."""

@@ -150,9 +150,13 @@ PAPERS = (
     Paper(
         "2507.02559",
         "Removal of LayerNorm",
-        "no",
-        (),
-        "norms that become linear at given steps",
+        "part",
+        (
+            "functools.partial(models.NormRemoval, model=functools.partial("
+            'models.Transformer, vocab_size=4096, norm="layer"), first=600, gap=40)',
+        ),
+        "`configs/dense.py --fiddler=without_norms`; constants of their own for first "
+        "positions and ends of texts, and the loss on the spread of norms, are missing",
     ),
     Paper(
         "2402.06827",
@@ -392,8 +396,9 @@ PAPERS = (
             "norm=functools.partial(models.BatchNorm, ghost=32))",
             "runner.step_rules.WeightDistance()",
         ),
-        "`configs/vision_digits.py --sweep=large_batches`: the rate by the root of the "
-        "batch, ghosts, as many steps",
+        "`configs/vision_digits.py --sweep=large_batches`, three seeds: as many steps "
+        "close the gap of large batches, the rate by the root of the batch narrows it, "
+        "ghosts show nothing there",
     ),
     Paper(
         "2410.13828",
