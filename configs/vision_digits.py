@@ -29,11 +29,11 @@ first attack 16.3 ± 6.0, 56.3 ± 3.4 and 85.1 ± 5.7; against the worse of both
 57.4 ± 6.8 and 88.1 ± 2.6. At ten times its weight of margins that one predicts a single
 class.
 
-Batch norm and SGD with momentum (`--sweep=large_batches --seeds=3`), batches of 32 in 208
-steps 95.0 ± 1.5 %, 0.22 ± 0.02 nats/image. Of 512 over as many epochs, 13 steps: 17.3 ±
-5.7 %; with the rate by the root of the batch 34.5 ± 10.1 %; with ghosts of 32 too 34.5 ±
-10.1 %; with 208 steps besides 98.1 ± 1.1 %, 0.08 ± 0.01. So more steps close the gap (of
-16 times the epochs), the root helps, and ghosts show nothing here.
+Batch norm and SGD with momentum (`--sweep=large_batches --seeds=3`): batches of 32 in
+208 steps 95.0 ± 1.5 %, 0.22 ± 0.02 nats/image. Of 512 over as many epochs, 13 steps:
+17.3 ± 5.7 %; with the rate by the root of the batch 34.5 ± 10.1 %; with ghosts of 32
+too 34.5 ± 10.1 %; with 208 steps besides 98.1 ± 1.1 %, 0.08 ± 0.01. So as many steps
+close the gap (in 16 times the epochs), the root helps, and ghosts show nothing here.
 """
 
 import functools

@@ -47,14 +47,8 @@ def NormRemoval(
     """
     checks.positive(rate=rate)
     checks.not_negative(first=first, gap=gap)
-    fading = model(rngs=rngs)
-    separate = isinstance(fading, Transformer) and isinstance(
-        fading.blocks, SeparateLayers
-    )
-    if not separate or any(
-        block.attention_norm is None or block.attention_post_norm is not None
-        for block in fading.blocks
-    ):
+    fading: Any = model(rngs=rngs)
+    if not _fits(fading):
         raise ValueError(
             "model must be a models.Transformer of layers='separate' and "
             "norm_placement='pre'"
@@ -69,3 +63,12 @@ def NormRemoval(
         block.attention_norm = fade(block.attention_norm, count + i)
     fading.norm = fade(fading.norm, 2 * count)
     return fading
+
+
+def _fits(model: Any) -> bool:
+    """Return true for separate layers with norms before sublayers alone."""
+    blocks = model.blocks if isinstance(model, Transformer) else None
+    return isinstance(blocks, SeparateLayers) and all(
+        block.attention_norm is not None and block.attention_post_norm is None
+        for block in blocks
+    )

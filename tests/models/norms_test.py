@@ -29,6 +29,7 @@ def test_a_layer_norm_is_the_formula(offset):
     layer = LayerNorm(dim=6, eps=0.1, offset=offset, rngs=nnx.Rngs(0))
     start = layer(jnp.asarray(x, jnp.float32))
     layer.scale[...] = jnp.asarray(scale, jnp.float32)
+    assert layer.bias is not None
     layer.bias[...] = jnp.asarray(bias, jnp.float32)
     normed = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 0.1)
     np.testing.assert_allclose(start, normed, rtol=1e-5)

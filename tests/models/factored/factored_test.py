@@ -1,6 +1,7 @@
 """Heads over code books and low-rank, sparse kernels, against what they stand for."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ def test_a_code_book_is_the_head_of_its_rows_and_of_every_token_the_dense_one():
     size = inputs.VOCAB
     model = random_module(VQHead, model=TRANSFORMER, num_codes=size, bias=True)
     hidden = draw.normal(size=(3, 16)).astype(np.float32)
-    codes = np.float64(model.output.codes[...])
+    codes = np.asarray(model.output.codes[...], np.float64)
     model.output.mapping[...] = np.arange(size, dtype=np.int32)
     model.output.output_bias[...] = np.zeros(size, np.float32)
     dense = projection.logits(hidden, model.output.codes[...], "float32")
@@ -79,8 +80,9 @@ def test_full_rank_alone_is_the_layer_and_the_rest_is_its_longest_rows():
         np.testing.assert_allclose(same, kernel, atol=1e-5)
 
     fields = {"channels": 0.25, "share": 0.3, "targets": "up"}
-    kernel = LOST(model=Layer, rank=3, **fields, rngs=nnx.Rngs(0)).up
-    whole = np.float64(dense.up[...])
+    make: Any = functools.partial(LOST, model=Layer)
+    kernel = make(rank=3, **fields, rngs=nnx.Rngs(0)).up
+    whole = np.asarray(dense.up[...], np.float64)
     u, s, v = np.linalg.svd(whole, full_matrices=False)
     low = (u[:, :3] * s[:3]) @ v[:3]
     rows = np.argsort(np.linalg.norm(whole - low, axis=1))[-4:]

@@ -18,7 +18,7 @@ def normalised(x):
 def test_each_ghost_is_normalised_alone_and_the_running_state_takes_their_mean():
     draw = np.random.default_rng(0)
     x = draw.normal(2.0, 3.0, (8, 5, 4)).astype(np.float32)
-    wide = np.float64(x)
+    wide = np.asarray(x, np.float64)
     for ghost in (8, 4):  # the whole batch, and its even and odd rows
         norm = random_module(models.BatchNorm, dim=4, ghost=ghost)
         norm.scale[...], norm.offset[...] = np.float32([1, 2, 3, 4]), np.full(4, 0.5)
