@@ -12,9 +12,12 @@ r"""The student of `configs/distill.py`, taught by what a vLLM server said of it
       --data=configs/import_vllm.py --to=runs/imported
     runner --fdl_config=configs/import_vllm.py --workdir=/tmp/import_vllm
 
-The server's tokenizer must be the data's: `runner-export` writes such a model. Time and
-result are not measured, for want of a server; of one teacher, imported and recorded
-entries are equal to the steps in which records keep them.
+The server's tokenizer must be the data's: `runner-export` writes such a model. Of 160
+rows (`num_rows` and `num_steps` in a config of one's own, 20 steps), answered by a
+stand-in of vLLM's form over a teacher of 300 steps: 7 processor seconds to import, 15
+to train, a KL of 1.40 nats/token after it, as of `configs/served.py`. All 3,200 rows
+are not measured. Of one teacher, imported and recorded entries are equal to the steps
+in which records keep them.
 """
 
 import fiddle as fdl
