@@ -88,6 +88,10 @@ class Fixed(LoadedModel):
             return nnx.merge(graph, filled)
 
         super().__init__(make, size.vocabulary)
+        self._module = module
+
+    def abstract_model(self) -> Model:
+        return self._module
 
     def arrays(self, fixed: Tree, moving: Tree) -> Tree:
         del moving

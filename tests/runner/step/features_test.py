@@ -60,8 +60,8 @@ class Fixed(LoadedModel):
         self.abstract = nnx.to_pure_dict(params)
         super().__init__(lambda params, _: nnx.merge(graph, params), VOCABULARY)
 
-    def offers(self):
-        return self._module.offers()
+    def abstract_model(self):
+        return self._module
 
     def arrays(self, fixed, moving):
         return {"params": fixed, "variables": {}}
