@@ -12,7 +12,7 @@ how often both would say the same token, how many of their 16 best entries are t
 and the mass that each has on the other's. `rollouts/length` is that of a continuation.
 
 150 steps (`--fiddler='steps(150)'`) with a teacher of 300 steps of `configs/dense.py`,
-seed 0: 4.5 processor minutes, two evaluations included. Held-out loss 5.72 nats/token,
+seed 0: 264 s of the processor, two evaluations included. Held-out loss 5.72 nats/token,
 2.14 bits/byte; a continuation has 95 of 96 tokens, a reverse KL of 0.71 nats a token.
 docs/results.md has three seeds of a smaller one.
 """

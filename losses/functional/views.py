@@ -14,7 +14,7 @@ def margin_shift(
     view_logits: Float[Array, "*b v"],
     targets: Int[Array, "*b"],
 ) -> PerToken:
-    """Return `‖d(x') - d(x)‖₂` of the margins `d_v = s_y - s_v`; its slope at 0 is 0.
+    """Return `‖d(x̃) - d(x)‖₂` of the margins `d_v = s_y - s_v`; its slope at 0 is 0.
 
     Source: Mao et al. 2023 (arXiv:2304.07288), of its smooth adversarial form.
 
@@ -30,7 +30,7 @@ def margin_shift(
 def feature_shift(
     features: Float[Array, "*b d"], view_features: Float[Array, "*b d"]
 ) -> PerToken:
-    """Return `‖f(x')/‖f(x')‖ - f(x)/‖f(x)‖‖₂`, 0 to 2; its slope at 0 is 0.
+    """Return `‖f(x̃)/‖f(x̃)‖ - f(x)/‖f(x)‖‖₂`, 0 to 2; its slope at 0 is 0.
 
     Source: AdvFLYP (arXiv:2604.11576), L_feat.
     """

@@ -10,7 +10,7 @@ from losses.views.paths import check_view, logits_on, path_on
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MarginShift(Loss):
-    """`‖d(x') - d(x)‖₂` of the margins `d_v = s_y - s_v` on a view x' and the batch x.
+    """`‖d(x̃) - d(x)‖₂` of the margins `d_v = s_y - s_v` on a view x̃ and the batch x.
 
     Beside `CompSum(margin=ρ)`, at a weight ν of `√(classes - 1) / ρ` and more and with
     a view of `models.Ascent(objective="margins")`, the smooth adversarial comp-sum
@@ -43,7 +43,7 @@ class MarginShift(Loss):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureShift(Loss):
-    """`‖f(x') - f(x)‖₂` of the student's features at unit norm, 0 to 2.
+    """`‖f(x̃) - f(x)‖₂` of the student's features at unit norm, 0 to 2.
 
     Not squared, with slope 0 at 0; both sides have a gradient, as in the authors' code.
 

@@ -14,12 +14,12 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unopposed(Balance):
-    """`1 + max(0, -c)`, `c = of_weight <∂L_of, ∂L_own> / ‖∂L_own‖²`: of a projection.
+    """`1 + max(0, -c)`, `c = <g, ∂L> / ‖∂L‖²`: the weight that a projection gives.
 
-    Where the gradient `g = of_weight ∂L_of` of another term works against this term's
-    own, `g - c ∂L_own` does not: it is orthogonal to it. The sum of both is
-    `(1 - c) ∂L_own + g`, so that the projection is a weight of this term. Elsewhere it
-    is 1. As the weight of a cross-entropy beside `OwnHead`, the gradient alignment of
+    Where the gradient g of another term, `of_weight` included, works against this
+    term's own ∂L, `g - c ∂L` does not: it is orthogonal to it. The sum of both is
+    `(1 - c) ∂L + g`, so that the projection is a weight of this term. Elsewhere it is
+    1. As the weight of a cross-entropy beside `OwnHead`, the gradient alignment of
     dual-head distillation:
 
         LossTerm("ce", CrossEntropy(), weight=Unopposed(of="kd", of_weight=0.1))

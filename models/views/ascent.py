@@ -59,8 +59,8 @@ class Ascent(View):
       steps: how many.
       norm: `"linf"`, `"l2"` or `"l1"`.
       objective: what is climbed: `"labels"`, the cross-entropy of the targets;
-        `"margins"`, `‖d(x') - d(x)‖²` of the margins `d_j = s_y - s_j`; `"divergence"`,
-        `KL(q(x) ‖ q(x'))`.
+        `"margins"`, `‖d(x̃) - d(x)‖²` of the margins `d_j = s_y - s_j`; `"divergence"`,
+        `KL(q(x) ‖ q(x̃))`.
       start: `"center"`, or `"random"` in the ball, drawn anew for every row and step.
       of: `"images"`, or the `"embeddings"` of a Transformer's tokens.
 

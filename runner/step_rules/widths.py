@@ -28,8 +28,8 @@ class ByWidth(StepRule):
     the head; embeddings, norms and biases keep their rate, and so does a tied head. An
     optimiser's decay is scaled with its rate: take `IndependentDecay` after it.
 
-    The full rule also starts the head at `√(base_dim / dim)` of its standard deviation
-    (`head_init`) and has `attention_scale = 1 / head_dim`.
+    The full rule also starts the head at a standard deviation (`head_init`) that is
+    smaller by the root of `base_dim / dim`, and has `attention_scale = 1 / head_dim`.
 
     Source: Wortsman et al. 2023 (arXiv:2309.14322), section 3.3, μParam (simple), base
     256; Yang et al. 2022 (arXiv:2203.03466), table 3.
