@@ -15,8 +15,8 @@ run and every point of a sweep ask nothing, and the server may be gone by then.
 llama.cpp scores a token a request, a server of vLLM's form a row. 20 steps
 (`--fdl.num_steps=20 --fdl.train_data.num_rows=160 --fdl.evaluations=[]`), with our own
 forward of a teacher of 300 steps behind a stand-in of vLLM's form: 43 s of the
-processor from texts to the end, and 13 s of the server for 160 rows; a KL of 1.40
-nats/token after them. All 400 steps are not measured; from the same scores, served and
+processor from texts to the end, 13 s of the server for 160 rows; after them a KL of
+1.40 nats/token. All 400 steps are not measured; from the same scores, served and
 imported records are equal bit for bit.
 """
 
