@@ -8,7 +8,6 @@ max); beside them one dense layer of that width on as many rows, which routes no
 and has the weights of one expert. Target: 1.4.
 """
 
-import resource
 import statistics
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 
 from models import moe
 from runner.machine import heap
+from tests.benchmarks import timed_step
 
 ROUNDS, TOKENS, DIM, WIDTH, CHOICES, TARGET = 7, 1024, 192, 512, 2, 1.4
 
@@ -29,18 +29,11 @@ def main() -> None:
         "64 experts": layer(64, choices=CHOICES, tokens=TOKENS),
         "one, dense": layer(1, choices=1, tokens=CHOICES * TOKENS),
     }
-    times = {name: [] for name in forms}
-    for _ in range(ROUNDS):
-        for name, run in forms.items():
-            before = processor()
-            run()
-            times[name].append(processor() - before)
+    times = timed_step.in_turn(forms, ROUNDS)
     for name, values in times.items():
-        ratios = [a / b for a, b in zip(values, times["4 experts"], strict=True)]
+        ratios = timed_step.ratios(values, times["4 experts"])
         middle = 1e3 * statistics.median(values)
-        low, high = min(ratios), max(ratios)
-        ratio = statistics.median(ratios)
-        print(f"{name:<28}{middle:>6.0f} ms{ratio:>7.2f} ({low:.2f} - {high:.2f})")
+        print(f"{name:<28}{middle:>6.0f} ms   {timed_step.spread(ratios)}")
     print(f"target of 64 over 4: {TARGET}")
 
 
@@ -66,12 +59,6 @@ def layer(num_experts: int, *, choices: int, tokens: int) -> Callable[[], None]:
 
     run()
     return run
-
-
-def processor() -> float:
-    """Processor seconds of this process."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@
 Twelve layers, of which the last one is trained, or adapters of rank 8 of attention,
 beside the same student trained whole, by turns in one process; AdamW. Gradients and
 optimiser state are counted by what the step holds, temporaries by the compiler. The
-targets: 0.15 of the memory of gradients and optimiser, 0.75 of the time.
+targets: 0.15 of the memory of gradients and optimiser, 0.75 of the processor time.
 """
 
 import functools
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from runner import data, optimizers, runtime
 from runner.dry_run.memory import local
 from runner.experiment import Experiment
 from runner.train.setup import Setup
+from tests.benchmarks import timed_step
 
 ROUNDS, LAYERS, DIM, LENGTH, ROWS = 7, 12, 256, 128, 8
 TARGETS = {"gradients and optimiser": 0.15, "step": 0.75}
@@ -43,14 +43,12 @@ def main() -> None:
             "frozen": Step(student(file, trainable=f"blocks/{LAYERS - 1}/*")),
             "adapters": Step(student(file, wrapped=models.LoRA)),
         }
-        rounds = [
-            {n: step.seconds() for n, step in steps.items()} for _ in range(ROUNDS)
-        ]
+        times = timed_step.in_turn({n: x.timed.run for n, x in steps.items()}, ROUNDS)
     print(
         f"{'trained':<10}{'parameters':>12}{'state MB':>10}{'temp MB':>10}{'step s':>8}"
     )
     for name, step in steps.items():
-        seconds = statistics.median(r[name] for r in rounds)
+        seconds = statistics.median(times[name])
         print(
             f"{name:<10}{step.trained:>12,}{step.state / 1e6:>10.1f}"
             f"{step.scratch / 1e6:>10.1f}{seconds:>8.3f}"
@@ -61,7 +59,7 @@ def main() -> None:
         ratio = {
             "gradients and optimiser": one.state / whole.state,
             "temporaries": one.scratch / whole.scratch,
-            "step": statistics.median(r[which] / r["all"] for r in rounds),
+            "step": statistics.median(timed_step.ratios(times[which], times["all"])),
         }
         for name, value in ratio.items():
             target = f"  (target {TARGETS[name]})" if name in TARGETS else ""
@@ -106,28 +104,16 @@ class Step:
       trained: parameters.
       state: bytes of gradients and optimiser.
       scratch: bytes of the compiler's temporaries.
+      timed: the step itself.
     """
 
     def __init__(self, setup: Setup):
         state = setup.step.state
         self.trained = sum(x.size for x in jax.tree.leaves(state.params))
         self.state = local(state.params) + local(state.opt_state)
-        lowered = setup.step.compiled.lower(*setup.abstract_arguments())
-        analysis = lowered.compile().memory_analysis()
-        assert analysis is not None
-        self.scratch = analysis.temp_size_in_bytes
-        self._step = setup.step
-        self._leaves = jax.tree.leaves(setup.initial_state())
-        with setup.batches(start=0) as batches:
-            self._batch = next(batches)
-        self.seconds()
-
-    def seconds(self) -> float:
-        """One step, on the clock."""
-        begin = time.perf_counter()
-        self._leaves, metrics = self._step(self._leaves, self._batch)
-        jax.block_until_ready((self._leaves, metrics))
-        return time.perf_counter() - begin
+        self.timed = timed_step.TimedStep(setup)
+        self.scratch = self.timed.scratch()
+        self.timed.run()
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ document, but for the packed one: 8 of equal length.
 
 import contextlib
 import os
-import resource
 import statistics
 from collections.abc import Callable
 from unittest import mock
 
 import fiddle as fdl
-import jax
 import jax.numpy as jnp
 
 from configs import dense
@@ -24,6 +22,7 @@ from models import masks
 from runner import runtime
 from runner.machine import heap, schedule
 from runner.train.setup import Setup
+from tests.benchmarks import timed_step
 
 ROUNDS = 5
 MEMORY_TARGET, GROWTH_TARGET = 400, 2.1  # MiB at 8,192 tokens; over 4,096
@@ -53,17 +52,12 @@ def main() -> None:
         ],
     }.items():
         steps = {name: step(length, **keywords) for name, keywords in pairs}
-        times = {name: [] for name in steps}
-        for _ in range(ROUNDS):
-            for name, run in steps.items():
-                before = processor()
-                run()
-                times[name].append(processor() - before)
+        times = timed_step.in_turn(steps, ROUNDS)
         base = times["whole" if "whole" in times else "full"]
         for name, values in times.items():
-            ratios = [a / b for a, b in zip(values, base, strict=True)]
+            ratios = timed_step.spread(timed_step.ratios(values, base))
             middle = statistics.median(values)
-            print(f"{length:,} {name:<16}{middle:>8.2f} s {spread(ratios)}")
+            print(f"{length:,} {name:<16}{middle:>8.2f} s {ratios}")
 
 
 def setup(length: int, window: int | None = None, *, lean: bool = False) -> Setup:
@@ -95,20 +89,12 @@ def step(
 ) -> Callable[[], None]:
     """A compiled step that has run once."""
     with form(whole_rows):
-        one = setup(length, window)
-        leaves = jax.tree.leaves(one.initial_state())
-        with one.batches(start=0) as batches:
-            batch = next(batches)
+        one = timed_step.TimedStep(setup(length, window))
         ids = jnp.arange(length, dtype=jnp.int32) // (length // documents)
-        batch["segment_ids"] = jnp.broadcast_to(ids, batch["segment_ids"].shape)
-
-        def run() -> None:
-            nonlocal leaves
-            leaves, _ = one.step(leaves, batch)
-            jax.block_until_ready(leaves)
-
-        run()
-    return run
+        shape = one.batch["segment_ids"].shape
+        one.batch["segment_ids"] = jnp.broadcast_to(ids, shape)
+        one.run()
+    return one.run
 
 
 def form(whole_rows: bool) -> contextlib.AbstractContextManager:
@@ -116,17 +102,6 @@ def form(whole_rows: bool) -> contextlib.AbstractContextManager:
     if not whole_rows:
         return contextlib.nullcontext()
     return mock.patch.object(masks, "kernel", lambda *_: masks.Kernel("whole"))
-
-
-def processor() -> float:
-    """Processor seconds of this process."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def spread(values: list[float]) -> str:
-    """`median (min - max)`."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f})"
 
 
 if __name__ == "__main__":

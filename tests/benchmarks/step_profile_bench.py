@@ -14,7 +14,6 @@ import os
 import re
 import statistics
 import tempfile
-import time
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # XLA starts a thread a core
 
@@ -24,6 +23,7 @@ import jax  # noqa: E402
 from configs import dense  # noqa: E402
 from runner import runtime  # noqa: E402
 from runner.machine import heap  # noqa: E402
+from tests.benchmarks import timed_step  # noqa: E402
 
 STEPS, ROWS = 20, 24
 CONTAINERS = ("while", "call", "conditional")
@@ -36,30 +36,18 @@ def main() -> None:
     cfg = dense.config.as_buildable()
     cfg.evaluations = []
     setup = fdl.build(cfg).prepare(runtime.Runtime())
-    leaves = jax.tree.leaves(setup.initial_state())
-    with setup.batches(start=0) as batches:
-        batch = next(batches)
-    program = setup.step.compiled.lower(leaves, batch, setup.step.frozen).compile()
+    step = timed_step.TimedStep(setup)
     origins = {
         match[1]: (match[2], match[3])
-        for match in map(OPERATION.search, program.as_text().splitlines())
+        for match in map(OPERATION.search, step.program().as_text().splitlines())
         if match
     }
 
-    def run(steps: int) -> float:
-        """Run steps; return milliseconds of processor a step."""
-        nonlocal leaves
-        before = time.process_time()
-        for _ in range(steps):
-            leaves, _ = setup.step(leaves, batch)
-        jax.block_until_ready(leaves)
-        return 1e3 * (time.process_time() - before) / steps
-
-    run(3)
-    print(f"{run(STEPS):.0f} ms of processor a step")
+    step.run(3)
+    print(f"{1e3 * step.seconds(STEPS):.0f} ms of processor a step")
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
-            run(STEPS)
+            step.run(STEPS)
         show(calls(folder), origins)
 
 

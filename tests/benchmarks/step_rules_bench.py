@@ -7,34 +7,41 @@ batch, beside a step of about three of the whole. Processor seconds of five step
 in one process. The target: 1.15.
 """
 
+import functools
 import statistics
 import sys
-import time
 
 import fiddle as fdl
-import jax
 
 from configs import dense
 from runner import runtime, step_rules
 from runner.train.setup import Setup
+from tests.benchmarks import timed_step
+from tests.benchmarks.timed_step import TimedStep
 
 ROUNDS, STEPS, ROWS, TARGET = 7, 5, 1, 1.15
 
 
 def main() -> None:
     """Prints temporaries and time of both, and the ratio."""
-    plain, ruled = Timed(prepared(rule=False)), Timed(prepared(rule=True))
-    rounds = [(plain.seconds(), ruled.seconds()) for _ in range(ROUNDS)]
-    ratios = [b / a for a, b in rounds]
-    for name, timed, own in zip(
-        ("without", "with"), (plain, ruled), zip(*rounds, strict=True), strict=True
-    ):
+    steps = {
+        "without": TimedStep(prepared(rule=False)),
+        "with": TimedStep(prepared(rule=True)),
+    }
+    for step in steps.values():
+        step.run()
+    times = timed_step.in_turn(
+        {name: functools.partial(step.run, STEPS) for name, step in steps.items()},
+        ROUNDS,
+    )
+    for name, step in steps.items():
         print(
-            f"{name:<8} {statistics.median(own) / STEPS:.3f} s a step, "
-            f"{timed.scratch / 1e6:.1f} MB of temporaries"
+            f"{name:<8} {statistics.median(times[name]) / STEPS:.3f} s a step, "
+            f"{step.scratch() / 1e6:.1f} MB of temporaries"
         )
+    ratios = timed_step.ratios(times["with"], times["without"])
     ratio = statistics.median(ratios)
-    print(f"ratio {ratio:.2f} ({min(ratios):.2f} - {max(ratios):.2f})")
+    print(f"ratio {timed_step.spread(ratios)}")
     if ratio > TARGET:
         sys.exit(f"above the target of {TARGET}")
 
@@ -47,33 +54,6 @@ def prepared(*, rule: bool) -> Setup:
         radius = fdl.Config(step_rules.ConvergenceRadius, rows=ROWS)
         cfg.optimizer = fdl.Config(step_rules.ruled, cfg.optimizer, {"radius": radius})
     return fdl.build(cfg).prepare(runtime.Runtime())
-
-
-class Timed:
-    """A compiled step and its state.
-
-    Attributes:
-      scratch: bytes of the compiler's temporaries.
-    """
-
-    def __init__(self, setup: Setup):
-        lowered = setup.step.compiled.lower(*setup.abstract_arguments())
-        analysis = lowered.compile().memory_analysis()
-        assert analysis is not None
-        self.scratch = analysis.temp_size_in_bytes
-        self._step = setup.step
-        self._leaves = jax.tree.leaves(setup.initial_state())
-        with setup.batches(start=0) as batches:
-            self._batch = next(batches)
-        self.seconds()
-
-    def seconds(self) -> float:
-        """Some steps, in processor seconds."""
-        begin = time.process_time()
-        for _ in range(STEPS):
-            self._leaves, metrics = self._step(self._leaves, self._batch)
-        jax.block_until_ready((self._leaves, metrics))
-        return time.process_time() - begin
 
 
 if __name__ == "__main__":

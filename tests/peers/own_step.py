@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # XLA starts a thread a core
 
@@ -12,6 +11,7 @@ import jax  # noqa: E402
 from configs import dense, moe  # noqa: E402
 from runner import runtime  # noqa: E402
 from runner.machine import heap  # noqa: E402
+from tests.benchmarks.timed_step import TimedStep  # noqa: E402
 
 
 def main() -> None:
@@ -20,21 +20,13 @@ def main() -> None:
     cfg = {"dense": dense, "moe": moe}[sys.argv[1]].config.as_buildable()
     cfg.evaluations = []
     setup = fdl.build(cfg).prepare(runtime.Runtime())
-    state = setup.initial_state()
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    leaves = jax.tree.leaves(state)
-    with setup.batches(start=0) as batches:
-        batch = next(batches)
-    for _ in range(3):
-        leaves, _ = setup.step(leaves, batch)
-    jax.block_until_ready(leaves)
+    parameters = sum(x.size for x in jax.tree.leaves(setup.step.state.params))
+    step = TimedStep(setup)
+    step.run(3)
     print(f"jax {jax.__version__}, {parameters:,} parameters", flush=True)
     for line in sys.stdin:
-        before = time.process_time()
-        for _ in range(int(line)):
-            leaves, _ = setup.step(leaves, batch)
-        jax.block_until_ready(leaves)
-        print(time.process_time() - before, flush=True)
+        steps = int(line)
+        print(steps * step.seconds(steps), flush=True)
 
 
 if __name__ == "__main__":
