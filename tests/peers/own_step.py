@@ -1,7 +1,10 @@
 """A training step of ours: run by `steps.py`, answers as `torch_step.py` does."""
 
+import contextlib
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # XLA starts a thread a core
 
@@ -12,13 +15,22 @@ from configs import dense, moe  # noqa: E402
 from runner import runtime  # noqa: E402
 from runner.machine import heap  # noqa: E402
 from tests.benchmarks.timed_step import TimedStep  # noqa: E402
+from tests.peers import taught  # noqa: E402
 
 
 def main() -> None:
     """Serve steps until the input ends."""
+    with tempfile.TemporaryDirectory(prefix="retort-peers-") as folder:
+        _serve(sys.argv[1], Path(folder))
+
+
+def _serve(kind: str, folder: Path) -> None:
     heap.keep_pages()
-    cfg = {"dense": dense, "moe": moe}[sys.argv[1]].config.as_buildable()
+    cfg = (moe if kind == "moe" else dense).config.as_buildable()
     cfg.evaluations = []
+    if kind in ("online", "offline"):
+        with contextlib.redirect_stdout(sys.stderr):
+            taught.teach(kind, cfg, folder)
     setup = fdl.build(cfg).prepare(runtime.Runtime())
     parameters = sum(x.size for x in jax.tree.leaves(setup.step.state.params))
     step = TimedStep(setup)

@@ -1,8 +1,10 @@
 """A training step of transformers: run by `steps.py` under a Python that has torch.
 
 The shape of `configs/dense.py`, or with `moe` that of `configs/moe.py`, as Llama and
-Mixtral: float32, clipping by global norm, AdamW, one thread. Reads a number of steps a
-line, answers with their processor seconds.
+Mixtral: float32, clipping by global norm, AdamW, one thread. `online` learns from a
+second Llama beside it by the loss of TRL's `GKDTrainer`, `offline` from 64 stored
+logits a token, scattered over the vocabulary, and from labels at half the weight. Reads
+a number of steps a line, answers with their processor seconds.
 """
 
 # torch lives in an environment of its own.
@@ -11,6 +13,7 @@ import sys
 import time
 
 import torch
+import torch.nn.functional as F
 import transformers
 
 SHAPE = {
@@ -36,9 +39,11 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95))
     tokens = torch.randint(SHAPE["vocab_size"], (ROWS, LENGTH))
 
+    lesson = LESSONS.get(sys.argv[1], lambda: labels)()
+
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        run(input_ids=tokens, labels=tokens).loss.backward()
+        lesson(run, tokens).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
@@ -53,9 +58,60 @@ def main() -> None:
         print(time.process_time() - before, flush=True)
 
 
+def labels(model, tokens: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the next token, with what else the model adds."""
+    return model(input_ids=tokens, labels=tokens).loss
+
+
+def online():
+    """The generalised JSD at 0.5 to a second model, as TRL's `GKDTrainer` computes it.
+
+    Source: `GKDTrainer.generalized_jsd_loss` of trl.experimental.gkd 1.16.0: on random
+    logits, with labels that all count, values and gradients are equal.
+    """
+    teacher = built("dense").eval()
+
+    def lesson(model, tokens: torch.Tensor) -> torch.Tensor:
+        student_logits = model(input_ids=tokens).logits[:, :-1]
+        with torch.no_grad():
+            teacher_logits = teacher(input_ids=tokens).logits[:, :-1]
+        student = F.log_softmax(student_logits, dim=-1)
+        target = F.log_softmax(teacher_logits, dim=-1)
+        beta = torch.tensor(0.5)
+        mixture = torch.logsumexp(
+            torch.stack([student + torch.log(1 - beta), target + torch.log(beta)]),
+            dim=0,
+        )
+        to_teacher = F.kl_div(mixture, target, reduction="none", log_target=True)
+        to_student = F.kl_div(mixture, student, reduction="none", log_target=True)
+        jsd = beta * to_teacher + (1 - beta) * to_student
+        return jsd.sum() / jsd[..., 0].numel()
+
+    return lesson
+
+
+def offline():
+    """The forward KL to stored logits, scattered, and labels at half the weight."""
+    shape = (ROWS, LENGTH, SHAPE["vocab_size"])
+    logits, ids = torch.randn(shape).topk(64)
+
+    def lesson(model, tokens: torch.Tensor) -> torch.Tensor:
+        dense = torch.full(shape, -1e9).scatter_(-1, ids, logits)
+        result = model(input_ids=tokens, labels=tokens)
+        teacher = F.log_softmax(dense, dim=-1).flatten(0, 1)
+        student = F.log_softmax(result.logits, dim=-1).flatten(0, 1)
+        kl = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return 0.5 * result.loss + kl
+
+    return lesson
+
+
+LESSONS = {"online": online, "offline": offline}
+
+
 def built(kind: str) -> torch.nn.Module:
     """Return the model with fresh weights."""
-    if kind == "dense":
+    if kind != "moe":
         return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SHAPE))
     config = transformers.MixtralConfig(
         **SHAPE | {"intermediate_size": 256},  # of an expert
