@@ -145,6 +145,17 @@ def test_a_row_is_the_same_alone_in_a_batch_in_any_order_and_place():
         np.testing.assert_array_equal(tokens(order, at_once), together[order])
 
 
+def test_the_last_of_many_rows_go_on_in_fewer_places():
+    model = transformer(num_layers=1)
+    rows, draw = 18, np.random.default_rng(4)
+    prompts = draw.integers(0, VOCAB, (rows, 6)).astype(np.int32)
+    lengths, limits = draw.integers(1, 7, rows), draw.permutation(rows)
+    how = {"num_tokens": rows, "limits": limits}
+    together = generate(model, prompts, lengths, at_once=16, **how)
+    alone = generate(model, prompts, lengths, at_once=1, **how)
+    np.testing.assert_array_equal(together, alone)
+
+
 def test_one_key_gives_each_row_its_own():
     model = transformer(num_layers=1)
     key = jax.random.key(2)
