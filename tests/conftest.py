@@ -9,7 +9,7 @@ from pathlib import Path
 
 # Tests make little garbage, and each collection walks all of JAX for it; in imports,
 # where nothing is garbage, a fifth of the time went there.
-gc.set_threshold(20_000, 20, 100)
+gc.set_threshold(100_000, 50, 100)
 
 # XLA's cheapest code: tests compile far more than they run. Read once, when the
 # backend starts, below; then taken back, so that children compile as a user's do.
@@ -80,9 +80,13 @@ def pytest_configure(config):
     config.pluginmanager.register(schedule)
     jax.config.update("jax_compilation_cache_dir", _COMPILED)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED  # of children
-    jax.config.update(
-        "jax_persistent_cache_min_compile_time_secs", _SECONDS_WORTH_A_FILE
-    )
+    _keep_programs_worth_a_file()
+
+
+def _keep_programs_worth_a_file():
+    name = "jax_persistent_cache_min_compile_time_secs"
+    if getattr(jax.config, name) != _SECONDS_WORTH_A_FILE:
+        jax.config.update(name, _SECONDS_WORTH_A_FILE)
 
 
 def pytest_collection_finish():
@@ -109,7 +113,8 @@ def few_programs_in_memory():
 
 @pytest.fixture(autouse=True)
 def fresh_bindings():
-    """Gin binds, and packages are admitted, for a whole process: no test hands on."""
+    """What holds for a whole process is not handed on: a run in it changes these."""
     yield
     gin.clear_config()
     trusted.admit_none()
+    _keep_programs_worth_a_file()

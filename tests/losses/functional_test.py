@@ -422,7 +422,9 @@ def test_the_class_equals_its_function(name):
         np.testing.assert_allclose(actual, expected * mask, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_arrays_of_fewer_bits_are_read_as_float32(name, dtype):
     # Tests promote strictly: an operation that mixes widths raises while tracing.

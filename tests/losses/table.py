@@ -307,6 +307,23 @@ def outputs(form, floats, fixed):
     )
 
 
+ALIKE = tuple(
+    name
+    for name, row in LOSSES.items()
+    if row.teacher == "best"
+    and not isinstance(row.loss, losses.ForwardKL | losses.ReverseKL)
+)
+"""Divergences over stored entries, which all come to them by one way."""
+
+GROUPS = (tuple(name for name in LOSSES if name not in ALIKE), ALIKE)
+"""Names of rows that share a program."""
+
+
+def group(name):
+    """The names that share a program with this one."""
+    return next(names for names in GROUPS if name in names)
+
+
 class Result(NamedTuple):
     """The weighted sum of a term and those beside it, its values `[*b]`, gradients."""
 
@@ -396,7 +413,7 @@ def values(rows: Mapping[str, Row], floats, fixed, means):
     return {name: results[name].values for name in rows}
 
 
-def steps(floats, fixed, means=None, scales=ALONE, *, names=tuple(LOSSES)):
+def steps(floats, fixed, means=None, scales=ALONE, *, names=GROUPS[0]):
     """`Result` of each row, by name, statistics over these tokens unless given."""
     if means is None:
         means = batch_means(floats, fixed, names)
@@ -442,7 +459,7 @@ def compiled_steps(names: tuple[str, ...]):
 
 
 @functools.cache
-def compiled_values(names: tuple[str, ...] = tuple(LOSSES)):
+def compiled_values(names: tuple[str, ...]):
     """Jitted `(floats, fixed, means) -> values` by row."""
     rows = {name: LOSSES[name] for name in names}
     return jax.jit(functools.partial(values, rows))
@@ -468,7 +485,7 @@ def compiled_sums(names: tuple[str, ...]):
     return jax.jit(functools.partial(statistic_sums, rows))
 
 
-def batch_means(floats, fixed, names=tuple(LOSSES)) -> dict[str, dict[str, Any]]:
+def batch_means(floats, fixed, names) -> dict[str, dict[str, Any]]:
     """Masked means of the statistics, by row."""
     count = max(float(np.sum(fixed["mask"])), 1.0)
     sums = compiled_sums(names)(floats, fixed)

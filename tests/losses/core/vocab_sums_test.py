@@ -17,28 +17,29 @@ from tests.losses.poison import assert_clean, poisoned, sides
 from tests.losses.table import LOSSES, Row, arrays
 from tests.losses.tiles import BY_SUMS, ROWS, WIDTH
 
-by_sums = pytest.mark.parametrize("name", BY_SUMS)
 slow = pytest.mark.slow
 
 
 # They are infinite at impossible entries, and would spoil the program of all.
 APART = ("smoothed_cross_entropy", "forward_kl_draws", "uniform_kl", "standard_score")
-TOGETHER = tuple(name for name in BY_SUMS if name not in APART)
+# They ask for the sums of others: of stored entries, or of two segments of a row.
+ALIKE = tuple(
+    name
+    for name, row in BY_SUMS.items()
+    if (isinstance(row.loss, losses.PairLoss) and name != "dpo")
+    or (row.teacher == "best" and name not in ("forward_kl_best", "reverse_kl_best"))
+)
+TOGETHER = tuple(name for name in BY_SUMS if name not in APART + ALIKE)
+GROUPS = (TOGETHER, APART, ALIKE)
+
+by_sums = pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=slow) if x in ALIKE else x for x in BY_SUMS]
+)
 
 
-def both(of_names):
-    """Of all losses, by name, what `of_names(names)` returns of some."""
-    return of_names(TOGETHER) | of_names(APART)
-
-
-def by_tiles(*inputs, width=WIDTH):
-    """`tiles.Result` of each loss, by name."""
-    return both(lambda names: tiles.steps(*inputs, names=names, width=width))
-
-
-def over_rows(*inputs):
-    """`table.Result` of each loss over whole rows, by name."""
-    return both(lambda names: table.steps(*inputs, names=names))
+def group(name):
+    """The names that share a program with this one."""
+    return next(names for names in GROUPS if name in names)
 
 
 def assert_same(actual, rows):
@@ -47,9 +48,10 @@ def assert_same(actual, rows):
 
 
 @functools.cache
-def clean(width=WIDTH):
+def clean(names, width=WIDTH):
     """By tiles and over rows, each loss over the arrays as they are."""
-    return by_tiles(*arrays(), width=width), over_rows(*arrays())
+    by_tiles = tiles.steps(*arrays(), names=names, width=width)
+    return by_tiles, table.steps(*arrays(), names=names)
 
 
 @by_sums
@@ -58,7 +60,7 @@ def clean(width=WIDTH):
 )
 def test_values_and_gradients_are_those_of_whole_rows(name, width):
     # dear: compiles the program of all losses, which the tests below run again.
-    actual, rows = clean(width)
+    actual, rows = clean(group(name), width)
     assert_same(actual[name], rows[name])
 
 
@@ -76,11 +78,13 @@ def test_each_loss_is_tiled_or_declines():
 
 
 def assert_same_values(floats, fixed, *, width=WIDTH):
-    actual, rows = by_tiles(floats, fixed, width=width), over_rows(floats, fixed)
-    for name, (total, _) in actual.items():
-        np.testing.assert_allclose(
-            total, rows[name].total, rtol=1e-5, atol=1e-5, err_msg=name
-        )
+    for names in GROUPS:
+        rows = table.steps(floats, fixed, names=names)
+        actual = tiles.steps(floats, fixed, names=names, width=width)
+        for name, (total, _) in actual.items():
+            np.testing.assert_allclose(
+                total, rows[name].total, rtol=1e-5, atol=1e-5, err_msg=name
+            )
 
 
 @slow
@@ -104,48 +108,50 @@ def test_any_logits_cut_anywhere_give_the_same_value(seed, scale, width):
 
 
 @functools.cache
-def poisoned_where_masked():
+def poisoned_where_masked(names):
     """Each loss over poison at masked tokens of both logits."""
     floats, fixed = arrays()
     masked = ~np.asarray(fixed["mask"])
-    return by_tiles(poisoned(floats, masked, ("logits", "teacher/logits")), fixed)
+    inputs = poisoned(floats, masked, ("logits", "teacher/logits"))
+    return tiles.steps(inputs, fixed, names=names)
 
 
 @by_sums
 def test_masked_tokens_get_exactly_zero_gradient(name):
     masked = ~np.asarray(arrays()[1]["mask"])
-    grad = poisoned_where_masked()[name].grad
+    grad = poisoned_where_masked(group(name))[name].grad
     assert not np.any(grad[masked])
-    np.testing.assert_array_equal(grad, clean()[0][name].grad)
+    np.testing.assert_array_equal(grad, clean(group(name))[0][name].grad)
 
 
 @functools.cache
-def poisoned_beside(side, *, weight, everywhere):
+def poisoned_beside(names, side, *, weight, everywhere):
     """Each loss beside a term that counts all, with and without poison."""
     floats, fixed = arrays()
     where = np.ones(table.SHAPE, bool) if everywhere else ~np.asarray(fixed["mask"])
     paths, scales = sides(floats)[side]
     scales = scales + (weight - 1.0) * table.ALONE
     inputs = poisoned(floats, where, paths)
-    return [by_tiles(x, fixed, np.float32(scales)) for x in (inputs, floats)]
+    scales = np.float32(scales)
+    return [tiles.steps(x, fixed, scales, names=names) for x in (inputs, floats)]
 
 
 @by_sums
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_a_token_that_another_term_counts_harms_no_term_that_does_not(name, side):
-    actual, expected = poisoned_beside(side, weight=1.0, everywhere=False)
+    actual, expected = poisoned_beside(group(name), side, weight=1.0, everywhere=False)
     assert_clean(actual[name], expected[name])
 
 
 @by_sums
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_weight_zero_adds_exactly_nothing(name, side):
-    actual, expected = poisoned_beside(side, weight=0.0, everywhere=True)
+    actual, expected = poisoned_beside(group(name), side, weight=0.0, everywhere=True)
     assert_clean(actual[name], expected[name])
 
 
 IMPOSSIBLE = [
-    name
+    pytest.param(name, marks=slow) if name in ALIKE else name
     for name, row in BY_SUMS.items()
     if row.teacher == "whole" and name != "smoothed_cross_entropy"
 ]
@@ -168,7 +174,7 @@ def impossible(names, paths, width):
     "width", [WIDTH, *(pytest.param(width, marks=slow) for width in (2, 3))]
 )
 def test_impossible_entries_count_as_over_rows(name, side, width):
-    names = TOGETHER if name in TOGETHER else (name,)
+    names = (name,) if name in APART else group(name)
     actual, rows = impossible(names, side, width)
     assert_same(actual[name], rows[name])
 

@@ -8,7 +8,7 @@ from runner.errors import UserError
 from tests.runner.files import edits, kinds
 from tests.runner.files.kind import answer
 
-FAST = 2  # edits of each kind; all of them with the slow tests
+FAST = 1  # edit of each kind; all of them with the slow tests
 
 
 @pytest.fixture(scope="module")

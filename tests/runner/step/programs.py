@@ -129,7 +129,7 @@ CUTS = {
         in_blocks(5, VOCABULARY, planes=6),
         1,
     ),
-    "tiles": ("tiled", runtime.Mesh(data=2, fsdp=2, tensor=2), in_tiles(5), 1),
+    "tiles": ("tiled", runtime.Mesh(data=2, fsdp=2, tensor=2), in_tiles(5), 2),
     "microbatches": ("rows", runtime.Mesh(data=2, tensor=4), runtime.Head(), 4),
     "expert": ("tiled", runtime.Mesh(data=2, tensor=2, expert=2), in_tiles(5), 2),
 }

@@ -7,7 +7,7 @@ from tests.cases import cases
 from tests.runner.step import programs
 from tests.runner.step.inputs import assert_same
 
-FAST = ("data", "blocks", "tiles", "microbatches")
+FAST = ("data", "blocks", "tiles")
 
 
 @pytest.mark.parametrize("cut", cases({cut: cut for cut in programs.CUTS}, fast=FAST))
