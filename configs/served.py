@@ -12,12 +12,12 @@ they have none, and `runner-export --format=gguf` refuses it. Rows are asked
 for once, as they are first wanted, and kept in the cache: the second epoch, a second
 run and every point of a sweep ask nothing, and the server may be gone by then.
 
-llama.cpp scores a token a request, a server of vLLM's form a row. 20 steps
-(`--fdl.num_steps=20 --fdl.train_data.num_rows=160 --fdl.evaluations=[]`), with our own
-forward of a teacher of 300 steps behind a stand-in of vLLM's form: 43 s of the
-processor from texts to the end, 13 s of the server for 160 rows; after them a KL of
-1.40 nats/token. All 400 steps are not measured; from the same scores, served and
-imported records are equal bit for bit.
+llama.cpp scores a token a request, a server of vLLM's form a row. All 400 steps, seed
+0, with our own forward of a teacher of 300 steps behind a stand-in of vLLM's form:
+311 s of the processor, two evaluations included, and 228 s of the server for 3,200
+rows, which are asked as the steps go. Held-out loss 4.69 nats/token, 1.75 bits/byte,
+a KL of 0.097 from the teacher. Of the same scores, served and imported records are
+equal bit for bit.
 """
 
 import fiddle as fdl
