@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from losses.core.batch_weights import Balance, BalanceInputs, Combination
 from losses.core.checks import check_finite
@@ -57,10 +57,7 @@ class Unopposed(Balance):
         del params
         other = {self.of: jnp.float32(self.of_weight)}
         squared = inputs.inner_product(own, own)
-        measured = self._measured(squared)
+        measured = jnp.isfinite(squared) & (squared > 0.0)
         share = inputs.inner_product(own, other) / jnp.where(measured, squared, 1.0)
         opposed = measured & jnp.isfinite(share)
         return 1.0 + jnp.where(opposed, jnp.maximum(-share, 0.0), 0.0), memory
-
-    def _measured(self, squared: Float[Array, ""]) -> Bool[Array, ""]:
-        return jnp.isfinite(squared) & (squared > 0.0)
