@@ -333,9 +333,10 @@ PAPERS = (
     Paper(
         "2203.05482",
         "Model soups",
-        "part",
+        "yes",
         ("runner.Soup",),
-        "`--fiddler='soup(\"runs/sweep\")'`, greedy or uniform; no learned weights",
+        '`--fiddler=\'soup("runs/sweep")\'`, greedy, uniform, `rule="learned"` or '
+        '`"learned_by_layer"`',
     ),
     Paper(
         "2603.13552",

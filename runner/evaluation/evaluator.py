@@ -31,6 +31,7 @@ class Evaluator:
 
     Attributes:
       dataset: The held-out rows.
+      batch_size: Rows in a global batch.
       cautions: Lines for the terminal: terms that are not measured, and why.
     """
 
@@ -56,7 +57,7 @@ class Evaluator:
                 config=config,
                 metrics=own_metrics.terms(evaluation.metrics),
             )
-        self._rows, self._batch_size = self._terms.rows, evaluation.batch_size
+        self._rows, self.batch_size = self._terms.rows, evaluation.batch_size
         self._batches = functools.partial(
             evaluation_batches,
             self._rows,
@@ -94,7 +95,7 @@ class Evaluator:
           limit: Batches to evaluate, of rows spread evenly; None for all rows.
           progress: Called with the share that is done, after each batch.
         """
-        rows = evaluation_rows(self.dataset, batch_size=self._batch_size, limit=limit)
+        rows = evaluation_rows(self.dataset, batch_size=self.batch_size, limit=limit)
         params = self._params(state)
         total: Tree = None
         for number, batch in enumerate(self._batches(limit=limit), start=1):
@@ -119,7 +120,7 @@ class Evaluator:
             sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
             total = sums if total is None else jax.tree.map(np.add, total, sums)
             if progress is not None:
-                progress(min(number * self._batch_size / len(rows), 1.0))
+                progress(min(number * self.batch_size / len(rows), 1.0))
         if limit not in self._text_bytes:
             self._text_bytes[limit] = self._bytes(rows)
         values = metrics(total, text_bytes=self._text_bytes[limit])
@@ -150,7 +151,7 @@ class Evaluator:
         sharding = mesh_lib.batch_sharding(self._step.mesh)
         batch = {
             name: jax.ShapeDtypeStruct(
-                (self._batch_size, *x.shape[1:]), x.dtype, sharding=sharding
+                (self.batch_size, *x.shape[1:]), x.dtype, sharding=sharding
             )
             for name, x in row.items()
         }

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from runner import atomic_files
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.errors import UserError
+from runner.soups import learning
+from runner.soups.ingredients import Ingredient, table
 from runner.state.train_state import TrainState
 from runner.train import final_report
 from runner.train.actions.context import Results
@@ -29,23 +31,6 @@ Read = Callable[[Location], Tree]
 Loss = Callable[[Tree], float]
 
 
-@dataclasses.dataclass
-class Ingredient:
-    """A run of a soup.
-
-    Attributes:
-      run: its checkpoint.
-      loss: its own on the held-out data, nats a target.
-      mixed: whether it is part of the soup.
-      loss_with: that of the mean with it, where it was tried.
-    """
-
-    run: str
-    loss: float
-    mixed: bool = False
-    loss_with: float | None = None
-
-
 def write(
     setup: Setup,
     runs: Sequence[Location],
@@ -53,6 +38,7 @@ def write(
     *,
     rule: str,
     by: str,
+    plan: learning.Plan,
 ) -> None:
     """Mix the runs and write the mean as the last checkpoint of a run.
 
@@ -60,8 +46,9 @@ def write(
       setup: of the experiment; nothing is trained.
       runs: the checkpoints.
       workdir: of the soup.
-      rule: `"uniform"` or `"greedy"`.
+      rule: as `Soup.rule`.
       by: the evaluation whose loss is compared.
+      plan: of the learning, where the shares of the runs are learned.
     """
     terminal = Terminal(None if workdir.writes else io.StringIO())
     for line in workdir.record_start():
@@ -87,7 +74,19 @@ def write(
         return setup.evaluate(by, with_student(empty, student), whole=True)["loss"]
 
     # The soup, its checkpoint and the report of a run.
-    soup, ingredients = mix(runs, read, loss, greedy=rule == "greedy")
+    learned = None
+    if rule in ("uniform", "greedy"):
+        soup, ingredients = mix(runs, read, loss, greedy=rule == "greedy")
+    else:
+        students = [read(where) for where in runs]
+        losses = [loss(student) for student in students]
+        ingredients = [
+            Ingredient(str(where), own) for where, own in zip(runs, losses, strict=True)
+        ]
+        refuse_unusable(ingredients, enough=all)
+        soup, learned = learning.learn(setup, by, students, plan)
+        for one, share in zip(ingredients, learned.of_runs(), strict=True):
+            one.mixed, one.share = True, share
     state = with_student(empty, soup)
     with Checkpoints(workdir.checkpoints, keep=1) as checkpoints:
         checkpoints.save(setup.num_steps, state)
@@ -96,6 +95,10 @@ def write(
         content = [dataclasses.asdict(one) for one in ingredients]
         path = workdir.path / "soup.json"
         atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")
+        if learned is not None:
+            path = workdir.path / "soup_shares.json"
+            content = dataclasses.asdict(learned)
+            atomic_files.write_atomic(path, json.dumps(content, indent=1) + "\n")
     terminal.print(table(ingredients))
     final_report.finish(setup, workdir, state, Results(), terminal, failures)
 
@@ -118,9 +121,7 @@ def mix(
     ingredients = [Ingredient(str(where), loss(read(where))) for where in runs]
     usable = [math.isfinite(one.loss) for one in ingredients]
     order = sorted(range(len(runs)), key=lambda i: (not usable[i], ingredients[i].loss))
-    if not (any(usable) if greedy else all(usable)):
-        one = ingredients[usable.index(False)]
-        raise UserError(f"the held-out loss of {one.run} is {one.loss}: leave it out")
+    refuse_unusable(ingredients, enough=any if greedy else all)
     soup, mixed, best = None, 0, float("inf")
     for index in filter(usable.__getitem__, order):
         one, student = ingredients[index], read(runs[index])
@@ -135,6 +136,20 @@ def mix(
             best = with_it
         soup, mixed, one.mixed = candidate, mixed + 1, True
     return soup, [ingredients[index] for index in order]
+
+
+def refuse_unusable(
+    ingredients: Sequence[Ingredient], *, enough: Callable[[Sequence[bool]], bool]
+) -> None:
+    """Refuse runs whose loss is not finite, unless `enough` others are left.
+
+    Raises:
+      UserError: With the first of them.
+    """
+    usable = [math.isfinite(one.loss) for one in ingredients]
+    if not enough(usable):
+        one = ingredients[usable.index(False)]
+        raise UserError(f"the held-out loss of {one.run} is {one.loss}: leave it out")
 
 
 @jax.jit
@@ -166,13 +181,3 @@ def with_student(state: TrainState, student: Mapping[str, Tree]) -> TrainState:
         params={**state.params, "student": student["params"]},
         variables={**state.variables, "student": student["variables"]},
     )
-
-
-def table(ingredients: Sequence[Ingredient]) -> str:
-    """Return a line for each run: its loss, that of the mean with it, and its fate."""
-    lines = []
-    for one in ingredients:
-        tried = "" if one.loss_with is None else f"  with it {one.loss_with:.5g}"
-        fate = "mixed in" if one.mixed else "left out"
-        lines.append(f"  {one.run}: loss {one.loss:.5g}{tried}  {fate}")
-    return "\n".join(lines)

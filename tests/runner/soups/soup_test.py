@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from runner import main
 from runner.errors import UserError
-from runner.soups import mixing
+from runner.soups import learning, mixing
 from runner.weights.location import Location
 from runner.weights.run import RunWeights
 
@@ -70,6 +71,48 @@ def test_a_run_whose_loss_is_no_number_is_in_no_soup():
             mix(students, greedy=greedy)
 
 
+def learn(students, goal, *, steps, by_layer):
+    """Shares of least squared distance from a goal, and of a scale from 2."""
+
+    def loss(student, scale, batch):
+        parts = jax.tree.map(lambda x, y: jnp.sum((x - y) ** 2), student, batch)
+        return sum(jax.tree.leaves(parts)) + (scale - 2.0) ** 2
+
+    plan = learning.Plan(rate=0.1, by_layer=by_layer)
+    trees = [jax.tree.map(jnp.asarray, x) for x in students]
+    return learning.fit(loss, trees, [goal] * steps, plan)
+
+
+def test_learned_shares_are_the_barycentric_coordinates_of_the_best_mean():
+    draws = np.random.default_rng(0)
+    shares = draws.dirichlet([2.0, 2.0, 2.0], size=3)  # of two layers and a head
+    students = draws.normal(size=(3, 3, 4)).astype(np.float32)  # [run array entry]
+    best = np.einsum("ar,rae->ae", shares, students).astype(np.float32)
+
+    def tree(x):
+        return {"blocks": {"stacked": {"w": x[:2]}}, "output": x[2]}
+
+    every = [tree(x) for x in students]
+    soup, learned = learn(every, tree(best), steps=300, by_layer=True)
+    of_arrays = np.concatenate([*learned.shares.values()])
+    np.testing.assert_allclose(of_arrays, shares, atol=2e-3)
+    np.testing.assert_allclose(soup["output"], best[2], atol=5e-3)
+    np.testing.assert_allclose(learned.scale, 2.0, atol=1e-3)
+
+    # One share a run: least squares over all arrays at once.
+    mean = np.einsum("r,rae->ae", shares[0], students).astype(np.float32)
+    _, learned = learn(every, tree(mean), steps=300, by_layer=False)
+    np.testing.assert_allclose(learned.of_runs(), shares[0], atol=2e-3)
+
+
+def test_a_learned_soup_of_copies_is_the_run_bit_for_bit():
+    copy = {"w": np.random.default_rng(2).normal(size=3).astype(np.float32)}
+    goal = {"w": GOAL}
+    soup, learned = learn([copy] * 3, goal, steps=2, by_layer=True)
+    np.testing.assert_array_equal(soup["w"], copy["w"])
+    np.testing.assert_allclose(learned.of_runs(), 1 / 3, rtol=1e-6)
+
+
 def run(workdir, *flags):
     config = f"--fdl_config={ROOT / 'configs' / 'vision_digits.py'}"
     tiny = ["--fdl.num_steps=2", "--fdl.batch_size=16", "--gin.loop.log_every=1"]
@@ -97,5 +140,11 @@ def test_a_soup_of_runs_is_read_as_a_run(tmp_path, capsys):
     assert "held_out" in json.loads((made / "result.json").read_text())["evaluations"]
     assert run(made, f"--fiddler=soup({folders!r}, rule='uniform')") == 0
     assert "holds its soup already" in capsys.readouterr().out
+    made = tmp_path / "learned"
+    assert run(made, f"--fiddler=soup({folders!r}, rule='learned')") == 0
+    shares = json.loads((made / "soup_shares.json").read_text())
+    ingredients = json.loads((made / "soup.json").read_text())
+    assert sum(one["share"] for one in ingredients) == pytest.approx(1.0)
+    assert shares["shares"][""][0] == [one["share"] for one in ingredients]
     assert run(tmp_path / "none", "--fiddler=soup(['nowhere'])") == 2
     assert "nowhere" in capsys.readouterr().err
