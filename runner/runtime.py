@@ -150,6 +150,8 @@ class Head:
 
     Attributes:
       memory_budget: bytes on each device for logits and arrays of their size.
+      block_memory: bytes of these that a block of tokens takes, where they hold
+        `smallest_block` tokens: larger blocks are no faster.
       smallest_block: where fewer tokens than this would fit, the vocabulary is cut
         instead, if every loss can be (logits are then computed twice, but the head's
         weights are not read once a handful of tokens).
@@ -158,6 +160,7 @@ class Head:
     """
 
     memory_budget: int = 256 * 2**20
+    block_memory: int = 64 * 2**20
     smallest_block: int = 128
     smallest_tile: int = 128
 

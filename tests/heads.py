@@ -123,7 +123,8 @@ class Recorded(LoadedTeacher):
 
 def in_blocks(tokens: int, entries: int, *, planes: int = 1) -> runtime.Head:
     """Room for so many tokens of `entries` a device; planes as in `Terms`."""
-    return runtime.Head(memory_budget=4 * planes * entries * tokens, smallest_block=1)
+    room = 4 * planes * entries * tokens
+    return runtime.Head(memory_budget=room, block_memory=room, smallest_block=1)
 
 
 def in_tiles(entries: int) -> runtime.Head:

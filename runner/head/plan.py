@@ -75,10 +75,10 @@ def choose(
       tokens: of a microbatch, on one device.
       entries: of the vocabulary, on one device.
     """
-    size = min(
-        tokens,
-        max(block_size(config, entries=entries, planes=cost.planes), cost.together),
-    )
+    row = cost.planes * FLOAT * max(1, entries)
+    block = max(config.block_memory // row, config.smallest_block)
+    most = block_size(config, entries=entries, planes=cost.planes)
+    size = min(tokens, max(min(most, block), cost.together))
 
     # Matmuls of fewer tokens are slow: then all tokens, a tile of the vocabulary each
     # time, logits and their gradient of every side at once.

@@ -342,6 +342,15 @@ def test_the_budget_decides(terms, head, wanted):
     assert str(heads.plan(size, terms, head=head)) == wanted
 
 
+def test_default_blocks_are_of_64_mebibytes_or_of_128_tokens():
+    def tokens(entries):
+        cost = plan.HeadCost(tileable=True, linear=True)
+        return plan.choose(runtime.Head(), cost, tokens=8192, entries=entries).tokens
+
+    sizes = [tokens(entries) for entries in (512, 4096, 2**15, 2**17, 2**18, 2**19)]
+    assert sizes == [8192, 4096, 512, 128, 128, 128]
+
+
 @pytest.mark.parametrize("sides", [1, 2])
 @pytest.mark.parametrize("tileable", [True, False])
 @pytest.mark.parametrize("budget", [10**4, 10**6, 10**8])
