@@ -65,6 +65,8 @@ BESIDE_LABELS = (
     "loss_lib.ProbabilisticTransfer(layers=((1, 1),))",
     "loss_lib.ConfidencePenalty()",
     "loss_lib.ZLoss()",
+    "loss_lib.TokenContext(layers=((1, 1),), of='patches')",
+    "loss_lib.TokenGraph(layers=((1, 1),), of='patches')",
 )
 
 

@@ -68,7 +68,7 @@ from losses.features.cka import CKA
 from losses.features.hidden_states import FeatureCosine, FeatureMSE
 from losses.features.layer_pairs import MeanOverLayers, OverLayers, uniform_map
 from losses.features.projected import Projected
-from losses.features.relations import Relations
+from losses.features.relations import Relations, TokenContext
 from losses.moe.load_balance import LoadBalance, SequenceLoadBalance
 from losses.moe.router_distillation import RouterDistillation
 from losses.moe.router_z_loss import RouterZLoss
@@ -97,6 +97,7 @@ from losses.sets.rows import (
     RelationalDistance,
     SimilarityPreserving,
 )
+from losses.sets.tokens import OfTokens, TokenContrast, TokenGraph
 from losses.standard_score import StandardScore
 from losses.views.alignment import ViewAlignment, ViewContrast
 from losses.views.on_view import OnView, WorstView
@@ -193,6 +194,7 @@ __all__ = [
     "OddsRatio",
     "OfMeans",
     "OfRows",
+    "OfTokens",
     "OnView",
     "Outputs",
     "OverGroups",
@@ -246,6 +248,9 @@ __all__ = [
     "TeacherUnsure",
     "TiledOutputs",
     "ToDi",
+    "TokenContext",
+    "TokenContrast",
+    "TokenGraph",
     "TokenWeight",
     "TotalVariation",
     "Uncertainty",

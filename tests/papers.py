@@ -238,9 +238,16 @@ PAPERS = (
     Paper(
         "2306.12442",
         "Token relationship graphs",
-        "part",
-        ("losses.SimilarityPreserving(layers=((1, 1),))",),
-        "relations between rows; those between sampled tokens are missing",
+        "yes",
+        (
+            'losses.TokenContext(layers=((1, 1),), of="patches")',
+            'losses.TokenGraph(layers=((1, 1),), of="patches")',
+            "losses.TokenContrast(layers=((1, 1),), student_dim=16, teacher_dim=64, "
+            'of="patches", temperature=optax.linear_schedule(0.5, 0.1, 1000), '
+            "rngs=nnx.Rngs(0))",
+        ),
+        'tokens of texts are `of="hidden"`; tokens of all devices and microbatches are '
+        "compared; no code was released",
     ),
     Paper(
         "2310.08069",

@@ -1,8 +1,10 @@
-"""Self-attention relation distillation (MiniLMv2)."""
+"""Relations between the tokens of a row (MiniLMv2, token relationship graphs)."""
 
 import dataclasses
 import math
 from typing import Literal, get_args
+
+import jax.numpy as jnp
 
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.features.layer_pairs import Features, MeanOverLayers
@@ -76,3 +78,41 @@ class Relations(MeanOverLayers):
                 f"Relations: the {owner}'s {self.of} have {width} features, which do "
                 f"not divide into {self.heads} heads"
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenContext(MeanOverLayers):
+    """`1/L Σ_l 1/n Σ_j (R^s_ij - R^t_ij)²` at token i, `R = softmax(X Xᵀ / √d)`.
+
+    X are features of the n tokens of a row that count, widths may differ: all tokens of
+    i's document, before and after it. The patches of an image are its tokens; it has
+    their mean.
+
+    Source: Zhang et al. 2023, token-level relationship graphs (arXiv:2306.12442), its
+    contextual loss, weighed beside `TokenGraph` and `TokenContrast`.
+
+    Attributes:
+      layers: as in `OverLayers`.
+      of: the intermediate: `"hidden"`, or `"patches"` of an image model.
+    """
+
+    of: str = "hidden"
+    scope = "sequence"
+    unit = "1"
+
+    @property
+    def path(self) -> str:
+        return self.of
+
+    def layer_distance(
+        self, student: Features, teacher: Features, outputs: Outputs
+    ) -> PerToken:
+        axes = outputs.batch["targets"].shape
+        if student.ndim > len(axes) + 1:
+            rows = (x.reshape((*axes, -1, x.shape[-1])) for x in (student, teacher))
+            return jnp.mean(attention.token_context(*rows), axis=-1)
+        segments = outputs.batch["segment_ids"]
+        same = jnp.expand_dims(segments, -1) == jnp.expand_dims(segments, -2)
+        if outputs.mask is not None:
+            same &= jnp.expand_dims(outputs.mask, -2)
+        return attention.token_context(student, teacher, same)

@@ -16,7 +16,14 @@ another one is that one's function of changed arrays: `Standardized` of `standar
 """
 
 from losses.functional.agreement import agreement
-from losses.functional.attention import attention_kl, attention_mse, relations
+from losses.functional.attention import (
+    attention_kl,
+    attention_mse,
+    relations,
+    token_context,
+    token_contrast,
+    token_graph,
+)
 from losses.functional.correlation import (
     inter_class_correlation,
     intra_class_correlation,
@@ -167,6 +174,9 @@ __all__ = [
     "standardize",
     "symmetric_kl",
     "todi",
+    "token_context",
+    "token_contrast",
+    "token_graph",
     "total_variation",
     "uld",
     "uniform_kl",

@@ -4,18 +4,22 @@ The loss classes take the mean of these over pairs of layers.
 """
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from losses.functional.log_probs import kl
-from losses.functional.masks import check_mask
+from losses.functional.masks import check_mask, where_counted
+from losses.functional.rows import info_nce
 
 Scores = Float[Array, "*b h t"]
 Visible = Bool[Array, "*b h t"]
 Rows = Float[Array, "*b h"]
 PerToken = Float[Array, "*b"]
+Tokens = Float[Array, "n d"]
+Scalar = Float[Array, ""]
 
 
 def attention_kl(student_scores: Scores, teacher_scores: Scores) -> PerToken:
@@ -124,3 +128,116 @@ def related_tokens(
     earlier = jnp.broadcast_to(jnp.tri(length, dtype=bool), same.shape)
     itself = jnp.broadcast_to(jnp.eye(length, dtype=bool), same.shape)
     return (same & earlier) | itself
+
+
+def token_context(
+    student: Float[Array, "*b t d"],
+    teacher: Float[Array, "*b t e"],
+    visible: Bool[Array, "*b t t"] | None = None,
+) -> Float[Array, "*b t"]:
+    """Return `1/n Σ_j (R^s_ij - R^t_ij)²` at token i, `R = softmax(X Xᵀ / √d)`.
+
+    Source: Zhang et al. 2023 (arXiv:2306.12442), its contextual loss.
+
+    Args:
+      student: X of the student, the tokens of a row.
+      teacher: X of the teacher; the widths need not be the same.
+      visible: whether token i relates to token j; None for all.
+    """
+
+    def relation(x: Float[Array, "*b t d"]) -> Float[Array, "*b t t"]:
+        x = x.astype(jnp.float32)
+        scores = jnp.einsum("...id,...jd->...ij", x, x) / math.sqrt(x.shape[-1])
+        if visible is None:
+            return jax.nn.softmax(scores, axis=-1)
+        # A row with nothing to see has no maximum to take off.
+        scores = jnp.where(visible, scores, -1e30)
+        return jnp.where(visible, jax.nn.softmax(scores, axis=-1), 0.0)
+
+    squares = jnp.square(relation(student) - relation(teacher))
+    if visible is None:
+        return jnp.mean(squares, axis=-1)
+    count = jnp.sum(visible, axis=-1, dtype=jnp.float32)
+    return jnp.sum(squares, axis=-1) / jnp.maximum(count, 1.0)
+
+
+def token_graph(
+    student: Tokens,
+    teacher: Float[Array, "n e"],
+    there: Bool[Array, " n"] | None = None,
+    *,
+    neighbors: int = 8,
+    width: float = 1.0,
+    direction: Literal["reverse", "forward"] = "reverse",
+) -> Scalar:
+    """Return `1/n Σ_i KL(softmax_j A^s_ij ‖ softmax_j A^t_ij)`, nats.
+
+    `A_ij = exp(-|x_i - x_j|² / (2 width))` of the `neighbors` other tokens j nearest to
+    i in the teacher's features, and 0 elsewhere.
+
+    Source: Zhang et al. 2023 (arXiv:2306.12442), its local loss.
+
+    Args:
+      student: x of the student, n tokens.
+      teacher: x of the teacher; the widths need not be the same.
+      there: the tokens that count; None for all.
+      neighbors: of each token, at most.
+      width: σ.
+      direction: `"reverse"`, or `"forward"` with the teacher first.
+    """
+    size = len(student)
+    counts = jnp.ones(size, bool) if there is None else there
+    both = counts[:, None] & counts[None, :]
+    apart = [_squared_distances(where_counted(x, there)) for x in (student, teacher)]
+    others = jnp.where(both & ~jnp.eye(size, dtype=bool), apart[1], jnp.inf)
+    distance, nearest = jax.lax.top_k(-others, min(neighbors, size))
+    near = (
+        jnp.zeros((size, size), bool)
+        .at[jnp.arange(size)[:, None], nearest]
+        .set(distance > -jnp.inf)
+    )
+
+    def log_relation(squares: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        affinity = jnp.where(near, jnp.exp(squares / (-2.0 * width)), 0.0)
+        scores = jnp.where(counts[None, :], affinity, -jnp.inf)
+        scores = jnp.where(jnp.any(counts), scores, 0.0)
+        return jnp.where(both, jax.nn.log_softmax(scores, axis=-1), 0.0)
+
+    log_q, log_p = (log_relation(x) for x in apart)
+    values = kl(log_q, log_p) if direction == "reverse" else kl(log_p, log_q)
+    count = jnp.maximum(jnp.sum(counts, dtype=jnp.float32), 1.0)
+    return jnp.sum(jnp.where(counts, values, 0.0)) / count
+
+
+def token_contrast(
+    student: Tokens,
+    teacher: Tokens,
+    there: Bool[Array, " n"] | None = None,
+    *,
+    temperature: float | Scalar = 0.1,
+) -> Scalar:
+    """Return `-1/n Σ_i log softmax_j(cos(s_i, t_j) / T)_i`, nats.
+
+    Source: Zhang et al. 2023 (arXiv:2306.12442), its global loss.
+
+    Args:
+      student: s, n tokens, in the teacher's width.
+      teacher: t.
+      there: the tokens that count; None for all.
+      temperature: T.
+    """
+    ours, theirs = (_directions(where_counted(x, there)) for x in (student, teacher))
+    return info_nce(ours / temperature, theirs, there, temperature=1.0)
+
+
+def _directions(x: Tokens) -> Tokens:
+    x = x.astype(jnp.float32)
+    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))
+
+
+def _squared_distances(x: Tokens) -> Float[Array, "n n"]:
+    x = x.astype(jnp.float32)
+    gram = x @ x.T
+    squares = jnp.diagonal(gram)
+    return jnp.maximum(squares[:, None] + squares[None, :] - 2.0 * gram, 0.0)

@@ -97,7 +97,7 @@ class ConvNet(Classifier):
       rngs: of the initial values.
 
     Intermediates: `hidden/i` `[b widths[i]]`, the spatial mean of stage `i`'s output,
-    before the norm.
+    before the norm; `patches/i` `[b h w widths[i]]`, that output.
     """
 
     def __init__(
@@ -181,20 +181,27 @@ class ConvNet(Classifier):
             dtype=self.dtype,
         )
         run = wrap(functools.partial(_run_stage, over_batch=RUNNING in capture))
-        pooled, observed = [], []
+        kinds: dict[str, list[jax.Array]] = {"hidden": [], "patches": []}
+        observed = []
         for stage in self.stages:
             x, of_stage = run(stage, x)
             observed += of_stage
-            pooled.append(jnp.mean(x, axis=(1, 2)))
-        paths = sorted(capture - {RUNNING})
-        captured = {path: pooled[int(path.split("/")[1])] for path in paths}
+            kinds["hidden"].append(jnp.mean(x, axis=(1, 2)))
+            kinds["patches"].append(x)
+        captured = {}
+        for path in sorted(capture - {RUNNING}):
+            kind, _, stage = path.partition("/")
+            captured[path] = kinds[kind][int(stage)]
         if RUNNING in capture:
             captured[RUNNING] = jnp.concatenate(observed)
-        return TrunkOutput(hidden=self.norm(pooled[-1]), intermediates=captured)
+        return TrunkOutput(
+            hidden=self.norm(kinds["hidden"][-1]), intermediates=captured
+        )
 
     def offers(self) -> frozenset[str]:
-        """Return `hidden/0` and so on, one a stage; their widths differ."""
-        paths = {f"hidden/{i}" for i in range(len(self.stages))}
+        """Return `hidden/0`, `patches/0` and so on of every stage; widths differ."""
+        kinds, stages = ("hidden", "patches"), range(len(self.stages))
+        paths = {f"{kind}/{i}" for kind in kinds for i in stages}
         if jax.tree.leaves(nnx.state(self.stages, Running)):
             paths |= {RUNNING}
         return frozenset(paths)

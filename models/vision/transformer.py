@@ -61,7 +61,8 @@ class VisionTransformer(Classifier):
       rngs: of the initial values.
 
     Intermediates: `hidden` `[b layer dim]`, each block's output, pooled, before the
-    norm; `hidden/i` is one of them.
+    norm; `hidden/i` is one of them. `patches` `[b layer patch dim]` and `patches/i`
+    alike, of every patch.
 
     Source: Dosovitskiy et al. 2020 (arXiv:2010.11929), equations 1 to 4; Beyer et al.
     2022 (arXiv:2205.01580) for `"sincos"` with `"mean"`.
@@ -175,19 +176,24 @@ class VisionTransformer(Classifier):
         """Run the blocks over `images` `[b h w c]`, float in [0, 1] or uint8."""
         check_capture(capture, self.offers())
         wrap = REMAT[check_remat(remat)]
+        kinds = sorted({path.partition("/")[0] for path in capture})
 
         def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, dict]:
             x, _ = wrap(block)(x, None, None)
-            return x, {"hidden": self._pooled(x)} if capture else {}
+            of_layer = {"hidden": self._pooled, "patches": self._patches}
+            return x, {kind: of_layer[kind](x) for kind in kinds}
 
         x, layers = self.blocks.run(step, self.embed(batch["images"]))
         captured = stack_captured(capture, layers, axis=1)
         return TrunkOutput(hidden=self._pooled(self.norm(x)), intermediates=captured)
 
     def offers(self) -> frozenset[str]:
-        """Return `hidden`, and `hidden/i` of every block."""
-        count = len(self.blocks)
-        return frozenset({"hidden", *(f"hidden/{i}" for i in range(count))})
+        """Return `hidden` and `patches`, and `hidden/i`, `patches/i` of every block."""
+        return frozenset(
+            path
+            for kind in ("hidden", "patches")
+            for path in (kind, *(f"{kind}/{i}" for i in range(len(self.blocks))))
+        )
 
     def embed(self, images: jax.Array) -> jax.Array:
         """Return the residual stream `[b t d]` before the first block, token first."""
@@ -213,6 +219,9 @@ class VisionTransformer(Classifier):
 
     def _pooled(self, x: jax.Array) -> jax.Array:
         return jnp.mean(x, axis=1) if self.pool == "mean" else x[:, 0]
+
+    def _patches(self, x: jax.Array) -> jax.Array:
+        return x if self.token is None else x[:, 1:]
 
 
 def patches(images: jax.Array, size: int) -> jax.Array:

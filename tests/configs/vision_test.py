@@ -59,7 +59,7 @@ def test_every_loss_of_the_page_of_papers_is_a_point_and_one_trains(tmp_path, ca
     shown = capsys.readouterr().out
     texts = papers.OF_LABELS + papers.BESIDE_LABELS
     assert all(text.split("(")[0].split(".")[1] in shown for text in texts)
-    loss = f"--fdl.losses.beside.loss={papers.BESIDE_LABELS[-3]}"
+    loss = f"--fdl.losses.beside.loss={papers.BESIDE_LABELS[-1]}"
     assert run("papers", tmp_path / "run", teacher, loss, "--fdl.num_steps=2") == 0
     rows = metrics(tmp_path / "run")
     assert any("held_out/metrics/negative_flip" in row for row in rows)

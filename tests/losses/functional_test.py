@@ -141,6 +141,26 @@ def of_layers(function):
     return relation
 
 
+def tokens_of(x, student):
+    """All tokens of the batch, and which of them count."""
+    flat = (y.reshape(-1, y.shape[-1]) for y in (student, x["teacher/hidden/1"]))
+    return *flat, x["mask"].reshape(-1)
+
+
+def token_contrast(x):
+    loss = LOSSES["token_contrast"].loss
+    assert isinstance(loss, losses.TokenContrast)
+    kernel = loss.projections["layer_0"][...]
+    student = functional.project(x["hidden/0"], kernel)
+    return functional.token_contrast(*tokens_of(x, student), temperature=0.5)
+
+
+def token_context(x):
+    segments = x["segment_ids"]
+    visible = segments[:, :, None] == segments[:, None, :]
+    return functional.token_context(*hidden(x), visible & x["mask"][:, None, :])
+
+
 def info_nce(x, alpha):
     sides = [x["segment_ids"] == segment for segment in (1, 2)]
     (queries, first), (keys, second) = (pooled(x, "trunk", side) for side in sides)
@@ -261,6 +281,9 @@ FUNCTIONS = {
     "relational_distance": of_layers(F.relational_distance),
     "relational_angle": of_layers(F.relational_angle),
     "probabilistic_transfer": of_layers(F.probabilistic_transfer),
+    "token_context": token_context,
+    "token_graph": lambda x: F.token_graph(*tokens_of(x, x["hidden/0"]), neighbors=3),
+    "token_contrast": token_contrast,
     "info_nce": functools.partial(info_nce, alpha=0.0),
     "soft_info_nce": functools.partial(info_nce, alpha=0.5),
     "bag_loss": lambda x: F.bag_loss(

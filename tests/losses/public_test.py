@@ -142,6 +142,10 @@ PUBLIC = [
     "Resampled",
     "TeacherContrast",
     "Unopposed",
+    "OfTokens",
+    "TokenContext",
+    "TokenContrast",
+    "TokenGraph",
 ]
 
 

@@ -79,6 +79,18 @@ LOSSES = {
     "relational_distance": Row(losses.RelationalDistance(layers=PAIRS)),
     "relational_angle": Row(losses.RelationalAngle(layers=PAIRS)),
     "probabilistic_transfer": Row(losses.ProbabilisticTransfer(layers=PAIRS)),
+    "token_context": Row(losses.TokenContext(layers=PAIRS)),
+    "token_graph": Row(losses.TokenGraph(layers=PAIRS, tokens=5, neighbors=3)),
+    "token_contrast": Row(
+        losses.TokenContrast(
+            layers=PAIRS,
+            student_dim=4,
+            teacher_dim=4,
+            tokens=5,
+            temperature=optax.constant_schedule(0.5),
+            rngs=nnx.Rngs(0),
+        )
+    ),
     "info_nce": Row(losses.InfoNCE(temperature=2.0)),
     "soft_info_nce": Row(losses.InfoNCE(temperature=2.0, alpha=0.5)),
     "bag_loss": Row(losses.BagLoss(column="bag", num_bags=4, distance="cross_entropy")),

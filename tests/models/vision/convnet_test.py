@@ -87,11 +87,14 @@ def test_it_is_the_reference():
     expected_logits, pooled = reference(model, batch["images"])
     assert logits.dtype == jnp.float32
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-4)
-    assert intermediates.keys() == {"hidden/0", "hidden/1"}
+    kinds = ("hidden", "patches")
+    assert intermediates.keys() == {f"{kind}/{i}" for kind in kinds for i in (0, 1)}
     for i, expected in enumerate(pooled):
         np.testing.assert_allclose(
             intermediates[f"hidden/{i}"], expected, rtol=1e-4, atol=1e-5
         )
+        means = np.mean(intermediates[f"patches/{i}"], axis=(1, 2))
+        np.testing.assert_allclose(intermediates[f"hidden/{i}"], means, atol=1e-6)
 
 
 def test_bytes_are_pixels_from_zero_to_one():

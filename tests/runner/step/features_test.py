@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import losses
-from losses import LossTerm
+from losses import LossTerm, functional
 from models import Transformer, VisionTransformer, sharding
 from runner import runtime
 from runner.errors import UserError
@@ -48,6 +48,22 @@ TERMS = (
     term(name="values", loss=losses.Relations(of="values", layers=((1, 2),), heads=4)),
     term(name="rows", loss=losses.SimilarityPreserving(layers=((1, 2),)), weight=3.0),
     term(name="pairs", loss=losses.InfoNCE(temperature=2.0), weight=0.3),
+    term(
+        name="graph",
+        loss=losses.TokenGraph(layers=((1, 2),), tokens=3, neighbors=4, width=8.0),
+        weight=2.0,
+    ),
+    term(
+        name="tokens",
+        loss=functools.partial(
+            losses.TokenContrast,
+            layers=((1, 2),),
+            student_dim=16,
+            teacher_dim=24,
+            tokens=3,
+        ),
+        weight=0.2,
+    ),
 )
 
 
@@ -156,6 +172,17 @@ def expected(batch):
         scores = first[both] @ second[both].T / 2.0
         return jnp.mean(jax.nn.logsumexp(scores, axis=1) - jnp.diagonal(scores))
 
+    def drawn(row):
+        key = jax.random.fold_in(jax.random.key(0), 0)
+        return jax.random.uniform(jax.random.fold_in(key, row), ids.shape[1:])
+
+    ranks = np.where(ids > 0, jax.vmap(drawn)(np.arange(len(ids))), -1.0)
+    best = np.argsort(-ranks, axis=1)[:, :3]
+    there = np.take_along_axis(ranks, best, axis=1) >= 0.0
+
+    def sampled(x):
+        return jnp.take_along_axis(x, best[..., None], axis=1)[there]
+
     def objective(params):
         student = made.student(params["student"], state.variables["student"])
         trunk = student.trunk(
@@ -173,6 +200,8 @@ def expected(batch):
         attention = kl(t["attention/2"], s["attention/1"], wide)
         ours, theirs = relation(s["values/1"]), relation(t["values/2"])
         wide = jnp.broadcast_to(seen[:, :, None], ours.shape)
+        of_tokens = sampled(s["hidden/1"]), sampled(t["hidden/2"])
+        matrix = params["losses"]["tokens"]["projections"]["layer_1"]
         relations = [similarities(x) for x in (s["hidden/1"], t["hidden/2"])]
         return (
             2.0 * (1.0 - sum(cka(x, y) for x, y in pairs) / 2)
@@ -181,6 +210,8 @@ def expected(batch):
             + jnp.mean(tokens(kl(theirs, ours, wide)))
             + 3.0 * jnp.mean(jnp.square(relations[0] - relations[1]))
             + 0.3 * contrasted(trunk.hidden)
+            + 2.0 * functional.token_graph(*of_tokens, neighbors=4, width=8.0)
+            + 0.2 * functional.token_contrast(of_tokens[0] @ matrix, of_tokens[1])
         )
 
     total, params = jax.jit(jax.value_and_grad(objective))(
@@ -217,7 +248,8 @@ def test_a_projection_is_trained_and_is_no_part_of_the_student():
     state = modules().abstract(mesh_lib.make(runtime.Mesh()), runtime.Mesh().rules)
     shapes = jax.tree.map(lambda x: x.shape, state.params["losses"])
     assert shapes == {
-        "features": {"projections": {"hidden_0": (16, 24), "hidden_1": (16, 24)}}
+        "features": {"projections": {"hidden_0": (16, 24), "hidden_1": (16, 24)}},
+        "tokens": {"projections": {"layer_1": (16, 24)}},
     }
     alone = nnx.eval_shape(lambda: STUDENT(rngs=nnx.Rngs(0)))
     of_the_student = len(jax.tree.leaves(state.params["student"]))
