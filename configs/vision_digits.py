@@ -102,6 +102,48 @@ def few(cfg: fdl.Config, num_rows: int = 100):
     )
 
 
+def on_trunk(cfg: fdl.Config, trunk: str):
+    """--fiddler='on_trunk("DIR")': a new head on the frozen trunk of a run."""
+    cfg.trainable = ["output*"]
+    cfg.start = fdl.Config(
+        runner.starts.Only,
+        start=fdl.Config(runner.starts.Run, workdir=trunk),
+        parameters=["stages/*", "norm/*"],
+    )
+
+
+def head(cfg: fdl.Config, trunk: str, naive_bayes: bool = False):
+    """--fiddler='head("DIR")': the same, with a bias for each class.
+
+    With `naive_bayes` it begins as that classifier of the trunk's features.
+    """
+    on_trunk(cfg, trunk)
+    cfg.student = fdl.Partial(models.BiasedHead, model=cfg.student)
+    if naive_bayes:
+        start = runner.starts.NaiveBayes
+        cfg.start = fdl.Config(start, start=cfg.start, smoothing=0.1)
+
+
+def prior(cfg: fdl.Config, checkpoint: str, trunk: str, power: float = 0.4):
+    """--fiddler='prior("DIR", trunk="DIR")': beside a frozen model's logits (AMU).
+
+    The features are another trunk's. `metrics/with_prior` is the error of both.
+    """
+    on_trunk(cfg, trunk)
+    cfg.start = fdl.Config(runner.starts.ClassSums, start=cfg.start)
+    cfg.teacher = fdl.Config(runner.OnlineTeacher, checkpoint=checkpoint)
+    term, both = functools.partial(fdl.Config, losses.LossTerm), losses.WithPrior
+    entropy = fdl.Config(losses.CrossEntropy)
+    own = fdl.Config(losses.Standardized, loss=entropy, ddof=1)
+    fused = fdl.Config(both, loss=entropy, power=power)
+    cfg.losses = [
+        term(name="both", loss=fused, weight=0.35),
+        term(name="own", loss=own, weight=0.65),
+    ]
+    error = fdl.Config(losses.ZeroOne)
+    cfg.evaluations[0].metrics = [fdl.Config(both, loss=error, power=power)]
+
+
 def fashion(cfg: fdl.Config, folder: str = "data/fashion_mnist"):
     """--fiddler="fashion('DIR')": a vision transformer on Fashion-MNIST.
 

@@ -84,6 +84,7 @@ from losses.preference.rewards import (
     RewardMargin,
 )
 from losses.preference.sequences import chosen_mask, pair_mask, sequence_mask
+from losses.prior import WithPrior
 from losses.scheduled import Scheduled
 from losses.self_kd import USKD
 from losses.sets.any_loss import AnyLoss
@@ -259,6 +260,7 @@ __all__ = [
     "ViewAlignment",
     "ViewContrast",
     "ViewKL",
+    "WithPrior",
     "WorstView",
     "ZLoss",
     "ZeroOne",

@@ -5,6 +5,7 @@ from typing import Any
 
 from models.base import Model, TrunkOutput
 from models.factored import LOST, VQHead
+from models.heads import BiasedHead
 from models.initializers import FanIn, Normal
 from models.latent_attention import Latents
 from models.layer_attention import LayerAttention
@@ -22,6 +23,7 @@ __all__ = [
     "MLP",
     "Ascent",
     "BatchNorm",
+    "BiasedHead",
     "ConvNet",
     "FanIn",
     "GatedMLP",

@@ -120,14 +120,31 @@ PAPERS = (
         "two teachers at once: one of its two distillations",
     ),
     Paper(
-        "2404.08958", "AMU-Tuning", "no", (), "a prior of frozen logits, its kurtosis"
+        "2404.08958",
+        "AMU-Tuning",
+        "yes",
+        (
+            "losses.WithPrior(loss=losses.CrossEntropy(), scale=0.5, power=0.4)",
+            "losses.Standardized(loss=losses.CrossEntropy(), ddof=1)",
+            "losses.WithPrior(loss=losses.ZeroOne())",
+            "runner.starts.ClassSums()",
+        ),
+        "two terms, weights 0.35 and 0.65, a metric, and the start of the probe; the "
+        "prior is the teacher, a model or records: `configs/vision_digits.py "
+        '--fiddler=\'prior("DIR", trunk="DIR")\'`, measured there',
     ),
     Paper(
         "2302.02334",
         "Discriminative against generative classifiers",
-        "no",
-        (),
-        "a naive Bayes start of the head",
+        "yes",
+        (
+            "runner.starts.NaiveBayes(smoothing=0.1)",
+            "functools.partial(models.BiasedHead, model=functools.partial("
+            "models.ConvNet, num_classes=10))",
+        ),
+        "logistic regression that begins as naive Bayes of the trunk's features: "
+        "`configs/vision_digits.py --fiddler='head(\"DIR\", naive_bayes=True)'`, "
+        "measured there",
     ),
     Paper(
         "2301.12942",

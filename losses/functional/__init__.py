@@ -28,6 +28,7 @@ from losses.functional.correlation import (
     inter_class_correlation,
     intra_class_correlation,
     standardize,
+    with_prior,
 )
 from losses.functional.divergences import (
     adaptive_kl,
@@ -182,6 +183,7 @@ __all__ = [
     "uniform_kl",
     "uskd",
     "view_alignment",
+    "with_prior",
     "z_loss",
     "zero_one",
 ]

@@ -1,7 +1,9 @@
 """Correlation of teacher and student probabilities, and standardized logits."""
 
 from collections.abc import Mapping
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -139,3 +141,48 @@ def standardize(
     squares = jnp.sum(jnp.square(centred), axis=-1, keepdims=True)
     variance = squares / jnp.maximum(count - ddof, 1.0)
     return jnp.where(possible, centred / jnp.sqrt(variance + epsilon), -jnp.inf)
+
+
+def with_prior(
+    student_logits: Student,
+    teacher_logits: Teacher,
+    *,
+    scale: float = 0.5,
+    power: float = 0.4,
+    of: Literal["logits", "probabilities"] = "logits",
+    typical: float = 1.0,
+) -> Float[Array, "*b v"]:
+    """Return `t + β / κ · (s - mean_v s) / std_v s`, over the entries of both.
+
+    `κ = (mean_v ((t_v - mean t) / std t)⁴ / typical)^ρ`. Deviations are those with
+    Bessel's correction.
+
+    Source: AMU-Tuning (arXiv:2404.08958).
+
+    Args:
+      student_logits: s.
+      teacher_logits: t; no gradient.
+      scale: β.
+      power: ρ.
+      of: what κ is of: t, or `softmax(t)`.
+      typical: as above.
+    """
+    width = min(student_logits.shape[-1], teacher_logits.shape[-1])
+    prior = jax.lax.stop_gradient(teacher_logits[..., :width].astype(jnp.float32))
+    scores = prior if of == "logits" else jax.nn.softmax(prior)
+    weight = scale / (kurtosis(scores) / typical) ** power
+    return prior + weight * standardize(student_logits[..., :width], ddof=1)
+
+
+def kurtosis(x: Float[Array, "*b v"]) -> Float[Array, "*b 1"]:
+    """Return `mean_v ((x_v - mean x) / std x)⁴`, with Bessel's correction of std.
+
+    Entries of -inf do not count. Equal ones have the least there is, `((n - 1) / n)²`.
+    """
+    scores = standardize(x, ddof=1, epsilon=1e-20)
+    possible = scores > -jnp.inf
+    fourth = jnp.square(jnp.square(jnp.where(possible, scores, 0.0)))
+    count = jnp.sum(possible, axis=-1, keepdims=True, dtype=jnp.float32)
+    count = jnp.maximum(count, 2.0)
+    mean = jnp.sum(fourth, axis=-1, keepdims=True) / count
+    return jnp.maximum(mean, jnp.square((count - 1.0) / count))

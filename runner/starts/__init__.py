@@ -8,9 +8,11 @@ from runner import lazy_names
 
 _HOMES = {
     "Adapter": "adapter",
+    "ClassSums": "from_features",
     "Continued": "continued",
     "FromTeacher": "from_teacher",
     "LoadedStart": "base",
+    "NaiveBayes": "from_features",
     "Only": "only",
     "Published": "published",
     "Run": "run",

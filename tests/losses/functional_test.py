@@ -383,6 +383,9 @@ FUNCTIONS = {
     "over_student_best": lambda x: F.over_student_best(*both(x), best=3),
     "agreement": lambda x: F.agreement(*both(x), measure="teacher_mass", best=3),
     "standardized": standardized,
+    "with_prior": lambda x: F.cross_entropy(
+        F.with_prior(*both(x), power=0.5), x["targets"]
+    ),
     "scheduled": lambda x: F.forward_kl(*both(x), 2.0),
     "own_head": own_head,
     "aspects": lambda x: F.aspects(x["logits"], x["aspects"]),

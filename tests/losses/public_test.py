@@ -132,6 +132,7 @@ PUBLIC = [
     "ViewAlignment",
     "ViewContrast",
     "ViewKL",
+    "WithPrior",
     "WorstView",
     "ZeroOne",
     "CompletionLogProbability",

@@ -160,6 +160,7 @@ LOSSES = {
     "plackett_luce_best": Row(losses.PlackettLuce(target="teacher"), "best"),
     "binary_kl": Row(losses.BinaryKL(temperature=2.0)),
     "binary_kl_norm": Row(losses.BinaryKLNorm(temperature=2.0)),
+    "with_prior": Row(losses.WithPrior(loss=losses.CrossEntropy(), power=0.5)),
     "standardized": Row(losses.Standardized(loss=losses.ForwardKL(temperature=2.0))),
     "scheduled": Row(
         losses.Scheduled(

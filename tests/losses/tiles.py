@@ -37,6 +37,7 @@ ROWS = {
     "plackett_luce",
     "scheduled",
     "standardized",
+    "with_prior",
     "inter_class_correlation",
     "interpolated",
     "intra_class_correlation",

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "models": "Ascent BatchNorm ConvNet FanIn GatedMLP Hidden LOST Latents"
+    "models": "Ascent BatchNorm BiasedHead ConvNet FanIn GatedMLP Hidden LOST Latents"
     " LayerAttention LoRA MLP MoE Model NormRemoval Normal Routing Transformer"
     " TrunkOutput VQHead Views VisionTransformer",
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
@@ -29,8 +29,8 @@ NAMES = {
     " python_library_rows python_library_text write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze inductive_bias load"
     " log_uniform product random_points summarize uniform values zipped",
-    "runner.starts": "Adapter Continued FromTeacher LoadedStart Only Published Run"
-    " Start StartContext Upcycled",
+    "runner.starts": "Adapter ClassSums Continued FromTeacher LoadedStart NaiveBayes"
+    " Only Published Run Start StartContext Upcycled",
     "runner.teachers": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher"
     " EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher MostConfidentTeacher"
     " OfflineTeacher OnlineTeacher PromptedTeacher RoutedTeacher"
