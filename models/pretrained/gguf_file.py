@@ -21,6 +21,7 @@ from models.pretrained.source import Source
 from models.pretrained.tensors import fusing
 
 FREQUENCIES = "rope_freqs.weight"
+LONG = ("rope_factors_short.weight", "rope_factors_long.weight")
 
 
 def read(file: Path, settings: Mapping[str, Any]) -> Source:
@@ -45,7 +46,11 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
     entries = Settings(file, reader.values(f"{family}."))
     unsaid = Unsaid(file, settings)
     rope_factors = tensors[FREQUENCIES]() if FREQUENCIES in tensors else None
-    fields, names = gguf_families.read(family, Stored(entries, unsaid, rope_factors))
+    long_rope = None
+    if LONG[0] in tensors and LONG[1] in tensors:
+        long_rope = tensors[LONG[0]](), tensors[LONG[1]]()
+    stored = Stored(entries, unsaid, rope_factors, long_rope)
+    fields, names = gguf_families.read(family, stored)
     if names["embedding"] not in shapes:
         raise ValueError(f"{file}: no tensor {names['embedding']!r}")
     kind = gguf_families.FAMILIES[family]
@@ -64,7 +69,7 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
         files=(file,),
         fields=fields,
         names=names,
-        unused=(FREQUENCIES,),
+        unused=(FREQUENCIES, *LONG),
         tensors=tensors,
         dtypes=dtypes,
         end_ids=() if end is None else (end,) if isinstance(end, int) else tuple(end),

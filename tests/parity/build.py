@@ -12,6 +12,7 @@ they are packed with, and logits. `make test` needs no torch to check these.
 # Torch and transformers are in .venv-parity, which the linters do not see.
 # pyright: reportMissingImports=false
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -254,7 +255,8 @@ FAMILIES = {
                 "partial_rotary_factor": 0.5,
                 "short_factor": [1.0, 1.5],
                 "long_factor": [2.0, 6.0],
-                "attention_factor": 1.2,
+                # Of the lengths, as without it: llama.cpp's converter reads no other.
+                "attention_factor": (1 + math.log(64 / 7) / math.log(7)) ** 0.5,
             },
         },
     ),
@@ -265,7 +267,6 @@ FAMILIES = {
             "intermediate_size": 32,
             "sliding_window": 3,
             "num_local_experts": 4,
-            "swiglu_limit": 0.9,
             "rope_parameters": {**YARN, "truncate": False},
             **EXPERTS,
         },
@@ -279,7 +280,7 @@ FAMILIES = {
             "topk_group": 2,
             "n_shared_experts": 2,
             "first_k_dense_replace": 1,
-            "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.7},
+            "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0},
         },
     ),
     "deepseek_v3_plain_queries": (
@@ -295,6 +296,7 @@ FAMILIES = {
             "norm_topk_prob": False,
             "routed_scaling_factor": 1.5,
             "rope_interleave": False,
+            "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.7},
         },
     ),
 }
@@ -345,6 +347,8 @@ def random_model(kind: str, entries: dict, draw: np.random.Generator):
             values = draw.normal(size=tuple(parameter.shape))
             if name.endswith("weight") and ("norm" in name or ".ln_" in name):
                 values = 1 + 0.2 * values
+            elif name.endswith("gate_up_proj_bias"):
+                values = 6 * values  # so that gpt-oss clamps some
             elif parameter.ndim == 1:
                 values = 0.5 * values
             elif "embed" not in name and "lm_head" not in name:

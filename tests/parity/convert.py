@@ -23,6 +23,9 @@ OLDER = {
     "gpt2": {"n_ctx": 64},
     "gpt_neox": {"rotary_pct": 0.5},
     "starcoder2": {},
+    "deepseek_v3": {"scoring_func": "sigmoid"},
+    "gpt_oss": {},
+    "phi3_longrope": {},
 }
 
 

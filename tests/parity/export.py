@@ -6,6 +6,7 @@ Writes FOLDER/NAME/hf, FOLDER/NAME/model.gguf where such a file can say what the
 does, and FOLDER/NAME/expected.safetensors; `check_exported.py` reads them.
 """
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -21,9 +22,11 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from models import MLP, LayerAttention, MoE, Transformer, pretrained
+from models import MLP, GatedMLP, LayerAttention, MoE, Transformer, pretrained
+from models.latent_attention import Latents
 from models.pretrained import writing
-from models.rope_scaling import YaRN
+from models.rope_scaling import LongRoPE, YaRN
+from models.routing.scores import Routing
 from runner.checkpoint import tree_paths
 from runner.export.job import Export
 from tests.models.pretrained import tables
@@ -63,6 +66,26 @@ OVER_HEADS = {
     "qk_norm_over": "heads",
     "rope_layout": "interleaved",
 }
+EXTENDED = YaRN(factor=4.0, original_length=16)
+OF_DEEPSEEK = functools.partial(
+    SMALL,
+    norm_eps=1e-6,
+    latents=Latents(kv_rank=8, query_rank=12, plain_dim=6, rope_dim=4, value_dim=5),
+    mlp=functools.partial(
+        MoE,
+        num_experts=8,
+        experts_per_token=3,
+        num_shared_experts=1,
+        renormalize=True,
+        routing=Routing(
+            scores="sigmoid",
+            bias=True,
+            num_groups=2,
+            groups_per_token=1,
+            gate_scale=1.5,
+        ),
+    ),
+)
 OURS = {
     "ours_plain": SMALL,
     "ours_stacked_experts": functools.partial(
@@ -102,6 +125,57 @@ OURS = {
     "ours_starcoder2": functools.partial(GPT, num_kv_heads=2, tie_head=True),
     "ours_olmo2": functools.partial(SMALL, **OVER_HEADS, norm_placement="post"),
     "ours_olmoe": functools.partial(SMALL, **OVER_HEADS, mlp=MoE),
+    # Windows of other layers than every second, and rotations as llama.cpp has them.
+    "ours_gpt_oss": functools.partial(
+        SMALL,
+        num_layers=3,
+        num_kv_heads=2,
+        head_dim=16,
+        attention_bias=True,
+        attention_output_bias=True,
+        attention_sinks=True,
+        attention_pattern=[
+            LayerAttention(window=window, rope_scaling=EXTENDED)
+            for window in (None, 3, 3)
+        ],
+        mlp=functools.partial(
+            MoE,
+            num_experts=4,
+            renormalize=True,
+            activation="gelu_sigmoid",
+            biases=True,
+            clamp=7.0,
+        ),
+    ),
+    "ours_deepseek": functools.partial(OF_DEEPSEEK, rope_scaling=EXTENDED),
+    "ours_deepseek_scale": functools.partial(
+        OF_DEEPSEEK,
+        rope_layout="interleaved",
+        rope_scaling=dataclasses.replace(EXTENDED, amplitude=1.2),
+        attention_scale=0.5,
+    ),
+    # By its number of layers llama.cpp knows that queries are no products.
+    "ours_deepseek_plain_queries": functools.partial(
+        OF_DEEPSEEK,
+        num_layers=26,
+        first_layers=1,
+        first_mlp=functools.partial(GatedMLP, hidden_dim=24),
+        latents=dataclasses.replace(OF_DEEPSEEK.keywords["latents"], query_rank=None),
+    ),
+    # `check_exported.py` asks llama.cpp for 256 positions.
+    **{
+        name: functools.partial(
+            SMALL,
+            num_kv_heads=2,
+            rope_scaling=LongRoPE(
+                short=(1.0, 1.5, 2.0, 2.5),
+                long=(2.0, 4.0, 6.0, 8.0),
+                original_length=length,
+                amplitude=1.3,
+            ),
+        )
+        for name, length in {"ours_longrope": 256, "ours_longrope_long": 4}.items()
+    },
 }
 
 
@@ -181,7 +255,7 @@ def drawn(model: Any, *, equal_head: bool) -> tuple[dict[str, Any], Transformer]
     shapes = nnx.to_pure_dict(state)
 
     def values(x: jax.ShapeDtypeStruct) -> jax.Array:
-        size = 0.2 if len(x.shape) < 3 else x.shape[-2] ** -0.5
+        size = 0.6 if len(x.shape) < 3 else x.shape[-2] ** -0.5
         return jnp.asarray(size * draw.normal(size=x.shape), jnp.float32)
 
     tree = jax.tree.map(values, shapes)

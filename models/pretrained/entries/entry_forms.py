@@ -21,11 +21,19 @@ _POSITIVE = (
 )
 _INTEGERS = (
     "attention.key_length",
+    "attention.key_length_mla",
+    "attention.kv_lora_rank",
+    "attention.q_lora_rank",
     "attention.sliding_window",
     "attention.value_length",
+    "attention.value_length_mla",
     "context_length",
     "embedding_length",
     "expert_feed_forward_length",
+    "expert_gating_func",
+    "expert_group_count",
+    "expert_group_used_count",
+    "expert_shared_count",
     "expert_shared_feed_forward_length",
     "expert_used_count",
     "feed_forward_length",
@@ -34,6 +42,7 @@ _INTEGERS = (
     "hidden_size",
     "intermediate_size",
     "kv_lora_rank",
+    "leading_dense_block_count",
     "n_embd",
     "n_group",
     "n_head",
@@ -68,6 +77,7 @@ _NUMBERS = (
     "beta_slow",
     "embedding_multiplier",
     "embedding_scale",
+    "expert_weights_scale",
     "factor",
     "final_logit_softcapping",
     "high_freq_factor",
@@ -90,6 +100,7 @@ _NUMBERS = (
     "rope.scaling.yarn_attn_factor",
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_log_multiplier",
     "rope_local_base_freq",
     "rope_theta",
     "rotary_emb_base",
@@ -100,6 +111,7 @@ _NUMBERS = (
 )
 _FLAGS = (
     "attention_bias",
+    "expert_weights_norm",
     "norm_topk_prob",
     "qkv_bias",
     "rope_interleave",
@@ -116,6 +128,7 @@ _TEXTS = (
     "model_type",
     "rope.scaling.type",
     "rope_type",
+    "scoring_func",
     "type",
 )
 _OBJECTS = ("rope_parameters", "rope_scaling")

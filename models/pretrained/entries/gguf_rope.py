@@ -9,7 +9,7 @@ from models import rope_scaling
 from models.pretrained.entries.gguf_stored import Stored
 from models.pretrained.entries.part import Entries, Fields, Part
 
-KINDS = ("none", "linear", "yarn")
+KINDS = ("none", "linear", "longrope", "yarn")
 
 
 def factors(fields: Mapping[str, Any]) -> np.ndarray | None:
@@ -25,6 +25,14 @@ def factors(fields: Mapping[str, Any]) -> np.ndarray | None:
     exponents = np.arange(0, fields["head_dim"], 2) / fields["head_dim"]
     frequencies = np.float32(fields["rope_base"] ** -exponents)
     return frequencies / np.asarray(scaling(frequencies))
+
+
+def long_factors(fields: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return LongRoPE's divisors of short texts and of long ones, float32."""
+    scaling = fields["rope_scaling"]
+    if not isinstance(scaling, rope_scaling.LongRoPE):
+        return None
+    return np.array(scaling.short, np.float32), np.array(scaling.long, np.float32)
 
 
 def rotations(stored: Stored) -> Fields:
@@ -54,12 +62,17 @@ def written(base: float, scaling: Any) -> Entries:
         entries["rope.scaling.original_context_length"] = scaling.original_length
         if scaling.amplitude not in (None, usual):
             entries["rope.scaling.attn_factor"] = scaling.amplitude / usual
+    if isinstance(scaling, rope_scaling.LongRoPE):
+        entries["rope.scaling.type"] = "longrope"
+        entries["rope.scaling.original_context_length"] = scaling.original_length
+        entries["rope.scaling.attn_factor"] = scaling.amplitude
     return entries
 
 
 def _scaling(stored: Stored) -> Any:
     settings, divisors = stored.settings, stored.rope_factors
-    kind = settings.take("rope.scaling.type", "none")
+    usual = "none" if stored.long_rope is None else "longrope"
+    kind = settings.take("rope.scaling.type", usual)
     if kind not in KINDS:
         settings.refuse("rope.scaling.type", kind, f"it must be one of {list(KINDS)}")
     if kind != "none" and divisors is not None:
@@ -67,15 +80,30 @@ def _scaling(stored: Stored) -> Any:
     if kind == "linear":
         return rope_scaling.Linear(factor=settings.take("rope.scaling.factor"))
     if kind == "yarn":
-        return _yarn(settings)
+        return _yarn(stored)
+    if stored.long_rope is not None:
+        return _long(settings, *stored.long_rope)
     settings.take("rope.scaling.factor", None)
     if divisors is None:
         return None
     return rope_scaling.PerFrequency(factors=tuple(divisors.tolist()))
 
 
-def _yarn(settings: Any) -> rope_scaling.YaRN:
+def _long(settings: Any, short: np.ndarray, long: np.ndarray) -> rope_scaling.LongRoPE:
+    """Read LongRoPE, by its tensors: the converter names no type for Phi-3."""
+    length = settings.take("context_length", None)
+    settings.take("rope.scaling.factor", None)
+    return rope_scaling.LongRoPE(
+        short=tuple(short.tolist()),
+        long=tuple(long.tolist()),
+        original_length=settings.take("rope.scaling.original_context_length", length),
+        amplitude=settings.take("rope.scaling.attn_factor", 1.0),
+    )
+
+
+def _yarn(stored: Stored) -> rope_scaling.YaRN:
     """Read YaRN as the converter writes it."""
+    settings = stored.settings
     factor = settings.take("rope.scaling.factor")
     length = settings.take("context_length", None)
     share = settings.take("rope.scaling.attn_factor", None)
@@ -87,10 +115,11 @@ def _yarn(settings: Any) -> rope_scaling.YaRN:
         fast_turns=settings.take("rope.scaling.yarn_beta_fast", 32.0),
         slow_turns=settings.take("rope.scaling.yarn_beta_slow", 1.0),
         amplitude=settings.take("rope.scaling.yarn_attn_factor", amplitude),
+        truncate=stored.unsaid.take("truncate"),
     )
 
 
-# LongRoPE is neither said nor written: a file has two tensors for it.
+# LongRoPE has two tensors of its own.
 _SAID = (
     type(None),
     rope_scaling.Linear,

@@ -17,11 +17,13 @@ class Stored:
       settings: entries of the file, by the rest of their names after the family's.
       unsaid: entries that the file does not have.
       rope_factors: divisors of the frequencies, where the file holds that tensor.
+      long_rope: those of short texts and of long ones, where it holds these.
     """
 
     settings: Settings
     unsaid: Unsaid
     rope_factors: np.ndarray | None
+    long_rope: tuple[np.ndarray, np.ndarray] | None = None
 
     def take(self, name: str, *default: Any, absent: Any = None) -> Any:
         """Return an entry of the file, as `Settings.take`."""

@@ -23,14 +23,10 @@ _NAMES: Mapping[str, Sequence[str]] = {
         *("kimi_linear", "qwen3_next", "qwen3next", "recurrent_gemma", "rwkv"),
         *("rwkv6", "rwkv7", "xlstm", "zamba", "zamba2", "falcon-h1", "bailing_hybrid"),
     ),
-    "attention over latents (MLA) in the form of llama.cpp: give a folder": (
-        "deepseek2",
-    ),
     "attention over latents (MLA) other than DeepSeek-V3's": (
         *("deepseek_v2", "deepseek_v32", "glm4_moe_lite", "kimi_k2", "kimi_k25"),
         *("longcat_flash", "minicpm3", "plm"),
     ),
-    "its experts have biases and a clamped gate: give a folder": ("gpt-oss",),
     "scores that fall with distance (ALiBi)": ("bloom", "mpt", "refact"),
     "one norm for both halves of a parallel block": (
         *("codegen", "cohere", "cohere2", "command-r", "gptj", "phi", "phi2"),

@@ -8,13 +8,17 @@ from models import checks
 from models.pretrained.entries import entry_forms
 
 # As llama.cpp computes where its file says nothing. Its converter (read in
-# llama-cpp-python 0.3.36) writes none of the first three for the families that are
-# supported: files of models that differ in them are equal byte for byte.
+# llama-cpp-python 0.3.36) writes none of these for the families that are supported but
+# the base, and the scores of experts if `config.json` names them, as published ones do:
+# files of models that differ in the others are equal byte for byte.
 _DEFAULTS = {
     "hidden_act": "silu",
     "norm_topk_prob": True,
     "sliding_window": None,
     "rope_theta": 10_000.0,
+    "scoring_func": "softmax",
+    "swiglu_limit": 7.0,
+    "truncate": True,
 }
 # Whose default follows from the family or its sizes.
 _OF_FAMILIES = (

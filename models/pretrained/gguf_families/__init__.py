@@ -7,7 +7,14 @@ from models.moe import MoE
 from models.pretrained.entries import part
 from models.pretrained.entries.gguf_stored import Stored
 from models.pretrained.entries.part import Entries, Fields
-from models.pretrained.gguf_families import gemma, gpt, llama, small
+from models.pretrained.gguf_families import (
+    deepseek,
+    gemma,
+    gpt,
+    gpt_oss,
+    llama,
+    small,
+)
 from models.pretrained.gguf_families.family import Family
 from models.pretrained.tensors import names
 
@@ -16,6 +23,8 @@ FAMILIES: dict[str, Family] = {
     **gemma.FAMILIES,
     **small.FAMILIES,
     **gpt.FAMILIES,
+    **gpt_oss.FAMILIES,
+    **deepseek.FAMILIES,
 }
 _HARMLESS = (
     "context_length",

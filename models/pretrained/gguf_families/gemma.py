@@ -8,7 +8,7 @@ from models.mlp import GatedMLP
 from models.pretrained.entries import gguf, gguf_window, part
 from models.pretrained.entries.part import fixed
 from models.pretrained.gguf_families.family import DENSE, Family, tied
-from models.pretrained.tensors import names
+from models.pretrained.tensors import gguf_names
 
 
 def _scalar(layers: int) -> Callable[[Mapping[str, Any]], int]:
@@ -42,7 +42,7 @@ FAMILIES = {
             gguf.optional("final_logit_softcapping", "logit_soft_cap", absent=30.0),
             fixed(norm_placement="both"),
         ),
-        names={GatedMLP: names.GGUF_GEMMA_2},
+        names={GatedMLP: gguf_names.GEMMA_2},
         says=frozenset({"embedding_scale"}),
         assumed=tied,
         attention_scale=lambda fields: 1 / math.sqrt(_GEMMA_2(fields)),
@@ -55,7 +55,7 @@ FAMILIES = {
             gguf.optional("final_logit_softcapping", "logit_soft_cap"),
             fixed(norm_placement="both", qk_norm=True),
         ),
-        names={GatedMLP: names.GGUF_GEMMA_2},
+        names={GatedMLP: gguf_names.GEMMA_2},
         says=frozenset({"embedding_scale"}),
         attention_scale=lambda fields: 1 / math.sqrt(_GEMMA_3(fields)),
     ),

@@ -7,13 +7,13 @@ from models.layer_attention import LayerAttention
 from models.mlp import MLP
 from models.pretrained.entries import gguf, gguf_rope, gpt
 from models.pretrained.entries.part import Fields, entry, fixed
-from models.pretrained.gguf_families.family import Family, square
-from models.pretrained.tensors import fusing, names
+from models.pretrained.gguf_families.family import Family, square, untied
+from models.pretrained.tensors import fusing, gguf_names
 
 
 def _untied(fields: Mapping[str, Any]) -> Fields:
-    """Return a head of its own: llama.cpp looks for it."""
-    return {**square(fields), "tie_head": False}
+    """Return square heads, and a head of its own."""
+    return {**square(fields), **untied(fields)}
 
 
 _FUSED = tuple(
@@ -33,7 +33,7 @@ FAMILIES = {
             entry("context_length", "learned_positions"),
             fixed(attention_pattern=(LayerAttention(rotary=False),)),
         ),
-        names={MLP: names.GGUF_GPT_2},
+        names={MLP: gguf_names.GPT_2},
         assumed=square,
         rules=_FUSED,
     ),
@@ -42,7 +42,7 @@ FAMILIES = {
             *(*gguf.sizes(partial=True, epsilon=_EPSILON), gguf_rope.ROPE),
             *(gguf.plain("gelu_new"), gpt.RESIDUAL, _BIASES),
         ),
-        names={MLP: names.GGUF_GPT},
+        names={MLP: gguf_names.GPT},
         assumed=_untied,
         rules=_FUSED,
     ),
@@ -51,7 +51,7 @@ FAMILIES = {
             *(*gguf.sizes(epsilon=_EPSILON), gguf_rope.ROPE, gguf.WINDOW),
             *(gguf.plain("gelu_pytorch_tanh"), _BIASES),
         ),
-        names={MLP: names.GGUF_GPT},
+        names={MLP: gguf_names.GPT},
         assumed=square,
     ),
 }

@@ -11,7 +11,7 @@ from models.pretrained.gguf_families.family import (
     one_to_one,
     square,
 )
-from models.pretrained.tensors import fusing, names
+from models.pretrained.tensors import fusing, gguf_names
 
 _OLMO_NORMS = fixed(qk_norm=True, qk_norm_over="heads")
 FAMILIES = {
@@ -31,7 +31,7 @@ FAMILIES = {
             *(*gguf.COMMON, gguf.WINDOW, gguf.mlp(renormalize=False, shared=True)),
             fixed(attention_bias=True),
         ),
-        names={MoE: names.GGUF_QWEN_2_MOE},
+        names={MoE: gguf_names.QWEN_2_MOE},
         rules=(fusing.Vector(whole="ffn_gate_inp_shexp.weight"),),
     ),
     "qwen3": Family(
@@ -44,7 +44,7 @@ FAMILIES = {
     ),
     "olmo2": Family(
         parts=(*gguf.COMMON, gguf.mlp(), _OLMO_NORMS, fixed(norm_placement="post")),
-        names={GatedMLP: names.GGUF_OLMO2},
+        names={GatedMLP: gguf_names.OLMO2},
         assumed=square,
     ),
     "olmoe": Family(

@@ -26,6 +26,7 @@ FAMILIES = {
     "phi3": Family(
         parts=(*gguf.sizes(partial=True), gguf_rope.ROPE, gguf.NO_WINDOW, gguf.mlp()),
         names=DENSE,
+        long_rope=True,
         assumed=square,
         rules=_PHI_3,
     ),

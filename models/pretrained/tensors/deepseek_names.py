@@ -5,9 +5,9 @@ from models.pretrained.tensors.names import DENSE, QWEN_MOE, Names
 _LAYER = "model.layers.{layer}."
 _ATTENTION = _LAYER + "self_attn."
 _SHARED = _LAYER + "mlp.shared_experts."
-_WITHOUT = ("attention/key", "attention/value")  # made of the latent
+WITHOUT = ("attention/key", "attention/value")  # made of the latent
 DEEPSEEK: Names = {
-    **{role: name for role, name in QWEN_MOE.items() if not role.startswith(_WITHOUT)},
+    **{role: name for role, name in QWEN_MOE.items() if not role.startswith(WITHOUT)},
     "attention/query_up": _ATTENTION + "q_b_proj.weight",
     "attention/query_latent": _ATTENTION + "q_a_proj.weight",
     "attention/query_latent_norm/scale": _ATTENTION + "q_a_layernorm.weight",

@@ -9,10 +9,11 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from models.pretrained.tensors.mxfp4 import BLOCKS, SCALES, Packed, unpacked
+from models.pretrained.tensors import mxfp4, separate
+from models.pretrained.tensors.mxfp4 import Packed
+from models.pretrained.tensors.separate import Separate
 
 Read = Callable[[], np.ndarray]
 Fields = Mapping[str, Any]
@@ -109,7 +110,7 @@ class Vector:
     whole: str
 
 
-Rule = Fusion | Transposed | Prefixed | Vector | Packed
+Rule = Fusion | Transposed | Prefixed | Vector | Packed | Separate
 
 
 def cut(
@@ -134,7 +135,10 @@ def cut(
                 dtypes = {rule.prefix + name: kind for name, kind in dtypes.items()}
             continue
         if isinstance(rule, Packed):
-            tensors, dtypes = _unpacked(tensors, dtypes, rule)
+            tensors, dtypes = mxfp4.unpack(tensors, dtypes, rule)
+            continue
+        if isinstance(rule, Separate):
+            tensors, dtypes = separate.join(tensors, dtypes, rule)
             continue
         for name in [name for name in tensors if name.endswith(rule.whole)]:
             read, dtype = tensors.pop(name), dtypes.pop(name)
@@ -157,22 +161,6 @@ def is_part(name: str, rules: Sequence[Rule]) -> bool:
 
 def _swapped(read: Read) -> np.ndarray:
     return np.swapaxes(read(), -1, -2)
-
-
-def _unpacked(
-    tensors: Mapping[str, Read], dtypes: Mapping[str, np.dtype], rule: Packed
-) -> tuple[dict[str, Read], dict[str, np.dtype]]:
-    """Return one tensor for each two of `tensors` that `rule` names."""
-    tensors, dtypes = dict(tensors), dict(dtypes)
-    for name in [name for name in tensors if name.endswith(rule.whole + BLOCKS)]:
-        to = name.removesuffix(BLOCKS)
-        if to + SCALES not in tensors:
-            raise ValueError(f"{name!r} has no {to + SCALES!r}")
-        blocks, scales = tensors.pop(name), tensors.pop(to + SCALES)
-        tensors[to] = functools.partial(unpacked, blocks, scales, to)
-        dtypes[to] = np.dtype(ml_dtypes.bfloat16)
-        del dtypes[name], dtypes[to + SCALES]
-    return tensors, dtypes
 
 
 def _as_row(read: Read) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Weights of 4 bits in blocks of 32 with one scale (MXFP4), as gpt-oss is published."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -50,3 +51,23 @@ def unpacked(blocks: Read, scales: Read, name: str) -> np.ndarray:
     values = np.ldexp(values, exponents.astype(np.int32)[..., None] - _BIAS)
     rows = values.reshape(*exponents.shape[:-1], -1).astype(ml_dtypes.bfloat16)
     return np.swapaxes(rows, -1, -2)
+
+
+def unpack(
+    tensors: Mapping[str, Read], dtypes: Mapping[str, np.dtype], rule: Packed
+) -> tuple[dict[str, Read], dict[str, np.dtype]]:
+    """Return one tensor for each two of `tensors` that `rule` names.
+
+    Raises:
+      ValueError: there is one of the two alone.
+    """
+    tensors, dtypes = dict(tensors), dict(dtypes)
+    for name in [name for name in tensors if name.endswith(rule.whole + BLOCKS)]:
+        to = name.removesuffix(BLOCKS)
+        if to + SCALES not in tensors:
+            raise ValueError(f"{name!r} has no {to + SCALES!r}")
+        blocks, scales = tensors.pop(name), tensors.pop(to + SCALES)
+        tensors[to] = functools.partial(unpacked, blocks, scales, to)
+        dtypes[to] = np.dtype(ml_dtypes.bfloat16)
+        del dtypes[name], dtypes[to + SCALES]
+    return tensors, dtypes

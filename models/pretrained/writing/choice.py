@@ -61,14 +61,24 @@ def for_gguf(model: Callable[..., Any]) -> Choice:
     if factors is not None:  # the one form in which a file has them
         per_frequency = rope_scaling.PerFrequency(factors=tuple(factors.tolist()))
         fields["rope_scaling"] = per_frequency
+    long = gguf_rope.long_factors(fields)
+    if long is not None:  # as it is rounded there
+        short, long = (tuple(part.tolist()) for part in long)
+        scaling = fields["rope_scaling"]
+        fields["rope_scaling"] = dataclasses.replace(scaling, short=short, long=long)
     candidates = {
         name: folding.fold(
-            fields, keep=family.says, attention_scale=family.attention_scale(fields)
+            fields,
+            keep=family.says,
+            attention_scale=family.attention_scale(fields),
+            interleave_latents=family.interleaves_latents,
         )
         for name, family in gguf_families.FAMILIES.items()
         if fields["mlp"] in family.names
     }
-    return _choose(candidates, _through_gguf, ".gguf files")
+    choice = _choose(candidates, _through_gguf, ".gguf files")
+    gguf_families.FAMILIES[choice.family].check(choice.fields)
+    return choice
 
 
 def _through_config(name: str, fields: Mapping[str, Any]) -> Fields:
@@ -84,6 +94,7 @@ def _through_gguf(name: str, fields: Mapping[str, Any]) -> Fields:
         settings=Settings(file, gguf_families.write(name, fields)),
         unsaid=Unsaid(file, {}),
         rope_factors=gguf_rope.factors(fields) if family.rope_factors else None,
+        long_rope=gguf_rope.long_factors(fields) if family.long_rope else None,
     )
     of_tensors = {name: fields[name] for name in ("vocab_size", "tie_head")}
     read = gguf_families.read(name, stored)[0]

@@ -82,9 +82,36 @@ def _second_half(name: str, make: Callable[..., Any], dim: int) -> Fields:
     return {name: kind if name == "mlp" else kind.__name__, **named}
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return the fields in which two descriptions differ."""
-    return [name for name in ours if name not in theirs or ours[name] != theirs[name]]
+def differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], *, rounding: float = 1e-9
+) -> list[str]:
+    """Return the fields in which two descriptions differ.
+
+    Args:
+      ours: a description.
+      theirs: another.
+      rounding: by which share numbers may differ.
+    """
+    return [
+        name
+        for name in ours
+        if name not in theirs or not _same(ours[name], theirs[name], rounding)
+    ]
+
+
+def _same(ours: Any, theirs: Any, rounding: float) -> bool:
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=rounding)
+    if type(ours) is not type(theirs):
+        return ours == theirs
+    if isinstance(ours, tuple):
+        pairs = zip(ours, theirs, strict=False)
+        all_same = all(_same(a, b, rounding) for a, b in pairs)
+        return len(ours) == len(theirs) and all_same
+    if dataclasses.is_dataclass(ours):
+        names = [field.name for field in dataclasses.fields(ours)]
+        return all(_same(getattr(ours, n), getattr(theirs, n), rounding) for n in names)
+    return ours == theirs
 
 
 def _bound(make: Callable[..., Any]) -> tuple[Any, Fields]:

@@ -34,6 +34,7 @@ def fold(
     *,
     keep: frozenset[str] = frozenset(),
     attention_scale: float | None = None,
+    interleave_latents: bool = False,
 ) -> Folded:
     """Return the description with these settings folded, as far as it can be done.
 
@@ -44,6 +45,7 @@ def fold(
       fields: of a model.
       keep: those of the settings that the family says itself.
       attention_scale: the one that the family has; None is `1 / sqrt(head_dim)`.
+      interleave_latents: the family has `rope_layout="interleaved"` of `latents`.
     """
     plain, settings = dict(fields), []
     changes: dict[str, tuple[Change, ...]] = {}
@@ -69,6 +71,9 @@ def fold(
     if fields["rope_layout"] == "interleaved" and "rope_layout" not in keep:
         halves = _halves(fields["head_dim"], fields["rope_dim"] or fields["head_dim"])
         move("rope_layout", "split", dict.fromkeys(_ROTATED, halves))
+    if fields["rope_layout"] == "split" and fields["latents"] and interleave_latents:
+        pairs = _pairs(fields["latents"].rope_dim)
+        move("rope_layout", "interleaved", dict.fromkeys(_ROTATED_LATENTS, pairs))
     return Folded(plain, changes, tuple(settings))
 
 
@@ -87,6 +92,8 @@ _ROTATED = (
     *("attention/query", "attention/query_bias", "attention/query_norm/scale"),
     *("attention/key", "attention/key_bias", "attention/key_norm/scale"),
 )
+
+_ROTATED_LATENTS = ("attention/query", "attention/query_up", "attention/latent")
 
 
 def _times(factor: float) -> Change:
@@ -108,5 +115,17 @@ def _halves(head_dim: int, rope_dim: int) -> Change:
         first, second = heads[..., 0:rope_dim:2], heads[..., 1:rope_dim:2]
         halves = np.concatenate([first, second, heads[..., rope_dim:]], axis=-1)
         return halves.reshape(array.shape)
+
+    return change
+
+
+def _pairs(rope_dim: int) -> Change:
+    """Move features `i, i + half` to `2i, 2i + 1`, of the last `rope_dim`."""
+
+    def change(array: np.ndarray) -> np.ndarray:
+        plain, rotated = array[..., :-rope_dim], array[..., -rope_dim:]
+        halves = rotated.reshape(*rotated.shape[:-1], 2, rope_dim // 2)
+        pairs = np.swapaxes(halves, -1, -2).reshape(rotated.shape)
+        return np.concatenate([plain, pairs], axis=-1)
 
     return change

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.pretrained import gguf_families
 from models.pretrained.entries import gguf_rope
-from models.pretrained.gguf_file import FREQUENCIES
+from models.pretrained.gguf_file import FREQUENCIES, LONG
 from models.pretrained.writing import joining
 from models.pretrained.writing.choice import Choice
 from models.pretrained.writing.rounding import DTYPES, rounded
@@ -73,9 +73,7 @@ def write(
             fields,
         )
     ]
-    factors = gguf_rope.factors(fields)
-    if factors is not None:
-        content.append(Tensor(FREQUENCIES, "", factors.shape, lambda: factors))
+    content += _rotations(fields)
     for tensor in content:
         stored = _stored(tensor, dtype)
         writer.add_tensor_info(
@@ -96,6 +94,21 @@ def write(
         writer.close()
 
 
+def _rotations(fields: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors of frequencies that no entry says."""
+    arrays: dict[str, np.ndarray] = {}
+    factors = gguf_rope.factors(fields)
+    if factors is not None:
+        arrays[FREQUENCIES] = factors
+    long = gguf_rope.long_factors(fields)
+    if long is not None:
+        arrays |= zip(LONG, long, strict=True)
+    return [
+        Tensor(name, "", array.shape, lambda array=array: array)
+        for name, array in arrays.items()
+    ]
+
+
 def _is_only_a_name(name: str, tokenizer: Mapping[str, Any]) -> bool:
     """Return false for a name by which llama.cpp looks for tokens that are not there.
 
@@ -109,8 +122,12 @@ def _is_only_a_name(name: str, tokenizer: Mapping[str, Any]) -> bool:
 _OF_PHI_3 = {"<unk>", "<s>", "</s>", "<|endoftext|>"}
 
 
+# llama.cpp adds biases of experts in float32 alone.
+_WIDE = ("mlp/router", "mlp/gate_bias", "mlp/up_bias", "mlp/down_bias")
+
+
 def _stored(tensor: Tensor, dtype: str) -> str:
-    small = len(tensor.shape) == 1 or tensor.role == "mlp/router"
+    small = len(tensor.shape) == 1 or tensor.role in _WIDE
     return "float32" if small else dtype
 
 

@@ -1,9 +1,11 @@
 """Tensors that a file holds as one: `fusing.cut` the other way."""
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from models.pretrained.tensors import separate
 from models.pretrained.tensors.fusing import (
     Fields,
     Fusion,
@@ -12,6 +14,7 @@ from models.pretrained.tensors.fusing import (
     Transposed,
 )
 from models.pretrained.tensors.mxfp4 import Packed
+from models.pretrained.tensors.separate import Separate
 from models.pretrained.writing.tensors import Tensor
 
 
@@ -33,7 +36,10 @@ def join(
         before, joined = joined, []
         by_name = {tensor.name: tensor for tensor in before}
         for tensor in before:
-            if not isinstance(rule, Fusion):
+            if isinstance(rule, Separate):
+                applies = tensor.name.endswith(rule.whole)
+                joined += _separated(rule, tensor, fields) if applies else [tensor]
+            elif not isinstance(rule, Fusion):
                 change = _transposed if isinstance(rule, Transposed) else _as_vector
                 applies = tensor.name.endswith(rule.whole)
                 joined.append(change(tensor) if applies else tensor)
@@ -68,3 +74,27 @@ def _transposed(tensor: Tensor) -> Tensor:
 
     *outer, rows, columns = tensor.shape
     return Tensor(tensor.name, tensor.role, (*outer, columns, rows), read)
+
+
+def _separated(rule: Separate, tensor: Tensor, fields: Fields) -> list[Tensor]:
+    """Return the tensors of keys and of values."""
+    heads, latents = fields["num_heads"], fields["latents"]
+    stem = tensor.name.removesuffix(rule.whole)
+
+    def read(index: int) -> np.ndarray:
+        return separate.cut(tensor.read(), heads, latents.plain_dim)[index]
+
+    return [
+        Tensor(
+            stem + rule.keys,
+            tensor.role,
+            (heads, latents.kv_rank, latents.plain_dim),
+            functools.partial(read, 0),
+        ),
+        Tensor(
+            stem + rule.values,
+            tensor.role,
+            (heads, latents.value_dim, latents.kv_rank),
+            functools.partial(read, 1),
+        ),
+    ]

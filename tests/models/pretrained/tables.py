@@ -13,13 +13,14 @@ from models import Transformer
 FIXTURES = Path(__file__).parent / "fixtures"
 FAMILIES = sorted(folder.name for folder in FIXTURES.iterdir())
 NO_GGUF = {
-    *("qwen2_some_sliding", "gpt_neox_serial", "phi3_longrope", "qwen2_moe_sliding"),
-    *("gpt_oss", "deepseek_v3", "deepseek_v3_plain_queries"),
+    *("qwen2_some_sliding", "gpt_neox_serial", "qwen2_moe_sliding"),
+    "deepseek_v3_plain_queries",
 }
 GGUF_FAMILIES = sorted(set(FAMILIES) - NO_GGUF)
 # What llama.cpp's converter leaves out of a file, and the caller has to say.
 UNSAID = {
     "gemma2": {"query_pre_attn_scalar": 24},
+    "gpt_oss": {"truncate": False},
     "gpt_neox": {"hidden_act": "gelu"},
     "gemma3": {"query_pre_attn_scalar": 24, "sliding_window_pattern": 3},
     "linear_scaling": {"hidden_act": "gelu"},

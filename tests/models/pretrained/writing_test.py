@@ -1,5 +1,6 @@
 """Models written as folders and `.gguf` files: read back, they are the same."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -23,8 +24,10 @@ from models import (
     pretrained,
     rope_scaling,
 )
+from models.latent_attention import Latents
 from models.pretrained import writing
 from models.pretrained.gguf_reader import GGUFReader
+from models.routing.scores import Routing
 from runner.checkpoint import tree_paths
 from tests.models.pretrained import inputs, tables
 from tests.models.pretrained.tables import FAMILIES, FIXTURES, GGUF_FAMILIES
@@ -127,6 +130,7 @@ UNLOADED = {
 # What its converter leaves out, or writes and llama.cpp does not read.
 UNREAD = {
     "gpt_neox": "mlp.activation='gelu_exact'; .* gptneox, has 'gelu'",
+    "gpt_oss": "attention_pattern=.*truncate=False.*; .* gpt-oss, has .*=True",
     "linear_scaling": "mlp.activation='gelu_exact'; .* llama, has 'silu'",
     "mistral": "attention_window=3; .* has None",
     "qwen2_sliding": "attention_window=3; .* has None",
@@ -330,6 +334,31 @@ def test_a_norm_over_all_heads_is_put_in_order_head_by_head(tmp_path: Path):
     path = "blocks/0/attention/query_norm/scale"
     before, after = (x[path].reshape(4, 4) for x in (arrays, again))
     np.testing.assert_array_equal(after, before[:, [0, 2, 1, 3]])
+
+
+def test_rotated_features_of_latents_are_put_in_the_order_of_llama_cpp(tmp_path: Path):
+    model = functools.partial(
+        SMALL,
+        norm_eps=1e-6,
+        latents=Latents(kv_rank=4, query_rank=3, plain_dim=2, rope_dim=6, value_dim=5),
+        mlp=functools.partial(
+            MoE,
+            num_shared_experts=1,
+            routing=Routing(scores="sigmoid", bias=True),
+        ),
+    )
+    arrays = paths(model)
+    arrays |= {f"blocks/{i}/mlp/bias": np.ones(8, np.float32) for i in range(2)}
+    again = by_path(written_gguf(tmp_path, model, arrays))
+    for name, plain in [("latent", 4), ("query_up", 2)]:
+        path = f"blocks/1/attention/{name}"
+        order = [*range(plain), *(plain + i for i in (0, 3, 1, 4, 2, 5))]
+        np.testing.assert_array_equal(again[path], arrays[path][..., order])
+    path = "blocks/1/attention/key_value"
+    np.testing.assert_array_equal(again[path], arrays[path])
+    plain = dataclasses.replace(model.keywords["latents"], query_rank=None)
+    with pytest.raises(ValueError, match="got query_rank=None and 2 layers"):
+        writing.for_gguf(functools.partial(model, latents=plain))
 
 
 def test_a_bias_and_an_unnormed_query_take_the_scale_too(tmp_path: Path):
