@@ -59,6 +59,13 @@ def code_book(cfg: fdl.Config, num_codes: int, bias: bool = True):
     )
 
 
+def low_rank(cfg: fdl.Config, rank: int = 26, activation: str | None = None):
+    """--fiddler='low_rank(26, "silu")': kernels of two factors and some rows (LOST)."""
+    cfg.student = fdl.Partial(
+        models.LOST, model=cfg.student, rank=rank, activation=activation
+    )
+
+
 def width(cfg: fdl.Config, dim: int, base_dim: int = 192):
     """--fiddler='width(384)': another width at the rates of `base_dim` (muP).
 

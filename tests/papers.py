@@ -387,12 +387,14 @@ PAPERS = (
     Paper(
         "2508.02668",
         "LOST",
-        "part",
+        "yes",
         (
             "functools.partial(models.LOST, model=functools.partial("
             "models.Transformer, vocab_size=4096), rank=26)",
+            "functools.partial(models.LOST, model=functools.partial("
+            'models.Transformer, vocab_size=4096), rank=26, activation="silu")',
         ),
-        "the form with an activation between the factors is missing",
+        "without and with an activation between the factors",
     ),
     Paper(
         "2506.21551",

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -63,7 +64,8 @@ def test_a_mapping_is_read_or_refused(tmp_path):
 class Layer(nnx.Module):
     """Two kernels of a block with random entries, one of them into heads."""
 
-    adapters = None
+    adapters: Any = None
+    trainable = None
 
     def __init__(self, rngs):
         draw = np.random.default_rng(0)
@@ -91,3 +93,21 @@ def test_full_rank_alone_is_the_layer_and_the_rest_is_its_longest_rows():
     np.testing.assert_allclose(kernel[...], expected, atol=1e-5)
     sizes = [x.size for x in jax.tree.leaves(nnx.state(kernel, nnx.Param))]
     assert sum(sizes) == 3 * (16 + 40) + 4 * 40
+
+    # With an activation between the factors, at the place of the product.
+    fields |= {"targets": "*", "activation": "silu"}
+    made = make(rank=3, **fields, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(1).normal(size=(2, 16)).astype(np.float32)
+    for name, kernel in (("up", dense.up), ("query", dense.query)):
+        whole = np.asarray(kernel[...], np.float64).reshape(16, -1)
+        u, s, v = np.linalg.svd(whole, full_matrices=False)
+        a, b = u[:, :3] * np.sqrt(s[:3]), np.sqrt(s[:3])[:, None] * v[:3]
+        rows = np.argsort(np.linalg.norm(whole - a @ b, axis=1))[-4:]
+        low = x @ a
+        expected = 0.3 * (low / (1 + np.exp(-low))) @ b
+        expected += 0.7 * x[:, rows] @ whole[rows]
+        product = jnp.tensordot(x, getattr(made, name)[...], axes=1)
+        found = made.adapters.add(name, x, product)
+        np.testing.assert_allclose(
+            np.reshape(found, (2, -1)), expected, rtol=1e-4, atol=1e-4
+        )
