@@ -103,7 +103,7 @@ def _logits(layout: Layout, table: np.ndarray) -> Iterator[_Check]:
         )
         return
     yield (
-        (drops[..., 1:] < drops[..., :-1]).any(-1),
+        drops[..., 1:] < drops[..., :-1],
         lambda i: "holds entries that are not best first",
     )
 
@@ -118,8 +118,8 @@ def _logits(layout: Layout, table: np.ndarray) -> Iterator[_Check]:
         yield from _range(layout, log_rests, "log-rest")
         rests = np.exp(log_rests)
     for column, temperature in enumerate(layout.temperatures):
-        mass = 1 + _exponentials(temperature, layout.format)[drops].sum(-1)
-        mass = mass + rests[..., column]
+        entries = _exponentials(temperature, layout.format).take(drops)
+        mass = 1 + np.einsum("...k->...", entries) + rests[..., column]
         share = mass * np.exp(-log_normalizers[..., column])
         limit = 1 + TOLERANCE * max(1.0, 1 / temperature)
         yield (

@@ -19,7 +19,7 @@ import numpy as np
 from runner.errors import UserError
 from runner.records import codes, rounding
 from runner.records.codes import NotRecordable
-from runner.records.layout import CHECKED, MAGIC, MODES, ROUNDED, RUNS, Layout
+from runner.records.layout import CHECKED, MAGIC, MODES, RUNS, Layout
 from runner.records.record import CorruptRecord, Record, checksum, decode, stack
 from runner.records.row_fields import check_ids, fields_by_row, planes
 from runner.records.rows import binding, hits
@@ -84,7 +84,7 @@ def encode_batch(
     if not len(indices):
         return []
     try:
-        if layout.format == ROUNDED:
+        if layout.rounded:
             arrays |= rounding.rounded_arrays(layout, arrays)
         fields, runs = fields_by_row(layout, indices, arrays)
         return _encode_parts(layout, arrays, fields, runs)

@@ -12,8 +12,9 @@ from runner.errors import UserError
 
 MAGIC = b"RtTR"  # Retort teacher record
 FORMAT = 2  # of what is written, unless it is packed
-PACKED, ROUNDED = 3, 4  # the numbers of format 2 in fewer bytes, exact and rounded
-FORMATS = (1, FORMAT, PACKED, ROUNDED)  # of what is read
+DEFLATED = (3, 4)  # the numbers of format 2 in fewer bytes, exact and rounded; as 5, 6
+PACKED, ROUNDED = 5, 6
+FORMATS = (1, FORMAT, *DEFLATED, PACKED, ROUNDED)  # of what is read
 CODINGS = {"plain": FORMAT, "packed": PACKED, "rounded": ROUNDED}
 MODES = ("top_k", "sampled", "full")
 WIDE = 1 << 16  # ids from here on need a second plane, of four bits each
@@ -37,8 +38,9 @@ class Layout:
       origin: 16 hexadecimal digits, of the sources of the records, `Origin.digest`.
         Records of another origin, alike in shape, are told by it.
       format: Version of the bytes. In 1, logits 32 nats and more below the largest are
-        one code, and there are no log-rests. 3 and 4 are records of format 2 that lie
-        packed in their files (`packing`), in 4 rounded before (`rounding`).
+        one code, and there are no log-rests. 5 and 6 are records of format 2 that lie
+        packed in their files (`packing`), in 6 rounded before (`rounding`); 3 and 4
+        the same as first written (`deflated`).
       partial: True if some positions with a target were not scored; a bit each says
         which were.
 
@@ -100,7 +102,17 @@ class Layout:
     @property
     def packed(self) -> bool:
         """True if records lie packed in their files."""
+        return self.format > FORMAT
+
+    @property
+    def tabled(self) -> bool:
+        """True if each file begins with a table of codes."""
         return self.format in (PACKED, ROUNDED)
+
+    @property
+    def rounded(self) -> bool:
+        """True if numbers were rounded before."""
+        return self.format in (DEFLATED[1], ROUNDED)
 
     @property
     def wide(self) -> bool:

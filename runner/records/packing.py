@@ -1,203 +1,157 @@
 """Records of best entries in fewer bytes: the same record, bit for bit.
 
-What is on the disk of a record of format 3 or 4, in this order; d: through deflate,
-with Huffman codes alone:
+What is on the disk of a record of format 5 or 6, in this order; z: through zstd, whose
+Huffman codes are all that such bytes gain from:
 
     header            as in the record, its checksum too: that of the record unpacked
-    d drops           each less the one before, as symbols (`bit_fields`), those of a
-                      rank shifted so that all ranks have the same ones
-    d often           the ids that stand in the record twice and more (`often`)
-    d ids             as symbols of that list, or of plain numbers
-    d small           where each token but the first is among the entries before it, the
+    sizes             of the three frames
+    z ids             symbols, `[T k]`, of the table of the shard (`code_table`)
+    z gaps            symbols, `[k-1 T]`: each drop less the one before, without the
+                      low bits of its rank; 255 stands for all from there on
+    z small           where each token but the first is among the entries before it, the
                       high bytes of log-normalisers and log-rests, hits, known positions
+    low bytes         of the ids whose symbols have one
+    high bytes        of the ids that have no symbol: two in wide vocabularies
+    far gaps          whole, of those that escaped
+    low bits          of gaps, bit by bit, of the ranks that have it
     tokens            those that are not among the entries
     words             the low bytes of log-normalisers and log-rests
     runs              as in the record
-    low bits          of the list, the drops and the ids
 
-In format 4 drops are places in a grid, and words have one low byte (`rounding`).
+In format 6 drops are places in a grid, and words have one low byte (`rounding`).
 """
-
-import zlib
 
 import numpy as np
 
-from runner.records import bit_fields, codes, rounding
-from runner.records import often as often_ids
-from runner.records.layout import ROUNDED, Layout
-from runner.records.record import CorruptRecord, decode, entry_ids
+from runner.records import rounding
+from runner.records.code_table import (
+    DIRECT,
+    ESCAPE,
+    CodeTable,
+    gaps_by_rank,
+    stored_drops,
+)
+from runner.records.layout import Layout
+from runner.records.record import CorruptRecord, entry_ids
+from runner.records.row_fields import (
+    Cut,
+    fill,
+    header_size,
+    runs,
+    small_parts,
+    small_size,
+)
+from runner.records.symbols.zstd import (
+    compressed,
+    decompressed,
+    split,
+    with_sizes,
+)
 
-_NOWHERE = 255  # a token is none of the first 255 entries
-_MOST_SHIFT = 96
-_SIZES = 4 * often_ids.CLASSES  # bytes
 
+def pack(layout: Layout, table: CodeTable, record: bytes) -> bytes:
+    """Return the bytes to store of a whole record of `layout`; it is not checked."""
+    fields = np.frombuffer(record, layout.dtype, 1)[0]
+    if layout.wide:
+        ids = entry_ids(layout, fields)
+        assert ids is not None  # of best entries
+    else:
+        ids = fields["ids16"]
 
-def pack(layout: Layout, record: bytes) -> bytes:
-    """Return the bytes to store of a whole record of `layout`."""
-    fields = decode(layout, record).fields
-    ids = entry_ids(layout, fields)
-    assert ids is not None  # of best entries
-    drops = fields["drops"].astype(np.int32)
-    if layout.format == ROUNDED:
-        drops = rounding.places(drops)
-    listed, classes = often_ids.list_ids(ids, layout.vocab_size)
-    steps = bit_fields.split(classes.steps(listed))
-    gaps = bit_fields.split(np.diff(drops, axis=-1, prepend=0))
-    entries = [x[ids] for x in often_ids.alphabet(listed, classes, layout.vocab_size)]
-    widths, low = (
-        np.concatenate([x[part].reshape(-1) for x in (steps, gaps, entries)])
-        for part in (1, 2)
+    # Entries.
+    code = table.codes.take(ids).reshape(-1).view("u1")
+    low, symbols = (np.ascontiguousarray(code[part::2]) for part in (0, 1))
+    escaped = ids.reshape(-1)[np.flatnonzero(symbols == ESCAPE)] >> 8
+    gaps = gaps_by_rank(stored_drops(layout, fields))
+    high = gaps >> table.shift
+    far = gaps[high >= ESCAPE] if high.max(initial=0) >= ESCAPE else gaps[:0, 0]
+    lowest = gaps.astype(np.uint8)
+    bits = [
+        np.packbits(lowest[:ranks] & np.uint8(1 << bit))
+        for bit, ranks in enumerate(table.planes)
+    ]
+
+    # What is no entry.
+    small, others = small_parts(layout, ids, fields)
+    frames = (
+        compressed(symbols),
+        compressed(np.minimum(high, ESCAPE).astype(np.uint8)),
+        compressed(*small),
     )
-    places, others = _places(layout, ids, fields)
-    small = [places, *(fields[name] for name in _small(layout))]
     return b"".join(
         (
-            record[: _header(layout)],
-            _deflated(gaps[0] + _shifts(layout)),
-            _deflated(classes.sizes.astype("<u4"), steps[0]),
-            _deflated(entries[0]),
-            _deflated(*small),
-            others.tobytes(),
-            *(_low_bytes(layout, fields[f"{name}_low"]) for name in layout.words),
+            record[: header_size(layout)],
+            with_sizes(frames),
+            low.take(np.flatnonzero(symbols >= DIRECT)).tobytes(),
+            escaped.astype(_high_byte(layout)).tobytes(),
+            far.tobytes(),
+            *(plane.tobytes() for plane in bits),
+            others,
             record[layout.dtype.itemsize :],
-            bit_fields.packed(low, widths),
         )
     )
 
 
-def unpack(layout: Layout, stored: bytes) -> bytes:
+def unpack(layout: Layout, table: CodeTable, stored: bytes) -> bytes:
     """Return the record; the inverse of `pack`. Its own checksum is not compared.
 
     Raises:
       CorruptRecord: The bytes are not of a record of `layout`.
     """
     try:
-        return _unpacked(layout, stored)
-    except (ValueError, IndexError, zlib.error) as error:
+        return _unpacked(layout, table, stored)
+    except (ValueError, IndexError) as error:
         raise CorruptRecord("it cannot be unpacked: it is damaged") from error
 
 
-def _unpacked(layout: Layout, stored: bytes) -> bytes:
-    length, k, header = layout.sequence_length, layout.entries, _header(layout)
+def _unpacked(layout: Layout, table: CodeTable, stored: bytes) -> bytes:
+    length, k, header = layout.sequence_length, layout.entries, header_size(layout)
     record = bytearray(layout.dtype.itemsize)
     record[:header] = stored[:header]
-    (fields,) = np.frombuffer(record, layout.dtype)[None].view(np.ndarray)
-    rest = stored[header:]
-    gaps, rest = _inflated(rest, length * (k - 1))
-    list_, rest = _inflated(rest, _SIZES + layout.vocab_size, exactly=False)
-    symbols, rest = _inflated(rest, length * k)
-    sizes = [fields[name].nbytes for name in _small(layout)]
-    small, rest = _inflated(rest, length - 1 + sum(sizes))
+    fields = np.frombuffer(record, layout.dtype)
+    (ids, gaps, small), rest = split(memoryview(stored)[header:], 3)
+    rest = Cut(rest)
+
+    # Entries.
+    symbols = decompressed(ids, length * k)
+    low = np.zeros(symbols.shape, np.uint8)
+    with_low = np.flatnonzero(symbols >= DIRECT)
+    low[with_low] = rest.take("u1", len(with_low))
+    ids = table.ids.take((symbols.astype("<u2") << 8) + low)
+    escaped = np.flatnonzero(symbols == ESCAPE)
+    ids[escaped] += rest.take(_high_byte(layout), len(escaped)).astype(ids.dtype) << 8
+    gaps = decompressed(gaps, length * (k - 1))
+    drops = _drops(table, gaps.reshape(k - 1, length), rest).T
+    if layout.rounded:
+        drops = rounding.values(drops, layout.format)
+    fields["drops"] = drops
 
     # What is no entry.
-    places, *planes = np.split(small, np.cumsum([length - 1, *sizes[:-1]]))
-    for name, plane in zip(_small(layout), planes, strict=True):
-        fields[name] = plane.reshape(fields[name].shape)
-    count = 1 + int((places == _NOWHERE).sum())
-    size = count * _token(layout).itemsize
-    others, rest = np.frombuffer(rest[:size], _token(layout)), rest[size:]
-    for name in layout.words:
-        size = fields[f"{name}_high"].size * _word_bytes(layout)
-        fields[f"{name}_low"] = _low_words(layout, rest[:size], fields[f"{name}_high"])
-        rest = rest[size:]
-    size = int(fields["runs"].sum()) * layout.run.itemsize
-    runs, rest = rest[:size], rest[size:]
-
-    # Entries, of which the low bits come last.
-    step = list_[_SIZES:]
-    classes = often_ids.Classes(list_[:_SIZES].view("<u4"), len(step))
-    gaps = (gaps.reshape(length, k - 1) - _shifts(layout)).reshape(-1)
-    widths = bit_fields.widths(step), bit_fields.widths(gaps), classes.widths[symbols]
-    low = bit_fields.unpacked(rest, np.concatenate(widths))
-    low = np.split(low, [len(step), len(step) + len(gaps)])
-    drops = bit_fields.join(gaps, low[1]).reshape(length, k - 1)
-    drops = np.cumsum(drops, axis=-1, dtype=np.uint32)
-    if layout.format == ROUNDED:
-        drops = rounding.values(drops)
-    listed = classes.listed(bit_fields.join(step, low[0]))
-    ids = classes.ids(symbols, low[2], listed).reshape(length, k)
-    tokens = _tokens(ids, places, others)
-    fields["drops"], fields["ids16"], fields["tokens16"] = drops, ids, tokens
-    if layout.wide:
-        fields["ids4"] = codes.high_bits(ids)
-        fields["tokens4"] = codes.high_bits(tokens)
-    return bytes(record) + runs
+    small = decompressed(small, small_size(layout))
+    fill(layout, fields, ids.reshape(length, k), small, rest)
+    return b"".join((record, runs(layout, fields, rest)))
 
 
-def _places(layout, ids, fields) -> tuple[np.ndarray, np.ndarray]:
-    """Return where tokens are among the entries before them, and those that are not."""
-    tokens = codes.join_ids(
-        fields["tokens16"], fields["tokens4"] if layout.wide else None
-    )
-    same = ids[:-1, :_NOWHERE] == tokens[1:, None]
-    places = np.where(same.any(-1), same.argmax(-1), _NOWHERE).astype(np.uint8)
-    others = np.concatenate([tokens[:1], tokens[1:][places == _NOWHERE]])
-    return places, others.astype(_token(layout))
+def _drops(table: CodeTable, symbols: np.ndarray, rest: Cut) -> np.ndarray:
+    """Return the drops `[k-1 T]` of the symbols of gaps, and of what is beside them."""
+    gaps = symbols.astype("<u2")
+    escaped = np.flatnonzero(symbols == ESCAPE)
+    far = rest.take("<u2", len(escaped))
+    gaps <<= table.shift
+    lowest = np.zeros(symbols.shape, np.uint8)
+    for bit, ranks in enumerate(table.planes):
+        count = ranks * symbols.shape[1]
+        plane = np.unpackbits(rest.take("u1", -(-count // 8)), count=count)
+        lowest[:ranks] |= plane.reshape(ranks, -1) << bit
+    gaps |= lowest
+    gaps.reshape(-1)[escaped] = far
+    # The sums of one rank after the other, in as many passes as their number has bits.
+    step = 1
+    while step < len(gaps):
+        gaps[step:] += gaps[:-step].copy()
+        step *= 2
+    return gaps
 
 
-def _tokens(ids, places, others) -> np.ndarray:
-    """Return the tokens; the inverse of `_places`."""
-    tokens = np.empty(len(ids), np.int64)
-    tokens[0] = others[0]
-    nowhere = places == _NOWHERE
-    row = np.arange(len(places))
-    tokens[1:] = ids[row, np.where(nowhere, 0, places)]
-    tokens[1:][nowhere] = others[1:]
-    return tokens
-
-
-def _header(layout: Layout) -> int:
-    """Return the bytes before the planes."""
-    assert layout.dtype.fields
-    return layout.dtype.fields["ids16"][1]
-
-
-def _small(layout: Layout) -> list[str]:
-    """Return the names of the planes of small numbers."""
-    known = ["known"] if layout.partial else []
-    return [*(f"{name}_high" for name in layout.words), "hits", *known]
-
-
-def _token(layout: Layout) -> np.dtype:
-    return np.dtype("<u4" if layout.wide else "<u2")
-
-
-def _shifts(layout: Layout) -> np.ndarray:
-    """Return by how much symbols of a rank are shifted: gaps fall as 1 / rank."""
-    ranks = np.arange(1, layout.entries)
-    return np.minimum(np.rint(4 * np.log2(ranks)), _MOST_SHIFT).astype(np.uint8)
-
-
-def _word_bytes(layout: Layout) -> int:
-    return 1 if layout.format == ROUNDED else 2
-
-
-def _low_bytes(layout: Layout, low: np.ndarray) -> bytes:
-    if layout.format == ROUNDED:
-        return (low >> rounding.WORD_BITS).astype("u1").tobytes()
-    return low.tobytes()
-
-
-def _low_words(layout: Layout, stored: bytes, like: np.ndarray) -> np.ndarray:
-    if layout.format == ROUNDED:
-        words = np.frombuffer(stored, "u1").astype("<u2") << rounding.WORD_BITS
-    else:
-        words = np.frombuffer(stored, "<u2")
-    return words.reshape(like.shape)
-
-
-def _deflated(*parts: np.ndarray) -> bytes:
-    coder = zlib.compressobj(1, wbits=-15, memLevel=9, strategy=zlib.Z_HUFFMAN_ONLY)
-    data = b"".join(part.tobytes() for part in parts)
-    return coder.compress(data) + coder.flush()
-
-
-def _inflated(
-    data: bytes, most: int, *, exactly: bool = True
-) -> tuple[np.ndarray, bytes]:
-    """Return the bytes of a stream, and what follows it; no more than `most`."""
-    coder = zlib.decompressobj(wbits=-15)
-    out = coder.decompress(data, most + 1)
-    if not coder.eof or len(out) > most or (exactly and len(out) != most):
-        raise ValueError("a stream has another length")
-    return np.frombuffer(out, np.uint8), coder.unused_data
+def _high_byte(layout: Layout) -> np.dtype:
+    return np.dtype("<u2" if layout.wide else "u1")

@@ -9,7 +9,8 @@ import numpy as np
 
 from runner.data.labels import Labels
 from runner.errors import UserError
-from runner.records import checks
+from runner.records import checks, deflated
+from runner.records.code_table import CodeTable
 from runner.records.explain import misplaced, other_row
 from runner.records.manifest import Manifest, locate, read_manifest
 from runner.records.packing import unpack
@@ -38,7 +39,7 @@ class Records:
         self.directory = directory
         self.manifest = manifest
         self.layout = manifest.layout
-        self._readers: dict[int, Any] = {}
+        self._readers: dict[int, tuple[Any, CodeTable | None]] = {}
         self._lock = threading.Lock()
         self._firsts = np.array([shard.first for shard in manifest.shards])
 
@@ -170,15 +171,16 @@ class Records:
         for owner in np.unique(owners).tolist():
             places = np.flatnonzero(owners == owner)
             shard = self.manifest.shards[owner]
-            within = (numbers[places] - shard.first).tolist()
+            reader, table = self._opened(owner)
+            within = (numbers[places] - shard.first + (table is not None)).tolist()
             try:
-                stored = self._reader(owner).read(within)
+                stored = reader.read(within)
             except (RuntimeError, IndexError) as error:
                 raise self._unreadable(owner, error) from error
             if len(stored) != len(within):
                 raise self._unreadable(owner, f"{len(stored)} of {len(within)} records")
             for place, record in zip(places.tolist(), stored, strict=True):
-                records[place] = self._whole(int(numbers[place]), record)
+                records[place] = self._whole(int(numbers[place]), record, table)
         return records
 
     def table(self, numbers: np.ndarray, raw: list[bytes]) -> np.ndarray:
@@ -202,12 +204,14 @@ class Records:
         """Raise the UserError of one record."""
         raise UserError(f"{self.directory}, record {number}: {reason}")
 
-    def _whole(self, number: int, stored: bytes) -> bytes:
+    def _whole(self, number: int, stored: bytes, table: CodeTable | None) -> bytes:
         """Return a record as `decode` reads it, of what lies in a file."""
         if not self.layout.packed:
             return stored
         try:
-            return unpack(self.layout, stored)
+            if table is None:
+                return deflated.unpack(self.layout, stored)
+            return unpack(self.layout, table, stored)
         except CorruptRecord as error:
             self.refuse(number, str(error))
 
@@ -218,7 +222,8 @@ class Records:
         except (UserError, CorruptRecord):
             return None
 
-    def _reader(self, owner: int) -> Any:
+    def _opened(self, owner: int) -> tuple[Any, CodeTable | None]:
+        """Return the reader of a shard, and its table of codes if it has one."""
         from array_record.python.array_record_module import ArrayRecordReader
 
         with self._lock:
@@ -232,9 +237,17 @@ class Records:
                 except RuntimeError as error:
                     raise self._unreadable(owner, error) from error
                 # A file that was cut short can open, with fewer records or none.
+                count -= self.layout.tabled
                 if count != shard.count:
                     raise self._unreadable(owner, f"{count} of {shard.count} records")
-                self._readers[owner] = reader
+                table = None
+                if self.layout.tabled:
+                    try:
+                        (stored,) = reader.read([0])
+                        table = CodeTable.from_bytes(self.layout, stored)
+                    except (RuntimeError, CorruptRecord) as error:
+                        raise self._unreadable(owner, error) from error
+                self._readers[owner] = reader, table
             return self._readers[owner]
 
     def _unreadable(self, owner: int, reason: object) -> UserError:

@@ -1,9 +1,10 @@
-"""Rounding of records that trade exactness for bytes: format 4.
+"""Rounding of records that trade exactness for bytes: format 6, and 4 before it.
 
-Logits are rounded to a grid, in steps of 2⁻⁷ nats at the best, and twice as long for
-each 4 nats below it, since an error of an entry counts by its probability. Log-rests
+Logits are rounded to a grid, in steps of 0.0044 nats at the best, which double with
+every 2.5 nats below it, since an error of an entry counts by its probability. Log-rests
 are rounded to 2⁻⁹ nats, log-normalisers are those of what was rounded, to 2⁻¹². What
-is rounded already stays as it is.
+is rounded already stays as it is. In format 4 steps were 2⁻⁷ nats up to 4 nats below
+the best, 2⁻⁶ up to 8, and so on.
 """
 
 import functools
@@ -12,10 +13,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from runner.records import codes
-from runner.records.layout import Layout
+from runner.records.layout import DEFLATED, Layout
 
-STEP = 16  # codes of 2⁻¹¹ nats, at the best
-DOUBLING = 8192  # codes, 4 nats
+STEP, DOUBLING = 8.75, 5120  # codes of 2⁻¹¹ nats: at the best, and until it has doubled
+_STEP_4, _DOUBLING_4 = 16, 8192  # of format 4, where steps double at once
 _FAR_STEP = 64  # of codes from 16 nats on, 2⁻⁵ of a doubling
 WORD_BITS = 8  # that words lose
 
@@ -32,7 +33,8 @@ def rounded_arrays(
     Raises:
       NotRecordable: A number is not finite.
     """
-    drops = values(places(codes.ranked_drops(arrays["logits"])))
+    drops = codes.ranked_drops(arrays["logits"])
+    drops = values(places(drops, layout.format), layout.format)
     logits = codes.logits(drops)
     if not layout.temperatures:
         return {"logits": logits}
@@ -44,18 +46,18 @@ def rounded_arrays(
     return {"logits": logits, "log_rests": rests, "log_normalizers": normalizers}
 
 
-def places(drops: np.ndarray) -> np.ndarray:
-    """Return the places int32 in the grid that are nearest to codes."""
-    return _tables()[1][drops]
+def places(drops: np.ndarray, version: int) -> np.ndarray:
+    """Return the places uint16 in the grid of a format that are nearest to codes."""
+    return _tables(version)[1].take(drops)
 
 
-def values(places: np.ndarray) -> np.ndarray:
-    """Return the codes uint16 at places of the grid.
+def values(places: np.ndarray, version: int) -> np.ndarray:
+    """Return the codes uint16 at places of the grid of a format.
 
     Raises:
       IndexError: There is no such place.
     """
-    return _tables()[0][places]
+    return _tables(version)[0].take(places)
 
 
 def words(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,16 +72,19 @@ def words(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _tables() -> tuple[np.ndarray, np.ndarray]:
+def _tables(version: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes of the grid, and the place of each code."""
     grid, code = [], 0
     while code < codes.FAR:
         grid.append(code)
-        code += STEP << code // DOUBLING
+        if version == DEFLATED[1]:
+            code += _STEP_4 << code // _DOUBLING_4
+        else:
+            code += round(STEP * 2 ** (code / DOUBLING))
     far = np.arange(codes.FAR, codes.FARTHEST, _FAR_STEP)
     grid = np.concatenate([grid, far, [codes.FARTHEST]])
     # What is impossible is itself, and nothing possible becomes it.
     middle = (grid[1:] + grid[:-1]) / 2
     middle[-1] = codes.FARTHEST - 0.5
     place = np.searchsorted(middle, np.arange(1 << 16), side="right")
-    return grid.astype("<u2"), place.astype(np.int32)
+    return grid.astype("<u2"), place.astype("<u2")

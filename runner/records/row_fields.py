@@ -1,11 +1,18 @@
-"""The parts of records that are a few numbers a token: all but the entries."""
+"""The parts of records that are a few numbers a token: all but the entries.
+
+First as they are in a record, then as they lie packed in a file.
+"""
+
+from typing import Any
 
 import numpy as np
 
 from runner.records import codes, rounding
 from runner.records.codes import NotRecordable
-from runner.records.layout import ROUNDED, RUNS
+from runner.records.layout import RUNS, Layout
 from runner.records.rows import binding, default_positions, next_tokens
+
+_NOWHERE = 255  # a token is none of the first 255 entries
 
 
 def fields_by_row(layout, indices, arrays) -> tuple[dict[str, np.ndarray], list[bytes]]:
@@ -29,7 +36,7 @@ def fields_by_row(layout, indices, arrays) -> tuple[dict[str, np.ndarray], list[
     }
     for name in layout.words:
         words = codes.to_fixed_point(np.moveaxis(arrays[name], -1, -2), name)
-        low, high = rounding.words(*words) if layout.format == ROUNDED else words
+        low, high = rounding.words(*words) if layout.rounded else words
         fields |= {f"{name}_low": low, f"{name}_high": high}
     return fields, runs
 
@@ -58,6 +65,96 @@ def planes(layout, name, ids) -> dict[str, np.ndarray]:
     )
 
 
+class Cut:
+    """Bytes that are taken one part after the other."""
+
+    def __init__(self, data: bytes | memoryview):
+        self._data, self._at = data, 0
+
+    def take(self, dtype: Any, count: int) -> np.ndarray:
+        """Return the next `count` numbers.
+
+        Raises:
+          ValueError: There are fewer.
+        """
+        if not count:
+            return np.empty(0, dtype)
+        numbers = np.frombuffer(self._data, dtype, count, self._at)
+        self._at += numbers.nbytes
+        return numbers
+
+    @property
+    def rest(self) -> bytes:
+        """Bytes that were not taken."""
+        return bytes(self._data[self._at :])
+
+
+def header_size(layout: Layout) -> int:
+    """Return the bytes before the planes."""
+    assert layout.dtype.fields
+    return layout.dtype.fields["ids16"][1]
+
+
+def small_parts(
+    layout: Layout, ids: np.ndarray, fields: np.void
+) -> tuple[list[np.ndarray], bytes]:
+    """Return the arrays of bytes that an entropy code shrinks, and all others.
+
+    Args:
+      layout: Of the record.
+      ids: `[T k]`, its entries.
+      fields: Of the record.
+    """
+    tokens = fields["tokens16"]
+    if layout.wide:
+        tokens = codes.join_ids(tokens, fields["tokens4"])
+    same = np.flatnonzero(ids[:-1, :_NOWHERE] == tokens[1:, None])[::-1]
+    row, place = np.divmod(same, min(ids.shape[1], _NOWHERE))
+    places = np.full(len(tokens) - 1, _NOWHERE, np.uint8)
+    places[row] = place  # the first of some, which comes last
+    others = np.concatenate([tokens[:1], tokens[1:][places == _NOWHERE]])
+    words = (_low_bytes(layout, fields[f"{name}_low"]) for name in layout.words)
+    small = [places, *(fields[name] for name in _small(layout))]
+    return small, b"".join((others.astype(_token(layout)).tobytes(), *words))
+
+
+def small_size(layout: Layout) -> int:
+    """Return the number of bytes of the arrays of `small_parts`."""
+    sizes = [layout.dtype[name].itemsize for name in _small(layout)]
+    return layout.sequence_length - 1 + sum(sizes)
+
+
+def fill(
+    layout: Layout, fields: np.ndarray, ids: np.ndarray, small: np.ndarray, rest: Cut
+) -> None:
+    """Fill the fields of a record, but for its drops; the inverse of `small_parts`."""
+    length = layout.sequence_length
+    places, planes = small[: length - 1], Cut(small[length - 1 :])
+    for name in _small(layout):
+        field = fields[name]
+        field[...] = planes.take("u1", field.size).reshape(field.shape)
+    nowhere = np.flatnonzero(places == _NOWHERE)
+    others = rest.take(_token(layout), 1 + len(nowhere))
+    among = np.arange(0, (length - 1) * layout.entries, layout.entries) + places
+    among[nowhere] = 0
+    tokens = np.concatenate([others[:1], ids.reshape(-1).take(among)])
+    tokens[1 + nowhere] = others[1:]
+    fields["ids16"], fields["tokens16"] = ids, tokens
+    if layout.wide:
+        fields["ids4"] = codes.high_bits(ids)
+        fields["tokens4"] = codes.high_bits(tokens)
+    for name in layout.words:
+        low = rest.take("u1" if layout.rounded else "<u2", length * _words(layout))
+        if layout.rounded:
+            low = low.astype("<u2") << rounding.WORD_BITS
+        fields[f"{name}_low"] = low.reshape(fields[f"{name}_low"].shape)
+
+
+def runs(layout: Layout, fields: np.ndarray, rest: Cut) -> bytes:
+    """Return the runs of a record, which follow."""
+    return rest.take("u1", int(fields["runs"].sum()) * layout.run.itemsize).tobytes()
+
+
 def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
     """Return the runs of each record, and the number of each kind `[B 4]`."""
     segments = rows["segment_ids"]
@@ -80,3 +177,23 @@ def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
         for of_record in zip(ends.tolist(), counts.tolist(), strict=True)
     ]
     return runs, counts
+
+
+def _words(layout: Layout) -> int:
+    return len(layout.temperatures)
+
+
+def _small(layout: Layout) -> list[str]:
+    """Return the names of the planes of small numbers."""
+    known = ["known"] if layout.partial else []
+    return [*(f"{name}_high" for name in layout.words), "hits", *known]
+
+
+def _token(layout: Layout) -> np.dtype:
+    return np.dtype("<u4" if layout.wide else "<u2")
+
+
+def _low_bytes(layout: Layout, low: np.ndarray) -> bytes:
+    if layout.rounded:
+        return (low >> rounding.WORD_BITS).astype("u1").tobytes()
+    return low.tobytes()

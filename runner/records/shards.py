@@ -7,6 +7,7 @@ Without that it does not count. The manifest comes when all sidecars are there.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import uuid
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from runner.data.text.record_files import sha256_of
 from runner.data.text.vocabulary import Vocabulary
 from runner.errors import UserError
 from runner.files import form
+from runner.records.code_table import SAMPLE, CodeTable
 from runner.records.layout import Layout
 from runner.records.manifest import (
     NAME,
@@ -93,16 +95,20 @@ def write_shard(
         writer = ArrayRecordWriter(str(temporary), f"group_size:1,{compression}")
         count = hits = targets = 0
         try:
-            for record in records:
-                fields = _expected(record, layout, first + count)
+            checked = _checked(records, layout, first)
+            table, checked = _table(layout, checked)
+            if table is not None:
+                writer.write(table.to_bytes())
+            for record, fields in checked:
                 hits += int(np.bitwise_count(fields["hits"]).sum())
                 targets += int(fields["targets"])
-                writer.write(pack(layout, record) if layout.packed else record)
+                stored = record if table is None else pack(layout, table, record)
+                writer.write(stored)
                 count += 1
         finally:
             writer.close()
         atomic_files.sync(temporary)
-        _check_whole(temporary, count)
+        _check_whole(temporary, count + (table is not None))
         shard = Shard(
             name=path.name,
             first=first,
@@ -240,11 +246,26 @@ def _firsts(shards: Iterable[Shard]) -> Iterator[int]:
         first += shard.count
 
 
-def _expected(record: bytes, layout: Layout, index: int) -> np.void:
-    try:
-        fields = stack(layout, [record])[0]
-    except CorruptRecord as error:
-        raise ValueError(f"record of row {index}: {error}") from error
-    if fields["index"] != index:
-        raise ValueError(f"record of row {index} is that of row {fields['index']}")
-    return fields
+Checked = Iterator[tuple[bytes, np.void]]  # a record, and its fields
+
+
+def _checked(records: Iterable[bytes], layout: Layout, first: int) -> Checked:
+    """Yield records that are whole and in order, from that of row `first` on."""
+    for index, record in enumerate(records, start=first):
+        try:
+            fields = stack(layout, [record])[0]
+        except CorruptRecord as error:
+            raise ValueError(f"record of row {index}: {error}") from error
+        if fields["index"] != index:
+            row = fields["index"]
+            raise ValueError(f"record of row {index} is that of row {row}")
+        yield record, fields
+
+
+def _table(layout: Layout, checked: Checked) -> tuple[CodeTable | None, Checked]:
+    """Return the table of codes of a packed shard, and all of its records again."""
+    if not layout.tabled:
+        return None, checked
+    sample = list(itertools.islice(checked, SAMPLE))
+    table = CodeTable.of(layout, [record for record, _ in sample])
+    return table, itertools.chain(sample, checked)

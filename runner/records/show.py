@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from runner.errors import UserError
-from runner.records.layout import PACKED, ROUNDED
 from runner.records.manifest import Manifest
 from runner.records.reader import Records
 from runner.records.record import Record
@@ -57,11 +56,11 @@ def _facts(records: Records, manifest: Manifest) -> Iterator[tuple[str, str]]:
         f"{quantity(size)}B in {len(manifest.shards)} files, "
         f"{size / tokens:.1f} bytes a token",
     )
-    coding = {PACKED: ", packed", ROUNDED: ", rounded and packed"}
+    coding = ", packed" if layout.packed else ""
+    coding = ", rounded and packed" if layout.rounded else coding
     yield (
         "entries",
-        _entries(layout.mode, layout.entries, layout.vocab_size)
-        + coding.get(layout.format, ""),
+        _entries(layout.mode, layout.entries, layout.vocab_size) + coding,
     )
     if temperatures:
         yield "stored for", f"temperature {temperatures}"

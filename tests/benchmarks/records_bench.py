@@ -6,7 +6,8 @@ Rounds of everything in turn, so that a busy machine slows all of them; medians.
 each rate, in brackets, records a second of processor: what other work hides less. Raw
 bytes are the same records written to one file, and read from it in order. Lists are the
 same numbers in Python lists of a `tf.train.Example`, built here from its messages. Ids
-are evenly spread here: what packed records weigh, recording a teacher says.
+have frequencies that fall as one over the id: what packed records of a teacher weigh,
+recording it says.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runner.records.format import Layout, encode_batch
-from runner.records.layout import PACKED
+from runner.records.layout import PACKED, ROUNDED
 from runner.records.manifest import Manifest, Origin, Shard
 from runner.records.reader import Records
 from runner.records.rows import default_positions
@@ -39,6 +40,7 @@ LAYOUTS = {
         mode="top_k", entries=128, vocab_size=128_000, sequence_length=LENGTH
     ),
     "k=64, vocabulary 50k, packed": dataclasses.replace(TOP, format=PACKED),
+    "k=64, vocabulary 50k, rounded": dataclasses.replace(TOP, format=ROUNDED),
     "n=12, vocabulary 128k": Layout(
         mode="sampled", entries=12, vocab_size=128_000, sequence_length=LENGTH
     ),
@@ -62,12 +64,12 @@ class Rate(NamedTuple):
 def main() -> None:
     """Prints one table: a layout a row, records a second."""
     head = ["encode", "write", "raw write", "join", "raw read", "bytes a token"]
-    print(f"{'records/s of 256 tokens':<28}" + "".join(f"{h:>18}" for h in head))
+    print(f"{'records/s of 256 tokens':<30}" + "".join(f"{h:>18}" for h in head))
     for name, layout in LAYOUTS.items():
         rates, size = measured(layout)
         cells = [str(rates[column]) for column in head[:-1]] + [f"{size:.1f}"]
         peers = f"   others: {PEERS[name]}" if name in PEERS else ""
-        print(f"{name:<28}" + "".join(f"{c:>18}" for c in cells) + peers)
+        print(f"{name:<30}" + "".join(f"{c:>18}" for c in cells) + peers)
     random_reads()
     against_lists()
 
@@ -187,8 +189,8 @@ def content(layout: Layout) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
     """Rows of four documents each, and entries that a teacher could have given."""
     random = np.random.default_rng(0)
     shape = (COUNT, layout.sequence_length)
-    step = layout.vocab_size // layout.entries
-    ids = np.arange(layout.entries) * step + random.integers(0, step, (*shape, 1))
+    # Of frequencies that fall as one over the id.
+    ids = layout.vocab_size ** random.random((*shape, layout.entries)) - 1
     segments = np.sort(random.integers(1, 5, shape)).astype(np.int32)
     rows = {
         "tokens": random.integers(0, layout.vocab_size, shape).astype(np.int32),

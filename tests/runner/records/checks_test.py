@@ -158,7 +158,7 @@ def test_a_reader_that_gives_too_few_records_is_refused(top, tmp_path):
             return [b""] * (len(within) - 1)
 
     records = Records.load(tmp_path)
-    records._readers[0] = Short()
+    records._readers[0] = Short(), None
     with pytest.raises(UserError, match="cannot be read: 1 of 2 records"):
         records.read([0, 1])
 

@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from runner.records import bit_fields
+from runner.records.symbols import bit_fields
 
 CLASSES = 21
 _HEAD = 3  # bits of a place that belong to the symbol
