@@ -66,6 +66,13 @@ def low_rank(cfg: fdl.Config, rank: int = 26, activation: str | None = None):
     )
 
 
+def quantized(cfg: fdl.Config, weights: str = "int4", **grid):
+    """--fiddler='quantized("int4", block=32)': kernels that are read on a grid."""
+    cfg.student = fdl.Partial(
+        models.Quantized, model=cfg.student, weights=weights, **grid
+    )
+
+
 def width(cfg: fdl.Config, dim: int, base_dim: int = 192):
     """--fiddler='width(384)': another width at the rates of `base_dim` (muP).
 

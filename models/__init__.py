@@ -13,6 +13,7 @@ from models.lora import LoRA
 from models.mlp import MLP, GatedMLP
 from models.moe import MoE
 from models.norm_removal import NormRemoval
+from models.quantized import Quantized
 from models.routing.scores import Routing
 from models.transformer import Transformer
 from models.views import Ascent, Hidden, Views
@@ -35,6 +36,7 @@ __all__ = [
     "Model",
     "NormRemoval",
     "Normal",
+    "Quantized",
     "Routing",
     "Transformer",
     "TrunkOutput",

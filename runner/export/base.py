@@ -8,6 +8,9 @@ from typing import Self
 from models.pretrained import writing
 from runner.export.student import Student
 
+QUANTIZED = "quantized"
+"""In the place of a dtype: kernels as the grids of a `models.Quantized` have them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan(abc.ABC):

@@ -52,7 +52,13 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~])")
 
 
 def text(
-    student: Student, choice: Choice, *, dtype: str, name: str, library: str
+    student: Student,
+    choice: Choice,
+    *,
+    dtype: str,
+    name: str,
+    library: str,
+    quantized: bool = False,
 ) -> str:
     """Return the card as Markdown, with its header for the hub.
 
@@ -62,6 +68,7 @@ def text(
       dtype: of the weights.
       name: of the model.
       library: `"hf"`, `"gguf"` or `"peft"`.
+      quantized: whether kernels are stored on their grids.
     """
     run = student.run
     header = {
@@ -88,7 +95,7 @@ Retort after {_steps(student)} of its training.
 | | |
 |---|---|
 {facts}
-| weights | {_weights(student, choice, dtype)} |
+| weights | {_weights(student, choice, dtype, quantized)} |
 
 ## Held-out data
 
@@ -151,10 +158,12 @@ def _last(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _weights(student: Student, choice: Choice, dtype: str) -> str:
+def _weights(student: Student, choice: Choice, dtype: str, quantized: bool) -> str:
     words = [f"{dtype}"]
     if dtype != student.dtype:
         words = [f"{dtype}, rounded from {student.dtype} to nearest, ties to even"]
+    if quantized:
+        words.append("kernels on the grid that they were trained on, Q8_0 or Q4_0")
     if choice.folded:
         settings = ", ".join(f"`{_code(x)}`" for x in choice.folded)
         words.append(f"holding {settings}, which the family has no entry for")

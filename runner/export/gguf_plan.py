@@ -9,7 +9,7 @@ from models.pretrained import writing
 from runner.data.text.gguf import from_tokenizer
 from runner.errors import UserError
 from runner.export import card
-from runner.export.base import Plan
+from runner.export.base import QUANTIZED, Plan
 from runner.export.student import Student
 
 FILE = "model.gguf"
@@ -21,15 +21,19 @@ class GGUFPlan(Plan):
 
     Attributes:
       tokenizer: entries by the rest of their names after `tokenizer.`.
+      quantized: whether kernels are stored on their grids.
     """
 
     tokenizer: Mapping[str, Any]
+    quantized: bool = False
 
     @classmethod
     def of(cls, student: Student, *, dtype: str, name: str) -> Self:
         choice = writing.for_gguf(student.model)
         tokenizer = _tokenizer(student, size=choice.fields["vocab_size"])
-        return cls(student, choice, dtype or student.dtype, name, tokenizer)
+        quantized = dtype == QUANTIZED
+        rest = student.dtype if quantized else dtype or student.dtype
+        return cls(student, choice, rest, name, tokenizer, quantized)
 
     def write(self, folder: Path) -> None:
         writing.gguf_writer.write(
@@ -40,9 +44,15 @@ class GGUFPlan(Plan):
             context=self.student.context,
             name=self.name,
             tokenizer=self.tokenizer,
+            quantized=self.quantized,
         )
         text = card.text(
-            self.student, self.choice, dtype=self.dtype, name=self.name, library="gguf"
+            self.student,
+            self.choice,
+            dtype=self.dtype,
+            name=self.name,
+            library="gguf",
+            quantized=self.quantized,
         )
         (folder / "README.md").write_text(text, encoding="utf-8")
 

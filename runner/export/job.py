@@ -9,7 +9,7 @@ from runner.errors import UserError, nearest
 from runner.graph.job import Job
 
 FORMATS = ("hf", "gguf", "peft")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "quantized")
 BEST = "best"
 
 
@@ -26,7 +26,8 @@ class Export(Job):
       format: `"hf"`: `config.json`, safetensors and tokenizer files, for transformers;
         `"gguf"`: one file for llama.cpp; both with adapters in the kernels.
         `"peft"`: the adapters alone, of a `models.LoRA`.
-      dtype: type of the weights; "" is that of the run's parameters.
+      dtype: type of the weights; "" is that of the run's parameters. `"quantized"`, of
+        format gguf: kernels of a `models.Quantized` as Q8_0 or Q4_0.
       average: an average of the weights that the run kept (`runner.averages`); "" is
         the weights themselves.
 
@@ -49,6 +50,11 @@ class Export(Job):
                     f"{field} must be one of {', '.join(filter(None, choices))}, "
                     f"got {value!r}{nearest(value, filter(None, choices))}"
                 )
+        if self.dtype == "quantized" and self.format != "gguf":
+            raise UserError(
+                f"dtype 'quantized' is of format gguf; {self.format} has the same "
+                "values as numbers of the parameters' type"
+            )
         if isinstance(self.step, str) and self.step != BEST:
             raise UserError(f"step must be a number or {BEST!r}, got {self.step!r}")
 

@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype",
         default="",
-        help="float32, bfloat16 or float16; without, that of the parameters",
+        help="float32, bfloat16, float16, or quantized (gguf alone); without, that of "
+        "the parameters",
     )
     parser.add_argument(
         "--average",

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from models.quantized import wrapper as quantized
 from runner.checkpoint.presence import require_checkpoints
 from runner.starts.base import StartContext
 from runner.starts.weights_start import Weights, WeightsStart, wanted
@@ -13,7 +14,8 @@ from runner.weights.run import RunWeights, Step
 class Run(WeightsStart):
     """The student of another run; optimiser, schedule and step begin anew.
 
-    Adapters go into the kernels of a student that has none.
+    Adapters go into the kernels of a student that has none. Of a `models.Quantized` a
+    student of that kind takes the parameters, any other the values on the grid.
 
     Attributes:
       workdir: of that run.
@@ -32,14 +34,18 @@ class Run(WeightsStart):
         weights = identity.speaking(
             run, context.dataset.vocabulary, cache=context.cache
         )
-        has_own = adapters.has_any(wanted(context)[0])
+        if adapters.has_any(wanted(context)[0]):
+            tensors = weights.tensors()
+        else:
+            as_read = not quantized.has_any(context.student)
+            tensors = adapters.merged(weights, as_read=as_read).tensors
         return Weights(
             source={
                 "path": self.workdir,
                 "step": run.step,
                 "digest": weights.digest,
             },
-            tensors=weights.tensors() if has_own else adapters.merged(weights).tensors,
+            tensors=tensors,
         )
 
 

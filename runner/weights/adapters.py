@@ -9,6 +9,8 @@ from models import layers
 from models.adapters import low_rank
 from models.base import Model
 from models.lora import wrapper
+from models.quantized import wrapper as quantized
+from runner.weights import on_grid
 from runner.weights.base import Weights
 from runner.weights.tensors import StoredTensor, Tensors
 
@@ -26,13 +28,21 @@ class Merged:
     tensors: Tensors
 
 
-def merged(weights: Weights) -> Merged:
-    """Return a model's weights with its adapters in its kernels."""
+def merged(weights: Weights, *, as_read: bool = True) -> Merged:
+    """Return a model's weights with its adapters in its kernels.
+
+    Args:
+      weights: of the model.
+      as_read: whether the kernels of a `models.Quantized` are on their grids.
+    """
     tensors = weights.tensors()
+    if as_read:
+        tensors = on_grid.nearest(weights.model, tensors)
     within = wrapper.within(weights.model) if has_any(tensors) else None
     if within is None:
-        return Merged(weights.model, tensors)
-    return Merged(within.model, in_kernels(tensors, scale=within.scale))
+        return Merged(quantized.within(weights.model), tensors)
+    plain = quantized.within(within.model)
+    return Merged(plain, in_kernels(tensors, scale=within.scale))
 
 
 def has_any(paths: Iterable[str]) -> bool:

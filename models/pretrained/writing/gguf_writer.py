@@ -9,12 +9,13 @@ import numpy as np
 from models.pretrained import gguf_families
 from models.pretrained.entries import gguf_rope
 from models.pretrained.gguf_file import FREQUENCIES, LONG
-from models.pretrained.writing import joining
+from models.pretrained.writing import blocks, joining
 from models.pretrained.writing.choice import Choice
 from models.pretrained.writing.rounding import DTYPES, rounded
 from models.pretrained.writing.tensors import Tensor, tensors
 
-_FILE_TYPES = {"float32": 0, "float16": 1, "bfloat16": 32}  # `general.file_type`
+_FILE_TYPES = {"float32": 0, "float16": 1, "bfloat16": 32, "Q4_0": 2, "Q8_0": 7}
+"""`general.file_type`."""
 _KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -27,6 +28,7 @@ def write(
     context: int,
     name: str,
     tokenizer: Mapping[str, Any],
+    quantized: bool = False,
 ) -> None:
     """Write one file.
 
@@ -41,9 +43,11 @@ def write(
       context: positions of the longest text.
       name: of the model, for people; left out where llama.cpp would act on it.
       tokenizer: entries by the rest of their names after `tokenizer.`.
+      quantized: whether matrices that lie on the grid of Q4_0 or Q8_0 are stored so.
 
     Raises:
-      ValueError: a value is not finite in `dtype`, or `gguf` is not installed.
+      ValueError: a value is not finite in `dtype`, `gguf` is not installed, or none
+        lies on a grid.
       OSError: the file cannot be written.
     """
     try:
@@ -54,7 +58,6 @@ def write(
     writer = gguf.GGUFWriter(file, choice.family)
     if _is_only_a_name(name, tokenizer):
         writer.add_name(name)
-    writer.add_file_type(_FILE_TYPES[dtype])
     entries = {
         "context_length": context,  # but where positions are learned: then as many
         **gguf_families.write(choice.family, fields),
@@ -74,21 +77,34 @@ def write(
         )
     ]
     content += _rotations(fields)
+    stored = {x.name: _stored(x, dtype, quantized=quantized) for x in content}
+    grids = stored.values() & blocks.SIZES.keys()
+    if quantized and not grids:
+        raise ValueError(
+            "no kernel is on the grid of Q8_0 or Q4_0, which models.Quantized has with "
+            "weights='int8' or 'int4', block=32, scale_dtype='float16'"
+        )
+    writer.add_file_type(_FILE_TYPES[max(grids, default=dtype)])
     for tensor in content:
-        stored = _stored(tensor, dtype)
+        kind = stored[tensor.name]
         writer.add_tensor_info(
             tensor.name,
             tensor.shape,
             np.dtype(np.float32),
-            int(np.prod(tensor.shape)) * DTYPES[stored].itemsize,
-            raw_dtype=gguf.GGMLQuantizationType[_KINDS[stored]],
+            _bytes(tensor, kind),
+            raw_dtype=gguf.GGMLQuantizationType[_KINDS.get(kind, kind)],
         )
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for tensor in content:
-            writer.write_tensor_data(rounded(tensor, _stored(tensor, dtype)))
+            kind = stored[tensor.name]
+            writer.write_tensor_data(
+                blocks.packed(tensor, kind)
+                if kind in blocks.SIZES
+                else rounded(tensor, kind)
+            )
         writer.flush()
     finally:
         writer.close()
@@ -126,9 +142,17 @@ _OF_PHI_3 = {"<unk>", "<s>", "</s>", "<|endoftext|>"}
 _WIDE = ("mlp/router", "mlp/gate_bias", "mlp/up_bias", "mlp/down_bias")
 
 
-def _stored(tensor: Tensor, dtype: str) -> str:
-    small = len(tensor.shape) == 1 or tensor.role in _WIDE
-    return "float32" if small else dtype
+def _stored(tensor: Tensor, dtype: str, *, quantized: bool) -> str:
+    if len(tensor.shape) == 1 or tensor.role in _WIDE:
+        return "float32"
+    return (quantized and blocks.kind_of(tensor)) or dtype
+
+
+def _bytes(tensor: Tensor, kind: str) -> int:
+    size = int(np.prod(tensor.shape))
+    if kind in blocks.SIZES:
+        return size // blocks.BLOCK * blocks.SIZES[kind]
+    return size * DTYPES[kind].itemsize
 
 
 def _add(writer: Any, key: str, value: Any) -> None:

@@ -27,6 +27,9 @@ from models import (
 from models.latent_attention import Latents
 from models.pretrained import writing
 from models.pretrained.gguf_reader import GGUFReader
+from models.pretrained.writing import blocks
+from models.pretrained.writing.tensors import Tensor
+from models.quantized.grid import Grid
 from models.routing.scores import Routing
 from runner.checkpoint import tree_paths
 from tests.models.pretrained import inputs, tables
@@ -73,7 +76,7 @@ def written(folder: Path, model, arrays, *, dtype="float32", **options):
 
 
 def written_gguf(
-    folder: Path, model, arrays, *, dtype="float32", name="small", tokens=()
+    folder: Path, model, arrays, *, dtype="float32", name="small", tokens=(), **options
 ):
     file = folder / "model.gguf"
     writing.gguf_writer.write(
@@ -84,6 +87,7 @@ def written_gguf(
         context=64,
         name=name,
         tokenizer={"ggml.eos_token_id": 2, "ggml.tokens": ["a", *tokens]},
+        **options,
     )
     return pretrained.open_model(file)
 
@@ -454,3 +458,43 @@ def test_the_libraries_of_the_formats_read_the_files(tmp_path: Path):
     reader = gguf.GGUFReader(tmp_path / "model.gguf")
     assert reader.fields["llama.context_length"].contents() == 64
     assert {tensor.name for tensor in reader.tensors} >= {"token_embd.weight"}
+
+
+@pytest.mark.parametrize(("weights", "kind"), [("int8", "Q8_0"), ("int4", "Q4_0")])
+def test_kernels_on_a_grid_of_llama_cpp_are_stored_so(weights, kind, tmp_path: Path):
+    grid = Grid(weights, 32, "float16", 1, 1)
+    draw = np.random.default_rng(0)
+    kernel = draw.normal(size=(64, 3)).astype(np.float32) * [1.0, 1e-5, 0.0]
+    on_grid = np.asarray(grid.nearest(np.float32(kernel))).T
+    assert len(np.unique(on_grid[0])) > 5
+    tensor = Tensor("up", "mlp/up", (3, 64), lambda: on_grid)
+    assert blocks.kind_of(tensor) == kind
+    stored = gguf.dequantize(
+        blocks.packed(tensor, kind), gguf.GGMLQuantizationType[kind]
+    )
+    np.testing.assert_array_equal(stored.reshape(3, 64), on_grid)
+    off = Tensor("up", "mlp/up", (3, 64), lambda: on_grid * np.float32(1 + 2**-20))
+    assert blocks.kind_of(off) is None
+
+
+@pytest.mark.slow
+def test_a_quantized_file_holds_the_values_on_the_grid(tmp_path: Path):
+    model = functools.partial(SMALL, dim=32)
+    grid = Grid("int8", 32, "float16", 1, 1)
+    arrays = paths(model)
+    for path in arrays:
+        if path.endswith("mlp/up"):
+            arrays[path] = np.asarray(grid.nearest(arrays[path]))
+    written_gguf(tmp_path, model, arrays, quantized=True)
+    file = tmp_path / "model.gguf"
+    assert GGUFReader(file).value("general.file_type") == 7
+    kinds = {x.name: x.tensor_type.name for x in gguf.GGUFReader(file).tensors}
+    assert kinds["blk.1.ffn_up.weight"] == "Q8_0"
+    assert kinds["blk.1.ffn_gate.weight"] == "F32"
+    again = by_path(pretrained.open_model(file))
+    for path, array in arrays.items():
+        np.testing.assert_array_equal(again[path], array)
+    for path in arrays:
+        arrays[path] = arrays[path] * np.float32(1 / 3)
+    with pytest.raises(ValueError, match=r"^no kernel is on the grid of Q8_0 or Q4_0"):
+        written_gguf(tmp_path, model, arrays, quantized=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import re
@@ -16,14 +17,18 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers import pre_tokenizers as pre
 
+import models
 from models import pretrained
 from models.pretrained.writing import safetensors_file, tensors
+from models.quantized.grid import Grid
 from runner.checkpoint import tree_paths
 from runner.data import GGUFTokenizer, TokenizerFile
 from runner.errors import UserError
 from runner.export import main, student
 from runner.export.job import Export
+from runner.weights import adapters
 from runner.weights.run import RunWeights
+from runner.weights.tensors import StoredTensor
 
 ROOT = Path(__file__).parents[3]
 SAVED = ROOT / "tests" / "compatibility" / "saved_4c223cb"
@@ -279,6 +284,38 @@ def killed(*arguments):
 safetensors_file.rounded = killed
 main.main(sys.argv[1:])
 """
+
+
+@pytest.mark.parametrize("inside", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_kernels_are_written_as_the_model_reads_them(inside: bool, monkeypatch):
+    """Also those that adapters are added to: before these."""
+    run = str(SAVED / "student")
+    plain = RunWeights(run)
+    latent = plain.tensors()
+    model = functools.partial(models.Quantized, model=plain.model, targets="*/up")
+    if inside:
+        model = functools.partial(models.LoRA, model=model, rank=1, targets="*/up")
+    monkeypatch.setattr(RunWeights, "model", model)
+    path = "blocks/0/mlp/up"
+    a, b = np.ones((latent[path].shape[0], 1)), np.ones((1, latent[path].shape[1]))
+    if inside:
+        added = {
+            f"blocks/0/mlp/adapters/up/{name}": StoredTensor(
+                x.shape, np.dtype(np.float32), lambda x=x: np.float32(x)
+            )
+            for name, x in (("a", a), ("b", b))
+        }
+        monkeypatch.setattr(RunWeights, "tensors", lambda _: {**latent, **added})
+    merged = adapters.merged(RunWeights(run))
+    assert merged.model.func is models.Transformer
+    expected = Grid("int8", None, "float32", 1, 1).nearest(latent[path].read())
+    expected = np.asarray(expected) + inside * 16.0  # alpha / rank
+    np.testing.assert_array_equal(merged.tensors[path].read(), expected)
+    assert np.any(merged.tensors[path].read() != latent[path].read())
+    other = "blocks/0/mlp/down"
+    np.testing.assert_array_equal(merged.tensors[other].read(), latent[other].read())
+    as_kept = adapters.merged(RunWeights(run), as_read=False).tensors[path].read()
+    np.testing.assert_array_equal(as_kept, latent[path].read() + inside * 16.0)
 
 
 @pytest.mark.slow
