@@ -493,6 +493,17 @@ PAPERS = (
 
 BEYOND = (
     Paper(
+        "1712.05877",
+        "Quantization-aware training",
+        "yes",
+        (
+            "functools.partial(models.Quantized, model=functools.partial("
+            'models.Transformer, vocab_size=4096), weights="int4", block=32)',
+        ),
+        "of kernels: int8, int4, fp8, as qwix has them; `configs/dense.py "
+        "--fiddler='quantized(\"int4\", block=32)'`; activations stay as they are",
+    ),
+    Paper(
         "2505.04560",
         "ABKD",
         "yes",
@@ -542,7 +553,7 @@ BEYOND = (
         "GradCache",
         "yes",
         ("losses.InfoNCE()",),
-        "any `losses.OfRows`, under accumulation",
+        "any `losses.OfRows`, under accumulation; no array of all pairs of rows",
     ),
     Paper(
         "2402.12030",

@@ -53,6 +53,7 @@ from losses.functional.features import (
     own_head_logits,
     project,
 )
+from losses.functional.in_batch import info_nce
 from losses.functional.logit_distances import (
     binary_kl,
     binary_kl_norm,
@@ -78,7 +79,6 @@ from losses.functional.routers import (
     sequence_load_balance,
 )
 from losses.functional.rows import (
-    info_nce,
     neighbor_accuracy,
     probabilistic_transfer,
     relational_angle,

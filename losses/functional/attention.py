@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from losses.functional.in_batch import info_nce
 from losses.functional.log_probs import kl
 from losses.functional.masks import check_mask, where_counted
-from losses.functional.rows import info_nce
 
 Scores = Float[Array, "*b h t"]
 Visible = Bool[Array, "*b h t"]

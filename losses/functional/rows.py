@@ -1,4 +1,4 @@
-"""Relations between the rows of a batch, and rows told from each other.
+"""Relations between the rows of a batch.
 
 Each is one value for its rows, `[n d]`; `there` says which rows count, None for all.
 """
@@ -16,8 +16,6 @@ There = Bool[Array, " n"] | None
 Scalar = Float[Array, ""]
 
 _TINY = 1e-12
-BLOCK = 64
-"""Rows that are compared with all others at a time."""
 
 
 def similarity_preserving(
@@ -140,72 +138,6 @@ def neighbor_accuracy(
     beyond = jnp.iinfo(labels.dtype).max
     winner = jnp.min(jnp.where(score == most, labels[nearest], beyond), axis=1)
     return _mean((winner == labels).astype(jnp.float32), counts)
-
-
-def info_nce(
-    queries: Rows,
-    keys: Rows,
-    there: There = None,
-    *,
-    temperature: float = 0.05,
-    similar: tuple[Float[Array, "n e"], Float[Array, "n e"]] | None = None,
-    alpha: float = 0.0,
-    beta: float = 1.0,
-    floor: float = 0.1,
-) -> Scalar:
-    """Return `-mean_i log(e^{s_ii} / (e^{s_ii} + Σ_{j≠i} w_ij e^{s_ij}))`, nats.
-
-    `s_ij = q_i · k_j / T`. With `alpha = 0` every w is 1; else
-    `w_ij = max((β - α p_ij) / (β - α/K), floor)` with `p_ij` the softmax over the K
-    others of `r_i · r'_j`, and 1 if `β = α/K`. A block of rows is compared at a time.
-
-    Source: van den Oord et al. 2018 (arXiv:1807.03748), eq. 4; w: Li et al. 2023,
-    Soft-InfoNCE (arXiv:2310.08069).
-
-    Args:
-      queries: q.
-      keys: k, row i beside query i.
-      there: the rows that count.
-      temperature: T.
-      similar: r and r', without a gradient; for `alpha` alone.
-      alpha: α.
-      beta: β.
-      floor: the least weight.
-    """
-    size = len(queries)
-    counts = jnp.ones(size, bool) if there is None else there
-    others = jnp.maximum(jnp.sum(counts, dtype=jnp.float32) - 1.0, 1.0)
-    if alpha and similar is None:
-        raise ValueError("alpha weighs negatives by `similar`, and that is None")
-    queries, keys, r, r_keys = (
-        where_counted(x, there).astype(jnp.float32)
-        for x in (queries, keys, *(similar or (queries, keys)))
-    )
-    r, r_keys = jax.lax.stop_gradient((r, r_keys))
-    # A single other has p = 1/K: its weight is 1, whatever α and β.
-    norm = beta - alpha / others
-    uniform = norm == 0.0
-
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def of_row(i: Int[Array, ""], query: Float[Array, " d"], keys: Rows) -> Scalar:
-        scores = keys @ query / temperature
-        negative = counts & (jnp.arange(size) != i)
-        if alpha:
-            p = jax.nn.softmax(
-                jnp.where(negative, r_keys @ r[i], -jnp.inf), where=negative
-            )
-            weights = (beta - alpha * p) / jnp.where(uniform, 1.0, norm)
-            weights = jnp.maximum(jnp.where(uniform, 1.0, weights), floor)
-            scores = scores + jnp.where(jnp.arange(size) == i, 0.0, jnp.log(weights))
-        scores = jnp.where(negative | (jnp.arange(size) == i), scores, -jnp.inf)
-        return jax.nn.logsumexp(scores) - scores[i]
-
-    values = jax.lax.map(
-        lambda at: of_row(at[0], at[1], keys),
-        (jnp.arange(size), queries),
-        batch_size=min(BLOCK, size),
-    )
-    return _mean(values, counts)
 
 
 def _mean(values: Float[Array, "*n"], counts: Bool[Array, "*n"]) -> Scalar:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from losses.core.of_rows import Feature, OfRows, Rows, There
 from losses.core.outputs import Outputs
-from losses.functional.rows import info_nce
+from losses.functional.in_batch import info_nce
 from losses.preference.sequences import FIRST, SECOND
 
 _SIDES = {"query": FIRST, "key": SECOND}

@@ -12,7 +12,7 @@ from losses.core.loss import Loss
 from losses.core.of_rows import Feature, OfRows, Rows, There
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.functional.features import own_head_logits
-from losses.functional.rows import info_nce
+from losses.functional.in_batch import info_nce
 from losses.functional.views import unit, view_alignment
 from losses.views.paths import check_view, path_on
 
