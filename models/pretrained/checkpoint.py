@@ -93,6 +93,11 @@ class Pretrained:
         nnx.replace_by_pure_dict(state, arrays)
         return nnx.merge(graph, state)
 
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of tensors in the files that are not of the model."""
+        return self.source.skipped
+
     @functools.cached_property
     def digest(self) -> str:
         """Hash of weights and configuration, 32 hexadecimal digits."""

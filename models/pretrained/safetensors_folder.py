@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from models.pretrained import families, location
 from models.pretrained.entries.settings import Settings
 from models.pretrained.source import Source
-from models.pretrained.tensors import fusing, mxfp4
+from models.pretrained.tensors import fp8, fusing, mxfp4
 
 INDEX = "model.safetensors.index.json"
 
@@ -37,6 +37,12 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
         of_file = _dtypes(file)
         dtypes |= of_file
         tensors |= {name: functools.partial(_tensor, file, name) for name in of_file}
+    block = entries.take("quantization_config", {}).get("weight_block_size")
+    if block:
+        tensors, dtypes = fp8.dequantized(tensors, dtypes, block)
+    skipped = _layers_beyond(tensors, entries, family)
+    for name in skipped:
+        del tensors[name], dtypes[name]
     tensors, dtypes = fusing.cut(tensors, dtypes, family.rules, fields)
     return Source(
         path=folder,
@@ -48,8 +54,20 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Source:
         dtypes=dtypes,
         end_ids=end_ids,
         settings=settings,
+        skipped=skipped,
         context=entries.take(family.context, None),
     )
+
+
+def _layers_beyond(
+    tensors: Collection[str], entries: Settings, family: families.Family
+) -> tuple[str, ...]:
+    """Return the tensors of layers after the last, which predict further tokens."""
+    layers = entries.take("num_hidden_layers", 0)
+    counts = [entries.take(name, 0) for name in family.layers_beyond]
+    beyond = range(layers, layers + max(counts, default=0))
+    prefixes = tuple(f"model.layers.{layer}." for layer in beyond)
+    return tuple(sorted(name for name in tensors if name.startswith(prefixes)))
 
 
 def json_of(file: Path) -> dict[str, Any]:
@@ -148,6 +166,7 @@ _KINDS = {
     "F32": np.float32,
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
+    **fp8.KINDS,
 }
 
 _BYTES = (mxfp4.BLOCKS, mxfp4.SCALES)
@@ -157,4 +176,13 @@ def _tensor(file: Path, name: str) -> np.ndarray:
     import safetensors
 
     with safetensors.safe_open(file, framework="numpy") as file_tensors:
-        return file_tensors.get_tensor(name)
+        kind = file_tensors.get_slice(name).get_dtype()
+        if kind not in fp8.KINDS:
+            return file_tensors.get_tensor(name)
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        entry = json.loads(stream.read(size))[name]
+        start, end = entry["data_offsets"]
+        stream.seek(8 + size + start)
+        content = stream.read(end - start)
+    return np.frombuffer(content, fp8.KINDS[kind]).reshape(entry["shape"])

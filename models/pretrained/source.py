@@ -27,6 +27,7 @@ class Source:
       end_ids: tokens that end a text.
       settings: entries of `config.json` read in place of the files' own.
       assumed: entries of `config.json` that the files cannot say, as they were read.
+      skipped: names of tensors that were there, and are not of the model.
       context: positions of the longest text it was made for; None where unsaid.
     """
 
@@ -40,6 +41,7 @@ class Source:
     end_ids: tuple[int, ...]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     assumed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
     context: int | None = None
 
     def digest(self) -> str:

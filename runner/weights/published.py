@@ -41,15 +41,19 @@ class PublishedWeights(Weights):
         self.context = self._pretrained.context
 
     def cautions(self, positions: int) -> tuple[str, ...]:
-        assumed = self._pretrained.assumed
-        if not assumed:
-            return super().cautions(positions)
-        values = ", ".join(f"{name} {value!r}" for name, value in assumed.items())
-        return (
-            f"read with {values}, as llama.cpp does: a .gguf file does not say. Where "
-            "the model's config.json says otherwise, set it by `settings`",
-            *super().cautions(positions),
-        )
+        lines = []
+        if assumed := self._pretrained.assumed:
+            values = ", ".join(f"{name} {value!r}" for name, value in assumed.items())
+            lines.append(
+                f"read with {values}, as llama.cpp does: a .gguf file does not say. "
+                "Where the model's config.json says otherwise, set it by `settings`"
+            )
+        if skipped := self._pretrained.skipped:
+            lines.append(
+                f"{len(skipped)} tensors of layers after the last, which predict "
+                f"further tokens, are not read: {skipped[0]} ..."
+            )
+        return (*lines, *super().cautions(positions))
 
     @property
     def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - hashes files

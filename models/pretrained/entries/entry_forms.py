@@ -54,6 +54,8 @@ _INTEGERS = (
     "moe_intermediate_size",
     "num_attention_heads",
     "num_experts_per_tok",
+    "num_mtp_layers",
+    "num_nextn_predict_layers",
     "num_key_value_heads",
     "q_lora_rank",
     "qk_nope_head_dim",

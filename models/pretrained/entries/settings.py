@@ -54,17 +54,23 @@ class Settings:
         raise ValueError(f"{self.file}: {name} {value!r} is not supported: {reason}")
 
     def demand_unquantized(self, name: str, methods: Collection[str]) -> None:
-        """Refuse a file whose weights are quantized otherwise than by `methods`."""
+        """Refuse a file whose weights are quantized otherwise than by `methods`.
+
+        Of 8 bits (`fp8`) they are read where each block has a scale.
+        """
         scheme = self.take(name, None)
         if scheme is None:
             return
-        method = scheme.get("quant_method", "") if isinstance(scheme, dict) else ""
+        scheme = scheme if isinstance(scheme, dict) else {}
+        method = scheme.get("quant_method", "")
         if method and method in methods:
+            return
+        if method == "fp8" and _is_block(scheme.get("weight_block_size")):
             return
         raise ValueError(
             f"{self.file}: the weights are quantized ({name}{': ' * bool(method)}"
-            f"{method}), which is read from .gguf files alone: give the model as it "
-            "was before, or a .gguf file"
+            f"{method}), in a form that is read from .gguf files alone: give the model "
+            "as it was before, or a .gguf file"
         )
 
     def finish(self, *harmless: str) -> None:
@@ -91,3 +97,8 @@ class Settings:
 
 def _format_choices(values: tuple[Any, ...]) -> str:
     return " or ".join(["absent", *(repr(value) for value in values)])
+
+
+def _is_block(size: Any) -> bool:
+    is_pair = isinstance(size, list) and len(size) == 2
+    return is_pair and all(type(n) is int and n > 0 for n in size)

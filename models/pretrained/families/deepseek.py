@@ -63,6 +63,7 @@ def _write_experts(fields: Mapping[str, Any]) -> Entries:
     }
 
 
+_LAYERS_BEYOND = ("num_nextn_predict_layers", "num_mtp_layers")  # for drafts
 FAMILIES = {
     "deepseek_v3": Family(
         parts=(
@@ -74,13 +75,13 @@ FAMILIES = {
             part.ignored("aux_loss_alpha"),  # of training
             part.ignored("seq_aux"),
             part.ignored("ep_size"),  # of a machine
-            part.ignored("num_nextn_predict_layers"),  # after the last, for drafts
-            part.ignored("num_mtp_layers"),
+            *(part.ignored(name) for name in _LAYERS_BEYOND),
         ),
         names=DEEPSEEK,
         architecture="DeepseekV3ForCausalLM",
         mlp=MoE,
         says=frozenset({"attention_scale", "rope_layout"}),
+        layers_beyond=_LAYERS_BEYOND,
         wide=frozenset({"mlp/bias", "mlp/router"}),
     ),
 }

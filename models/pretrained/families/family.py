@@ -22,6 +22,7 @@ class Family:
       unused: endings of names of tensors that no model needs.
       reads: ways of storing weights by `quant_method` that `rules` undo.
       wide: roles of tensors that are float32 in any file.
+      layers_beyond: entries for how many layers follow the last, which are not read.
       context: the entry for the positions of the longest text.
     """
 
@@ -34,6 +35,7 @@ class Family:
     unused: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
     wide: frozenset[str] = frozenset()
+    layers_beyond: tuple[str, ...] = ()
     context: str = "max_position_embeddings"
 
 

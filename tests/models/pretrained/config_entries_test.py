@@ -192,6 +192,16 @@ def test_entries_that_change_no_logit_are_accepted(tmp_path: Path):
         ),
         (
             "llama",
+            {
+                "quantization_config": {
+                    "quant_method": "fp8",
+                    "weight_block_size": [128, 0],
+                }
+            },
+            r"the weights are quantized \(quantization_config: fp8\), in a form that",
+        ),
+        (
+            "llama",
             {"quantization_config": {"quant_method": "mxfp4"}},
             r"the weights are quantized \(quantization_config: mxfp4\)",
         ),
