@@ -67,6 +67,7 @@ BESIDE_LABELS = (
     "loss_lib.ZLoss()",
     "loss_lib.TokenContext(layers=((1, 1),), of='patches')",
     "loss_lib.TokenGraph(layers=((1, 1),), of='patches')",
+    "loss_lib.SortedLogits(best=10)",
 )
 
 

@@ -49,7 +49,7 @@ from losses.distillation.kl import (
     SymmetricKL,
 )
 from losses.distillation.logit_distance import LogitDistance
-from losses.distillation.logit_graph import LogitGraph
+from losses.distillation.logit_graph import LogitGraph, SortedLogits
 from losses.distillation.logit_mse import LogitMSE
 from losses.distillation.own_head import OwnHead
 from losses.distillation.plackett_luce import PlackettLuce
@@ -73,6 +73,7 @@ from losses.moe.load_balance import LoadBalance, SequenceLoadBalance
 from losses.moe.router_distillation import RouterDistillation
 from losses.moe.router_z_loss import RouterZLoss
 from losses.moe.routes import RouteDistance
+from losses.of_teacher import OfTeacher
 from losses.preference.bradley_terry import BradleyTerry
 from losses.preference.dpo import DPO, IPO, HingeDPO
 from losses.preference.kto import KTO
@@ -195,6 +196,7 @@ __all__ = [
     "OddsRatio",
     "OfMeans",
     "OfRows",
+    "OfTeacher",
     "OfTokens",
     "OnView",
     "Outputs",
@@ -234,6 +236,7 @@ __all__ = [
     "SkewForwardKL",
     "SkewReverseKL",
     "SmoothedCrossEntropy",
+    "SortedLogits",
     "Span",
     "SpanLikelihood",
     "SparseMode",

@@ -21,6 +21,7 @@ _HOMES = {
     "KeepBest": "evaluation.keep_best",
     "LargestAttentionLogit": "evaluation.attention_metrics",
     "MostConfidentTeacher": "teachers.confident",
+    "NamedTeachers": "teachers.named.teachers",
     "OfflineTeacher": "teachers.offline",
     "OnlineTeacher": "teachers.online",
     "PromptedTeacher": "teachers.prompted",

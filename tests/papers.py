@@ -109,15 +109,20 @@ PAPERS = (
     Paper(
         "2511.08322",
         "Negative flips, margin-preserving training",
-        "part",
+        "yes",
         (
             "losses.ClassBias(loss=losses.CrossEntropy(), first=5, bias=1.0)",
-            'losses.LossTerm(name="keep", loss=losses.ForwardKL(temperature=5.0), '
-            "token_weight=losses.TeacherCorrect(base=1.0, bonus=5.0))",
-            "losses.NegativeFlip()",
+            'losses.LossTerm(name="old", loss=losses.OfTeacher(teacher="old", '
+            "classes=5, loss=losses.ForwardKL(temperature=5.0)), "
+            'token_weight=losses.TeacherCorrect(teacher="old"))',
+            'losses.LossTerm(name="new", loss=losses.OfTeacher(teacher="new", '
+            "loss=losses.ForwardKL(temperature=5.0)), "
+            'token_weight=losses.TeacherCorrect(teacher="new"))',
+            'losses.OfTeacher(loss=losses.NegativeFlip(), teacher="old")',
             "losses.PositiveFlip()",
         ),
-        "two teachers at once: one of its two distillations",
+        'with `runner.NamedTeachers(teachers={"old": ..., "new": ...})`; `LogitMSE` '
+        "inside, weight 0.2, is its form of squares",
     ),
     Paper(
         "2404.08958",
@@ -340,12 +345,14 @@ PAPERS = (
     Paper(
         "2505.13893",
         "InfiGFusion",
-        "part",
+        "yes",
         (
             "losses.LogitGraph(best=10)",
             'losses.LogitGraph(best=10, scores="logits")',
+            "losses.SortedLogits(best=10)",
         ),
-        "of one teacher; its distance of sorted logits a token is missing",
+        "a term each; of several teachers they are summed by `losses.OfTeacher` over "
+        "`runner.NamedTeachers`; any vocabulary, no code was released",
     ),
     Paper(
         "2504.20571",

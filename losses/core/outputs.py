@@ -17,6 +17,16 @@ TEACHER = "teacher/"
 """Prefix of a teacher's paths in `Loss.needs`."""
 
 
+def path_of_teacher(teacher: str, path: str) -> str:
+    """Return the path of an output of one teacher among several.
+
+    Args:
+      teacher: its name.
+      path: as of a single one: `teacher/logits`, say.
+    """
+    return f"{TEACHER}{teacher}/{path.removeprefix(TEACHER)}"
+
+
 class IncompatibleLoss(ValueError):
     """A loss does not fit its inputs; raised while tracing."""
 

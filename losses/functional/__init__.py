@@ -59,6 +59,7 @@ from losses.functional.logit_distances import (
     binary_kl_norm,
     logit_graph,
     logit_mse,
+    sorted_logits,
 )
 from losses.functional.preference import (
     bradley_terry,
@@ -170,6 +171,7 @@ __all__ = [
     "skew_forward_kl",
     "skew_reverse_kl",
     "smoothed_cross_entropy",
+    "sorted_logits",
     "span_likelihood",
     "standard_score",
     "standardize",

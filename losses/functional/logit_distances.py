@@ -131,6 +131,38 @@ def logit_graph(
     return graph_distance(ours, theirs, mask)
 
 
+def sorted_logits(
+    student_logits: Student,
+    teacher_logits: Teacher,
+    *,
+    best: int = 10,
+    scores: str = "log_probabilities",
+) -> PerToken:
+    """Return `1/k Σ_i |z^s_i - z^t_i|` of the k best scores in descending order, nats.
+
+    Source: Wang et al. 2025, InfiGFusion (arXiv:2505.13893).
+
+    Args:
+      student_logits: z^s are of these.
+      teacher_logits: z^t are of these; the vocabularies need not be the same.
+      best: k.
+      scores: `"log_probabilities"`, or raw `"logits"` in their place.
+    """
+    normed = jax.nn.log_softmax if scores == "log_probabilities" else jnp.asarray
+    ours, theirs = (
+        jax.lax.top_k(normed(x.astype(jnp.float32)), best)[0]
+        for x in (student_logits, teacher_logits)
+    )
+    return ranked_distance(ours, theirs)
+
+
+def ranked_distance(
+    student: Float[Array, "*b k"], teacher: Float[Array, "*b k"]
+) -> PerToken:
+    """Return `1/k Σ_i |s_i - t_i|` of scores in descending order."""
+    return jnp.mean(jnp.abs(floored(student) - floored(teacher)), axis=-1)
+
+
 def graph_distance(
     student: Float[Array, "*b k"],
     teacher: Float[Array, "*b k"],

@@ -9,11 +9,13 @@ from jaxtyping import Array, Float
 from losses.core.checks import check_finite
 from losses.core.loss import TokenWeight
 from losses.core.outputs import (
+    TEACHER,
     IncompatibleLoss,
     NeedsFullLogits,
     Outputs,
     PerToken,
     TeacherOutputs,
+    path_of_teacher,
 )
 from losses.core.tiles import Tile
 from losses.core.vocab_sums import TiledOutputs
@@ -85,19 +87,36 @@ class TeacherCorrect(TokenWeight):
     Source: the focal distillation of arXiv:2011.09161, base 1 and bonus 5: of a model
     that an update replaces, it keeps what that had right.
 
+    Attributes:
+      base: everywhere.
+      bonus: where it is right.
+      teacher: the name of one of a `runner.NamedTeachers`; None for the only one.
+
     Raises:
       ValueError: a number is not finite; from a call, the teacher is stored as draws.
     """
 
     base: float = 1.0
     bonus: float = 5.0
-    needs = frozenset({"teacher/logits"})
+    teacher: str | None = None
 
     def __post_init__(self):
         check_finite(self)
 
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
+        return frozenset({self._path})
+
+    @property
+    def _path(self) -> str:
+        path = f"{TEACHER}logits"
+        return path if self.teacher is None else path_of_teacher(self.teacher, path)
+
     def __call__(self, outputs: Outputs) -> PerToken:
-        teacher = _teacher(outputs)
+        if self.teacher is None:
+            teacher = _teacher(outputs)
+        else:
+            teacher = TeacherOutputs(logits=outputs.intermediate(self._path))
         if teacher.logits is None:
             raise ValueError("TeacherCorrect needs entries, and records hold draws")
         best = jnp.argmax(teacher.logits, axis=-1).astype(jnp.int32)

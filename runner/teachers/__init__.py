@@ -17,6 +17,7 @@ _HOMES = {
     "FusedTeacher": "combined",
     "LoadedTeacher": "base",
     "MostConfidentTeacher": "confident",
+    "NamedTeachers": "named.teachers",
     "OfflineTeacher": "offline",
     "OnlineTeacher": "online",
     "PromptedTeacher": "prompted",

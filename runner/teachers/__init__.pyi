@@ -11,6 +11,7 @@ from runner.teachers.confident import MostConfidentTeacher as MostConfidentTeach
 from runner.teachers.context import ContextTeacher as ContextTeacher
 from runner.teachers.ema import EMATeacher as EMATeacher
 from runner.teachers.ema import StartTeacher as StartTeacher
+from runner.teachers.named.teachers import NamedTeachers as NamedTeachers
 from runner.teachers.offline import OfflineTeacher as OfflineTeacher
 from runner.teachers.online import OnlineTeacher as OnlineTeacher
 from runner.teachers.prompted import PromptedTeacher as PromptedTeacher

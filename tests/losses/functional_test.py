@@ -143,8 +143,9 @@ def of_layers(function):
 
 def tokens_of(x, student):
     """All tokens of the batch, and which of them count."""
-    flat = (y.reshape(-1, y.shape[-1]) for y in (student, x["teacher/hidden/1"]))
-    return *flat, x["mask"].reshape(-1)
+    teacher = x["teacher/hidden/1"]
+    flat = [y.reshape(-1, y.shape[-1]) for y in (student, teacher)]
+    return flat[0], flat[1], x["mask"].reshape(-1)
 
 
 def token_contrast(x):
@@ -345,6 +346,10 @@ FUNCTIONS = {
         *both(x), alpha=0.9, beta=0.3
     ),
     "logit_graph": lambda x: F.logit_graph(*both(x), x["mask"], best=3),
+    "sorted_logits": lambda x: F.sorted_logits(*both(x), best=2),
+    "of_teacher": lambda x: F.forward_kl(
+        x["logits"][..., :5], x["teacher/old/logits"][..., :5]
+    ),
     "renyi_divergence": lambda x: F.renyi_divergence(*both(x), order=2.0),
     "dpo": lambda x: along_rows(F.dpo(*of_rows(x), beta=0.3, label_smoothing=0.1)),
     "dpo_of_means": lambda x: along_rows(F.dpo(*of_rows(x, "mean"), beta=5.0)),

@@ -154,6 +154,10 @@ LOSSES = {
         losses.NormalizedKD(temperature=2.0, target="teacher"), "best"
     ),
     "logit_graph": Row(losses.LogitGraph(best=3)),
+    "sorted_logits": Row(losses.SortedLogits(best=2)),
+    "of_teacher": Row(
+        losses.OfTeacher(loss=losses.ForwardKL(), teacher="old", classes=5)
+    ),
     "negative_flip": Row(losses.NegativeFlip()),
     "positive_flip": Row(losses.PositiveFlip()),
     "plackett_luce": Row(losses.PlackettLuce(temperature=2.0)),
@@ -275,6 +279,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     for path, features in BY_LAYER.items():
         floats[path] = draw(*features)
     floats["teacher/trunk"] = draw(WIDTH)
+    floats["teacher/old/logits"] = draw(VOCABULARY)
     fixed["aspects"] = rng.random((*shape, VOCABULARY)).astype(np.float32)
     floats |= {"view/a/logits": draw(VOCABULARY), "view/a/trunk": draw(WIDTH)}
     return floats, fixed

@@ -27,6 +27,8 @@ ROWS = {
     "bag_loss_of_squares",
     "class_bias",
     "logit_graph",
+    "of_teacher",
+    "sorted_logits",
     "negative_flip",
     "positive_flip",
     "renyi_divergence",

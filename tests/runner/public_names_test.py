@@ -14,7 +14,8 @@ NAMES = {
     " Transformer TrunkOutput VQHead Views VisionTransformer",
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
     " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"
-    " LargestAttentionLogit MostConfidentTeacher OfflineTeacher OnlineTeacher"
+    " LargestAttentionLogit MostConfidentTeacher NamedTeachers OfflineTeacher"
+    " OnlineTeacher"
     " PromptedTeacher RecordTeacher RoutedTeacher RunWriter Sample ScheduledTeacher"
     " ServedTeacher Soup StartTeacher StepContext StepHook Trainer averages data"
     " optimizers starts step_rules sweeps",
@@ -33,6 +34,7 @@ NAMES = {
     " Only Published Run Start StartContext Upcycled",
     "runner.teachers": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher"
     " EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher MostConfidentTeacher"
+    " NamedTeachers"
     " OfflineTeacher OnlineTeacher PromptedTeacher RoutedTeacher"
     " ScheduledTeacher ServedTeacher StartTeacher Teacher TeacherContext TeacherTrunk",
 }

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
+from scipy.stats import wasserstein_distance
 
 import losses
+from losses import functional
 from tests.losses.distillation.logit_families import (
     REFERENCES,
     SQUARED,
@@ -202,3 +204,11 @@ def test_binary_kl_depends_on_the_level_of_logits():
         assert np.all(value(kind(), t, s + 3.0, targets) != at)
         same = np.allclose(value(kind(), t + 3.0, s + 3.0, targets), at, rtol=1e-4)
         assert same == both
+
+
+def test_sorted_scores_are_as_far_apart_as_scipy_says():
+    logits = np.random.default_rng(5).normal(size=(2, 4, 6)).astype(np.float32)
+    values = functional.sorted_logits(*logits, best=4, scores="logits")
+    best = -np.sort(-np.float64(logits), axis=-1)[..., :4]
+    expected = [wasserstein_distance(*pair) for pair in zip(*best, strict=True)]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)

@@ -1,0 +1,1 @@
+"""Several teachers at once, each read by name."""
