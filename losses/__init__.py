@@ -110,6 +110,7 @@ from losses.weighting.balance import (
     MatchValue,
     Reciprocal,
     Uncertainty,
+    UnitGradient,
 )
 from losses.weighting.conflicts import Unopposed
 from losses.weighting.resampled import Resampled
@@ -259,6 +260,7 @@ __all__ = [
     "TotalVariation",
     "Uncertainty",
     "UniformKL",
+    "UnitGradient",
     "Unopposed",
     "ViewAlignment",
     "ViewContrast",

@@ -237,9 +237,9 @@ PAPERS = (
     Paper(
         "2406.15480",
         "Dynamic logits fusion",
-        "part",
+        "yes",
         (),
-        "`runner.DynamicTeacher(base, expert, antiexpert)`, of one expert; the static "
+        "`runner.DynamicTeacher(base, expert, antiexpert, experts=(...))`; its static "
         "form is `runner.FusedTeacher`",
     ),
     Paper(
@@ -571,9 +571,14 @@ BEYOND = (
     Paper(
         "2503.20083",
         "Approximate likelihood matching",
-        "part",
-        ("losses.SpanLikelihood(temperature=100.0)",),
-        "other divergences than KL; the balance of gradients",
+        "yes",
+        (
+            "losses.SpanLikelihood(temperature=100.0)",
+            'losses.SpanLikelihood(temperature=1000.0, divergence="total_variation")',
+            'losses.LossTerm(name="spans", weight=losses.UnitGradient(), '
+            "loss=losses.SpanLikelihood(temperature=100.0))",
+        ),
+        "over spans of `runner.Aligned`; gradients are balanced in the trunk's outputs",
     ),
     Paper(
         "2412.19437",

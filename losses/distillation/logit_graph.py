@@ -1,4 +1,4 @@
-"""What occurs together at the ranks of logits: graphs of them (GLD), and each token."""
+"""Scores by their rank, which any two vocabularies share: graphs (GLD), and tokens."""
 
 import abc
 import dataclasses

@@ -4,6 +4,8 @@ A span is text whose two ends are ends of tokens on both sides. Its probability 
 product of those of its tokens (chain rule), each given all that is before it.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -24,20 +26,32 @@ def span_likelihood(
     student_log_probability: PerToken,
     teacher_log_probability: PerToken,
     temperature: float = 1.0,
+    *,
+    divergence: str = "kl",
 ) -> PerToken:
-    """Return `KL(Bern P^(1/T) ‖ Bern Q^(1/T))`, nats, of a span's probabilities.
+    """Return `D(Bern P^(1/T) ‖ Bern Q^(1/T))`, nats, of a span's probabilities.
 
     Source: Minixhofer et al. 2025, ALM (arXiv:2503.20083).
 
     Args:
       student_log_probability: `log Q` of each span.
       teacher_log_probability: `log P`.
-      temperature: T.
+      temperature: T; at infinity the limit of `T D`.
+      divergence: D: `"kl"`, `"reverse_kl"` or `"total_variation"`.
     """
+    limit = math.isinf(temperature)
     log_q, log_p = (
-        jnp.minimum(x.astype(jnp.float32) / temperature, -LEAST_CERTAIN)
+        jnp.minimum(
+            x.astype(jnp.float32) / (1.0 if limit else temperature), -LEAST_CERTAIN
+        )
         for x in (student_log_probability, teacher_log_probability)
     )
+    if divergence == "total_variation":
+        return jnp.abs(log_p - log_q if limit else jnp.exp(log_p) - jnp.exp(log_q))
+    if divergence == "reverse_kl":
+        log_p, log_q = log_q, log_p
+    if limit:
+        return log_p * jnp.log(log_q / log_p) + log_p - log_q
     inside = jnp.exp(log_p) * (log_p - log_q)
     outside = -jnp.expm1(log_p) * (_log_complement(log_p) - _log_complement(log_q))
     return inside + outside

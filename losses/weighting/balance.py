@@ -149,6 +149,46 @@ class MatchGradient(Ratio):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitGradient(Balance):
+    """`scale · sg(1 / max(‖∂L_own‖, eps))`: a gradient of norm `scale` at the trunk.
+
+    Terms that all have it pull alike, whatever their sizes are. The norm is that of
+    `MatchGradient`, in the trunk's outputs. A batch on which it is not finite or 0 is
+    skipped: there the weight is 0.
+
+    Source: Minixhofer et al. 2025, ALM (arXiv:2503.20083), GradMag, which has it in the
+    parameters of the last layer that the terms share.
+
+    Attributes:
+      scale: the norm.
+      eps: the smallest norm that is divided by.
+
+    Raises:
+      ValueError: a number is not positive and finite.
+    """
+
+    scale: float = 1.0
+    eps: float = 1e-8
+    wants = "gradients"
+
+    def __post_init__(self):
+        check_finite(self)
+        for name in ("scale", "eps"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def __call__(
+        self, own: Combination, inputs: BalanceInputs, params: Tree, memory: Tree
+    ) -> tuple[Float[Array, ""], Tree]:
+        del params
+        weight = self.scale / jnp.maximum(inputs.gradient_norm(own), self.eps)
+        return jnp.where(self.skips(own, inputs), 0.0, weight), memory
+
+    def skips(self, own: Combination, inputs: BalanceInputs) -> Bool[Array, ""]:
+        return ~_is_measure(inputs.gradient_norm(own))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Reciprocal(Balance):
     """`scale / max(L_of, eps)`, gradients stopped.
 

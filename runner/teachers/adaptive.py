@@ -20,6 +20,8 @@ Logits = Float[Array, "*b v"]
 class DynamicTeacher(Combined):
     """`base + a_t (expert - antiexpert)` on logits, a_t chosen at each token.
 
+    With `experts` there are several of one antiexpert, and one acts at a token: it and
+    a_t are then those for which the sum of what is below, over all of them, is least.
     With P the base, P_a the combination, E the expert and A the antiexpert, a_t is that
     of `points` equal steps from 0 to `most` which makes
 
@@ -30,8 +32,17 @@ class DynamicTeacher(Combined):
     0 where the expert is the antiexpert. Where base and antiexpert are one, a is 1 and
     the combination the expert. A constant in any member's logits changes nothing.
 
-    Source: Fan et al. 2024, dynamic logits fusion (arXiv:2406.15480), for one expert;
-    `FusedTeacher(scale=1.0)` is its static form. It costs `points` softmaxes a token.
+    Source: Fan et al. 2024, dynamic logits fusion (arXiv:2406.15480);
+    `FusedTeacher(scale=1.0)` is its static form. It costs `points` softmaxes a token
+    and expert.
+
+    Attributes:
+      base: the teacher to move.
+      expert: what training made of the antiexpert.
+      antiexpert: what it was before.
+      most: the largest a_t.
+      points: steps of the search.
+      experts: further experts, of the same antiexpert.
 
     Raises:
       ValueError: `most` is not positive and finite, or `points` below 1.
@@ -42,6 +53,7 @@ class DynamicTeacher(Combined):
     antiexpert: Teacher
     most: float = 2.0
     points: int = 20
+    experts: Sequence[Teacher] = ()
 
     def __post_init__(self):
         if not 0.0 < self.most < math.inf:
@@ -54,30 +66,44 @@ class DynamicTeacher(Combined):
             "base": self.base,
             "expert": self.expert,
             "antiexpert": self.antiexpert,
+            **{f"experts[{i}]": x for i, x in enumerate(self.experts)},
         }
 
     def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
-        base, expert, antiexpert = (jnp.maximum(x, IMPOSSIBLE) for x in logits)
-        difference = expert - antiexpert
-        log_base, log_expert, log_anti = map(
-            jax.nn.log_softmax, (base, expert, antiexpert)
-        )
-        forward, backward = kl(log_expert, log_anti), kl(log_anti, log_expert)
+        base, expert, antiexpert, *others = (jnp.maximum(x, IMPOSSIBLE) for x in logits)
+        experts = [expert, *others]
+        log_base, log_anti = jax.nn.log_softmax(base), jax.nn.log_softmax(antiexpert)
+        moved = [
+            (kl(x, log_anti), kl(log_anti, x)) for x in map(jax.nn.log_softmax, experts)
+        ]
 
-        def mismatch(a: Float[Array, ""]) -> Float[Array, "*b"]:
-            log_fused = jax.nn.log_softmax(base + a * difference)
-            gaps = kl(log_fused, log_base) - forward, kl(log_base, log_fused) - backward
-            return jnp.square(gaps[0]) + jnp.square(gaps[1])
+        def mismatch(step: Logits) -> Float[Array, "*b"]:
+            log_fused = jax.nn.log_softmax(base + step)
+            forward, backward = kl(log_fused, log_base), kl(log_base, log_fused)
+            gaps = [(forward - there, backward - back) for there, back in moved]
+            squares = [jnp.square(x) + jnp.square(y) for x, y in gaps]
+            return sum(squares[1:], squares[0])
 
-        def better(i: jax.Array, best: tuple) -> tuple:
-            a = self.most * i.astype(jnp.float32) / self.points
-            cost = mismatch(a)
-            closer = cost < best[0]
-            return jnp.where(closer, cost, best[0]), jnp.where(closer, a, best[1])
+        # Where none is closer than no step, there is none.
+        cost = mismatch(jnp.zeros_like(base))
+        best = jnp.zeros_like(base)
+        for x in experts:
+            difference = x - antiexpert
 
-        start = mismatch(jnp.float32(0.0)), jnp.zeros(base.shape[:-1], jnp.float32)
-        _, a = jax.lax.fori_loop(1, self.points + 1, better, start)
-        return logits[0] + a[..., None] * difference
+            def better(i: jax.Array, lowest: tuple, difference: Logits = difference):
+                a = self.most * i.astype(jnp.float32) / self.points
+                cost = mismatch(a * difference)
+                closer = cost < lowest[0]
+                return (
+                    jnp.where(closer, cost, lowest[0]),
+                    jnp.where(closer, a, lowest[1]),
+                )
+
+            start = cost, jnp.full(base.shape[:-1], -1.0)
+            cost, a = jax.lax.fori_loop(1, self.points + 1, better, start)
+            step = a[..., None] * difference
+            best = jnp.where(a[..., None] < 0.0, best, step)
+        return logits[0] + best
 
     @property
     def entrywise(self) -> bool:

@@ -149,6 +149,7 @@ PUBLIC = [
     "TokenContext",
     "TokenContrast",
     "TokenGraph",
+    "UnitGradient",
 ]
 
 

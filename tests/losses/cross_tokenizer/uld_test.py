@@ -123,6 +123,30 @@ def test_a_span_costs_the_binary_divergence_of_its_probability():
     np.testing.assert_allclose(half, by_hand, rtol=1e-6)
 
 
+def test_spans_have_other_divergences_and_the_limits_of_great_temperatures():
+    log_p, log_q = math.log(0.3), math.log(0.05)
+
+    def exactly(divergence, temperature):
+        p, q = (math.exp(x / temperature) for x in (log_p, log_q))
+        if divergence == "total_variation":
+            return abs(p - q)
+        p, q = (q, p) if divergence == "reverse_kl" else (p, q)
+        return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+    for divergence in ("kl", "reverse_kl", "total_variation"):
+        for temperature in (1.0, 100.0, math.inf):
+            value = functional.span_likelihood(
+                jnp.float32(log_q),
+                jnp.float32(log_p),
+                temperature,
+                divergence=divergence,
+            )
+            large = math.isinf(temperature)
+            expected = exactly(divergence, 1e6 if large else temperature)
+            scale = 1e6 if large else 1.0
+            np.testing.assert_allclose(value, scale * expected, rtol=1e-3)
+
+
 def test_a_span_has_the_sum_of_its_tokens():
     spans = jnp.array([[1, 1, 0, 2, 3, 3, 3]])
     values = jnp.array([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]])

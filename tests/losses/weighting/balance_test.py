@@ -1,5 +1,6 @@
 """Groups and balances: their formulas, and the faults of the published one."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -353,3 +354,15 @@ def test_a_number_stands_for_itself_and_a_schedule_for_its_step():
 def test_nonsense_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_term_of_unit_gradient_pulls_as_strongly_whatever_its_size():
+    inner = jnp.array([[9.0, 1.0], [1.0, 1e-4]])
+    inputs = BalanceInputs(step=jnp.int32(0), inner=inner, names=("a", "b"))
+    for name, norm in (("a", 3.0), ("b", 0.01)):
+        weight, _ = losses.UnitGradient(scale=2.0)(
+            {name: jnp.float32(1.0)}, inputs, {}, {}
+        )
+        np.testing.assert_allclose(weight * norm, 2.0, rtol=1e-5)
+    nothing = dataclasses.replace(inputs, inner=jnp.zeros((2, 2)))
+    assert losses.UnitGradient()({"a": jnp.float32(1.0)}, nothing, {}, {})[0] == 0.0

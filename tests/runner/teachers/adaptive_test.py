@@ -70,6 +70,31 @@ def test_of_one_base_the_dynamic_teacher_is_the_expert():
     np.testing.assert_array_equal(dynamic(BASE, EXPERT, EXPERT), BASE)
 
 
+def test_of_several_experts_one_acts_at_a_token_by_the_sum_over_all():
+    other = np.random.default_rng(6).normal(size=EXPERT.shape).astype(np.float32)
+    log_base, log_anti = log_softmax64(BASE), log_softmax64(ANTI)
+    moved = [log_softmax64(x) for x in (EXPERT, other)]
+    steps = [
+        a * (np.float64(x) - ANTI) for x in (EXPERT, other) for a in np.arange(21) / 10
+    ]
+    costs = []
+    for step in steps:
+        fused = log_softmax64(BASE + step)
+        costs.append(
+            sum(
+                (kl64(fused, log_base) - kl64(x, log_anti)) ** 2
+                + (kl64(log_base, fused) - kl64(log_anti, x)) ** 2
+                for x in moved
+            )
+        )
+    chosen = np.argmin(costs, axis=0)
+    assert {0, 1} == set(chosen // 21)
+    teacher = DynamicTeacher(base=ONE, expert=ONE, antiexpert=ONE, experts=(ONE,))
+    expected = BASE + np.stack(steps)[chosen, np.arange(len(BASE))]
+    actual = teacher.combine([BASE, EXPERT, ANTI, other])
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
 def test_a_constant_in_a_member_moves_no_probability():
     before = log_softmax64(dynamic(BASE, EXPERT, ANTI))
     after = log_softmax64(dynamic(BASE + 3.0, EXPERT - 2.0, ANTI + 1.0))
