@@ -20,6 +20,7 @@ body {
 }
 h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; letter-spacing: -.01em; }
 h2 { margin: 2.75rem 0 .9rem; font-size: 1.15rem; }
+h3 { margin: 1.4rem 0 .5rem; font-size: 1rem; }
 p { margin: .8rem 0; max-width: 46rem; }
 a { color: var(--accent); text-decoration-thickness: 1px; }
 .meta { color: var(--muted); font-size: .9rem; overflow-wrap: anywhere; }
@@ -51,6 +52,9 @@ th { color: var(--muted); font-weight: 400; font-size: .85rem; }
 td { border-top: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
+table.settings td:first-child {
+  white-space: normal; overflow-wrap: anywhere; min-width: 19rem;
+}
 tr.ours td { font-weight: 650; color: var(--accent); }
 td.bar { width: 30%; min-width: 4rem; }
 td.bar i {

@@ -1,11 +1,11 @@
 """`report.html` of a sweep: the table, the picture, links to the pages of the runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 from runner import atomic_files
-from runner.evidence import tables
+from runner.evidence import picture, tables
 from runner.report import page, swept, theme
 from runner.report.curves import Picture
 from runner.report.results import number
@@ -16,15 +16,38 @@ from runner.sweeps.outcome import Outcome, evaluations
 
 def write(frozen: Frozen, outcomes: Sequence[Outcome]) -> Path:
     """Write the page and its pictures beside `sweep.json`; return its path."""
-    pictures = [
-        _save_picture(
-            frozen.path, key, outcomes, frozen, stem=f"sweep-{i}" if i else "sweep"
-        )
-        for i, key in enumerate(_axes(outcomes))
-    ]
+    pictures = list(_pictures(frozen, outcomes))
     path = frozen.path / "report.html"
     atomic_files.write_atomic(path, _html(frozen, outcomes, pictures))
     return path
+
+
+def _pictures(frozen: Frozen, outcomes: Sequence[Outcome]) -> Iterator[Picture]:
+    """Draw losses along each axis; of settings without numbers, what seeds say."""
+    axes = _axes(outcomes)
+    compared = table.main_comparisons(frozen, outcomes)[:1]
+    if compared and compared[0].rows[1:] and not _has_numbers(outcomes, axes):
+        (one,) = compared
+        yield _save(
+            frozen.path, "sweep", picture.svg(one), one.metric, "minus baseline"
+        )
+        return
+    for i, key in enumerate(axes):
+        name, unit = frozen.names.get(key, key), _unit(outcomes)
+        svg = swept.svg(_lines(key, outcomes, frozen), name=name, unit=unit)
+        stem = f"sweep-{i}" if i else "sweep"
+        yield _save(frozen.path, stem, svg, f"loss against {name}", unit)
+
+
+def _has_numbers(outcomes: Sequence[Outcome], axes: Sequence[str]) -> bool:
+    return any(settings.is_numeric(outcomes, key) for key in axes)
+
+
+def _save(path: Path, stem: str, svg: str, title: str, unit: str) -> Picture:
+    names = f"{stem}.svg", f"{stem}-dark.svg"
+    for file, text in zip(names, (svg, theme.dark(svg)), strict=True):
+        atomic_files.write_atomic(path / file, text)
+    return Picture("sweep", title, unit, *names)
 
 
 def _axes(outcomes: Sequence[Outcome]) -> list[str]:
@@ -37,17 +60,6 @@ def _axes(outcomes: Sequence[Outcome]) -> list[str]:
     keys = settings.keys(outcomes)
     numeric = [k for k in keys if settings.is_numeric(outcomes, k)]
     return numeric or [key]
-
-
-def _save_picture(
-    path: Path, key: str, outcomes: Sequence[Outcome], frozen: Frozen, *, stem: str
-) -> Picture:
-    name, unit = frozen.names.get(key, key), _unit(outcomes)
-    svg = swept.svg(_lines(key, outcomes, frozen), name=name, unit=unit)
-    names = f"{stem}.svg", f"{stem}-dark.svg"
-    for file, text in zip(names, (svg, theme.dark(svg)), strict=True):
-        atomic_files.write_atomic(path / file, text)
-    return Picture("sweep", f"loss against {name}", unit, *names)
 
 
 def _lines(key: str, outcomes: Sequence[Outcome], frozen: Frozen) -> list[swept.Line]:
@@ -90,7 +102,7 @@ def _html(
     state = f"{ended} of {len(outcomes)} units finished"
     if failed:
         state += f', <span class="warn">{failed} failed</span>'
-    figures = "".join(page.figure(picture, folder=".") for picture in pictures)
+    figures = "".join(page.figure(one, folder=".") for one in pictures)
     parts = [
         f"<h1>{escape(title)}</h1>\n"
         f'<p class="meta">{state} · {escape(str(frozen.path))}</p>\n',
@@ -118,17 +130,21 @@ def _evidence(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
         lines = [f"<tr>{''.join(f'<th>{escape(x)}</th>' for x in heads)}</tr>\n"]
         for row, cells in zip(one.rows, body, strict=True):
             ours = " class=ours" if row.is_certain else ""
-            shown = "".join(f"<td>{escape(x)}</td>" for x in cells)
+            shown = "".join(f"<td>{escape(picture.plain(x))}</td>" for x in cells)
             lines.append(f"<tr{ours}>{shown}</tr>\n")
-        parts.append(
-            f"<h3>{escape(tables.title(one))}</h3>\n"
-            f'<div class="scroll"><table>\n{"".join(lines)}</table></div>\n'
-        )
+        title = escape(picture.plain(tables.title(one)))
+        rows = "".join(lines)
+        body = f'<div class="scroll"><table class=settings>\n{rows}</table></div>\n'
+        if parts:
+            parts.append(f"<details><summary>{title}</summary>\n{body}</details>\n")
+        else:
+            parts.append(f"<h3>{title}</h3>\n{body}")
     if not parts:
         return ""
     note = escape(tables.note(compared))
     note = f'<p class="meta">{note}. All metrics: evidence.csv.</p>\n'
-    return f"<h2>Over seeds</h2>\n{''.join(parts)}{note}"
+    first, *rest = parts
+    return f"<h2>Over seeds</h2>\n{first}{note}{''.join(rest)}"
 
 
 def _sensitivities(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
