@@ -138,14 +138,16 @@ def losses() -> list[runner.sweeps.Point]:
     return alone + runner.sweeps.values("fdl.losses.beside.loss", *BESIDE_LABELS)
 
 
-def columns(cfg: fdl.Config, file: str):
-    """--fiddler='columns("bags.npz")': all 100 images a step, each in a `bag` of these.
+def in_bags(cfg: fdl.Config, train: str, held_out: str):
+    """--fiddler='in_bags("bags.npz", "held_out.npz")': all 100 images a step, in bags.
 
-    The file is `numpy.savez("bags.npz", bag=numpy.arange(100) // 5)`, or other bags.
+    Files of a `bag` for each image, such as
+    `numpy.savez("bags.npz", bag=numpy.arange(100) // 5)`, and of 359 held out.
     """
-    cfg.train_data = fdl.Config(
-        runner.data.Columns, data=cfg.train_data, file=file, fields=("bag",)
-    )
+    held_out_data = cfg.evaluations[0].data
+    columns = functools.partial(fdl.Config, runner.data.Columns, fields=("bag",))
+    cfg.train_data = columns(data=cfg.train_data, file=train)
+    cfg.evaluations[0].data = columns(data=held_out_data, file=held_out)
     cfg.batch_size = 100
 
 
@@ -172,7 +174,7 @@ def weights() -> list[runner.sweeps.Point]:
 
 
 def bags() -> list[runner.sweeps.Point]:
-    """--fiddler='columns(...)' --sweep=bags: labels, then their shares in bags alone."""
+    """--fiddler='in_bags(...)' --sweep=bags: labels, then shares in bags."""
     alone = {"fdl.losses.ce.weight": 1.0, "fdl.losses.beside": None}
     loss = "loss_lib.BagLoss(column='bag', num_bags=100, instance_weight={})"
     kinds = ["loss_lib.CrossEntropy()", *(loss.format(x) for x in (0.0, 0.1, 1.0))]
