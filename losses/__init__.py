@@ -39,7 +39,7 @@ from losses.distillation.correlation import InterClassCorrelation, IntraClassCor
 from losses.distillation.decoupled import DecoupledKD, NormalizedKD, Targeted
 from losses.distillation.divergence import Divergence
 from losses.distillation.flips import NegativeFlip, PositiveFlip
-from losses.distillation.interpolated import Interpolated
+from losses.distillation.interpolated import TAID, Interpolated
 from losses.distillation.kl import (
     ForwardKL,
     JensenShannon,
@@ -136,6 +136,7 @@ __all__ = [
     "DPO",
     "IPO",
     "KTO",
+    "TAID",
     "ULD",
     "USKD",
     "AdaptiveKL",

@@ -54,7 +54,7 @@ PAPERS = (
     Paper(
         "2604.00626",
         "On-policy distillation, a survey",
-        "part",
+        "yes",
         (
             "losses.ReverseKL()",
             "losses.AlphaDivergence(order=0.5)",
@@ -65,10 +65,11 @@ PAPERS = (
             "losses.TeacherUnsure(entropy=1.0)",
             "losses.Scheduled(loss=losses.Interpolated(loss=losses.ForwardKL()), "
             'field="share", schedule=optax.linear_schedule(0.4, 1.0, 1000))',
+            "losses.TAID(loss=losses.ForwardKL(), num_steps=1000)",
             "losses.SampledReverseKL()",
         ),
-        "orders 2 and -1 are half of Pearson's and of Neyman's χ²; the adaptation of "
-        "TAID is missing; student rows are `runner.data.OnPolicy`",
+        "orders 2 and -1 are half of Pearson's and of Neyman's χ²; student rows are "
+        "`runner.data.OnPolicy`",
     ),
     Paper(
         "1604.08859",

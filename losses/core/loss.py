@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from losses.core.masks import target_mask
 from losses.core.outputs import Arrays, Outputs, PerToken, RecordSpec
@@ -109,6 +109,30 @@ class Loss:
         A loss overrides it to compute once what every block would compute again.
         """
         return means
+
+    def initial(self) -> Mapping[str, Float[Array, ""]]:
+        """Return its memory before the first step, part of every checkpoint.
+
+        In training it is among `outputs.statistics`, by the same names; in an
+        evaluation it is not.
+        """
+        return {}
+
+    def remember(
+        self,
+        value: Float[Array, ""],
+        memory: Mapping[str, Float[Array, ""]],
+        step: Int[Array, ""],
+    ) -> Mapping[str, Float[Array, ""]]:
+        """Return its memory after a batch.
+
+        Args:
+          value: of its term on the global batch.
+          memory: before the batch.
+          step: of the optimiser, from 0.
+        """
+        del value, step
+        return memory
 
     def check_records(self, stored: RecordSpec) -> None:
         """Refuse stored teacher outputs that this loss cannot read.

@@ -1,5 +1,9 @@
 """A loss that is made of another one, whose inputs or numbers it changes."""
 
+from collections.abc import Mapping
+
+from jaxtyping import Array, Float, Int
+
 from losses.core.loss import Loss
 from losses.core.outputs import RecordSpec
 
@@ -24,6 +28,17 @@ class OfLoss(Loss, abstract=True):
     @property
     def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.unit
+
+    def initial(self) -> Mapping[str, Float[Array, ""]]:
+        return self.loss.initial()
+
+    def remember(
+        self,
+        value: Float[Array, ""],
+        memory: Mapping[str, Float[Array, ""]],
+        step: Int[Array, ""],
+    ) -> Mapping[str, Float[Array, ""]]:
+        return self.loss.remember(value, memory, step)
 
     def check_records(self, stored: RecordSpec) -> None:
         self.loss.check_records(stored)

@@ -136,6 +136,8 @@ class Diagnostics:
         objective, params = self._step.objective, state.params
         teacher = TeacherState(frozen=frozen, ema=state.teacher)
         tokens, inputs = objective.count(state.variables, batch, state.step)
+        remembered = state.memory.get("losses", {})
+        inputs = dataclasses.replace(inputs, statistics=remembered)
         run_trunk = objective.trunk_runner(params, state.variables, tokens, teacher)
         result = objective.prepass(
             params, inputs, tokens, state.memory["tokens"], run_trunk

@@ -23,7 +23,8 @@ class TrainState:
       variables: the same layout without "weights", not trained.
       opt_state: of the optimiser.
       teacher: what follows the student, such as its average; `{}` for most teachers.
-      memory: {"weights": {term: ...}, "tokens": {term: ...}}, of balances and
+      memory: {"weights": {term: ...}, "tokens": {term: ...}}, and "losses" where any
+        has some, of balances and
         reweightings; and {"author": {"params": ..., "variables": ...}} of the student
         that writes rows, where it is an older one.
     """

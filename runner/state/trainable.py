@@ -171,7 +171,14 @@ class TrainModules:
         return weights.balances(self.items)
 
     def _memory(self) -> Tree:
+        of_losses = {
+            term.name: memory
+            for term in self.abstract_terms()
+            if (memory := term.loss.initial())
+        }
         return {
+            # Runs without any began before there was one.
+            **({"losses": of_losses} if of_losses else {}),
             "weights": {n: b.initial() for n, b in self._balances.items()},
             "tokens": {
                 term.name: term.token_weight.initial()

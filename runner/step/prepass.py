@@ -115,7 +115,8 @@ class PrePass:
                 )
 
             statistics = batch_statistics(head_values.statistical, counts, sums_of)
-            inputs = dataclasses.replace(inputs, statistics=statistics)
+            known = {**inputs.statistics, **statistics}
+            inputs = dataclasses.replace(inputs, statistics=known)
 
         # Values: per token, for balances and reweightings.
         values: Tree = {}

@@ -151,7 +151,8 @@ def gradients(
 
     # Count tokens, over the whole global batch.
     tokens, inputs = objective.count(variables, batch, step)
-    counts = inputs.counts
+    counts, remembered = inputs.counts, memory.get("losses", {})
+    inputs = dataclasses.replace(inputs, statistics=remembered)
 
     # Pre-pass: only what statistics, balances and reweightings ask for.
     run_trunk = objective.trunk_runner(params, variables, tokens, teacher)
@@ -188,6 +189,11 @@ def gradients(
         for name, tree in d_weights.items()
     }
     reports = term_reports(items, weights, means)
+    of_losses = {
+        term.name: term.loss.remember(means[term.name], remembered[term.name], step)
+        for term in objective.terms
+        if term.name in remembered
+    }
     contributions = [reports[item.name].contribution for item in items]
     return StepGradients(
         params=sums.params | {"weights": d_weights},
@@ -202,7 +208,11 @@ def gradients(
         reports=reports,
         token_weights=result.token_weights,
         skipped=skipped,
-        memory={"weights": weights.memory, "tokens": result.memory},
+        memory={
+            **({"losses": of_losses} if of_losses else {}),
+            "weights": weights.memory,
+            "tokens": result.memory,
+        },
         expert_load=sums.expert_load,
         teacher_load=sums.teacher_load,
         running=None

@@ -379,6 +379,11 @@ FUNCTIONS = {
         0.4 * x["logits"].astype(jnp.float32)
         + 0.6 * x["teacher/logits"].astype(jnp.float32),
     ),
+    "taid": lambda x: F.forward_kl(
+        x["logits"],
+        0.4 * x["logits"].astype(jnp.float32)
+        + 0.6 * x["teacher/logits"].astype(jnp.float32),
+    ),
     "inter_class_correlation": lambda x: F.inter_class_correlation(*both(x), 2.0),
     "intra_class_correlation": lambda x: F.intra_class_correlation(*both(x), x["mask"]),
     "minillm": lambda x: F.minillm(*both(x), x["targets"], x["mask"], long_term=0.0),

@@ -148,6 +148,7 @@ PUBLIC = [
     "SortedLogits",
     "TokenContext",
     "TokenContrast",
+    "TAID",
     "TokenGraph",
     "UnitGradient",
 ]

@@ -174,6 +174,7 @@ LOSSES = {
         )
     ),
     "interpolated": Row(losses.Interpolated(loss=losses.ForwardKL(), share=0.6)),
+    "taid": Row(losses.TAID(loss=losses.ForwardKL(), end=0.6, num_steps=10)),
     "inter_class_correlation": Row(losses.InterClassCorrelation(temperature=2.0)),
     "intra_class_correlation": Row(losses.IntraClassCorrelation()),
     "minillm": Row(losses.MiniLLM(long_term=0.0)),

@@ -42,6 +42,7 @@ ROWS = {
     "with_prior",
     "inter_class_correlation",
     "interpolated",
+    "taid",
     "intra_class_correlation",
     "own_head",
     "over_student_best",
