@@ -78,6 +78,7 @@ from losses.preference.bradley_terry import BradleyTerry
 from losses.preference.dpo import DPO, IPO, HingeDPO
 from losses.preference.kto import KTO
 from losses.preference.pairs import PairLoss, ReferencePairLoss
+from losses.preference.policy_gradient import PolicyGradient, SaysAnswer
 from losses.preference.reference_free import OddsRatio, SimPO
 from losses.preference.rewards import (
     CompletionLogProbability,
@@ -210,6 +211,7 @@ __all__ = [
     "PairLoss",
     "PerToken",
     "PlackettLuce",
+    "PolicyGradient",
     "Position",
     "PositiveFlip",
     "ProbabilisticTransfer",
@@ -231,6 +233,7 @@ __all__ = [
     "RouterZLoss",
     "RowTable",
     "SampledReverseKL",
+    "SaysAnswer",
     "Scheduled",
     "SequenceLoadBalance",
     "SimPO",

@@ -358,9 +358,17 @@ PAPERS = (
     Paper(
         "2504.20571",
         "One training example (RLVR)",
-        "part",
-        ("losses.ConfidencePenalty()",),
-        "its entropy term, with either sign; no policy gradient",
+        "yes",
+        (
+            'losses.PolicyGradient(reward=losses.SaysAnswer(column="answer"))',
+            'losses.LossTerm(name="kl", loss=losses.SampledReverseKL(estimator="k3"), '
+            "weight=1e-3)",
+            'losses.LossTerm(name="entropy", loss=losses.ConfidencePenalty(), '
+            "weight=1e-3, "
+            "mask=losses.own_mask)",
+        ),
+        "over `runner.data.OnPolicy(group=8)`, the reference is `runner.StartTeacher`; "
+        "any function of a batch is a reward; not measured: it shows at scale",
     ),
     Paper(
         "2203.05482",

@@ -86,7 +86,12 @@ from losses.functional.rows import (
     relational_distance,
     similarity_preserving,
 )
-from losses.functional.sampled import minillm, sampled_reverse_kl
+from losses.functional.sampled import (
+    clipped_policy_gradient,
+    group_advantages,
+    minillm,
+    sampled_reverse_kl,
+)
 from losses.functional.scores import aspects, dice, standard_score
 from losses.functional.sets import any_loss, bag_loss, over_groups
 from losses.functional.spans import hybrid_uld, span_likelihood, uld
@@ -121,6 +126,7 @@ __all__ = [
     "binary_kl_norm",
     "bradley_terry",
     "cka",
+    "clipped_policy_gradient",
     "comp_sum",
     "confidence_penalty",
     "cross_entropy",
@@ -132,6 +138,7 @@ __all__ = [
     "feature_shift",
     "forward_kl",
     "forward_kl_from_samples",
+    "group_advantages",
     "hinge_dpo",
     "hybrid_uld",
     "info_nce",

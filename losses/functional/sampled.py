@@ -110,3 +110,58 @@ def of_followers(
     if over == "sum":
         return total
     return total / jnp.maximum(after(mask.astype(jnp.float32)), 1.0)
+
+
+def group_advantages(
+    rewards: Float[Array, " b"],
+    there: Bool[Array, " b"] | None = None,
+    *,
+    group: int,
+    eps: float = 1e-6,
+) -> Float[Array, " b"]:
+    """Return `(r - mean r) / (stddev r + eps)` over each `group` rows side by side.
+
+    The deviation has one degree of freedom less than there are rows; a single row has
+    an advantage of 0.
+
+    Source: Shao et al. 2024, GRPO (arXiv:2402.03300), section 4.1.2.
+
+    Args:
+      rewards: r.
+      there: the rows that count; None for all.
+      group: rows, which divide b.
+      eps: added to the deviation.
+    """
+    counts = jnp.ones(rewards.shape, bool) if there is None else there
+    counts = counts.reshape((-1, group))
+    values = jnp.where(counts, rewards.astype(jnp.float32).reshape((-1, group)), 0.0)
+    number = jnp.sum(counts, axis=1, keepdims=True, dtype=jnp.float32)
+    mean = jnp.sum(values, axis=1, keepdims=True) / jnp.maximum(number, 1.0)
+    apart = jnp.where(counts, values - mean, 0.0)
+    square = jnp.sum(jnp.square(apart), axis=1, keepdims=True)
+    deviation = jnp.sqrt(square / jnp.maximum(number - 1.0, 1.0))
+    return (apart / (deviation + eps)).reshape(rewards.shape)
+
+
+def clipped_policy_gradient(
+    log_q: Float[Array, "*b"],
+    advantages: Float[Array, "*b"],
+    drawn: Float[Array, "*b"] | None = None,
+    *,
+    clip: float = 0.2,
+) -> Float[Array, "*b"]:
+    """Return `-min(ρ A, clip(ρ, 1 - ε, 1 + ε) A)`, `ρ = exp(log q - log q^drawn)`.
+
+    Source: Schulman et al. 2017, PPO (arXiv:1707.06347), eq. 7.
+
+    Args:
+      log_q: of each target, nats.
+      advantages: A.
+      drawn: log q^drawn; None for log q itself, a constant.
+      clip: ε.
+    """
+    if drawn is None:
+        drawn = log_q
+    ratio = jnp.exp(log_q - jax.lax.stop_gradient(drawn))
+    kept = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
+    return -jnp.minimum(ratio * advantages, kept * advantages)

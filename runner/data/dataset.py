@@ -183,7 +183,7 @@ class Dataset(abc.ABC):
             self._join_columns(rows, stored)
         if self.rollouts is not None:  # which the student has yet to write
             rows[OWN] = np.zeros(len(numbers), bool)
-            if self.rollouts.teacher_share:
+            if self.rollouts.with_log_probabilities:
                 rows[DRAWN] = np.zeros(rows["targets"].shape, np.float32)
         return rows
 

@@ -8,10 +8,10 @@ OWN = "own"
 """Entry of a batch, bool `[b]`: the rows that the student wrote."""
 
 DRAWN = "own_log_probability"
-"""Entry of a batch, float32 `[b T]`, where a teacher wrote too: the log-probability
-that each target of these rows was drawn with, nats; 0 of others."""
+"""Entry of a batch, float32 `[b T]`, where a teacher wrote too, or rows are of groups:
+the log-probability that each target of these rows was drawn with, nats; 0 of others."""
 
-_LATER = {"at_once": None, "refresh_every": 1, "teacher_share": 0.0}
+_LATER = {"at_once": None, "refresh_every": 1, "teacher_share": 0.0, "group": 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class Rollouts:
       at_once: As `data.OnPolicy`.
       refresh_every: As `data.OnPolicy`.
       teacher_share: As `data.OnPolicy`.
+      group: As `data.OnPolicy`.
       vocab_size: Ids of the data; outputs of the student beyond them are not drawn.
       end: Id that ends a document.
     """
@@ -43,6 +44,12 @@ class Rollouts:
     teacher_share: float
     vocab_size: int
     end: int
+    group: int = 1
+
+    @property
+    def with_log_probabilities(self) -> bool:
+        """True if rows hold the log-probability that each token was drawn with."""
+        return self.teacher_share > 0.0 or self.group > 1
 
     def describe(self) -> dict[str, Any]:
         """Return JSON values, for the work directory."""

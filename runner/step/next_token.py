@@ -57,14 +57,20 @@ def _of_student(
     """Return a token a row, none beyond the ids of the data."""
     own = logits[0][..., : rollouts.vocab_size]
     if rollouts.temperature == 0:
-        return Chosen(draws.best(own))
+        ids = draws.best(own)
+        drawn = jnp.zeros(ids.shape, jnp.float32)  # of the only one there is
+        return Chosen(ids, drawn if rollouts.with_log_probabilities else None)
     scores = draws.kept_logits(
         own,
         temperature=jnp.float32(rollouts.temperature),
         top_k=rollouts.top_k,
         top_p=None if rollouts.top_p is None else jnp.float32(rollouts.top_p),
     )
-    return Chosen(draws.draw(scores, keys[rows], steps))
+    ids = draws.draw(scores, keys[rows], steps)
+    if not rollouts.with_log_probabilities:
+        return Chosen(ids)
+    log_q = jax.nn.log_softmax(scores.astype(jnp.float32))
+    return Chosen(ids, jnp.take_along_axis(log_q, ids[:, None], axis=-1)[:, 0])
 
 
 def _of_mixture(

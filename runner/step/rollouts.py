@@ -137,6 +137,8 @@ class CompiledRollouts:
             key = jax.random.fold_in(jax.random.key(self._seed), _STREAM)
             key = jax.random.fold_in(key, step)
             own = chosen_rows(batch, rollouts, step, key)
+            if rollouts.group > 1:
+                batch, own = of_groups(batch, own, rollouts.group)
             some = _rows_at_most(rollouts, own.shape[0], self._mesh)
             head = {name: x[:some] for name, x in batch.items()}
             head, counts = continued(writers, head, own[:some], rollouts, key)
@@ -144,6 +146,25 @@ class CompiledRollouts:
             return head, _metrics(own, counts, head, rollouts)
         joined = {n: jnp.concatenate([x, batch[n][some:]]) for n, x in head.items()}
         return joined, _metrics(own, counts, head, rollouts)
+
+
+def of_groups(
+    batch: Batch, own: Bool[Array, " b"], group: int
+) -> tuple[Batch, Bool[Array, " b"]]:
+    """Return the batch and the rows to write, the first of a group in place of all.
+
+    Raises:
+      UserError: the rows are no multiple of a group.
+    """
+    rows = own.shape[0]
+    if rows % group:
+        raise UserError(
+            f"train_data: group={group} does not divide the {rows} rows of a batch"
+        )
+    first = jnp.arange(rows) // group * group
+    own = own[first]
+    places = jnp.where(own, first, jnp.arange(rows))
+    return {name: x[places] for name, x in batch.items()}, own
 
 
 def chosen_rows(
@@ -157,7 +178,8 @@ def chosen_rows(
     rows = batch["targets"].shape[0]
     fraction = jnp.clip(weight_at_step(rollouts.fraction, step, "fraction"), 0.0, 1.0)
     chance = jax.random.uniform(jax.random.fold_in(key, rows))  # no row's own key
-    wanted = jnp.floor(fraction * rows + chance).astype(jnp.int32)
+    groups = rows // rollouts.group
+    wanted = jnp.floor(fraction * groups + chance).astype(jnp.int32) * rollouts.group
     return (jnp.arange(rows) < wanted) & jnp.any(batch["mask"], axis=1)
 
 
@@ -197,7 +219,7 @@ def continued(
         choose=next_token.choice(rollouts, keys),
         ends=(rollouts.end,),
         at_once=rollouts.at_once,
-        with_log_p=rollouts.teacher_share > 0,
+        with_log_p=rollouts.with_log_probabilities,
     )
     counts = new.counts
 
@@ -261,7 +283,8 @@ def _rows_at_most(rollouts: Rollouts, rows: int, mesh: jax.sharding.Mesh) -> int
     if callable(rollouts.fraction):
         return rows
     shards = mesh_lib.batch_shards(mesh)
-    return min(rows, shards * max(1, math.ceil(rollouts.fraction * rows / shards)))
+    unit = math.lcm(shards, rollouts.group)
+    return min(rows, unit * max(1, math.ceil(rollouts.fraction * rows / unit)))
 
 
 def _metrics(

@@ -171,6 +171,15 @@ def info_nce(x, alpha):
     )
 
 
+def policy_gradient(x):
+    log_q = -functional.cross_entropy(x["logits"], x["targets"])
+    rewards = jnp.pad(x["targets"][:, 0], (0, 1)).astype(jnp.float32)
+    there = jnp.pad(jnp.any(x["mask"], axis=1), (0, 1))
+    advantages = functional.group_advantages(rewards, there, group=2)[: len(log_q)]
+    wide = jnp.broadcast_to(advantages[:, None], log_q.shape)
+    return functional.clipped_policy_gradient(log_q, wide, x["drawn"])
+
+
 def flips(x, student):
     """1 where `student`, or else the teacher, alone predicts the target."""
     right = [jnp.argmax(logits, axis=-1) == x["targets"] for logits in both(x)]
@@ -386,6 +395,7 @@ FUNCTIONS = {
     ),
     "inter_class_correlation": lambda x: F.inter_class_correlation(*both(x), 2.0),
     "intra_class_correlation": lambda x: F.intra_class_correlation(*both(x), x["mask"]),
+    "policy_gradient": policy_gradient,
     "minillm": lambda x: F.minillm(*both(x), x["targets"], x["mask"], long_term=0.0),
     "sampled_reverse_kl": lambda x: F.sampled_reverse_kl(
         *both(x), x["targets"], estimator="k3"

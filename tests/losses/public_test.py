@@ -148,6 +148,8 @@ PUBLIC = [
     "SortedLogits",
     "TokenContext",
     "TokenContrast",
+    "PolicyGradient",
+    "SaysAnswer",
     "TAID",
     "TokenGraph",
     "UnitGradient",

@@ -48,10 +48,16 @@ BATCH = (
     "place",
     "teacher/spans",
     "teacher/known",
+    "drawn",
 )
 """Entries of the batch, of `arrays`."""
 
 PAIRS = ((0, 1),)
+
+
+def first_target(batch):
+    """A reward, of rows."""
+    return batch["targets"].reshape((len(batch["targets"]), -1))[:, 0]
 
 
 class Row(NamedTuple):
@@ -179,6 +185,9 @@ LOSSES = {
     "intra_class_correlation": Row(losses.IntraClassCorrelation()),
     "minillm": Row(losses.MiniLLM(long_term=0.0)),
     "sampled_reverse_kl": Row(losses.SampledReverseKL(estimator="k3")),
+    "policy_gradient": Row(
+        losses.PolicyGradient(reward=first_target, group=2, drawn="drawn")
+    ),
     "over_student_best": Row(losses.OverStudentBest(best=3)),
     "agreement": Row(losses.Agreement(measure="teacher_mass", best=3)),
     "own_head": Row(
@@ -280,9 +289,10 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     for path, features in BY_LAYER.items():
         floats[path] = draw(*features)
     floats["teacher/trunk"] = draw(WIDTH)
-    floats["teacher/old/logits"] = draw(VOCABULARY)
     fixed["aspects"] = rng.random((*shape, VOCABULARY)).astype(np.float32)
     floats |= {"view/a/logits": draw(VOCABULARY), "view/a/trunk": draw(WIDTH)}
+    floats["teacher/old/logits"] = draw(VOCABULARY)
+    fixed["drawn"] = -2.0 + draw()
     return floats, fixed
 
 

@@ -49,6 +49,11 @@ class OnPolicy(DataSource):
         `q_y / p̃_y`; other losses read the rows as they are. Wants a live model as the
         teacher, which reads each token that is written; 0 does not. The paper has 0.2.
 
+      group: Rows of the batch that continue one prompt, side by side: the first of each
+        `group` rows gives it, and its columns. `losses.PolicyGradient` compares them.
+        With more than one, rows hold the log-probability that each token was drawn
+        with.
+
     Source: Agarwal et al. 2023, GKD (arXiv:2306.13649), algorithm 1, where a whole
     batch is the student's with probability λ; here λ is `fraction`, of each batch.
     `teacher_share`: Gu et al. 2023, MiniLLM (arXiv:2306.08543), section 2.2.
@@ -67,6 +72,7 @@ class OnPolicy(DataSource):
     at_once: int | None = None
     refresh_every: int = 1
     teacher_share: float = 0.0
+    group: int = 1
 
     def __post_init__(self) -> None:
         if not callable(self.fraction) and not 0.0 <= self.fraction <= 1.0:
@@ -77,6 +83,7 @@ class OnPolicy(DataSource):
             "top_k",
             "at_once",
             "refresh_every",
+            "group",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -123,6 +130,7 @@ class OnPolicy(DataSource):
             at_once=self.at_once,
             refresh_every=self.refresh_every,
             teacher_share=self.teacher_share,
+            group=self.group,
             vocab_size=vocabulary.size,
             end=vocabulary.end,
         )

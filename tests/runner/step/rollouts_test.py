@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner.data.rollouts import Rollouts
-from runner.step.rollouts import chosen_rows, continued
+from runner.step.rollouts import chosen_rows, continued, of_groups
 from tests.models.inputs import VOCAB
 from tests.models.states import transformer
 
@@ -157,3 +157,36 @@ def test_the_teacher_writes_too_and_each_token_has_its_probability():
             atol=1e-5,
         )
         assert abs(np.log(p / q)).max() > 0.1
+
+
+@pytest.mark.slow  # compiles the loop that writes
+def test_rows_of_a_group_go_on_with_one_prompt_and_hold_what_they_were_drawn_with():
+    fields = rollouts(group=2, temperature=1.0, fraction=0.5)
+    key = jax.random.key(3)
+    own = chosen_rows(BATCH, fields, jnp.int32(0), key)
+    np.testing.assert_array_equal(own, [True, True, False, False])
+    held = np.zeros(TOKENS.shape, np.float32)
+    batch, own = of_groups({**BATCH, "own_log_probability": held}, own, 2)
+    np.testing.assert_array_equal(batch["index"], [0, 0, 2, 3])
+    rows, counts = jax.jit(lambda model: continued([model], batch, own, fields, key))(
+        model()
+    )
+    tokens = np.asarray(rows["tokens"])
+    np.testing.assert_array_equal(tokens[:2, :4], [PROMPTS[0]] * 2)
+    assert (rows["targets"][0] != rows["targets"][1]).any()
+    np.testing.assert_array_equal(rows["own_log_probability"][2:], 0.0)
+    for row in range(2):
+        logits = np.asarray(next_logits(model(), rows["tokens"][row]), np.float64)
+        log_q = (
+            logits[:, :VOCAB] - np.logaddexp.reduce(logits[:, :VOCAB], axis=-1)[:, None]
+        )
+        at = np.asarray(rows["mask"][row])
+        assert at.sum() == counts[row] or counts[row] > at.sum()
+        drawn = log_q[np.arange(LENGTH), np.minimum(rows["targets"][row], VOCAB - 1)]
+        inside = at & (np.asarray(rows["targets"][row]) < VOCAB)
+        np.testing.assert_allclose(
+            np.asarray(rows["own_log_probability"][row])[inside],
+            drawn[inside],
+            rtol=1e-4,
+            atol=1e-5,
+        )
