@@ -20,6 +20,7 @@ ONLY ?= *
 LOCK_FLAGS ?=
 ROOMS ?=
 FAULTS ?=
+COSTS ?=
 
 BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -30,7 +31,7 @@ DEV_READY := .venv/dev-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench bench-peers results results-on-policy parity tokenizers trackers smollm2 smollm2-served lock clean
+.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench costs bench-peers results results-on-policy parity tokenizers trackers smollm2 smollm2-served lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +47,7 @@ help:
 	@echo 'make rooms     the map of folders by who imports whom: make rooms ROOMS=--write'
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
+	@echo 'make costs     cost against size, into docs/costs.md: make costs COSTS=layers'
 	@echo 'make bench-peers  heads of MaxText, tunix, tokamax, optax; steps of torch; ours'
 	@echo 'make results   ablation of stored teacher outputs: 111 small runs (an hour)'
 	@echo 'make results-on-policy  a student taught on its own words, and not: 15 small runs'
@@ -224,6 +226,10 @@ bench: dev
 	@for script in tests/benchmarks/$(ONLY)_bench.py; do \
 	  echo "== $$script" && PYTHONPATH=. $(BIN)/python "$$script" || exit 1; \
 	done
+
+# COSTS='layers experts' for some of them
+costs: dev
+	@PYTHONPATH=. $(BIN)/python tests/benchmarks/costs_bench.py --write $(COSTS)
 
 # What others publish stays in an environment of its own, and is installed without the
 # dependencies that no loss calls. MaxText and tokamax need Python 3.12.

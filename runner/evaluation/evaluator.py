@@ -1,5 +1,6 @@
 """An evaluation, compiled: metrics of a student, its terms and its teacher."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -98,6 +99,7 @@ class Evaluator:
         rows = evaluation_rows(self.dataset, batch_size=self.batch_size, limit=limit)
         params = self._params(state)
         total: Tree = None
+        running: Tree = None  # fetched once the next batch is under way
         for number, batch in enumerate(self._batches(limit=limit), start=1):
             if self._rollouts is not None:
                 batch, _ = self._rollouts.write(
@@ -107,20 +109,18 @@ class Evaluator:
                     jnp.int32(number),
                     ema=state.teacher,
                 )
-            sums = jax.device_get(
-                self._sums(
-                    params,
-                    state.variables,
-                    state.teacher,
-                    self._terms.frozen,
-                    batch,
-                    state.step,
-                )
+            sums = self._sums(
+                params,
+                state.variables,
+                state.teacher,
+                self._terms.frozen,
+                batch,
+                state.step,
             )
-            sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
-            total = sums if total is None else jax.tree.map(np.add, total, sums)
+            total, running = _added(total, running), sums
             if progress is not None:
                 progress(min(number * self.batch_size / len(rows), 1.0))
+        total = _added(total, running)
         if limit not in self._text_bytes:
             self._text_bytes[limit] = self._bytes(rows)
         values = metrics(total, text_bytes=self._text_bytes[limit])
@@ -223,9 +223,18 @@ class Evaluator:
             )
 
 
+def _added(total: Tree, sums: Tree) -> Tree:
+    """Return float64 totals with the sums of a batch, if there are any."""
+    if sums is None:
+        return total
+    sums = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(sums))
+    return sums if total is None else jax.tree.map(np.add, total, sums)
+
+
 def _prediction_sums(outputs: losses.Outputs) -> Tree:
+    # No gradient is taken: values are masked, which spares a pass over the logits.
     mask = losses.target_mask(outputs.batch)
-    outputs = outputs.where(mask)
+    outputs = dataclasses.replace(outputs, mask=mask)
     values = losses.CrossEntropy()(outputs)
     return {
         "count": jnp.sum(mask, dtype=jnp.float32),

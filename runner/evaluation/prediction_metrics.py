@@ -8,6 +8,7 @@ import numpy as np
 
 import losses
 from losses.weighting.token_weights import teacher_entropy
+from models.decoding import draws
 
 Sums = dict[str, jax.Array]
 BINS = 15
@@ -25,7 +26,8 @@ def of_predictions(outputs: losses.Outputs) -> Sums:
     """
     mask = _mask(outputs)
     confidence = jnp.exp(jnp.max(outputs.logits, axis=-1) - outputs.log_normalizer())
-    correct = jnp.argmax(outputs.logits, axis=-1) == outputs.batch["targets"]
+    confidence = jnp.where(mask > 0, confidence, 0.0)  # of masked tokens it may be NaN
+    correct = draws.best(outputs.logits) == outputs.batch["targets"]
     bins = jnp.minimum((confidence * BINS).astype(jnp.int32), BINS - 1)
     in_bin = jax.nn.one_hot(bins, BINS) * mask[..., None]
     return {
@@ -80,7 +82,7 @@ def of_pair(outputs: losses.Outputs) -> Sums:
     values = {"kl": losses.ForwardKL(sparse=over)(outputs)}
     if not drawn:
         first = _best(teacher, outputs.num_outputs, 1)[..., 0]
-        same = jnp.argmax(outputs.logits, axis=-1) == first
+        same = draws.best(outputs.logits) == first
         values["agreement"] = same.astype(jnp.float32)
     return {name: _sum(value, outputs) for name, value in values.items()}
 
