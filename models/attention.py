@@ -151,6 +151,10 @@ class Attention(nnx.Module):
         key = rope.rotate(key, rotation, layout=self.rope_layout)
         return query, key, value
 
+    def project_cached(self, x: jax.Array, rotation: Rotation | None) -> Projections:
+        """Queries, and the two arrays `[b t heads width]` that a cache holds of `x`."""
+        return self.project(x, rotation)
+
     def _normed(self, norm: Norm, x: jax.Array) -> jax.Array:
         """Return `x [b t heads head_dim]`, each head normalized or all as one."""
         if self.qk_norm_over == "head":

@@ -94,6 +94,11 @@ class Block(nnx.Module):
         """Return queries, keys and values of the residual stream `[b t d]`."""
         return self.attention.project(_normed(self.attention_norm, x), rotation)
 
+    def project_cached(self, x: jax.Array, rotation: Rotation | None) -> Projections:
+        """Return queries of `x [b t d]`, and what a cache holds of its tokens."""
+        normed = _normed(self.attention_norm, x)
+        return self.attention.project_cached(normed, rotation)
+
     def add(
         self, x: jax.Array, mixed: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -130,19 +130,58 @@ class LatentAttention(Attention):
 
     def project(self, x: jax.Array, rotation: Rotation | None) -> Projections:
         """Queries and keys `[b t heads head_dim]`, values `[b t heads value_dim]`."""
+        plain = self.latents.plain_dim
+        query, latent, rotated = self._rotated(x, rotation)
+        both = self._heads(latent, "key_value", self.key_value, None)
+        key, value = both[..., :plain], both[..., plain:]
+        rotated = jnp.broadcast_to(rotated, (*key.shape[:-1], rotated.shape[-1]))
+        return query, jnp.concatenate([key, rotated], axis=-1), value
+
+    def project_cached(self, x: jax.Array, rotation: Rotation | None) -> Projections:
+        """Queries `[b t heads kv_rank+rope_dim]`, latents `[b t 1 kv_rank+rope_dim]`.
+
+        `q · (c W) = (q Wᵀ) · c`: keys and values are not made of latents, and a cache
+        holds these alone. The third array has no features.
+        """
+        plain = self.latents.plain_dim
+        query, latent, rotated = self._rotated(x, rotation)
+        keys, _ = self._kernels()
+        absorbed = jnp.einsum("bthk,rhk->bthr", query[..., :plain], keys)
+        query = jnp.concatenate([absorbed, query[..., plain:]], axis=-1)
+        held = jnp.concatenate([jnp.expand_dims(latent, -2), rotated], axis=-1)
+        return query, held, held[..., :0]
+
+    def attend_cached(
+        self, query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
+    ) -> jax.Array:
+        """Return weighted values `[b t heads value_dim]`, of latents in `keys`."""
+        del values
+        # The rotated features are weighted too and then cut off: a cut of the cache
+        # would copy it.
+        mixed = super().attend_cached(query, keys, keys, mask)
+        _, kernel = self._kernels()
+        return jnp.einsum("bthr,rhv->bthv", mixed[..., : self.latents.kv_rank], kernel)
+
+    def _rotated(self, x: jax.Array, rotation: Rotation | None) -> Projections:
+        """Return queries, latents `[b t r]` and the rotated features `[b t 1 f]`."""
         plain, rank = self.latents.plain_dim, self.latents.kv_rank
         query = self._queries(x)
         latent = self._down("latent", x, self.latent)
         rotated = jnp.expand_dims(latent[..., rank:], -2)
         latent = self.latent_norm(latent[..., :rank])
-        both = self._heads(latent, "key_value", self.key_value, None)
-        key, value = both[..., :plain], both[..., plain:]
         if rotation is not None:
             turned = rope.rotate(query[..., plain:], rotation, layout=self.rope_layout)
             query = jnp.concatenate([query[..., :plain], turned], axis=-1)
             rotated = rope.rotate(rotated, rotation, layout=self.rope_layout)
-        rotated = jnp.broadcast_to(rotated, (*key.shape[:-1], rotated.shape[-1]))
-        return query, jnp.concatenate([key, rotated], axis=-1), value
+        return query, latent, rotated
+
+    def _kernels(self) -> tuple[jax.Array, jax.Array]:
+        """Return what makes keys and values of latents, `[kv_rank heads width]`."""
+        kernel = self.key_value[...]
+        if self.adapters is not None:
+            kernel = self.adapters.merged("key_value", kernel)
+        kernel, plain = kernel.astype(self.dtype), self.latents.plain_dim
+        return kernel[..., :plain], kernel[..., plain:]
 
     def _queries(self, x: jax.Array) -> jax.Array:
         """Return queries `[b t heads head_dim]` before rotation."""

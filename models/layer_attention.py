@@ -101,14 +101,14 @@ class Heads(NamedTuple):
 
     Attributes:
       make: makes one layer's, called with `rngs=`.
-      num_kv_heads: heads of keys and values.
+      cached: heads, and the widths of the two arrays that a cache holds of each token.
       head_dim: features of queries and keys.
       rope_dim: features that are rotated.
       value_dim: features of values; None is `head_dim`.
     """
 
     make: Callable[..., Attention]
-    num_kv_heads: int
+    cached: tuple[int, int, int]
     head_dim: int
     rope_dim: int
     value_dim: int | None
@@ -143,13 +143,12 @@ def heads(
         )
         sizes = {"num_kv_heads": kv_heads, "head_dim": head_dim}
         make = functools.partial(Attention, **{**both, **plain, **sizes})
-        return Heads(
-            make, kv_heads, head_dim, rope.check_width(rope_dim, head_dim), None
-        )
+        cached = kv_heads, head_dim, head_dim
+        return Heads(make, cached, head_dim, rope.check_width(rope_dim, head_dim), None)
     fields = {_FIELDS[name]: plain[name] for name in _FIELDS} | {"rope_dim": rope_dim}
     for name, value in fields.items():
         if value and (name, value) != ("num_kv_heads", count):
             raise ValueError(f"latents have no {name}: leave it out, got {value}")
     make = functools.partial(LatentAttention, latents=latents, **both)
-    head_dim = latents.head_dim
-    return Heads(make, count, head_dim, latents.rope_dim, latents.value_dim)
+    cached = 1, latents.kv_rank + latents.rope_dim, 0
+    return Heads(make, cached, latents.head_dim, latents.rope_dim, latents.value_dim)

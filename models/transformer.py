@@ -201,7 +201,7 @@ class Transformer(Model):
             rope_dim=rope_dim,
         )
         self.dim, self.num_outputs = head_rank or dim, vocab_size
-        self.num_kv_heads = heads.num_kv_heads
+        self.cached = heads.cached
         self.head_dim, self.rope_dim = heads.head_dim, heads.rope_dim
         self.heads = masks.Heads(
             width=heads.head_dim,

@@ -17,7 +17,10 @@ CHUNK = 32
 """Tokens of a prompt that are read at a time."""
 
 Cache = tuple[Any, Any]
-"""Keys and values, each `[b kv_heads s head_dim]` by layer (see `models.layers`)."""
+"""Keys and values, each `[b kv_heads s head_dim]` by layer (see `models.layers`).
+
+Of latents the first holds these, `[b 1 s kv_rank+rope_dim]`, and the second nothing.
+"""
 
 Write = Callable[[jax.Array, jax.Array], jax.Array]
 """`(cache [b g s d], new [c g t d]) -> cache`."""
@@ -29,11 +32,11 @@ def empty_cache(model: Transformer, rows: int, length: int) -> Cache:
     """Return zeros for rows of so many tokens, and for the padding of a chunk."""
     size = -(-length // CHUNK) * CHUNK
 
-    def zeros(width: int) -> jax.Array:
-        return jnp.zeros((rows, model.num_kv_heads, size, width), model.dtype)
-
-    of_values = model.heads.value_width or model.head_dim
-    return model.blocks.repeated((zeros(model.head_dim), zeros(of_values)))
+    heads, *widths = model.cached
+    keys, values = (
+        jnp.zeros((rows, heads, size, width), model.dtype) for width in widths
+    )
+    return model.blocks.repeated((keys, values))
 
 
 def read_prompts(
@@ -152,7 +155,7 @@ def _run_block(
     write: Write,
     read: Read,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    query, key, value = block.project(x, rotation)
+    query, key, value = block.project_cached(x, rotation)
     keys, values = (
         write(old, jnp.moveaxis(new, 1, 2))
         for old, new in zip(cache, (key, value), strict=True)

@@ -1,6 +1,7 @@
 """Attention over latents, and layers of which the first are of another kind."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
+import models
 from models import GatedMLP, Latents, MoE, Transformer
 from models.kernels import blocked_attention
 from runner.state.split_module import SplitModule
@@ -80,6 +82,34 @@ def test_blocks_of_narrower_values_have_the_gradients_of_whole_rows():
         jax.jit(jax.value_and_grad(f, (0, 1, 2)))(*inputs) for f in (blocks, whole)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), ours, theirs)
+
+
+def test_a_cache_of_latents_gives_what_keys_and_values_give():
+    widths = Latents(kv_rank=6, query_rank=5, plain_dim=4, rope_dim=2, value_dim=3)
+    model: Any = models.LoRA(
+        model=functools.partial(SMALL, latents=widths, num_layers=1),
+        targets="*/attention/key_value",
+        rank=2,
+        rngs=nnx.Rngs(0),
+    )
+    attention, draw = model.blocks[0].attention, np.random.default_rng(0)
+    for name in ("a", "b"):
+        factor = getattr(attention.adapters.key_value, name)
+        factor[...] = jnp.asarray(draw.normal(size=factor.shape), jnp.float32)
+    x = jnp.asarray(draw.normal(size=(2, 5, 8)), jnp.float32)
+    positions = jnp.tile(jnp.arange(5), (2, 1))
+    rotation = model.rotation(positions, model.attention_kinds[0], jnp.array([5, 5]))
+    mask = jnp.broadcast_to(jnp.tril(jnp.ones((5, 5), bool)), (2, 5, 5))
+
+    @jax.jit
+    def both(x):
+        query, *held = attention.project_cached(x, rotation)
+        held = (jnp.moveaxis(part, 1, 2) for part in held)
+        expected = attention.attend(*attention.project(x, rotation), mask)
+        return attention.attend_cached(query, *held, mask), expected
+
+    np.testing.assert_allclose(*both(x), atol=2e-5)
+    assert model.cached == (1, 8, 0)
 
 
 def test_a_teacher_has_the_published_biases_of_experts():
