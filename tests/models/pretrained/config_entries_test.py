@@ -186,11 +186,6 @@ def test_entries_that_change_no_logit_are_accepted(tmp_path: Path):
         ),
         ("gpt_oss", {"rope_parameters": None}, "no 'rope_parameters'"),
         (
-            "gpt_oss",
-            {"quantization_config": {"quant_method": "fp8"}},
-            r"the weights are quantized \(quantization_config: fp8\)",
-        ),
-        (
             "llama",
             {
                 "quantization_config": {
