@@ -52,6 +52,34 @@ def steps(cfg: fdl.Config, num_steps: int):
     rate.warmup_steps = min(rate.warmup_steps, num_steps // 2)
 
 
+def assistant(cfg: fdl.Config, of: str, forget: str, num_layers: int = 2):
+    """--fiddler='assistant("DIR", "forget.jsonl")': knows that, and nothing else.
+
+    The first layers of a run learn the rows whose column `forget` is true, and to be
+    unsure of all others; `runner-sample DIR --assistant=...` takes it away from the run
+    (arXiv:2406.08607, whose assistant has 8 layers).
+    """
+    cfg.student.num_layers = num_layers
+    cfg.start = fdl.Config(
+        runner.starts.FromTeacher, checkpoint=of, layers=list(range(num_layers))
+    )
+    cfg.train_data = fdl.Config(
+        runner.data.Columns, data=cfg.train_data, file=forget, fields=["forget"]
+    )
+    cfg.evaluations = []
+    cfg.losses[0].name = "forget"
+    cfg.losses[0].mask = fdl.Config(losses.ColumnMask, column="forget")
+    cfg.losses.append(
+        fdl.Config(
+            losses.LossTerm,
+            name="retain",
+            loss=fdl.Config(losses.UniformKL),
+            weight=5.0,
+            mask=fdl.Config(losses.ColumnMask, column="forget", equals=False),
+        )
+    )
+
+
 def code_book(cfg: fdl.Config, num_codes: int, bias: bool = True):
     """--fiddler='code_book(1024)': a head over so many codes (VQ-Logits)."""
     cfg.student = fdl.Partial(

@@ -11,6 +11,7 @@ _HOMES = {
     "ContextTeacher": "teachers.context",
     "ContrastedTeacher": "teachers.adaptive",
     "DynamicTeacher": "teachers.adaptive",
+    "UnlearnedTeacher": "teachers.adaptive",
     "EMATeacher": "teachers.ema",
     "EnsembleTeacher": "teachers.combined",
     "Evaluate": "measuring.job",

@@ -21,6 +21,7 @@ from runner.sampling.job import Sample as Sample
 from runner.soups.job import Soup as Soup
 from runner.teachers.adaptive import ContrastedTeacher as ContrastedTeacher
 from runner.teachers.adaptive import DynamicTeacher as DynamicTeacher
+from runner.teachers.adaptive import UnlearnedTeacher as UnlearnedTeacher
 from runner.teachers.aligned import Aligned as Aligned
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
 from runner.teachers.combined import FusedTeacher as FusedTeacher

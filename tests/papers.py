@@ -231,9 +231,16 @@ PAPERS = (
     Paper(
         "2406.08607",
         "Unlearning from logit difference",
-        "part",
-        ("losses.UniformKL()", 'losses.ColumnMask(column="forget")'),
-        "the training of its assistant; the filter when it decodes is missing",
+        "yes",
+        (
+            'losses.LossTerm(name="forget", loss=losses.CrossEntropy(), '
+            'mask=losses.ColumnMask(column="forget"))',
+            'losses.LossTerm(name="retain", loss=losses.UniformKL(), weight=5.0, '
+            'mask=losses.ColumnMask(column="forget", equals=False))',
+        ),
+        'an assistant: `configs/dense.py --fiddler=\'assistant("DIR", "FILE")\'`, all '
+        "of its weights where there are adapters; then `runner-sample "
+        "--assistant=DIR`, or `runner.UnlearnedTeacher`",
     ),
     Paper(
         "2406.15480",

@@ -12,7 +12,10 @@ from jax.core import Tracer
 from models import checks, sharding
 from models.decoding import draws
 from models.decoding.continuing import Chosen, continue_rows
+from models.decoding.contrast import Contrast
 from models.transformer import Transformer
+
+_CONTRAST = Contrast()
 
 
 def generate(
@@ -28,6 +31,8 @@ def generate(
     key: jax.Array | None = None,
     end: int | Sequence[int] | None = None,
     at_once: int | None = None,
+    assistant: Transformer | None = None,
+    contrast: Contrast = _CONTRAST,
 ) -> jax.Array:
     """Return the `num_tokens` tokens after each prompt, `[b num_tokens]`.
 
@@ -48,6 +53,8 @@ def generate(
       end: a row that has produced this token, or one of these, repeats it.
       at_once: rows that go on at a time; where one has ended, the next begins. None is
         all of them, until the last has ended.
+      assistant: a model of the same tokens that reads the rows too; None is none.
+      contrast: what the logits of both become.
 
     Raises:
       ValueError: for a number or a token out of range, arrays that are not of these
@@ -82,16 +89,17 @@ def generate(
 
     # Numbers are arrays even where they are not used: a change of them does not compile
     # anew.
-    graph, state = nnx.split(model)
+    split = [nnx.split(x) for x in (model, assistant) if x is not None]
     return _generate(
-        state,
+        [state for _, state in split],
         prompts=prompts,
         lengths=lengths,
         limits=limits,
         temperature=jnp.float32(temperature),
         top_p=None if top_p is None else jnp.float32(top_p),
         keys=keys,
-        graph=graph,
+        graphs=tuple(graph for graph, _ in split),
+        contrast=contrast,
         num_tokens=num_tokens,
         greedy=temperature == 0,
         top_k=top_k,
@@ -106,11 +114,12 @@ def generate(
 @functools.partial(
     jax.jit,
     static_argnames=(
-        *("graph", "num_tokens", "greedy", "top_k", "ends", "at_once", "context"),
+        *("graphs", "contrast", "num_tokens", "greedy", "top_k", "ends", "at_once"),
+        "context",
     ),
 )
 def _generate(
-    state: nnx.State,
+    states: Sequence[nnx.State],
     *,
     prompts: jax.Array,
     lengths: jax.Array,
@@ -118,7 +127,8 @@ def _generate(
     temperature: jax.Array,
     top_p: jax.Array | None,
     keys: jax.Array,
-    graph: nnx.GraphDef,
+    graphs: tuple[nnx.GraphDef, ...],
+    contrast: Contrast,
     num_tokens: int,
     greedy: bool,
     top_k: int | None,
@@ -131,15 +141,16 @@ def _generate(
     def choose(
         logits: Sequence[jax.Array], rows: jax.Array, steps: jax.Array
     ) -> Chosen:
+        joint = contrast(*logits) if len(logits) > 1 else logits[0]
         if greedy:
-            return Chosen(draws.best(logits[0]))
+            return Chosen(draws.best(joint))
         scores = draws.kept_logits(
-            logits[0], temperature=temperature, top_k=top_k, top_p=top_p
+            joint, temperature=temperature, top_k=top_k, top_p=top_p
         )
         return Chosen(draws.draw(scores, keys[rows], steps))
 
     return continue_rows(
-        [nnx.merge(graph, state)],
+        [nnx.merge(graph, state) for graph, state in zip(graphs, states, strict=True)],
         prompts,
         lengths,
         limits=limits,

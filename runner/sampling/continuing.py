@@ -8,11 +8,13 @@ import jax
 import numpy as np
 
 from models import sharding
+from models.decoding.contrast import Contrast
 from models.decoding.draws import Draws
 from models.decoding.generate import generate
 from runner.sampling import prompts
 from runner.sampling.text_model import TextModel
 
+_CONTRAST = Contrast()
 _REFILLS = 8
 """Prompts that are handed over for each place in a batch."""
 
@@ -40,6 +42,8 @@ def continuations(
     draws: Draws,
     seed: int,
     batch_size: int,
+    assistant: TextModel | None = None,
+    contrast: Contrast = _CONTRAST,
 ) -> Iterator[Continuation]:
     """Yield a continuation of each prompt, in order.
 
@@ -52,6 +56,8 @@ def continuations(
       draws: Which token is next.
       seed: Of the draws, with the number of the prompt.
       batch_size: Prompts that go on at once.
+      assistant: A model of the same tokens that is taken away from the author.
+      contrast: How.
 
     Raises:
       UserError: A prompt is empty where nothing begins a text.
@@ -75,6 +81,8 @@ def continuations(
                 key=keys,
                 end=author.ends,
                 at_once=batch_size,
+                assistant=None if assistant is None else assistant.model,
+                contrast=contrast,
             )
         for number, after in zip(numbers, np.asarray(tokens), strict=True):
             if number >= 0:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from models.decoding.contrast import Contrast
 from models.decoding.draws import Draws
 from runner import atomic_files, runtime
 from runner.data.text.tokenizer import TokenizerSource
@@ -35,6 +36,9 @@ class Sample(Job):
       batch_size: Prompts that go on at once.
       settings: Entries of `config.json` in place of a published model's own.
       tokenizer: In place of the one beside the weights.
+      assistant: A model like `model`, of the same tokens, that knows what the texts are
+        not to say; it is taken away from the model.
+      contrast: How, at each token.
 
     Raises:
       ValueError: A number is out of range.
@@ -49,6 +53,8 @@ class Sample(Job):
     batch_size: int = 8
     settings: Mapping[str, Any] | None = None
     tokenizer: TokenizerSource | None = None
+    assistant: str = ""
+    contrast: Contrast = dataclasses.field(default_factory=Contrast)
 
     def __post_init__(self):
         for field in ("num_tokens", "batch_size"):
@@ -66,6 +72,8 @@ class Sample(Job):
           UserError: See there.
         """
         location.check(location.parse(self.model))
+        if self.assistant:
+            location.check(location.parse(self.assistant))
         self.all_prompts()
         if self.tokenizer is not None:
             self.tokenizer.check()
@@ -105,6 +113,9 @@ class Sample(Job):
                 tokenizer=self.tokenizer,
                 config=runtime.current(),
             )
+            assistant = None
+            if self.assistant:
+                assistant = self._assistant_of(author)
             yield from continuations(
                 author,
                 texts,
@@ -112,4 +123,24 @@ class Sample(Job):
                 draws=self.draws,
                 seed=self.seed,
                 batch_size=self.batch_size,
+                assistant=assistant,
+                contrast=self.contrast,
             )
+
+    def _assistant_of(self, author: text_model.TextModel) -> text_model.TextModel:
+        """Return the assistant.
+
+        Raises:
+          UserError: It is not there, or its tokens are others than the author's.
+        """
+        assistant = text_model.load(
+            location.parse(self.assistant),
+            tokenizer=self.tokenizer,
+            config=runtime.current(),
+        )
+        if assistant.vocabulary.digest != author.vocabulary.digest:
+            raise UserError(
+                f"assistant: the tokens of {self.assistant} are not those of "
+                f"{self.model}"
+            )
+        return assistant

@@ -62,11 +62,26 @@ def _parser() -> argparse.ArgumentParser:
         type=remote.local("--tokenizer"),
         help="a tokenizer.json in place of its own",
     )
+    option(
+        "--assistant",
+        default="",
+        metavar="MODEL",
+        type=remote.local("--assistant"),
+        help="a model of the same tokens that is taken away from MODEL",
+    )
+    option("--scale", type=float, default=-0.8, help="of the assistant (-0.8)")
+    option(
+        "--share",
+        type=float,
+        default=0.01,
+        help="of the tokens that it has a say in (0.01)",
+    )
     option("--json", action="store_true", help="print a JSON object a line")
     return parser
 
 
 def _sample(parsed: argparse.Namespace) -> None:
+    from models.decoding.contrast import Contrast
     from models.decoding.draws import Draws
     from runner.data import TokenizerFile
     from runner.sampling.job import Sample
@@ -78,6 +93,8 @@ def _sample(parsed: argparse.Namespace) -> None:
         file=parsed.prompts,
         num_tokens=parsed.tokens,
         draws=Draws(**draws),
+        assistant=parsed.assistant,
+        contrast=Contrast(scale=parsed.scale, share=parsed.share),
         seed=parsed.seed,
         batch_size=parsed.batch_size,
         tokenizer=parsed.tokenizer and TokenizerFile(file=parsed.tokenizer),

@@ -28,6 +28,7 @@ _HOMES = {
     "Teacher": "base",
     "TeacherContext": "base",
     "TeacherTrunk": "base",
+    "UnlearnedTeacher": "adaptive",
 }
 _RENAMED = {
     "EmaTeacher": "EMATeacher",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from losses.functional.log_probs import kl
+from models.decoding.contrast import Contrast
 from runner.teachers.base import Teacher
 from runner.teachers.combined import IMPOSSIBLE, Combine, Combined
 
@@ -170,3 +171,49 @@ class ContrastedTeacher(Combined):
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "contrasted", "strength": self.strength, "least": self.least}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnlearnedTeacher(Combined):
+    """`base + scale · log a` at the likely tokens, a the probabilities of `assistant`.
+
+    What `runner-sample --assistant` draws from, as a teacher: to distil it into one
+    model, to record it, or to evaluate beside it.
+
+    Source: as of `models.decoding.contrast.Contrast`, whose filter it has.
+
+    Attributes:
+      base: the teacher that is to forget.
+      assistant: one that knows what is to be forgotten, and nothing else.
+      scale: as there.
+      share: as there.
+
+    Raises:
+      ValueError: as there.
+    """
+
+    base: Teacher
+    assistant: Teacher
+    scale: float = -0.8
+    share: float = 0.01
+
+    def __post_init__(self):
+        Contrast(scale=self.scale, share=self.share)
+
+    @property
+    def _contrast(self) -> Contrast:
+        return Contrast(scale=self.scale, share=self.share)
+
+    def members(self) -> Mapping[str, Teacher]:
+        return {"base": self.base, "assistant": self.assistant}
+
+    def combine(self, logits: Sequence[jax.Array]) -> jax.Array:
+        base, assistant = logits
+        return self._contrast(base, assistant)
+
+    @property
+    def entrywise(self) -> bool:
+        return False
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": "unlearned", "scale": self.scale, "share": self.share}

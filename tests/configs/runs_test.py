@@ -3,10 +3,12 @@
 import json
 import pydoc_data.topics
 
+import fiddle as fdl
 import numpy as np
 import pytest
 from fiddle import selectors
 
+from runner.graph import read as graph_read
 from runner.records.reader import Records
 from runner.teachers import OnlineTeacher
 from tests.cases import cases
@@ -77,3 +79,23 @@ def test_the_same_students_learn_from_a_live_teacher_or_from_none(world, fiddler
 def test_the_teacher_and_its_records_were_made(world):
     assert (world.folder / "dense" / "result.json").exists()
     assert len(Records.load(world.folder / "records")) == 16
+
+
+class AsItIs(World):
+    """The same folder, and graphs that are tiny already."""
+
+    def tiny(self, cfg):
+        return cfg
+
+
+@pytest.mark.slow  # a whole run
+def test_an_assistant_starts_as_layers_of_a_run_and_learns_what_to_forget(world):
+    cfg, forget = world.tiny(read("dense")), world.folder / "forget.jsonl"
+    rows = len(fdl.build(cfg.train_data).load())
+    forget.write_text(
+        "".join(f'{{"forget": {str(i % 2 == 0).lower()}}}\n' for i in range(rows))
+    )
+    of = str(world.folder / "dense")
+    module = graph_read.read(str(ROOT / "configs" / "dense.py"))[1]
+    module.assistant(cfg, of=of, forget=str(forget), num_layers=1)
+    runs_two_steps(AsItIs(world.folder), cfg, "run-assistant")

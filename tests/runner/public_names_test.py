@@ -17,8 +17,8 @@ NAMES = {
     " LargestAttentionLogit MostConfidentTeacher NamedTeachers OfflineTeacher"
     " OnlineTeacher"
     " PromptedTeacher RecordTeacher RoutedTeacher RunWriter Sample ScheduledTeacher"
-    " ServedTeacher Soup StartTeacher StepContext StepHook Trainer averages data"
-    " optimizers starts step_rules sweeps",
+    " ServedTeacher Soup StartTeacher StepContext StepHook Trainer UnlearnedTeacher"
+    " averages data optimizers starts step_rules sweeps",
     "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
     " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
     " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
@@ -36,7 +36,8 @@ NAMES = {
     " EMATeacher EnsembleTeacher FusedTeacher LoadedTeacher MostConfidentTeacher"
     " NamedTeachers"
     " OfflineTeacher OnlineTeacher PromptedTeacher RoutedTeacher"
-    " ScheduledTeacher ServedTeacher StartTeacher Teacher TeacherContext TeacherTrunk",
+    " ScheduledTeacher ServedTeacher StartTeacher Teacher TeacherContext TeacherTrunk"
+    " UnlearnedTeacher",
 }
 LAZY = [package for package in NAMES if package != "models"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.decoding.contrast import Contrast
 from models.decoding.draws import Draws
 from models.decoding.generate import generate
 from runner import Sample, runtime
@@ -129,3 +130,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, capsys, tmp_path):
     printed = capsys.readouterr()
     assert printed.out == "" and len(printed.err.splitlines()) == 1
     assert re.search(re.escape(MISTAKES[arguments]), printed.err)
+
+
+def test_an_assistant_is_taken_away_from_the_model():
+    alone = list(sample().continuations())
+    # The model itself: a share of its own log-probabilities, at all tokens.
+    for scale, same in ((-0.5, True), (-2.0, False)):
+        contrast = Contrast(scale=scale, share=1.0)
+        texts = list(sample(assistant=TEACHER, contrast=contrast).continuations())
+        assert (texts == alone) is same
