@@ -16,9 +16,10 @@ from models.pretrained.tensors.separate import Separate
 from models.routing.scores import Routing
 
 _SCORES = {1: "softmax", 2: "sigmoid"}  # `expert_gating_func`
-# llama.cpp knows by these numbers of layers, and by nothing else, that queries are made
-# of the stream itself.
+# llama.cpp knows by these numbers of layers, or by one and the vocabulary, that queries
+# are products of the stream itself, and by nothing else.
 _PLAIN_QUERIES = (26, 27)
+_KANANA = (48, 128_256)
 
 
 def _read_experts(stored: Stored) -> Fields:
@@ -85,7 +86,8 @@ def _check_queries(fields: Mapping[str, Any]) -> None:
     Source: `is_lite` of `models/deepseek2.cpp` (llama-cpp-python 0.3.36).
     """
     plain, layers = fields["latents"].query_rank is None, fields["num_layers"]
-    if plain != (layers in _PLAIN_QUERIES):
+    known = layers in _PLAIN_QUERIES or (layers, fields["vocab_size"]) == _KANANA
+    if plain != known:
         raise ValueError(
             "llama.cpp takes queries to be made of the stream itself (query_rank=None) "
             f"in models of {' and '.join(map(str, _PLAIN_QUERIES))} layers, and of a "
