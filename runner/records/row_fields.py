@@ -129,7 +129,7 @@ def fill(
 ) -> None:
     """Fill the fields of a record, but for its drops; the inverse of `small_parts`."""
     length = layout.sequence_length
-    places, planes = small[: length - 1], Cut(small[length - 1 :])
+    places, planes = small[: length - 1], Cut(small[length - 1 :].data)
     for name in _small(layout):
         field = fields[name]
         field[...] = planes.take("u1", field.size).reshape(field.shape)
