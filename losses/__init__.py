@@ -65,6 +65,7 @@ from losses.distillation.student_best import OverStudentBest
 from losses.entropy import ConfidencePenalty, UniformKL
 from losses.features.attention_maps import AttentionKL, AttentionMSE
 from losses.features.cka import CKA
+from losses.features.draft import Draft
 from losses.features.hidden_states import FeatureCosine, FeatureMSE
 from losses.features.layer_pairs import MeanOverLayers, OverLayers, uniform_map
 from losses.features.projected import Projected
@@ -164,6 +165,7 @@ __all__ = [
     "DecoupledKD",
     "Dice",
     "Divergence",
+    "Draft",
     "FeatureCosine",
     "FeatureMSE",
     "FeatureShift",

@@ -516,6 +516,29 @@ PAPERS = (
 
 BEYOND = (
     Paper(
+        "2503.01840",
+        "EAGLE-3",
+        "part",
+        (
+            'losses.Draft(loss=losses.ForwardKL(), of=("hidden/0", "hidden/2", '
+            '"trunk"), width=192, dim=192, num_outputs=4096, steps=3, '
+            "rngs=nnx.Rngs(0))",
+        ),
+        "fused states and its training-time test; a layer that attends to nothing "
+        "where it has a decoder layer; with `losses.TotalVariation()` the value is 1 "
+        "less the rate of acceptance; not measured",
+    ),
+    Paper(
+        "2404.19737",
+        "Multi-token prediction",
+        "part",
+        (
+            'losses.Draft(loss=losses.CrossEntropy(), states="trained", width=192, '
+            "dim=192, num_outputs=4096, steps=3, rngs=nnx.Rngs(0))",
+        ),
+        "in DeepSeek-V3's form, one head after another (2412.19437); not measured",
+    ),
+    Paper(
         "1712.05877",
         "Quantization-aware training",
         "yes",
@@ -524,7 +547,9 @@ BEYOND = (
             'models.Transformer, vocab_size=4096), weights="int4", block=32)',
         ),
         "of kernels: int8, int4, fp8, as qwix has them; `configs/dense.py "
-        "--fiddler='quantized(\"int4\", block=32)'`; activations stay as they are",
+        "--fiddler='quantized(\"int4\", block=32)'`; activations stay as they are; one "
+        "seed, 200 steps: 5.239 nats a token in int4, 5.240 without, 5.240 rounded "
+        "after: blocks of 32 cost nothing there",
     ),
     Paper(
         "2505.04560",

@@ -48,6 +48,7 @@ from losses.functional.divergences import (
 )
 from losses.functional.features import (
     cka,
+    draft_step,
     feature_cosine,
     feature_mse,
     own_head_logits,
@@ -133,6 +134,7 @@ __all__ = [
     "decoupled_kd",
     "dice",
     "dpo",
+    "draft_step",
     "feature_cosine",
     "feature_mse",
     "feature_shift",

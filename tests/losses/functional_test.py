@@ -50,6 +50,20 @@ def own_head(x):
     return functional.forward_kl(logits, x["teacher/logits"])
 
 
+def draft(x):
+    head = LOSSES["draft"].loss
+    assert isinstance(head, losses.Draft)
+    follows = jnp.roll(x["mask"], 1, axis=1) & np.array([[0, 1, 0, 1, 1]], bool)
+    state = x["trunk"].astype(jnp.float32) @ head.fuse.kernel[...]
+    previous = jnp.roll(x["targets"], 1, axis=1)
+    embedded = jnp.where(follows[..., None], head.embedding[...][previous], 0.0)
+    arrays = head.first.arrays(), head.second.arrays()
+    state = functional.draft_step(state, embedded, follows, *arrays)
+    size = jnp.sqrt(jnp.mean(state**2, axis=-1, keepdims=True) + 1e-6)
+    logits = (state / size) @ head.last.kernel[...]
+    return functional.cross_entropy(logits, x["targets"])
+
+
 def from_samples(x):
     log_p = jax.nn.log_softmax(x["teacher/logits"])
     entropy = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
@@ -408,6 +422,7 @@ FUNCTIONS = {
     ),
     "scheduled": lambda x: F.forward_kl(*both(x), 2.0),
     "own_head": own_head,
+    "draft": draft,
     "aspects": lambda x: F.aspects(x["logits"], x["aspects"]),
     "uskd": uskd,
     "logit_graph_raw": lambda x: F.logit_graph(

@@ -39,6 +39,7 @@ PUBLIC = [
     "CrossEntropy",
     "DecoupledKD",
     "Divergence",
+    "Draft",
     "FeatureCosine",
     "FeatureMSE",
     "ForwardKL",

@@ -199,6 +199,16 @@ LOSSES = {
             rngs=nnx.Rngs(0),
         )
     ),
+    "draft": Row(
+        losses.Draft(
+            loss=losses.CrossEntropy(),
+            width=WIDTH,
+            dim=3,
+            num_outputs=VOCABULARY,
+            states="trained",
+            rngs=nnx.Rngs(0),
+        )
+    ),
     "dpo": Row(losses.DPO(beta=0.3, label_smoothing=0.1)),
     "dpo_of_means": Row(losses.DPO(beta=5.0, over="mean")),
     "ipo": Row(losses.IPO(beta=0.5, over="mean")),

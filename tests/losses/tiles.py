@@ -45,6 +45,7 @@ ROWS = {
     "taid",
     "intra_class_correlation",
     "own_head",
+    "draft",
     "over_student_best",
     "agreement",
     "uld",
