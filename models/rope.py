@@ -1,13 +1,16 @@
 """Rotary position embedding, in the two layouts that published weights use."""
 
+import functools
+from collections.abc import Callable
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
-from models import rope_scaling
+from models import rope_scaling, sharding
 
 LAYOUTS = ("split", "interleaved")
+_PARTS, _FEW = 8, 256
 
 
 class Scaling(Protocol):
@@ -60,6 +63,40 @@ def angles(
 
     Source: Su et al. 2021 (arXiv:2104.09864), equation 15.
     """
+    tables = functools.partial(
+        _tables, head_dim=head_dim, base=base, scaling=scaling, lengths=lengths
+    )
+    many = positions.size >= _FEW and positions.shape[-1] % _PARTS == 0
+    if many and sharding.on_one_device() and sharding.platform() == "cpu":
+        return _in_parts(tables, positions)
+    return tables(positions)
+
+
+def _in_parts(
+    tables: Callable[[jax.Array], tuple[jax.Array, jax.Array]], positions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return `tables(positions)` by a loop over parts of the rows.
+
+    On a CPU, XLA makes what stands in no loop a part of each operation that reads it:
+    cosines and sines would be computed for each layer, head, query and key, and again
+    for their gradients.
+    """
+    parts = positions.reshape(*positions.shape[:-1], _PARTS, -1)
+    by_part = jax.lax.map(tables, jnp.moveaxis(parts, -2, 0))
+    cos, sin = (
+        jnp.moveaxis(x, 0, -3).reshape(*positions.shape, x.shape[-1]) for x in by_part
+    )
+    return cos, sin
+
+
+def _tables(
+    positions: jax.Array,
+    *,
+    head_dim: int,
+    base: float,
+    scaling: Scaling | None,
+    lengths: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
     frequencies = jnp.power(jnp.float32(base), -exponents)
     places = positions.astype(jnp.float32)

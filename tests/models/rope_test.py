@@ -53,3 +53,22 @@ def test_features_beyond_the_rotated_ones_stay():
 def test_a_width_that_no_head_has_is_named(rope_dim):
     with pytest.raises(ValueError, match=rf"from 2 to head_dim \(8\), got {rope_dim}"):
         rope.check_width(rope_dim, 8)
+
+
+def test_cosines_of_many_positions_are_computed_once():
+    """XLA on a CPU makes them a part of each operation that reads them, else."""
+    positions = jnp.arange(256).reshape(2, 128) % 100
+
+    def loss(x):
+        tables = rope.angles(positions, 8, base=100.0)
+        turned = rope.rotate(jnp.square(x), tables, layout="split")
+        scores = jnp.einsum("bthf,bthg->bhfg", turned, turned)
+        return jnp.sum(jnp.square(scores)), tables
+
+    gradient = jax.jit(jax.grad(loss, has_aux=True))
+    compiled = gradient.lower(jnp.ones((2, 128, 2, 8))).compile()
+    assert compiled.as_text().count(" cosine(") == 1
+    _, (cos, sin) = compiled(jnp.ones((2, 128, 2, 8)))
+    angle = np.asarray(positions)[..., None] * 100.0 ** -(np.arange(0, 8, 2) / 8)
+    np.testing.assert_allclose(cos, np.cos(angle), atol=2e-5)
+    np.testing.assert_allclose(sin, np.sin(angle), atol=2e-5)
