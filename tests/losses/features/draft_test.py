@@ -23,7 +23,7 @@ def normed(x):
 def by_hand(draft, x, targets, mask, row, t, ahead):
     """Logits of `d_ahead(t)`."""
     wide = {
-        name: [np.float64(a) for a in getattr(draft, name).arrays()]
+        name: [np.asarray(a, np.float64) for a in getattr(draft, name).arrays()]
         for name in ("fuse", "first", "second", "last")
     }
 
@@ -31,10 +31,10 @@ def by_hand(draft, x, targets, mask, row, t, ahead):
         there = t > 0 and mask[row, t - 1] and SEGMENTS[row, t] == SEGMENTS[row, t - 1]
         z, e = np.zeros(3), np.zeros(3)
         if there:
-            e = np.float64(draft.embedding[...])[targets[row, t - 1]]
+            e = np.asarray(draft.embedding[...], np.float64)[targets[row, t - 1]]
             if ahead == 1:
                 kernel, bias = wide["fuse"]
-                z = np.float64(x[row, t - 1]) @ kernel + bias
+                z = x[row, t - 1].astype(np.float64) @ kernel + bias
             else:
                 z = state(t - 1, ahead - 1)
         (w, b), (v, c) = wide["first"], wide["second"]
@@ -46,8 +46,8 @@ def by_hand(draft, x, targets, mask, row, t, ahead):
 
 def test_a_draft_reads_what_is_before_it_and_is_accepted_as_often_as_they_overlap():
     draw = np.random.default_rng(0)
-    low, high = (np.float32(draw.normal(size=(2, 5, 2))) for _ in range(2))
-    logits = np.float32(draw.normal(size=(2, 5, 4)))
+    low, high = draw.normal(size=(2, 2, 5, 2)).astype(np.float32)
+    logits = draw.normal(size=(2, 5, 4)).astype(np.float32)
     targets = draw.integers(0, 4, (2, 5)).astype(np.int32)
     mask = np.array([[1, 1, 0, 1, 1], [1, 1, 1, 1, 0]], bool)
     targets[~mask] = -1
@@ -77,7 +77,7 @@ def test_a_draft_reads_what_is_before_it_and_is_accepted_as_often_as_they_overla
     found, back = jax.vjp(values, jnp.asarray(low), jnp.asarray(logits))
     both = np.concatenate([low, high], axis=-1)
     for row, t in np.argwhere(mask):
-        q = np.exp(np.float64(logits[row, t]))
+        q = np.exp(logits[row, t].astype(np.float64))
         q /= q.sum()
         rejected = []
         for ahead in (1, 2):

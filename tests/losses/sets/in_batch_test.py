@@ -11,7 +11,7 @@ from losses.functional.in_batch import pairs
 def test_blocks_of_pairs_give_the_value_and_gradient_of_all_pairs(monkeypatch):
     monkeypatch.setattr(pairs, "BLOCK", 4)
     draw = np.random.default_rng(0)
-    queries, keys, r, r_keys = (np.float32(draw.normal(size=(10, 3))) for _ in range(4))
+    queries, keys, r, r_keys = draw.normal(size=(4, 10, 3)).astype(np.float32)
     there = np.ones(10, bool)
     there[[1, 9]] = False
     queries[1], keys[9], r[1] = np.nan, np.inf, np.nan
@@ -28,7 +28,7 @@ def test_blocks_of_pairs_give_the_value_and_gradient_of_all_pairs(monkeypatch):
 
     value, slopes = jax.jit(jax.value_and_grad(of, argnums=(0, 1)))(queries, keys)
 
-    q, k, r, r_keys = (np.float64(x[there]) for x in (queries, keys, r, r_keys))
+    q, k, r, r_keys = (x[there].astype(np.float64) for x in (queries, keys, r, r_keys))
     other = ~np.eye(8, dtype=bool)
     p = np.where(other, np.exp(r @ r_keys.T), 0.0)
     p /= p.sum(1, keepdims=True)

@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def test_values_are_those_of_qwix_and_the_same_compiled():
 def test_a_kernel_is_read_on_its_grid_and_kept_as_it_is():
     dense = functools.partial(Transformer, **(SMALL | {"num_layers": 1}))
     make = functools.partial(Quantized, model=dense, weights="fp8", block=8)
-    model = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+    model: Any = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
     up = model.blocks[0].mlp.up
     stored = np.random.default_rng(0).normal(size=up.shape).astype(np.float32)
     up.set_value(jnp.asarray(stored))
