@@ -237,11 +237,12 @@ def test_a_batch_whose_mask_is_no_bool_is_refused(mask):
 
 def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
     spans = (losses.SpanLikelihood, losses.ULD, losses.HybridULD)
+    own = (losses.MiniLLM, losses.PolicyGradient)
     for row in LOSSES.values():
         default = losses.LossTerm(name="term", loss=row.loss).mask
         if "router_logits" in row.loss.needs:
             assert default is losses.token_mask
-        elif isinstance(row.loss, losses.MiniLLM):  # of what the student wrote
+        elif isinstance(row.loss, own):  # of what the student wrote
             assert default is losses.own_mask
         elif isinstance(row.loss, spans):  # any target may begin one
             assert default is losses.target_mask

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from losses import functional
 
@@ -40,6 +41,7 @@ def test_the_graph_of_tokens_is_that_of_its_formula_and_of_rotated_features():
         np.testing.assert_allclose(value, expected, rtol=2e-4)
 
 
+@pytest.mark.slow  # the rows of the table have both
 def test_tokens_are_told_apart_and_relate_within_a_row_as_printed():
     teacher, temperature = TEACHER[:, :4], 0.3
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (STUDENT, teacher)]

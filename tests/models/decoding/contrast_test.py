@@ -33,6 +33,7 @@ def test_likely_tokens_alone_lose_what_the_assistant_knows():
         np.testing.assert_allclose(teacher, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow  # two ends of the formula above
 def test_an_unsure_assistant_changes_nothing_and_one_that_is_the_model_leaves_nothing():
     whole = Contrast(scale=-1.0, share=1.0)
     unsure = log_softmax(whole(TARGET, np.full_like(TARGET, 2.0)))

@@ -132,6 +132,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, capsys, tmp_path):
     assert re.search(re.escape(MISTAKES[arguments]), printed.err)
 
 
+@pytest.mark.slow  # two models that write; `contrast_test` has the formula
 def test_an_assistant_is_taken_away_from_the_model():
     alone = list(sample().continuations())
     # The model itself: a share of its own log-probabilities, at all tokens.

@@ -70,6 +70,7 @@ def test_of_one_base_the_dynamic_teacher_is_the_expert():
     np.testing.assert_array_equal(dynamic(BASE, EXPERT, EXPERT), BASE)
 
 
+@pytest.mark.slow  # a search of its own; the one of one expert is fast
 def test_of_several_experts_one_acts_at_a_token_by_the_sum_over_all():
     other = np.random.default_rng(6).normal(size=EXPERT.shape).astype(np.float32)
     log_base, log_anti = log_softmax64(BASE), log_softmax64(ANTI)

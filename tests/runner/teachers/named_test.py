@@ -17,7 +17,7 @@ from tests.runner.teachers.textbook import (
     teacher_logits,
 )
 
-LOGITS = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
+LOGITS = np.random.default_rng(2).normal(size=(3, 4, 6)).astype(np.float32)
 STUDENT, OLD, NEW = LOGITS
 TARGETS = np.array([0, 1, 2, 5], np.int32)
 
@@ -73,10 +73,15 @@ def test_each_term_reads_the_teacher_that_it_names():
         )
         kl = np.sum(p * (np.log(p) - np.log(log_q)), -1)
         np.testing.assert_allclose(term(outputs), kl, rtol=1e-4, atol=1e-7)
+    flip = losses.OfTeacher(loss=losses.PositiveFlip(), teacher="new", classes=3)
+    mends, knows = (np.argmax(x[:, :3], -1) == TARGETS for x in (STUDENT, NEW))
+    assert (mends & ~knows).sum() != (np.argmax(STUDENT, -1) == TARGETS)[~knows].sum()
+    np.testing.assert_array_equal(flip(outputs), mends & ~knows)
     right = np.argmax(OLD, -1) == TARGETS
     np.testing.assert_array_equal(weight(outputs), 1 + 5 * right)
 
 
+@pytest.mark.slow  # the test above reads both
 def test_one_that_no_term_reads_does_not_run_and_a_name_that_is_none_is_refused():
     first = read(frozenset({"old/hidden/0"}), logits=True, both=False)
     assert first.logits is not None
