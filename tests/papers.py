@@ -49,7 +49,8 @@ PAPERS = (
             'weight=losses.Unopposed(of="kd", of_weight=0.1))',
         ),
         "the second projects the KD gradient, as measured in the trunk's outputs; "
-        "dropout and batch norm in the head are missing",
+        "dropout and batch norm in the head are missing: a loss sees tokens in any "
+        "blocks, and owns no running state",
     ),
     Paper(
         "2604.00626",
@@ -296,8 +297,9 @@ PAPERS = (
             'losses.OnView(loss=losses.CrossEntropy(), view="part")',
             "models.Hidden(share=0.5)",
         ),
-        "with `models.Views`, of images and texts; no imputation of series, no KL to a "
-        "prior",
+        "with `models.Views`, of images and texts; no imputation of series, of which "
+        "there are no data and no model here, and no KL to a prior: no model draws its "
+        "hidden states",
     ),
     Paper(
         "2406.15941",
@@ -499,7 +501,8 @@ PAPERS = (
             "models.Ascent(radius=1 / 255, step=1 / 255, steps=2)",
         ),
         "with `models.Views`, of labels; its loss over pairs of images and texts is "
-        "missing, and the original model (`runner.StartTeacher`) sees clean inputs",
+        "missing, as is a model that reads both, and the original model "
+        "(`runner.StartTeacher`) sees clean inputs",
     ),
     Paper(
         "2502.00348",
