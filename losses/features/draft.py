@@ -124,8 +124,8 @@ class Draft(OfLoss, nnx.Module):
         if not self._reads_student:
             self.loss.check_records(stored)
 
-    def logits(self, outputs: Outputs) -> list[Float[Array, "b t v"]]:
-        """Return `d_1` to `d_K`, float32.
+    def logits(self, outputs: Outputs) -> list[Float[Array, "*b v"]]:
+        """Return `d_1` to `d_K`, float32; the first of `*b` counts rows.
 
         Raises:
           IncompatibleLoss: a hidden state is not of `width`.
@@ -136,11 +136,15 @@ class Draft(OfLoss, nnx.Module):
                 raise IncompatibleLoss(
                     f"Draft(width={self.width}) reads {path} of width {x.shape[-1]}"
                 )
-        hidden = jnp.concatenate([x.astype(jnp.float32) for x in fused], axis=-1)
+        targets = outputs.batch["targets"]
+        rows = (targets.shape[0], targets.size // targets.shape[0])
+        hidden = jnp.concatenate(
+            [x.astype(jnp.float32).reshape(*rows, self.width) for x in fused], axis=-1
+        )
         if self.states == "constant":
             hidden = jax.lax.stop_gradient(hidden)
-        follows = _follows(outputs)
-        before = jnp.where(follows, jnp.roll(outputs.batch["targets"], 1, axis=1), 0)
+        follows = _follows(outputs, rows)
+        before = jnp.where(follows, jnp.roll(targets.reshape(rows), 1, axis=1), 0)
         embedded = jnp.where(follows[..., None], self.embedding[...][before], 0.0)
         state = affine(hidden, *self.fuse.arrays(), dtype=self.dtype)
         drafts = []
@@ -154,7 +158,8 @@ class Draft(OfLoss, nnx.Module):
                 dtype=self.dtype,
             )
             normed = root_mean_square(state)
-            drafts.append(affine(normed, *self.last.arrays(), dtype=self.dtype))
+            logits = affine(normed, *self.last.arrays(), dtype=self.dtype)
+            drafts.append(logits.reshape(*targets.shape, -1))
         return drafts
 
     def __call__(self, outputs: Outputs) -> PerToken:
@@ -172,11 +177,10 @@ class Draft(OfLoss, nnx.Module):
         return sum(values[1:], start=values[0]) / self.steps
 
 
-def _follows(outputs: Outputs) -> Bool[Array, "b t"]:
+def _follows(outputs: Outputs, rows: tuple[int, int]) -> Bool[Array, "b t"]:
     """Return which tokens have one before them that counts, in the same text."""
-    segments = outputs.batch["segment_ids"]
-    counts = jnp.ones(segments.shape, bool) if outputs.mask is None else outputs.mask
+    segments = outputs.batch["segment_ids"].reshape(rows)
+    counts = jnp.ones(rows, bool) if outputs.mask is None else outputs.mask
     same = jnp.roll(segments, 1, axis=1) == segments
-    return (
-        same & jnp.roll(counts, 1, axis=1) & (jnp.arange(segments.shape[1]) > 0)[None]
-    )
+    later = jnp.arange(rows[1])[None] > 0
+    return same & jnp.roll(counts.reshape(rows), 1, axis=1) & later
