@@ -73,7 +73,7 @@ from losses.features.relations import Relations, TokenContext
 from losses.moe.load_balance import LoadBalance, SequenceLoadBalance
 from losses.moe.router_distillation import RouterDistillation
 from losses.moe.router_z_loss import RouterZLoss
-from losses.moe.routes import RouteDistance
+from losses.moe.routes import RouteConsistency, RouteDistance
 from losses.of_teacher import OfTeacher
 from losses.preference.bradley_terry import BradleyTerry
 from losses.preference.dpo import DPO, IPO, HingeDPO
@@ -230,6 +230,7 @@ __all__ = [
     "ReverseKL",
     "RewardMargin",
     "Reweighting",
+    "RouteConsistency",
     "RouteDistance",
     "RouterDistillation",
     "RouterZLoss",

@@ -22,6 +22,9 @@ ROW_SEED = "row_seed"
 EMBEDDING_SHIFT = "embedding_shift"
 """Entry of the batch: what is added to the embeddings of its tokens, `[b t d]`."""
 
+ROUTER_EMBEDDING = "router_embedding"
+"""Intermediate of a mixture of experts that is made where it is captured, `[*b d]`."""
+
 _POLICIES = jax.checkpoint_policies
 
 REMAT: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {

@@ -11,6 +11,7 @@ from flax import nnx
 
 from models import checks, sharding
 from models.attention import Attention, Projections, Rotation
+from models.base import ROUTER_EMBEDDING
 from models.kernels import token_blocks
 from models.kernels.blocked_attention import Packing
 from models.masks import Mask
@@ -76,7 +77,7 @@ class Block(nnx.Module):
           x: `[b t d]`, the residual stream.
           rotation: tables of `rope.angles`, or None.
           mask: as `Attention` takes it.
-          capture: names of the attention's intermediates to return.
+          capture: names of the intermediates to make that are made for them alone.
         """
         over = self._over(x, mask)
         projections: Projections = over(self.project, x, rotation)
@@ -86,6 +87,9 @@ class Block(nnx.Module):
         captured = {}
         if capture:
             captured = self.attention.captured(capture, projections, mask)
+        if ROUTER_EMBEDDING in capture & self.mlp.intermediates:
+            logits = mlp_intermediates["router_logits"]
+            captured[ROUTER_EMBEDDING] = self.mlp.router_embedding(logits)
         if RUNNING in capture:
             captured[RUNNING] = self._observed(before, mixed)
         return x, {"hidden": x, **captured, **mlp_intermediates}

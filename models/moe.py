@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 from models import biased_experts, checks, sharding
 from models.adapters.low_rank import Adapters
-from models.base import Configurable
+from models.base import ROUTER_EMBEDDING, Configurable
 from models.biased_experts import Gating
 from models.initializers import FAN_IN, SMALL, Initializer, Scaled
 from models.kernels import expert_slots, grouped
@@ -61,8 +61,9 @@ class MoE(Configurable):
       rngs: of the initial values.
 
     Attributes:
-      intermediates: `router_logits` `[*b expert]` float32, and `router_assignments`
-        `[*b k]`.
+      intermediates: `router_logits` `[*b expert]` float32, `router_assignments`
+        `[*b k]`, and `router_embedding` `[*b d]` float32, which is made where it is
+        captured.
 
     Raises:
       ValueError: for one expert per token with renormalized gates: each would be 1,
@@ -70,7 +71,7 @@ class MoE(Configurable):
     """
 
     intermediates: ClassVar[frozenset[str]] = frozenset(
-        {"router_logits", "router_assignments"}
+        {"router_logits", "router_assignments", ROUTER_EMBEDDING}
     )
     adapters: Adapters | None = None
 
@@ -205,10 +206,22 @@ class MoE(Configurable):
         if self.router_bias is not None:
             bias = self.router_bias[...].astype(jnp.float32)
             logits = logits + jnp.broadcast_to(bias, logits.shape)
+        return logits, *self.choose(logits)
+
+    def router_embedding(self, logits: jax.Array) -> jax.Array:
+        """Return `Σ_k g_k W_k`, `[*b d]`: columns of the router by gates."""
+        gates, chosen = self.choose(logits)
+        hits = jax.nn.one_hot(chosen, logits.shape[-1], dtype=jnp.float32)
+        shares = jnp.einsum("...k,...ke->...e", gates.astype(jnp.float32), hits)
+        router = self.router[...].astype(jnp.float32)
+        return jnp.einsum("...e,de->...d", shares, router)
+
+    def choose(self, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return gates and experts `[*b k]`, best first, of logits `[*b expert]`."""
         bias = None if self.bias is None else self.bias[...]
         if self.routing is not None:
             k, renormalize = self.experts_per_token, self.renormalize
-            return logits, *self.routing.choose(logits, bias, k, renormalize)
+            return self.routing.choose(logits, bias, k, renormalize)
         scores = jax.nn.softmax(logits)
         gates, chosen = jax.lax.top_k(scores, self.experts_per_token)
         if bias is not None:
@@ -217,7 +230,7 @@ class MoE(Configurable):
             gates = jnp.take_along_axis(scores, chosen, axis=-1)
         if self.renormalize:
             gates = gates / jnp.sum(gates, axis=-1, keepdims=True)
-        return logits, gates, chosen
+        return gates, chosen
 
 
 def parallel_experts(

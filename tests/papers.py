@@ -424,9 +424,9 @@ PAPERS = (
     Paper(
         "2506.21551",
         "Grokking pathways",
-        "part",
-        ("losses.RouteDistance(mass=0.7)",),
-        "a metric of an evaluation; its consistency over layers is missing",
+        "yes",
+        ("losses.RouteDistance(mass=0.7)", "losses.RouteConsistency()"),
+        "metrics of an evaluation",
     ),
     Paper(
         "2303.13005",

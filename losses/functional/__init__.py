@@ -75,6 +75,7 @@ from losses.functional.preference import (
 )
 from losses.functional.routers import (
     load_balance,
+    route_consistency,
     route_distance,
     router_distillation,
     router_z_loss,
@@ -170,6 +171,7 @@ __all__ = [
     "renyi_divergence",
     "reverse_kl",
     "reward_margin",
+    "route_consistency",
     "route_distance",
     "router_distillation",
     "router_z_loss",

@@ -200,6 +200,29 @@ def route_distance(
     return jnp.sum(jnp.where(both, distances, 0.0)) / pairs
 
 
+def route_consistency(
+    embeddings: Float[Array, "n l d"], there: Bool[Array, " n"] | None = None
+) -> Float[Array, ""]:
+    """Return `mean_i 1 - mean_l c_il / (max_l c_il + 1e-8)`.
+
+    `c_il` is the cosine between the embeddings of layers l and l + 1.
+
+    Source: arXiv:2506.21551, its consistency of a pathway.
+
+    Args:
+      embeddings: e, of rows by layer, at least two.
+      there: the rows that count.
+    """
+    e = embeddings.astype(jnp.float32)
+    counts = jnp.ones(len(e), bool) if there is None else there
+    norms = jnp.linalg.norm(jnp.where(counts[:, None, None], e, 1.0), axis=-1)
+    products = jnp.sum(e[:, :-1] * e[:, 1:], axis=-1)
+    cosines = products / jnp.maximum(norms[:, :-1] * norms[:, 1:], 1e-12)
+    values = 1.0 - jnp.mean(cosines, axis=-1) / (jnp.max(cosines, axis=-1) + 1e-8)
+    count = jnp.maximum(jnp.sum(counts, dtype=jnp.float32), 1.0)
+    return jnp.sum(jnp.where(counts, values, 0.0)) / count
+
+
 def routes_of(
     shares: Float[Array, "n l e"], *, mass: float
 ) -> tuple[Int[Array, "n m"], Int[Array, " n"]]:

@@ -248,6 +248,11 @@ def route_distance(x):
     return functional.route_distance(means, there, mass=0.6)
 
 
+def route_consistency(x):
+    means, _, there = row_means(x, x["router_embedding"].astype(jnp.float32))
+    return functional.route_consistency(means, there)
+
+
 def logit_pairing(x):
     right = 1.0 - functional.zero_one(x["logits"], x["targets"])
     mask = x["mask"].astype(jnp.float32)
@@ -431,6 +436,7 @@ FUNCTIONS = {
     "neighbor_accuracy": lambda x: F.neighbor_accuracy(
         *row_means(x, x["hidden/0"]), neighbors=1
     ),
+    "route_consistency": route_consistency,
     "route_distance": route_distance,
     "completion_log_probability": lambda x: along_rows(of_rows(x)[1]),
     "zero_one": lambda x: F.zero_one(x["logits"], x["targets"]),

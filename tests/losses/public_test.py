@@ -138,6 +138,7 @@ PUBLIC = [
     "ZeroOne",
     "CompletionLogProbability",
     "NeighborAccuracy",
+    "RouteConsistency",
     "RouteDistance",
     "USKD",
     "Aspects",

@@ -231,6 +231,7 @@ LOSSES = {
     "neighbor_accuracy": Row(
         losses.NeighborAccuracy(of="hidden/0", neighbors=1, label="group")
     ),
+    "route_consistency": Row(losses.RouteConsistency()),
     "route_distance": Row(losses.RouteDistance(mass=0.6)),
     "completion_log_probability": Row(losses.CompletionLogProbability(of="rejected")),
     "aspects": Row(losses.Aspects(column="aspects")),
@@ -269,6 +270,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
         "logits": draw(VOCABULARY),
         "trunk": draw(WIDTH),
         "router_logits": draw(LAYERS, EXPERTS),
+        "router_embedding": draw(LAYERS, WIDTH),
     }
     fixed = {
         "targets": ids(VOCABULARY),

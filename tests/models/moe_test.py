@@ -227,9 +227,12 @@ def test_renormalised_gates_add_to_one():
 def test_equal_logits_go_to_the_first_experts():
     layer = mixture()
     layer.router[...] = jnp.zeros((6, 4))
-    _, gates, chosen = layer.route(jnp.ones((3, 6)))
+    logits, gates, chosen = layer.route(jnp.ones((3, 6)))
     np.testing.assert_array_equal(chosen, [[0, 1]] * 3)
     np.testing.assert_allclose(gates, np.full((3, 2), 0.25))
+    layer.router[...] = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    both = 0.25 * np.asarray(layer.router[...])[:, :2].sum(axis=1)
+    np.testing.assert_allclose(layer.router_embedding(logits)[0], both, rtol=1e-5)
 
 
 def test_the_router_is_float32_in_a_bfloat16_model():

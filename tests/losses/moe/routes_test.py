@@ -1,10 +1,12 @@
 """Routes of rows, and their edit distances, against textbooks in plain Python."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.distance import cosine as cosine_distance
 
 from losses import functional
 
@@ -45,6 +47,15 @@ def test_distances_of_routes_and_votes_of_neighbours_are_the_textbooks():
         np.testing.assert_allclose(distance(x, there), np.mean(pairs), rtol=1e-6)
     same = jnp.broadcast_to(arrays[0][:1], arrays[0].shape)
     assert distance(same, there) == 0.0
+
+    embeddings = draw.normal(size=(6, 4, 5)) + 1.0
+    consistency = []
+    for row, counts in zip(embeddings, there, strict=True):
+        turns = [1.0 - cosine_distance(a, b) for a, b in itertools.pairwise(row)]
+        if counts:
+            consistency.append(1.0 - np.mean(turns) / (max(turns) + 1e-8))
+    found = jax.jit(functional.route_consistency)(np.float32(embeddings), there)
+    np.testing.assert_allclose(found, np.mean(consistency), rtol=1e-5)
 
     features = draw.normal(size=(20, 3)) + 2.0 * np.eye(3)[np.arange(20) % 3]
     labels = (np.arange(20) % 3).astype(np.int32)
