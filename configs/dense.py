@@ -121,9 +121,21 @@ def width(cfg: fdl.Config, dim: int, base_dim: int = 192):
     cfg.evaluations[0].metrics = [fdl.Config(runner.LargestAttentionLogit)]
 
 
-def without_norms(cfg: fdl.Config, first: int = 600, gap: int = 40):
-    """--fiddler=without_norms: norms become linear, one every `gap` steps."""
+def without_norms(
+    cfg: fdl.Config, first: int = 600, gap: int = 40, spread: float = 0.0
+):
+    """--fiddler=without_norms: norms become linear, one every `gap` steps.
+
+    With `spread`, first positions have constants of their own for as long again, and
+    the spread of norms before the last one is a term of that weight.
+    """
     cfg.student.norm = "layer"
+    last = cfg.student.num_layers - 1
     cfg.student = fdl.Partial(
         models.NormRemoval, model=cfg.student, first=first, gap=gap
     )
+    if spread:
+        cfg.student.first_apart = 2 * gap
+        loss = fdl.Config(losses.NormSpread, layer=last)
+        term = fdl.Config(losses.LossTerm, name="spread", loss=loss, weight=spread)
+        cfg.losses.append(term)

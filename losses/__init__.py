@@ -68,6 +68,7 @@ from losses.features.cka import CKA
 from losses.features.draft import Draft
 from losses.features.hidden_states import FeatureCosine, FeatureMSE
 from losses.features.layer_pairs import MeanOverLayers, OverLayers, uniform_map
+from losses.features.norm_spread import NormSpread
 from losses.features.projected import Projected
 from losses.features.relations import Relations, TokenContext
 from losses.moe.load_balance import LoadBalance, SequenceLoadBalance
@@ -197,6 +198,7 @@ __all__ = [
     "NeedsFullLogits",
     "NegativeFlip",
     "NeighborAccuracy",
+    "NormSpread",
     "NormalizedKD",
     "OddsRatio",
     "OfMeans",

@@ -144,6 +144,7 @@ class Block(nnx.Module):
             x.shape[0] * x.shape[1] >= LONG
             and isinstance(mask, Packing)
             and getattr(self.mlp, "position_wise", False)
+            and getattr(self.mlp_norm, "apart", None) is None  # it knows whole rows
             and sharding.on_one_device()
             and sharding.platform() == "cpu"
         )

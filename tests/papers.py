@@ -174,13 +174,15 @@ PAPERS = (
     Paper(
         "2507.02559",
         "Removal of LayerNorm",
-        "part",
+        "yes",
         (
             "functools.partial(models.NormRemoval, model=functools.partial("
-            'models.Transformer, vocab_size=4096, norm="layer"), first=600, gap=40)',
+            'models.Transformer, vocab_size=4096, norm="layer"), first=600, gap=40, '
+            "first_apart=80, end_apart=40, end=0)",
+            "losses.NormSpread(layer=3, end=0)",
         ),
-        "`configs/dense.py --fiddler=without_norms`; constants of their own for first "
-        "positions and ends of texts, and the loss on the spread of norms, are missing",
+        "`configs/dense.py --fiddler=without_norms`; one norm serves queries, keys and "
+        "values, which it turns apart",
     ),
     Paper(
         "2402.06827",

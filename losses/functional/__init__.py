@@ -51,6 +51,7 @@ from losses.functional.features import (
     draft_step,
     feature_cosine,
     feature_mse,
+    norm_spread,
     own_head_logits,
     project,
 )
@@ -156,6 +157,7 @@ __all__ = [
     "margin_shift",
     "minillm",
     "neighbor_accuracy",
+    "norm_spread",
     "normalized_kd",
     "odds_ratio",
     "over_groups",

@@ -183,3 +183,37 @@ def contract(
 def flatten_tokens(x: Float[Array, "*b d"]) -> Float[Array, "n d"]:
     """Return `[*b d]` as float32 `[n d]`."""
     return x.astype(jnp.float32).reshape(-1, x.shape[-1])
+
+
+def norm_spread(
+    hidden: Float[Array, "*b d"],
+    ordinary: Bool[Array, "*b"],
+    mask: Bool[Array, "*b"] | None = None,
+) -> Float[Array, ""]:
+    """Return `E[(σ_t - E_o[σ])²]`, over the tokens of these arrays.
+
+    The loss class has one value per token, and means over the global batch.
+
+    Source: Baroni et al. 2025 (arXiv:2507.02559), its auxiliary loss.
+
+    Args:
+      hidden: σ is the standard deviation of its entries.
+      ordinary: the tokens of the inner mean, whose gradient is stopped.
+      mask: the tokens that count; None for all.
+    """
+    deviations = stddev_of_entries(where_counted(hidden, mask))
+    counts = counted(mask, deviations.shape)
+    inner = counts * ordinary
+    mean = jnp.sum(inner * deviations) / jnp.maximum(jnp.sum(inner), 1.0)
+    values = norm_spread_from_mean(deviations, jax.lax.stop_gradient(mean))
+    return jnp.sum(counts * values) / jnp.maximum(jnp.sum(counts), 1.0)
+
+
+def norm_spread_from_mean(deviations: PerToken, mean: Float[Array, ""]) -> PerToken:
+    """Return `(σ_t - mean)²`."""
+    return jnp.square(deviations - mean)
+
+
+def stddev_of_entries(x: Float[Array, "*b d"]) -> PerToken:
+    """Return `sqrt(var_d x + 1e-5)`, as a norm divides by, float32."""
+    return jnp.sqrt(jnp.var(x.astype(jnp.float32), axis=-1) + 1e-5)

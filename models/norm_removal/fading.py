@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from models.norm_removal import places
 from models.norms import LayerNorm, Norm
 from models.running.state import Running
 
@@ -14,18 +15,32 @@ from models.running.state import Running
 class UntilStep:
     """Moving mean of a number until some step; `[mean, finished steps]`.
 
-    The first step's is the mean's first value.
+    The first step's is the mean's first value. A third entry is a second mean.
     """
 
     step: int
     rate: float
 
     def __call__(self, before: jax.Array, observed: jax.Array) -> jax.Array:
-        """Return the mean and the steps after a step."""
-        mean, steps = before
+        """Return the means and the steps after a step."""
+        mean, steps = before[jnp.arange(before.size) != 1], before[1]
         rate = jnp.where(steps == 0.0, 1.0, self.rate)
-        moved = mean + rate * (observed[0] - mean)
-        return jnp.stack([jnp.where(steps < self.step, moved, mean), steps + 1.0])
+        moved = mean + rate * (observed[jnp.arange(before.size) != 1] - mean)
+        moved = jnp.where(steps < self.step, moved, mean)
+        return jnp.concatenate([moved[:1], steps[None] + 1.0, moved[1:]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Apart:
+    """Steps until which some positions have a constant of their own.
+
+    Attributes:
+      first: of the first positions of texts.
+      end: of the tokens that end a text, which have that of the first ones.
+    """
+
+    first: int
+    end: int
 
 
 class FadingNorm(nnx.Module):
@@ -35,23 +50,29 @@ class FadingNorm(nnx.Module):
     the moving mean over steps of the mean of the divisor over positions, and the norm
     is affine. RMSNorm does not centre.
 
+    With `apart`, c is of other positions than the first ones of texts. These have the
+    mean of their own, and the tokens that end a text have it too, each until its step.
+    Which these are is known while a trunk runs (`places`); elsewhere all have c.
+
     Args:
       norm: that fades; its parameters become this module's.
       step: finished steps at which d becomes c.
       rate: of the moving mean.
+      apart: positions with a constant of their own; None for none.
     """
 
-    def __init__(self, norm: Norm, *, step: int, rate: float):
+    def __init__(self, norm: Norm, *, step: int, rate: float, apart: Apart | None):
         self.centres = isinstance(norm, LayerNorm)
         self.eps, self.offset, self.step = norm.eps, norm.offset, step
         self.scale, self.bias = norm.scale, getattr(norm, "bias", None)
-        self.divisor = Running.of(jnp.array([1.0, 0.0]), UntilStep(step, rate))
+        self.apart = apart
+        start = [1.0, 0.0] if apart is None else [1.0, 0.0, 1.0]
+        self.divisor = Running.of(jnp.array(start), UntilStep(step, rate))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalize `x [*b dim]`, or map it; the result has its type."""
         centred, divisor = self._parts(x)
-        constant, steps = self.divisor[...]
-        divisor = jnp.where(steps >= self.step, constant, divisor)
+        divisor = jnp.where(self.divisor[1] >= self.step, self._constant(), divisor)
         scale = self.scale[...].astype(jnp.float32) + self.offset
         y = centred / divisor * jnp.broadcast_to(scale, x.shape)
         if self.bias is not None:
@@ -60,9 +81,28 @@ class FadingNorm(nnx.Module):
         return y.astype(x.dtype)
 
     def observed(self, x: jax.Array) -> jax.Array:
-        """Return what the running state observes of `x`, `[2]`."""
-        mean = jnp.mean(self._parts(x)[1])
-        return jax.lax.stop_gradient(jnp.stack([mean, jnp.zeros(())]))
+        """Return what the running state observes of `x`, `[2]`, or `[3]` if apart."""
+        divisor = self._parts(x)[1][..., 0]
+        at = places.current()
+        if self.apart is None or at is None:
+            means = [jnp.mean(divisor), jnp.zeros(()), jnp.mean(divisor)]
+        else:
+            other = jnp.mean(divisor, where=at.other | at.end)
+            first = jnp.mean(divisor, where=at.first)
+            means = [other, jnp.zeros(()), jnp.where(jnp.any(at.first), first, other)]
+        size = self.divisor[...].size
+        return jax.lax.stop_gradient(jnp.stack(means[:size]))
+
+    def _constant(self) -> jax.Array:
+        """Return c of each position, `[]` or `[b t 1]`."""
+        at = places.current()
+        if self.apart is None or at is None:
+            return self.divisor[0]
+        steps, own = self.divisor[1], self.divisor[2]
+        is_apart = (at.first & (steps < self.apart.first)) | (
+            at.end & (steps < self.apart.end)
+        )
+        return jnp.where(is_apart, own, self.divisor[0])[..., None]
 
     def _parts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return `x` in float32, centred, and the divisor of each position."""

@@ -329,6 +329,9 @@ FUNCTIONS = {
     "negative_flip": lambda x: flips(x, student=False),
     "positive_flip": lambda x: flips(x, student=True),
     "confidence_penalty": lambda x: F.confidence_penalty(x["logits"]),
+    "norm_spread": lambda x: F.norm_spread(
+        x["hidden/0"], x["positions"] > 0, x["mask"]
+    ),
     "router_z_loss": lambda x: F.router_z_loss(x["router_logits"]),
     "load_balance": lambda x: F.load_balance(*routing(x)),
     "load_balance_pooled": lambda x: F.load_balance(

@@ -59,6 +59,7 @@ PUBLIC = [
     "MatchValue",
     "MeanOverLayers",
     "NeedsFullLogits",
+    "NormSpread",
     "NormalizedKD",
     "OfMeans",
     "Outputs",

@@ -45,6 +45,7 @@ BATCH = (
     "group",
     "bag",
     "aspects",
+    "positions",
     "place",
     "teacher/spans",
     "teacher/known",
@@ -119,6 +120,7 @@ LOSSES = {
             rngs=nnx.Rngs(0),
         )
     ),
+    "norm_spread": Row(losses.NormSpread(layer=0)),
     "cka": Row(losses.CKA(layers=PAIRS)),
     "attention_kl": Row(losses.AttentionKL(layers=PAIRS)),
     "attention_mse": Row(losses.AttentionMSE(layers=PAIRS)),
@@ -283,6 +285,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     place = np.broadcast_to(np.arange(shape[-1]), shape)
     fixed |= {
         "segment_ids": (1 + (place >= shape[-1] // 2)).astype(np.int32),
+        "positions": (place % max(shape[-1] // 2, 1)).astype(np.int32),
         "tie": np.arange(shape[0]) % 3 == 1,
         "desirable": np.arange(shape[0]) % 2 == 0,
         "group": np.arange(shape[0], dtype=np.int32) % 2,
