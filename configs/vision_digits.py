@@ -255,6 +255,22 @@ def attacked(cfg: fdl.Config, linf: float = 0.12, l1: float = 2.5):
     ]
 
 
+def merged(cfg: fdl.Config, steps: int = 22, share: float = 0.5):
+    """--fiddler=attacked --fiddler=merged: natural and attacked epochs, merged (RAMP).
+
+    They take turns of `steps` steps, and the weights are merged after each two.
+    """
+    turn = functools.partial(fdl.Config, losses.Turn, steps=steps)
+    for term in cfg.losses:
+        term.weight = turn(turn=1, weight=term.weight)
+    natural = fdl.Config(losses.CrossEntropy)
+    cfg.losses.append(
+        fdl.Config(losses.LossTerm, name="natural", loss=natural, weight=turn(turn=0))
+    )
+    merge = runner.step_rules.natural_merge
+    cfg.optimizer = fdl.Config(merge, optimizer=cfg.optimizer, steps=steps, share=share)
+
+
 def attacks() -> list[runner.sweeps.Point]:
     """--fiddler=attacked --sweep=attacks: clean, one attack, the worse of two, ...
 

@@ -131,6 +131,7 @@ from losses.weighting.token_weights import (
     TeacherEntropy,
     TeacherUnsure,
 )
+from losses.weighting.turns import Turn
 from losses.z_loss import ZLoss
 from losses.zero_one import ZeroOne
 
@@ -267,6 +268,7 @@ __all__ = [
     "TokenGraph",
     "TokenWeight",
     "TotalVariation",
+    "Turn",
     "Uncertainty",
     "UniformKL",
     "UnitGradient",

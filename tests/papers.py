@@ -187,15 +187,17 @@ PAPERS = (
     Paper(
         "2402.06827",
         "RAMP",
-        "part",
+        "yes",
         (
             'losses.WorstView(loss=losses.CrossEntropy(), views=("linf", "l1"))',
             'losses.LogitPairing(first="linf", second="l1")',
-            'models.Ascent(radius=2.5, norm="l1")',
+            'models.Ascent(radius=2.5, norm="l1", sizes="adaptive")',
+            "runner.step_rules.natural_merge(optax.sgd(0.1), steps=22, share=0.5)",
+            "losses.Turn(steps=22, turn=1)",
         ),
-        "with `models.Views`, measured by `configs/vision_digits.py --sweep=attacks`; "
-        "fixed steps where it has APGD; its merging of natural and adversarial weights "
-        "each epoch is missing",
+        "with `models.Views`, measured by `configs/vision_digits.py --sweep=attacks`, "
+        "there with fixed steps; the last two merge natural and adversarial epochs: "
+        "`--fiddler=merged`",
     ),
     Paper(
         "2304.07288",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from models import checks
 from models.base import EMBEDDING_SHIFT, Batch, Model
+from models.views import adaptive
 from models.views.balls import BALLS
 from models.views.view import View, pixels, row_keys
 
@@ -63,6 +64,9 @@ class Ascent(View):
         `KL(q(x) ‖ q(x̃))`.
       start: `"center"`, or `"random"` in the ball, drawn anew for every row and step.
       of: `"images"`, or the `"embeddings"` of a Transformer's tokens.
+      sizes: of the steps: `"fixed"`, or `"adaptive"`, as AutoAttack's (APGD:
+        `models.views.adaptive`), which gives the best shift it met. It starts from the
+        center there.
 
     Raises:
       ValueError: a number is not in its range, a word none of these, or the start is a
@@ -76,6 +80,7 @@ class Ascent(View):
     objective: Literal["labels", "margins", "divergence"] = "labels"
     start: Literal["center", "random"] = "random"
     of: Literal["images", "embeddings"] = "images"
+    sizes: Literal["fixed", "adaptive"] = "fixed"
 
     def __post_init__(self):
         if not 0.0 <= self.radius < math.inf:
@@ -87,6 +92,9 @@ class Ascent(View):
         checks.one_of("objective", self.objective, OBJECTIVES)
         checks.one_of("start", self.start, ("center", "random"))
         checks.one_of("of", self.of, ("images", "embeddings"))
+        checks.one_of("sizes", self.sizes, ("fixed", "adaptive"))
+        if self.sizes == "adaptive" and self.step is not None:
+            raise ValueError("step must be None where sizes are 'adaptive'")
         if self.start == "center" and self.objective != "labels":
             raise ValueError(
                 f"start must be 'random' where the objective is {self.objective!r}: "
@@ -105,20 +113,30 @@ class Ascent(View):
             clean = model.head(model.trunk(batch).hidden)
         shape = self._shape(model, batch)
 
-        def of_shift(shift: jax.Array) -> jax.Array:
+        def of_rows(shift: jax.Array) -> jax.Array:
             view = self._shifted(batch, shift.reshape(shape))
             logits = model.head(model.trunk(view).hidden)
             objective = OBJECTIVES[self.objective]
             mask = batch["mask"]
             targets = jnp.where(mask, batch["targets"], 0)
             values = objective(logits, logits if clean is None else clean, targets)
-            return jnp.sum(jnp.where(mask, values, 0.0))
+            values = jnp.where(mask, values, 0.0)
+            return jnp.sum(values.reshape((len(shift), -1)), axis=-1)
+
+        def of_shift(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+            values = of_rows(shift)
+            return jnp.sum(values), values
 
         def climb(_: int, shift: jax.Array) -> jax.Array:
-            uphill = ball.uphill(jax.grad(of_shift)(shift))
-            return self._allowed(
-                batch, ball.project(shift + size * uphill, self.radius), shape
-            )
+            uphill = ball.uphill(jax.grad(of_shift, has_aux=True)(shift)[0])
+            return allowed(ball.project(shift + size * uphill, self.radius))
+
+        def allowed(shift: jax.Array) -> jax.Array:
+            return self._allowed(batch, shift, shape)
+
+        def values(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+            slopes, values = jax.grad(of_shift, has_aux=True)(shift)
+            return values, slopes
 
         size = 2.5 * self.radius / self.steps if self.step is None else self.step
         rows = shape[0], math.prod(shape[1:])
@@ -126,7 +144,11 @@ class Ascent(View):
         if self.start == "random":
             drawn = jax.vmap(lambda key: ball.draw(key, rows[1]))(row_keys(batch))
             shift = self._allowed(batch, self.radius * drawn, shape)
-        shift = jax.lax.fori_loop(0, self.steps, climb, shift)
+        if self.sizes == "adaptive":
+            limits = {"norm": self.norm, "radius": self.radius, "steps": self.steps}
+            shift = adaptive.climb(values, shift, allowed, **limits)
+        else:
+            shift = jax.lax.fori_loop(0, self.steps, climb, shift)
         return jax.lax.stop_gradient(self._shifted(batch, shift.reshape(shape)))
 
     def _shape(self, model: Model, batch: Batch) -> tuple[int, ...]:

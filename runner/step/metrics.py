@@ -65,13 +65,13 @@ def _optimizer(
         "optimizer/update_ratio": optax.tree.norm(updates)
         / jnp.maximum(parameter_norm, jnp.finfo(jnp.float32).tiny),
     }
-    rate = optax.tree.get(
+    rates = optax.tree.get_all_with_path(
         opt_state,
         "learning_rate",
         filtering=lambda path, value: isinstance(value, jax.Array),
     )
-    if rate is not None:
-        scalars["optimizer/learning_rate"] = rate
+    if rates:  # of several, that in use comes first
+        scalars["optimizer/learning_rate"] = rates[0][1]
     for name, numbers in (optax.tree.get(opt_state, "step_rules") or {}).items():
         scalars |= {f"optimizer/{name}/{key}": x for key, x in numbers.items()}
     return scalars

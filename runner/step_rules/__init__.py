@@ -11,6 +11,7 @@ the logits along any direction. Its numbers are logged as `optimizer/<name>/...`
 
 from runner.step_rules.base import StepRule, StepRuleContext
 from runner.step_rules.distance import WeightDistance
+from runner.step_rules.natural_merge import natural_merge
 from runner.step_rules.radius import ConvergenceRadius
 from runner.step_rules.ruled import ruled
 from runner.step_rules.widths import ByWidth, IndependentDecay
@@ -22,5 +23,6 @@ __all__ = [
     "StepRule",
     "StepRuleContext",
     "WeightDistance",
+    "natural_merge",
     "ruled",
 ]

@@ -35,6 +35,7 @@ PUBLIC = [
     "ColumnWeight",
     "CompSum",
     "ConfidencePenalty",
+    "Turn",
     "UniformKL",
     "CrossEntropy",
     "DecoupledKD",
