@@ -203,7 +203,7 @@ def norm_spread(
     """
     deviations = stddev_of_entries(where_counted(hidden, mask))
     counts = counted(mask, deviations.shape)
-    inner = counts * ordinary
+    inner = counts * ordinary.astype(counts.dtype)
     mean = jnp.sum(inner * deviations) / jnp.maximum(jnp.sum(inner), 1.0)
     values = norm_spread_from_mean(deviations, jax.lax.stop_gradient(mean))
     return jnp.sum(counts * values) / jnp.maximum(jnp.sum(counts), 1.0)
