@@ -17,7 +17,8 @@ def fused(t, s, *, scale, power, of="logits", typical=1.0):
     """As released: deviations with Bessel's correction, in float64."""
     t, s = np.float64(t), np.float64(s)
     scores = t if of == "logits" else scipy.special.softmax(t, axis=-1)
-    fourth = np.mean(scipy.stats.zscore(scores, axis=-1, ddof=1) ** 4, axis=-1)
+    normed = np.asarray(scipy.stats.zscore(scores, axis=-1, ddof=1))
+    fourth = np.mean(normed**4, axis=-1)
     weight = scale * (fourth[..., None] / typical) ** -power
     return t + weight * scipy.stats.zscore(s, axis=-1, ddof=1)
 
