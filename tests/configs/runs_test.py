@@ -1,7 +1,6 @@
 """Every config made tiny runs for two steps, on all devices there are."""
 
 import json
-import pydoc_data.topics
 
 import fiddle as fdl
 import numpy as np
@@ -12,25 +11,12 @@ from runner.graph import read as graph_read
 from runner.records.reader import Records
 from runner.teachers import OnlineTeacher
 from tests.cases import cases
-from tests.configs.world import ROOT, World, read
-
-# Images have other sizes: see vision_test.py.
-PATHS = sorted(
-    path
-    for path in (ROOT / "configs").glob("*.py")
-    if not path.stem.startswith(("vision_", "papers"))
-)
+from tests.configs.world import PATHS, ROOT, World, populated, read
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    made = World(tmp_path_factory.mktemp("world"))
-    made.text.write_text(pydoc_data.topics.topics["assignment"])
-    chat = {"prompt": "What is assigned?", "completion": "A name."}
-    made.chats.write_text(f"{json.dumps(chat)}\n" * 32)
-    made.run(read("dense"), "dense")
-    made.run(read("record_teacher"), "records")
-    return made
+    return populated(tmp_path_factory.mktemp("world"))
 
 
 def runs_two_steps(world, cfg, name):

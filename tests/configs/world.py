@@ -1,6 +1,8 @@
 """Configs made tiny, over one text, and their runs."""
 
 import dataclasses
+import json
+import pydoc_data.topics
 from pathlib import Path
 
 import fiddle as fdl
@@ -19,6 +21,12 @@ from runner.workdir import opening
 
 ROOT = Path(__file__).parents[2]
 VOCABULARY = 300
+# Images have other sizes: see vision_test.py.
+PATHS = sorted(
+    path
+    for path in (ROOT / "configs").glob("*.py")
+    if not path.stem.startswith(("vision_", "papers"))
+)
 
 
 SIZES = {
@@ -100,6 +108,17 @@ class World:
         if not (self.folder / name).exists():
             self.run(read(name), name)
         return self.folder / name
+
+
+def populated(folder):
+    """A world with its text, the run of a dense teacher, and its records."""
+    world = World(folder)
+    world.text.write_text(pydoc_data.topics.topics["assignment"])
+    chat = {"prompt": "What is assigned?", "completion": "A name."}
+    world.chats.write_text(f"{json.dumps(chat)}\n" * 32)
+    world.run(read("dense"), "dense")
+    world.run(read("record_teacher"), "records")
+    return world
 
 
 def _make_tiny_layout(cfg, documents, tokenizer):
