@@ -45,7 +45,7 @@ def naive_bayes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return kernel `[K d]` and bias `[K]` of Gaussian naive Bayes of one variance.
 
-    With `v_j = Σ_k π_k var_kj`, one variance of a feature for all classes,
+    With `v_j = Σ_k π_k σ_kj²`, one variance of a feature for all classes,
 
         log π_k - ½ Σ_j (x_j - μ_kj)² / v_j  =  w_k · x + b_k + (what no k is in)
         w_k = μ_k / v        b_k = log π_k - ½ Σ_j μ_kj² / v_j

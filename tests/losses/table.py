@@ -272,7 +272,6 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
         "logits": draw(VOCABULARY),
         "trunk": draw(WIDTH),
         "router_logits": draw(LAYERS, EXPERTS),
-        "router_embedding": draw(LAYERS, WIDTH),
     }
     fixed = {
         "targets": ids(VOCABULARY),
@@ -308,6 +307,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     floats |= {"view/a/logits": draw(VOCABULARY), "view/a/trunk": draw(WIDTH)}
     floats["teacher/old/logits"] = draw(VOCABULARY)
     fixed["drawn"] = -2.0 + draw()
+    floats["router_embedding"] = draw(LAYERS, WIDTH)
     return floats, fixed
 
 

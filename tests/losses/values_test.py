@@ -240,7 +240,8 @@ def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
     own = (losses.MiniLLM, losses.PolicyGradient)
     for row in LOSSES.values():
         default = losses.LossTerm(name="term", loss=row.loss).mask
-        if "router_logits" in row.loss.needs:
+        whole = isinstance(row.loss, (losses.NormSpread, losses.RouteConsistency))
+        if whole or "router_logits" in row.loss.needs:
             assert default is losses.token_mask
         elif isinstance(row.loss, own):  # of what the student wrote
             assert default is losses.own_mask
