@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tests.drawn import Drawn
+from tests.papers_measured import MEASURED
 
 PLACE = Drawn(
     Path(__file__).parents[1] / "docs" / "papers.md",
     begin="<!-- papers: `python -m tests.papers --write` -->",
     end="<!-- end of papers -->",
+)
+NOTE = (
+    "Points are of held-out accuracy over the same small student on labels alone, in "
+    "[one sweep](results.md#under-each-loss): three seeds, 95 % intervals, no weight "
+    "tuned. Other figures say where they stand."
 )
 
 
@@ -651,7 +657,23 @@ def draw() -> str:
     order = ("yes", "part", "no")
     head = ["| paper | here | in a graph | |", "|---|---|---|---|"]
     rows = [row(x) for here in order for x in PAPERS if x.here == here]
-    return "\n".join([*head, *rows, "", "Beside these:", "", *head, *map(row, BEYOND)])
+    beside = ["", "Beside these:", "", *head, *map(row, BEYOND)]
+    return "\n".join([*head, *rows, *beside, "", *measured()])
+
+
+def measured() -> list[str]:
+    """Return the lines of the last table: what was measured of each paper."""
+    ordered = [x for here in ("yes", "part", "no") for x in PAPERS if x.here == here]
+    rows = [f"| {x.title} | {MEASURED[x.identifier]} |" for x in ordered]
+    return [
+        "## What was measured",
+        "",
+        NOTE,
+        "",
+        "| paper | here |",
+        "|---|---|",
+        *rows,
+    ]
 
 
 if __name__ == "__main__":

@@ -48,8 +48,9 @@ def test_the_page_holds_the_tables_that_the_list_makes():
     assert papers.PLACE.read() == papers.draw(), WRITE
 
 
-def test_every_paper_has_one_row():
+def test_every_paper_has_one_row_and_what_was_measured():
     assert sorted(x.identifier for x in papers.PAPERS) == sorted(IDENTIFIERS)
+    assert sorted(papers.MEASURED) == sorted(IDENTIFIERS)
 
 
 def test_what_is_not_all_here_says_what_is_missing():
