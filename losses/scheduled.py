@@ -68,14 +68,6 @@ class Scheduled(OfLoss):
             raise ValueError(f"the schedule of {self.field} is {start} at step 0")
         dataclasses.replace(inner, **{self.field: start})  # pyright: ignore[reportArgumentType] - as above
 
-    @property
-    def default_mask(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.default_mask
-
-    @property
-    def reads(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.reads
-
     def check_records(self, stored: RecordSpec) -> None:
         super().check_records(stored)
         if self.field == "temperature" and stored.mode != "full":

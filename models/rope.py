@@ -67,7 +67,13 @@ def angles(
         _tables, head_dim=head_dim, base=base, scaling=scaling, lengths=lengths
     )
     many = positions.size >= _FEW and positions.shape[-1] % _PARTS == 0
-    if many and sharding.on_one_device() and sharding.platform() == "cpu":
+    by_rows = isinstance(scaling, rope_scaling.LongRoPE)  # of whole documents
+    if (
+        many
+        and not by_rows
+        and sharding.on_one_device()
+        and sharding.platform() == "cpu"
+    ):
         return _in_parts(tables, positions)
     return tables(positions)
 

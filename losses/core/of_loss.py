@@ -29,6 +29,14 @@ class OfLoss(Loss, abstract=True):
     def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.unit
 
+    @property
+    def default_mask(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return self.loss.default_mask
+
+    @property
+    def reads(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return self.loss.reads
+
     def initial(self) -> Mapping[str, Float[Array, ""]]:
         return self.loss.initial()
 

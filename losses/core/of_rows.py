@@ -7,8 +7,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from losses.core.of_means import Means, OfMeans
+from losses.core.of_means import Means
 from losses.core.outputs import Outputs, PerToken
+from losses.core.settled import SettledOnce
 
 PLACE = "place"
 """Entry of the batch: the place of each row in the global batch, int32 `[b]`."""
@@ -16,7 +17,7 @@ PLACE = "place"
 Rows = Float[Array, "row d"]
 There = Bool[Array, " row"]
 
-_WEIGHT, _SLOPE, _VALUE = "weight of ", "slope of ", "value"
+_WEIGHT = "weight of "
 
 
 class Feature(NamedTuple):
@@ -31,7 +32,7 @@ class Feature(NamedTuple):
     weights: PerToken
 
 
-class OfRows(OfMeans, abstract=True):
+class OfRows(SettledOnce, abstract=True):
     """`f(X, Y, ...)` of features pooled over each row of the global batch.
 
     Pooled rows are sums over tokens: with e_i the one-hot of a row's place,
@@ -77,22 +78,6 @@ class OfRows(OfMeans, abstract=True):
                 empty = jnp.zeros((outputs.num_rows, *parts.shape[1:]), jnp.float32)
                 sums[key] = empty.at[place].add(parts)
         return sums
-
-    def settled(self, means: Means) -> Means:
-        """Return the means, and f and its slopes in them: B² products, taken once."""
-        value, slopes = self.value_and_slopes(means)
-        of_each = {_SLOPE + name: slope for name, slope in slopes.items()}
-        return {**means, **of_each, _VALUE: value}
-
-    def value_and_slopes(self, means: Means) -> tuple[Float[Array, ""], Means]:
-        if _VALUE not in means:
-            return super().value_and_slopes(means)
-        slopes = {
-            name.removeprefix(_SLOPE): slope
-            for name, slope in means.items()
-            if name.startswith(_SLOPE)
-        }
-        return means[_VALUE], slopes
 
     def of_means(self, means: Means) -> Float[Array, ""]:
         names = [name for name in means if not name.startswith(_WEIGHT)]

@@ -15,7 +15,9 @@ OfSpans = Literal["kl", "reverse_kl", "total_variation"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpanLikelihood(SpanLoss):
-    """`D(Bern P^(1/T) ‖ Bern Q^(1/T))`, nats, one value a span.
+    """`D(Bern P^(1/T) ‖ Bern Q^(1/T))`, one value a span.
+
+    In nats, but for the total variation at finite T, which has no unit.
 
     P and Q are the probabilities that teacher and student give the span's text after
     the text before it: products over its tokens (chain rule), exact whatever the two
@@ -42,6 +44,11 @@ class SpanLikelihood(SpanLoss):
     divergence: OfSpans = "kl"
 
     needs = frozenset({"logits", "teacher/spans/log_probability"})
+
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - fields decide
+        plain = self.divergence == "total_variation" and self.temperature != math.inf
+        return "1" if plain else "nats"
 
     def __post_init__(self):
         if self.temperature != math.inf:

@@ -104,8 +104,8 @@ class TAID(Interpolated):
       decay: β.
 
     Raises:
-      ValueError: `loss` is as of `Interpolated`, λ does not rise within [0, 1], rate or
-        decay is outside [0, 1], or there is no step.
+      ValueError: `loss` is none that `Interpolated` takes, λ does not rise within
+        [0, 1], rate or decay is outside [0, 1], or there is no step.
     """
 
     num_steps: int
@@ -135,7 +135,9 @@ class TAID(Interpolated):
         step: Int[Array, ""],
     ) -> Mapping[str, Float[Array, ""]]:
         before, share = memory["value"], memory["share"]
-        measured = jnp.isfinite(before) & jnp.isfinite(value)
+        # A batch without a token to count has the value 0.
+        some = jnp.isfinite(value) & (value > 0.0)
+        measured = jnp.isfinite(before) & some
         safe = jnp.where(measured, before, 1.0)
         change = (safe - jnp.where(measured, value, 1.0)) / (safe + 1e-15)
         momentum = self.decay * memory["momentum"] + (1.0 - self.decay) * change
@@ -146,7 +148,7 @@ class TAID(Interpolated):
         return {
             "share": jnp.where(measured, risen, share),
             "momentum": jnp.where(measured, momentum, memory["momentum"]),
-            "value": jnp.where(jnp.isfinite(value), value, before),
+            "value": jnp.where(some, value, before),
         }
 
     def __call__(self, outputs: Outputs) -> PerToken:

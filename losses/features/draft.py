@@ -43,7 +43,7 @@ class Draft(OfLoss, nnx.Module):
 
     A sampled token of the draft is accepted with probability `Σ_v min(d(v), q(v))`
     (Leviathan et al. 2022, arXiv:2211.17192, corollary 3.6): with
-    `loss=losses.TotalVariation()` the value is 1 less that, of `against="student"`.
+    `loss=losses.TotalVariation()` the value is 1 minus that, of `against="student"`.
 
     Args:
       loss: reads `logits` as of any other term; no means over the batch.

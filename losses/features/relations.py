@@ -109,6 +109,8 @@ class TokenContext(MeanOverLayers):
     ) -> PerToken:
         axes = outputs.batch["targets"].shape
         if student.ndim > len(axes) + 1:
+            sizes = {"axis": -2, "name": "patches", "remedy": "give both as many"}
+            self.check_sizes(student, teacher, **sizes)
             rows = (x.reshape((*axes, -1, x.shape[-1])) for x in (student, teacher))
             return jnp.mean(attention.token_context(*rows), axis=-1)
         segments = outputs.batch["segment_ids"]

@@ -29,7 +29,9 @@ def span_likelihood(
     *,
     divergence: str = "kl",
 ) -> PerToken:
-    """Return `D(Bern P^(1/T) ‖ Bern Q^(1/T))`, nats, of a span's probabilities.
+    """Return `D(Bern P^(1/T) ‖ Bern Q^(1/T))` of a span's probabilities.
+
+    In nats, but for the total variation at finite T, which has no unit.
 
     Source: Minixhofer et al. 2025, ALM (arXiv:2503.20083).
 
@@ -39,7 +41,7 @@ def span_likelihood(
       temperature: T; at infinity the limit of `T D`.
       divergence: D: `"kl"`, `"reverse_kl"` or `"total_variation"`.
     """
-    limit = math.isinf(temperature)
+    limit = isinstance(temperature, float) and math.isinf(temperature)
     log_q, log_p = (
         jnp.minimum(
             x.astype(jnp.float32) / (1.0 if limit else temperature), -LEAST_CERTAIN

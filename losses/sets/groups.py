@@ -45,7 +45,8 @@ class OverGroups(OfLoss, OfMeans):
       rule: the function.
 
     Raises:
-      ValueError: there is no such rule or no group, or `loss` wants means itself.
+      ValueError: there is no such rule or no group, or `loss` wants means itself or has
+        a memory.
     """
 
     loss: Loss
@@ -55,6 +56,9 @@ class OverGroups(OfLoss, OfMeans):
 
     def __post_init__(self):
         check_inner(self, self.loss)
+        if self.loss.initial():
+            kind = type(self.loss).__name__
+            raise ValueError(f"loss of OverGroups must have no memory, got {kind}")
         check_groups(self.num_groups)
         check_choice("rule", self.rule, get_args(sets.GroupRule))
 

@@ -11,9 +11,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from losses.core.checks import check_choice
-from losses.core.of_means import Means, OfMeans
+from losses.core.of_means import Means
 from losses.core.of_rows import PLACE
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
+from losses.core.settled import SettledOnce
 from losses.features.layer_pairs import OverLayers, Pairs, check_pairs
 from losses.features.projected import INIT
 from losses.functional.attention import token_contrast, token_graph
@@ -25,7 +26,7 @@ There = Bool[Array, " n"]
 _THERE = "there"
 
 
-class OfTokens(OfMeans, abstract=True):
+class OfTokens(SettledOnce, abstract=True):
     """`f(X, Y, ...)` of the features of n tokens that are drawn from the global batch.
 
     Of each row `tokens` are drawn that count, all where it has fewer, others at each

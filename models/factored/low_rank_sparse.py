@@ -11,6 +11,7 @@ from flax import nnx
 from models import checks
 from models.adapters.low_rank import Adapters
 from models.base import Model
+from models.latent_attention import LatentAttention
 from models.lora import kernels
 from models.lora.kernels import Kernel
 from models.lora.path_patterns import Patterns
@@ -133,6 +134,11 @@ def LOST(
         if kernel.inputs[0]:
             raise ValueError(
                 f"{path} holds many matrices: layers='separate', no experts"
+            )
+        if activation is not None and isinstance(kernel.owner, LatentAttention):
+            raise ValueError(
+                f"{path} is multiplied into the queries where a cache holds latents: "
+                "an activation cannot be, so leave attention out of targets"
             )
         replaced = _factored(kernel, rank=rank, channels=channels, share=share)
         setattr(kernel.owner, kernel.name, replaced)

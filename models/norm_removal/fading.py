@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from models.norm_removal import places
@@ -23,9 +24,10 @@ class UntilStep:
 
     def __call__(self, before: jax.Array, observed: jax.Array) -> jax.Array:
         """Return the means and the steps after a step."""
-        mean, steps = before[jnp.arange(before.size) != 1], before[1]
+        means = [i for i in range(before.size) if i != 1]
+        mean, steps = before[np.array(means)], before[1]
         rate = jnp.where(steps == 0.0, 1.0, self.rate)
-        moved = mean + rate * (observed[jnp.arange(before.size) != 1] - mean)
+        moved = mean + rate * (observed[np.array(means)] - mean)
         moved = jnp.where(steps < self.step, moved, mean)
         return jnp.concatenate([moved[:1], steps[None] + 1.0, moved[1:]])
 

@@ -47,7 +47,11 @@ def read(file: Path, settings: Mapping[str, Any]) -> Source:
     unsaid = Unsaid(file, settings)
     rope_factors = tensors[FREQUENCIES]() if FREQUENCIES in tensors else None
     long_rope = None
-    if LONG[0] in tensors and LONG[1] in tensors:
+    there = [name for name in LONG if name in tensors]
+    if len(there) == 1:
+        (other,) = set(LONG) - set(there)
+        raise ValueError(f"{file} has {there[0]!r} and no {other!r}")
+    if there:
         long_rope = tensors[LONG[0]](), tensors[LONG[1]]()
     stored = Stored(entries, unsaid, rope_factors, long_rope)
     fields, names = gguf_families.read(family, stored)

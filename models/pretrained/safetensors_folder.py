@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,11 @@ def _layers_beyond(
     layers = entries.take("num_hidden_layers", 0)
     counts = [entries.take(name, 0) for name in family.layers_beyond]
     beyond = range(layers, layers + max(counts, default=0))
-    prefixes = tuple(f"model.layers.{layer}." for layer in beyond)
-    return tuple(sorted(name for name in tensors if name.startswith(prefixes)))
+    layer = re.compile(r"model\.layers\.(\d{1,9})\.")
+    matches = {name: layer.match(name) for name in tensors}
+    return tuple(
+        sorted(name for name, x in matches.items() if x and int(x[1]) in beyond)
+    )
 
 
 def json_of(file: Path) -> dict[str, Any]:

@@ -237,7 +237,7 @@ class Records:
                 except RuntimeError as error:
                     raise self._unreadable(owner, error) from error
                 # A file that was cut short can open, with fewer records or none.
-                count -= self.layout.tabled
+                count = max(count - self.layout.tabled, 0)
                 if count != shard.count:
                     raise self._unreadable(owner, f"{count} of {shard.count} records")
                 table = None

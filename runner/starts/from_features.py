@@ -196,7 +196,8 @@ def moments(context: StartContext, state: TrainState, norm_one: bool) -> ClassMo
         arrays = jax.tree.map(np.float64, jax.device_get(arrays))
         one = ClassMoments(**arrays)
         total = one if total is None else total + one
-    assert total is not None and total.counts.sum() > 0.0
+    if total is None or not total.counts.sum() > 0.0:
+        raise UserError("start: no row of the training data has a target to count")
     return total
 
 

@@ -70,7 +70,7 @@ def _optimizer(
         "learning_rate",
         filtering=lambda path, value: isinstance(value, jax.Array),
     )
-    if rates:  # of several, that in use comes first
+    if rates:  # of several, the first
         scalars["optimizer/learning_rate"] = rates[0][1]
     for name, numbers in (optax.tree.get(opt_state, "step_rules") or {}).items():
         scalars |= {f"optimizer/{name}/{key}": x for key, x in numbers.items()}

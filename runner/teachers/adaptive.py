@@ -100,7 +100,7 @@ class DynamicTeacher(Combined):
                     jnp.where(closer, a, lowest[1]),
                 )
 
-            start = cost, jnp.full(base.shape[:-1], -1.0)
+            start = cost, jnp.full_like(cost, -1.0)
             cost, a = jax.lax.fori_loop(1, self.points + 1, better, start)
             step = a[..., None] * difference
             best = jnp.where(a[..., None] < 0.0, best, step)

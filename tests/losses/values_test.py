@@ -255,6 +255,14 @@ def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
         assert explicit.mask is losses.target_mask
 
 
+def test_a_loss_around_another_counts_what_that_one_does():
+    around = losses.OfTeacher(loss=losses.MiniLLM(), teacher="old")
+    assert losses.LossTerm(name="term", loss=around).mask is losses.own_mask
+    pair = losses.OfTeacher(loss=losses.DPO(), teacher="old")
+    assert pair.reads is losses.DPO().reads
+    assert pair.default_mask is losses.DPO().default_mask
+
+
 def test_a_name_that_is_no_identifier_is_refused():
     with pytest.raises(ValueError, match="must be an identifier"):
         losses.LossTerm(name="cross entropy", loss=losses.CrossEntropy())

@@ -67,6 +67,11 @@ def test_longrope_goes_by_the_length_of_each_document():
     )
     expected = [[2 * 0.1 / 2, 3 * 0.1 / 2], [8 * 0.1 / 8, 9 * 0.1 / 8]]
     np.testing.assert_allclose(cos[..., 1], 1.5 * np.cos(expected), atol=1e-6)
+    # A row of many positions is one document too.
+    many = np.arange(512)
+    cos, _ = rope.angles(jnp.asarray(many)[None], 4, base=100.0, scaling=scaling)
+    expected = 1.5 * np.cos(many[:, None] * [1.0 / 3.0, 0.1 / 8.0])
+    np.testing.assert_allclose(cos[0], expected, atol=1e-4)
     with pytest.raises(ValueError, match="short and long must be as many, got 1 and 2"):
         LongRoPE(short=(1.0,), long=(1.0, 2.0), original_length=4)
 

@@ -81,6 +81,8 @@ def _scaling(stored: Stored) -> Any:
         return rope_scaling.Linear(factor=settings.take("rope.scaling.factor"))
     if kind == "yarn":
         return _yarn(stored)
+    if kind == "longrope" and stored.long_rope is None:
+        settings.refuse("rope.scaling.type", kind, "the file has no rope_factors")
     if stored.long_rope is not None:
         return _long(settings, *stored.long_rope)
     settings.take("rope.scaling.factor", None)

@@ -47,11 +47,13 @@ def _scaled(
     """Return each value times the scale of its block, `[... rows columns]`, float32.
 
     Raises:
-      ValueError: the scales are not one a block.
+      ValueError: it is no matrix, or the scales are not one a block.
 
     Source: DeepSeek-V3 (arXiv:2412.19437), section 3.3.2; its `weight_dequant`.
     """
     values, scales = read_values(), read_scales().astype(np.float32)
+    if values.ndim < 2:
+        raise ValueError(f"{name} must be a matrix, as its scales are")
     blocks = tuple(-(-n // b) for n, b in zip(values.shape[-2:], block, strict=True))
     if scales.shape != (*values.shape[:-2], *blocks):
         raise ValueError(

@@ -145,6 +145,9 @@ def test_spans_have_other_divergences_and_the_limits_of_great_temperatures():
             expected = exactly(divergence, 1e6 if large else temperature)
             scale = 1e6 if large else 1.0
             np.testing.assert_allclose(value, scale * expected, rtol=1e-3)
+    span = functools.partial(losses.SpanLikelihood, divergence="total_variation")
+    assert (span().unit, span(temperature=math.inf).unit) == ("1", "nats")
+    jax.eval_shape(functional.span_likelihood, *[jnp.float32(-1.0)] * 2, 2.0)
 
 
 def test_a_span_has_the_sum_of_its_tokens():

@@ -44,9 +44,12 @@ def test_the_share_rises_as_in_the_released_code():
     np.testing.assert_allclose(shares, released(values), rtol=1e-5)
     assert shares[0] == np.float32(0.4)
     assert shares[-1] == 1.0
-    # A batch that is no number leaves it as it is.
-    later = remember(jnp.float32(np.nan), memory, jnp.int32(3))
-    jax.tree.map(np.testing.assert_array_equal, later, memory)
+    # A batch that is no number, or has no token to count, leaves it as it is.
+    for value in (np.nan, 0.0):
+        later = remember(jnp.float32(value), memory, jnp.int32(3))
+        jax.tree.map(np.testing.assert_array_equal, later, memory)
+    with pytest.raises(ValueError, match="OverGroups must have no memory, got TAID"):
+        losses.OverGroups(loss=TAID, column="group", num_groups=2)
 
 
 @pytest.mark.slow  # whole steps

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -20,7 +21,7 @@ def test_a_norm_is_itself_until_its_step_and_affine_from_then_on():
     fading = FadingNorm(norm, step=2, rate=0.25, apart=None)
     np.testing.assert_allclose(fading(x), norm(x), atol=1e-5)
 
-    rule, state = UntilStep(2, 0.25), np.float32([1.0, 0.0])
+    rule, state = jax.jit(UntilStep(2, 0.25)), np.float32([1.0, 0.0])
     for spread in (4.0, 8.0, 100.0):  # the third comes after the switch
         state = np.asarray(rule(state, np.float32([spread, 0.0])))
     np.testing.assert_allclose(state, [5.0, 3.0])
@@ -54,7 +55,7 @@ def test_first_positions_and_ends_have_a_constant_of_their_own_for_a_while():
     spread = x.std(-1)[0]
     np.testing.assert_allclose(other, spread[[1, 2, 4]].mean(), rtol=1e-4)
     np.testing.assert_allclose(first, spread[[0, 3]].mean(), rtol=1e-4)
-    state = UntilStep(2, 0.25)(np.float32([1, 1, 5]), np.float32([3, 0, 9]))
+    state = jax.jit(UntilStep(2, 0.25))(np.float32([1, 1, 5]), np.float32([3, 0, 9]))
     np.testing.assert_allclose(state, [1.5, 2.0, 6.0])
 
     centred = x - x.mean(-1, keepdims=True)
