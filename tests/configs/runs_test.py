@@ -61,7 +61,7 @@ def test_the_same_students_learn_from_a_live_teacher_or_from_none(world, fiddler
     runs_two_steps(world, read("distill", fiddler), fiddler)
 
 
-# dear: the runs that every test of this file reads
+@pytest.mark.slow  # the runs that every test of this file reads
 def test_the_teacher_and_its_records_were_made(world):
     assert (world.folder / "dense" / "result.json").exists()
     assert len(Records.load(world.folder / "records")) == 16
