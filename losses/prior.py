@@ -41,8 +41,9 @@ class WithPrior(OfLoss):
       typical: what the kurtosis is divided by.
 
     Raises:
-      ValueError: a number is not in its range, `of` none of these, or `loss` reads no
-        logits, wants means over the batch or reads the teacher.
+      ValueError: a number is not finite, `typical` not positive, `power` negative,
+        `of` none of these, or `loss` reads no logits, wants means over the batch or
+        reads the teacher.
     """
 
     loss: Loss
@@ -58,6 +59,8 @@ class WithPrior(OfLoss):
         check_choice("of", self.of, ("logits", "probabilities"))
         if not self.typical > 0.0:
             raise ValueError(f"typical must be positive, got {self.typical}")
+        if self.power < 0.0:
+            raise ValueError(f"power must not be negative, got {self.power}")
         if any(path.startswith("teacher/") for path in self.loss.needs):
             raise ValueError("loss of WithPrior must not read the teacher: it has both")
 

@@ -128,8 +128,15 @@ class Draft(OfLoss, nnx.Module):
         """Return `d_1` to `d_K`, float32; the first of `*b` counts rows.
 
         Raises:
-          IncompatibleLoss: a hidden state is not of `width`.
+          IncompatibleLoss: a hidden state is not of `width`, or the student has more
+            outputs.
         """
+        entries = self.embedding.shape[0]
+        if entries < outputs.num_outputs:
+            raise IncompatibleLoss(
+                f"Draft(num_outputs={entries}) drafts for a student of "
+                f"{outputs.num_outputs} outputs"
+            )
         fused = [outputs.intermediates[path] for path in self.of]
         for path, x in zip(self.of, fused, strict=True):
             if x.shape[-1] != self.width:

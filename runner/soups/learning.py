@@ -72,7 +72,8 @@ def learn(
       plan: of the learning.
 
     Raises:
-      UserError: the evaluation has no rows of its own: the student writes them.
+      UserError: the evaluation has no rows of its own: the student writes them; or the
+        shares do not stay finite.
     """
     evaluator = setup.evaluators[by]
     if evaluator.dataset.rollouts is not None:
@@ -131,6 +132,11 @@ def fit(
     for batch in batches:
         weights, state = step(weights, state, students, batch)
     shares = _softmax(weights["raw"])
+    if not all(bool(jnp.all(jnp.isfinite(x))) for x in shares.values()):
+        raise UserError(
+            "soup: the shares did not stay finite; leave out runs that diverged, or "
+            f"take a smaller rate than {plan.rate}"
+        )
     return jax.jit(mean)(students, shares), Learned(
         scale=float(weights["scale"]),
         shares={path: np.asarray(x).tolist() for path, x in shares.items()},
