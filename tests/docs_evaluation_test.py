@@ -18,10 +18,10 @@ COMMANDS = re.findall(r"^    (runner[^\n]*)$", PAGE, re.MULTILINE)
 
 @pytest.fixture
 def there(tmp_path, monkeypatch):
-    """What the commands take for granted: a text, prompts, three runs."""
+    """What the commands take for granted: a text, prompts, four runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for run in ("teacher", "pruned", "distilled"):
+    for run in ("teacher", "pruned", "distilled", "assistant"):
         # The saved student is the better one: here it teaches, so that there is a gap.
         kind = "student" if run == "teacher" else "teacher"
         shutil.copytree(SAVED / kind, tmp_path / "runs" / run)
@@ -38,7 +38,7 @@ def there(tmp_path, monkeypatch):
 @pytest.mark.slow  # each part has a test of its own
 def test_the_commands_of_the_page_do_what_it_says(there, capsys):
     ours = [shlex.split(line) for line in COMMANDS if "SmolLM2" not in line]
-    assert len(ours) == 6
+    assert len(ours) == 7
     for command in ours:
         if command[:2] == ["runner", "report"]:
             assert main.main(command) == 0, command
