@@ -3,7 +3,7 @@
 import dataclasses
 
 from losses.core.loss import Loss
-from losses.core.of_loss import OfLoss
+from losses.core.of_loss import AsItsLoss
 from losses.core.outputs import (
     TEACHER,
     FullOutputs,
@@ -17,7 +17,7 @@ from losses.views.paths import named
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OfTeacher(OfLoss):
+class OfTeacher(AsItsLoss):
     """`loss` with one teacher of a `runner.NamedTeachers`.
 
     Two teachers at once are two terms. Of an update from an old model to one that knows

@@ -5,14 +5,14 @@ from typing import Literal
 
 from losses.core.checks import check_choice, check_finite, check_inner
 from losses.core.loss import Loss
-from losses.core.of_loss import OfLoss
+from losses.core.of_loss import AsItsLoss
 from losses.core.outputs import Outputs, PerToken, RecordSpec
 from losses.distillation.alignment import teacher_of
 from losses.functional.correlation import with_prior
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WithPrior(OfLoss):
+class WithPrior(AsItsLoss):
     """`loss` of the logits `t + β / κ · (s - mean_v s) / std_v s`.
 
     t are the teacher's, a prior that stays as it is; the student s, of other features,

@@ -12,12 +12,12 @@ from jaxtyping import Array, Float
 
 from losses.core.checks import check_inner
 from losses.core.loss import Loss
-from losses.core.of_loss import OfLoss
+from losses.core.of_loss import AsItsLoss
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken, RecordSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scheduled(OfLoss):
+class Scheduled(AsItsLoss):
     """`loss` with its number `field` as a function of the optimiser step.
 
         Scheduled(

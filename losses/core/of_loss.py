@@ -29,14 +29,6 @@ class OfLoss(Loss, abstract=True):
     def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         return self.loss.unit
 
-    @property
-    def default_mask(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.default_mask
-
-    @property
-    def reads(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        return self.loss.reads
-
     def initial(self) -> Mapping[str, Float[Array, ""]]:
         return self.loss.initial()
 
@@ -50,3 +42,15 @@ class OfLoss(Loss, abstract=True):
 
     def check_records(self, stored: RecordSpec) -> None:
         self.loss.check_records(stored)
+
+
+class AsItsLoss(OfLoss, abstract=True):
+    """One whose term counts, by default, the tokens that its `loss` does."""
+
+    @property
+    def default_mask(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return self.loss.default_mask
+
+    @property
+    def reads(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return self.loss.reads
