@@ -151,6 +151,36 @@ def in_bags(cfg: fdl.Config, train: str, held_out: str):
     cfg.batch_size = 100
 
 
+def two_heads(cfg: fdl.Config, second: bool = True, aligned: bool = True):
+    """--fiddler=two_heads: dual-head distillation (DHKD).
+
+    With `second=False` both terms are of one head; with `aligned=False` the teacher's
+    gradient is left as it is.
+    """
+    cfg.student = fdl.Partial(
+        models.SecondHead, model=cfg.student, ghost=cfg.batch_size
+    )
+    labels, beside = cfg.losses
+    labels.weight = beside.weight = 1.0
+    beside.loss = fdl.Config(
+        loss_lib.BinaryKLNorm, temperature=2.0, scale_by_temperature_squared=True
+    )
+    if second:
+        beside.loss = fdl.Config(loss_lib.OnSecondHead, loss=beside.loss)
+    if aligned:
+        labels.weight = fdl.Config(loss_lib.Unopposed, of="beside", over="parameters")
+
+
+def heads() -> list[runner.sweeps.Point]:
+    """--sweep=heads: labels; with the teacher in one head, in two, and aligned."""
+    alone = {"fdl.losses.ce.weight": 1.0, "fdl.losses.beside": None}
+    kinds = "second=False, aligned=False", "aligned=False", ""
+    return [
+        alone,
+        *runner.sweeps.values("fiddler", *(f"two_heads({x})" for x in kinds)),
+    ]
+
+
 def weights() -> list[runner.sweeps.Point]:
     """--sweep=weights: labels alone, their rows weighted; the teacher's term likewise.
 

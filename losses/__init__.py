@@ -51,7 +51,7 @@ from losses.distillation.kl import (
 from losses.distillation.logit_distance import LogitDistance
 from losses.distillation.logit_graph import LogitGraph, SortedLogits
 from losses.distillation.logit_mse import LogitMSE
-from losses.distillation.own_head import OwnHead
+from losses.distillation.own_head import OnSecondHead, OwnHead
 from losses.distillation.plackett_luce import PlackettLuce
 from losses.distillation.power_divergences import (
     AlphaBetaDivergence,
@@ -206,6 +206,7 @@ __all__ = [
     "OfRows",
     "OfTeacher",
     "OfTokens",
+    "OnSecondHead",
     "OnView",
     "Outputs",
     "OverGroups",

@@ -5,7 +5,7 @@ from typing import Any
 
 from models.base import Model, TrunkOutput
 from models.factored import LOST, VQHead
-from models.heads import BiasedHead
+from models.heads import BiasedHead, SecondHead
 from models.initializers import FanIn, Normal
 from models.latent_attention import Latents
 from models.layer_attention import LayerAttention
@@ -38,6 +38,7 @@ __all__ = [
     "Normal",
     "Quantized",
     "Routing",
+    "SecondHead",
     "Transformer",
     "TrunkOutput",
     "VQHead",

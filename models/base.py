@@ -161,6 +161,17 @@ class Model(Configurable):
             )
 
 
+def row_keys(batch: Batch) -> jax.Array:
+    """Return a key for each row, `[b]`.
+
+    Raises:
+      ValueError: the batch holds no seeds.
+    """
+    if ROW_SEED not in batch:
+        raise ValueError(f"a model that draws reads batch[{ROW_SEED!r}]")
+    return jax.vmap(jax.random.key)(batch[ROW_SEED])
+
+
 def check_capture(capture: frozenset[str], offers: frozenset[str]) -> None:
     """Refuse a path of `capture` that is not in `offers`, with ValueError."""
     unknown = sorted(capture - offers)

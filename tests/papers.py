@@ -47,16 +47,20 @@ PAPERS = (
     Paper(
         "2411.08937",
         "Dual-head KD",
-        "part",
+        "yes",
         (
+            "functools.partial(models.SecondHead, model=functools.partial("
+            "models.ConvNet, num_classes=10), ghost=64)",
+            "losses.OnSecondHead(loss=losses.BinaryKLNorm(temperature=2.0, "
+            "scale_by_temperature_squared=True))",
             "losses.OwnHead(loss=losses.BinaryKLNorm(temperature=2.0), dim=64, "
             "num_outputs=10, rngs=nnx.Rngs(0))",
             'losses.LossTerm(name="ce", loss=losses.CrossEntropy(), '
-            'weight=losses.Unopposed(of="kd", of_weight=0.1))',
+            'weight=losses.Unopposed(of="kd", over="parameters"))',
         ),
-        "the second projects the KD gradient, as measured in the trunk's outputs; "
-        "dropout and batch norm in the head are missing: a loss sees tokens in any "
-        "blocks, and owns no running state",
+        "its nonlinear head, of classifiers, the loss on it; its linear head, of any "
+        "model; the projection of the KD gradient: "
+        "`configs/papers.py --fiddler=two_heads`",
     ),
     Paper(
         "2604.00626",

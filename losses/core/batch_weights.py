@@ -81,7 +81,7 @@ class Reweighting(abc.ABC):
 class BalanceInputs:
     """Inputs of balances; no gradient flows into them.
 
-    `means` and `inner` are None where no balance reads them.
+    `means`, `inner` and `inner_of_parameters` are None where no balance reads them.
 
     Attributes:
       step: of the optimiser, from 0.
@@ -89,12 +89,14 @@ class BalanceInputs:
         count of its tokens in the global batch.
       inner: inner products of the gradients of the `L_i` in the trunk's outputs that
         the terms read.
-      names: of the terms, in the order of `inner`.
+      inner_of_parameters: of their gradients in the parameters of student and losses.
+      names: of the terms, in the order of both.
     """
 
     step: Int[Array, ""]
     means: Mapping[str, Float[Array, ""]] | None = None
     inner: Float[Array, "term term"] | None = None
+    inner_of_parameters: Float[Array, "term term"] | None = None
     names: tuple[str, ...] = ()
 
     def value(self, of: Combination) -> Float[Array, ""]:
@@ -107,16 +109,22 @@ class BalanceInputs:
         """Return `‖∂ Σ_i c_i L_i‖` in the trunk's outputs that the terms read."""
         return jnp.sqrt(jnp.maximum(self.inner_product(of, of), 0.0))
 
-    def inner_product(self, of: Combination, to: Combination) -> Float[Array, ""]:
-        """Return `<∂ Σ_i c_i L_i, ∂ Σ_j d_j L_j>` in the trunk's outputs."""
-        assert self.inner is not None
+    def inner_product(
+        self,
+        of: Combination,
+        to: Combination,
+        over: Literal["outputs", "parameters"] = "outputs",
+    ) -> Float[Array, ""]:
+        """Return `<∂ Σ_i c_i L_i, ∂ Σ_j d_j L_j>` in the trunk's outputs, or all."""
+        inner = self.inner if over == "outputs" else self.inner_of_parameters
+        assert inner is not None  # a balance that reads it wants it
         zero = jnp.float32(0.0)
         c, d = (
             jnp.stack([jnp.asarray(x.get(name, zero)) for name in self.names])
             for x in (of, to)
         )
         # A term of weight 0 has no part, whatever its gradient is.
-        return jnp.sum(times(jnp.outer(c, d), self.inner))
+        return jnp.sum(times(jnp.outer(c, d), inner))
 
 
 def times(
@@ -130,7 +138,9 @@ def times(
 
 
 jax.tree_util.register_dataclass(
-    BalanceInputs, data_fields=["step", "means", "inner"], meta_fields=["names"]
+    BalanceInputs,
+    data_fields=["step", "means", "inner", "inner_of_parameters"],
+    meta_fields=["names"],
 )
 
 
@@ -140,9 +150,11 @@ class Balance(abc.ABC):
     Attributes:
       wants: `"values"` costs one more pass of head and terms, `"gradients"` one with a
         gradient a term; under accumulation, each costs one of the trunk besides.
+        `"parameter gradients"` costs a backward pass of head and trunk a term, and the
+        memory of all their gradients.
     """
 
-    wants: ClassVar[Literal["nothing", "values", "gradients"]]
+    wants: ClassVar[Literal["nothing", "values", "gradients", "parameter gradients"]]
 
     @property
     def reads(self) -> tuple[str, ...]:

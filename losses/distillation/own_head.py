@@ -1,4 +1,4 @@
-"""Auxiliary-head loss: a second output head on the student's trunk."""
+"""Auxiliary-head losses: a second output head on the student's trunk."""
 
 import dataclasses
 
@@ -10,6 +10,7 @@ from losses.core.checks import check_inner
 from losses.core.loss import Loss
 from losses.core.of_loss import OfLoss
 from losses.core.outputs import (
+    FullOutputs,
     IncompatibleLoss,
     Outputs,
     PerToken,
@@ -47,9 +48,9 @@ class OwnHead(OfLoss, nnx.Module):
       hidden_dim: of one layer before the last, `W relu(U h + a) + b`; None for none.
       dtype: that products are multiplied in; they are accumulated in float32.
 
-    Source: DHKD (arXiv:2411.08937). Its "nonlinear" head has 200 hidden units, dropout
-    of 0.1 and a batch norm; here neither of the two. Its alignment of the gradients of
-    both terms is no loss, and is not offered.
+    Source: DHKD (arXiv:2411.08937), its "linear" head. Its "nonlinear" one has 200
+    hidden units, dropout of 0.1 and a batch norm; here neither of the two:
+    `OnSecondHead` has them. Its alignment of both terms' gradients is `Unopposed`.
 
     Raises:
       ValueError: a size is not positive, or `loss` reads no logits or wants means.
@@ -106,3 +107,37 @@ class OwnHead(OfLoss, nnx.Module):
     def __call__(self, outputs: Outputs) -> PerToken:
         own = self.logits(outputs.intermediates["trunk"])
         return self.loss(dataclasses.replace(outputs, logits=own, _log_normalizers={}))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnSecondHead(OfLoss):
+    """`loss` of the logits of the student's second head (`models.SecondHead`).
+
+    That head has dropout and batch norm, and is a part of the student.
+
+    Source: DHKD (arXiv:2411.08937), with `BinaryKLNorm` inside and its "nonlinear"
+    head.
+
+    Attributes:
+      loss: reads `logits` as of any other term; no means over the batch.
+
+    Raises:
+      ValueError: `loss` reads no logits or wants means.
+    """
+
+    loss: Loss
+    tiled = False
+
+    def __post_init__(self):
+        check_inner(self, self.loss)
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
+        return self.loss.needs - {"logits"} | {"second/logits"}
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        assert isinstance(outputs, FullOutputs)  # not tiled
+        second = outputs.intermediate("second/logits")
+        return self.loss(
+            dataclasses.replace(outputs, logits=second, _log_normalizers={})
+        )

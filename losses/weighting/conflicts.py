@@ -1,13 +1,13 @@
 """A weight that takes out of other terms what works against its own."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from losses.core.batch_weights import Balance, BalanceInputs, Combination
-from losses.core.checks import check_finite
+from losses.core.checks import check_choice, check_finite
 
 Tree = Any
 
@@ -25,9 +25,8 @@ class Unopposed(Balance):
         LossTerm("ce", CrossEntropy(), weight=Unopposed(of="kd", of_weight=0.1))
         LossTerm("kd", OwnHead(...), weight=0.1)
 
-    Gradients are those in the trunk's outputs, as of `MatchGradient`, over the global
-    batch; the source has those in all parameters. A batch on which they are not finite,
-    or the own one is 0, has weight 1.
+    Gradients are those of the global batch. A batch on which they are not finite, or
+    the own one is 0, has weight 1.
 
     Source: DHKD (arXiv:2411.08937), its gradient alignment; PCGrad (arXiv:2001.06782)
     of one term only.
@@ -35,17 +34,26 @@ class Unopposed(Balance):
     Attributes:
       of: name of the other term.
       of_weight: its weight.
+      over: `"outputs"`, gradients in the trunk's outputs, as of `MatchGradient`; or
+        `"parameters"`, in all that are trained, as in the source: one more backward
+        pass a term, and what is read inside of the trunk, as the second head of
+        `models.SecondHead` is, counts too.
 
     Raises:
-      ValueError: the weight is not finite.
+      ValueError: the weight is not finite, or `over` is neither.
     """
 
     of: str
     of_weight: float = 1.0
-    wants = "gradients"
+    over: Literal["outputs", "parameters"] = "outputs"
 
     def __post_init__(self):
         check_finite(self)
+        check_choice("over", self.over, ("outputs", "parameters"))
+
+    @property
+    def wants(self):  # pyright: ignore[reportIncompatibleVariableOverride] - a field decides
+        return "gradients" if self.over == "outputs" else "parameter gradients"
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -56,8 +64,9 @@ class Unopposed(Balance):
     ) -> tuple[Float[Array, ""], Tree]:
         del params
         other = {self.of: jnp.float32(self.of_weight)}
-        squared = inputs.inner_product(own, own)
+        squared = inputs.inner_product(own, own, over=self.over)
         measured = jnp.isfinite(squared) & (squared > 0.0)
-        share = inputs.inner_product(own, other) / jnp.where(measured, squared, 1.0)
+        product = inputs.inner_product(own, other, over=self.over)
+        share = product / jnp.where(measured, squared, 1.0)
         opposed = measured & jnp.isfinite(share)
         return 1.0 + jnp.where(opposed, jnp.maximum(-share, 0.0), 0.0), memory

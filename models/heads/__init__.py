@@ -1,5 +1,6 @@
-"""Heads in place of a model's own."""
+"""Heads in place of a model's own, or beside it."""
 
 from models.heads.biased import BiasedHead
+from models.heads.second import SecondHead
 
-__all__ = ["BiasedHead"]
+__all__ = ["BiasedHead", "SecondHead"]

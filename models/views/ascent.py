@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from models import checks
-from models.base import EMBEDDING_SHIFT, Batch, Model
+from models.base import EMBEDDING_SHIFT, Batch, Model, row_keys
 from models.views import adaptive
 from models.views.balls import BALLS
-from models.views.view import View, pixels, row_keys
+from models.views.view import View, pixels
 
 
 def _labels(logits: jax.Array, clean: jax.Array, targets: jax.Array) -> jax.Array:

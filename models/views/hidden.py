@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from models.base import Batch, Model
-from models.views.view import View, pixels, row_keys
+from models.base import Batch, Model, row_keys
+from models.views.view import View, pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from models.base import ROW_SEED, Batch, Model
+from models.base import Batch, Model
 
 
 class View(abc.ABC):
@@ -29,17 +29,6 @@ class View(abc.ABC):
           model: the student, its parameters' gradients stopped.
           batch: arrays `[b ...]`.
         """
-
-
-def row_keys(batch: Batch) -> jax.Array:
-    """Return a key for each row, `[b]`.
-
-    Raises:
-      ValueError: the batch holds no seeds.
-    """
-    if ROW_SEED not in batch:
-        raise ValueError(f"a view that draws reads batch[{ROW_SEED!r}]")
-    return jax.vmap(jax.random.key)(batch[ROW_SEED])
 
 
 def pixels(images: jax.Array) -> jax.Array:

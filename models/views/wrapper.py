@@ -40,7 +40,7 @@ def Views(
         raise ValueError("model has views already")
     object.__setattr__(viewed, "__class__", _viewed(type(viewed)))
     viewed.views = tuple(sorted(views.items()))
-    viewed.draws = any(view.draws for view in views.values())
+    viewed.draws |= any(view.draws for view in views.values())
     return viewed
 
 

@@ -52,6 +52,13 @@ def batch(setup: Setup, planned: Planned) -> Iterator[str]:
     for name, x in setup.abstract_batch().items():
         yield f"            {name:<12} {x.dtype!s:<6} {_shape(x)}"
     passes = [name for name, yes in setup.step.objective.prepass.passes.items() if yes]
+    of_parameters = "parameter gradients"
+    if of_parameters in passes:
+        passes.remove(of_parameters)
+        yield (
+            f"            {of_parameters} of each term are wanted first: a pass of "
+            "head and trunk more a term"
+        )
     if passes:
         which = "head and trunk" if step.microbatches > 1 else "head"
         yield (

@@ -20,7 +20,7 @@ from runner.step import expert_load
 from runner.step.arrays import StepInputs, TeacherState, Tokens
 from runner.step.compiled_step import CompiledStep
 from runner.step.requirements import wants_teacher_logits
-from runner.step.train_step import accumulate_gradients
+from runner.step.train_step import accumulate_gradients, with_parameter_gradients
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
@@ -144,7 +144,7 @@ class Diagnostics:
         )
         weights = term_weights(
             objective.modules.items,
-            result.balance_inputs,
+            with_parameter_gradients(objective, params, result, run_trunk),
             params["weights"],
             state.memory["weights"],
         ).effective

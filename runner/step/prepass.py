@@ -81,6 +81,7 @@ class PrePass:
             "values": "values" in self._balance_wants
             or any(r.wants_values for r in self._reweightings.values()),
             "gradients": "gradients" in self._balance_wants,
+            "parameter gradients": "parameter gradients" in self._balance_wants,
         }
 
     def __call__(

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from clu.metrics import Metric
 from jaxtyping import Array, Float, Int
 
+from losses.core.batch_weights import BalanceInputs
 from losses.core.term_values import averages
 from losses.weighting.weights import (
     TermWeights,
@@ -41,7 +42,7 @@ from runner.step.arrays import (
 from runner.step.logit_slopes import LogitSlopes
 from runner.step.metrics import metrics
 from runner.step.objective import Objective
-from runner.step.prepass import RunTrunk, divide
+from runner.step.prepass import PrePassResult, RunTrunk, divide
 from runner.teachers.base import Teacher
 
 Metrics = Mapping[str, Metric]
@@ -157,10 +158,11 @@ def gradients(
     # Pre-pass: only what statistics, balances and reweightings ask for.
     run_trunk = objective.trunk_runner(params, variables, tokens, teacher)
     result = objective.prepass(params, inputs, tokens, memory["tokens"], run_trunk)
+    balance_inputs = with_parameter_gradients(objective, params, result, run_trunk)
 
     # Weights of the terms; their gradient waits for the values.
     def weigh(learned: Tree) -> tuple[tuple[Tree, Float[Array, ""]], TermWeights]:
-        weights = term_weights(items, result.balance_inputs, learned, memory["weights"])
+        weights = term_weights(items, balance_inputs, learned, memory["weights"])
         return (weights.effective, weights.penalty), weights
 
     _, weights_pullback, weights = jax.vjp(weigh, params["weights"], has_aux=True)
@@ -178,7 +180,6 @@ def gradients(
     }
     (d_weights,) = weights_pullback((d_effective, jnp.float32(1.0)))
     # A balance that waited for no values is asked about those of this pass.
-    balance_inputs = result.balance_inputs
     if balance_inputs.means is None:
         balance_inputs = dataclasses.replace(balance_inputs, means=means)
     skipped = {}
@@ -219,6 +220,37 @@ def gradients(
         if sums.running is None
         else sums.running / objective.num_microbatches,
     )
+
+
+def with_parameter_gradients(
+    objective: Objective, params: Tree, result: PrePassResult, run_trunk: RunTrunk
+) -> BalanceInputs:
+    """Return the inputs of balances, with inner products in parameters if one wants.
+
+    Args:
+      objective: the terms over a mesh.
+      params: as `TrainState.params`.
+      result: of the pre-pass.
+      run_trunk: the trunks of student and teacher over a microbatch.
+    """
+    if not objective.prepass.passes["parameter gradients"]:
+        return result.balance_inputs
+    names = result.balance_inputs.names
+
+    def gradient_of_one(one_hot: Float[Array, " term"]) -> Tree:
+        alone = dict(zip(names, one_hot, strict=True))
+        return accumulate_gradients(
+            objective, params, result.inputs, result.tokens, run_trunk, alone
+        ).params
+
+    # One backward pass a term, the weights of the others being 0.
+    gradients = jax.lax.map(gradient_of_one, jnp.eye(len(names)))
+    inner = jnp.zeros((len(names), len(names)))
+    for x in jax.tree.leaves(gradients):
+        axes = tuple(range(1, x.ndim))
+        wide = x.astype(jnp.float32)
+        inner += jnp.tensordot(wide, wide, axes=(axes, axes))
+    return dataclasses.replace(result.balance_inputs, inner_of_parameters=inner)
 
 
 def accumulate_gradients(

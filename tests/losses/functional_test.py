@@ -443,6 +443,7 @@ FUNCTIONS = {
     "route_distance": route_distance,
     "completion_log_probability": lambda x: along_rows(of_rows(x)[1]),
     "zero_one": lambda x: F.zero_one(x["logits"], x["targets"]),
+    "on_second_head": lambda x: F.forward_kl(x["second/logits"], x["teacher/logits"]),
     "on_view": lambda x: F.cross_entropy(x["view/a/logits"], x["targets"]),
     "worst_view": lambda x: jnp.maximum(
         *(F.cross_entropy(x[p], x["targets"]) for p in ("logits", "view/a/logits"))

@@ -131,6 +131,7 @@ PUBLIC = [
     "FeatureShift",
     "LogitPairing",
     "MarginShift",
+    "OnSecondHead",
     "OnView",
     "ViewAlignment",
     "ViewContrast",

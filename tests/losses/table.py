@@ -201,6 +201,7 @@ LOSSES = {
             rngs=nnx.Rngs(0),
         )
     ),
+    "on_second_head": Row(losses.OnSecondHead(loss=losses.ForwardKL())),
     "draft": Row(
         losses.Draft(
             loss=losses.CrossEntropy(),
@@ -305,6 +306,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     floats["teacher/trunk"] = draw(WIDTH)
     fixed["aspects"] = rng.random((*shape, VOCABULARY)).astype(np.float32)
     floats |= {"view/a/logits": draw(VOCABULARY), "view/a/trunk": draw(WIDTH)}
+    floats |= {"second/logits": draw(VOCABULARY)}
     floats["teacher/old/logits"] = draw(VOCABULARY)
     fixed["drawn"] = -2.0 + draw()
     floats["router_embedding"] = draw(LAYERS, WIDTH)

@@ -55,6 +55,7 @@ ROWS = {
     "aspects",
     "uskd",
     "logit_graph_raw",
+    "on_second_head",
     "on_view",
     "worst_view",
     "view_kl",

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NAMES = {
     "models": "Ascent BatchNorm BiasedHead ConvNet FanIn GatedMLP Hidden LOST Latents"
-    " LayerAttention LoRA MLP MoE Model NormRemoval Normal Quantized Routing"
+    " LayerAttention LoRA MLP MoE Model NormRemoval Normal Quantized Routing SecondHead"
     " Transformer TrunkOutput VQHead Views VisionTransformer",
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
     " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"

@@ -13,13 +13,19 @@ def test_a_term_that_is_unopposed_has_the_gradient_of_the_projection():
         ce, kd = draw.normal(size=(2, 9))
         kd += sign * 2.0 * ce
         rows = np.stack([ce, kd])
-        inputs = BalanceInputs(
-            step=jnp.int32(0),
-            inner=jnp.asarray(rows @ rows.T, jnp.float32),
-            names=("ce", "kd"),
-        )
+        inner = jnp.asarray(rows @ rows.T, jnp.float32)
+        names, own = ("ce", "kd"), {"ce": jnp.float32(1.0)}
+        inputs = BalanceInputs(step=jnp.int32(0), inner=inner, names=names)
         balance = losses.Unopposed(of="kd", of_weight=0.5)
-        weight, _ = balance({"ce": jnp.float32(1.0)}, inputs, {}, {})
+        weight, _ = balance(own, inputs, {}, {})
+
+        # In all parameters it reads the products of these alone.
+        inputs = BalanceInputs(
+            step=jnp.int32(0), inner_of_parameters=inner, names=names
+        )
+        balance = losses.Unopposed(of="kd", of_weight=0.5, over="parameters")
+        assert balance.wants == "parameter gradients"
+        assert balance(own, inputs, {}, {})[0] == weight
         other = 0.5 * kd
         if sign < 0.0:  # the textbook's projection, on the half-space of `ce`
             other = other - (other @ ce) / (ce @ ce) * ce
