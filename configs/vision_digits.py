@@ -293,6 +293,102 @@ def merged(cfg: fdl.Config, steps: int = 22, share: float = 0.5):
     cfg.optimizer = fdl.Config(merge, optimizer=cfg.optimizer, steps=steps, share=share)
 
 
+_NAMES = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+)
+_TEMPLATES = ("a photo of a {}", "the digit {}", "{}, by hand", "a small {}")
+
+
+def captioned(cfg: fdl.Config):
+    """--fiddler=captioned: two towers that learn from images and captions (CLIP).
+
+    No label is read: captions hold the names of digits, four ways, and the accuracy is
+    that of a prompt for each class.
+    """
+    towers = functools.partial(fdl.Partial, models.TwoTowers)
+    cfg.student = towers(
+        image=fdl.Partial(models.ConvNet, widths=(8, 16), depth=1, groups=4),
+        text=fdl.Partial(
+            models.Transformer,
+            vocab_size=256,
+            dim=32,
+            num_layers=1,
+            num_heads=2,
+            tie_head=True,
+        ),
+        prompts=[[_TEMPLATES[0].replace("{}", name)] for name in _NAMES],
+        dim=32,
+    )
+    captions = functools.partial(fdl.Config, runner.data.Captions)
+    held_out = cfg.evaluations[0]
+    for place, field in ((cfg, "train_data"), (held_out, "data")):
+        data = getattr(place, field)
+        setattr(place, field, captions(data=data, templates=_TEMPLATES, names=_NAMES))
+    contrast = fdl.Config(losses.ImageTextContrast)
+    cfg.losses = [fdl.Config(losses.LossTerm, name="clip", loss=contrast)]
+    cfg.num_steps = cfg.optimizer.learning_rate.decay_steps = 400
+
+
+def as_pretrained(cfg: fdl.Config, start: str, linf: float = 0.06):
+    """--fiddler=captioned --fiddler='as_pretrained("DIR")': such a run, under attack.
+
+    Its image tower alone goes on, with the loss that it was trained with, beside two
+    models: itself as it was, on the same attacked images, and itself on clean ones
+    (AdvFLYP).
+    """
+    cfg.start = fdl.Config(runner.starts.Run, workdir=start)
+    cfg.trainable = ["image_tower/*"]
+    attack = functools.partial(fdl.Config, models.Ascent, radius=linf)
+    views = {
+        "attack": attack(
+            steps=2, step=linf, objective="captions", group=cfg.batch_size
+        ),
+        "long": attack(steps=20),
+    }
+    cfg.student = fdl.Partial(models.Views, model=cfg.student, views=views)
+    before = fdl.Config(runner.StartTeacher)
+    cfg.teacher = fdl.Config(runner.ViewTeacher, teacher=before, view="attack")
+    cfg.losses[0].loss.view = "attack"
+    logits = functools.partial(fdl.Config, losses.ImageTextKL, view="attack")
+    features = functools.partial(
+        fdl.Config, losses.FeatureShift, view="attack", of="image"
+    )
+    term = functools.partial(fdl.Config, losses.LossTerm)
+    cfg.losses += [
+        term(name="logits_before", loss=logits(beside="teacher/image")),
+        term(name="logits_clean", loss=logits()),
+        term(name="features_before", loss=features(beside="teacher/image")),
+        term(name="features_clean", loss=features()),
+    ]
+    zero_one = fdl.Config(losses.ZeroOne)
+    cfg.evaluations[0].metrics = [
+        zero_one,
+        fdl.Config(losses.OnView, loss=zero_one, view="long"),
+    ]
+    rate = cfg.optimizer.learning_rate
+    rate.peak_value, cfg.num_steps, rate.decay_steps = 1e-2, 200, 200
+
+
+def regularizers() -> list[runner.sweeps.Point]:
+    """--fiddler=captioned --fiddler='as_pretrained("DIR")' --sweep=regularizers.
+
+    None of them, those of logits, those of features, all.
+    """
+    logits = ("logits_before", "logits_clean")
+    features = ("features_before", "features_clean")
+    left_out = ((*logits, *features), features, logits, ())
+    return [{f"fdl.losses.{name}": None for name in names} for names in left_out]
+
+
 def attacks() -> list[runner.sweeps.Point]:
     """--fiddler=attacked --sweep=attacks: clean, one attack, the worse of two, ...
 

@@ -93,6 +93,7 @@ from losses.scheduled import Scheduled
 from losses.self_kd import USKD
 from losses.sets.any_loss import AnyLoss
 from losses.sets.bags import BagLoss
+from losses.sets.captions import ImageTextContrast, ImageTextKL
 from losses.sets.contrastive import InfoNCE
 from losses.sets.groups import GroupDRO, OverGroups
 from losses.sets.neighbors import NeighborAccuracy
@@ -177,6 +178,8 @@ __all__ = [
     "GroupDRO",
     "HingeDPO",
     "HybridULD",
+    "ImageTextContrast",
+    "ImageTextKL",
     "IncompatibleLoss",
     "InfoNCE",
     "InterClassCorrelation",

@@ -17,7 +17,7 @@ from models.quantized import Quantized
 from models.routing.scores import Routing
 from models.transformer import Transformer
 from models.views import Ascent, Hidden, Views
-from models.vision import BatchNorm, ConvNet, VisionTransformer
+from models.vision import BatchNorm, ConvNet, TwoTowers, VisionTransformer
 
 __all__ = [
     "LOST",
@@ -41,6 +41,7 @@ __all__ = [
     "SecondHead",
     "Transformer",
     "TrunkOutput",
+    "TwoTowers",
     "VQHead",
     "Views",
     "VisionTransformer",

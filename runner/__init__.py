@@ -37,6 +37,7 @@ _HOMES = {
     "StepContext": "hooks.step_hook",
     "StepHook": "hooks.step_hook",
     "Trainer": "notebook.trainer",
+    "ViewTeacher": "teachers.around",
     "averages": "averages",
     "data": "data",
     "optimizers": "optimizers",

@@ -23,6 +23,7 @@ from runner.teachers.adaptive import ContrastedTeacher as ContrastedTeacher
 from runner.teachers.adaptive import DynamicTeacher as DynamicTeacher
 from runner.teachers.adaptive import UnlearnedTeacher as UnlearnedTeacher
 from runner.teachers.aligned import Aligned as Aligned
+from runner.teachers.around import ViewTeacher as ViewTeacher
 from runner.teachers.combined import EnsembleTeacher as EnsembleTeacher
 from runner.teachers.combined import FusedTeacher as FusedTeacher
 from runner.teachers.confident import MostConfidentTeacher as MostConfidentTeacher

@@ -507,16 +507,20 @@ PAPERS = (
     Paper(
         "2604.11576",
         "AdvFLYP",
-        "part",
+        "yes",
         (
-            'losses.OnView(loss=losses.ReverseKL(), view="attack")',
-            'losses.ViewKL(first="attack", second="")',
-            'losses.FeatureShift(view="attack")',
-            "models.Ascent(radius=1 / 255, step=1 / 255, steps=2)",
+            'losses.ImageTextContrast(view="attack")',
+            'losses.ImageTextKL(view="attack", beside="teacher/image")',
+            'losses.ImageTextKL(view="attack")',
+            'losses.FeatureShift(view="attack", of="image", beside="teacher/image")',
+            'losses.FeatureShift(view="attack", of="image")',
+            "models.Ascent(radius=1 / 255, step=1 / 255, steps=2, "
+            'objective="captions", group=256)',
+            'runner.ViewTeacher(teacher=runner.StartTeacher(), view="attack")',
         ),
-        "with `models.Views`, of labels; its loss over pairs of images and texts is "
-        "missing, as is a model that reads both, and the original model "
-        "(`runner.StartTeacher`) sees clean inputs",
+        "with `models.Views` around a `models.TwoTowers`, the image tower trained "
+        "alone: `configs/vision_digits.py --fiddler=captioned "
+        "--fiddler='as_pretrained(\"DIR\")' --sweep=regularizers`",
     ),
     Paper(
         "2502.00348",

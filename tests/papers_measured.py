@@ -77,6 +77,8 @@ MEASURED = {
     "2512.22170": "not tried: it needs judged pairs",
     "2503.02832": "not tried: it needs a trained model and preferences",
     "2308.09878": "not tried: it needs clusters of unequal size",
-    "2604.11576": "not tried: it needs images with texts",
+    "2604.11576": "`configs/vision_digits.py`, on captions that hold the names of "
+    "digits, one seed: error under attack 53.8 % before, 32.6 % after with all "
+    "regularizers, 2.8 % of clean images",
     "2502.00348": "not tried: it needs users",
 }

@@ -55,7 +55,7 @@ from losses.functional.features import (
     own_head_logits,
     project,
 )
-from losses.functional.in_batch import info_nce
+from losses.functional.in_batch import image_text_contrast, image_text_kl, info_nce
 from losses.functional.logit_distances import (
     binary_kl,
     binary_kl_norm,
@@ -145,6 +145,8 @@ __all__ = [
     "group_advantages",
     "hinge_dpo",
     "hybrid_uld",
+    "image_text_contrast",
+    "image_text_kl",
     "info_nce",
     "inter_class_correlation",
     "intra_class_correlation",

@@ -45,13 +45,16 @@ class MarginShift(Loss):
 class FeatureShift(Loss):
     """`‖f(x̃) - f(x)‖₂` of the student's features at unit norm, 0 to 2.
 
-    Not squared, with slope 0 at 0; both sides have a gradient, as in the authors' code.
+    Not squared, with slope 0 at 0; both sides have a gradient, as in the authors' code,
+    but for a teacher's, which `runner.ViewTeacher` shows the view too.
 
-    Source: AdvFLYP (arXiv:2604.11576), the second half of L_feat, weight 1.
+    Source: AdvFLYP (arXiv:2604.11576), the halves of L_feat, weight 1: `"teacher/..."`
+    of the original model, and the student's own.
 
     Attributes:
       view: its name.
       of: path of the features, `[*b d]`: `"trunk"` is what the head reads.
+      beside: path of the other ones; None is `of`, on the batch itself.
 
     Raises:
       ValueError: it is no name.
@@ -59,6 +62,7 @@ class FeatureShift(Loss):
 
     view: str
     of: str = "trunk"
+    beside: str | None = None
     unit = "1"
 
     def __post_init__(self):
@@ -66,8 +70,8 @@ class FeatureShift(Loss):
 
     @property
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - fields decide
-        return frozenset({self.of, path_on(self.view, self.of)})
+        return frozenset({self.beside or self.of, path_on(self.view, self.of)})
 
     def __call__(self, outputs: Outputs) -> PerToken:
         view = outputs.intermediate(path_on(self.view, self.of))
-        return feature_shift(outputs.intermediate(self.of), view)
+        return feature_shift(outputs.intermediate(self.beside or self.of), view)

@@ -8,6 +8,14 @@ computes stands among its intermediates, for losses to read.
 from models.views.ascent import Ascent
 from models.views.hidden import Hidden
 from models.views.view import View
-from models.views.wrapper import Views, within
+from models.views.wrapper import Views, view_of, with_views, within
 
-__all__ = ["Ascent", "Hidden", "View", "Views", "within"]
+__all__ = [
+    "Ascent",
+    "Hidden",
+    "View",
+    "Views",
+    "view_of",
+    "with_views",
+    "within",
+]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from models import checks
 from models.base import EMBEDDING_SHIFT, Batch, Model, row_keys
-from models.views import adaptive
+from models.views import adaptive, captions
 from models.views.balls import BALLS
 from models.views.view import View, pixels
 
@@ -34,6 +34,8 @@ def _divergence(logits: jax.Array, clean: jax.Array, targets: jax.Array) -> jax.
 
 OBJECTIVES = {"labels": _labels, "margins": _margins, "divergence": _divergence}
 """Functions of logits of the view, of the batch, and targets, to a value `[*b]`."""
+
+CAPTIONS = "captions"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,41 +63,50 @@ class Ascent(View):
       norm: `"linf"`, `"l2"` or `"l1"`.
       objective: what is climbed: `"labels"`, the cross-entropy of the targets;
         `"margins"`, `‖d(x̃) - d(x)‖²` of the margins `d_j = s_y - s_j`; `"divergence"`,
-        `KL(q(x) ‖ q(x̃))`.
+        `KL(q(x) ‖ q(x̃))`; `"captions"`, of a model with two towers, the contrastive
+        loss of images and captions, `losses.ImageTextContrast` over a group of rows.
       start: `"center"`, or `"random"` in the ball, drawn anew for every row and step.
       of: `"images"`, or the `"embeddings"` of a Transformer's tokens.
       sizes: of the steps: `"fixed"`, or `"adaptive"`, as AutoAttack's (APGD:
         `models.views.adaptive`), which gives the best shift it met. It starts from the
         center there.
+      group: of `"captions"`, the rows whose images and texts are beside each other;
+        divides the rows of a microbatch.
 
     Raises:
-      ValueError: a number is not in its range, a word none of these, or the start is a
-        place where the objective is flat.
+      ValueError: a number is not in its range, a word none of these, the start is a
+        place where the objective is flat, or there is a group where none is wanted.
     """
 
     radius: float
     step: float | None = None
     steps: int = 10
     norm: Literal["linf", "l2", "l1"] = "linf"
-    objective: Literal["labels", "margins", "divergence"] = "labels"
+    objective: Literal["labels", "margins", "divergence", "captions"] = "labels"
     start: Literal["center", "random"] = "random"
     of: Literal["images", "embeddings"] = "images"
     sizes: Literal["fixed", "adaptive"] = "fixed"
+    group: int | None = None
 
     def __post_init__(self):
         if not 0.0 <= self.radius < math.inf:
             raise ValueError(f"radius must be 0 or more, got {self.radius}")
-        checks.positive(steps=self.steps)
+        checks.positive(steps=self.steps, group=self.group)
         if self.step is not None:
             checks.positive(step=self.step)
         checks.one_of("norm", self.norm, BALLS)
-        checks.one_of("objective", self.objective, OBJECTIVES)
+        checks.one_of("objective", self.objective, (*OBJECTIVES, CAPTIONS))
         checks.one_of("start", self.start, ("center", "random"))
         checks.one_of("of", self.of, ("images", "embeddings"))
         checks.one_of("sizes", self.sizes, ("fixed", "adaptive"))
         if self.sizes == "adaptive" and self.step is not None:
             raise ValueError("step must be None where sizes are 'adaptive'")
-        if self.start == "center" and self.objective != "labels":
+        if (self.objective == CAPTIONS) != (self.group is not None):
+            raise ValueError(
+                f"group is of the objective 'captions', got {self.group} and "
+                f"{self.objective!r}"
+            )
+        if self.start == "center" and self.objective not in ("labels", CAPTIONS):
             raise ValueError(
                 f"start must be 'random' where the objective is {self.objective!r}: "
                 "it is flat at the center"
@@ -108,16 +119,24 @@ class Ascent(View):
     def __call__(self, model: Model, batch: Batch) -> Batch:
         if not self.radius:
             return batch
-        ball, clean = BALLS[self.norm], None
-        if self.objective != "labels":
+        ball, clean, texts = BALLS[self.norm], None, None
+        if self.objective == CAPTIONS:
+            of_batch = model.trunk(batch, capture=frozenset({"scaled_text"}))
+            texts = of_batch.intermediates["scaled_text"]
+        elif self.objective != "labels":
             clean = model.head(model.trunk(batch).hidden)
         shape = self._shape(model, batch)
 
         def of_rows(shift: jax.Array) -> jax.Array:
             view = self._shifted(batch, shift.reshape(shape))
+            mask = batch["mask"]
+            if texts is not None and self.group is not None:
+                of_view = model.trunk(view, capture=frozenset({"image"}))
+                image = of_view.intermediates["image"]
+                values = captions.contrast(image, texts, mask, group=self.group)
+                return jnp.where(mask, values, 0.0)
             logits = model.head(model.trunk(view).hidden)
             objective = OBJECTIVES[self.objective]
-            mask = batch["mask"]
             targets = jnp.where(mask, batch["targets"], 0)
             values = objective(logits, logits if clean is None else clean, targets)
             values = jnp.where(mask, values, 0.0)

@@ -12,8 +12,9 @@ from models.base import Batch, Model
 class View(abc.ABC):
     """Another batch of the same rows.
 
-    A row of it depends on that row alone, and on numbers drawn for it: so a view is the
-    same however a batch is cut into microbatches, or spread over devices.
+    A row of it depends on that row alone, and on numbers drawn for it; or on the rows
+    of its group, of which a microbatch holds all. So a view is the same however a batch
+    is cut into microbatches, or spread over devices.
 
     Attributes:
       draws: whether it reads `batch["row_seed"]`.

@@ -1,7 +1,7 @@
 """A model that runs over other views of its batch too."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 from flax import nnx
@@ -44,6 +44,38 @@ def Views(
     return viewed
 
 
+def with_views(model: Model, batch: Batch, names: Iterable[str]) -> Batch:
+    """Return the batch with what views change of it, as `view/NAME/ENTRY`.
+
+    The model's trunk reads them there and makes none of them again; another model sees
+    them by `view_of`. They have no gradient.
+
+    Args:
+      model: with these views.
+      batch: arrays `[b ...]`.
+      names: of the views.
+    """
+    views, still, changes = dict(model.views), _still(model), {}
+    for name in sorted(names):
+        changes |= {
+            f"{PREFIX}{name}/{entry}": jax.lax.stop_gradient(x)
+            for entry, x in views[name](still, batch).items()
+            if x is not batch.get(entry)
+        }
+    return {**batch, **changes}
+
+
+def view_of(batch: Batch, name: str) -> Batch | None:
+    """Return a view that `with_views` put into a batch; None where it is not there."""
+    prefix = f"{PREFIX}{name}/"
+    entries = {
+        path.removeprefix(prefix): x
+        for path, x in batch.items()
+        if path.startswith(prefix)
+    }
+    return {**batch, **entries} if entries else None
+
+
 def within(make: Callable[..., Model]) -> Callable[..., Model]:
     """Return the model in a `functools.partial` of `Views`; any other as it is."""
     if isinstance(make, functools.partial) and make.func is Views:
@@ -75,8 +107,7 @@ def _viewed(base: type[Model]) -> type[Model]:
             if not of_views:
                 return own
             check_capture(capture, self.offers())
-            graph, state = nnx.split(self)
-            still = nnx.merge(graph, jax.lax.stop_gradient(state))
+            still = _still(self)
             captured = dict(own.intermediates)
             for name, view in self.views:
                 prefix = f"{PREFIX}{name}/"
@@ -86,7 +117,7 @@ def _viewed(base: type[Model]) -> type[Model]:
                 if not paths:
                     continue
                 outputs = super().trunk(
-                    view(still, batch),
+                    view_of(batch, name) or view(still, batch),
                     capture=frozenset(paths - {"logits", "trunk"}),
                     remat=remat,
                 )
@@ -98,3 +129,9 @@ def _viewed(base: type[Model]) -> type[Model]:
 
     Viewed.__name__, Viewed.__qualname__ = base.__name__, base.__qualname__
     return Viewed
+
+
+def _still(model: Model) -> Model:
+    """Return the model with its parameters' gradients stopped."""
+    graph, state = nnx.split(model)
+    return nnx.merge(graph, jax.lax.stop_gradient(state))

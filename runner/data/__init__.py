@@ -20,6 +20,7 @@ _HOMES = {
     "Baseline": "dataset",
     "Batches": "pipeline",
     "ByteBPE": "text.tokenizer",
+    "Captions": "images.captions",
     "Chat": "chat.chat",
     "ChatPairRows": "preference.chat_pair_rows",
     "ChatPairs": "preference.chat_pairs",

@@ -18,6 +18,7 @@ from runner.data.documents.tables import Parquet as Parquet
 from runner.data.documents.text_files import TextFiles as TextFiles
 from runner.data.draws import Ramp as Ramp
 from runner.data.draws import Stage as Stage
+from runner.data.images.captions import Captions as Captions
 from runner.data.images.digits import Digits as Digits
 from runner.data.images.digits import Partition as Partition
 from runner.data.images.idx import IdxFolder as IdxFolder

@@ -70,7 +70,7 @@ class Columns(DataSource):
         dataset = self.data.load(cache=cache)
         path = Path(self.file).expanduser()
         _check_manifest(path, dataset)
-        table = _read(path, [*self.fields, *([self.key] if self.key else [])])
+        table = read_fields(path, [*self.fields, *([self.key] if self.key else [])])
         count = _entries(dataset, self.by, path)
         order = _order(table.pop(self.key, None), count, path, self.key)
         columns = {}
@@ -185,7 +185,7 @@ def _entries(dataset: Dataset, by: By, path: Path) -> int:
     return dataset.num_documents
 
 
-def _read(path: Path, fields: Sequence[str]) -> dict[str, Any]:
+def read_fields(path: Path, fields: Sequence[str]) -> dict[str, Any]:
     """Return some columns of a file, as lists or arrays.
 
     Raises:

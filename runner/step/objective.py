@@ -15,6 +15,7 @@ from losses.core.terms import LossTerm
 from losses.weighting.weights import may_vanish
 from models.base import ROW_SEED, Batch
 from models.running.state import RUNNING
+from models.views import with_views
 from runner import runtime
 from runner.head.head import Head
 from runner.head.plan import HeadPlan
@@ -197,6 +198,10 @@ class Objective:
         self, params: Tree, variables: Tree, tokens: Tokens, teacher: TeacherState
     ) -> StudentTrunk:
         teacher_trunk = None
+        if self._teacher is not None and self._teacher.views:
+            student = self.modules.student(params["student"], variables["student"])
+            batch = with_views(student, tokens.batch, self._teacher.views)
+            tokens = dataclasses.replace(tokens, batch=batch)
         if self._teacher is not None:
             teacher_trunk = self._teacher.trunk(
                 teacher.frozen,

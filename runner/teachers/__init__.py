@@ -29,6 +29,7 @@ _HOMES = {
     "TeacherContext": "base",
     "TeacherTrunk": "base",
     "UnlearnedTeacher": "adaptive",
+    "ViewTeacher": "around",
 }
 _RENAMED = {
     "EmaTeacher": "EMATeacher",

@@ -2,6 +2,7 @@ from runner.teachers.adaptive import ContrastedTeacher as ContrastedTeacher
 from runner.teachers.adaptive import DynamicTeacher as DynamicTeacher
 from runner.teachers.adaptive import UnlearnedTeacher as UnlearnedTeacher
 from runner.teachers.aligned import Aligned as Aligned
+from runner.teachers.around import ViewTeacher as ViewTeacher
 from runner.teachers.base import LoadedTeacher as LoadedTeacher
 from runner.teachers.base import Teacher as Teacher
 from runner.teachers.base import TeacherContext as TeacherContext

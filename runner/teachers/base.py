@@ -135,12 +135,14 @@ class LoadedTeacher(abc.ABC):
         step, never donated, never in the optimiser.
       stored: form of its records; None for a teacher that is a model.
       columns: of the data, that its trunk reads beside tokens and their places.
+      views: of the student's batch, that its trunk reads (`models.views.with_views`).
       cautions: lines for the terminal, of what may be wrong and cannot be told.
     """
 
     abstract: Tree = {}  # noqa: RUF012 - an empty tree, read and never written
     stored: RecordSpec | None = None
     columns: frozenset[str] = frozenset()
+    views: frozenset[str] = frozenset()
     cautions: tuple[str, ...] = ()
 
     def read(self) -> Tree:

@@ -62,6 +62,7 @@ class LoadedSeveral(LoadedTeacher):
         self.members = members
         self.abstract = {name: member.abstract for name, member in members.items()}
         self.columns = frozenset().union(*(x.columns for x in members.values()))
+        self.views = frozenset().union(*(x.views for x in members.values()))
         self.cautions = tuple(
             caution for member in members.values() for caution in member.cautions
         )

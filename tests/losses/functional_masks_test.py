@@ -22,6 +22,7 @@ COUNTED = {
     "angles": lambda x, y, m: F.relational_angle(x, y, m),
     "probabilistic": lambda x, y, m: F.probabilistic_transfer(x, y, m),
     "info_nce": lambda x, y, m: F.info_nce(x, y, m, alpha=0.5, similar=(x, y)),
+    "image_text_kl": lambda x, y, m: F.image_text_kl(x, y, x, m),
 }
 
 

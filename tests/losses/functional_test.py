@@ -185,6 +185,12 @@ def info_nce(x, alpha):
     )
 
 
+def image_text(x, function, *others, **fields):
+    images, there = pooled(x, "view/a/trunk")
+    rows = [pooled(x, path)[0] for path in others]
+    return function(images, *rows, there, **fields)
+
+
 def policy_gradient(x):
     log_q = -functional.cross_entropy(x["logits"], x["targets"])
     rewards = jnp.pad(x["targets"][:, 0], (0, 1)).astype(jnp.float32)
@@ -313,6 +319,10 @@ FUNCTIONS = {
     "token_context": token_context,
     "token_graph": lambda x: F.token_graph(*tokens_of(x, x["hidden/0"]), neighbors=3),
     "token_contrast": token_contrast,
+    "image_text_contrast": lambda x: image_text(
+        x, F.image_text_contrast, "trunk", temperature=2.0
+    ),
+    "image_text_kl": lambda x: image_text(x, F.image_text_kl, "teacher/trunk", "trunk"),
     "info_nce": functools.partial(info_nce, alpha=0.0),
     "soft_info_nce": functools.partial(info_nce, alpha=0.5),
     "bag_loss": lambda x: F.bag_loss(

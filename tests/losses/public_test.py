@@ -46,6 +46,8 @@ PUBLIC = [
     "ForwardKL",
     "FullOutputs",
     "Group",
+    "ImageTextContrast",
+    "ImageTextKL",
     "IncompatibleLoss",
     "InterClassCorrelation",
     "IntraClassCorrelation",

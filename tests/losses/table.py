@@ -98,6 +98,14 @@ LOSSES = {
             rngs=nnx.Rngs(0),
         )
     ),
+    "image_text_contrast": Row(
+        losses.ImageTextContrast(view="a", image="trunk", text="trunk", temperature=2.0)
+    ),
+    "image_text_kl": Row(
+        losses.ImageTextKL(
+            view="a", image="trunk", beside="teacher/trunk", text="trunk"
+        )
+    ),
     "info_nce": Row(losses.InfoNCE(temperature=2.0)),
     "soft_info_nce": Row(losses.InfoNCE(temperature=2.0, alpha=0.5)),
     "bag_loss": Row(losses.BagLoss(column="bag", num_bags=4, distance="cross_entropy")),

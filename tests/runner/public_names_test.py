@@ -11,23 +11,24 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     "models": "Ascent BatchNorm BiasedHead ConvNet FanIn GatedMLP Hidden LOST Latents"
     " LayerAttention LoRA MLP MoE Model NormRemoval Normal Quantized Routing SecondHead"
-    " Transformer TrunkOutput VQHead Views VisionTransformer",
+    " Transformer TrunkOutput TwoTowers VQHead Views VisionTransformer",
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
     " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"
     " LargestAttentionLogit MostConfidentTeacher NamedTeachers OfflineTeacher"
     " OnlineTeacher"
     " PromptedTeacher RecordTeacher RoutedTeacher RunWriter Sample ScheduledTeacher"
     " ServedTeacher Soup StartTeacher StepContext StepHook Trainer UnlearnedTeacher"
-    " averages data optimizers starts step_rules sweeps",
-    "runner.data": "ArrayRecords Baseline Batches ByteBPE Chat ChatPairRows ChatPairs"
-    " ChatRows Classes Column Columns Continuations DataSource Dataset Digits Document"
-    " Documents Example Examples GGUFTokenizer HuggingFaceDataset IdxFolder IdxImages"
-    " Images JsonLines JudgedCompletions JudgedRecords Labels MegatronTokens MixedRows"
-    " Mixture OnPolicy PackedText PairRecords Parquet Part Partition PlannedTokens"
-    " PreferencePairs PromptedRows PythonLibrary PythonQuestions Ramp Record Records"
-    " Split Stage TextFiles TokenRecords TokenizedText TokenizerFile TokenizerSource"
-    " UsedTokens Vocabulary batches evaluation_batches numbered_batches"
-    " python_library_rows python_library_text write_columns",
+    " ViewTeacher averages data optimizers starts step_rules sweeps",
+    "runner.data": "ArrayRecords Baseline Batches ByteBPE Captions Chat ChatPairRows"
+    " ChatPairs ChatRows Classes Column Columns Continuations DataSource Dataset"
+    " Digits Document Documents Example Examples GGUFTokenizer HuggingFaceDataset"
+    " IdxFolder IdxImages Images JsonLines JudgedCompletions JudgedRecords Labels"
+    " MegatronTokens MixedRows Mixture OnPolicy PackedText PairRecords Parquet Part"
+    " Partition PlannedTokens PreferencePairs PromptedRows PythonLibrary"
+    " PythonQuestions Ramp Record Records Split Stage TextFiles TokenRecords"
+    " TokenizedText TokenizerFile TokenizerSource UsedTokens Vocabulary batches"
+    " evaluation_batches numbered_batches python_library_rows python_library_text"
+    " write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze inductive_bias load"
     " log_uniform product random_points summarize uniform values zipped",
     "runner.starts": "Adapter ClassSums Continued FromTeacher LoadedStart NaiveBayes"
@@ -37,7 +38,7 @@ NAMES = {
     " NamedTeachers"
     " OfflineTeacher OnlineTeacher PromptedTeacher RoutedTeacher"
     " ScheduledTeacher ServedTeacher StartTeacher Teacher TeacherContext TeacherTrunk"
-    " UnlearnedTeacher",
+    " UnlearnedTeacher ViewTeacher",
 }
 LAZY = [package for package in NAMES if package != "models"]
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from models import Ascent, ConvNet, Hidden, Transformer, Views
 from models.base import TrunkOutput
-from models.views import balls
+from models.views import balls, captions
 
 WEIGHTS = np.array([0.3, -0.7, 0.2, -0.1], np.float32)
 
@@ -133,3 +133,23 @@ def test_a_model_with_views_is_the_same_model_and_offers_them():
         Ascent(radius=0.1, norm="l0")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="at least one view"):
         Views(model=ConvNet, views={}, rngs=nnx.Rngs(0))
+
+
+def test_the_contrast_of_a_group_is_clips_whatever_it_is_cut_into():
+    images, texts = np.random.default_rng(0).normal(size=(2, 8, 3))
+    mask = np.arange(8) != 6
+    arrays = (jnp.asarray(x, jnp.float32) for x in (images, texts))
+    contrast = jax.jit(functools.partial(captions.contrast, group=2))
+    values = np.asarray(contrast(*arrays, mask))
+    for row in np.flatnonzero(mask):
+        rows = [x for x in (row % 4, row % 4 + 4) if mask[x]]
+        by_image = np.exp(images[row] @ texts[rows].T)
+        by_text = np.exp(images[rows] @ texts[row])
+        own = np.exp(images[row] @ texts[row])
+        expected = -0.5 * np.log(own / by_image.sum() * own / by_text.sum())
+        np.testing.assert_allclose(values[row], expected, rtol=1e-4)
+    assert np.all(np.isfinite(values))
+    with pytest.raises(ValueError, match="groups of 3 rows do not divide"):
+        captions.contrast(jnp.ones((8, 3)), jnp.ones((8, 3)), jnp.ones(8), group=3)
+    with pytest.raises(ValueError, match="group is of the objective 'captions'"):
+        Ascent(radius=0.1, objective="captions")

@@ -1,0 +1,74 @@
+"""Two towers: a text is the same however it is padded, classes are their prompts."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models import TwoTowers
+from models.base import Model, TrunkOutput
+from models.vision import two_towers
+
+
+class Sums(Model):
+    """Reads what its batch's entry has summed up to each place."""
+
+    dim = num_outputs = 3
+
+    def __init__(self, *, entry, num_classes=3, rngs):
+        self.entry, self.table = entry, nnx.Param(rngs.normal((300, num_classes)))
+
+    def trunk(self, batch, *, capture=frozenset(), remat="none"):
+        x = batch[self.entry]
+        along = jnp.cumsum(self.table[...][x], axis=1)
+        hidden = along[:, -1] if self.entry == "images" else along
+        return TrunkOutput(hidden=hidden, intermediates={})
+
+    def head(self, hidden):
+        return hidden
+
+    def offers(self):
+        return frozenset()
+
+
+def test_logits_are_those_of_the_mean_prompt_of_each_class():
+    model = TwoTowers(
+        image=functools.partial(Sums, entry="images"),
+        text=functools.partial(Sums, entry="tokens"),
+        prompts=[["an a", "a"], ["b", [98, 99]]],
+        dim=3,
+        temperature=0.5,
+        rngs=nnx.Rngs(0),
+    )
+    images = np.array([[1, 2], [5, 7]], np.int32)
+    captions = two_towers.padded([b"a", b"bc"], 5)
+
+    def run(images, captions):
+        outputs = model.trunk(
+            {"images": images, "captions": captions},
+            capture=frozenset({"image", "text", "scaled_text"}),
+        )
+        return model.head(outputs.hidden), outputs.intermediates
+
+    logits, captured = jax.jit(run)(images, captions)
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    def text(ids):
+        table = np.asarray(model.text_tower.table[...], np.float64)
+        return unit(table[list(ids)].sum(0) @ np.asarray(model.projection[...]))
+
+    tables = np.asarray(model.image_tower.table[...], np.float64)
+    image = unit(tables[images].sum(1))
+    classes = unit(np.stack([text(b"an a") + text(b"a"), text(b"b") + text(b"bc")]) / 2)
+    np.testing.assert_allclose(logits, 2.0 * image @ classes.T, rtol=1e-4)
+    np.testing.assert_allclose(captured["image"], image, rtol=1e-4)
+    of_texts = np.stack([text(b"a"), text(b"bc")])
+    np.testing.assert_allclose(captured["text"], of_texts, rtol=1e-4)
+    np.testing.assert_allclose(captured["scaled_text"], 2.0 * of_texts, rtol=1e-4)
+    with pytest.raises(ValueError, match="the data has none"):
+        model.trunk({"images": images}, capture=frozenset({"text"}))
