@@ -101,6 +101,43 @@ def quantized(cfg: fdl.Config, weights: str = "int4", **grid):
     )
 
 
+def drafts(
+    cfg: fdl.Config, form: str = "sequential", steps: int = 2, weight: float = 0.3
+):
+    """--fiddler=drafts: layers that predict further tokens, trained with the rest.
+
+    Multi-token prediction as of DeepSeek-V3, or `form="parallel"`. Measured with it is
+    how much of their drafts the student would accept.
+    """
+    cfg.student = fdl.Partial(models.Drafted, model=cfg.student, steps=steps, form=form)
+    draft = fdl.Config(losses.Draft, loss=fdl.Config(losses.CrossEntropy), steps=steps)
+    cfg.losses.append(
+        fdl.Config(losses.LossTerm, name="draft", loss=draft, weight=weight)
+    )
+    length = fdl.Config(losses.AcceptedLength, steps=steps)
+    cfg.evaluations[0].metrics = [
+        *(fdl.Config(losses.Acceptance, step=j + 1) for j in range(steps)),
+        length,
+    ]
+
+
+def drafter(cfg: fdl.Config, of: str, steps: int = 2):
+    """--fiddler='drafter("DIR")': a draft of a run's tokens, which stays as it is.
+
+    One layer, run again over its own states, learns the run's distribution (EAGLE-3).
+    """
+    drafts(cfg, form="recurrent", steps=steps, weight=1.0)
+    cfg.student.of, cfg.student.states = [0, 2, 3], "constant"
+    cfg.losses[-1].loss.loss = fdl.Config(losses.ForwardKL)
+    cfg.losses[0].weight = 0.0
+    cfg.trainable = ["draft/*"]
+    cfg.start = fdl.Config(
+        runner.starts.Only,
+        start=fdl.Config(runner.starts.Run, workdir=of),
+        parameters=["embedding", "blocks/*", "norm/*", "output"],
+    )
+
+
 def width(cfg: fdl.Config, dim: int, base_dim: int = 192):
     """--fiddler='width(384)': another width at the rates of `base_dim` (muP).
 

@@ -65,7 +65,7 @@ from losses.distillation.student_best import OverStudentBest
 from losses.entropy import ConfidencePenalty, UniformKL
 from losses.features.attention_maps import AttentionKL, AttentionMSE
 from losses.features.cka import CKA
-from losses.features.draft import Draft
+from losses.features.draft import Acceptance, AcceptedLength, Draft
 from losses.features.hidden_states import FeatureCosine, FeatureMSE
 from losses.features.layer_pairs import MeanOverLayers, OverLayers, uniform_map
 from losses.features.norm_spread import NormSpread
@@ -144,6 +144,8 @@ __all__ = [
     "TAID",
     "ULD",
     "USKD",
+    "Acceptance",
+    "AcceptedLength",
     "AdaptiveKL",
     "Agreement",
     "AlignedShare",

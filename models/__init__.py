@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 from models.base import Model, TrunkOutput
+from models.drafting import Drafted
 from models.factored import LOST, VQHead
 from models.heads import BiasedHead, SecondHead
 from models.initializers import FanIn, Normal
@@ -26,6 +27,7 @@ __all__ = [
     "BatchNorm",
     "BiasedHead",
     "ConvNet",
+    "Drafted",
     "FanIn",
     "GatedMLP",
     "Hidden",

@@ -539,25 +539,31 @@ BEYOND = (
     Paper(
         "2503.01840",
         "EAGLE-3",
-        "part",
+        "yes",
         (
-            'losses.Draft(loss=losses.ForwardKL(), of=("hidden/0", "hidden/2", '
-            '"trunk"), width=192, dim=192, num_outputs=4096, steps=3, '
-            "rngs=nnx.Rngs(0))",
+            "functools.partial(models.Drafted, model=functools.partial("
+            "models.Transformer, vocab_size=4096), steps=3, of=(0, 2, 3), "
+            'states="constant")',
+            "losses.Draft(loss=losses.ForwardKL(), steps=3, decay=0.8)",
+            "losses.Acceptance(step=1)",
+            "losses.AcceptedLength(steps=3)",
         ),
-        "fused states and its training-time test; a layer that attends to nothing "
-        "where it has a decoder layer; with `losses.TotalVariation()` the value is 1 "
-        "less the rate of acceptance; not measured",
+        "fused states, a decoder layer, its training-time test; the target is frozen "
+        'by `Experiment(trainable=["draft/*"])`; its head is the target\'s, over all '
+        "tokens",
     ),
     Paper(
         "2404.19737",
         "Multi-token prediction",
-        "part",
+        "yes",
         (
-            'losses.Draft(loss=losses.CrossEntropy(), states="trained", width=192, '
-            "dim=192, num_outputs=4096, steps=3, rngs=nnx.Rngs(0))",
+            "functools.partial(models.Drafted, model=functools.partial("
+            'models.Transformer, vocab_size=4096), steps=3, form="parallel")',
+            "functools.partial(models.Drafted, model=functools.partial("
+            'models.Transformer, vocab_size=4096), steps=3, form="sequential")',
+            "losses.Draft(loss=losses.CrossEntropy(), steps=3)",
         ),
-        "in DeepSeek-V3's form, one head after another (2412.19437); not measured",
+        "the second is DeepSeek-V3's form (2412.19437)",
     ),
     Paper(
         "1712.05877",

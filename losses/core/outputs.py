@@ -27,6 +27,27 @@ def path_of_teacher(teacher: str, path: str) -> str:
     return f"{TEACHER}{teacher}/{path.removeprefix(TEACHER)}"
 
 
+HEAD, CONSTANT_HEAD = "head/", "constant_head/"
+"""Prefixes of the paths of logits that the student's head gives of intermediates."""
+
+
+def head_path(path: str, *, constant: bool = False) -> str:
+    """Return the path of the logits that the student's head gives of an intermediate.
+
+    A block of tokens makes them, float32 `[*b v]`, as it makes those of the student.
+
+    Args:
+      path: of the intermediate, `[*b d]`, d being the width that the head reads.
+      constant: whether the head has no gradient from them.
+    """
+    return f"{CONSTANT_HEAD if constant else HEAD}{path}"
+
+
+def read_by_head(path: str) -> str:
+    """Return the intermediate that a head path is of; any other path as it is."""
+    return path.removeprefix(HEAD).removeprefix(CONSTANT_HEAD)
+
+
 class IncompatibleLoss(ValueError):
     """A loss does not fit its inputs; raised while tracing."""
 

@@ -1,193 +1,248 @@
-"""A draft head: guesses what the student will say from its hidden states."""
+"""Losses and metrics of a draft: further tokens from the same hidden states."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from losses.core.affine import Affine
 from losses.core.checks import check_choice, check_inner
 from losses.core.loss import Loss
+from losses.core.masks import target_mask
 from losses.core.of_loss import OfLoss
 from losses.core.outputs import (
+    Batch,
     IncompatibleLoss,
     Outputs,
     PerToken,
     RecordSpec,
     TeacherOutputs,
+    head_path,
 )
-from losses.functional.features import affine, draft_step, root_mean_square
+from losses.functional.agreement import acceptance, accepted_length
 
 _TEACHER = "teacher/logits"
+_AGAINST = ("student", "teacher")
 
 
-class Draft(OfLoss, nnx.Module):
-    """`1/K Σ_j loss(d_j)` of the logits of a draft of the targets, j tokens ahead.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Draft(OfLoss):
+    """`1/K Σ_j decay^(j-1) loss(d_j)` of the draft of step j (`models.Drafted`).
 
-    For the target y_t it reads the student's hidden states of the token before, fused
-    into one, and that token: `u_0 = F [h; h'; h'']`, and with n an RMS norm,
+    `d_j` are the logits that the student's own head gives of `draft/j`, what a draft
+    expects of the target from hidden states that end j tokens before it. A step counts
+    0 at the first j targets of a text, which it does not reach: with a cross-entropy it
+    is the sum over the others, divided by the count of all, as DeepSeek-V3's.
 
-        u_j(t) = z + W' gelu(W [n(z); E y_{t-1}] + b) + b',  z = u_{j-1}(t - 1)
-        d_j(t) = O n(u_j(t)) + c
+    With `losses.CrossEntropy()` it is multi-token prediction, with `losses.ForwardKL()`
+    the cross-entropy with the student's own distribution, less its entropy.
 
-    so that d_1 sees the student's states one token ago, and d_j its own of j - 1 tokens
-    between. A text's first target, and one after a token that does not count, is
-    drafted from zeros. `LossTerm(name="draft", loss=functools.partial(losses.Draft,
-    loss=losses.ForwardKL(), of=("hidden/0", "hidden/2", "trunk"), width=192, dim=192,
-    num_outputs=4096))` trains it beside a student, or on a frozen one
-    (`Experiment(trainable=...)`).
-
-    A sampled token of the draft is accepted with probability `Σ_v min(d(v), q(v))`
-    (Leviathan et al. 2022, arXiv:2211.17192, corollary 3.6): with
-    `loss=losses.TotalVariation()` the value is 1 minus that, of `against="student"`.
-
-    Args:
+    Attributes:
       loss: reads `logits` as of any other term; no means over the batch.
-      of: paths of the hidden states, low to high, `[*b width]` each.
-      width: of each.
-      dim: of u, and of the layer inside.
-      num_outputs: V.
       steps: K.
+      decay: of the weight of a step.
       against: whose distribution is the teacher's of `loss`: the student's own, without
         a gradient, or the experiment's teacher's.
-      states: whether the student's hidden states are constants, as of a drafter, or
-        trained through it, as by multi-token prediction.
-      dtype: that products are multiplied in; they are accumulated in float32.
-      rngs: of the initial values.
+      head: whether the student's head is trained by it too.
 
-    Source: Li et al. 2025, EAGLE-3 (arXiv:2503.01840), section 3: fused states, no loss
-    on features, and its training-time test, which are the K steps; a decoder layer
-    there is one hidden layer here, and attends to nothing. Multi-token prediction is
-    `loss=losses.CrossEntropy(), states="trained"`, as of DeepSeek-V3
-    (arXiv:2412.19437), eq. 21 to 25, its embedding and output layer the draft's own.
+    Source: DeepSeek-V3 2024 (arXiv:2412.19437), eq. 24 and 25, `decay=1`; EAGLE-3 (Li
+    et al. 2025, arXiv:2503.01840), section 3.2, whose released code has `decay=0.8`;
+    Gloeckle et al. 2024 (arXiv:2404.19737), eq. 2, a sum over the steps.
 
     Raises:
-      ValueError: a size is not positive, a word none of these, there is no path, or
-        `loss` reads no logits or wants means.
+      ValueError: a number is out of its range, a word none of these, or `loss` reads no
+        logits or wants means.
     """
 
+    loss: Loss
+    steps: int = 1
+    decay: float = 1.0
+    against: Literal["student", "teacher"] = "student"
+    head: Literal["trained", "constant"] = "trained"
     tiled = False
 
-    def __init__(
-        self,
-        *,
-        loss: Loss,
-        of: Sequence[str] = ("trunk",),
-        width: int,
-        dim: int,
-        num_outputs: int,
-        steps: int = 1,
-        against: Literal["student", "teacher"] = "student",
-        states: Literal["constant", "trained"] = "constant",
-        dtype: str = "float32",
-        rngs: nnx.Rngs,
-    ):
-        check_inner(self, loss)
-        sizes = {"width": width, "dim": dim, "num_outputs": num_outputs, "steps": steps}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be positive, got {size}")
-        check_choice("against", against, ("student", "teacher"))
-        check_choice("states", states, ("constant", "trained"))
-        if not of:
-            raise ValueError("of must name at least one hidden state")
-        self.loss, self.of, self.steps, self.dtype = loss, tuple(of), steps, dtype
-        self.width, self.against, self.states = width, against, states
-        self.fuse = Affine(width * len(of), dim, axes=("embed", None), rngs=rngs)
-        start = jax.nn.initializers.normal(0.02)
-        table = start(rngs.params(), (num_outputs, dim), jnp.float32)
-        self.embedding = nnx.Param(table, axes=("vocab", None))
-        self.first = Affine(2 * dim, dim, axes=(None, None), rngs=rngs)
-        self.second = Affine(dim, dim, axes=(None, None), rngs=rngs)
-        self.last = Affine(dim, num_outputs, axes=(None, "vocab"), rngs=rngs)
-
-    @property
-    def scope(self) -> Literal["sequence"]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
-        return "sequence"
+    def __post_init__(self):
+        check_inner(self, self.loss)
+        _check(self.steps, self.against)
+        check_choice("head", self.head, ("trained", "constant"))
+        if not 0.0 < self.decay <= 1.0:
+            raise ValueError(f"decay must be in (0, 1], got {self.decay}")
 
     @property
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
         read = self.loss.needs - {"logits"}
         if self._reads_student:
             read = read - {_TEACHER} | {"logits"}
-        return read | set(self.of)
+        return read | {self._path(j) for j in range(1, self.steps + 1)}
 
     @property
     def _reads_student(self) -> bool:
         return self.against == "student" and _TEACHER in self.loss.needs
 
+    def _path(self, step: int) -> str:
+        return _path(step, constant=self.head == "constant")
+
     def check_records(self, stored: RecordSpec) -> None:
         if not self._reads_student:
             self.loss.check_records(stored)
-
-    def logits(self, outputs: Outputs) -> list[Float[Array, "*b v"]]:
-        """Return `d_1` to `d_K`, float32; the first of `*b` counts rows.
-
-        Raises:
-          IncompatibleLoss: a hidden state is not of `width`, or the student has more
-            outputs.
-        """
-        entries = self.embedding.shape[0]
-        if entries < outputs.num_outputs:
-            raise IncompatibleLoss(
-                f"Draft(num_outputs={entries}) drafts for a student of "
-                f"{outputs.num_outputs} outputs"
-            )
-        fused = [outputs.intermediates[path] for path in self.of]
-        for path, x in zip(self.of, fused, strict=True):
-            if x.shape[-1] != self.width:
-                raise IncompatibleLoss(
-                    f"Draft(width={self.width}) reads {path} of width {x.shape[-1]}"
-                )
-        targets = outputs.batch["targets"]
-        rows = (targets.shape[0], targets.size // targets.shape[0])
-        hidden = jnp.concatenate(
-            [x.astype(jnp.float32).reshape(*rows, self.width) for x in fused], axis=-1
-        )
-        if self.states == "constant":
-            hidden = jax.lax.stop_gradient(hidden)
-        follows = _follows(outputs, rows)
-        before = jnp.where(follows, jnp.roll(targets.reshape(rows), 1, axis=1), 0)
-        embedded = jnp.where(follows[..., None], self.embedding[...][before], 0.0)
-        state = affine(hidden, *self.fuse.arrays(), dtype=self.dtype)
-        drafts = []
-        for _ in range(self.steps):
-            state = draft_step(
-                state,
-                embedded,
-                follows,
-                self.first.arrays(),
-                self.second.arrays(),
-                dtype=self.dtype,
-            )
-            normed = root_mean_square(state)
-            logits = affine(normed, *self.last.arrays(), dtype=self.dtype)
-            drafts.append(logits.reshape(*targets.shape, -1))
-        return drafts
 
     def __call__(self, outputs: Outputs) -> PerToken:
         teacher = outputs.teacher
         if self._reads_student:
             teacher = TeacherOutputs(logits=jax.lax.stop_gradient(outputs.logits))
-        values = [
-            self.loss(
-                dataclasses.replace(
-                    outputs, logits=logits, teacher=teacher, _log_normalizers={}
-                )
+        positions = outputs.batch["positions"]
+        total = jnp.zeros(positions.shape, jnp.float32)
+        for j in range(1, self.steps + 1):
+            inside = dataclasses.replace(
+                outputs,
+                logits=outputs.intermediates[self._path(j)],
+                teacher=teacher,
+                _log_normalizers={},
             )
-            for logits in self.logits(outputs)
+            values = self.loss(inside)
+            total += self.decay ** (j - 1) * jnp.where(positions >= j, values, 0.0)
+        return total / self.steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Acceptance(Loss):
+    """`Σ_v min(d_j(v), p(v))`, in [0, 1]: how often step j of a draft is accepted.
+
+    d_j is its distribution and p that of its target, both of the data's own tokens.
+    It is 1 less the total variation between the two. As a metric it counts the targets
+    that step j reaches: `Evaluation(metrics=[losses.Acceptance(step=1), ...])`.
+
+    Attributes:
+      step: j, from 1.
+      against: whose distribution p is: the student's own, or the teacher's.
+
+    Raises:
+      ValueError: a number is out of its range, or a word none of these.
+
+    Source: Leviathan et al. 2022 (arXiv:2211.17192), corollary 3.6.
+    """
+
+    step: int = 1
+    against: Literal["student", "teacher"] = "student"
+    unit = "1"
+    tiled = False
+
+    def __post_init__(self):
+        _check(self.step, self.against, "step")
+
+    @property
+    def name(self) -> str:
+        """As a metric."""
+        return f"acceptance_{self.step}"
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
+        return frozenset({_of(self.against), _path(self.step)})
+
+    @property
+    def default_mask(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return DraftedMask(self.step)
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        draft = outputs.intermediates[_path(self.step)]
+        return acceptance(draft, _target(outputs, self.against))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AcceptedLength(Loss):
+    """`Σ_k Π_(j<=k) a_j`: tokens of a draft of K steps that are accepted, on average.
+
+    a_j is the `Acceptance` of step j at the j-th of K targets one after another, which
+    the data's own tokens lead to; the token that the target adds is not counted. A
+    value stands at the last of the K; as a metric it counts these.
+
+    Attributes:
+      steps: K.
+      against: as of `Acceptance`.
+
+    Raises:
+      ValueError: a number is out of its range, or a word none of these.
+
+    Source: Leviathan et al. 2022 (arXiv:2211.17192), section 3.1, whose eq. 1 it is,
+    less 1, where all a_j are one number.
+    """
+
+    steps: int = 1
+    against: Literal["student", "teacher"] = "student"
+    scope = "sequence"
+    unit = "tokens"
+    tiled = False
+
+    def __post_init__(self):
+        _check(self.steps, self.against)
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride] - by instance
+        paths = {_path(j) for j in range(1, self.steps + 1)}
+        return frozenset({_of(self.against), *paths})
+
+    @property
+    def default_mask(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return DraftedMask(self.steps, chain=self.steps)
+
+    @property
+    def reads(self):  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        return target_mask
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        target = _target(outputs, self.against)
+        steps = [
+            acceptance(outputs.intermediates[_path(j)], target)
+            for j in range(1, self.steps + 1)
         ]
-        return sum(values[1:], start=values[0]) / self.steps
+        return accepted_length(jnp.stack(steps))
 
 
-def _follows(outputs: Outputs, rows: tuple[int, int]) -> Bool[Array, "b t"]:
-    """Return which tokens have one before them that counts, in the same text."""
-    segments = outputs.batch["segment_ids"].reshape(rows)
-    counts = jnp.ones(rows, bool) if outputs.mask is None else outputs.mask
-    same = jnp.roll(segments, 1, axis=1) == segments
-    later = jnp.arange(rows[1])[None] > 0
-    return same & jnp.roll(counts.reshape(rows), 1, axis=1) & later
+@dataclasses.dataclass(frozen=True)
+class DraftedMask:
+    """A mask of the targets that step `steps` of a draft reaches.
+
+    Attributes:
+      steps: j: those with j tokens of their text before them.
+      chain: targets, one after another, that must count; the mask holds the last.
+    """
+
+    steps: int
+    chain: int = 1
+
+    def __call__(self, batch: Batch) -> Bool[Array, "b t"]:
+        """Return which tokens of a batch count."""
+        targets = target_mask(batch)
+        reached = batch["positions"] >= self.steps
+        for back in range(self.chain):
+            reached &= jnp.roll(targets, back, axis=-1)
+        return reached
+
+
+def _path(step: int, *, constant: bool = False) -> str:
+    return head_path(f"draft/{step}", constant=constant)
+
+
+def _of(against: str) -> str:
+    return "logits" if against == "student" else _TEACHER
+
+
+def _target(outputs: Outputs, against: str) -> Float[Array, "*b v"]:
+    """Return the logits that a draft is held to, without a gradient.
+
+    Raises:
+      IncompatibleLoss: they are a teacher's that has only some of them.
+    """
+    if against == "student":
+        return jax.lax.stop_gradient(outputs.logits)
+    teacher = outputs.teacher
+    if teacher is None or teacher.logits is None or teacher.indices is not None:
+        raise IncompatibleLoss("acceptance is of a teacher's whole distribution")
+    return teacher.logits
+
+
+def _check(steps: int, against: str, name: str = "steps") -> None:
+    if steps < 1:
+        raise ValueError(f"{name} must be at least 1, got {steps}")
+    check_choice("against", against, _AGAINST)

@@ -15,7 +15,7 @@ another one is that one's function of changed arrays: `Standardized` of `standar
 `OwnHead` of `own_head_logits`, `Projected` of `project`.
 """
 
-from losses.functional.agreement import agreement
+from losses.functional.agreement import acceptance, accepted_length, agreement
 from losses.functional.attention import (
     attention_kl,
     attention_mse,
@@ -48,7 +48,6 @@ from losses.functional.divergences import (
 )
 from losses.functional.features import (
     cka,
-    draft_step,
     feature_cosine,
     feature_mse,
     norm_spread,
@@ -116,6 +115,8 @@ from losses.functional.vocabulary import (
 )
 
 __all__ = [
+    "acceptance",
+    "accepted_length",
     "adaptive_kl",
     "agreement",
     "alpha_beta_divergence",
@@ -136,7 +137,6 @@ __all__ = [
     "decoupled_kd",
     "dice",
     "dpo",
-    "draft_step",
     "feature_cosine",
     "feature_mse",
     "feature_shift",

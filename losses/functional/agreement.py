@@ -1,4 +1,4 @@
-"""Agreement of the best entries of two distributions."""
+"""Agreement of two distributions: of their best entries, and of draft and target."""
 
 import jax
 import jax.numpy as jnp
@@ -34,3 +34,39 @@ def agreement(
             common = of_teacher[..., :, None] == of_student[..., None, :]
             return jnp.sum(common, axis=(-2, -1), dtype=jnp.float32) / best
     return jnp.sum(jnp.exp(log_mass), axis=-1)
+
+
+def acceptance(
+    draft_logits: Float[Array, "*b v"], logits: Float[Array, "*b w"]
+) -> Float[Array, "*b"]:
+    """Return `Σ_v min(d_v, p_v)`, in [0, 1], of two softmaxes over the shared entries.
+
+    Source: Leviathan et al. 2022 (arXiv:2211.17192), corollary 3.6.
+
+    Args:
+      draft_logits: of d.
+      logits: of p.
+    """
+    size = min(draft_logits.shape[-1], logits.shape[-1])
+    draft, target = (
+        jax.nn.softmax(x.astype(jnp.float32), axis=-1)[..., :size]
+        for x in (draft_logits, logits)
+    )
+    return jnp.sum(jnp.minimum(draft, target), axis=-1)
+
+
+def accepted_length(acceptances: Float[Array, "k b t"]) -> Float[Array, "b t"]:
+    """Return `Σ_k Π_(j<=k) a_j(t - K + j)`, tokens, at the last t of each K.
+
+    The first K - 1 of a row hold numbers without a meaning.
+
+    Source: Leviathan et al. 2022 (arXiv:2211.17192), section 3.1.
+
+    Args:
+      acceptances: a_j of step j at each token; the last axis is time.
+    """
+    count = len(acceptances)
+    aligned = jnp.stack(
+        [jnp.roll(a, count - 1 - j, axis=-1) for j, a in enumerate(acceptances)]
+    )
+    return jnp.sum(jnp.cumprod(aligned, axis=0), axis=0)

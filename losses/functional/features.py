@@ -95,39 +95,6 @@ def affine(
     return product + bias.reshape((1,) * (product.ndim - 1) + bias.shape)
 
 
-def draft_step(
-    state: Float[Array, "b t d"],
-    embedded: Float[Array, "b t d"],
-    follows: Bool[Array, "b t"],
-    first: tuple[Float[Array, "two_d h"], Float[Array, " h"]],
-    second: tuple[Float[Array, "h d"], Float[Array, " d"]],
-    *,
-    dtype: str = "float32",
-) -> Float[Array, "b t d"]:
-    """Return `z + W' gelu(W [n(z); e] + b) + b'`, z the state one token before.
-
-    `n(x) = x / sqrt(mean x² + 1e-6)`.
-
-    Args:
-      state: of each token, `[b t d]`.
-      embedded: e, of the token before each target.
-      follows: whether z is there; it is zero elsewhere.
-      first: W and b.
-      second: W' and b'.
-      dtype: that products are multiplied in.
-    """
-    state, embedded = state.astype(jnp.float32), embedded.astype(jnp.float32)
-    before = jnp.where(follows[..., None], jnp.roll(state, 1, axis=1), 0.0)
-    both = jnp.concatenate([root_mean_square(before), embedded], axis=-1)
-    inner = jax.nn.gelu(affine(both, *first, dtype=dtype))
-    return before + affine(inner, *second, dtype=dtype)
-
-
-def root_mean_square(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """Return `x / sqrt(mean x² + 1e-6)`."""
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-
-
 def cka(
     student: Float[Array, "*b d"],
     teacher: Float[Array, "*b e"],

@@ -13,7 +13,7 @@ from runner.data import TokenizerFile
 from runner.data.text.vocabulary import Vocabulary
 from runner.files import form
 from runner.report import run as reports
-from runner.weights import adapters, factored_head, identity
+from runner.weights import adapters, drafts, factored_head, identity
 from runner.weights.run import RunWeights
 
 
@@ -108,7 +108,7 @@ def read(workdir: str, step: int | str | None, average: str = "") -> Student:
     data = run.data.get("train_data", {})
     begin, end = (str(data.get(name) or "") for name in ("begin", "end"))
     vocabulary = _vocabulary(path, end=end)
-    whole = factored_head.merged(adapters.merged(weights))
+    whole = factored_head.merged(drafts.left_out(adapters.merged(weights)))
     arrays = {
         p: StoredArray(tensor.shape, tensor.read) for p, tensor in whole.tensors.items()
     }

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from losses import FullOutputs, LossTerm, Outputs, TeacherOutputs
 from losses.core.masks import Mask
-from losses.core.outputs import pass_gradient_if
+from losses.core.outputs import CONSTANT_HEAD, pass_gradient_if, read_by_head
 from losses.core.term_values import TokenValues, per_token
 from losses.core.vocab_sums import TiledOutputs, VocabSums
 from runner.head.gradient_filter import filtered
@@ -61,6 +61,7 @@ class BlockEvaluator:
       gradient_filter: as `Experiment.gradient_filter`.
       readers: the terms that read the student's logits.
       reads: masks of the tokens that some of them read besides those that they count.
+      head_paths: of logits that the head gives of intermediates.
       may_vanish: the terms whose weight may be 0.
     """
 
@@ -70,6 +71,7 @@ class BlockEvaluator:
     gradient_filter: float
     readers: frozenset[str]
     reads: Sequence[Mask]
+    head_paths: Sequence[str]
     may_vanish: frozenset[str]
 
     def full_outputs(
@@ -88,13 +90,12 @@ class BlockEvaluator:
         The head reads zeros outside `counted` `[*b 1]`, by default those of the terms.
         """
         student_logits = jnp.zeros((*constants.batch["targets"].shape, 0))
+        head = functools.partial(self.head, variables=inputs.variables["student"])
+        if counted is None and (logits or self.head_paths):
+            counted = self._counted(constants)
         if logits:
             # Hidden states of tokens that no term counts are zero: they may hold NaN.
-            counted = self._counted(constants) if counted is None else counted
-            hidden = jnp.where(counted, tokens.hidden, 0)
-            student_logits = self.head(
-                params.head, hidden, variables=inputs.variables["student"]
-            )
+            student_logits = head(params.head, jnp.where(counted, tokens.hidden, 0))
             threshold = self._gradient_threshold(inputs)
             if threshold is not None:
                 student_logits = filtered(student_logits, threshold)
@@ -103,9 +104,15 @@ class BlockEvaluator:
             teacher = trunk.teacher.outputs(
                 inputs.teacher_head, constants.teacher, constants.batch
             )
+        intermediates = dict(tokens.intermediates)
+        for path in self.head_paths:
+            states = jnp.where(counted, intermediates[read_by_head(path)], 0)
+            fixed = path.startswith(CONSTANT_HEAD)
+            leaves = jax.lax.stop_gradient(params.head) if fixed else params.head
+            intermediates[path] = head(leaves, states)
         return FullOutputs(
             logits=student_logits,
-            **self._common_fields(inputs, tokens.intermediates, constants, teacher),
+            **self._common_fields(inputs, intermediates, constants, teacher),
         )
 
     def tiled(

@@ -20,7 +20,7 @@ from runner.head.plan import HeadPlan
 from runner.head.token_blocks import TokenBlocks
 from runner.machine.mesh import batch_shards
 from runner.step.arrays import BlockConstants, BlockTokens, HeadParams, StepInputs
-from runner.step.requirements import scopes
+from runner.step.requirements import head_paths, scopes
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
@@ -54,7 +54,8 @@ class HeadBlocks:
         self._batch_shards = batch_shards(mesh)
         self._scopes = scopes(terms) or {"token"}
         self._linear = head.is_linear
-        self._own_heads = sum(isinstance(term.loss, OwnHead) for term in terms)
+        own = sum(isinstance(term.loss, OwnHead) for term in terms)
+        self._more_heads = own + len(head_paths(terms))
 
     def plan(self, trunk: StudentTrunk, *, tileable: bool) -> HeadPlan:
         """Return how the head of this trunk is cut: a function of shapes alone.
@@ -67,7 +68,7 @@ class HeadBlocks:
         tokens = math.ceil(math.prod(axes) / self._batch_shards)
         together = {"token": 1, "sequence": math.prod(axes[1:]), "batch": tokens}
         cost = head_plan.HeadCost(
-            sides=1 + self._teacher_sides(trunk) + self._own_heads,
+            sides=1 + self._teacher_sides(trunk) + self._more_heads,
             tileable=tileable,
             linear=self._linear,
             together=max(together[scope] for scope in self._scopes),

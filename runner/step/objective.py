@@ -34,7 +34,9 @@ from runner.step.requirements import (
     check_needs,
     check_scope,
     check_teacher,
+    head_paths,
     masks_read,
+    reads_logits,
     wants_teacher_logits,
 )
 from runner.step.trunk_pass import StudentTrunk, forward
@@ -120,8 +122,9 @@ class Objective:
             self.head,
             seed,
             gradient_filter,
-            readers=frozenset(t.name for t in self.terms if "logits" in t.needs),
+            readers=frozenset(t.name for t in self.terms if reads_logits(t)),
             reads=masks_read(self.terms),
+            head_paths=tuple(head_paths(self.terms)),
             may_vanish=may_vanish(modules.items),
         )
         self.head_gradients = HeadGradients(blocks, evaluator)

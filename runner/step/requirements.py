@@ -9,6 +9,7 @@ import losses
 from losses import LossTerm, Reweighting
 from losses.core import terms
 from losses.core.masks import Mask
+from losses.core.outputs import read_by_head
 from losses.core.term_values import wants_means
 from losses.core.terms import Item
 from losses.weighting import weights
@@ -25,7 +26,18 @@ TRUNK = "trunk"
 
 def capture(terms: Sequence[LossTerm]) -> frozenset[str]:
     """Return the student's intermediates that any term needs."""
-    return frozenset(p for p in _needs(terms) if not p.startswith(TEACHER)) - {"logits"}
+    own = {p for p in _needs(terms) if not p.startswith(TEACHER)} - {"logits"}
+    return frozenset(map(read_by_head, own))
+
+
+def head_paths(terms: Sequence[LossTerm]) -> list[str]:
+    """Return the paths of logits that the head gives of intermediates."""
+    return sorted(p for p in _needs(terms) if read_by_head(p) != p)
+
+
+def reads_logits(term: LossTerm) -> bool:
+    """Return true if a term reads what the student's head gives of anything."""
+    return "logits" in term.needs or bool(head_paths([term]))
 
 
 def capture_of_teacher(terms: Sequence[LossTerm]) -> frozenset[str]:
@@ -50,7 +62,7 @@ def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
 
 def masks_read(terms: Sequence[LossTerm]) -> list[Mask]:
     """Return the masks of tokens that terms read besides those that they count."""
-    masks = {getattr(t.loss, "reads", None): None for t in terms if "logits" in t.needs}
+    masks = {getattr(t.loss, "reads", None): None for t in terms if reads_logits(t)}
     return [mask for mask in masks if mask is not None]
 
 
@@ -66,7 +78,7 @@ def check_needs(terms: Sequence[LossTerm], offered: frozenset[str]) -> None:
       UserError: naming the term, the path and the nearest one.
     """
     for term in terms:
-        own = {path for path in term.needs if not path.startswith(TEACHER)}
+        own = {read_by_head(p) for p in term.needs if not p.startswith(TEACHER)}
         _refuse_missing(term, own, offered | {"logits", TRUNK}, "student")
 
 

@@ -51,17 +51,20 @@ def own_head(x):
 
 
 def draft(x):
-    head = LOSSES["draft"].loss
-    assert isinstance(head, losses.Draft)
-    follows = jnp.roll(x["mask"], 1, axis=1) & np.array([[0, 1, 0, 1, 1]], bool)
-    state = x["trunk"].astype(jnp.float32) @ head.fuse.kernel[...]
-    previous = jnp.roll(x["targets"], 1, axis=1)
-    embedded = jnp.where(follows[..., None], head.embedding[...][previous], 0.0)
-    arrays = head.first.arrays(), head.second.arrays()
-    state = functional.draft_step(state, embedded, follows, *arrays)
-    size = jnp.sqrt(jnp.mean(state**2, axis=-1, keepdims=True) + 1e-6)
-    logits = (state / size) @ head.last.kernel[...]
-    return functional.cross_entropy(logits, x["targets"])
+    values = functional.cross_entropy(x["head/draft/1"], x["targets"])
+    return jnp.where(x["positions"] >= 1, values, 0.0)
+
+
+def acceptance(x):
+    return functional.acceptance(x["head/draft/1"], x["teacher/logits"])
+
+
+def accepted_length(x):
+    counted = x["mask"][..., None]
+    target = jnp.where(counted, x["teacher/logits"], 0.0)
+    drafts = [jnp.where(counted, x[f"head/draft/{j}"], 0.0) for j in (1, 2)]
+    rates = jnp.stack([functional.acceptance(d, target) for d in drafts])
+    return functional.accepted_length(rates)
 
 
 def from_samples(x):
@@ -441,6 +444,8 @@ FUNCTIONS = {
     "scheduled": lambda x: F.forward_kl(*both(x), 2.0),
     "own_head": own_head,
     "draft": draft,
+    "acceptance": acceptance,
+    "accepted_length": accepted_length,
     "aspects": lambda x: F.aspects(x["logits"], x["aspects"]),
     "uskd": uskd,
     "logit_graph_raw": lambda x: F.logit_graph(

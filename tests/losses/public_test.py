@@ -20,6 +20,8 @@ PUBLIC = [
     "pair_mask",
     "sequence_mask",
     "AdaptiveKL",
+    "Acceptance",
+    "AcceptedLength",
     "Agreement",
     "OverStudentBest",
     "SampledReverseKL",

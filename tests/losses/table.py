@@ -210,16 +210,9 @@ LOSSES = {
         )
     ),
     "on_second_head": Row(losses.OnSecondHead(loss=losses.ForwardKL())),
-    "draft": Row(
-        losses.Draft(
-            loss=losses.CrossEntropy(),
-            width=WIDTH,
-            dim=3,
-            num_outputs=VOCABULARY,
-            states="trained",
-            rngs=nnx.Rngs(0),
-        )
-    ),
+    "draft": Row(losses.Draft(loss=losses.CrossEntropy())),
+    "acceptance": Row(losses.Acceptance(against="teacher")),
+    "accepted_length": Row(losses.AcceptedLength(steps=2, against="teacher")),
     "dpo": Row(losses.DPO(beta=0.3, label_smoothing=0.1)),
     "dpo_of_means": Row(losses.DPO(beta=5.0, over="mean")),
     "ipo": Row(losses.IPO(beta=0.5, over="mean")),
@@ -318,6 +311,7 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     floats["teacher/old/logits"] = draw(VOCABULARY)
     fixed["drawn"] = -2.0 + draw()
     floats["router_embedding"] = draw(LAYERS, WIDTH)
+    floats |= {f"head/draft/{j}": draw(VOCABULARY) for j in (1, 2)}
     return floats, fixed
 
 

@@ -45,7 +45,6 @@ ROWS = {
     "taid",
     "intra_class_correlation",
     "own_head",
-    "draft",
     "over_student_best",
     "agreement",
     "uld",

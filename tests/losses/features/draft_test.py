@@ -1,101 +1,57 @@
-"""A draft of what the student says, against NumPy, a token at a time."""
+"""Values of a draft against NumPy, and which targets they count."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 import losses
-from tests.losses import table
 
-SEGMENTS = np.array([[1, 1, 1, 2, 2], [1, 1, 1, 1, 0]], np.int32)
-
-
-def gelu(x):
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+POSITIONS = np.int32([[0, 1, 2, 3, 0, 1, 2]])
+MASK = np.array([[1, 1, 1, 1, 1, 0, 1]], bool)
 
 
-def normed(x):
-    return x / np.sqrt(np.mean(x**2) + 1e-6)
+def softmax(x):
+    x = np.exp(x - x.max(-1, keepdims=True))
+    return x / x.sum(-1, keepdims=True)
 
 
-def by_hand(draft, x, targets, mask, row, t, ahead):
-    """Logits of `d_ahead(t)`."""
-    wide = {
-        name: [np.asarray(a, np.float64) for a in getattr(draft, name).arrays()]
-        for name in ("fuse", "first", "second", "last")
-    }
-
-    def state(t, ahead):
-        there = t > 0 and mask[row, t - 1] and SEGMENTS[row, t] == SEGMENTS[row, t - 1]
-        z, e = np.zeros(3), np.zeros(3)
-        if there:
-            e = np.asarray(draft.embedding[...], np.float64)[targets[row, t - 1]]
-            if ahead == 1:
-                kernel, bias = wide["fuse"]
-                z = x[row, t - 1].astype(np.float64) @ kernel + bias
-            else:
-                z = state(t - 1, ahead - 1)
-        (w, b), (v, c) = wide["first"], wide["second"]
-        return z + gelu(np.concatenate([normed(z), e]) @ w + b) @ v + c
-
-    kernel, bias = wide["last"]
-    return normed(state(t, ahead)) @ kernel + bias
-
-
-def test_a_draft_reads_what_is_before_it_and_is_accepted_as_often_as_they_overlap():
+def test_a_draft_is_accepted_as_far_as_both_distributions_overlap():
     draw = np.random.default_rng(0)
-    low, high = draw.normal(size=(2, 2, 5, 2)).astype(np.float32)
-    logits = draw.normal(size=(2, 5, 4)).astype(np.float32)
-    targets = draw.integers(0, 4, (2, 5)).astype(np.int32)
-    mask = np.array([[1, 1, 0, 1, 1], [1, 1, 1, 1, 0]], bool)
-    targets[~mask] = -1
-    draft = losses.Draft(
-        loss=losses.TotalVariation(),
-        of=("low", "high"),
-        width=2,
-        dim=3,
-        num_outputs=4,
-        steps=2,
-        rngs=nnx.Rngs(0),
+    p, *drafts = draw.normal(size=(3, 1, 7, 5)).astype(np.float32)
+    targets = draw.integers(0, 5, (1, 7)).astype(np.int32)
+    batch = {"targets": targets, "positions": POSITIONS, "mask": MASK}
+    outputs = losses.FullOutputs(
+        batch=batch,
+        logits=jnp.asarray(p),
+        intermediates={
+            f"head/draft/{j}": jnp.asarray(d) for j, d in enumerate(drafts, 1)
+        },
     )
-    draft.embedding[...] = jnp.asarray(draw.normal(size=(4, 3)).astype(np.float32))
-    assert draft.needs == {"low", "high", "logits"}
+    q, first, second = (softmax(np.float64(x)) for x in (p, *drafts))
+    rates = [np.minimum(q, d).sum(-1) for d in (first, second)]
+    for step, expected in enumerate(rates, 1):
+        metric = losses.Acceptance(step=step)
+        np.testing.assert_allclose(metric(outputs), expected, rtol=1e-5)
+        counted = (step <= POSITIONS) & MASK
+        np.testing.assert_array_equal(metric.default_mask(batch), counted)
 
-    def values(low, logits):
-        outputs = losses.FullOutputs(
-            batch={
-                "targets": jnp.asarray(targets),
-                "segment_ids": jnp.asarray(SEGMENTS),
-            },
-            logits=logits,
-            intermediates={"low": low, "high": jnp.asarray(high)},
-        )
-        return draft(outputs.where(jnp.asarray(mask)))
+    length = losses.AcceptedLength(steps=2)
+    at = np.asarray(length.default_mask(batch))[0]
+    np.testing.assert_array_equal(np.flatnonzero(at), [2, 3])  # 6 follows a token out
+    for t in (2, 3):
+        one = rates[0][0, t - 1]
+        expected = one + one * rates[1][0, t]
+        np.testing.assert_allclose(length(outputs)[0, t], expected, rtol=1e-5)
 
-    found, back = jax.vjp(values, jnp.asarray(low), jnp.asarray(logits))
-    both = np.concatenate([low, high], axis=-1)
-    for row, t in np.argwhere(mask):
-        q = np.exp(logits[row, t].astype(np.float64))
-        q /= q.sum()
-        rejected = []
-        for ahead in (1, 2):
-            d = np.exp(by_hand(draft, both, targets, mask, row, t, ahead))
-            rejected.append(1 - np.minimum(q, d / d.sum()).sum())
-        np.testing.assert_allclose(found[row, t], np.mean(rejected), rtol=1e-4)
-    for slope in back(jnp.ones((2, 5))):  # states and teacher are constants
-        assert not np.any(slope)
+    loss = losses.Draft(loss=losses.ReverseKL(), steps=2, decay=0.5)
+    value = np.zeros(7)
+    for j, d in enumerate((first, second), 1):
+        kl = np.sum(d * np.log(d / q), axis=-1)[0]
+        value += 0.5 ** (j - 1) / 2 * kl * (POSITIONS[0] >= j)
+    np.testing.assert_allclose(loss(outputs)[0], value, rtol=1e-4)
+    assert loss.needs == {"logits", "head/draft/1", "head/draft/2"}
 
 
-def test_states_of_another_width_are_named():
-    head = table.LOSSES["draft"].loss
-    assert isinstance(head, losses.Draft)
-    with pytest.raises(
-        losses.IncompatibleLoss, match=r"Draft\(width=5\) reads trunk of"
-    ):
-        floats, fixed = table.arrays()
-        outputs = table.outputs(
-            "whole", floats | {"trunk": floats["trunk"][..., :4]}, fixed
-        )
-        head(outputs)
+def test_a_draft_of_no_steps_is_refused():
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        losses.Draft(loss=losses.CrossEntropy(), steps=0)
