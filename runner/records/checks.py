@@ -118,7 +118,7 @@ def _logits(layout: Layout, table: np.ndarray) -> Iterator[_Check]:
         yield from _range(layout, log_rests, "log-rest")
         rests = np.exp(log_rests)
     for column, temperature in enumerate(layout.temperatures):
-        entries = _exponentials(temperature, layout.format).take(drops)
+        entries = codes.exponentials(temperature, version=layout.format).take(drops)
         mass = 1 + np.einsum("...k->...", entries) + rests[..., column]
         share = mass * np.exp(-log_normalizers[..., column])
         limit = 1 + TOLERANCE * max(1.0, 1 / temperature)
@@ -184,12 +184,3 @@ def _shift(ids, i: int, targets: np.ndarray, table: np.ndarray) -> str:
 def _largest(x: np.ndarray) -> np.ndarray:
     """Largest value of each record, `[B]`."""
     return x.reshape(len(x), -1).max(-1, initial=0)
-
-
-@functools.lru_cache(maxsize=8)
-def _exponentials(temperature: float, version: int) -> np.ndarray:
-    """`exp(logit / T)` of every code; nothing for what is farthest, or not a number."""
-    logits = codes.logits(np.arange(1 << 16).astype("<u2"), version=version)
-    values = np.exp(logits / np.float32(temperature))
-    values[codes.FARTHEST :] = 0
-    return values

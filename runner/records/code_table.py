@@ -19,7 +19,8 @@ import numpy as np
 
 from runner.records import rounding
 from runner.records.layout import Layout
-from runner.records.record import CorruptRecord, decode, entry_ids
+from runner.records.record import CorruptRecord, entry_ids, stack
+from runner.records.symbols.passes import DIRECT, ESCAPE, Planes
 from runner.records.symbols.zstd import (
     compressed_once,
     decompressed,
@@ -28,7 +29,7 @@ from runner.records.symbols.zstd import (
 )
 
 SAMPLE = 64  # records that a table is made of
-DIRECT, PER_SYMBOL, ESCAPE = 128, 256, 255
+PER_SYMBOL = 256
 _SYMBOL_BITS = 6  # of the mean gap of a rank that belong to its symbol
 _MOST_SHIFT = 5  # below 8; farther gaps of the first ranks escape
 
@@ -47,16 +48,16 @@ class CodeTable:
 
     @classmethod
     def of(cls, layout: Layout, records: Sequence[bytes]) -> Self:
-        """Return the table of some records."""
-        counts = np.zeros(layout.vocab_size, np.int64)
-        gaps = np.zeros(layout.entries - 1)
-        for record in records:
-            fields = decode(layout, record).fields
-            ids = entry_ids(layout, fields)
-            assert ids is not None  # of best entries
-            counts += np.bincount(ids.reshape(-1), minlength=layout.vocab_size)
-            gaps += gaps_by_rank(stored_drops(layout, fields)).mean(-1)
-        mean = np.maximum(gaps / max(len(records), 1), 1)
+        """Return the table of some records, or of none."""
+        if not records:
+            size = layout.vocab_size, layout.entries - 1
+            return cls(np.full(size[0], 32, np.uint8), np.zeros(size[1], np.uint8))
+        fields = stack(layout, records)
+        ids = entry_ids(layout, fields)
+        assert ids is not None  # of best entries
+        counts = np.bincount(ids.reshape(-1), minlength=layout.vocab_size)
+        drops = stored_drops(layout, fields).mean((0, 1), dtype=np.float64)
+        mean = np.maximum(np.diff(drops, prepend=0), 1)
         shifts = np.clip(np.ceil(np.log2(mean)) - _SYMBOL_BITS, 0, _MOST_SHIFT)
         falling = np.minimum.accumulate(shifts).astype(np.uint8)
         return cls((32 - np.frexp(counts)[1]).astype(np.uint8), falling)
@@ -104,28 +105,21 @@ class CodeTable:
         ids[ESCAPE << 8 :] = np.arange(256)
         return ids.astype("<u2") if len(self.codes) <= 1 << 16 else ids
 
-    @functools.cached_property
-    def planes(self) -> list[int]:
-        """Number of ranks that have each low bit, the lowest first."""
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - of a shard, as long as its table
+    def planes(self, length: int) -> Planes:
+        """Return the planes of the low bits of records of so many tokens."""
         most = int(self.shifts.max(initial=0))
-        return [int((self.shifts > bit).sum()) for bit in range(most)]
+        ranks = [int((self.shifts > bit).sum()) for bit in range(most)]
+        return Planes(ranks, length)
 
     @functools.cached_property
     def shift(self) -> np.ndarray:
-        """`[k-1 1]` uint16: `shifts`, beside gaps by rank."""
-        return self.shifts.astype("<u2")[:, None]
+        """`[k-1]` uint16: `shifts`, beside gaps."""
+        return self.shifts.astype("<u2")
 
 
-def gaps_by_rank(drops: np.ndarray) -> np.ndarray:
-    """`[k-1 T]` uint16: `drops` `[T k-1]`, each less the one before."""
-    by_rank = np.ascontiguousarray(drops.T)
-    gaps = by_rank.copy()
-    gaps[1:] -= by_rank[:-1]
-    return gaps
-
-
-def stored_drops(layout: Layout, fields: np.void) -> np.ndarray:
-    """`[T k-1]` uint16: the drops of a record, places of the grid if rounded."""
+def stored_drops(layout: Layout, fields: np.ndarray | np.void) -> np.ndarray:
+    """`[*b T k-1]` uint16: the drops of records, places of the grid if rounded."""
     if layout.rounded:
         return rounding.places(fields["drops"], layout.format)
     return fields["drops"]

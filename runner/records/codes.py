@@ -9,6 +9,8 @@ In format 1, all steps were 2⁻¹¹ nats, and 32 nats and more one code. What i
 wrong at temperatures above 1, and to a reverse KL at any: such records are refused.
 """
 
+import functools
+
 import numpy as np
 
 from runner.records.rows import best_first
@@ -105,6 +107,17 @@ def logits(codes: np.ndarray, *, version: int = 2) -> np.ndarray:
     far = far.astype(np.float32) * np.float32(-DROP * FAR / DOUBLING)
     known = np.where(codes < FAR, near, far)
     return np.where(codes >= FARTHEST, np.float32(-np.inf), known)
+
+
+@functools.lru_cache(maxsize=8)
+def exponentials(temperature: float, *, version: int = 2) -> np.ndarray:
+    """`exp(logit / T)` of every code; nothing for what is farthest, or not a number."""
+    values = np.exp(
+        logits(np.arange(1 << 16).astype("<u2"), version=version)
+        / np.float32(temperature)
+    )
+    values[FARTHEST:] = 0
+    return values
 
 
 def to_fixed_point(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

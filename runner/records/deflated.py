@@ -59,8 +59,8 @@ def _unpacked(layout: Layout, stored: bytes) -> bytes:
     widths = bit_fields.widths(step), bit_fields.widths(gaps), classes.widths[symbols]
     widths = np.concatenate(widths)
     tail = Cut(rest)
-    fill(layout, fields, np.zeros((length, k), np.int64), small, tail)
-    coded = runs(layout, fields, tail)
+    fill(layout, fields, np.zeros((1, length, k), np.int64), small[None], [tail])
+    coded = runs(layout, fields[0], tail)
     low = bit_fields.unpacked(tail.rest, widths)
     low = np.split(low, [len(step), len(step) + len(gaps)])
 
@@ -72,7 +72,7 @@ def _unpacked(layout: Layout, stored: bytes) -> bytes:
     fields["drops"] = drops
     listed = classes.listed(bit_fields.join(step, low[0]))
     ids = classes.ids(symbols, low[2], listed).reshape(length, k)
-    fill(layout, fields, ids, small, Cut(rest))
+    fill(layout, fields, ids[None], small[None], [Cut(rest)])
     return bytes(record) + coded
 
 

@@ -164,7 +164,9 @@ def _fill_entries(layout, table, arrays) -> None:
         logits = arrays["logits"]
         largest = logits.max(-1, keepdims=True)
         table["drops"] = codes.drops(logits, largest, version=layout.format)
-    if layout.mode == "top_k":
+    if layout.rounded:
+        table["drops"] = arrays["drops"][..., 1:]
+    elif layout.mode == "top_k":
         ranked = codes.ranked_drops(arrays["logits"], version=layout.format)
         table["drops"] = ranked[..., 1:]
     hit = hits(ids, arrays["targets"], arrays["counted"])

@@ -13,8 +13,9 @@ from runner.errors import UserError
 MAGIC = b"RtTR"  # Retort teacher record
 FORMAT = 2  # of what is written, unless it is packed
 DEFLATED = (3, 4)  # the numbers of format 2 in fewer bytes, exact and rounded; as 5, 6
-PACKED, ROUNDED = 5, 6
-FORMATS = (1, FORMAT, *DEFLATED, PACKED, ROUNDED)  # of what is read
+BY_RANK = (5, 6)  # and as 7, 8
+PACKED, ROUNDED = 7, 8
+FORMATS = (1, FORMAT, *DEFLATED, *BY_RANK, PACKED, ROUNDED)  # of what is read
 CODINGS = {"plain": FORMAT, "packed": PACKED, "rounded": ROUNDED}
 MODES = ("top_k", "sampled", "full")
 WIDE = 1 << 16  # ids from here on need a second plane, of four bits each
@@ -107,12 +108,17 @@ class Layout:
     @property
     def tabled(self) -> bool:
         """True if each file begins with a table of codes."""
+        return self.packed and self.format not in DEFLATED
+
+    @property
+    def checked_packed(self) -> bool:
+        """True if the checksum of a record in a file is that of its packed bytes."""
         return self.format in (PACKED, ROUNDED)
 
     @property
     def rounded(self) -> bool:
         """True if numbers were rounded before."""
-        return self.format in (DEFLATED[1], ROUNDED)
+        return self.format in (DEFLATED[1], BY_RANK[1], ROUNDED)
 
     @property
     def wide(self) -> bool:

@@ -1,7 +1,7 @@
 """Teacher records by row number, joined to the rows of data they were made from."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +13,7 @@ from runner.records import checks, deflated
 from runner.records.code_table import CodeTable
 from runner.records.explain import misplaced, other_row
 from runner.records.manifest import Manifest, locate, read_manifest
-from runner.records.packing import unpack
+from runner.records.packing import unpack, unpack_fields
 from runner.records.record import (
     CorruptRecord,
     Record,
@@ -27,6 +27,9 @@ from runner.records.vocabularies import check_vocabulary
 
 PREFIX = "teacher/"
 _RANDOM = "readahead_buffer_size:0,max_parallelism:0"
+
+# Places in a batch, the bytes in a file of the records there, the codes of these.
+Stored = tuple[np.ndarray, list[bytes], CodeTable | None]
 
 
 class Records:
@@ -137,7 +140,7 @@ class Records:
           UserError: A record is missing, damaged, of another row, or no teacher's.
         """
         numbers = np.asarray(numbers)
-        table = self.table(numbers, self.read_bytes(numbers))
+        table = self.fields(numbers)
         for place, number in enumerate(numbers.tolist()):
             row = {name: x[place] for name, x in rows.items()}
             if binding(row) != table["binding"][place].tobytes():
@@ -159,29 +162,29 @@ class Records:
         Raises:
           UserError: There is no such row, or a shard cannot be read.
         """
-        outside = (numbers < 0) | (numbers >= len(self))
-        if outside.any():
-            raise UserError(
-                f"{self.directory} holds no record of row {numbers[outside.argmax()]}: "
-                f"it holds rows 0 to {len(self) - 1}"
-            )
-        # One read a shard, whatever the order of the rows.
         records: list[bytes] = [b""] * len(numbers)
-        owners = np.searchsorted(self._firsts, numbers, side="right") - 1
-        for owner in np.unique(owners).tolist():
-            places = np.flatnonzero(owners == owner)
-            shard = self.manifest.shards[owner]
-            reader, table = self._opened(owner)
-            within = (numbers[places] - shard.first + (table is not None)).tolist()
-            try:
-                stored = reader.read(within)
-            except (RuntimeError, IndexError) as error:
-                raise self._unreadable(owner, error) from error
-            if len(stored) != len(within):
-                raise self._unreadable(owner, f"{len(stored)} of {len(within)} records")
+        for places, stored, table in self._stored(numbers):
             for place, record in zip(places.tolist(), stored, strict=True):
                 records[place] = self._whole(int(numbers[place]), record, table)
         return records
+
+    def fields(self, numbers: np.ndarray) -> np.ndarray:
+        """`[B]` of the layout's dtype: undamaged records, each that of its row.
+
+        Raises:
+          UserError: There is no such row, or a record is damaged or that of another.
+        """
+        if not self.layout.checked_packed:
+            return self.table(numbers, self.read_bytes(numbers))
+        fields = np.empty(len(numbers), self.layout.dtype)
+        for places, stored, table in self._stored(numbers):
+            assert table is not None
+            try:
+                fields[places] = unpack_fields(self.layout, table, stored)[0]
+            except CorruptRecord as error:
+                reason, place = error.args
+                self.refuse(int(numbers[places[place]]), reason)
+        return self._in_place(numbers, fields)
 
     def table(self, numbers: np.ndarray, raw: list[bytes]) -> np.ndarray:
         """`[B]` of the layout's dtype: undamaged records, each that of its row.
@@ -194,15 +197,45 @@ class Records:
         except CorruptRecord as error:
             reason, place = error.args
             self.refuse(int(numbers[place]), reason)
+        return self._in_place(numbers, table)
+
+    def refuse(self, number: int, reason: str) -> NoReturn:
+        """Raise the UserError of one record."""
+        raise UserError(f"{self.directory}, record {number}: {reason}")
+
+    def _stored(self, numbers: np.ndarray) -> Iterator[Stored]:
+        """Yield what lies in the files: one read a shard, whatever the order.
+
+        Raises:
+          UserError: There is no such row, or a shard cannot be read.
+        """
+        outside = (numbers < 0) | (numbers >= len(self))
+        if outside.any():
+            raise UserError(
+                f"{self.directory} holds no record of row {numbers[outside.argmax()]}: "
+                f"it holds rows 0 to {len(self) - 1}"
+            )
+        owners = np.searchsorted(self._firsts, numbers, side="right") - 1
+        for owner in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == owner)
+            shard = self.manifest.shards[owner]
+            reader, table = self._opened(owner)
+            within = (numbers[places] - shard.first + (table is not None)).tolist()
+            try:
+                stored = reader.read(within)
+            except (RuntimeError, IndexError) as error:
+                raise self._unreadable(owner, error) from error
+            if len(stored) != len(within):
+                raise self._unreadable(owner, f"{len(stored)} of {len(within)} records")
+            yield places, stored, table
+
+    def _in_place(self, numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """Return `table`, where each record is that of its row."""
         wrong = table["index"] != numbers
         if wrong.any():
             number, index = (int(x[wrong.argmax()]) for x in (numbers, table["index"]))
             self.refuse(number, misplaced(number, index, index_of=self._index_of))
         return table
-
-    def refuse(self, number: int, reason: str) -> NoReturn:
-        """Raise the UserError of one record."""
-        raise UserError(f"{self.directory}, record {number}: {reason}")
 
     def _whole(self, number: int, stored: bytes, table: CodeTable | None) -> bytes:
         """Return a record as `decode` reads it, of what lies in a file."""

@@ -184,10 +184,14 @@ def checksum(*parts: bytes | memoryview) -> bytes:
     return value.to_bytes(4, "little")
 
 
-def _check(layout: Layout, record: bytes) -> None:
-    # Its bytes, then its format, then whether it is one of these records.
+def check_header(layout: Layout, record: bytes) -> None:
+    """Refuse bytes whose checksum is another, or that begin as no record of `layout`.
+
+    Raises:
+      CorruptRecord: Naming the first of these that is so.
+    """
     view, dtype = memoryview(record), layout.dtype
-    if len(record) < CHECKED or view[: len(MAGIC)] != MAGIC:
+    if len(record) <= CHECKED or view[: len(MAGIC)] != MAGIC:
         raise CorruptRecord("it is not a teacher record")
     if view[len(MAGIC) : CHECKED] != checksum(view[CHECKED:]):
         raise CorruptRecord("its checksum does not agree: it is damaged or cut short")
@@ -200,7 +204,12 @@ def _check(layout: Layout, record: bytes) -> None:
         raise CorruptRecord(
             "it belongs to other records: another teacher, data or layout"
         )
+
+
+def _check(layout: Layout, record: bytes) -> None:
+    check_header(layout, record)
     # The header says how long the runs after it are.
+    dtype = layout.dtype
     if len(record) >= dtype.itemsize:
         at = dtype.fields["runs"][1] if dtype.fields else 0
         counts = np.frombuffer(record, layout.place, len(RUNS), at)

@@ -1,4 +1,4 @@
-"""Rounding of records that trade exactness for bytes: format 6, and 4 before it.
+"""Rounding of records that trade exactness for bytes: format 8, and 4 and 6 before.
 
 Logits are rounded to a grid, in steps of 0.0044 nats at the best, which double with
 every 2.5 nats below it, since an error of an entry counts by its probability. Log-rests
@@ -24,7 +24,7 @@ WORD_BITS = 8  # that words lose
 def rounded_arrays(
     layout: Layout, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return logits, log-rests and log-normalisers of the entries as rounded.
+    """Return drops `[B T k]`, log-rests and log-normalisers of entries as rounded.
 
     Args:
       layout: Of the records.
@@ -34,16 +34,16 @@ def rounded_arrays(
       NotRecordable: A number is not finite.
     """
     drops = codes.ranked_drops(arrays["logits"])
-    drops = values(places(drops, layout.format), layout.format)
-    logits = codes.logits(drops)
+    drops = _nearest(layout.format).take(drops)
     if not layout.temperatures:
-        return {"logits": logits}
+        return {"drops": drops}
     fixed = codes.to_fixed_point(arrays["log_rests"], "log_rests")
     rests = codes.from_fixed_point(*words(*fixed), "log_rests")
     # So that entries and the rest have one unit of probability again.
-    sums = [np.log(np.exp(logits / t).sum(-1)) for t in layout.temperatures]
+    masses = [codes.exponentials(t).take(drops) for t in layout.temperatures]
+    sums = [np.log(np.einsum("...k->...", mass)) for mass in masses]
     normalizers = np.logaddexp(np.stack(sums, -1), rests)
-    return {"logits": logits, "log_rests": rests, "log_normalizers": normalizers}
+    return {"drops": drops, "log_rests": rests, "log_normalizers": normalizers}
 
 
 def places(drops: np.ndarray, version: int) -> np.ndarray:
@@ -69,6 +69,12 @@ def words(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     unit = 1 << WORD_BITS
     nearest = np.clip((steps + unit // 2) // unit, steps > 0, (1 << 16) - 1) * unit
     return (nearest & 0xFFFF).astype("<u2"), (nearest >> 16).astype("u1")
+
+
+@functools.cache
+def _nearest(version: int) -> np.ndarray:
+    """Return the code in the grid that is nearest to each code."""
+    return values(places(np.arange(1 << 16).astype("<u2"), version), version)
 
 
 @functools.cache

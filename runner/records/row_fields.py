@@ -3,6 +3,8 @@
 First as they are in a record, then as they lie packed in a file.
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -96,26 +98,31 @@ def header_size(layout: Layout) -> int:
 
 
 def small_parts(
-    layout: Layout, ids: np.ndarray, fields: np.void
-) -> tuple[list[np.ndarray], bytes]:
-    """Return the arrays of bytes that an entropy code shrinks, and all others.
+    layout: Layout, ids: np.ndarray, fields: np.ndarray
+) -> tuple[np.ndarray, list[bytes]]:
+    """Return `[B small]`, the bytes that an entropy code shrinks, and all others.
 
     Args:
-      layout: Of the record.
-      ids: `[T k]`, its entries.
-      fields: Of the record.
+      layout: Of the records.
+      ids: `[B T k]`, their entries.
+      fields: `[B]`, of the records.
     """
     tokens = fields["tokens16"]
     if layout.wide:
         tokens = codes.join_ids(tokens, fields["tokens4"])
-    same = np.flatnonzero(ids[:-1, :_NOWHERE] == tokens[1:, None])[::-1]
-    row, place = np.divmod(same, min(ids.shape[1], _NOWHERE))
-    places = np.full(len(tokens) - 1, _NOWHERE, np.uint8)
-    places[row] = place  # the first of some, which comes last
-    others = np.concatenate([tokens[:1], tokens[1:][places == _NOWHERE]])
-    words = (_low_bytes(layout, fields[f"{name}_low"]) for name in layout.words)
-    small = [places, *(fields[name] for name in _small(layout))]
-    return small, b"".join((others.astype(_token(layout)).tobytes(), *words))
+    among = ids[:, :-1, :_NOWHERE] == tokens[:, 1:, None]
+    row, place = np.divmod(np.flatnonzero(among)[::-1], among.shape[-1])
+    places = np.full(tokens[:, 1:].shape, _NOWHERE, np.uint8)
+    places.reshape(-1)[row] = place  # the first of some, which comes last
+    small = [places, *(by_record(fields[name]) for name in _small(layout))]
+
+    alone = np.ones(tokens.shape, bool)
+    alone[:, 1:] = places == _NOWHERE
+    others = tokens[alone].astype(_token(layout))
+    others = cut(others, np.count_nonzero(alone, axis=1))
+    words = [_low_bytes(layout, fields[f"{name}_low"]) for name in layout.words]
+    others = [b"".join(parts) for parts in zip(others, *words, strict=True)]
+    return np.concatenate(small, axis=1), others
 
 
 def small_size(layout: Layout) -> int:
@@ -125,34 +132,68 @@ def small_size(layout: Layout) -> int:
 
 
 def fill(
-    layout: Layout, fields: np.ndarray, ids: np.ndarray, small: np.ndarray, rest: Cut
+    layout: Layout,
+    fields: np.ndarray,
+    ids: np.ndarray,
+    small: np.ndarray,
+    rests: Sequence[Cut],
 ) -> None:
-    """Fill the fields of a record, but for its drops; the inverse of `small_parts`."""
+    """Fill the fields `[B]` of records but for their drops; undoes `small_parts`."""
     length = layout.sequence_length
-    places, planes = small[: length - 1], Cut(small[length - 1 :].data)
+    places, at = small[:, : length - 1], length - 1
     for name in _small(layout):
         field = fields[name]
-        field[...] = planes.take("u1", field.size).reshape(field.shape)
-    nowhere = np.flatnonzero(places == _NOWHERE)
-    others = rest.take(_token(layout), 1 + len(nowhere))
-    among = np.arange(0, (length - 1) * layout.entries, layout.entries) + places
-    among[nowhere] = 0
-    tokens = np.concatenate([others[:1], ids.reshape(-1).take(among)])
-    tokens[1 + nowhere] = others[1:]
+        end = at + field[0].size
+        field[...] = small[:, at:end].reshape(field.shape)
+        at = end
+    alone = np.ones((len(fields), length), bool)
+    alone[:, 1:] = places == _NOWHERE
+    among = np.zeros(alone.shape, np.int64)
+    among[:, 1:] = np.arange(length - 1) * layout.entries + places
+    among += np.arange(len(fields))[:, None] * length * layout.entries
+    among[alone] = 0
+    tokens = ids.reshape(-1).take(among)
+    tokens[alone] = parts_of(rests, _token(layout), np.count_nonzero(alone, axis=1))
     fields["ids16"], fields["tokens16"] = ids, tokens
     if layout.wide:
         fields["ids4"] = codes.high_bits(ids)
         fields["tokens4"] = codes.high_bits(tokens)
     for name in layout.words:
-        low = rest.take("u1" if layout.rounded else "<u2", length * _words(layout))
+        field = fields[f"{name}_low"]
+        dtype = "u1" if layout.rounded else "<u2"
+        low = parts_of(rests, dtype, [field[0].size] * len(rests))
         if layout.rounded:
             low = low.astype("<u2") << rounding.WORD_BITS
-        fields[f"{name}_low"] = low.reshape(fields[f"{name}_low"].shape)
+        field[...] = low.reshape(field.shape)
 
 
-def runs(layout: Layout, fields: np.ndarray, rest: Cut) -> bytes:
+def runs(layout: Layout, fields: np.void, rest: Cut) -> bytes:
     """Return the runs of a record, which follow."""
     return rest.take("u1", int(fields["runs"].sum()) * layout.run.itemsize).tobytes()
+
+
+def by_record(x: np.ndarray) -> np.ndarray:
+    """`[B n]` of `x` `[B ...]`."""
+    return x.reshape(len(x), -1)
+
+
+def cut(x: np.ndarray, counts: Sequence[int] | np.ndarray) -> list[memoryview]:
+    """Return the bytes of so many numbers of `x` for each record."""
+    data, ends = memoryview(x.tobytes()), np.cumsum(counts) * x.itemsize
+    starts = [0, *ends.tolist()]
+    return [data[a:b] for a, b in itertools.pairwise(starts)]
+
+
+def parts_of(
+    rests: Sequence[Cut], dtype: Any, counts: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """Return so many numbers of each record, one record after the other.
+
+    Raises:
+      ValueError: There are fewer.
+    """
+    parts = zip(rests, map(int, counts), strict=True)
+    return np.concatenate([rest.take(dtype, count) for rest, count in parts])
 
 
 def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
@@ -179,10 +220,6 @@ def _coded_runs(layout, rows) -> tuple[list[bytes], np.ndarray]:
     return runs, counts
 
 
-def _words(layout: Layout) -> int:
-    return len(layout.temperatures)
-
-
 def _small(layout: Layout) -> list[str]:
     """Return the names of the planes of small numbers."""
     known = ["known"] if layout.partial else []
@@ -193,7 +230,7 @@ def _token(layout: Layout) -> np.dtype:
     return np.dtype("<u4" if layout.wide else "<u2")
 
 
-def _low_bytes(layout: Layout, low: np.ndarray) -> bytes:
+def _low_bytes(layout: Layout, low: np.ndarray) -> list[bytes]:
     if layout.rounded:
-        return (low >> rounding.WORD_BITS).astype("u1").tobytes()
-    return low.tobytes()
+        low = (low >> rounding.WORD_BITS).astype("u1")
+    return [x.tobytes() for x in low]

@@ -32,7 +32,7 @@ from runner.records.manifest import (
     read_manifest,
     write_manifest,
 )
-from runner.records.packing import pack
+from runner.records.packing import at_once, pack
 from runner.records.record import CorruptRecord, stack
 
 
@@ -99,12 +99,15 @@ def write_shard(
             table, checked = _table(layout, checked)
             if table is not None:
                 writer.write(table.to_bytes())
-            for record, fields in checked:
-                hits += int(np.bitwise_count(fields["hits"]).sum())
-                targets += int(fields["targets"])
-                stored = record if table is None else pack(layout, table, record)
-                writer.write(stored)
-                count += 1
+            while some := list(itertools.islice(checked, at_once(layout))):
+                records_ = [record for record, _ in some]
+                if table is not None:
+                    records_ = pack(layout, table, records_)
+                for (_, fields), stored in zip(some, records_, strict=True):
+                    hits += int(np.bitwise_count(fields["hits"]).sum())
+                    targets += int(fields["targets"])
+                    writer.write(stored)
+                count += len(some)
         finally:
             writer.close()
         atomic_files.sync(temporary)

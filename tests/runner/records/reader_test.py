@@ -182,7 +182,7 @@ def test_a_directory_or_the_work_directory_above_it_is_found(top, tmp_path):
         (lambda text: text.replace('"entries": 5', '"entries": 6'), "its own digest"),
         (
             lambda text: _with_format(text, 9),
-            "has format 9, this program reads 1, 2, 3, 4, 5 and 6",
+            "has format 9, this program reads 1, 2, 3, 4, 5, 6, 7 and 8",
         ),
     ],
 )
