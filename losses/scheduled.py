@@ -54,6 +54,12 @@ class Scheduled(AsItsLoss):
             for field in dataclasses.fields(inner)  # pyright: ignore[reportArgumentType] - losses are dataclasses
             if field.type in (float, "float")
         ]
+        moves = sorted(inner.initial().keys() & set(numbers))
+        if self.field in moves:
+            raise ValueError(
+                f"{self.field} of {type(inner).__name__} follows the loss by itself, "
+                "and takes no schedule; Interpolated's does"
+            )
         if self.field not in numbers:
             raise ValueError(
                 f"field of Scheduled must be a number of {type(inner).__name__} "

@@ -167,7 +167,7 @@ def token_graph(
     there: Bool[Array, " n"] | None = None,
     *,
     neighbors: int = 8,
-    width: float = 1.0,
+    width: float | None = 1.0,
     direction: Literal["reverse", "forward"] = "reverse",
 ) -> Scalar:
     """Return `1/n Σ_i KL(softmax_j A^s_ij ‖ softmax_j A^t_ij)`, nats.
@@ -182,7 +182,7 @@ def token_graph(
       teacher: x of the teacher; the widths need not be the same.
       there: the tokens that count; None for all.
       neighbors: of each token, at most.
-      width: σ.
+      width: σ; None is the mean of `|x_i - x_j|²` over the neighbours of each side.
       direction: `"reverse"`, or `"forward"` with the teacher first.
     """
     size = len(student)
@@ -198,7 +198,12 @@ def token_graph(
     )
 
     def log_relation(squares: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        affinity = jnp.where(near, jnp.exp(squares / (-2.0 * width)), 0.0)
+        scale = width
+        if scale is None:
+            total = jnp.sum(jnp.where(near, squares, 0.0))
+            pairs = jnp.maximum(jnp.sum(near, dtype=jnp.float32), 1.0)
+            scale = jax.lax.stop_gradient(jnp.maximum(total / pairs, 1e-12))
+        affinity = jnp.where(near, jnp.exp(squares / (-2.0 * scale)), 0.0)
         scores = jnp.where(counts[None, :], affinity, -jnp.inf)
         scores = jnp.where(jnp.any(counts), scores, 0.0)
         return jnp.where(both, jax.nn.log_softmax(scores, axis=-1), 0.0)

@@ -45,10 +45,12 @@ class PolicyGradient(Loss):
     `-A log q_y`. The mean is over the tokens of all rows, as in its released code.
 
     Over `data.OnPolicy(group=...)`, which writes the rows of a prompt side by side;
-    rows that it did not write have no part in the term. Rewards of all devices and
-    microbatches are compared. Beside it in the source, at a weight of 1e-3 each:
-    `SampledReverseKL(estimator="k3")` with `runner.StartTeacher` for the reference, and
-    `ConfidencePenalty()`, whose value is minus the entropy.
+    rows that it did not write have no part in the term. Its `top_k` and `top_p` must be
+    left out, since q is of the whole softmax, and its `temperature` and `group` must be
+    these. Rewards of all devices and microbatches are compared. Beside it in the
+    source, at a weight of 1e-3 each: `SampledReverseKL(estimator="k3")` with
+    `runner.StartTeacher` for the reference, and `ConfidencePenalty()`, whose value is
+    minus the entropy.
 
     Source: Wang et al. 2025, one training example (arXiv:2504.20571), eq. 1 to 3, and
     its released code; Shao et al. 2024, GRPO (arXiv:2402.03300), eq. 3.

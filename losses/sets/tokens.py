@@ -154,7 +154,9 @@ class TokenGraph(OfTokens, OverLayers):
       of: the intermediate: `"hidden"`, or `"patches"` of an image model.
       tokens: sampled of each row.
       neighbors: of each token, among those that are sampled.
-      width: σ, of squared distances.
+      width: σ, of squared distances; None is their mean over the neighbours, of each
+        side by itself, as a constant. Of wide states a number leaves nothing: at 1,
+        entries of unit variance and 100 features are e^-100 near, and the gradient 0.
       direction: `"reverse"` has the student first, as printed; `"forward"` the teacher.
 
     Raises:
@@ -164,14 +166,14 @@ class TokenGraph(OfTokens, OverLayers):
     of: str = "hidden"
     tokens: int = 4
     neighbors: int = 8
-    width: float = 1.0
+    width: float | None = 1.0
     direction: Literal["reverse", "forward"] = "reverse"
     unit = "nats"
 
     def __post_init__(self):
         super().__post_init__()
         check_tokens(self.tokens)
-        if self.neighbors < 1 or not self.width > 0.0:
+        if self.neighbors < 1 or not (self.width is None or self.width > 0.0):
             raise ValueError(
                 f"neighbors and width must be positive, got {self.neighbors} and "
                 f"{self.width}"

@@ -154,7 +154,8 @@ class UnitGradient(Balance):
 
     Terms that all have it pull alike, whatever their sizes are. The norm is that of
     `MatchGradient`, in the trunk's outputs. A batch on which it is not finite or 0 is
-    skipped: there the weight is 0.
+    skipped: there the weight is 0, `skipped/NAME` is 1, and a line says so. A term that
+    reads nothing of the trunk is skipped in every batch.
 
     Source: Minixhofer et al. 2025, ALM (arXiv:2503.20083), GradMag, which has it in the
     parameters of the last layer that the terms share.

@@ -16,7 +16,8 @@ class Contrast:
     """`t_v + scale · log a_v` at the tokens v that are likely, `t_v` at all others.
 
     t are the logits of a model, a the probabilities of an assistant that knows what is
-    to be forgotten, and nothing else: where a is uniform, the model is as it was.
+    to be forgotten, and nothing else: where a is uniform, the likely tokens keep their
+    odds, and all others become less probable.
     Likely is what is within `log share` of the best log-probability of the model, or
     among the best `share` of its tokens: others could only come up by what the
     assistant says of them.
@@ -26,19 +27,20 @@ class Contrast:
     them changes the result there, and none here. -0.8 and 0.01 for its TOFU.
 
     Attributes:
-      scale: below 0, how much is taken away.
+      scale: at most 0, how much is taken away. Above 0 likely tokens would fall behind
+        all that are not.
       share: of tokens and probability; 1 filters nothing.
 
     Raises:
-      ValueError: the scale is not finite, or the share outside (0, 1].
+      ValueError: the scale is above 0 or not finite, or the share outside (0, 1].
     """
 
     scale: float = -0.8
     share: float = 0.01
 
     def __post_init__(self):
-        if not math.isfinite(self.scale):
-            raise ValueError(f"scale must be finite, got {self.scale}")
+        if not -math.inf < self.scale <= 0.0:
+            raise ValueError(f"scale must be at most 0 and finite, got {self.scale}")
         if not 0.0 < self.share <= 1.0:
             raise ValueError(f"share must be in (0, 1], got {self.share}")
 

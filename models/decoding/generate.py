@@ -53,7 +53,8 @@ def generate(
       end: a row that has produced this token, or one of these, repeats it.
       at_once: rows that go on at a time; where one has ended, the next begins. None is
         all of them, until the last has ended.
-      assistant: a model of the same tokens that reads the rows too; None is none.
+      assistant: a model of the same tokens that reads the rows too, and whose ids the
+        prompts must be; tokens that only one of both has are not drawn. None is none.
       contrast: what the logits of both become.
 
     Raises:
@@ -79,7 +80,11 @@ def generate(
             raise ValueError(
                 f"{name} must be one a prompt, got {numbers.shape} for {prompts.shape}"
             )
-    _require_tokens(prompts, lengths, limits, vocab_size=model.num_outputs)
+    for reader in (model, assistant):
+        if reader is not None:
+            size = reader.num_outputs
+            who = "prompts" if reader is model else "prompts for the assistant"
+            _require_tokens(prompts, lengths, limits, vocab_size=size, who=who)
 
     keys = jax.random.key(0) if key is None else key
     if keys.ndim == 0:
@@ -163,7 +168,12 @@ def _generate(
 
 
 def _require_tokens(
-    prompts: jax.Array, lengths: jax.Array, limits: jax.Array, *, vocab_size: int
+    prompts: jax.Array,
+    lengths: jax.Array,
+    limits: jax.Array,
+    *,
+    vocab_size: int,
+    who: str,
 ) -> None:
     """Refuse prompts that are no tokens of the model's, where values are known.
 
@@ -181,7 +191,7 @@ def _require_tokens(
     inside = goes_on[:, None] & (np.arange(longest) < counts[:, None])
     for row, place in np.argwhere(inside & ((ids < 0) | (ids >= vocab_size)))[:1]:
         raise ValueError(
-            f"prompts must be ids below {vocab_size}, got {ids[row, place]} at place "
+            f"{who} must be ids below {vocab_size}, got {ids[row, place]} at place "
             f"{place} of prompt {row}"
         )
 

@@ -72,15 +72,21 @@ class Evaluator:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        if not self._terms.left_out:
-            return ()
-        names = ", ".join(
-            x.removeprefix(own_metrics.PREFIX) for x in self._terms.left_out
-        )
-        return (
-            f"{self._name}: {names} not measured: the teacher's records do not cover "
-            "this data",
-        )
+        lines = [
+            f"{self._name}: {term} not measured: its rows have no column "
+            f"{', '.join(map(repr, names))}; "
+            f"data=runner.data.Columns(data=..., file=..., fields={names}) joins it"
+            for term, names in self._terms.lacking.items()
+        ]
+        if self._terms.left_out:
+            names = ", ".join(
+                x.removeprefix(own_metrics.PREFIX) for x in self._terms.left_out
+            )
+            lines.append(
+                f"{self._name}: {names} not measured: the teacher's records do not "
+                "cover this data"
+            )
+        return tuple(lines)
 
     def __call__(
         self,

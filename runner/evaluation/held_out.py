@@ -21,7 +21,7 @@ from models.base import Batch
 from runner import runtime
 from runner.data.dataset import Dataset
 from runner.data.pipeline import Rows
-from runner.evaluation import prediction_metrics
+from runner.evaluation import columns, prediction_metrics
 from runner.step.arrays import TeacherState
 from runner.step.compiled_step import CompiledStep
 from runner.step.objective import Objective
@@ -36,6 +36,7 @@ class HeldOutTerms:
 
     Attributes:
       left_out: Names of the terms that read records of other data.
+      lacking: By term that is left out too, the columns that it reads and rows lack.
       rows: The dataset, joined with the teacher's records where they cover it.
     """
 
@@ -67,6 +68,7 @@ class HeldOutTerms:
         }
         covered = teacher is None or teacher.covers(dataset)
         self.left_out = () if covered else tuple(sorted(reading))
+        self.lacking = columns.missing(step.objective.terms, dataset)
         self._teacher = teacher if covered and reading else None
         self.rows: Rows = dataset
         if self._teacher is not None:
@@ -77,7 +79,7 @@ class HeldOutTerms:
         terms = [
             term
             for term in (*flat_terms(step.modules.items), *metrics)
-            if term.name not in self.left_out
+            if term.name not in {*self.left_out, *self.lacking}
         ]
         self._objective = Objective(
             step.modules.with_items(_unweighted(terms, step.objective.terms)),

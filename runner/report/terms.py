@@ -65,7 +65,8 @@ def notes(run: Run, table: Sequence[TermRow]) -> list[str]:
     """Return lines on terms that were not measured, and on those of the teacher."""
     lines = []
     if names := [row.name for row in table if row.values[1] is None]:
-        lines.append(f"not measured here, no records or no token: {', '.join(names)}")
+        missing = "no records, no column or no token"
+        lines.append(f"not measured here, {missing}: {', '.join(names)}")
     # Of the teacher: what its logits alone give, if it is a model.
     measured = [row for row in table if row.values[1] is not None]
     unknown = [row.name for row in measured if row.values[2] is None]

@@ -14,6 +14,7 @@ from losses.core.term_values import wants_means
 from losses.core.terms import Item
 from losses.weighting import weights
 from runner.data.dataset import Dataset
+from runner.data.rollouts import Rollouts
 from runner.errors import UserError, nearest
 from runner.machine.mesh import batch_shards
 from runner.state.trainable import TrainModules
@@ -109,6 +110,8 @@ def check_masks(terms: Sequence[LossTerm], dataset: Dataset) -> None:
     Raises:
       UserError: naming the term and the data that it wants.
     """
+    if dataset.rollouts is not None:
+        _check_draws(terms, dataset.rollouts)
     if dataset.rollouts is not None or "own" in dataset.columns:
         return
     for term in terms:
@@ -119,6 +122,30 @@ def check_masks(terms: Sequence[LossTerm], dataset: Dataset) -> None:
                 "the student writes, and train_data has none; wanted: "
                 "runner.data.OnPolicy(data=...)"
             )
+
+
+def _check_draws(terms: Sequence[LossTerm], rollouts: Rollouts) -> None:
+    """Refuse a policy gradient of other draws than those of the data.
+
+    Raises:
+      UserError: naming the field that differs.
+    """
+    for term in terms:
+        if not isinstance(term.loss, losses.PolicyGradient):
+            continue
+        wanted = {
+            "top_k": None,
+            "top_p": None,
+            "temperature": term.loss.temperature,
+            "group": term.loss.group,
+        }
+        for name, value in wanted.items():
+            if getattr(rollouts, name) != value:
+                raise UserError(
+                    f"losses.{term.name}: PolicyGradient is of rows drawn with "
+                    f"{name}={value}, and train_data draws with "
+                    f"{name}={getattr(rollouts, name)}"
+                )
 
 
 def _no_teacher(term: LossTerm) -> UserError:

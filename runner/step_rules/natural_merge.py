@@ -43,6 +43,11 @@ def natural_merge(
     its own, whose schedules see its steps alone: half of all. It takes two copies of
     the weights more, float32. State that is no parameter (`BatchNorm`) is not merged.
 
+    It counts the updates that it is asked for, which are the steps of a run that
+    `losses.Turn` counts. What leaves some out belongs inside it,
+    `natural_merge(optax.apply_if_finite(...), ...)`: around it, its turns would fall
+    behind those of the losses.
+
     With `steps` those of an epoch this is the gradient projection of RAMP. Equal moves
     g merge to f + g; opposite ones to f + (1 - β) g_a.
 

@@ -69,6 +69,9 @@ def test_a_number_that_no_schedule_fits_is_refused():
         losses.Scheduled(loss=loss, field="beta", schedule=WARMING)
     with pytest.raises(ValueError, match="a function of the step, got 0"):
         losses.Scheduled(loss=loss, field="beta", schedule=0.5)
+    taid = losses.TAID(loss=losses.ForwardKL(), num_steps=9)
+    with pytest.raises(ValueError, match="share of TAID follows the loss by itself"):
+        losses.Scheduled(loss=taid, field="share", schedule=RISING)
     by_form = losses.Scheduled(loss=losses.CompSum(), field="tau", schedule=RISING)
     with pytest.raises(losses.IncompatibleLoss, match="tau of CompSum cannot follow"):
         jax.eval_shape(lambda step: by_form(at(step)), jnp.int32(0))

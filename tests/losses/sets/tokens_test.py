@@ -19,12 +19,18 @@ def log_softmax(x):
 
 def graph_by_hand(student, teacher, neighbors, width):
     total = 0.0
+    if width is None:  # the mean of each side
+        both = [np.sum((x[:, None] - x) ** 2, -1) for x in (student, teacher)]
+        near = np.argsort(both[1] + np.diag([np.inf] * len(student)))[:, :neighbors]
+        width = [np.take_along_axis(x, near, 1).mean() for x in both]
+    widths = np.broadcast_to(width, 2)
     for i in range(len(student)):
         apart = [np.sum((x[i] - x) ** 2, -1) for x in (student, teacher)]
         near = [j for j in np.argsort(apart[1], kind="stable") if j != i][:neighbors]
         inside = np.isin(np.arange(len(student)), near)
         log_q, log_p = (
-            log_softmax(np.where(inside, np.exp(-x / (2 * width)), 0.0)) for x in apart
+            log_softmax(np.where(inside, np.exp(-x / (2 * w)), 0.0))
+            for x, w in zip(apart, widths, strict=True)
         )
         total += np.sum(np.exp(log_q) * (log_q - log_p))
     return total / len(student)
@@ -39,6 +45,15 @@ def test_the_graph_of_tokens_is_that_of_its_formula_and_of_rotated_features():
     for student in (STUDENT, STUDENT @ rotation + 5.0):
         value = graph(np.float32(student), np.float32(TEACHER), THERE)
         np.testing.assert_allclose(value, expected, rtol=2e-4)
+
+
+def test_a_graph_of_wide_tokens_is_that_of_its_own_width():
+    wide = 30.0 * STUDENT
+    expected = graph_by_hand(wide[THERE], TEACHER[THERE], 3, None)
+    graph = functools.partial(functional.token_graph, neighbors=3, width=None)
+    value = jax.jit(graph)(np.float32(wide), np.float32(TEACHER), THERE)
+    np.testing.assert_allclose(value, expected, rtol=2e-4)
+    assert expected > 1e-3
 
 
 @pytest.mark.slow  # the rows of the table have both

@@ -33,6 +33,11 @@ def test_likely_tokens_alone_lose_what_the_assistant_knows():
         np.testing.assert_allclose(teacher, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_an_assistant_is_taken_away_and_not_added():
+    with pytest.raises(ValueError, match=r"at most 0 and finite, got 0\.5"):
+        Contrast(scale=0.5)
+
+
 @pytest.mark.slow  # two ends of the formula above
 def test_an_unsure_assistant_changes_nothing_and_one_that_is_the_model_leaves_nothing():
     whole = Contrast(scale=-1.0, share=1.0)

@@ -1,4 +1,6 @@
 import functools
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from runner.errors import UserError
 from runner.machine import mesh as mesh_lib
 from runner.state.trainable import TrainModules
 from runner.step.objective import Objective
-from runner.step.requirements import check_teacher
+from runner.step.requirements import check_masks, check_teacher
 from runner.step.train_step import gradients as step_gradients
 from runner.teachers.base import LoadedTeacher
 from tests.heads import in_blocks
@@ -66,6 +68,20 @@ def test_a_term_that_needs_what_is_not_there_is_refused_before_anything_is_made(
         r"\(mlp=models.MoE\) has routers",
     ):
         experiment(term).check()
+
+
+def test_a_policy_gradient_of_other_draws_than_those_of_the_data_is_refused():
+    data = SimpleNamespace(
+        rollouts=SimpleNamespace(top_k=40, top_p=None, temperature=1.0, group=8)
+    )
+    reward = losses.SaysAnswer(column="answer")
+    for loss, message in (
+        (losses.PolicyGradient(reward=reward), "top_k=None, and train_data .*top_k=40"),
+        (losses.CrossEntropy(), ""),
+    ):
+        term = LossTerm(name="pg", loss=loss)
+        with pytest.raises(UserError, match=message) if message else nullcontext():
+            check_masks([term], data)
 
 
 class Speaker(LoadedTeacher):

@@ -65,3 +65,14 @@ def test_turns_are_merged_as_released():
 
     with pytest.raises(ValueError, match="turn one of 0 to of - 1"):
         losses.Turn(steps=3, turn=2)
+
+
+def test_a_step_without_an_update_is_a_step_of_a_turn():
+    optimizer = step_rules.natural_merge(
+        optax.apply_if_finite(optax.sgd(RATE), 9), steps=STEPS
+    )
+    params = np.ones(1, np.float32)
+    _, state = jax.jit(optimizer.update)(
+        np.float32([np.nan]), optimizer.init(params), params
+    )
+    assert int(getattr(state, "step", -1)) == 1
