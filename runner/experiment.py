@@ -1,6 +1,7 @@
 """The root of a graph: what is learnt, and nothing of how it is carried out."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -117,11 +118,8 @@ class Experiment(Job):
         from runner.step.requirements import check_balances, check_needs, check_teacher
 
         check_balances(self.losses)
-        modules = TrainModules(
-            self.student, self.losses, self.optimizer, trainable=self.trainable
-        )
-        abstract_terms = modules.abstract_terms()
-        check_needs(abstract_terms, modules.abstract_student().offers())
+        abstract_terms = self._modules.abstract_terms()
+        check_needs(abstract_terms, self._modules.abstract_student().offers())
         if self.teacher is None:
             check_teacher(abstract_terms, None)
 
@@ -173,14 +171,7 @@ class Experiment(Job):
             mesh = mesh_lib.make(config.mesh)
         else:
             mesh = mesh_lib.over(config.mesh, planned.devices)
-        init_teacher = self.teacher.init_state if self.teacher else no_teacher_state
-        modules = TrainModules(
-            self.student,
-            self.losses,
-            self.optimizer,
-            init_teacher,
-            self.trainable,
-        )
+        modules = self._modules
         mesh_lib.check_batch(
             "batch_size", self.batch_size, mesh, microbatches=config.step.microbatches
         )
@@ -271,6 +262,13 @@ class Experiment(Job):
             load_start=load_start,
             hooks=self.hooks,
             writers=self.writers,
+        )
+
+    @functools.cached_property
+    def _modules(self) -> TrainModules:
+        init_teacher = self.teacher.init_state if self.teacher else no_teacher_state
+        return TrainModules(
+            self.student, self.losses, self.optimizer, init_teacher, self.trainable
         )
 
     def _rollouts(

@@ -9,7 +9,7 @@ import jax
 from jax.core import eval_jaxpr
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
-from runner.state import random_bits
+from runner.state import random_bits, random_keys
 
 Tree = Any
 
@@ -72,23 +72,27 @@ class _Parts:
     def keys(self, *arguments: Any) -> list[jax.Array]:
         """Return the keys of each draw."""
         keys = [e.invars[0] for e in self.needed if _is_draw(e)]
-        return self._evaluate(arguments, eqns=_needed(self.needed, keys), outvars=keys)
+        jaxpr = self._part(eqns=_needed(self.needed, keys), outvars=keys)
+        return random_keys.evaluate(
+            jaxpr, self.traced.consts, *jax.tree.leaves(arguments)
+        )
 
     def rest(self, *arguments: Any, bits: Sequence[jax.Array]) -> Tree:
         """Return the function's result from the bits of its draws."""
-        leaves = self._evaluate(
-            [arguments, bits],
+        jaxpr = self._part(
             invars=[*self.traced.jaxpr.invars, *self.draws],
             eqns=_needed(
                 [e for e in self.needed if not _is_draw(e)], self.traced.jaxpr.outvars
             ),
         )
+        leaves = eval_jaxpr(
+            jaxpr, self.traced.consts, *jax.tree.leaves([arguments, bits])
+        )
         return jax.tree.unflatten(self.result, leaves)
 
-    def _evaluate(self, arguments: Tree, **part: Any) -> list[Any]:
+    def _part(self, **part: Any) -> Jaxpr:
         names = self.traced.jaxpr.debug_info.with_unknown_names()
-        jaxpr = self.traced.jaxpr.replace(**part, debug_info=names)
-        return eval_jaxpr(jaxpr, self.traced.consts, *jax.tree.leaves(arguments))
+        return self.traced.jaxpr.replace(**part, debug_info=names)
 
 
 def _is_draw(equation: JaxprEqn) -> bool:
@@ -103,6 +107,7 @@ def _type(x: Any) -> Any:
     return x.aval
 
 
+@functools.lru_cache(maxsize=32)  # layers draw by the same functions
 def _flat(function: ClosedJaxpr) -> ClosedJaxpr:
     """Return it with the bodies of compiled functions that draw in place of calls."""
     jaxpr = function.jaxpr.replace(eqns=[_inline(e) for e in function.jaxpr.eqns])

@@ -87,7 +87,13 @@ def _chunk(words: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _threefry(keys: jax.Array, index: jax.Array) -> jax.Array:
-    """Return `a ^ b` of `(a, b) = Threefry2x32(keys, index)`, 20 rounds.
+    """Return `a ^ b` of `(a, b) = Threefry2x32(keys, index)`, as `pair`."""
+    a, b = pair(keys, index)
+    return a ^ b
+
+
+def pair(keys: Any, index: Any) -> tuple[Any, Any]:
+    """Return `(a, b) = Threefry2x32(keys, index)`, 20 rounds, of JAX or NumPy.
 
     Args:
       keys: `[n, 2]`.
@@ -101,4 +107,4 @@ def _threefry(keys: jax.Array, index: jax.Array) -> jax.Array:
             b = a ^ (b << np.uint32(rotation) | b >> np.uint32(32 - rotation))
         a = a + schedule[(group + 1) % 3]
         b = b + schedule[(group + 2) % 3] + np.uint32(group + 1)
-    return a ^ b
+    return a, b

@@ -86,7 +86,8 @@ class TrainModules:
     def with_author(self) -> "TrainModules":
         """Return the same modules, with an older student in the state's memory."""
         modules = copy.copy(self)
-        modules.__dict__.pop("_initial_shapes", None)
+        for cached in ("_jitted_initial", "_initial_shapes"):
+            modules.__dict__.pop(cached, None)
         modules._has_author = True
         return modules
 
@@ -195,8 +196,13 @@ class TrainModules:
         return {AUTHOR: student}
 
     @functools.cached_property
+    def _jitted_initial(self) -> Callable[..., TrainState]:
+        """Return `initial`, traced once for its shapes and its values."""
+        return jax.jit(self.initial)
+
+    @functools.cached_property
     def _initial_shapes(self) -> TrainState:
-        return jax.eval_shape(self.initial, abstract_key())
+        return jax.eval_shape(self._jitted_initial, abstract_key())
 
     def _teacher_state(self, params: Tree, variables: Tree) -> Tree:
         """Return the teacher's state before the first step, of a state's leaves."""
@@ -243,7 +249,7 @@ class TrainModules:
     ) -> TrainState:
         """Return a fresh state, computed under `jit` straight into its shardings."""
         return fresh.evaluate(
-            self.initial,
+            self._jitted_initial,
             jax.random.key(seed),
             out_shardings=self.shardings(mesh, rules),
         )

@@ -78,7 +78,7 @@ def timed(command: list[str]) -> Times:
         cwd=ROOT,
         check=True,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": ""},
     )
     return Times(wall=time.perf_counter() - start, cpu=processor() - before)
 

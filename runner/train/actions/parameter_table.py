@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from clu import parameter_overview
 
 from runner import atomic_files
@@ -31,7 +32,7 @@ def parameter_table(parameters: Mapping[str, Any]) -> str:
     full and sums bfloat16 in bfloat16; its table is used, with our rows.
     """
     leaves = sorted(_flatten(parameters).items(), key=lambda item: _natural(item[0]))
-    moments = jax.device_get(_moments([value for _, value in leaves]))
+    moments = _moments([value for _, value in leaves])
     rows = [
         _Row(
             name=name,
@@ -59,10 +60,26 @@ def write_parameters(parameters: Mapping[str, Any], path: str | Path) -> str:
     return table
 
 
+def _moments(arrays: list[jax.Array]) -> list[tuple[Any, Any]]:
+    """Return mean and deviation of each.
+
+    Of what a CPU holds NumPy computes them: XLA would compile a loop for each shape.
+    """
+    if all(_on_cpu(array) for array in arrays):
+        wide = (np.asarray(array).astype(np.float32, copy=False) for array in arrays)
+        return [(array.mean(), array.std()) for array in wide]
+    return jax.device_get(_moments_on_devices(arrays))
+
+
 @jax.jit
-def _moments(arrays: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
+def _moments_on_devices(arrays: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
     wide = [array.astype(jnp.float32) for array in arrays]
     return [(jnp.mean(array), jnp.std(array)) for array in wide]
+
+
+def _on_cpu(array: jax.Array) -> bool:
+    platforms = {device.platform for device in array.devices()}
+    return array.is_fully_addressable and platforms == {"cpu"}
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, jax.Array]:

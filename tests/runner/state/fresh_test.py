@@ -39,6 +39,11 @@ def draws(key):
         "many": jax.vmap(lambda k: jax.random.bits(k, (3, 4)))(keys[4:]),
         "call": jax.jit(lambda k: 2 * jax.jit(jax.random.bits)(k))(keys[4]),
         "looped": looped,
+        "folded": jax.random.bits(
+            jax.random.fold_in(
+                jax.vmap(jax.random.fold_in)(keys[:2], jnp.array([2, -3]))[1], 4
+            )
+        ),
         "old key": jax.random.bits(jax.random.key_data(keys[5])),
         "none": jnp.zeros(2),
     }
@@ -129,6 +134,13 @@ def test_more_draws_are_no_more_programs():
     two = counted()
     fresh.evaluate(stack(5), KEY, out_shardings=ONE)
     assert two > 0 and counted() == 2 * two
+
+
+def test_the_keys_of_a_model_are_derived_without_a_program():
+    parts = fresh._Parts.of(modules(2).initial, KEY)
+    counted = programs()
+    keys = parts.keys(KEY)
+    assert len(keys) == 2 + 2 * 7 and counted() == 0
 
 
 def test_a_model_draws_nothing_in_the_program_of_its_state():

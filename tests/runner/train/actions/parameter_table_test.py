@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from runner.train.actions import parameter_table as module
 from runner.train.actions.parameter_table import parameter_table, write_parameters
 
 
@@ -40,3 +42,9 @@ def test_the_parameter_table_is_sorted_summed_and_shows_shardings(tmp_path):
 
 def test_no_parameters_make_an_empty_table():
     assert "Total: 0 parameters, 0 bytes" in parameter_table({})
+
+
+def test_moments_are_the_same_on_the_host_and_on_devices():
+    arrays = [jnp.arange(24.0).reshape(4, 6), 3 + jnp.arange(5, dtype=jnp.bfloat16)]
+    of_host = np.array(module._moments(arrays))
+    np.testing.assert_allclose(of_host, module._moments_on_devices(arrays), rtol=1e-6)
