@@ -52,6 +52,10 @@ class PolicyGradient(Loss):
     `runner.StartTeacher` for the reference, and `ConfidencePenalty()`, whose value is
     minus the entropy.
 
+    On the same log-probabilities it is the loss of TRL 1.16.0 of type `"bnpo"` and
+    `"dapo"`, which add 1e-4 to the deviation (`eps`); `"grpo"` is a mean of rows' means
+    there, `"dr_grpo"` one over rows as if all were as long as they may be.
+
     Source: Wang et al. 2025, one training example (arXiv:2504.20571), eq. 1 to 3, and
     its released code; Shao et al. 2024, GRPO (arXiv:2402.03300), eq. 3.
 

@@ -1,5 +1,7 @@
 """Policy gradient of rewards: the formulas of its released code, and how it is cut."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +49,40 @@ def test_the_loss_is_the_clipped_one_of_the_released_code():
         )
     )(jnp.float32(log_q))
     np.testing.assert_allclose(slope, -advantages, rtol=1e-5)
+
+
+def test_means_over_tokens_or_rows_and_their_slopes_are_those_of_trl():
+    """`make_trl_grpo.py` writes it: TRL 1.16.0, torch 2.13.0."""
+    trl = dict(np.load(Path(__file__).parent / "trl_grpo.npz"))
+    single = {k: jnp.float32(x) for k, x in trl.items() if x.dtype == np.float64}
+    advantages = functional.group_advantages(single["rewards"], group=4, eps=1e-4)
+    np.testing.assert_allclose(advantages, trl["advantages"], rtol=1e-5, atol=1e-6)
+    mask = jnp.float32(trl["mask"])
+    row = jnp.sum(mask, axis=1, keepdims=True)
+    weights = {
+        "bnpo": mask / jnp.sum(mask),  # the mean of a term
+        "dapo": mask / jnp.sum(mask),
+        "grpo": mask / (row * len(mask)),
+        "dr_grpo": mask / mask.size,
+    }
+
+    @jax.jit
+    def both(log_q):
+        columns = jnp.broadcast_to(advantages[:, None], mask.shape)
+        return [
+            functional.clipped_policy_gradient(log_q, columns, drawn, clip=0.2)
+            for drawn in (single["drawn"], None)
+        ]
+
+    values, pullback = jax.vjp(both, single["log_q"])
+    for kind, weight in weights.items():
+        for i, fresh in enumerate(("", "/fresh")):
+            value = jnp.sum(weight * values[i])
+            expected = trl[f"{kind}{fresh}/value"]
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
+            (slope,) = pullback([weight * np.float32(j == i) for j in (0, 1)])
+            expected = trl[f"{kind}{fresh}/slope"]
+            np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_an_answer_is_rewarded_where_the_student_has_written_it():
