@@ -643,6 +643,7 @@ BEYOND = (
         (
             "losses.SpanLikelihood(temperature=100.0)",
             'losses.SpanLikelihood(temperature=1000.0, divergence="total_variation")',
+            'losses.SpanLikelihood(divergence="renyi", order=0.5)',
             'losses.LossTerm(name="spans", weight=losses.UnitGradient(), '
             "loss=losses.SpanLikelihood(temperature=100.0))",
         ),

@@ -28,6 +28,7 @@ def span_likelihood(
     temperature: float = 1.0,
     *,
     divergence: str = "kl",
+    order: float = 0.5,
 ) -> PerToken:
     """Return `D(Bern P^(1/T) ‖ Bern Q^(1/T))` of a span's probabilities.
 
@@ -39,7 +40,8 @@ def span_likelihood(
       student_log_probability: `log Q` of each span.
       teacher_log_probability: `log P`.
       temperature: T; at infinity the limit of `T D`.
-      divergence: D: `"kl"`, `"reverse_kl"` or `"total_variation"`.
+      divergence: D: `"kl"`, `"reverse_kl"`, `"total_variation"` or `"renyi"`.
+      order: of Rényi's, positive and not 1.
     """
     limit = isinstance(temperature, float) and math.isinf(temperature)
     log_q, log_p = (
@@ -50,6 +52,15 @@ def span_likelihood(
     )
     if divergence == "total_variation":
         return jnp.abs(log_p - log_q if limit else jnp.exp(log_p) - jnp.exp(log_q))
+    if divergence == "renyi":
+        if limit:
+            rest = order * log_p + (1.0 - order) * log_q
+            mixed = order * jnp.log(-log_p) + (1.0 - order) * jnp.log(-log_q)
+            return (jnp.exp(mixed) + rest) / (order - 1.0)
+        inside = order * log_p + (1.0 - order) * log_q
+        outside = order * _log_complement(log_p)
+        outside = outside + (1.0 - order) * _log_complement(log_q)
+        return jnp.logaddexp(inside, outside) / (order - 1.0)
     if divergence == "reverse_kl":
         log_p, log_q = log_q, log_p
     if limit:

@@ -130,16 +130,20 @@ def test_spans_have_other_divergences_and_the_limits_of_great_temperatures():
         p, q = (math.exp(x / temperature) for x in (log_p, log_q))
         if divergence == "total_variation":
             return abs(p - q)
+        if divergence == "renyi":
+            outside = (1 - p) ** 1.5 * (1 - q) ** -0.5
+            return math.log(p**1.5 * q**-0.5 + outside) / 0.5
         p, q = (q, p) if divergence == "reverse_kl" else (p, q)
         return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
-    for divergence in ("kl", "reverse_kl", "total_variation"):
+    for divergence in ("kl", "reverse_kl", "total_variation", "renyi"):
         for temperature in (1.0, 100.0, math.inf):
             value = functional.span_likelihood(
                 jnp.float32(log_q),
                 jnp.float32(log_p),
                 temperature,
                 divergence=divergence,
+                order=1.5,
             )
             large = math.isinf(temperature)
             expected = exactly(divergence, 1e6 if large else temperature)
@@ -147,6 +151,8 @@ def test_spans_have_other_divergences_and_the_limits_of_great_temperatures():
             np.testing.assert_allclose(value, scale * expected, rtol=1e-3)
     span = functools.partial(losses.SpanLikelihood, divergence="total_variation")
     assert (span().unit, span(temperature=math.inf).unit) == ("1", "nats")
+    with pytest.raises(ValueError, match=r"order must be positive and not 1, got 1\.0"):
+        span(order=1.0)
     jax.eval_shape(functional.span_likelihood, *[jnp.float32(-1.0)] * 2, 2.0)
 
 
