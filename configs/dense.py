@@ -4,6 +4,13 @@
 
 2 cores: 4 min. Held-out loss 4.29 nats/token, 1.60 bits/byte (bigram 4.93 and 1.84,
 xz 1.73), after 1,200 steps on the standard library of Python 3.11.
+
+Layers that draft two tokens further (`--fiddler='steps(120)' --fiddler=drafts`, three
+seeds, 83 s of processor time a run, over 128 held-out rows): 74.4 ± 0.4 % and
+74.8 ± 0.6 % of the drafts accepted, and 0.04 nats/token lost (0.03 to 0.04). On a
+frozen run of as many steps (`--fiddler='steps(60)' --fiddler='drafter("DIR")'`, 39 s):
+79.2 ± 0.1 % and 79.1 ± 0.1 %, 1.42 of two in a row. A student as unsure as one of no
+steps at all accepts 84.5 %: it is how alike both are, not how good.
 """
 
 import functools

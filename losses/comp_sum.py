@@ -14,9 +14,9 @@ class CompSum(Loss):
 
     `τ = 1` is the cross-entropy, `τ = 0` the sum of exponentials `1/q_y - 1`, `τ = 2`
     is `1 - q_y`, and between 1 and 2 it is the generalized cross-entropy of
-    arXiv:1805.07836 with `q = τ - 1`. Its gradient is `q_y^(τ-1)` times that of the
-    cross-entropy: above 1 improbable targets, wrong labels among them, pull less; below
-    1 they pull more, and a `q_y` of 1e-38 overflows.
+    arXiv:1805.07836, eq. 6, with `q = τ - 1`. Its gradient is `q_y^(τ-1)` times that of
+    the cross-entropy: above 1 improbable targets, wrong labels among them, pull less;
+    below 1 they pull more, and a `q_y` of 1e-38 overflows.
 
     With `MarginShift` of an attacked view beside it, at a weight of
     `√(classes - 1) / ρ` and more, it is the smooth adversarial comp-sum loss: an upper
