@@ -13,9 +13,6 @@ from models.kernels import blocked_attention, cudnn_attention, splash_attention
 from models.kernels.blocked_attention import Packing
 from models.kernels.forward_mode import forward_mode
 
-NARROW = 1024
-"""Windows that half as large blocks follow more closely: 231 ms where 128 take 307
-(8,192 tokens, a window of 512, forward and backward)."""
 SHORT = 128
 """Tokens of rows whose scores are computed whole on every device."""
 
@@ -46,10 +43,12 @@ class Kernel:
     Attributes:
       name: `"whole"`, `"blocks"`, `"cudnn"` or `"splash"`.
       block: queries, and keys, of one of `"blocks"`.
+      by_row: those of `"blocks"` take rows one after another.
     """
 
     name: str
     block: int = 0
+    by_row: bool = False
 
     def __str__(self) -> str:
         return {
@@ -92,7 +91,8 @@ def kernel(length: int, heads: Heads, platform: str | None = None) -> Kernel:
       platform: of the devices; None is that of the mesh in force.
 
     On a CPU, 2 cores, float32, 4 heads of 48, forward and backward, blocks over whole
-    rows by processor time: 1.0 at 256 tokens, 0.7 at 512, 0.2 at 2,048. Elsewhere a
+    rows by processor time: 1.0 at 256 tokens, 0.7 at 512, 0.2 at 2,048; blocks of 64
+    over those of 128, 0.93 at 4,096, and 0.75 with a window of 512. Elsewhere a
     loop of small products leaves the device idle: for rows whose scores do not fit.
     Kernels of others have no derivative in forward mode, and give way there.
     """
@@ -100,7 +100,8 @@ def kernel(length: int, heads: Heads, platform: str | None = None) -> Kernel:
         return Kernel("whole")
     platform = sharding.platform() if platform is None else platform
     if platform == "cpu":
-        return Kernel("blocks", 128)
+        # Each row reads the keys of its own documents; a mesh parts rows by compiler.
+        return Kernel("blocks", 64, by_row=not _parted_by_compiler())
     even = heads.value_width is None
     if platform == "tpu" and even and not forward_mode.value:
         return Kernel("splash")
@@ -129,9 +130,9 @@ def causal(segment_ids: jax.Array, window: int | None, heads: Heads) -> Mask:
     if best.name == "whole":
         return packed_mask(segment_ids, window)
     if best.name == "blocks":
-        narrow = best.block == 128 and window is not None and window <= NARROW
-        block = best.block // 2 if narrow else best.block
-        return blocked_attention.packing(segment_ids, window, block=block)
+        return blocked_attention.packing(
+            segment_ids, window, block=best.block, by_row=best.by_row
+        )
     return Fused(segment_ids, window, best.name)
 
 
@@ -204,8 +205,7 @@ def _over_mesh(
     """Run a kernel, which the compiler cannot part, on each device's rows and heads."""
     context = sharding.current()
     arrays = (query, key, value, segment_ids, *sinks)
-    manual = jax.sharding.get_abstract_mesh().manual_axes
-    if context is None or context.mesh.size == 1 or manual:
+    if context is None or not _parted_by_compiler():
         return run(*arrays)
     # Queries stay with their keys: heads are parted as far as those of keys can be.
     rows = sharding.mesh_axes("batch", key.shape[0], context) or None
@@ -220,3 +220,10 @@ def _over_mesh(
         out_specs=by_head,
         check_vma=False,
     )(*arrays)
+
+
+def _parted_by_compiler() -> bool:
+    """Return true for arrays over some devices that no `shard_map` has parted."""
+    context = sharding.current()
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    return context is not None and context.mesh.size > 1 and not manual

@@ -6,7 +6,8 @@
 
 Nothing as large as `[t t]` exists, forward or backward: memory is linear in the length
 of a row, and scores are computed again in the backward pass. Key blocks that no query
-of a block may see (later ones, those before the window, other documents) are not read.
+of a block may see (later ones, those before the window, other documents) are not read:
+of each row its own where rows are taken one after another, else those of none.
 
 Source: Dao et al. 2022, FlashAttention (arXiv:2205.14135), algorithms 1 and 4.
 """
@@ -31,27 +32,29 @@ class Packing:
 
     Attributes:
       segment_ids: `[b t]`, the document of each token.
-      first: `[blocks]`, the first block of keys that any query of a block may see.
+      first: `[b blocks]`, the first block of keys that any query of a block may see.
       window: as `Transformer.attention_window`.
       block: queries, and keys, of a block.
+      by_row: rows are taken one after another.
     """
 
     segment_ids: jax.Array
     first: jax.Array
     window: int | None
     block: int
-
-    def ids(self) -> jax.Array:
-        """Return the documents by block, `[blocks b block]`."""
-        return _ids(self.segment_ids, self.block)
+    by_row: bool
 
 
 jax.tree_util.register_dataclass(
-    Packing, data_fields=["segment_ids", "first"], meta_fields=["window", "block"]
+    Packing,
+    data_fields=["segment_ids", "first"],
+    meta_fields=["window", "block", "by_row"],
 )
 
 
-def packing(segment_ids: jax.Array, window: int | None, *, block: int) -> Packing:
+def packing(
+    segment_ids: jax.Array, window: int | None, *, block: int, by_row: bool = False
+) -> Packing:
     """Return the packing of rows `[b t]`, any number of tokens long."""
     ids = _ids(segment_ids, block)
     ids = jnp.where(ids == 0, jnp.iinfo(ids.dtype).max, ids)  # padding is behind all
@@ -59,11 +62,11 @@ def packing(segment_ids: jax.Array, window: int | None, *, block: int) -> Packin
 
     # Blocks whose ids do not overlap share no document, whatever the order of ids.
     overlap = (low[:, None] <= high[None]) & (low[None] <= high[:, None])
-    first = jnp.argmax(jnp.any(overlap, axis=2), axis=1)
+    first = jnp.moveaxis(jnp.argmax(overlap, axis=1), 1, 0)
     if window is not None:
-        starts = jnp.arange(first.shape[0]) * block
+        starts = jnp.arange(first.shape[1])[None] * block
         first = jnp.maximum(first, jnp.maximum(starts - window + 1, 0) // block)
-    return Packing(segment_ids, first, window, block)
+    return Packing(segment_ids, first, window, block, by_row)
 
 
 def _ids(segment_ids: jax.Array, block: int) -> jax.Array:
@@ -100,15 +103,17 @@ def attend(
         block=block,
     )
     blocked = _mixed if forward_mode.value else _blocked
-    mixed: Any = blocked(
-        rule,
-        query,
-        key,
-        value,
-        packing.ids(),
-        packing.first,
-        None if sinks is None else sinks.reshape(groups, -1),
-    )
+    if sinks is not None:
+        sinks = sinks.reshape(groups, -1)
+    arrays = query, key, value, packing.segment_ids, packing.first
+
+    def row(arrays: tuple[jax.Array, ...]) -> jax.Array:
+        one = (x[None] for x in arrays)
+        return jnp.squeeze(blocked(rule, *one, sinks), 0)
+
+    if packing.by_row and query.shape[0] > 1:
+        return jax.lax.map(row, arrays)
+    mixed: Any = blocked(rule, *arrays, sinks)
     return mixed
 
 
@@ -168,14 +173,15 @@ class _Rule:
         return d_scores * (1 - jnp.square(scores / self.soft_cap))
 
 
-def _mixed(rule, q, k, v, ids, first, sinks):
-    return _forward(rule, q, k, v, ids, first, sinks)[0]
+def _mixed(rule, query, key, value, segment_ids, first, sinks):
+    return _forward(rule, query, key, value, segment_ids, first, sinks)[0]
 
 
-def _forward(rule, query, key, value, ids, first, sinks):
+def _forward(rule, query, key, value, segment_ids, first, sinks):
     groups = key.shape[2]
     q = rule.cut(query, groups)
     k, v = (rule.cut(x, groups)[:, :, :, 0] for x in (key, value))
+    ids, first = _ids(segment_ids, rule.block), jnp.min(first, axis=0)
 
     def block(_, inputs):
         i, q_i, ids_i, first_i = inputs

@@ -1,10 +1,11 @@
-"""Attention over packed rows: several rows at once, beside each row alone.
+"""Attention over packed rows, row by row, beside rows of one document.
 
     make bench ONLY=packed_rows
 
-Forward and backward of attention alone, in blocks of 128: 4 rows of 2,048 tokens, 4
-heads of 48 features, float32. Processor time over that of rows of one document, medians
-of 5 rounds in turn (min - max), and beside it the documents' squares over the row's.
+Forward and backward of attention alone: 4 rows of 2,048 tokens, 4 heads of 48 features,
+float32. Processor time over that of rows of one document, medians of 5 rounds in turn
+(min - max), beside it the documents' squares over the row's; and the same of all rows
+at once in blocks of 128.
 """
 
 import functools
@@ -18,7 +19,8 @@ from models.kernels import blocked_attention
 from runner.machine import heap
 from tests.benchmarks import timed_step
 
-ROUNDS, ROWS, LENGTH, DOCUMENTS, BLOCK = 5, 4, 2048, 8, 128
+ROUNDS, ROWS, LENGTH, DOCUMENTS = 5, 4, 2048, 8
+FORMS = {"by row": (64, True), "at once": (128, False)}
 Run = Callable[[], None]
 
 
@@ -34,12 +36,15 @@ def main() -> None:
         "8 equal documents": np.broadcast_to(equal, (ROWS, LENGTH)),
         "8 of any length": uneven,
     }
-    forms = {name: gradient(ids) for name, ids in rows.items()}
-    forms["8 of any length, row by row"] = by_row(uneven)
+    forms = {
+        f"{name}, {form}": gradient(ids, *how)
+        for name, ids in rows.items()
+        for form, how in FORMS.items()
+    }
     times = timed_step.in_turn(forms, ROUNDS)
     for name, values in times.items():
-        ratios = timed_step.ratios(values, times["one document"])
-        squares = share_of_squares(rows[name.removesuffix(", row by row")])
+        ratios = timed_step.ratios(values, times["one document, by row"])
+        squares = share_of_squares(rows[name.rpartition(", ")[0]])
         print(f"{name:<28} {timed_step.spread(ratios)}   squares {squares:.2f}")
 
 
@@ -49,36 +54,30 @@ def share_of_squares(ids: np.ndarray) -> float:
     return float(sum(squares)) / (len(ids) * LENGTH**2)
 
 
-def by_row(ids: np.ndarray) -> Run:
-    """Return what takes the gradient of each row alone."""
-    runs = [gradient(row[None]) for row in ids]
-
-    def run() -> None:
-        for one in runs:
-            one()
-
-    return run
-
-
-def gradient(ids: np.ndarray) -> Run:
+def gradient(ids: np.ndarray, block: int, by_row: bool) -> Run:
     """Return what takes a compiled gradient, which has run once."""
     shape = (*ids.shape, 4, 48)
     query, key, value = jax.random.normal(jax.random.key(0), (3, *shape))
     segments = jnp.asarray(ids + 1, jnp.int32)
 
     def run() -> None:
-        jax.block_until_ready(_gradient(query, key, value, segments))
+        jax.block_until_ready(_gradient(query, key, value, segments, block, by_row))
 
     run()
     return run
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnums=(4, 5))
 @functools.partial(jax.grad, argnums=(0, 1, 2))
 def _gradient(
-    query: jax.Array, key: jax.Array, value: jax.Array, segments: jax.Array
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segments: jax.Array,
+    block: int,
+    by_row: bool,
 ) -> jax.Array:
-    packing = blocked_attention.packing(segments, None, block=BLOCK)
+    packing = blocked_attention.packing(segments, None, block=block, by_row=by_row)
     return jnp.sum(jnp.square(blocked_attention.attend(query, key, value, packing)))
 
 

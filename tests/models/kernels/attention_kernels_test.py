@@ -43,7 +43,9 @@ def inputs(kv_heads) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
 
 
 def blocks(q, k, v, *, window=None, soft_cap=None, sinks=None):
-    mask = blocked_attention.packing(jnp.asarray(IDS, jnp.int32), window, block=4)
+    mask = blocked_attention.packing(
+        jnp.asarray(IDS, jnp.int32), window, block=4, by_row=soft_cap is None
+    )
     return blocked_attention.attend(q, k, v, mask, soft_cap=soft_cap, sinks=sinks)
 
 

@@ -28,19 +28,19 @@ def packing(ids, window=None, block=BLOCK):
 
 def test_blocks_that_no_query_may_see_are_not_read():
     one = np.zeros((2, 16), int)
-    np.testing.assert_array_equal(packing(one).first, [0, 0, 0, 0])
-    np.testing.assert_array_equal(packing(one, window=4).first, [0, 0, 1, 2])
-    np.testing.assert_array_equal(packing(one, window=6).first, [0, 0, 0, 1])
+    np.testing.assert_array_equal(packing(one).first, [[0, 0, 0, 0]] * 2)
+    np.testing.assert_array_equal(packing(one, window=4).first, [[0, 0, 1, 2]] * 2)
+    np.testing.assert_array_equal(packing(one, window=6).first, [[0, 0, 0, 1]] * 2)
     # Documents of a block each; of two blocks each in one row of the two; padding.
     apart = np.repeat(np.arange(4), 4)
-    np.testing.assert_array_equal(packing(apart[None]).first, [0, 1, 2, 3])
+    np.testing.assert_array_equal(packing(apart[None]).first, [[0, 1, 2, 3]])
     both = np.stack([apart, apart // 2])
-    np.testing.assert_array_equal(packing(both).first, [0, 0, 2, 2])
+    np.testing.assert_array_equal(packing(both).first, [[0, 1, 2, 3], [0, 0, 2, 2]])
     padded = np.where(np.arange(16) < 8, 1, 0)
-    np.testing.assert_array_equal(packing(padded[None]).first, [0, 0, 2, 2])
+    np.testing.assert_array_equal(packing(padded[None]).first, [[0, 0, 2, 2]])
     # Padding that shares a block with the last document is behind the others, too.
     ends = np.array([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 0, 0])
-    np.testing.assert_array_equal(packing(ends[None]).first, [0, 1, 2, 3])
+    np.testing.assert_array_equal(packing(ends[None]).first, [[0, 1, 2, 3]])
 
 
 def compiled(length):

@@ -103,7 +103,7 @@ def test_neither_devices_nor_a_teachers_files_nor_a_text_need_be_there(
     assert "faked by the CPU: partitioned for 8 devices" in out
     assert "7.91P per second at peak: at least" in out
     assert "its files were not looked at" in out
-    assert "attention of whole rows; compiled here as attention in blocks of 128" in out
+    assert "attention of whole rows; compiled here as attention in blocks of 64" in out
     assert "  does not fit the 1.00kB of one NVIDIA H100: " in out
 
 
