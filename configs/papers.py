@@ -181,6 +181,50 @@ def heads() -> list[runner.sweeps.Point]:
     ]
 
 
+def implicit(cfg: fdl.Config, noise: float = 0.4, temperature: float = 0.1):
+    """--fiddler='implicit(noise=0.4)': false positives among what users chose (PLD).
+
+    Two vectors a user and an item, on interactions that a known rule made up, with so
+    many false positives beside the true ones in training; what is held out is clean.
+    """
+    cfg.student = fdl.Partial(
+        models.MatrixFactorization, num_users=400, num_items=300, dim=16
+    )
+    interactions = functools.partial(
+        fdl.Config,
+        runner.data.SyntheticInteractions,
+        num_users=400,
+        num_items=300,
+        per_user=30,
+        held_out=5,
+        noise=noise,
+    )
+    cfg.train_data, cfg.teacher = interactions(), None
+    pairs = fdl.Config(loss_lib.BPR)
+    one = fdl.Config(loss_lib.OneCandidate, loss=pairs, after=200)
+    one.temperature = temperature
+    cfg.losses = [fdl.Config(loss_lib.LossTerm, name="pairs", loss=one)]
+    cfg.evaluations[0].data = interactions(split="held_out")
+    cfg.evaluations[0].batch_size = 256
+    best = functools.partial(fdl.Config, best=20, excluded="seen")
+    cfg.evaluations[0].metrics = [best(loss_lib.RecallAt), best(loss_lib.NDCGAt)]
+    cfg.batch_size, cfg.num_steps = 256, 1200
+    rate = cfg.optimizer.learning_rate
+    rate.decay_steps, rate.peak_value = cfg.num_steps, 1e-2
+
+
+def resampling() -> list[runner.sweeps.Point]:
+    """--sweep=resampling: at shares of noise, all candidates alike, then by their loss.
+
+    The first is for all steps what the second is for the first 200.
+    """
+    return [
+        {"fiddler": f"implicit(noise={noise}, temperature={temperature})"}
+        for noise in (0.0, 0.4)
+        for temperature in (1e9, 0.1)
+    ]
+
+
 def weights() -> list[runner.sweeps.Point]:
     """--sweep=weights: labels alone, their rows weighted; the teacher's term likewise.
 

@@ -77,10 +77,12 @@ from losses.moe.router_z_loss import RouterZLoss
 from losses.moe.routes import RouteConsistency, RouteDistance
 from losses.of_teacher import OfTeacher
 from losses.preference.bradley_terry import BradleyTerry
+from losses.preference.candidates import OneCandidate
 from losses.preference.dpo import DPO, IPO, HingeDPO
 from losses.preference.kto import KTO
 from losses.preference.pairs import PairLoss, ReferencePairLoss
 from losses.preference.policy_gradient import PolicyGradient, SaysAnswer
+from losses.preference.ranking import BPR, NDCGAt, RecallAt
 from losses.preference.reference_free import OddsRatio, SimPO
 from losses.preference.rewards import (
     CompletionLogProbability,
@@ -137,6 +139,7 @@ from losses.z_loss import ZLoss
 from losses.zero_one import ZeroOne
 
 __all__ = [
+    "BPR",
     "CKA",
     "DPO",
     "IPO",
@@ -201,6 +204,7 @@ __all__ = [
     "MatchValue",
     "MeanOverLayers",
     "MiniLLM",
+    "NDCGAt",
     "NeedsFullLogits",
     "NegativeFlip",
     "NeighborAccuracy",
@@ -213,6 +217,7 @@ __all__ = [
     "OfTokens",
     "OnSecondHead",
     "OnView",
+    "OneCandidate",
     "Outputs",
     "OverGroups",
     "OverLayers",
@@ -227,6 +232,7 @@ __all__ = [
     "PositiveFlip",
     "ProbabilisticTransfer",
     "Projected",
+    "RecallAt",
     "Reciprocal",
     "RecordSpec",
     "ReferencePairLoss",

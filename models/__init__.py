@@ -15,6 +15,7 @@ from models.mlp import MLP, GatedMLP
 from models.moe import MoE
 from models.norm_removal import NormRemoval
 from models.quantized import Quantized
+from models.recommenders import MatrixFactorization
 from models.routing.scores import Routing
 from models.transformer import Transformer
 from models.views import Ascent, Hidden, Views
@@ -34,6 +35,7 @@ __all__ = [
     "Latents",
     "LayerAttention",
     "LoRA",
+    "MatrixFactorization",
     "MoE",
     "Model",
     "NormRemoval",

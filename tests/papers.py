@@ -525,13 +525,19 @@ PAPERS = (
     Paper(
         "2502.00348",
         "Denoised implicit feedback",
-        "part",
+        "yes",
         (
-            'losses.LossTerm(name="pairs", loss=losses.BradleyTerry(), '
-            'token_weight=losses.Resampled(column="user", num_groups=100))',
+            "losses.OneCandidate(loss=losses.BPR(), temperature=0.1, after=200)",
+            'losses.RecallAt(best=20, excluded="seen")',
+            'losses.NDCGAt(best=20, excluded="seen")',
+            "functools.partial(models.MatrixFactorization, num_users=400, "
+            "num_items=300)",
+            'runner.data.Interactions(file="clicks.csv", candidates=5)',
+            'losses.Resampled(column="user", num_groups=100)',
         ),
-        "a `token_weight`: rows of a user in the batch count by the probability that "
-        "it draws one of five candidates with",
+        "a row is five candidates of a user and an item that it did not choose; the "
+        "last is the mean of the draws over the rows of a user in a batch, of any "
+        "data: `configs/papers.py --sweep=resampling`",
     ),
 )
 

@@ -6,7 +6,7 @@ completion, `reference_...` those of the reference; arrays of equal shape `[*b]`
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 LogProb = Float[Array, "*b"]
 
@@ -206,3 +206,58 @@ def _smoothed(margin: LogProb, label_smoothing: float) -> LogProb:
 def _log_odds(log_prob: LogProb) -> LogProb:
     x = jnp.minimum(_float32(log_prob), _CERTAIN)
     return x - jnp.log(-jnp.expm1(x))
+
+
+def bpr(chosen: Float[Array, "*b"], other: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Return `log(1 + exp(other - chosen))`, nats, of two scores.
+
+    Source: Rendle et al. 2009 (arXiv:1205.2618), section 4.1.
+    """
+    return jax.nn.softplus(other.astype(jnp.float32) - chosen.astype(jnp.float32))
+
+
+def rank(
+    logits: Float[Array, "*b v"],
+    targets: Int[Array, "*b"],
+    among: Bool[Array, "*b v"] | None = None,
+) -> Float[Array, "*b"]:
+    """Return 1 + the number of others that score no less than the target, float32.
+
+    Args:
+      logits: s.
+      targets: ids.
+      among: outputs that count; None for all.
+    """
+    own = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+    places = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    ahead = (logits >= own) & (places != targets[..., None])
+    if among is not None:
+        ahead &= among
+    return 1.0 + jnp.sum(ahead, axis=-1, dtype=jnp.float32)
+
+
+def one_candidate(
+    values: Float[Array, "b n"],
+    there: Bool[Array, "b n"],
+    noise: Float[Array, "b n"],
+    *,
+    scale: Float[Array, ""] | float,
+) -> Float[Array, "b n"]:
+    """Return `n_i 1[j = J_i]`, `J_i ~ softmax_j(-scale values_ij)` over those there.
+
+    n_i of row i are there; it is 0 in a row of none.
+
+    Source: Zhang et al. 2025 (arXiv:2502.00348), its resampling.
+
+    Args:
+      values: losses of the candidates.
+      there: which of them there are.
+      noise: of Gumbel's distribution: the largest sum is a draw.
+      scale: 1 over the temperature; 0 draws all alike.
+    """
+    finite = jnp.where(there, values, 0.0)
+    scores = jnp.where(there, noise - scale * finite, -jnp.inf)
+    places = jax.lax.broadcasted_iota(jnp.int32, values.shape, 1)
+    drawn = there & (places == jnp.argmax(scores, axis=1)[:, None])
+    count = jnp.sum(there, axis=1, keepdims=True, dtype=jnp.float32)
+    return jnp.where(drawn, count, 0.0)

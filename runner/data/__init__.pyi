@@ -24,6 +24,10 @@ from runner.data.images.digits import Partition as Partition
 from runner.data.images.idx import IdxFolder as IdxFolder
 from runner.data.images.idx import IdxImages as IdxImages
 from runner.data.images.images import Images as Images
+from runner.data.interactions.sources import Interactions as Interactions
+from runner.data.interactions.sources import (
+    SyntheticInteractions as SyntheticInteractions,
+)
 from runner.data.labels import Classes as Classes
 from runner.data.labels import Labels as Labels
 from runner.data.megatron.tokens import MegatronTokens as MegatronTokens

@@ -11,6 +11,7 @@ import pytest
 import losses
 from losses import functional
 from losses.core.outputs import zero_outside
+from losses.preference.candidates import noise
 from tests.losses import table
 from tests.losses.table import LOSSES, arrays
 
@@ -194,6 +195,13 @@ def image_text(x, function, *others, **fields):
     return function(images, *rows, there, **fields)
 
 
+def one_candidate(x):
+    values = F.cross_entropy(x["logits"], x["targets"])
+    rows = jnp.arange(len(values), dtype=jnp.int32)
+    draws = noise(None, 0, rows, values.shape[1])
+    return values * F.one_candidate(values, x["mask"], draws, scale=10.0)
+
+
 def policy_gradient(x):
     log_q = -functional.cross_entropy(x["logits"], x["targets"])
     rewards = jnp.pad(x["targets"][:, 0], (0, 1)).astype(jnp.float32)
@@ -338,6 +346,17 @@ FUNCTIONS = {
     ),
     "class_bias": lambda x: F.cross_entropy(
         x["logits"].astype(jnp.float32).at[..., 3:6].add(1.0), x["targets"]
+    ),
+    "bpr": lambda x: F.bpr(
+        *(
+            jnp.take_along_axis(x["logits"], ids[..., None], axis=-1)[..., 0]
+            for ids in (x["targets"], x["bag"])
+        )
+    ),
+    "one_candidate": one_candidate,
+    "recall_at": lambda x: jnp.float32(F.rank(x["logits"], x["targets"]) <= 2.0),
+    "ndcg_at": lambda x: jnp.where(
+        (rank := F.rank(x["logits"], x["targets"])) <= 3.0, 1 / jnp.log2(1 + rank), 0.0
     ),
     "negative_flip": lambda x: flips(x, student=False),
     "positive_flip": lambda x: flips(x, student=True),

@@ -232,6 +232,10 @@ LOSSES = {
     "aligned_share": Row(losses.AlignedShare()),
     "todi_best": Row(losses.ToDi(), "best"),
     "zero_one": Row(losses.ZeroOne()),
+    "bpr": Row(losses.BPR(negative="bag")),
+    "one_candidate": Row(losses.OneCandidate(loss=losses.CrossEntropy())),
+    "recall_at": Row(losses.RecallAt(best=2)),
+    "ndcg_at": Row(losses.NDCGAt(best=3)),
     "neighbor_accuracy": Row(
         losses.NeighborAccuracy(of="hidden/0", neighbors=1, label="group")
     ),

@@ -1,0 +1,1 @@
+"""Implicit feedback: which users chose which items."""
