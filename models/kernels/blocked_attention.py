@@ -108,8 +108,8 @@ def attend(
     arrays = query, key, value, packing.segment_ids, packing.first
 
     def row(arrays: tuple[jax.Array, ...]) -> jax.Array:
-        one = (x[None] for x in arrays)
-        return jnp.squeeze(blocked(rule, *one, sinks), 0)
+        q, k, v, ids, first = (x[None] for x in arrays)
+        return jnp.squeeze(blocked(rule, q, k, v, ids, first, sinks), 0)
 
     if packing.by_row and query.shape[0] > 1:
         return jax.lax.map(row, arrays)
