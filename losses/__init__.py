@@ -107,9 +107,11 @@ from losses.sets.rows import (
 )
 from losses.sets.tokens import OfTokens, TokenContrast, TokenGraph
 from losses.standard_score import StandardScore
-from losses.views.alignment import ViewAlignment, ViewContrast
+from losses.views.alignment import StepContrast, ViewAlignment, ViewContrast
 from losses.views.on_view import OnView, WorstView
+from losses.views.prior_kl import PriorKL
 from losses.views.shifts import FeatureShift, MarginShift
+from losses.views.values import ValueDistance
 from losses.views.view_kl import LogitPairing, ViewKL
 from losses.weighting.balance import (
     MatchGradient,
@@ -230,6 +232,7 @@ __all__ = [
     "PolicyGradient",
     "Position",
     "PositiveFlip",
+    "PriorKL",
     "ProbabilisticTransfer",
     "Projected",
     "RecallAt",
@@ -265,6 +268,7 @@ __all__ = [
     "SparseMode",
     "StandardScore",
     "Standardized",
+    "StepContrast",
     "SymmetricKL",
     "Targeted",
     "TeacherConfidence",
@@ -285,6 +289,7 @@ __all__ = [
     "UniformKL",
     "UnitGradient",
     "Unopposed",
+    "ValueDistance",
     "ViewAlignment",
     "ViewContrast",
     "ViewKL",

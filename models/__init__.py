@@ -17,6 +17,7 @@ from models.norm_removal import NormRemoval
 from models.quantized import Quantized
 from models.recommenders import MatrixFactorization
 from models.routing.scores import Routing
+from models.series import Imputer
 from models.transformer import Transformer
 from models.views import Ascent, Hidden, Views
 from models.vision import BatchNorm, ConvNet, TwoTowers, VisionTransformer
@@ -32,6 +33,7 @@ __all__ = [
     "FanIn",
     "GatedMLP",
     "Hidden",
+    "Imputer",
     "Latents",
     "LayerAttention",
     "LoRA",

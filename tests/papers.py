@@ -304,16 +304,26 @@ PAPERS = (
     Paper(
         "2510.04910",
         "Glocal-IB",
-        "part",
+        "yes",
         (
-            'losses.ViewAlignment(view="part", dim=64, rngs=nnx.Rngs(0))',
-            'losses.ViewContrast(view="part", dim=64, rngs=nnx.Rngs(0))',
-            'losses.OnView(loss=losses.CrossEntropy(), view="part")',
-            "models.Hidden(share=0.5)",
+            "functools.partial(models.Views, model=functools.partial("
+            "models.Imputer, channels=7, num_steps=96), "
+            'views={"part": models.Hidden(share=0.2)})',
+            'losses.ValueDistance(view="part", over="observed", power=2, '
+            'path="drawn/logits")',
+            'losses.ValueDistance(view="part", over="hidden", power=2, '
+            'path="drawn/logits")',
+            'losses.PriorKL(view="part")',
+            'losses.ViewAlignment(view="part", dim=16, of="latent/mean", '
+            "rngs=nnx.Rngs(0))",
+            'losses.ViewContrast(view="part", dim=16, of="latent/mean", '
+            "rngs=nnx.Rngs(0))",
+            'losses.StepContrast(view="part", dim=16, of="latent/mean", '
+            "rngs=nnx.Rngs(0))",
         ),
-        "with `models.Views`, of images and texts; no imputation of series, of which "
-        "there are no data and no model here, and no KL to a prior: no model draws its "
-        "hidden states",
+        "weights 1, 1, 1e-6, and 0.5 of one of the last three, among rows or among the "
+        "moments of a row, as its code has it; series are `runner.data.SeriesFile`: "
+        "`configs/series/imputation.py`; views of images and texts have it too",
     ),
     Paper(
         "2406.15941",

@@ -106,7 +106,14 @@ from losses.functional.targeted import (
     plackett_luce,
     uskd,
 )
-from losses.functional.views import feature_shift, margin_shift, view_alignment
+from losses.functional.views import (
+    feature_shift,
+    margin_shift,
+    prior_kl,
+    step_contrast,
+    value_distance,
+    view_alignment,
+)
 from losses.functional.vocabulary import (
     comp_sum,
     confidence_penalty,
@@ -172,6 +179,7 @@ __all__ = [
     "own_head_logits",
     "pair_accuracy",
     "plackett_luce",
+    "prior_kl",
     "probabilistic_transfer",
     "project",
     "rank",
@@ -196,6 +204,7 @@ __all__ = [
     "span_likelihood",
     "standard_score",
     "standardize",
+    "step_contrast",
     "symmetric_kl",
     "todi",
     "token_context",
@@ -205,6 +214,7 @@ __all__ = [
     "uld",
     "uniform_kl",
     "uskd",
+    "value_distance",
     "view_alignment",
     "with_prior",
     "z_loss",

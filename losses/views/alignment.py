@@ -13,7 +13,7 @@ from losses.core.of_rows import Feature, OfRows, Rows, There
 from losses.core.outputs import IncompatibleLoss, Outputs, PerToken
 from losses.functional.features import own_head_logits
 from losses.functional.in_batch import info_nce
-from losses.functional.views import unit, view_alignment
+from losses.functional.views import step_contrast, unit, view_alignment
 from losses.views.paths import check_view, path_on
 
 
@@ -103,3 +103,37 @@ class ViewContrast(_Aligned, OfRows):
     def of_rows(self, rows: Mapping[str, Rows], there: There) -> Float[Array, ""]:
         queries, keys = unit(rows["view"]), unit(rows["batch"])
         return info_nce(queries, keys, there, temperature=1.0)
+
+
+class StepContrast(_Aligned):
+    """`-log softmax_i(cos(g(z'_i), sg(z_j)))_j`, nats, over the moments i of a row.
+
+    `log T` of T moments that are all alike. Between rows it is `ViewContrast`.
+
+    Args:
+      view: as of `ViewAlignment`.
+      dim: likewise.
+      of: likewise; `"latent/mean"` of `models.Imputer`.
+      rngs: likewise.
+
+    Source: Glocal-IB (arXiv:2510.04910), L_glo in its contrastive form, as the released
+    code has it.
+
+    Raises:
+      ValueError: as of `ViewAlignment`.
+    """
+
+    scope = "sequence"
+    unit = "nats"
+
+    def __call__(self, outputs: Outputs) -> PerToken:
+        view, clean = self.both(outputs)
+        tokens = view.shape[:-1]
+        mask = jnp.ones(tokens, bool) if outputs.mask is None else outputs.mask
+        rows = (tokens[0], -1)
+        values = step_contrast(
+            view.reshape((*rows, self.dim)),
+            clean.reshape((*rows, self.dim)),
+            mask.reshape(rows),
+        )
+        return values.reshape(tokens)

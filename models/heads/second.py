@@ -135,12 +135,13 @@ def SecondHead(
     checks.positive(hidden_dim=hidden_dim)
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    both: Any = model(rngs=rngs)
-    if not isinstance(both, Classifier):
+    one = model(rngs=rngs)
+    if not isinstance(one, Classifier):
         raise ValueError(
-            f"SecondHead is of classifiers of images, and {type(both).__name__} is "
+            f"SecondHead is of classifiers of images, and {type(one).__name__} is "
             "none; losses.OwnHead is a second head of any model"
         )
+    both: Any = one
     both.second = SecondHeadLayers(
         dim=both.dim,
         num_outputs=both.num_outputs,

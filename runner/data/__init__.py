@@ -1,4 +1,4 @@
-"""Data: documents, tokenizers, packed rows, images, and batches on the devices.
+"""Data: documents, tokenizers, packed rows, images, series, and batches on the devices.
 
     source = TokenizedText(
         documents=PythonLibrary(split="train"),
@@ -21,6 +21,7 @@ _HOMES = {
     "Batches": "pipeline",
     "ByteBPE": "text.tokenizer",
     "Captions": "images.captions",
+    "Channels": "labels",
     "Chat": "chat.chat",
     "ChatPairRows": "preference.chat_pair_rows",
     "ChatPairs": "preference.chat_pairs",
@@ -37,6 +38,7 @@ _HOMES = {
     "Example": "preference.examples",
     "Examples": "preference.examples",
     "GGUFTokenizer": "text.gguf_tokenizer",
+    "HiddenNumbers": "series.hidden",
     "HuggingFaceDataset": "documents.tables",
     "IdxFolder": "images.idx",
     "IdxImages": "images.idx",
@@ -50,6 +52,7 @@ _HOMES = {
     "MixedRows": "mixture",
     "Mixture": "mixture",
     "OnPolicy": "text.on_policy",
+    "Oscillations": "series.sources",
     "PackedText": "text.packed_text",
     "Parquet": "documents.tables",
     "PairRecords": "preference.examples",
@@ -63,6 +66,8 @@ _HOMES = {
     "Ramp": "draws",
     "Record": "documents.records",
     "Records": "documents.records",
+    "Series": "series.series",
+    "SeriesFile": "series.sources",
     "Split": "documents.split",
     "Stage": "draws",
     "SyntheticInteractions": "interactions.sources",

@@ -28,6 +28,7 @@ from runner.data.interactions.sources import Interactions as Interactions
 from runner.data.interactions.sources import (
     SyntheticInteractions as SyntheticInteractions,
 )
+from runner.data.labels import Channels as Channels
 from runner.data.labels import Classes as Classes
 from runner.data.labels import Labels as Labels
 from runner.data.megatron.tokens import MegatronTokens as MegatronTokens
@@ -47,6 +48,10 @@ from runner.data.preference.examples import PairRecords as PairRecords
 from runner.data.preference.prompted_rows import PromptedRows as PromptedRows
 from runner.data.preference.sources import JudgedCompletions as JudgedCompletions
 from runner.data.preference.sources import PreferencePairs as PreferencePairs
+from runner.data.series.hidden import HiddenNumbers as HiddenNumbers
+from runner.data.series.series import Series as Series
+from runner.data.series.sources import Oscillations as Oscillations
+from runner.data.series.sources import SeriesFile as SeriesFile
 from runner.data.source import DataSource as DataSource
 from runner.data.source import Part as Part
 from runner.data.text.cut.used_tokens import UsedTokens as UsedTokens

@@ -1,4 +1,4 @@
-"""Meaning of a model's outputs: tokens of a vocabulary, or classes."""
+"""Meaning of a model's outputs: tokens of a vocabulary, classes, or numbers."""
 
 import abc
 import dataclasses
@@ -87,8 +87,26 @@ class Classes(Labels):
         return {**super().describe(), "classes": list(self.names)}
 
 
+class Channels(Classes):
+    """Channels of series: each output is a number, and none a class."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return hashlib.blake2b(
+            b"retort channels 1" + super().digest.encode(), digest_size=16
+        ).hexdigest()
+
+    @property
+    def summary(self) -> str:
+        return super().summary.replace("classes", "channels", 1)
+
+    @property
+    def student_field(self) -> str:
+        return f"channels={self.size}"
+
+
 def require_tokens(labels: Labels) -> None:
-    """Refuse classes: teacher records hold tokens only.
+    """Refuse classes and numbers: teacher records hold tokens only.
 
     Raises:
       UserError: With what to use instead.

@@ -14,7 +14,8 @@ class Evaluation:
 
     Its metrics:
 
-    * `loss`: nats per target, `-log q(y)`.
+    * `loss`: nats per target, `-log q(y)`; of series, the mean absolute error of the
+      hidden numbers, and the next three are not there.
     * `perplexity`: the exponential of the loss.
     * `bits_per_byte`: per UTF-8 byte of the documents' text, if the data is text.
     * `accuracy`: share of targets that are the most probable output.

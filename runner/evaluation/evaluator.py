@@ -14,6 +14,7 @@ import losses
 from models import sharding
 from models.base import Batch
 from runner import averages, runtime
+from runner.data.labels import Channels
 from runner.data.pipeline import evaluation_batches, evaluation_rows
 from runner.errors import UserError, prefixed
 from runner.evaluation import own_metrics, prediction_metrics
@@ -59,6 +60,9 @@ class Evaluator:
                 metrics=own_metrics.terms(evaluation.metrics),
             )
         self._rows, self.batch_size = self._terms.rows, evaluation.batch_size
+        self._prediction_sums = _prediction_sums
+        if isinstance(self.dataset.vocabulary, Channels):
+            self._prediction_sums = _error_sums
         self._batches = functools.partial(
             evaluation_batches,
             self._rows,
@@ -225,7 +229,7 @@ class Evaluator:
                 step,
                 ema=ema,
                 frozen=frozen,
-                prediction_sums=_prediction_sums,
+                prediction_sums=self._prediction_sums,
             )
 
 
@@ -249,16 +253,30 @@ def _prediction_sums(outputs: losses.Outputs) -> Tree:
     }
 
 
+def _error_sums(outputs: losses.Outputs) -> Tree:
+    """Return the sum of the absolute errors of hidden numbers, and their number."""
+    batch = outputs.batch
+    hidden = batch["hidden"] & losses.target_mask(batch)[..., None]
+    error = jnp.abs(outputs.logits - batch["values"])
+    return {
+        "count": jnp.sum(hidden, dtype=jnp.float32),
+        "error": jnp.sum(jnp.where(hidden, error, 0.0)),
+    }
+
+
 def metrics(sums: Mapping[str, Any], *, text_bytes: float) -> dict[str, float]:
     """Return the metrics of `Evaluation` from sums over tokens and bytes of text."""
     count = max(float(sums["count"]), 1.0)
-    loss = float(sums["nats"]) / count
-    values = {
-        "loss": loss,
-        "perplexity": math.exp(min(loss, 700.0)),
-        "accuracy": float(np.sum(sums["correct"])) / count,
-        "calibration_error": prediction_metrics.calibration_error(sums, count),
-    }
+    if "error" in sums:
+        values = {"loss": float(sums["error"]) / count}
+    else:
+        loss = float(sums["nats"]) / count
+        values = {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "accuracy": float(np.sum(sums["correct"])) / count,
+            "calibration_error": prediction_metrics.calibration_error(sums, count),
+        }
     if text_bytes > 0:
         values["bits_per_byte"] = float(sums["nats"]) / text_bytes / math.log(2)
     for name, total in sums.get("terms", {}).items():

@@ -21,7 +21,7 @@ _SECTION_OF = {
     "speed": "Machine",
     "moe": "Machine",
 }
-_UNITS = {"loss": "nats per token", "bits_per_byte": "bits per byte"}
+_UNITS = {"bits_per_byte": "bits per byte"}
 _UNITS["perplexity"] = "exp of nats per token"
 _TEACHER = "teacher/"
 
@@ -89,6 +89,8 @@ def _unit(run: Run, name: str) -> str:
         return units.of_metric(run, evaluation, metric.removeprefix("metrics/"))
     if name == "learning/total":
         return units.of_total(run)
+    if metric == "loss" and evaluation:
+        return units.of_loss(run.unit)
     if evaluation:
         unit = _UNITS.get(metric, curves.EVALUATED.get(metric, f"per {run.unit}"))
     elif group == "learning" and rest in run.terms:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from runner.report import results, terms
+from runner.report import results, terms, units
 from runner.report.curves import Picture
 from runner.report.run import Run
 from runner.report.style import CSS
@@ -153,7 +153,7 @@ def _tiles(run: Run) -> str:
         return ""
     name, metrics = next(iter(run.evaluations.items()))
     shown = [
-        ("loss", f"nats per {run.unit}", results.number),
+        ("loss", units.of_loss(run.unit), results.number),
         ("bits_per_byte", "bits per byte", results.number),
         *(
             [("perplexity", "perplexity", lambda value: results.number(value, 1))]

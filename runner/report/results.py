@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from runner.files.printable import printable
 from runner.report.run import Run
+from runner.report.units import of_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,9 @@ def columns(unit: str, table: Sequence[Row]) -> list[Column]:
 
 
 def _columns(unit: str) -> list[Column]:
-    nats = Column(f"nats/{unit}", lambda row: number(row.nats_per_token))
+    nats = Column(
+        of_loss(unit).replace(" per ", "/"), lambda row: number(row.nats_per_token)
+    )
     if unit != "token":
         return [nats, Column("accuracy", lambda row: _share(row.accuracy))]
     return [

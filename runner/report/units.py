@@ -12,6 +12,15 @@ _COUNTED = {"pair_mask": "pair", "sequence_mask": "sequence"}
 """What a mask of one token for each of something counts."""
 
 
+def of_loss(unit: str) -> str:
+    """Return the unit of an evaluation's loss, such as `"nats per token"`.
+
+    Args:
+      unit: `Dataset.unit`; a moment of a series has numbers, no classes.
+    """
+    return "mean error" if unit == "moment" else f"nats per {unit}"
+
+
 def of_term(run: Run, term: str) -> str:
     """Return the unit of a term, such as `"nats per token"` or `"nats per pair"`.
 

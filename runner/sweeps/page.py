@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runner import atomic_files
 from runner.evidence import picture, tables
-from runner.report import page, swept, theme
+from runner.report import page, swept, theme, units
 from runner.report.curves import Picture
 from runner.report.results import number
 from runner.sweeps import sensitivity, settings, table
@@ -189,4 +189,4 @@ def _table(frozen: Frozen, outcomes: Sequence[Outcome]) -> str:
 def _unit(outcomes: Sequence[Outcome]) -> str:
     (evaluation,) = evaluations(outcomes)[:1] or [""]
     target = next((o.target for o in outcomes if o.losses), "token")
-    return f"{evaluation}, nats per {target}"
+    return f"{evaluation}, {units.of_loss(target)}"

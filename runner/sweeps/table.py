@@ -6,6 +6,7 @@ from typing import Any
 
 from runner.evidence import comparison, tables
 from runner.files.printable import printable
+from runner.report import units
 from runner.report.results import number
 from runner.sweeps import seeds, sensitivity, settings
 from runner.sweeps.frozen import Frozen
@@ -166,7 +167,7 @@ def _markdown_table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 def _unit(outcomes: Sequence[Outcome]) -> str:
     target = next((o.target for o in outcomes if o.losses), "token")
-    return f"nats/{target}"
+    return units.of_loss(target).replace(" per ", "/")
 
 
 def _value(point: Mapping[str, Any], key: str) -> str:

@@ -11,7 +11,10 @@ from runner.graph import describe, read
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+NAMES = sorted(
+    str(path.relative_to(ROOT / "configs").with_suffix(""))
+    for path in (ROOT / "configs").rglob("*.py")
+)
 
 
 def compare(path, text, *, rewrite):

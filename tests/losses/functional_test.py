@@ -281,7 +281,9 @@ def logit_pairing(x):
 def view_sides(x, name):
     """The view's features through the projection that the loss owns; the batch's."""
     loss = LOSSES[name].loss
-    assert isinstance(loss, losses.ViewAlignment | losses.ViewContrast)
+    assert isinstance(
+        loss, losses.ViewAlignment | losses.ViewContrast | losses.StepContrast
+    )
     ends = loss.last.arrays(), loss.first.arrays()
     return functional.own_head_logits(x["view/a/trunk"], *ends), x["trunk"]
 
@@ -300,6 +302,14 @@ def view_contrast(x):
 
 
 F = functional
+
+
+def value_distance(x):
+    hidden = x["observed"] & ~x["view/a/observed"]
+    counted = jnp.sum(x["mask"], dtype=jnp.float32)
+    numbers = jnp.sum(hidden & x["mask"][..., None], dtype=jnp.float32) / counted
+    return F.value_distance(x["view/a/logits"], x["values"], hidden, 2) / numbers
+
 
 FUNCTIONS = {
     "cross_entropy": lambda x: F.cross_entropy(x["logits"], x["targets"]),
@@ -490,6 +500,13 @@ FUNCTIONS = {
     "feature_shift": lambda x: F.feature_shift(x["trunk"], x["view/a/trunk"]),
     "view_alignment": lambda x: F.view_alignment(*view_sides(x, "view_alignment")),
     "view_contrast": view_contrast,
+    "step_contrast": lambda x: F.step_contrast(
+        *view_sides(x, "step_contrast"), x["mask"]
+    ),
+    "value_distance": value_distance,
+    "prior_kl": lambda x: F.prior_kl(
+        *(x[f"view/a/latent/{name}"] for name in ("mean", "log_variance"))
+    ),
 }
 """By row of `table.LOSSES`: its function, of all arrays by name."""
 

@@ -50,6 +50,9 @@ BATCH = (
     "teacher/spans",
     "teacher/known",
     "drawn",
+    "values",
+    "observed",
+    "hidden",
 )
 """Entries of the batch, of `arrays`."""
 
@@ -261,6 +264,9 @@ LOSSES = {
     "feature_shift": Row(losses.FeatureShift(view="a")),
     "view_alignment": Row(losses.ViewAlignment(view="a", dim=WIDTH, rngs=nnx.Rngs(0))),
     "view_contrast": Row(losses.ViewContrast(view="a", dim=WIDTH, rngs=nnx.Rngs(0))),
+    "step_contrast": Row(losses.StepContrast(view="a", dim=WIDTH, rngs=nnx.Rngs(0))),
+    "value_distance": Row(losses.ValueDistance(view="a", power=2)),
+    "prior_kl": Row(losses.PriorKL(view="a")),
 }
 
 
@@ -314,6 +320,12 @@ def arrays(shape=SHAPE, *, seed=0, scale=1.0):
     floats |= {"second/logits": draw(VOCABULARY)}
     floats["teacher/old/logits"] = draw(VOCABULARY)
     fixed["drawn"] = -2.0 + draw()
+    for path in ("mean", "log_variance"):
+        floats[f"view/a/latent/{path}"] = draw(WIDTH)
+    fixed["values"] = draw(VOCABULARY)
+    for path, share in (("observed", 0.8), ("hidden", 0.2), ("view/a/observed", 0.5)):
+        fixed[path] = rng.random((*shape, VOCABULARY)) < share
+    fixed["view/a/observed"] &= fixed["observed"]
     floats["router_embedding"] = draw(LAYERS, WIDTH)
     floats |= {f"head/draft/{j}": draw(VOCABULARY) for j in (1, 2)}
     return floats, fixed
@@ -353,7 +365,8 @@ def outputs(form, floats, fixed):
     return losses.FullOutputs(
         batch={name: fixed[name] for name in BATCH},
         logits=logits,
-        intermediates=ours | {"router_assignments": fixed["router_assignments"]},
+        intermediates=ours
+        | {path: fixed[path] for path in ("router_assignments", "view/a/observed")},
         teacher=dataclasses.replace(teacher, intermediates=theirs),
         num_rows=NUM_ROWS,
     )

@@ -9,9 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "models": "Ascent BatchNorm BiasedHead ConvNet Drafted FanIn GatedMLP Hidden LOST"
-    " Latents LayerAttention LoRA MLP MatrixFactorization MoE Model NormRemoval"
-    " Normal Quantized Routing SecondHead Transformer TrunkOutput TwoTowers VQHead"
+    "models": "Ascent BatchNorm BiasedHead ConvNet Drafted FanIn GatedMLP"
+    " Hidden Imputer LOST Latents LayerAttention LoRA MLP"
+    " MatrixFactorization MoE Model NormRemoval Normal Quantized"
+    " Routing SecondHead Transformer TrunkOutput TwoTowers VQHead"
     " Views VisionTransformer",
     "runner": "Aligned ContextTeacher ContrastedTeacher DynamicTeacher EMATeacher"
     " EnsembleTeacher Evaluate Evaluation Experiment Export FusedTeacher KeepBest"
@@ -20,16 +21,20 @@ NAMES = {
     " PromptedTeacher RecordTeacher RoutedTeacher RunWriter Sample ScheduledTeacher"
     " ServedTeacher Soup StartTeacher StepContext StepHook Trainer UnlearnedTeacher"
     " ViewTeacher averages data optimizers starts step_rules sweeps",
-    "runner.data": "ArrayRecords Baseline Batches ByteBPE Captions Chat ChatPairRows"
-    " ChatPairs ChatRows Classes Column Columns Continuations DataSource Dataset"
-    " Digits Document Documents Example Examples GGUFTokenizer HuggingFaceDataset"
-    " IdxFolder IdxImages Images Interactions JsonLines JudgedCompletions"
-    " JudgedRecords Labels MegatronTokens MixedRows Mixture OnPolicy PackedText"
-    " PairRecords Parquet Part Partition PlannedTokens PreferencePairs PromptedRows"
-    " PythonLibrary PythonQuestions Ramp Record Records Split Stage"
-    " SyntheticInteractions TextFiles TokenRecords TokenizedText TokenizerFile"
-    " TokenizerSource UsedTokens Vocabulary batches evaluation_batches"
-    " numbered_batches python_library_rows python_library_text write_columns",
+    "runner.data": "ArrayRecords Baseline Batches ByteBPE Captions Channels Chat"
+    " ChatPairRows ChatPairs ChatRows Classes Column Columns"
+    " Continuations DataSource Dataset Digits Document Documents"
+    " Example Examples GGUFTokenizer HiddenNumbers HuggingFaceDataset"
+    " IdxFolder IdxImages Images Interactions JsonLines"
+    " JudgedCompletions JudgedRecords Labels MegatronTokens MixedRows"
+    " Mixture OnPolicy Oscillations PackedText PairRecords Parquet"
+    " Part Partition PlannedTokens PreferencePairs PromptedRows"
+    " PythonLibrary PythonQuestions Ramp Record Records Series"
+    " SeriesFile Split Stage SyntheticInteractions TextFiles"
+    " TokenRecords TokenizedText TokenizerFile TokenizerSource"
+    " UsedTokens Vocabulary batches evaluation_batches"
+    " numbered_batches python_library_rows python_library_text"
+    " write_columns",
     "runner.sweeps": "Distribution Frozen Point Unit choice freeze inductive_bias load"
     " log_uniform product random_points summarize uniform values zipped",
     "runner.starts": "Adapter ClassSums Continued FromTeacher LoadedStart NaiveBayes"

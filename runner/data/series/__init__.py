@@ -1,0 +1,1 @@
+"""Series of numbers, some of which are missing or hidden."""
