@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 
 from models import checks
 
@@ -52,6 +53,17 @@ class FanIn:
     def __call__(self, key: jax.Array, shape: Sequence[int], dtype: str) -> jax.Array:
         """Draw an array of `shape`."""
         return Normal(stddev=math.sqrt(self.scale / shape[0]))(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """`value` everywhere."""
+
+    value: float
+
+    def __call__(self, key: jax.Array, shape: Sequence[int], dtype: str) -> jax.Array:
+        """Return an array of `shape`."""
+        return jnp.full(shape, self.value, dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models import checks, sharding
+from models.initializers import Constant
 
 
 class RMSNorm(nnx.Module):
@@ -33,7 +34,7 @@ class RMSNorm(nnx.Module):
         checks.positive(eps=eps)
         self.eps = eps
         self.offset = offset
-        start = jax.nn.initializers.constant(1.0 - offset)
+        start = Constant(1.0 - offset)
         # Unnamed, so replicated: it is small and every device reads all of it.
         self.scale = sharding.parameter(
             start, rngs, (dim,), axes=(None,), dtype=param_dtype
@@ -76,7 +77,7 @@ class LayerNorm(nnx.Module):
         self.eps, self.offset = eps, offset
 
         def vector(value: float) -> nnx.Param:
-            start = jax.nn.initializers.constant(value)
+            start = Constant(value)
             return sharding.parameter(
                 start, rngs, (dim,), axes=(None,), dtype=param_dtype
             )
@@ -130,7 +131,7 @@ class GroupNorm(nnx.Module):
         self.groups, self.eps = groups, eps
 
         def vector(value: float) -> nnx.Param:
-            start = jax.nn.initializers.constant(value)
+            start = Constant(value)
             return sharding.parameter(
                 start, rngs, (dim,), axes=(None,), dtype=param_dtype
             )

@@ -11,6 +11,7 @@ most one axis of an array (the first that names it).
 import contextlib
 import contextvars
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -90,28 +91,45 @@ def parameter(
     """
     if len(axes) != len(shape):
         raise ValueError(f"axes must name every axis of {shape}, got {axes}")
-    key, shape = _next_key(rngs.params), tuple(shape)
-    if fan is None:
-        value = init(key, shape, dtype)
+    key, count = _next(rngs.params)
+    if isinstance(key, jax.core.Tracer) and _hashable(init):
+        draw = _draw_once_traced
     else:
-        size = 1
-        for length in shape:
-            size *= length
-        draws = size // (fan[0] * fan[1])
-        keys = jax.random.split(key, draws)
-        value = jax.vmap(lambda k: init(k, fan, dtype))(keys).reshape(shape)
+        draw = _draw
+    value = draw(init, key, count, tuple(shape), fan, dtype)
     return nnx.Param(value, axes=tuple(axes))
 
 
-def _next_key(stream: nnx.RngStream) -> jax.Array:
-    """Draw the key that `stream()` would draw.
+def _next(stream: nnx.RngStream) -> tuple[jax.Array, jax.Array]:
+    """Take what `stream()` would fold into one key: its own key, and the count.
 
     Counting with `count[...] += 1`, flax asks tracers for a `sharding`, and JAX says at
     length, with the trace in print, that they have none: most of a model's trace.
     """
-    key = jax.random.fold_in(stream.key[...], stream.count[...])
-    stream.count.set_value(stream.count[...] + 1)
-    return key
+    key, count = stream.key[...], stream.count[...]
+    stream.count.set_value(count + 1)
+    return key, count
+
+
+def _draw(init, key, count, shape, fan, dtype) -> jax.Array:
+    key = jax.random.fold_in(key, count)
+    if fan is None:
+        return init(key, shape, dtype)
+    draws = math.prod(shape) // math.prod(fan)
+    keys = jax.random.split(key, draws)
+    return jax.vmap(lambda k: init(k, fan, dtype))(keys).reshape(shape)
+
+
+# The trace of one parameter serves all that are alike; most of a model's goes there.
+_draw_once_traced = jax.jit(_draw, static_argnums=(0, 3, 4, 5), inline=True)
+
+
+def _hashable(init: Initializer) -> bool:
+    try:
+        hash(init)
+    except TypeError:
+        return False
+    return True
 
 
 def partition_spec(

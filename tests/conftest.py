@@ -1,6 +1,7 @@
 """The machine every test sees: 8 virtual CPU devices, and JAX at its strictest."""
 
 import ctypes
+import functools
 import gc
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 # Tests make little garbage, and each collection walks all of JAX for it; in imports,
 # where nothing is garbage, a fifth of the time went there.
-gc.set_threshold(100_000, 50, 100)
+gc.set_threshold(500_000, 20, 100)
 
 # XLA's cheapest code: tests compile far more than they run. Read once, when the
 # backend starts, below; then taken back, so that children compile as a user's do.
@@ -25,9 +26,16 @@ import gin  # noqa: E402 - after the flags
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax._src.interpreters import mlir  # noqa: E402
 
 from runner.files import trusted  # noqa: E402
 from tests import costs, schedule  # noqa: E402
+
+# To register every dialect of MLIR takes a quarter of the time of a small program, of
+# which tests compile thousands: those of a module share a context. JAX says nothing of
+# this function; where it is gone, each program has a context of its own.
+if hasattr(mlir, "make_ir_context"):
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 # No test outlives a loss of power, and the disk would be waited for thousands of times.
 os.fsync = lambda descriptor: None
@@ -43,6 +51,8 @@ jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Where each operation was traced, which XLA carries along, and nothing here reads.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 jax.devices()
 if _FLAGS is None:
     del os.environ["XLA_FLAGS"]
@@ -102,6 +112,8 @@ def pytest_unconfigure():
 def few_programs_in_memory():
     """Compiled programs add up to gigabytes, and the next module has others."""
     yield
+    if hasattr(mlir, "make_ir_context"):
+        mlir.make_ir_context.cache_clear()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     if pages * os.sysconf("SC_PAGE_SIZE") > _MOST_MEMORY:
         jax.clear_caches()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models import checks, sharding
+from models.initializers import Constant
 from models.running.state import Mean, Running
 
 
@@ -48,7 +49,7 @@ class BatchNorm(nnx.Module):
         self.ghost, self.eps = ghost, eps
 
         def vector(value: float) -> nnx.Param:
-            start = jax.nn.initializers.constant(value)
+            start = Constant(value)
             return sharding.parameter(
                 start, rngs, (dim,), axes=(None,), dtype=param_dtype
             )
