@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from models.initializers import Initializer
@@ -92,10 +93,8 @@ def parameter(
     if len(axes) != len(shape):
         raise ValueError(f"axes must name every axis of {shape}, got {axes}")
     key, count = _next(rngs.params)
-    if isinstance(key, jax.core.Tracer) and _hashable(init):
-        draw = _draw_once_traced
-    else:
-        draw = _draw
+    traced = isinstance(key, Tracer) and _hashable(init)
+    draw = _draw_once_traced if traced else _draw
     value = draw(init, key, count, tuple(shape), fan, dtype)
     return nnx.Param(value, axes=tuple(axes))
 

@@ -76,7 +76,7 @@ def perturbed(layer):
     draw = np.random.default_rng(1)
     graph, state = nnx.split(layer)
     values = jax.tree.map(
-        lambda p: p + jnp.asarray(draw.normal(0, 0.3, p.shape), p.dtype), state
+        lambda p: p + jnp.asarray(draw.normal(0, 0.3, p.shape).astype(p.dtype)), state
     )
     return nnx.merge(graph, values)
 
@@ -129,7 +129,7 @@ def test_captured_arrays_are_those_of_the_attention():
     np.testing.assert_allclose(captured["attention"], scores, rtol=1e-5, atol=1e-6)
     weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     np.testing.assert_allclose(
-        layer.merge(jnp.asarray(np.einsum("bths,bshd->bthd", weights, v), jnp.float32)),
+        layer.merge(jnp.asarray(np.float32(np.einsum("bths,bshd->bthd", weights, v)))),
         layer(x, tables, mask),
         rtol=1e-4,
         atol=1e-5,

@@ -64,7 +64,7 @@ def test_fields_that_have_no_meaning_are_refused():
 def test_blocks_of_narrower_values_have_the_gradients_of_whole_rows():
     draw = np.random.default_rng(0)
     shapes = [(1, 20, 4, 6), (1, 20, 2, 6), (1, 20, 2, 3), (1, 20, 4, 3)]
-    *inputs, weights = (jnp.asarray(draw.normal(size=s), jnp.float32) for s in shapes)
+    *inputs, weights = (jnp.asarray(np.float32(draw.normal(size=s))) for s in shapes)
     ids = jnp.ones((1, 20), jnp.int32)
 
     def blocks(query, key, value):
@@ -95,8 +95,8 @@ def test_a_cache_of_latents_gives_what_keys_and_values_give():
     attention, draw = model.blocks[0].attention, np.random.default_rng(0)
     for name in ("a", "b"):
         factor = getattr(attention.adapters.key_value, name)
-        factor[...] = jnp.asarray(draw.normal(size=factor.shape), jnp.float32)
-    x = jnp.asarray(draw.normal(size=(2, 5, 8)), jnp.float32)
+        factor[...] = jnp.asarray(np.float32(draw.normal(size=factor.shape)))
+    x = jnp.asarray(np.float32(draw.normal(size=(2, 5, 8))))
     positions = jnp.tile(jnp.arange(5), (2, 1))
     rotation = model.rotation(positions, model.attention_kinds[0], jnp.array([5, 5]))
     mask = jnp.broadcast_to(jnp.tril(jnp.ones((5, 5), bool)), (2, 5, 5))

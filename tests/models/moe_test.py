@@ -76,11 +76,11 @@ FORMS = {
 def example(tokens, dim, num_experts, k, width, seed=0):
     draw = np.random.default_rng(seed)
     shapes = [(num_experts, dim, width)] * 2 + [(num_experts, width, dim)]
-    weights = tuple(jnp.asarray(draw.normal(0, 0.5, s), jnp.float32) for s in shapes)
-    x, dy = (jnp.asarray(draw.normal(size=(tokens, dim)), jnp.float32) for _ in "xd")
+    weights = tuple(jnp.asarray(np.float32(draw.normal(0, 0.5, s))) for s in shapes)
+    x, dy = (jnp.asarray(np.float32(draw.normal(size=(tokens, dim)))) for _ in "xd")
     order = np.argsort(draw.normal(size=(tokens, num_experts)), axis=1)
-    chosen = jnp.asarray(order[:, :k], jnp.int32)
-    gates = jnp.asarray(draw.uniform(0, 1, (tokens, k)), jnp.float32)
+    chosen = jnp.asarray(np.int32(order[:, :k]))
+    gates = jnp.asarray(np.float32(draw.uniform(0, 1, (tokens, k))))
     return x, gates, chosen, weights, dy
 
 

@@ -189,3 +189,22 @@ def test_a_mesh_gives_the_gradients_of_one_device(sizes):
         jax.jit(sharded)(placed, rows),
         expected,
     )
+
+
+def test_parameters_that_are_alike_are_traced_once_and_drawn_apart():
+    traced = []
+
+    def init(key, shape, dtype):
+        traced.append(shape)
+        return jax.random.normal(key, shape, dtype)
+
+    def create():
+        rngs = nnx.Rngs(0)
+        field = {"axes": (None, None), "dtype": "float32"}
+        both = (sharding.parameter(init, rngs, (2, 3), **field) for _ in "ab")
+        return [parameter[...] for parameter in both]
+
+    first, second = jax.jit(create)()
+    assert traced == [(2, 3)]
+    assert not np.any(first == second)
+    np.testing.assert_array_equal([first, second], create())

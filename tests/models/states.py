@@ -34,7 +34,7 @@ def random_module(kind, **fields):
         values = np.ones(parameter.shape)
         if values.ndim > 1:
             values = draw.normal(0, parameter.shape[-2] ** -0.5, parameter.shape)
-        return jnp.asarray(values, parameter.dtype)
+        return jnp.asarray(values.astype(parameter.dtype))
 
     graph, state = nnx.split(nnx.eval_shape(lambda: kind(**fields, rngs=nnx.Rngs(0))))
     return nnx.merge(graph, jax.tree.map(fill, state))

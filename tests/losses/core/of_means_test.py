@@ -61,7 +61,7 @@ def outputs(hidden):
 
 def drawn():
     draw = np.random.default_rng(0)
-    return jnp.asarray(draw.normal(size=(*TOKENS, WIDTH)), jnp.float32)
+    return jnp.asarray(np.float32(draw.normal(size=(*TOKENS, WIDTH))))
 
 
 def of_the_whole(hidden):

@@ -183,7 +183,7 @@ def teacher_of(log_p, form):
     indices = np.argsort(-log_p, axis=-1, kind="stable")[..., :BEST]
     return losses.TeacherOutputs(
         indices=jnp.asarray(indices, jnp.int32),
-        logits=jnp.asarray(np.take_along_axis(log_p, indices, -1), jnp.float32),
+        logits=jnp.asarray(np.float32(np.take_along_axis(log_p, indices, -1))),
         log_rests={1.0: log_mass_outside(log_p, indices)},
     )
 

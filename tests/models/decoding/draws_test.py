@@ -127,7 +127,7 @@ def test_no_temperature_is_too_small_to_draw_from(temperature, top_p):
 
 
 def test_a_top_p_of_1_leaves_no_token_out():
-    flat = jnp.asarray(np.random.default_rng(0).normal(size=(1, 100_000)), jnp.float32)
+    flat = jnp.asarray(np.float32(np.random.default_rng(0).normal(size=(1, 100_000))))
     scores = STAY(
         flat, temperature=jnp.float32(1.0), top_k=None, top_p=jnp.float32(1.0)
     )

@@ -76,7 +76,7 @@ def test_rotations_go_by_the_length_of_a_prompt_and_not_of_its_padding():
     model = transformer(rope_scaling=scaling, head_dim=4, num_layers=1)
     for seed in range(3):
         draw = np.random.default_rng(seed)
-        prompts = jnp.asarray(draw.integers(0, VOCAB, (3, 5)), jnp.int32)
+        prompts = jnp.asarray(np.int32(draw.integers(0, VOCAB, (3, 5))))
         lengths = jnp.asarray([5, 3, 2], jnp.int32)
         tokens = generate(model, prompts, lengths, num_tokens=1)
         expected = [

@@ -18,7 +18,7 @@ FIELDS = {"num_classes": 5, "channels": 2, "widths": (4, 8), "depth": 2, "groups
 
 def images(count=8, *, channels=2):
     draw = np.random.default_rng(0)
-    return {"images": jnp.asarray(draw.random((count, 6, 5, channels)), jnp.float32)}
+    return {"images": jnp.asarray(np.float32(draw.random((count, 6, 5, channels))))}
 
 
 def normalised(x, groups):

@@ -32,7 +32,7 @@ KINDS = [
 
 def images(count=8):
     draw = np.random.default_rng(0)
-    return {"images": jnp.asarray(draw.random((count, 4, 6, 3)), jnp.float32)}
+    return {"images": jnp.asarray(np.float32(draw.random((count, 4, 6, 3))))}
 
 
 def rms(x):

@@ -46,7 +46,7 @@ class Run:
         self.state = self.modules.create(3, self.mesh, self.rules)
         draw = np.random.default_rng(4)
         self.direction = jax.tree.map(
-            lambda x: jnp.asarray(draw.normal(size=x.shape), x.dtype),
+            lambda x: jnp.asarray(draw.normal(size=x.shape).astype(x.dtype)),
             self.state.params["student"],
         )
         self.rows = rows

@@ -60,7 +60,7 @@ class Best(LoadedTeacher):
 def batch():
     draw = np.random.default_rng(0)
     shape = (BATCH, LENGTH)
-    t = jnp.asarray(draw.normal(size=(*shape, VOCABULARY), scale=2), jnp.float32)
+    t = jnp.asarray(np.float32(draw.normal(size=(*shape, VOCABULARY), scale=2)))
     best, indices = jax.lax.top_k(t, BEST)
     return {
         "tokens": draw.integers(0, VOCABULARY, shape).astype(np.int32),

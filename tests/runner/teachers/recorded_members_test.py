@@ -46,8 +46,8 @@ def best(logits, k):
         log_rest = np.log(rest)
     return losses.TeacherOutputs(
         indices=jnp.asarray(ids, jnp.int32),
-        logits=jnp.asarray(np.take_along_axis(logits, ids, -1), jnp.float32),
-        log_normalizers={1.0: jnp.asarray(np.log(np.exp(logits).sum(-1)), jnp.float32)},
+        logits=jnp.asarray(np.float32(np.take_along_axis(logits, ids, -1))),
+        log_normalizers={1.0: jnp.asarray(np.float32(np.log(np.exp(logits).sum(-1))))},
         log_rests={1.0: jnp.asarray(log_rest, jnp.float32)},
     )
 
