@@ -51,8 +51,10 @@ MEASURED = {
     "patches of an image +3.8 (3.1 to 4.7)",
     "2310.08069": "not tried: it needs pairs of queries and codes",
     "2510.04910": "oscillations with half of their numbers missing, three seeds: mean "
-    "absolute error 0.399 for values alone and with the prior; a line between two "
-    "numbers has 0.642 (`configs/series/imputation.py --sweep=parts`)",
+    "absolute error 0.399 for values alone, +0.0000 (-0.0001 to 0.0002) with the "
+    "prior, +0.0016 (-0.0036 to 0.0087) aligned, +0.0018 (-0.0039 to 0.0084) with "
+    "both: neither shows there; a line between two numbers has 0.642 "
+    "(`configs/series/imputation.py --sweep=parts`)",
     "2406.15941": "not tried: it needs many models drawn alike",
     "2411.09009": "memory and time: [the head](results.md#the-head)",
     "2405.14745": "digits, F1 of the eights beside labels: -0.2 (-4.7 to 5.0) points "
