@@ -12,6 +12,7 @@ from losses.core.terms import Item
 from models.base import Model
 from runner import runtime
 from runner.data.dataset import Dataset
+from runner.data.documents.document import hashed_once
 from runner.data.source import DataSource
 from runner.errors import UserError, nearest
 from runner.evaluation.evaluation import Evaluation
@@ -146,6 +147,7 @@ class Experiment(Job):
         with distributed.together(), out_of_memory.explained():
             loop.train(self.prepare(), workdir)
 
+    @hashed_once()
     def prepare(
         self, config: runtime.Runtime | None = None, *, planned: Planned | None = None
     ) -> "Setup":

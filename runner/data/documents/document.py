@@ -1,6 +1,8 @@
 """Documents: texts with names, in a fixed order, and the hash of them all."""
 
 import abc
+import contextlib
+import contextvars
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -66,8 +68,37 @@ class Digest:
         return self._hash.hexdigest()
 
 
+_hashed: contextvars.ContextVar[list[tuple[Documents, Digest]] | None]
+_hashed = contextvars.ContextVar("_hashed", default=None)
+
+
+@contextlib.contextmanager
+def hashed_once() -> Iterator[None]:
+    """Hash equal documents once until its end.
+
+    While an experiment is prepared, a tokenizer, the data that it is trained on and
+    each evaluation ask for the same ones.
+    """
+    token = _hashed.set([])
+    try:
+        yield
+    finally:
+        _hashed.reset(token)
+
+
 def digest(documents: Iterable[Document]) -> Digest:
     """Return the digest of some documents, with one at a time in memory."""
+    before = _hashed.get()
+    if before is None or not isinstance(documents, Documents):
+        return _digest(documents)
+    for others, hashed in before:
+        if others == documents:
+            return hashed
+    before.append((documents, _digest(documents)))
+    return before[-1][1]
+
+
+def _digest(documents: Iterable[Document]) -> Digest:
     hashed = Digest()
     for document in documents:
         hashed.update(document)

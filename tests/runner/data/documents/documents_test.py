@@ -3,7 +3,7 @@ import json
 import pytest
 
 from runner.data import Document, JsonLines, TextFiles
-from runner.data.documents.document import digest
+from runner.data.documents.document import digest, hashed_once
 from runner.errors import UserError
 
 
@@ -148,3 +148,15 @@ def test_a_bad_line_is_refused_with_its_number(tmp_path, line, message):
         list(JsonLines(files=[str(path)]))
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) <= 3
+
+
+def test_equal_documents_are_hashed_once_while_that_is_asked_for(folder):
+    def hashed():
+        return digest(TextFiles(files=[str(folder / "a.txt")])).hexdigest()
+
+    with hashed_once():
+        before = hashed()
+        (folder / "a.txt").write_text("another text")
+        assert hashed() == before
+        assert digest(TextFiles(files=[str(folder / "b.txt")])).hexdigest() != before
+    assert hashed() != before
