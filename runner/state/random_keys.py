@@ -67,7 +67,7 @@ def _derived(keys: Any, numbers: np.ndarray) -> jax.Array:
     words = words.reshape(*np.shape(keys), *[1] * (numbers.ndim - keys.ndim), 2)
     words = np.broadcast_to(words, (*numbers.shape, 2)).reshape(-1, 2)
     index = np.ascontiguousarray(numbers, "<u8").reshape(-1, 1).view("<u4")
-    pair = np.stack(random_bits.pair(words, index), axis=-1)
+    pair: Any = np.stack(random_bits.pair(words, index), axis=-1)
     return jax.random.wrap_key_data(
         pair.reshape(*numbers.shape, 2), impl=str(jax.random.key_impl(keys))
     )
