@@ -397,7 +397,10 @@ def regularizers() -> list[runner.sweeps.Point]:
     logits = ("logits_before", "logits_clean")
     features = ("features_before", "features_clean")
     left_out = ((*logits, *features), features, logits, ())
-    return [{f"fdl.losses.{name}": None for name in names} for names in left_out]
+    return [
+        {"fdl.losses.clip.weight": 1.0, **{f"fdl.losses.{x}": None for x in names}}
+        for names in left_out
+    ]
 
 
 def attacks() -> list[runner.sweeps.Point]:

@@ -45,7 +45,7 @@ class OneCandidate(AsItsLoss):
     loss: Loss
     temperature: float = 0.1
     after: int = 0
-    scope = "sequence"
+    scope = "sequence"  # pyright: ignore[reportAssignmentType] - a draw is of a row
     reads_rows = True
     tiled = False
 

@@ -56,7 +56,7 @@ class TwoTowers(Model):
       ValueError: a class has no prompt, or another number of them.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"images"})
+    reads: ClassVar[frozenset[str]] = frozenset({"images", CAPTIONS})
 
     def __init__(
         self,

@@ -34,6 +34,11 @@ class Sums(Model):
         return frozenset()
 
 
+def table_of(tower):
+    assert isinstance(tower, Sums)
+    return tower.table[...]
+
+
 def test_logits_are_those_of_the_mean_prompt_of_each_class():
     model = TwoTowers(
         image=functools.partial(Sums, entry="images"),
@@ -59,10 +64,10 @@ def test_logits_are_those_of_the_mean_prompt_of_each_class():
         return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
     def text(ids):
-        table = np.asarray(model.text_tower.table[...], np.float64)
+        table = np.asarray(table_of(model.text_tower), np.float64)
         return unit(table[list(ids)].sum(0) @ np.asarray(model.projection[...]))
 
-    tables = np.asarray(model.image_tower.table[...], np.float64)
+    tables = np.asarray(table_of(model.image_tower), np.float64)
     image = unit(tables[images].sum(1))
     classes = unit(np.stack([text(b"an a") + text(b"a"), text(b"b") + text(b"bc")]) / 2)
     np.testing.assert_allclose(logits, 2.0 * image @ classes.T, rtol=1e-4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runner.data import Interactions, SyntheticInteractions
+from runner.data.interactions.rows import CandidateRows
 from runner.errors import UserError
 
 SOURCE = SyntheticInteractions(
@@ -15,6 +16,7 @@ SOURCE = SyntheticInteractions(
 
 def test_rows_are_candidates_of_one_user_and_an_item_that_it_did_not_choose():
     dataset = SOURCE.load()
+    assert isinstance(dataset, CandidateRows)
     rows = dataset.rows(np.arange(len(dataset)))
     assert len(dataset) == 28
     np.testing.assert_array_equal(np.bincount(rows["users"][:, 0]), np.full(7, 4))
@@ -43,7 +45,11 @@ def test_what_is_held_out_is_clean_and_not_among_what_was_seen():
     clean = dataclasses.replace(SOURCE, noise=0.0)
     truth = clean.pairs()
     both = set(zip(truth.users.tolist(), truth.items.tolist(), strict=True))
-    held_out = dataclasses.replace(SOURCE, split="held_out").load()
+    held_out, train = (
+        dataclasses.replace(SOURCE, split="held_out").load(),
+        SOURCE.load(),
+    )
+    assert isinstance(train, CandidateRows)
     rows = held_out.rows(np.arange(len(held_out)))
     assert len(held_out) == 14
     for user, item, seen in zip(
@@ -51,7 +57,7 @@ def test_what_is_held_out_is_clean_and_not_among_what_was_seen():
     ):
         assert (int(user[0]), int(item[0])) in both
         assert item[0] not in seen
-        np.testing.assert_array_equal(seen[0], SOURCE.load().chosen(user[0]))
+        np.testing.assert_array_equal(seen[0], train.chosen(user[0]))
 
 
 def test_a_file_is_read_and_what_is_wrong_is_named(tmp_path):
