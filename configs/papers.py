@@ -18,6 +18,14 @@ beside the teacher's 99.7 %; labels alone 77.1 ± 1.3 %. docs/results.md has all
 Dual-head distillation at its weights, 1 and 1 (`--sweep=heads --seeds=3`, four minutes
 of processor time): one head 79.9 ± 1.7 %, two 84.7 ± 3.0 %, two and aligned 84.9 ± 2.1,
 labels alone 77.1 ± 1.3. The same KL at 1/2 and not times T², on one head: 85.3 ± 2.1.
+
+Made-up interactions of users and items, those held out clean (`--sweep=resampling
+--seeds=3`, 1200 steps, 27 s of processor time a run), Recall@20, any candidate of a
+user and one drawn by its loss: without false positives 68.5 ± 0.9 and 56.8 ± 1.2 %,
+with four beside ten true ones 50.1 ± 1.4 and 44.5 ± 0.3. What is drawn learns more
+slowly: in 2000 steps (`--fiddler='implicit()' --fdl.num_steps=2000
+--fdl.optimizer.learning_rate.decay_steps=2000`) with those 52.2 ± 0.2 and 53.4 ± 0.3,
+ahead by 1.0 to 1.3 points in each seed.
 """
 
 import functools
