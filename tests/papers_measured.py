@@ -36,7 +36,8 @@ MEASURED = {
     "with RMS norms, so the kind of norm counts too",
     "2402.06827": "digits under two attacks: 72.9 ± 6.0 % errors under the worse, "
     "74.2 ± 5.6 without the pairing, ahead in each seed "
-    "(`configs/vision_digits.py`); the merge was not measured",
+    "(`configs/vision_digits.py`); the merge, in as many steps from scratch, 85.6 ± "
+    "0.6: it only costs there",
     "2304.07288": "digits: τ = 1.7 +0.6 (-3.6 to 3.1) points; smooth adversarial "
     "57.4 ± 6.8 % errors under attack, labels alone 95.4 ± 2.4 "
     "(`configs/vision_digits.py`)",
@@ -73,7 +74,8 @@ MEASURED = {
     "1911.02855": "digits: -5.3 (-7.8 to -2.8) points in place of the cross-entropy",
     "2502.06733": "digits: easy rows less +2.4 (-0.3 to 7.2) points, both ends more "
     "+0.5 (-2.2 to 2.2)",
-    "2508.02668": "not tried",
+    "2508.02668": "text, 120 steps, rank 26, three seeds: +0.05 (0.04 to 0.07) "
+    "nats/token of 5.66",
     "2506.21551": "not tried: it needs a model that groks",
     "2303.13005": "digits: NKD +7.9 (4.5 to 10.3) points, USKD +1.1 (-0.6 to 2.5)",
     "1705.08741": "digits: 13 steps of 512 rows 17.3 ± 5.7 %, at a rate by the root "

@@ -74,8 +74,7 @@ def Drafted(
     checks.one_of("form", form, FORMS)
     checks.one_of("states", states, ("trained", "constant"))
     drafted: Any = model(rngs=rngs)
-    layers = len(drafted.blocks) if isinstance(drafted, Transformer) else 0
-    attention = drafted.blocks.samples[-1].attention if layers else None
+    layers, attention = _layers(drafted)
     if not isinstance(attention, Attention) or PREFIX + "1" in drafted.offers():
         raise ValueError(
             "model must be a models.Transformer with plain heads (latents=None) that "
@@ -105,6 +104,13 @@ def Drafted(
         rngs=rngs,
     )
     return drafted
+
+
+def _layers(model: Any) -> tuple[int, Any]:
+    """Return how many layers it has, and the attention of the last; 0 and None."""
+    if not isinstance(model, Transformer):
+        return 0, None
+    return len(model.blocks), model.blocks.samples[-1].attention
 
 
 def within(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,12 +90,17 @@ class BlockEvaluator:
         The head reads zeros outside `counted` `[*b 1]`, by default those of the terms.
         """
         student_logits = jnp.zeros((*constants.batch["targets"].shape, 0))
-        head = functools.partial(self.head, variables=inputs.variables["student"])
         if counted is None and (logits or self.head_paths):
             counted = self._counted(constants)
-        if logits:
+
+        def read(leaves: Tree, states: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
             # Hidden states of tokens that no term counts are zero: they may hold NaN.
-            student_logits = head(params.head, jnp.where(counted, tokens.hidden, 0))
+            assert counted is not None
+            states = jnp.where(counted, states, 0)
+            return self.head(leaves, states, variables=inputs.variables["student"])
+
+        if logits:
+            student_logits = read(params.head, tokens.hidden)
             threshold = self._gradient_threshold(inputs)
             if threshold is not None:
                 student_logits = filtered(student_logits, threshold)
@@ -106,10 +111,9 @@ class BlockEvaluator:
             )
         intermediates = dict(tokens.intermediates)
         for path in self.head_paths:
-            states = jnp.where(counted, intermediates[read_by_head(path)], 0)
             fixed = path.startswith(CONSTANT_HEAD)
             leaves = jax.lax.stop_gradient(params.head) if fixed else params.head
-            intermediates[path] = head(leaves, states)
+            intermediates[path] = read(leaves, intermediates[read_by_head(path)])
         return FullOutputs(
             logits=student_logits,
             **self._common_fields(inputs, intermediates, constants, teacher),

@@ -6,7 +6,7 @@ import pytest
 
 import losses
 
-POSITIONS = np.int32([[0, 1, 2, 3, 0, 1, 2]])
+POSITIONS = np.array([[0, 1, 2, 3, 0, 1, 2]], np.int32)
 MASK = np.array([[1, 1, 1, 1, 1, 0, 1]], bool)
 
 

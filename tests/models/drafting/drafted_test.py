@@ -127,7 +127,9 @@ def drafts(form, **fields):
         return drafted, hidden, pullback(cotangents)[0]
 
     draw = np.random.default_rng(0)
-    cotangents = {p: np.float32(draw.normal(size=(1, 9, DIM))) for p in sorted(PATHS)}
+    cotangents = {
+        p: draw.normal(size=(1, 9, DIM)).astype(np.float32) for p in sorted(PATHS)
+    }
     return params, cotangents, *run(params)
 
 
