@@ -2,13 +2,14 @@
 
     make bench-peers
 
-Both programs stay alive, and take steps in turn: a busy machine is busy for both.
-Processor time of a step, medians of 7 rounds of 4 steps (min - max); 1,024 tokens a
-step. Targets: the dense step in 0.80 of eager torch and 0.85 of `torch.compile`, the
-mixture (4 experts, 2 a token) in 0.75 of Mixtral; distillation beside a teacher of the
-same shape in 0.70 of torch with TRL's GKD loss, from 64 recorded entries a token in 0.5
-of torch with teacher logits scattered over the vocabulary. Other arguments choose:
-`dense-eager offline-eager`, say.
+Both programs stay alive, and take steps in turn: a busy machine is busy for both. They
+are started twice, each first once, since the second took up to 5 % longer, whichever it
+was. Processor time of a step, medians of 2 x 4 rounds of 4 steps (min - max); 1,024
+tokens a step. Targets: the dense step in 0.80 of eager torch and 0.85 of
+`torch.compile`, the mixture (4 experts, 2 a token) in 0.75 of Mixtral; distillation
+beside a teacher of the same shape in 0.70 of torch with TRL's GKD loss, from 64
+recorded entries a token in 0.5 of torch with teacher logits scattered over the
+vocabulary. Other arguments choose: `dense-eager offline-eager`, say.
 """
 
 import statistics
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROUNDS, STEPS = 7, 4
+ROUNDS, STEPS = 4, 4
 PAIRS = {
     ("dense", "eager"): 0.80,
     ("dense", "compiled"): 0.85,
@@ -73,16 +74,23 @@ def main() -> None:
 
 def compare(python: str, kind: str, way: str, target: float) -> None:
     """Print one pair."""
-    ours = Worker(sys.executable, "own_step.py", kind)
-    theirs = Worker(python, "torch_step.py", kind, way)
-    pairs = [(ours.seconds(), theirs.seconds()) for _ in range(ROUNDS)]
-    ours.end()
-    theirs.end()
+    commands = {
+        "ours": (sys.executable, "own_step.py", kind),
+        "theirs": (python, "torch_step.py", kind, way),
+    }
+    pairs = []
+    for order in (("ours", "theirs"), ("theirs", "ours")):
+        workers = {name: Worker(*commands[name]) for name in order}
+        ours, theirs = workers["ours"], workers["theirs"]
+        pairs += [(ours.seconds(), theirs.seconds()) for _ in range(ROUNDS)]
+        ours.end()
+        theirs.end()
+    names = ours.name, theirs.name
     ratios = [a / b for a, b in pairs]
     middle = [1e3 * statistics.median(x) for x in zip(*pairs, strict=True)]
     print(
-        f"{kind}, {way}: {middle[0]:.0f} ms ({ours.name}) and {middle[1]:.0f} ms "
-        f"({theirs.name}): {statistics.median(ratios):.2f} "
+        f"{kind}, {way}: {middle[0]:.0f} ms ({names[0]}) and {middle[1]:.0f} ms "
+        f"({names[1]}): {statistics.median(ratios):.2f} "
         f"({min(ratios):.2f} - {max(ratios):.2f}), target {target}",
         flush=True,
     )
