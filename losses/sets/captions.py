@@ -71,11 +71,11 @@ class ImageTextContrast(_OfCaptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTextKL(_OfCaptions):
-    """`mean_i KL(p(x̃_i) ‖ p'_i)`, nats, with `p(x)_j = softmax_j <f(x), text_j>`.
+    """`mean_i KL(p(x̃_i) ‖ q_i)`, nats, with `p(x)_j = softmax_j <f(x), text_j>`.
 
-    Over all captions of the global batch, of an image on a view, and of what is beside
-    it: the batch's own image, with a gradient; or the teacher's, without one, which
-    `runner.ViewTeacher` shows the view too.
+    Over all captions of the global batch, of an image on a view, and q of what is
+    beside it: the batch's own image, with a gradient; or the teacher's, without one,
+    which `runner.ViewTeacher` shows the view too.
 
     Source: AdvFLYP (arXiv:2604.11576), the halves of L_logit, weight 1.
 

@@ -52,24 +52,34 @@ def _on_host(equation: JaxprEqn) -> bool:
 
 def _fold_in(keys: Any, numbers: Any) -> jax.Array:
     numbers = np.asarray(numbers).astype(np.uint32)
-    return _derived(keys, np.broadcast_to(numbers, np.shape(keys)))
+    return _derived(keys, _words(keys), numbers)
 
 
 def _split(keys: Any, *, shape: Sequence[int]) -> jax.Array:
     places = np.arange(np.prod(shape, dtype=int)).reshape(shape)
-    whole = (*np.shape(keys), *shape)
-    return _derived(keys, np.broadcast_to(places, whole))
+    words = _words(keys).reshape(*np.shape(keys), *[1] * len(shape), 2)
+    return _derived(keys, words, places)
 
 
-def _derived(keys: Any, numbers: np.ndarray) -> jax.Array:
-    """Return a key for each number `[*k ...]`, from the keys `[*k]`."""
-    words = np.asarray(jax.random.key_data(keys))
-    words = words.reshape(*np.shape(keys), *[1] * (numbers.ndim - keys.ndim), 2)
-    words = np.broadcast_to(words, (*numbers.shape, 2)).reshape(-1, 2)
-    index = np.ascontiguousarray(numbers, "<u8").reshape(-1, 1).view("<u4")
+def _words(keys: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(keys))
+
+
+def _derived(keys: Any, words: np.ndarray, numbers: np.ndarray) -> jax.Array:
+    """Return a key of the kind of `keys` for each pair of words and each number.
+
+    Args:
+      keys: of whose kind it is.
+      words: `[*k 2]`.
+      numbers: `[*n]`; `k` and `n` are broadcast.
+    """
+    shape = np.broadcast_shapes(words.shape[:-1], numbers.shape)
+    words = np.broadcast_to(words, (*shape, 2)).reshape(-1, 2)
+    index = np.ascontiguousarray(np.broadcast_to(numbers, shape), "<u8")
+    index = index.reshape(-1, 1).view("<u4")
     pair: Any = np.stack(random_bits.pair(words, index), axis=-1)
     return jax.random.wrap_key_data(
-        pair.reshape(*numbers.shape, 2), impl=str(jax.random.key_impl(keys))
+        pair.reshape(*shape, 2), impl=str(jax.random.key_impl(keys))
     )
 
 

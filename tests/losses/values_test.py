@@ -12,6 +12,7 @@ import pytest
 import losses
 from losses.core.masks import token_masks
 from losses.core.term_values import evaluate, per_token
+from losses.features.draft import DraftedMask
 from losses.weighting.weights import weight_at_step
 from tests.losses.jitted import mean, values
 from tests.losses.table import LOSSES
@@ -238,6 +239,7 @@ def test_a_batch_whose_mask_is_no_bool_is_refused(mask):
 def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
     spans = (losses.SpanLikelihood, losses.ULD, losses.HybridULD)
     own = (losses.MiniLLM, losses.PolicyGradient)
+    drafted = (losses.Acceptance, losses.AcceptedLength)
     for row in LOSSES.values():
         default = losses.LossTerm(name="term", loss=row.loss).mask
         whole = isinstance(row.loss, (losses.NormSpread, losses.RouteConsistency))
@@ -245,6 +247,8 @@ def test_a_term_counts_the_tokens_of_its_loss_unless_it_has_a_mask():
             assert default is losses.token_mask
         elif isinstance(row.loss, own):  # of what the student wrote
             assert default is losses.own_mask
+        elif isinstance(row.loss, drafted):  # those that every step reaches
+            assert isinstance(default, DraftedMask)
         elif isinstance(row.loss, spans):  # any target may begin one
             assert default is losses.target_mask
         elif row.loss.reads is not None:  # of a pair: one token stands for both texts

@@ -20,7 +20,7 @@ _FORMS = (".csv", ".npy")
 
 @dataclasses.dataclass(frozen=True)
 class Oscillations(DataSource):
-    """`x_c(t) = Σ_k a_ck sin(2π t / p_k + φ_k) + 0.1 ε`: made, not measured.
+    """`x_c(t) = Σ_k a_ck sin(2π t / p_k + φ_k) + ε/10`: made, not measured.
 
     Amplitudes a and periods p are those of all rows, φ a row's own: so a number follows
     from others of its channel and of other channels. p is 4 to 16 moments, a normal

@@ -44,6 +44,9 @@ def draws(key):
                 jax.vmap(jax.random.fold_in)(keys[:2], jnp.array([2, -3]))[1], 4
             )
         ),
+        "folded in many": jax.vmap(
+            lambda n: jax.random.bits(jax.random.fold_in(keys[6], n), (2,))
+        )(jnp.arange(3)),
         "old key": jax.random.bits(jax.random.key_data(keys[5])),
         "none": jnp.zeros(2),
     }
