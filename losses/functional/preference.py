@@ -223,6 +223,8 @@ def rank(
 ) -> Float[Array, "*b"]:
     """Return 1 + the number of others that score no less than the target, float32.
 
+    NaN is no less than any score, and any score no less than it.
+
     Args:
       logits: s.
       targets: ids.
@@ -230,7 +232,7 @@ def rank(
     """
     own = jnp.take_along_axis(logits, targets[..., None], axis=-1)
     places = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-    ahead = (logits >= own) & (places != targets[..., None])
+    ahead = ~(logits < own) & (places != targets[..., None])
     if among is not None:
         ahead &= among
     return 1.0 + jnp.sum(ahead, axis=-1, dtype=jnp.float32)

@@ -85,5 +85,9 @@ def test_ranks_count_what_scores_no_less_and_is_not_excluded():
         expected = 1 / np.log2(1 + rank) if rank <= 3 else 0.0
         np.testing.assert_allclose(ndcg[row, 0], expected, rtol=1e-6)
     assert 0.0 < recall.mean() < 1.0
+    # A model that has failed is no good one.
+    unknown = jnp.full((6, 1, 9), jnp.nan)
+    ranks = functional.rank(unknown, jnp.asarray(targets))
+    np.testing.assert_array_equal(ranks, 9.0)
     value = functional.bpr(jnp.float32(0.5), jnp.float32(2.0))
     np.testing.assert_allclose(value, np.log1p(np.exp(1.5)), rtol=1e-6)
