@@ -14,7 +14,7 @@ from runner import runtime
 from runner.data.dataset import Dataset
 from runner.data.documents.document import hashed_once
 from runner.data.source import DataSource
-from runner.errors import UserError, nearest
+from runner.errors import UserError, nearest, prefixed
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.keep_best import KeepBest
 from runner.files import early_line
@@ -230,6 +230,9 @@ class Experiment(Job):
             evaluation.name: Evaluator(evaluation, step, config=config)
             for evaluation in self.evaluations
         }
+        for name, evaluator in evaluators.items():
+            with prefixed(f"evaluations.{name}"):
+                dataset.check_held_out(evaluator.dataset)
 
         def load_start(began: Mapping[str, Any] | None) -> LoadedStart | None:
             if self.start is None:

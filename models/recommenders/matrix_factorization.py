@@ -43,7 +43,7 @@ class MatrixFactorization(Model):
         rngs: nnx.Rngs,
     ):
         checks.positive(num_users=num_users, num_items=num_items, dim=dim)
-        self.dim, self.num_outputs = dim, num_items
+        self.dim, self.num_outputs, self.num_users = dim, num_items, num_users
 
         def table(rows: int, axis: str | None) -> nnx.Param:
             axes = (axis, "embed")

@@ -127,6 +127,19 @@ class Dataset(abc.ABC):
         del numbers
         return None
 
+    @property
+    def num_users(self) -> int | None:
+        """Users that the rows are of; None where there are none."""
+        return None
+
+    def check_held_out(self, held_out: "Dataset") -> None:
+        """Refuse rows that cannot be held out of these.
+
+        Raises:
+          UserError: With what differs.
+        """
+        del held_out
+
     def baselines(self, held_out: "Dataset") -> list[Baseline]:
         """Return scores on `held_out` of simple predictors fitted to these rows."""
         del held_out

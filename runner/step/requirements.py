@@ -242,7 +242,7 @@ _CHECKED_ROWS = 16  # before anything is compiled; every other one when it is re
 
 
 def check_data(modules: TrainModules, dataset: Dataset) -> None:
-    """Refuse data that the student cannot read, or has too few outputs for.
+    """Refuse data that the student cannot read, or has too few outputs or users for.
 
     Raises:
       UserError: With the shapes, or both numbers.
@@ -256,4 +256,10 @@ def check_data(modules: TrainModules, dataset: Dataset) -> None:
         raise UserError(
             f"student: {student.num_outputs} outputs for {labels.summary}; "
             f"give the student {labels.student_field}"
+        )
+    users, known = dataset.num_users, getattr(student, "num_users", None)
+    if users is not None and known is not None and known < users:
+        raise UserError(
+            f"student: num_users={known}, the data has {users} users; wanted: "
+            f"num_users={users}"
         )

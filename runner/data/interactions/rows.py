@@ -9,8 +9,9 @@ import numpy as np
 
 from runner.data.dataset import Dataset
 from runner.data.labels import Classes
+from runner.errors import UserError
 
-FORMAT = 1  # version of the rows' arrays, part of the fingerprint
+FORMAT = 2  # version of the rows' arrays, part of the fingerprint
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,16 +37,22 @@ class _OfUsers(Dataset):
     Attributes:
       begins: `[users + 1]`, where the items of each user begin.
       items: `[n]` int32, those chosen in training, user after user.
+      held_out: Items of each user, at most, that are not in `items`.
       seed: Of all that is drawn.
       description: Further entries of `describe`.
     """
 
     begins: np.ndarray
     items: np.ndarray
+    held_out: int = 0
     seed: int = 0
     description: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     unit: ClassVar[str] = "pair"
+
+    @property
+    def num_users(self) -> int:
+        return len(self.begins) - 1
 
     def chosen(self, user: int) -> np.ndarray:
         """Return the items of a user in training."""
@@ -55,9 +62,8 @@ class _OfUsers(Dataset):
         """Return the numbers drawn for one row: a function of it and the seed alone."""
         return np.random.Generator(np.random.Philox(key=[self.seed, number]))
 
-    def other(self, user: int, draws: np.random.Generator) -> int:
-        """Return an item that a user did not choose, drawn from all of them."""
-        own = self.chosen(user)
+    def other(self, own: np.ndarray, draws: np.random.Generator) -> int:
+        """Return an item that is not of a user's own, drawn from all of them."""
         while (item := int(draws.integers(self.vocabulary.size))) in own:
             pass
         return item
@@ -67,13 +73,15 @@ class _OfUsers(Dataset):
             "fingerprint": self.fingerprint,
             "unit": self.unit,
             "rows": len(self),
-            "users": len(self.begins) - 1,
+            "users": self.num_users,
             "vocabulary": self.vocabulary.describe(),
+            "held_out": self.held_out,
+            "seed": self.seed,
             **self.description,
         }
 
     def _digest(self, kind: str, *arrays: np.ndarray) -> str:
-        header = f"retort interactions {FORMAT} {kind} {self.seed} "
+        header = f"retort interactions {FORMAT} {kind} {self.held_out} {self.seed} "
         parts = (x.astype("<i8") for x in (self.begins, self.items, *arrays))
         return self.digest(f"{header}{self.vocabulary.digest} ", *parts)
 
@@ -108,7 +116,7 @@ class CandidateRows(_OfUsers):
 
     @property
     def num_all(self) -> int:
-        return (len(self.begins) - 1) * self.rows_per_user
+        return self.num_users * self.rows_per_user
 
     @property
     def targets_per_row(self) -> int:
@@ -117,7 +125,7 @@ class CandidateRows(_OfUsers):
     def read_rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         """Return users, targets, negatives, mask and segment_ids, each `[b k]`."""
         k = self.candidates
-        users = numbers % (len(self.begins) - 1)
+        users = numbers % self.num_users
         targets = np.empty((len(numbers), k), np.int32)
         negatives = np.empty(len(numbers), np.int32)
         for at, (number, user) in enumerate(
@@ -125,10 +133,21 @@ class CandidateRows(_OfUsers):
         ):
             draws, own = self.draws(number), self.chosen(user)
             targets[at] = draws.choice(own, k, replace=len(own) < k)
-            negatives[at] = self.other(user, draws)
+            negatives[at] = self.other(own, draws)
         wide = (np.repeat(x[:, None], k, axis=1) for x in (users, negatives))
         users, negatives = wide
         return row_of(users, targets, negatives)
+
+    def check_held_out(self, held_out: Dataset) -> None:
+        if not isinstance(held_out, HeldOutRows):
+            return
+        for name in ("num_users", "held_out", "seed"):
+            here, there = getattr(self, name), getattr(held_out, name)
+            if here != there:
+                raise UserError(
+                    f"data: {name}={there}, and {here} in train_data; wanted: "
+                    f"{name}={here}, so that nothing held out is trained on"
+                )
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -142,7 +161,7 @@ class HeldOutRows(_OfUsers):
     `seen` `[b 1 n]` are the user's items in training, -1 at the end of fewer.
 
     Attributes:
-      pairs: `[rows 2]`, of user and item.
+      pairs: `[rows 2]`, of user and item, in the order of the users.
     """
 
     pairs: np.ndarray
@@ -163,11 +182,16 @@ class HeldOutRows(_OfUsers):
         lists[np.arange(lists.shape[1]) < counts[:, None]] = self.items
         return lists
 
+    def _own(self, user: int) -> np.ndarray:
+        """Return the items of a user, in training and held out."""
+        begin, end = np.searchsorted(self.pairs[:, 0], [user, user + 1])
+        return np.concatenate([self.chosen(user), self.pairs[begin:end, 1]])
+
     def read_rows(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         """Return users, targets, negatives, mask, segment_ids `[b 1]`, and seen."""
         users, targets = self.pairs[numbers].T
         negatives = [
-            self.other(user, self.draws(number))
+            self.other(self._own(user), self.draws(number))
             for number, user in zip(numbers.tolist(), users.tolist(), strict=True)
         ]
         arrays = (users, targets, np.array(negatives, np.int32))

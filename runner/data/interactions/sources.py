@@ -1,15 +1,14 @@
 """Sources of implicit feedback: a file of interactions, or some that are made up."""
 
 import abc
-import csv
 import dataclasses
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from runner.data.columns import read_fields
 from runner.data.dataset import Dataset
+from runner.data.interactions import files
 from runner.data.interactions.rows import CandidateRows, HeldOutRows, Items
 from runner.data.source import DataSource
 from runner.errors import UserError, nearest
@@ -62,10 +61,11 @@ class _OfUsers(DataSource, abc.ABC):
     def load(self, *, cache: str = "") -> Dataset:
         del cache
         pairs = self.pairs()
-        draws = np.random.default_rng(self.seed)
         size = len(pairs.names)
         train, held_out = [], []
         for user in range(int(pairs.users.max()) + 1):
+            # A user's own: what is held out first, else the noise would move it.
+            draws = np.random.default_rng([self.seed, 2, user])
             own = draws.permutation(pairs.items[pairs.users == user])
             last = self.held_out if len(own) > self.held_out else 0
             held_out += [(user, item) for item in own[len(own) - last :]]
@@ -82,6 +82,7 @@ class _OfUsers(DataSource, abc.ABC):
             "begins": np.cumsum([0, *map(len, train)]),
             "items": np.concatenate(train).astype(np.int32),
             "seed": self.seed,
+            "held_out": self.held_out,
             "description": {"split": self.split, "noise": self.noise},
         }
         if self.split == "train":
@@ -111,7 +112,8 @@ class Interactions(_OfUsers):
       split: "train", or "held_out".
       candidates: Of a row to train on, without replacement where a user has as many.
       rows_per_user: In an epoch.
-      held_out: Interactions of each user that has more, drawn by the seed.
+      held_out: Interactions of each user that has more, drawn by the seed: the same
+        whatever the noise. An evaluation has this number and the seed of its training.
       noise: False positives that are added to the training alone, drawn from a user's
         other items, as a share of its own: of the source's experiments.
       seed: Of what is held out, of the noise and of the rows.
@@ -132,11 +134,7 @@ class Interactions(_OfUsers):
 
     def pairs(self) -> Pairs:
         path = Path(self.file).expanduser()
-        fields = [self.user, self.item]
-        table = _read_csv(path, fields) if path.suffix == ".csv" else None
-        if table is None:
-            table = read_fields(path, fields)
-        columns = [np.asarray(table[name]) for name in fields]
+        columns = files.read(path, [self.user, self.item])
         if not len(columns[0]) or len(columns[0]) != len(columns[1]):
             raise UserError(f"{path}: {len(columns[0])} users, {len(columns[1])} items")
         (_, users), (names, items) = (
@@ -196,22 +194,3 @@ class SyntheticInteractions(_OfUsers):
         of_users = np.repeat(np.arange(self.num_users), self.per_user)
         names = [f"item {number}" for number in range(self.num_items)]
         return Pairs(of_users, best.reshape(-1), names)
-
-
-def _read_csv(path: Path, fields: list[str]) -> dict[str, list[str]]:
-    """Return columns of a file with a header.
-
-    Raises:
-      UserError: It has no such column, or a line is short.
-    """
-    with path.open(newline="") as lines:
-        reader = csv.DictReader(lines)
-        header = reader.fieldnames or []
-        for name in fields:
-            if name not in header:
-                raise UserError(f"{path}: no column {name!r}{nearest(name, header)}")
-        rows = list(reader)
-    for number, row in enumerate(rows, start=2):
-        if any(not row[name] for name in fields):
-            raise UserError(f"{path}:{number}: no {' or '.join(fields)}")
-    return {name: [row[name] for row in rows] for name in fields}

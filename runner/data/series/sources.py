@@ -1,6 +1,5 @@
 """Sources of series: a file of one's own, and oscillations that are made."""
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from runner.data import csv_lines
 from runner.data.dataset import Dataset
 from runner.data.labels import Channels
 from runner.data.series.series import Series
@@ -149,8 +149,10 @@ class SeriesFile(DataSource):
             return self._read_csv(path)
         try:
             moments = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path}: no array of numpy: {error}") from None
+        if not isinstance(moments, np.ndarray):
+            raise UserError(f"{path}: wanted: an array, as np.save writes it; got .npz")
         if moments.ndim != 2 or moments.dtype.kind not in "fiu" or not moments.size:
             raise UserError(
                 f"{path}: series must be numbers [moments channels], got "
@@ -160,8 +162,7 @@ class SeriesFile(DataSource):
         return names, moments.astype(np.float64)
 
     def _read_csv(self, path: Path) -> tuple[list[str], np.ndarray]:
-        with path.open(newline="", encoding="utf-8") as file:
-            head, *lines = list(csv.reader(file)) or [[]]
+        head, *lines = csv_lines.read(path) or [[]]
         unknown = [name for name in self.skip if name not in head]
         if unknown:
             raise UserError(

@@ -1,13 +1,20 @@
 """Rows of implicit feedback: a function of their number, of users in equal shares."""
 
 import dataclasses
+import functools
+import json
 
 import numpy as np
+import optax
 import pytest
 
-from runner.data import Interactions, SyntheticInteractions
+import losses
+from models import MatrixFactorization
+from runner.data import Interactions, SeriesFile, SyntheticInteractions
 from runner.data.interactions.rows import CandidateRows
 from runner.errors import UserError
+from runner.state.trainable import TrainModules
+from runner.step.requirements import check_data
 
 SOURCE = SyntheticInteractions(
     num_users=7, num_items=30, per_user=10, rows_per_user=4, held_out=2, noise=0.5
@@ -60,6 +67,36 @@ def test_what_is_held_out_is_clean_and_not_among_what_was_seen():
         np.testing.assert_array_equal(seen[0], train.chosen(user[0]))
 
 
+def test_no_noise_moves_what_is_held_out_and_none_of_it_is_a_negative():
+    few = dataclasses.replace(SOURCE, num_users=40, num_items=14, noise=0.1)
+    held_out = dataclasses.replace(few, split="held_out", noise=0.0).load()
+    rows = held_out.rows(np.arange(len(held_out)))
+    pairs = set(zip(rows["users"][:, 0], rows["targets"][:, 0], strict=True))
+    assert len(pairs) == 80
+    assert not pairs & set(
+        zip(rows["users"][:, 0], rows["negatives"][:, 0], strict=True)
+    )
+    for noise in (0.0, 0.1, 0.4):
+        train = dataclasses.replace(few, noise=noise).load()
+        assert isinstance(train, CandidateRows)
+        assert not [x for x in pairs if x[1] in train.chosen(x[0])]
+        train.check_held_out(held_out)
+    for other in ({"seed": 1}, {"held_out": 3}):
+        ((name, value),) = other.items()
+        train = dataclasses.replace(few, **other).load()
+        with pytest.raises(UserError, match=f"wanted: {name}={value}, so that nothing"):
+            train.check_held_out(held_out)
+
+
+def test_a_student_of_too_few_users_is_refused():
+    student = functools.partial(MatrixFactorization, num_users=6, num_items=30)
+    terms = [losses.LossTerm(name="pairs", loss=losses.BPR())]
+    modules = TrainModules(student, terms, optax.identity())
+    message = "num_users=6, the data has 7 users; wanted: num_users=7"
+    with pytest.raises(UserError, match=message):
+        check_data(modules, SOURCE.load())
+
+
 def test_a_file_is_read_and_what_is_wrong_is_named(tmp_path):
     path = tmp_path / "clicks.csv"
     path.write_text("user,item\nann,tea\nann,milk\nbob,tea\nann,tea\n")
@@ -80,3 +117,38 @@ def test_a_file_is_read_and_what_is_wrong_is_named(tmp_path):
     path.write_text("user,item\nann,tea\nbob,\n")
     with pytest.raises(UserError, match=r"clicks.csv:3: no user or item"):
         source.load()
+
+
+def test_a_file_of_something_else_is_refused_in_one_line(tmp_path):
+    lines, arrays, table = (tmp_path / f"a.{form}" for form in ("jsonl", "npz", "csv"))
+    good = {"user": "ann", "item": 3}
+    for field, value, shown in (
+        ("user", None, "entry 2 is None"),
+        ("item", [1, 2], r"entry 2 is \[1, 2\]"),
+        ("item", float("nan"), "entry 2 is nan"),
+        ("item", True, "entry 2 is True"),
+    ):
+        entries = (good, {**good, field: value})
+        lines.write_text("\n".join(map(json.dumps, entries)))
+        with pytest.raises(UserError, match=f"a.jsonl: '{field}' must be .*, {shown}$"):
+            Interactions(file=str(lines)).load()
+    for values, shown in (
+        (np.zeros((2, 2), int), r"int64 \[2, 2\]"),
+        (np.array(3), r"int64 \[\]"),
+        (np.array([1.0, np.nan]), "entry 2 is nan"),
+    ):
+        np.savez(arrays, user=values, item=np.arange(2))
+        with pytest.raises(UserError, match=f"a.npz: 'user' must be .* {shown}$"):
+            Interactions(file=str(arrays)).load()
+    text = "user,item\nann,thé\nbob,milk\n"
+    table.write_bytes(text.encode("latin-1"))
+    for source in (Interactions(file=str(table)), SeriesFile(str(table))):
+        with pytest.raises(UserError, match=r"a.csv: not UTF-8 text \(byte 0xe9\)"):
+            source.load()
+    table.write_bytes(text.encode("utf-8-sig"))
+    assert Interactions(file=str(table)).pairs().names == ["milk", "thé"]
+    series = tmp_path / "a.npy"
+    for content in (b"", arrays.read_bytes()):
+        series.write_bytes(content)
+        with pytest.raises(UserError, match=r"a.npy: (no array|wanted: an array)"):
+            SeriesFile(str(series)).load()
