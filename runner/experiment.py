@@ -161,6 +161,7 @@ class Experiment(Job):
           UserError: Data, mesh and experiment do not fit each other.
         """
         from runner.evaluation.evaluator import Evaluator
+        from runner.step import number_terms
         from runner.step.compiled_step import CompiledStep
         from runner.step.requirements import check_data, check_masks, check_tables
         from runner.train.setup import Setup
@@ -191,6 +192,7 @@ class Experiment(Job):
             )
         check_tables(modules.abstract_terms(), len(dataset))
         check_masks(modules.abstract_terms(), dataset)
+        number_terms.check_terms(modules.abstract_terms(), dataset)
         author_every = dataset.rollouts.refresh_every if dataset.rollouts else 1
         if author_every > 1:
             modules = modules.with_author()

@@ -56,6 +56,8 @@ def Drafted(
 
     Layers have the heads of the student's last one, a gated feed-forward layer, and no
     window. With `trainable=["draft/*"]` the student is a frozen target, as in EAGLE-3.
+    `models.LoRA` goes around it and by itself trains adapters alone, so that the own
+    weights of these layers would stay random: `trainable=["*/adapters/*", "draft/*"]`.
 
     Args:
       model: called with `rngs=`; a `Transformer` with plain heads.
@@ -68,12 +70,14 @@ def Drafted(
 
     Raises:
       ValueError: a number is out of its range, a word is none of these, or `model` is
-        no such model.
+        no such model, or has adapters.
     """
     checks.positive(steps=steps)
     checks.one_of("form", form, FORMS)
     checks.one_of("states", states, ("trained", "constant"))
     drafted: Any = model(rngs=rngs)
+    if drafted.trainable is not None:
+        raise ValueError("model has adapters already; let LoRA be around Drafted")
     layers, attention = _layers(drafted)
     if not isinstance(attention, Attention) or PREFIX + "1" in drafted.offers():
         raise ValueError(

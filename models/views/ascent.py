@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +120,7 @@ class Ascent(View):
     def __call__(self, model: Model, batch: Batch) -> Batch:
         if not self.radius:
             return batch
+        self.check_batch(model, batch)
         ball, clean, texts = BALLS[self.norm], None, None
         if self.objective == CAPTIONS:
             of_batch = model.trunk(batch, capture=frozenset({"scaled_text"}))
@@ -170,13 +172,22 @@ class Ascent(View):
             shift = jax.lax.fori_loop(0, self.steps, climb, shift)
         return jax.lax.stop_gradient(self._shifted(batch, shift.reshape(shape)))
 
-    def _shape(self, model: Model, batch: Batch) -> tuple[int, ...]:
+    def check_batch(self, model: Model, batch: Mapping[str, Any]) -> None:
+        if self.of == "images":
+            there = "images" in batch
+        else:
+            there = hasattr(model, "embed") and "tokens" in batch
+        if self.radius and not there:
+            what = "images" if self.of == "images" else "embeddings of tokens"
+            raise ValueError(
+                f"Ascent(of={self.of!r}) moves {what}, and {type(model).__name__} "
+                f"reads {', '.join(sorted(model.reads))}"
+            )
+
+    def _shape(self, model: Any, batch: Batch) -> tuple[int, ...]:
         if self.of == "images":
             return batch["images"].shape
-        embed = getattr(model, "embed", None)
-        if embed is None or "tokens" not in batch:
-            raise ValueError(f"{type(model).__name__} has no embeddings of tokens")
-        return jax.eval_shape(embed, batch["tokens"], batch["positions"]).shape
+        return jax.eval_shape(model.embed, batch["tokens"], batch["positions"]).shape
 
     def _shifted(self, batch: Batch, shift: jax.Array) -> Batch:
         if self.of == "embeddings":

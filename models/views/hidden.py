@@ -2,12 +2,16 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from models.base import Batch, Model, row_keys
 from models.views.view import View, pixels
+
+_HIDES = frozenset({"images", "tokens", "values"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class Hidden(View):
             raise ValueError(f"length must be at least 1, got {self.length}")
 
     def __call__(self, model: Model, batch: Batch) -> Batch:
-        del model
+        self.check_batch(model, batch)
         if "images" in batch:
             images = pixels(batch["images"])
             places = (*images.shape[:-1], 1)  # all channels of a pixel at once
@@ -55,6 +59,13 @@ class Hidden(View):
         tokens = batch["tokens"]
         hidden = self._drawn(batch, tokens.shape) & (batch["segment_ids"] > 0)
         return {**batch, "tokens": jnp.where(hidden, self.token, tokens)}
+
+    def check_batch(self, model: Model, batch: Mapping[str, Any]) -> None:
+        if not _HIDES & batch.keys():
+            raise ValueError(
+                "Hidden is of images, tokens or values of series, and "
+                f"{type(model).__name__} reads {', '.join(sorted(model.reads))}"
+            )
 
     def _gaps(self, batch: Batch) -> jax.Array:
         """Return what lies in a gap of series, bool `[b t c]`."""

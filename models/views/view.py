@@ -1,7 +1,8 @@
 """Interface of views: a function of a batch, row by row."""
 
 import abc
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,22 @@ class View(abc.ABC):
         Args:
           model: the student, its parameters' gradients stopped.
           batch: arrays `[b ...]`.
+
+        Raises:
+          ValueError: as `check_batch`.
         """
+
+    def check_batch(self, model: Model, batch: Mapping[str, Any]) -> None:
+        """Refuse a batch that has nothing to change.
+
+        Args:
+          model: the student.
+          batch: arrays, or anything with their shapes, by name.
+
+        Raises:
+          ValueError: naming the model and what it reads.
+        """
+        del model, batch
 
 
 def pixels(images: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 from flax import nnx
@@ -94,6 +95,11 @@ def _viewed(base: type[Model]) -> type[Model]:
             return own | {
                 f"{PREFIX}{name}/{path}" for name, _ in self.views for path in paths
             }
+
+        def check_batch(self, batch: Mapping[str, Any]) -> None:
+            super().check_batch(batch)
+            for _, view in self.views:
+                view.check_batch(self, batch)
 
         def trunk(
             self,

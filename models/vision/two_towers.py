@@ -12,6 +12,7 @@ from flax import nnx
 from models import checks, sharding
 from models.base import Batch, Model, TrunkOutput, check_capture
 from models.initializers import FAN_IN, Initializer
+from models.running.state import Running
 
 CAPTIONS = "captions"
 """Entry of the batch: ids of a text for each image, int32 `[b n]`, -1 after them."""
@@ -53,7 +54,8 @@ class TwoTowers(Model):
     Source: Radford et al. 2021, CLIP (arXiv:2103.00020), figure 3 and section 3.1.4.
 
     Raises:
-      ValueError: a class has no prompt, or another number of them.
+      ValueError: a class has no prompt, or another number of them; a prompt is empty or
+        has an id that the text tower has not; a tower draws, or has running state.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"images", CAPTIONS})
@@ -70,7 +72,7 @@ class TwoTowers(Model):
         rngs: nnx.Rngs,
     ):
         checks.positive(dim=dim, temperature=temperature)
-        self.prompts = tuple(tuple(_ids(x) for x in of_class) for of_class in prompts)
+        self.prompts = tuple(_of_class(i, x) for i, x in enumerate(prompts))
         if len({len(x) for x in self.prompts} | {0}) != 2:
             raise ValueError(
                 "prompts must hold as many of each class, and at least one"
@@ -78,6 +80,10 @@ class TwoTowers(Model):
         self.dim = self.num_outputs = len(prompts)
         self.image_tower = image(num_classes=dim, rngs=rngs)
         self.text_tower = text(rngs=rngs)
+        for tower in (self.image_tower, self.text_tower):
+            _check_tower(tower)
+        every = [x for of_class in self.prompts for ids in of_class for x in ids]
+        self._check_ids("a prompt", max(every))
         shape = (self.text_tower.dim, dim)
         self.projection = sharding.parameter(
             init, rngs, shape, axes=("embed", None), dtype="float32"
@@ -123,6 +129,16 @@ class TwoTowers(Model):
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         super().check_batch(batch)
         self.image_tower.check_batch(batch)
+        if isinstance(batch[CAPTIONS], np.ndarray):  # of data; a step has shapes alone
+            self._check_ids("a caption", int(batch[CAPTIONS].max(initial=-1)))
+
+    def _check_ids(self, what: str, largest: int) -> None:
+        size = self.text_tower.num_outputs
+        if largest >= size:
+            raise ValueError(
+                f"{what} has the id {largest}, the text tower has {size} "
+                f"(text.vocab_size={largest + 1}; 256 of bytes)"
+            )
 
     def embed_texts(self, ids: jax.Array, *, remat: str = "none") -> jax.Array:
         """Return embeddings of norm 1, `[n dim]`.
@@ -178,5 +194,34 @@ def padded(texts: Sequence[Sequence[int]], length: int | None = None) -> np.ndar
     return rows
 
 
-def _ids(text: str | Sequence[int]) -> tuple[int, ...]:
-    return tuple(text.encode() if isinstance(text, str) else text)
+def _of_class(
+    number: int, prompts: Sequence[str | Sequence[int]]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the ids of a class's prompts.
+
+    Raises:
+      ValueError: it is one text, or a prompt is empty or has an id below 0.
+    """
+    if isinstance(prompts, str):
+        raise ValueError(
+            f"prompts of class {number} must be a list of texts, got {prompts!r}; "
+            f"wanted: [{prompts!r}]"
+        )
+    texts = [tuple(x.encode() if isinstance(x, str) else x) for x in prompts]
+    for text in texts:
+        if not text or min(text) < 0:
+            fault = f"has the id {min(text)}" if text else "is empty"
+            raise ValueError(f"a prompt of class {number} {fault}")
+    return tuple(texts)
+
+
+def _check_tower(tower: Model) -> None:
+    if jax.tree.leaves(nnx.state(tower, Running)):
+        raise ValueError(
+            "TwoTowers takes towers without running state, as GroupNorm's; got "
+            f"{type(tower).__name__} with BatchNorm, or the like"
+        )
+    if tower.draws:
+        raise ValueError(
+            f"TwoTowers takes towers that draw nothing, got {type(tower).__name__}"
+        )

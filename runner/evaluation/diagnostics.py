@@ -24,6 +24,7 @@ from runner.step.train_step import accumulate_gradients, with_parameter_gradient
 from runner.step.trunk_pass import StudentTrunk
 
 Tree = Any
+_OF_BINS = ("correct", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +88,16 @@ class Diagnostics:
     It costs one backward pass a term, and the memory of all their gradients.
     """
 
-    def __init__(self, step: CompiledStep, *, best: int):
+    def __init__(self, step: CompiledStep, *, best: int, classes: bool = True):
         """Compile nothing yet.
 
         Args:
           step: The train step whose terms to diagnose.
           best: How many of the teacher's entries `mass_on_best` counts.
+          classes: Whether logits are of classes; without there are no metrics of
+            predictions.
         """
-        self._step, self._best = step, best
+        self._step, self._best, self._classes = step, best, classes
         self._diagnose = jax.jit(self._on_device)
 
     def __call__(self, state: TrainState, batch: Batch) -> Diagnosis:
@@ -106,11 +109,11 @@ class Diagnostics:
             name: np.asarray(x, np.float64) for name, x in results["measures"].items()
         }
         count = max(float(sums.pop("count")), 1.0)
-        predictions = {name: sums.pop(name) for name in ("correct", "confidence")}
+        bins = {name: sums.pop(name) for name in _OF_BINS if name in sums}
         scalars = {name: float(x) / count for name, x in sums.items()}
-        scalars["calibration_error"] = prediction_metrics.calibration_error(
-            predictions, count
-        )
+        if bins:
+            error = prediction_metrics.calibration_error(bins, count)
+            scalars["calibration_error"] = error
 
         # The use of experts, where there are any.
         load = results.get("load")
@@ -183,6 +186,8 @@ class Diagnostics:
         def metric_sums(outputs: Outputs) -> Tree:
             # Tokens without a target may hold NaN: zero before anything is summed.
             mask = target_mask(outputs.batch)
+            if not self._classes:
+                return {"count": jnp.sum(mask, dtype=jnp.float32)}
             outputs = outputs.where(mask)
             sums = {
                 "count": jnp.sum(mask, dtype=jnp.float32),

@@ -22,7 +22,9 @@ from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.held_out import HeldOutTerms
 from runner.machine import mesh as mesh_lib
 from runner.state.train_state import TrainState
+from runner.step import number_terms
 from runner.step.compiled_step import CompiledStep
+from runner.step.requirements import check_rows
 from runner.step.rollouts import CompiledRollouts
 
 Tree = Any
@@ -52,12 +54,17 @@ class Evaluator:
         with prefixed(f"evaluations.{evaluation.name}"):
             self._params(step.state)
         self.dataset = evaluation.data.load(cache=config.input.cache)
+        with prefixed(f"evaluations.{evaluation.name}"):
+            check_rows(step.modules.abstract_student(), self.dataset)
+            number_terms.check_hidden(self.dataset)
+        metrics = own_metrics.terms(evaluation.metrics)
         with own_metrics.named_in(evaluation.name):
+            number_terms.check_terms(metrics, self.dataset)
             self._terms = HeldOutTerms(
                 step,
                 self.dataset,
                 config=config,
-                metrics=own_metrics.terms(evaluation.metrics),
+                metrics=metrics,
             )
         self._rows, self.batch_size = self._terms.rows, evaluation.batch_size
         self._prediction_sums = _prediction_sums

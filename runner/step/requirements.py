@@ -13,6 +13,7 @@ from losses.core.outputs import read_by_head
 from losses.core.term_values import wants_means
 from losses.core.terms import Item
 from losses.weighting import weights
+from models.base import Model
 from runner.data.dataset import Dataset
 from runner.data.rollouts import Rollouts
 from runner.errors import UserError, nearest
@@ -248,10 +249,7 @@ def check_data(modules: TrainModules, dataset: Dataset) -> None:
       UserError: With the shapes, or both numbers.
     """
     student, labels = modules.abstract_student(), dataset.vocabulary
-    try:
-        student.check_batch(dataset.rows(np.arange(min(len(dataset), _CHECKED_ROWS))))
-    except ValueError as error:
-        raise UserError(f"student: {error}") from None
+    check_rows(student, dataset)
     if student.num_outputs < labels.size:
         raise UserError(
             f"student: {student.num_outputs} outputs for {labels.summary}; "
@@ -263,3 +261,20 @@ def check_data(modules: TrainModules, dataset: Dataset) -> None:
             f"student: num_users={known}, the data has {users} users; wanted: "
             f"num_users={users}"
         )
+
+
+def check_rows(student: Model, dataset: Dataset) -> None:
+    """Refuse rows that the student cannot read: the first ones, of columns all.
+
+    Raises:
+      UserError: With what it reads.
+    """
+    rows = dataset.rows(np.arange(min(len(dataset), _CHECKED_ROWS)))
+    for name, column in dataset.columns.items():
+        if column.by == "row":
+            stored = dataset.selection
+            rows[name] = column.values if stored is None else column.values[stored]
+    try:
+        student.check_batch(rows)
+    except ValueError as error:
+        raise UserError(f"student: {error}") from None

@@ -12,6 +12,7 @@ from models.base import Batch
 from runner import runtime
 from runner.checkpoint.checkpoints import Checkpoints
 from runner.data.dataset import Dataset
+from runner.data.labels import Channels
 from runner.data.pipeline import Batches, Rows, batches
 from runner.errors import UserError, nearest
 from runner.evaluation.diagnostics import Diagnosis, Diagnostics
@@ -157,7 +158,11 @@ class Setup:
 
     @functools.cached_property
     def _diagnostics(self) -> Diagnostics:
-        return Diagnostics(self.step, best=self.config.diagnostics.best)
+        return Diagnostics(
+            self.step,
+            best=self.config.diagnostics.best,
+            classes=not isinstance(self.dataset.vocabulary, Channels),
+        )
 
     @functools.cached_property
     def _sampler(self) -> Sampler:

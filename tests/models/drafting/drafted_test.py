@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import Drafted, Transformer
+from models import Drafted, LoRA, Transformer
 from tests.models.states import random_module
 
 TEXTS = [[3, 1, 4, 1, 5], [9, 2, 6]]
@@ -17,6 +17,7 @@ BATCH = {
     "positions": np.int32([[0, 1, 2, 3, 4, 0, 1, 2, 0]]),
 }
 STEPS, DIM, HEADS = 3, 8, 2
+TINY = {"vocab_size": 11, "dim": DIM, "num_layers": 1, "num_heads": HEADS}
 PATHS = frozenset(f"draft/{j}" for j in range(1, STEPS + 1))
 SLOW = pytest.mark.slow
 FORMS = (
@@ -28,9 +29,8 @@ FORMS = (
 
 def make(**fields):
     student = functools.partial(
-        Transformer, vocab_size=11, dim=DIM, num_layers=1, num_heads=HEADS
+        Transformer, **TINY, num_kv_heads=1, embedding_scale=2.0
     )
-    student = functools.partial(student, num_kv_heads=1, embedding_scale=2.0)
     return random_module(Drafted, model=student, steps=STEPS, **fields)
 
 
@@ -175,3 +175,6 @@ def test_constant_states_send_no_slope_into_the_student():
 def test_a_model_that_cannot_draft_is_named():
     with pytest.raises(ValueError, match=r"layers in 0\.\.0, got 2"):
         make(of=(2,))
+    adapted = functools.partial(LoRA, model=functools.partial(Transformer, **TINY))
+    with pytest.raises(ValueError, match="let LoRA be around Drafted"):
+        nnx.eval_shape(lambda: Drafted(model=adapted, rngs=nnx.Rngs(0)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import Ascent, ConvNet, Hidden, Transformer, Views
+from models import Ascent, ConvNet, Hidden, Imputer, Transformer, Views
 from models.base import TrunkOutput
 from models.views import balls, captions
 
@@ -153,3 +153,14 @@ def test_the_contrast_of_a_group_is_clips_whatever_it_is_cut_into():
         captions.contrast(jnp.ones((8, 3)), jnp.ones((8, 3)), jnp.ones(8), group=3)
     with pytest.raises(ValueError, match="group is of the objective 'captions'"):
         Ascent(radius=0.1, objective="captions")
+
+
+@pytest.mark.parametrize("view", [Ascent(radius=0.1), Hidden(share=0.5)])
+def test_a_view_of_what_a_batch_has_not_names_the_model(view):
+    model = functools.partial(Imputer, channels=2, num_steps=3, latent_dim=2)
+    viewed = nnx.eval_shape(
+        lambda: Views(model=model, views={"a": view}, rngs=nnx.Rngs(0))
+    )
+    name = type(view).__name__
+    with pytest.raises(ValueError, match=f"{name}.* Imputer reads observed, values"):
+        view(viewed, {"users": np.zeros(2)})

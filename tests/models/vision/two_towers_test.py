@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import TwoTowers
+from models import BatchNorm, TwoTowers
 from models.base import Model, TrunkOutput
 from models.vision import two_towers
 
@@ -16,7 +16,8 @@ from models.vision import two_towers
 class Sums(Model):
     """Reads what its batch's entry has summed up to each place."""
 
-    dim = num_outputs = 3
+    dim, num_outputs = 3, 300
+    reads = frozenset()
 
     def __init__(self, *, entry, num_classes=3, rngs):
         self.entry, self.table = entry, nnx.Param(rngs.normal((300, num_classes)))
@@ -77,3 +78,39 @@ def test_logits_are_those_of_the_mean_prompt_of_each_class():
     np.testing.assert_allclose(captured["scaled_text"], 2.0 * of_texts, rtol=1e-4)
     with pytest.raises(ValueError, match="the data has none"):
         model.trunk({"images": images}, capture=frozenset({"text"}))
+
+
+class Running(Sums):
+    def __init__(self, **fields):
+        super().__init__(**fields)
+        self.norm = BatchNorm(dim=3, ghost=1, rngs=fields["rngs"])
+
+
+class Drawing(Sums):
+    draws = True
+
+
+def test_towers_and_prompts_that_do_not_fit_are_named():
+    def make(prompts, kind=Sums):
+        return TwoTowers(
+            image=functools.partial(kind, entry="images"),
+            text=functools.partial(Sums, entry="tokens"),
+            prompts=prompts,
+            rngs=nnx.Rngs(0),
+        )
+
+    for prompts, message in (
+        (["zero", "ones"], r"class 0 must be a list of texts, got 'zero'"),
+        ([["a"], [""]], "a prompt of class 1 is empty"),
+        ([["a"], [[5, -1]]], "a prompt of class 1 has the id -1"),
+        ([["a"], [[300]]], r"the id 300, the text tower has 300 \(text.vocab_size=301"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(prompts)
+    with pytest.raises(ValueError, match="without running state, as GroupNorm's; got"):
+        make([["a"]], Running)
+    with pytest.raises(ValueError, match="draw nothing, got Drawing"):
+        make([["a"]], Drawing)
+    rows = {"images": np.zeros((1, 2), np.int32), "captions": np.array([[5, 300]])}
+    with pytest.raises(ValueError, match="a caption has the id 300"):
+        make([["a"]]).check_batch(rows)
