@@ -170,9 +170,9 @@ class Recipe:
     attention: Callable[..., Attention]
     mlp: Callable[..., nnx.Module]
     norm: Callable[..., Norm]
-    norm_placement: str
-    residual: str
-    residual_scale: float
+    norm_placement: str = "pre"
+    residual: str = "serial"
+    residual_scale: float = 1.0
 
     def __post_init__(self):
         checks.one_of("norm_placement", self.norm_placement, PLACEMENTS)

@@ -97,7 +97,7 @@ class Draft(nnx.Module):
       form: as of `Drafted`.
       count: hidden states that are joined; 0 where it reads what the head does.
       heads: `num_heads`, `num_kv_heads` and `head_dim`.
-      base: of the rotary frequencies, and their scaling; None without rotations.
+      kind: whose rotary positions the layers have.
       dim: width of the states.
       dtype: of activations and products.
       param_dtype: of the parameters.

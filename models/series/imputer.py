@@ -20,7 +20,7 @@ from models.base import (
     check_remat,
     row_keys,
 )
-from models.block import Block, Norms
+from models.block import Block, Recipe
 from models.initializers import FAN_IN, SMALL, Initializer
 from models.kernels import projection
 from models.layers import form
@@ -127,22 +127,19 @@ class Imputer(Model):
             "dtype": dtype,
             "param_dtype": param_dtype,
         }
-        make_attention = functools.partial(
-            Attention,
-            num_heads=num_heads,
-            num_kv_heads=num_heads,
-            head_dim=dim // num_heads,
-            norm_eps=EPS,
-            **sublayer,
-        )
         norm = functools.partial(RMSNorm, dim=dim, eps=EPS, param_dtype=param_dtype)
-
-        def make_block(rngs: nnx.Rngs) -> Block:
-            return Block(
-                attention=make_attention(rngs=rngs),
-                mlp=mlp(**sublayer, rngs=rngs),
-                norms=(Norms(norm(rngs=rngs)), Norms(norm(rngs=rngs))),
-            )
+        recipe = Recipe(
+            attention=functools.partial(
+                Attention,
+                num_heads=num_heads,
+                num_kv_heads=num_heads,
+                head_dim=dim // num_heads,
+                norm_eps=EPS,
+                **sublayer,
+            ),
+            mlp=functools.partial(mlp, **sublayer),
+            norm=norm,
+        )
 
         # Parameters: their order is the order in which keys are drawn.
         layer = functools.partial(
@@ -152,7 +149,7 @@ class Imputer(Model):
         self.positions = sharding.parameter(
             SMALL, rngs, (num_steps, dim), axes=(None, "embed"), dtype=param_dtype
         )
-        self.blocks = form("separate").create(make_block, rngs, num_layers=num_layers)
+        self.blocks = form("separate").create(recipe.block, rngs, num_layers=num_layers)
         self.norm = norm(rngs=rngs)
         self.mean = layer(dim, latent_dim, init=SMALL)
         self.log_variance = layer(dim, latent_dim, init=SMALL)

@@ -20,7 +20,7 @@ from models.base import (
     check_remat,
     stack_captured,
 )
-from models.block import Block, Norms
+from models.block import Block, Recipe
 from models.initializers import FAN_IN, SMALL, Initializer
 from models.layers import form
 from models.mlp import GatedMLP
@@ -126,22 +126,19 @@ class VisionTransformer(Classifier):
             "dtype": dtype,
             "param_dtype": param_dtype,
         }
-        make_attention = functools.partial(
-            Attention,
-            num_heads=num_heads,
-            num_kv_heads=num_heads,
-            head_dim=dim // num_heads,
-            norm_eps=EPS,
-            **sublayer,
-        )
         norm = functools.partial(RMSNorm, dim=dim, eps=EPS, param_dtype=param_dtype)
-
-        def make_block(rngs: nnx.Rngs) -> Block:
-            return Block(
-                attention=make_attention(rngs=rngs),
-                mlp=mlp(**sublayer, rngs=rngs),
-                norms=(Norms(norm(rngs=rngs)), Norms(norm(rngs=rngs))),
-            )
+        recipe = Recipe(
+            attention=functools.partial(
+                Attention,
+                num_heads=num_heads,
+                num_kv_heads=num_heads,
+                head_dim=dim // num_heads,
+                norm_eps=EPS,
+                **sublayer,
+            ),
+            mlp=functools.partial(mlp, **sublayer),
+            norm=norm,
+        )
 
         def parameter(init: Initializer, shape: tuple, axes: tuple) -> nnx.Param:
             return sharding.parameter(init, rngs, shape, axes=axes, dtype=param_dtype)
@@ -156,7 +153,7 @@ class VisionTransformer(Classifier):
             if positions == "learned"
             else None
         )
-        self.blocks = form(layers).create(make_block, rngs, num_layers=num_layers)
+        self.blocks = form(layers).create(recipe.block, rngs, num_layers=num_layers)
         intermediates = self.blocks.samples[0].mlp.intermediates
         if intermediates:
             raise ValueError(
