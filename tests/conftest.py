@@ -10,7 +10,7 @@ from pathlib import Path
 
 # Tests make little garbage, and each collection walks all of JAX for it; in imports,
 # where nothing is garbage, a fifth of the time went there.
-gc.set_threshold(500_000, 20, 100)
+gc.set_threshold(100_000, 50, 100)
 
 # XLA's cheapest code: tests compile far more than they run. Read once, when the
 # backend starts, below; then taken back, so that children compile as a user's do.
