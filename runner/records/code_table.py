@@ -105,12 +105,15 @@ class CodeTable:
         ids[ESCAPE << 8 :] = np.arange(256)
         return ids.astype("<u2") if len(self.codes) <= 1 << 16 else ids
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019 - of a shard, as long as its table
+    @functools.cached_property
+    def ranks(self) -> list[int]:
+        """Numbers of ranks that have each low bit, the lowest first."""
+        most = int(self.shifts.max(initial=0))
+        return [int((self.shifts > bit).sum()) for bit in range(most)]
+
     def planes(self, length: int) -> Planes:
         """Return the planes of the low bits of records of so many tokens."""
-        most = int(self.shifts.max(initial=0))
-        ranks = [int((self.shifts > bit).sum()) for bit in range(most)]
-        return Planes(ranks, length)
+        return Planes(self.ranks, length)
 
     @functools.cached_property
     def shift(self) -> np.ndarray:
