@@ -161,6 +161,13 @@ class Model(Configurable):
             )
 
 
+def unwrapped(make: Callable[..., Model], wrapper: Any) -> Callable[..., Model]:
+    """Return the model in a `functools.partial` of a wrapper; any other as it is."""
+    if isinstance(make, functools.partial) and make.func is wrapper:
+        return make.keywords["model"]
+    return make
+
+
 def row_keys(batch: Batch) -> jax.Array:
     """Return a key for each row, `[b]`.
 

@@ -117,13 +117,6 @@ def _layers(model: Any) -> tuple[int, Any]:
     return len(model.blocks), model.blocks.samples[-1].attention
 
 
-def within(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the model in a `functools.partial` of `Drafted`; any other as it is."""
-    if isinstance(make, functools.partial) and make.func is Drafted:
-        return make.keywords["model"]
-    return make
-
-
 @functools.cache
 def _drafting(base: type[Transformer]) -> type[Transformer]:
     """Return the class of `base` that drafts: one for each, since nnx compares."""

@@ -103,13 +103,6 @@ def grid_of(path: str, grids: dict[str, Grid]) -> Grid | None:
     return grids.get(path) or grids.get("/".join(stacked))
 
 
-def within(make: Callable[..., Model]) -> Callable[..., Model]:
-    """Return the model in a `functools.partial` of `Quantized`; any other as it is."""
-    if isinstance(make, functools.partial) and make.func is Quantized:
-        return make.keywords["model"]
-    return make
-
-
 def _is_within(make: Any) -> bool:
     while isinstance(make, functools.partial):
         if make.func is Quantized:

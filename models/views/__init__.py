@@ -8,7 +8,7 @@ computes stands among its intermediates, for losses to read.
 from models.views.ascent import Ascent
 from models.views.hidden import Hidden
 from models.views.view import View
-from models.views.wrapper import Views, view_of, with_views, within
+from models.views.wrapper import Views, view_of, with_views
 
 __all__ = [
     "Ascent",
@@ -17,5 +17,4 @@ __all__ = [
     "Views",
     "view_of",
     "with_views",
-    "within",
 ]

@@ -77,13 +77,6 @@ def view_of(batch: Batch, name: str) -> Batch | None:
     return {**batch, **entries} if entries else None
 
 
-def within(make: Callable[..., Model]) -> Callable[..., Model]:
-    """Return the model in a `functools.partial` of `Views`; any other as it is."""
-    if isinstance(make, functools.partial) and make.func is Views:
-        return make.keywords["model"]
-    return make
-
-
 @functools.cache
 def _viewed(base: type[Model]) -> type[Model]:
     """Return the class of `base` with views: one for each class, since nnx compares."""

@@ -7,9 +7,9 @@ import numpy as np
 
 from models import layers
 from models.adapters import low_rank
-from models.base import Model
+from models.base import Model, unwrapped
 from models.lora import wrapper
-from models.quantized import wrapper as quantized
+from models.quantized.wrapper import Quantized
 from runner.weights import on_grid
 from runner.weights.base import Weights
 from runner.weights.tensors import StoredTensor, Tensors
@@ -40,8 +40,8 @@ def merged(weights: Weights, *, as_read: bool = True) -> Merged:
         tensors = on_grid.nearest(weights.model, tensors)
     within = wrapper.within(weights.model) if has_any(tensors) else None
     if within is None:
-        return Merged(quantized.within(weights.model), tensors)
-    plain = quantized.within(within.model)
+        return Merged(unwrapped(weights.model, Quantized), tensors)
+    plain = unwrapped(within.model, Quantized)
     return Merged(plain, in_kernels(tensors, scale=within.scale))
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from models import views
-from models.base import Model
+from models.base import Model, unwrapped
 from runner.checkpoint import choice, manifest, tree_paths
 from runner.checkpoint.directory import CheckpointDirectory
 from runner.data.labels import Classes, Labels
@@ -102,7 +102,7 @@ class RunWeights(Weights):
         if not isinstance(student, fdl.Partial):
             raise UserError(f"{path} has no student")
         try:
-            return views.within(build.objects(student))
+            return unwrapped(build.objects(student), views.Views)
         except UserError as error:
             raise UserError(f"{path}: student: {error}") from error
 
