@@ -16,14 +16,22 @@ def placed_state(modules, seed, mesh, rules):
     modules, on one device, whatever the mesh; `state_test` shows that it is so.
     """
     key = jax.random.key(seed)
-    text = jax.jit(modules.initial).lower(key).as_text()
-    if (seed, text) not in _FRESH:
+    # `shardings`, below, needs this trace too.
+    initial = modules._jitted_initial
+    name = seed, _text(initial.trace(key))
+    if name not in _FRESH:
         one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        state = fresh.evaluate(modules.initial, key, out_shardings=one)
-        _FRESH[seed, text] = jax.device_get(state)
+        state = fresh.evaluate(initial, key, out_shardings=one)
+        _FRESH[name] = jax.device_get(state)
     # A copy: a step donates what it is handed.
-    values = jax.tree.map(np.array, _FRESH[seed, text])
+    values = jax.tree.map(np.array, _FRESH[name])
     return jax.device_put(values, modules.shardings(mesh, rules))
+
+
+def _text(traced):
+    """All that a traced function's result depends on, but for its arguments."""
+    constants = [np.asarray(x).tobytes() for x in traced.jaxpr.consts]
+    return str(traced.jaxpr), *constants, jax.tree.structure(traced.out_info)
 
 
 def abstract(tree):
