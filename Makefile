@@ -65,13 +65,18 @@ venv: $(READY)
 
 dev: $(DEV_READY)
 
+# Where Python is told to keep no bytecode, each process compiles all of JAX again: two of
+# the three seconds of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # uv is the faster installer, but reads no pip configuration: it is told pip's index, and
-# where it cannot reach what pip can, pip does the work.
+# where it cannot reach what pip can, pip does the work. Tests start hundreds of processes:
+# what they import is compiled once, at set-up.
 define install
 index="$$($(BIN)/python -m pip config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" \
   | tail -n 1)"; \
 $${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/uv pip install --quiet \
-  --python $(BIN)/python --require-hashes --requirement $(1) \
+  --python $(BIN)/python --require-hashes --requirement $(1) $(2) \
 || { echo 'uv could not; pip installs them' \
   && $(BIN)/python -m pip --disable-pip-version-check install --quiet \
     --require-hashes --requirement $(1); }
@@ -94,7 +99,7 @@ $(READY): pyproject.toml requirements.lock
 
 $(DEV_READY): $(READY) requirements-dev.lock
 	@echo 'set-up: linters, test tools, the maker of the site'
-	@$(call install,requirements-dev.lock)
+	@$(call install,requirements-dev.lock,--compile-bytecode)
 	@touch $@
 
 # Every run goes on where it was stopped. The students differ in what teaches them alone.
