@@ -1,20 +1,28 @@
 """Causal attention within documents by cuDNN's fused kernel, for NVIDIA's GPUs.
 
-What differs by document is a bias `[b 1 t t]` in the type of the queries, and so is its
-gradient, which nobody reads: memory is quadratic in the length of a row, but for all
-heads at once. Keys beyond the window are not computed, other documents are.
+What differs by document is a bias `[b 1 t t]` in the type of the queries: memory is
+quadratic in the length of a row, but for all heads at once. Keys beyond the window are
+not computed, other documents are.
 
 Source: `jax.nn.dot_product_attention(implementation="cudnn")` of jax 0.10.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-DTYPES = ("bfloat16", "float16")
+DTYPES = {"bfloat16": -(2.0**41), "float16": -(2.0**15)}
+"""Types of queries, and the bias of a pair of other documents: JAX's own."""
 LONGEST = 8192
-"""Tokens of a row whose biases take 128 MiB, and as much for their gradient."""
+"""Tokens of a row whose biases take 128 MiB."""
+WINDOW_BESIDE_BIAS = 91002
+"""cuDNN since 9.10.2 takes a window beside a bias."""
+PRODUCTS = {
+    "dot_product_attention_fwd_wrapper": 2,
+    "dot_product_attention_bwd_wrapper": 5,
+}
+"""Matmuls of the kernel's primitives in a jaxpr; backward, scores are made again."""
 
 
 def serves(*, length: int, head_dim: int, dtype: str) -> bool:
@@ -48,13 +56,67 @@ def attend(
       implementation: of `jax.nn.dot_product_attention`; `"xla"` runs on any device.
     """
     ids = segment_ids[:, None]
+    same_document = jnp.expand_dims(ids, 3) == jnp.expand_dims(ids, 2)
+    if implementation == "cudnn":
+        return _fused(query, key, value, same_document, window)
     return jax.nn.dot_product_attention(
         query,
         key,
         value,
-        mask=jnp.expand_dims(ids, 3) == jnp.expand_dims(ids, 2),
+        mask=same_document,
         scale=1.0,
         is_causal=True,
         local_window_size=None if window is None else (window - 1, 0),
         implementation=implementation,
     )
+
+
+def _fused(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    window: int | None,
+) -> jax.Array:
+    """Return what `jax.nn.dot_product_attention` does, without the bias's gradient.
+
+    Nobody reads that gradient, but where it is asked for cuDNN writes those of all
+    scores, `[b heads t t]`: 4 GiB a row of 8,192 tokens and 32 heads, in each layer.
+    JAX asks for it whenever there is a bias, so it is called one function below.
+    """
+    from jax._src.cudnn import fused_attention_stablehlo as library
+
+    version = library.check_cudnn_version()
+    if window is not None and version < WINDOW_BESIDE_BIAS:
+        mask &= jnp.triu(jnp.ones(mask.shape[-2:], bool), 1 - window)[None, None]
+        window = None
+    zero, least = (jnp.asarray(x, query.dtype) for x in (0, DTYPES[query.dtype.name]))
+    bias, none = jnp.where(mask, zero, least), jnp.zeros(0, query.dtype)
+    run: Any = library._dot_product_attention
+    # Lengths, offsets and pages are not used.
+    return run(
+        *(query, key, value, bias, none, none, none, none, none, none),
+        scale=1.0,
+        seed=42,
+        dropout_rate=0.0,
+        variadic_args=(True, False),  # a bias, and no gradient of it
+        mask_type=library.MaskType.CAUSAL,
+        layout=library.AttentionLayout.BTNH.value,
+        sliding_window_length=window,
+        cudnn_version=version,
+        return_residual=False,
+    )
+
+
+def flops(name: str, shape: tuple[int, ...], *, window: int | None) -> int:
+    """Return the FLOPs of a primitive of `PRODUCTS`.
+
+    Args:
+      name: of the primitive.
+      shape: `[b t heads head_dim]`, of its queries.
+      window: the tokens that a query may see; None is all before it.
+    """
+    batch, length, heads, head_dim = shape
+    near = min(window or length, length)
+    pairs = near * (near + 1) // 2 + (length - near) * near
+    return PRODUCTS[name] * 2 * batch * heads * head_dim * pairs

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.interpreters import partial_eval
 
-from models.kernels import loops
+from models.kernels import cudnn_attention, loops
 
 PEAK: dict[str, float] = {
     "NVIDIA A100": 312e12,
@@ -101,6 +101,10 @@ def _of_equation(equation: Any) -> int:
         channels = params["dimension_numbers"].rhs_spec[0]
         out = math.prod(equation.outvars[0].aval.shape)
         return 2 * out * math.prod(kernel) // kernel[channels]
+
+    if name in cudnn_attention.PRODUCTS:
+        shape, window = equation.invars[0].aval.shape, params["sliding_window_length"]
+        return cudnn_attention.flops(name, shape, window=window)
 
     # What holds others: branches, bodies, callees.
     inner = [_flops(jaxpr) for jaxpr in inner_jaxprs(params)]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from losses.core.outputs import log_sum_exp, none_of
 from runner.errors import UserError
+from runner.recording.largest import largest
 
 StoredEntries = dict[str, jax.Array]
 
@@ -80,7 +81,7 @@ class TopK(Mode):
         self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
     ) -> StoredEntries:
         del uniform
-        best, indices = jax.lax.top_k(logits, self.k)
+        best, indices = largest(logits, self.k)
         return {
             "indices": indices,
             "logits": best,

@@ -15,6 +15,7 @@ import pytest
 from models import masks, sharding
 from models.kernels import blocked_attention, cudnn_attention, splash_attention
 from models.masks import Heads, Kernel
+from runner.head import flops
 from tests.models.inputs import mesh_of, reference_attention
 from tests.models.states import transformer
 
@@ -210,13 +211,23 @@ def test_splash_attention_lowers_for_a_tpu(dtype, head_dim):
     assert text.count("tpu_custom_call") == 3  # forward; queries; keys and values
 
 
-@pytest.mark.parametrize("window", [None, 100])
-def test_attention_by_cudnn_lowers_for_a_gpu(monkeypatch, window):
+@pytest.mark.parametrize(
+    ("window", "version", "sliding"),
+    [(None, 91002, 0), (100, 91002, 100), (100, 90800, 0)],
+)
+def test_attention_by_cudnn_lowers_for_a_gpu(monkeypatch, window, version, sliding):
     from jax._src.cudnn import fused_attention_stablehlo as library
 
-    monkeypatch.setattr(library, "check_cudnn_version", lambda: 90100)
+    monkeypatch.setattr(library, "check_cudnn_version", lambda: version)
     attend = functools.partial(cudnn_attention.attend, window=window)
-    traced = gradient(attend).trace(*shapes("bfloat16", 64))
+    arrays = shapes("bfloat16", 64)
+    traced = gradient(attend).trace(*arrays)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
-    assert "__cudnn$fmhaScaleBiasSoftmax" in text
-    assert "__cudnn$fmhaScaleBiasSoftmaxBackward" in text
+    assert text.count("@__cudnn$fmhaScaleBiasSoftmax(") == 1
+    (backward,) = (x for x in text.splitlines() if "SoftmaxBackward(" in x)
+    # Queries, keys, values and a workspace: nothing of the size of the scores.
+    assert "256x256" not in backward.split("->")[-1]
+    assert text.count(f"sliding_window_length\\22: {sliding},") == 2
+    # Two products forward, five backward, of 2 rows and 4 heads of 64.
+    pairs = sum(min(i + 1, sliding or 256) for i in range(256))
+    assert flops.matmul_flops(gradient(attend), *arrays) == 7 * 2 * 2 * 4 * 64 * pairs
