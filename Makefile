@@ -21,6 +21,7 @@ LOCK_FLAGS ?=
 ROOMS ?=
 FAULTS ?=
 COSTS ?=
+GPU ?=
 
 BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -31,7 +32,7 @@ DEV_READY := .venv/dev-$(VERSION)
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench costs bench-peers results results-on-policy parity tokenizers trackers smollm2 smollm2-served lock clean
+.PHONY: help venv dev docs demo shrink shrink-starts sweep-demo test test-all launchers survival faults rooms lint bench bench-gpu costs bench-peers results results-on-policy parity tokenizers trackers smollm2 smollm2-served lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -47,6 +48,7 @@ help:
 	@echo 'make rooms     the map of folders by who imports whom: make rooms ROOMS=--write'
 	@echo 'make lint      formatting, lint, types'
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
+	@echo 'make bench-gpu  the table of a GPU, beside torch in an environment of its own'
 	@echo 'make costs     cost against size, into docs/costs.md: make costs COSTS=layers'
 	@echo 'make bench-peers  heads of MaxText, tunix, tokamax, optax; steps of torch; ours'
 	@echo 'make results   ablation of stored teacher outputs: 111 small runs (an hour)'
@@ -231,6 +233,10 @@ bench: dev
 	@for script in tests/benchmarks/$(ONLY)_bench.py; do \
 	  echo "== $$script" && PYTHONPATH=. $(BIN)/python "$$script" || exit 1; \
 	done
+
+# GPU='--only step head --divide 2'; on a CPU, GPU=--tiny
+bench-gpu: dev
+	@PYTHONPATH=. $(BIN)/python tests/gpu/bench.py $(GPU)
 
 # COSTS='layers experts' for some of them
 costs: dev

@@ -37,15 +37,25 @@ def main() -> None:
     print(f"target of 64 over 4: {TARGET}")
 
 
-def layer(num_experts: int, *, choices: int, tokens: int) -> Callable[[], None]:
+def layer(
+    num_experts: int,
+    *,
+    choices: int,
+    tokens: int,
+    dim: int = DIM,
+    width: int = WIDTH,
+    dtype: str = "float32",
+) -> Callable[[], None]:
     """A compiled gradient that has run once."""
     draws = iter(jax.random.split(jax.random.key(0), 5))
-    x = jax.random.normal(next(draws), (tokens, DIM))
-    router = jax.random.normal(next(draws), (DIM, num_experts))
-    gates, chosen = jax.lax.top_k(jax.nn.softmax(x @ router), choices)
-    into, out = (num_experts, DIM, WIDTH), (num_experts, WIDTH, DIM)
+    x = jax.random.normal(next(draws), (tokens, dim), dtype)
+    router = jax.random.normal(next(draws), (dim, num_experts), dtype)
+    scores = jax.nn.softmax((x @ router).astype(jnp.float32))
+    gates, chosen = jax.lax.top_k(scores, choices)
+    into, out = (num_experts, dim, width), (num_experts, width, dim)
     weights = tuple(
-        jax.random.normal(next(draws), shape) / DIM**0.5 for shape in (into, into, out)
+        (jax.random.normal(next(draws), shape) / dim**0.5).astype(dtype)
+        for shape in (into, into, out)
     )
 
     def loss(x: jax.Array, weights: moe.Weights) -> jax.Array:

@@ -1,11 +1,10 @@
 """Generation of ours, or one scan by hand: run by `generation.py`.
 
-Reads a number of rounds a line, answers with their processor seconds. Greedy.
+Reads a number of rounds a line, answers with their seconds. Greedy.
 """
 
 import functools
 import sys
-import time
 from collections.abc import Callable
 
 import jax
@@ -15,12 +14,15 @@ from flax import nnx
 
 import models
 from models.decoding.generate import generate
-from tests.peers.writing import AT_ONCE, SHAPE, VOCABULARY, WORKLOADS
+from tests.benchmarks import timed_step
+from tests.peers.writing import AT_ONCE, VOCABULARY, WORKLOADS, shape_of
+
+SHAPE, DTYPE = shape_of(sys.argv[3:])
 
 
 def main() -> None:
     """Serve rounds until the input ends."""
-    way, workload = sys.argv[1:]
+    way, workload = sys.argv[1:3]
     prompts, limits = WORKLOADS[workload]()
     width = max(map(len, prompts))
     ids = np.zeros((len(prompts), width), np.int32)
@@ -31,10 +33,8 @@ def main() -> None:
     write()
     print(f"jax {jax.__version__}, {way}", flush=True)
     for line in sys.stdin:
-        before = time.process_time()
-        for _ in range(int(line)):
-            write()
-        print(time.process_time() - before, flush=True)
+        rounds = range(int(line))
+        print(sum(timed_step.seconds(write) for _ in rounds), flush=True)
 
 
 def refilled(
@@ -47,6 +47,7 @@ def refilled(
         num_layers=SHAPE["layers"],
         num_heads=SHAPE["heads"],
         mlp=functools.partial(models.GatedMLP, hidden_dim=SHAPE["hidden"]),
+        dtype=DTYPE,
         rngs=nnx.Rngs(0),
     )
     run = functools.partial(
@@ -69,10 +70,10 @@ def scanned(
     draw = np.random.default_rng(0)
     each = dim // heads
     angles = np.arange(slots)[:, None] / 1e4 ** (np.arange(0, each, 2) / each)
-    cos, sin = (jnp.asarray(f(angles), jnp.float32) for f in (np.cos, np.sin))
+    cos, sin = (jnp.asarray(f(angles), DTYPE) for f in (np.cos, np.sin))
 
     def matrix(*shape: int) -> jax.Array:
-        return jnp.asarray(draw.normal(0, shape[0] ** -0.5, shape), jnp.float32)
+        return jnp.asarray(draw.normal(0, shape[0] ** -0.5, shape), DTYPE)
 
     sizes = {"q": dim, "k": dim, "v": dim, "o": dim, "gate": hidden, "up": hidden}
     layers = [
@@ -116,7 +117,7 @@ def scanned(
 
     @jax.jit
     def write(ids: jax.Array) -> jax.Array:
-        zeros = jnp.zeros((rows, slots, heads, each))
+        zeros = jnp.zeros((rows, slots, heads, each), DTYPE)
         logits, caches = forward(ids, jnp.int32(0), [(zeros, zeros)] * len(layers))
 
         def step(carry: tuple, at: jax.Array) -> tuple:

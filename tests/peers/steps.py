@@ -15,6 +15,7 @@ vocabulary. Other arguments choose: `dense-eager offline-eager`, say.
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -32,17 +33,18 @@ class Worker:
     """A program that takes steps when it is told to."""
 
     def __init__(self, python: str, script: str, *arguments: str):
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as it runs
         self._process = subprocess.Popen(
             [python, str(HERE / script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
         )
         self.name = self._line()
 
     def seconds(self, steps: int = STEPS) -> float:
-        """Processor seconds of a step."""
+        """Seconds of a step, as the program counts them."""
         assert self._process.stdin is not None
         print(steps, file=self._process.stdin, flush=True)
         return float(self._line()) / steps
@@ -57,7 +59,10 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         if not line:
-            raise RuntimeError(f"{self._process.args} ended")
+            self._process.wait()
+            self._errors.seek(0)
+            lines = [text.strip() for text in self._errors if text.strip()]
+            raise RuntimeError(lines[-1] if lines else f"{self._process.args} ended")
         return line
 
 

@@ -1,9 +1,9 @@
 """`generate` of transformers: run by `generation.py` under a Python that has torch.
 
-A Llama of the shape of `configs/dense.py`, float32, one thread, greedy, with a cache;
-prompts padded on the left, in batches, each until its last row has ended: rows end
-where `writing` says, through a criterion a row. Reads a number of rounds a line,
-answers with their processor seconds.
+A Llama of the shape of `configs/dense.py`, float32, one thread, or of the one that is
+named, on a GPU where torch finds one; greedy, with a cache. Prompts are padded on the
+left, in batches, each until its last row has ended: rows end where `writing` says,
+through a criterion a row. Reads a number of rounds a line, answers with their seconds.
 """
 
 # torch lives in an environment of its own.
@@ -14,7 +14,10 @@ import time
 import torch
 import transformers
 
-from tests.peers.writing import AT_ONCE, SHAPE, VOCABULARY, WORKLOADS
+from tests.peers.writing import AT_ONCE, VOCABULARY, WORKLOADS, shape_of
+
+SHAPE, DTYPE = shape_of(sys.argv[2:])
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Limits(transformers.StoppingCriteria):
@@ -49,6 +52,7 @@ def main() -> None:
             pad_token_id=0,
         )
     ).eval()
+    model = model.to(DEVICE, getattr(torch, DTYPE))
     prompts, limits = WORKLOADS[sys.argv[1]]()
 
     @torch.inference_mode()
@@ -56,12 +60,12 @@ def main() -> None:
         for start in range(0, len(prompts), AT_ONCE):
             some = prompts[start : start + AT_ONCE]
             width = max(map(len, some))
-            ids = torch.zeros((len(some), width), dtype=torch.int64)
+            ids = torch.zeros((len(some), width), dtype=torch.int64, device=DEVICE)
             mask = torch.zeros_like(ids)
             for i, prompt in enumerate(some):
-                ids[i, width - len(prompt) :] = torch.as_tensor(prompt)
+                ids[i, width - len(prompt) :] = torch.as_tensor(prompt, device=DEVICE)
                 mask[i, width - len(prompt) :] = 1
-            ends = torch.as_tensor(limits[start : start + AT_ONCE])
+            ends = torch.as_tensor(limits[start : start + AT_ONCE], device=DEVICE)
             model.generate(
                 ids,
                 attention_mask=mask,
@@ -74,10 +78,18 @@ def main() -> None:
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     print(versions, flush=True)
     for line in sys.stdin:
-        before = time.process_time()
+        before = clock()
         for _ in range(int(line)):
             write()
-        print(time.process_time() - before, flush=True)
+        print(clock() - before, flush=True)
+
+
+def clock() -> float:
+    """Seconds, once the device has done what it was told; of processor on a CPU."""
+    if DEVICE == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 if __name__ == "__main__":

@@ -64,46 +64,54 @@ def labels(model, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def online():
-    """The generalised JSD at 0.5 to a second model, as TRL's `GKDTrainer` computes it.
+    """The generalised JSD to a second model."""
+    teacher = built("dense").eval()
+    return lambda model, tokens: jsd(model, teacher, tokens)
+
+
+def jsd(model, teacher, tokens: torch.Tensor) -> torch.Tensor:
+    """The generalised JSD at 0.5 to a teacher, as TRL's `GKDTrainer` computes it.
 
     Source: `GKDTrainer.generalized_jsd_loss` of trl.experimental.gkd 1.16.0: on random
     logits, with labels that all count, values and gradients are equal.
     """
-    teacher = built("dense").eval()
-
-    def lesson(model, tokens: torch.Tensor) -> torch.Tensor:
-        student_logits = model(input_ids=tokens).logits[:, :-1]
-        with torch.no_grad():
-            teacher_logits = teacher(input_ids=tokens).logits[:, :-1]
-        student = F.log_softmax(student_logits, dim=-1)
-        target = F.log_softmax(teacher_logits, dim=-1)
-        beta = torch.tensor(0.5)
-        mixture = torch.logsumexp(
-            torch.stack([student + torch.log(1 - beta), target + torch.log(beta)]),
-            dim=0,
-        )
-        to_teacher = F.kl_div(mixture, target, reduction="none", log_target=True)
-        to_student = F.kl_div(mixture, student, reduction="none", log_target=True)
-        jsd = beta * to_teacher + (1 - beta) * to_student
-        return jsd.sum() / jsd[..., 0].numel()
-
-    return lesson
+    student_logits = model(input_ids=tokens).logits[:, :-1]
+    with torch.no_grad():
+        teacher_logits = teacher(input_ids=tokens).logits[:, :-1]
+    student = F.log_softmax(student_logits, dim=-1)
+    target = F.log_softmax(teacher_logits, dim=-1)
+    beta = torch.tensor(0.5)
+    mixture = torch.logsumexp(
+        torch.stack([student + torch.log(1 - beta), target + torch.log(beta)]),
+        dim=0,
+    )
+    to_teacher = F.kl_div(mixture, target, reduction="none", log_target=True)
+    to_student = F.kl_div(mixture, student, reduction="none", log_target=True)
+    jsd = beta * to_teacher + (1 - beta) * to_student
+    return jsd.sum() / jsd[..., 0].numel()
 
 
 def offline():
-    """The forward KL to stored logits, scattered, and labels at half the weight."""
+    """The forward KL to 64 stored logits a token, and labels at half the weight."""
     shape = (ROWS, LENGTH, SHAPE["vocab_size"])
-    logits, ids = torch.randn(shape).topk(64)
+    stored, ids = torch.randn(shape).topk(64)
+    return lambda model, tokens: scattered(model, tokens, ids, stored, shape)
 
-    def lesson(model, tokens: torch.Tensor) -> torch.Tensor:
-        dense = torch.full(shape, -1e9).scatter_(-1, ids, logits)
-        result = model(input_ids=tokens, labels=tokens)
-        teacher = F.log_softmax(dense, dim=-1).flatten(0, 1)
-        student = F.log_softmax(result.logits, dim=-1).flatten(0, 1)
-        kl = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        return 0.5 * result.loss + kl
 
-    return lesson
+def scattered(
+    model,
+    tokens: torch.Tensor,
+    ids: torch.Tensor,
+    stored: torch.Tensor,
+    shape: tuple[int, int, int],
+) -> torch.Tensor:
+    """The forward KL to stored logits, scattered to `shape`, and half of labels."""
+    dense = torch.full(shape, -1e9, device=ids.device).scatter_(-1, ids, stored)
+    result = model(input_ids=tokens, labels=tokens)
+    teacher = F.log_softmax(dense, dim=-1).flatten(0, 1)
+    student = F.log_softmax(result.logits, dim=-1).flatten(0, 1)
+    kl = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return 0.5 * result.loss + kl
 
 
 LESSONS = {"online": online, "offline": offline}

@@ -3,8 +3,17 @@
 import numpy as np
 
 VOCABULARY, AT_ONCE, SEED = 4096, 16, 0
-SHAPE = {"dim": 192, "layers": 4, "heads": 4, "hidden": 512}
-"""Of `configs/dense.py`."""
+SHAPES = {
+    "dense": {"dim": 192, "layers": 4, "heads": 4, "hidden": 512},
+    "135M": {"dim": 576, "layers": 30, "heads": 9, "hidden": 1536},
+}
+"""Of `configs/dense.py`, float32; and near SmolLM2-135M, bfloat16."""
+
+
+def shape_of(arguments: list[str]) -> tuple[dict[str, int], str]:
+    """Return the shape that the first one names, and the type of its products."""
+    name = arguments[0] if arguments else "dense"
+    return SHAPES[name], "float32" if name == "dense" else "bfloat16"
 
 
 def even() -> tuple[list[np.ndarray], np.ndarray]:
