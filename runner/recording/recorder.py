@@ -191,7 +191,6 @@ class Recorder:
         logits = teacher_trunk.outputs(shared, block["lesson"], {}).logits
         assert logits is not None  # records are refused
         logits = logits.astype(jnp.float32)
-        logits = logits - jnp.max(logits, axis=-1, keepdims=True)
         return self._mode.select(logits, block["uniform"], self.layout.temperatures)
 
     def _uniform(self, batch: Batch) -> jax.Array:

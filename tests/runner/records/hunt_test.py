@@ -49,7 +49,7 @@ def awkward(vocabulary):
     return {name: x.astype(np.float32) for name, x in kinds.items()}
 
 
-@pytest.mark.parametrize("vocabulary", [5, 300])
+@pytest.mark.parametrize("vocabulary", [5, 300, 2000])
 @pytest.mark.parametrize(("mode", "temperatures"), MODES)
 def test_what_is_read_is_what_was_said(mode, temperatures, vocabulary):
     random = np.random.default_rng(0)
