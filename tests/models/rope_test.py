@@ -7,9 +7,16 @@ from models import rope
 from tests.models.inputs import reference_rotation
 
 
-def rotated(x, positions, base=100.0, layout="split"):
-    tables = rope.angles(jnp.asarray(positions), x.shape[-1], base=base)
-    return rope.rotate(jnp.asarray(x, jnp.float32), tables, layout=layout)
+def rotated(x, positions, layout="split", width=None):
+    """Features turned by their positions, on the host, of one program."""
+
+    @jax.jit
+    def rotate(x, positions):
+        tables = rope.angles(positions, width or x.shape[-1], base=100.0)
+        return rope.rotate(x, tables, layout=layout)
+
+    arrays = np.asarray(x, np.float32), np.asarray(positions, np.int32)
+    return jax.device_get(rotate(*arrays))
 
 
 @pytest.mark.parametrize("layout", rope.LAYOUTS)
@@ -23,7 +30,7 @@ def test_pairs_turn_by_position_times_frequency(layout):
 
 
 def test_a_permutation_turns_one_layout_into_the_other():
-    x = jax.random.normal(jax.random.key(0), (1, 4, 2, 8))
+    x = np.random.default_rng(0).normal(size=(1, 4, 2, 8))
     positions = np.arange(4)[None]
     order = np.array([0, 2, 4, 6, 1, 3, 5, 7])
     split = rotated(x[..., order], positions, layout="split")
@@ -32,21 +39,20 @@ def test_a_permutation_turns_one_layout_into_the_other():
 
 
 def test_scores_depend_on_the_distance_alone():
-    query, key = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
+    query, key = np.random.default_rng(0).normal(size=(2, 1, 1, 1, 8))
 
     def score(at, to):
-        return jnp.sum(rotated(query, [[at]]) * rotated(key, [[to]]))
+        return np.sum(rotated(query, [[at]]) * rotated(key, [[to]]))
 
     np.testing.assert_allclose(score(7, 3), score(24, 20), rtol=1e-4)
 
 
 def test_features_beyond_the_rotated_ones_stay():
-    x = jax.random.normal(jax.random.key(0), (1, 5, 2, 8))
-    tables = rope.angles(jnp.arange(5)[None], 4, base=100.0)
-    rotated = rope.rotate(x, tables, layout="split")
-    np.testing.assert_array_equal(rotated[..., 4:], x[..., 4:])
-    expected = rope.rotate(x[..., :4], tables, layout="split")
-    np.testing.assert_array_equal(rotated[..., :4], expected)
+    x = np.float32(np.random.default_rng(0).normal(size=(1, 5, 2, 8)))
+    positions = np.arange(5)[None]
+    of_all = rotated(x, positions, width=4)
+    np.testing.assert_array_equal(of_all[..., 4:], x[..., 4:])
+    np.testing.assert_array_equal(of_all[..., :4], rotated(x[..., :4], positions))
 
 
 @pytest.mark.parametrize("rope_dim", [0, 3, 10])

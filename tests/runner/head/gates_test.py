@@ -51,6 +51,7 @@ def test_matmuls_memory_and_arrays_at_full_size(case):
 
 
 SMALL = heads.Size(tokens=250, dim=256, vocabulary=8191, teacher_dim=384)
+HALF = SMALL._replace(tokens=125, vocabulary=4093)
 CUTS = {
     "whole": runtime.Head(),
     "fast": heads.in_blocks(7, SMALL.vocabulary, planes=2),
@@ -61,6 +62,11 @@ KINDS = {
     "kl": (head_bench.KL, head_bench.forward_kl),
     "five": (head_bench.FIVE, head_bench.five),
 }
+sizes = pytest.mark.parametrize(
+    "size",
+    [pytest.param(SMALL, marks=pytest.mark.slow), HALF],
+    ids=["small", "half"],
+)
 cuts = pytest.mark.parametrize("cut", CUTS)
 kinds = pytest.mark.parametrize(
     "kind",
@@ -69,14 +75,14 @@ kinds = pytest.mark.parametrize(
 
 
 @functools.cache
-def exact(kind, dtype="float32"):
+def exact(size, kind, dtype):
     """Value and gradients in float64, by hand, on the host."""
     given = jax.tree.map(
         lambda x: np.asarray(x.astype(jnp.float32), np.float64),
-        (lambda c: (c["student"], c["teacher"]))(heads.content(SMALL, dtype=dtype)),
+        (lambda c: (c["student"], c["teacher"]))(heads.content(size, dtype=dtype)),
     )
     student, teacher = given
-    targets = np.asarray(heads.content(SMALL)["batch"]["targets"])[0]
+    targets = np.asarray(heads.content(size)["batch"]["targets"])[0]
     s = student["hidden"][0] @ student["table"].T
     t = teacher["hidden"][0] @ teacher["table"].T
     log_q, log_z = log_softmax(s)
@@ -134,36 +140,31 @@ def errors(found, wanted):
     )
 
 
-@functools.cache
-def compiled(kind, cut, dtype="float32"):
-    """The runner's step, jitted, which several tests run."""
-    terms, _ = KINDS[kind]
-    return jax.jit(heads.step(SMALL, terms, head=CUTS[cut], dtype=dtype))
-
-
-def error_of(way, kind, dtype):
+def error_of(way, size, kind, dtype):
     """Errors of one way to the value and gradient."""
-    content = heads.content(SMALL, dtype=dtype)
+    content = heads.content(size, dtype=dtype)
     arguments = content["student"], content["teacher"], content["batch"]
-    return errors(way(*arguments), exact(kind, dtype))
+    return errors(jax.jit(way)(*arguments), exact(size, kind, dtype))
 
 
 @functools.cache
-def error_of_full_logits(kind, dtype):
+def error_of_full_logits(size, kind, dtype):
     """Errors of autodiff, whatever the head it is compared with."""
-    return error_of(jax.jit(heads.full(KINDS[kind][1])), kind, dtype)
+    return error_of(heads.full(KINDS[kind][1]), size, kind, dtype)
 
 
-def both(kind, cut, dtype="float32"):
+def both(size, kind, cut, dtype):
     """Errors of the runner's step, and of full logits by autodiff."""
-    ours = error_of(compiled(kind, cut, dtype), kind, dtype)
-    return ours, error_of_full_logits(kind, dtype)
+    step = heads.step(size, KINDS[kind][0], head=CUTS[cut], dtype=dtype)
+    ours = error_of(step, size, kind, dtype)
+    return ours, error_of_full_logits(size, kind, dtype)
 
 
+@sizes
 @cuts
 @kinds
-def test_float32_is_as_exact_as_full_logits(kind, cut):
-    ours, full = both(kind, cut)
+def test_float32_is_as_exact_as_full_logits(size, kind, cut):
+    ours, full = both(size, kind, cut, "float32")
     assert ours.value <= 1e-6
     for name, error in ours.gradients.items():
         assert error <= 1.1 * full.gradients[name], name
@@ -173,7 +174,7 @@ def test_float32_is_as_exact_as_full_logits(kind, cut):
 @cuts
 @kinds
 def test_bfloat16_is_as_exact_as_full_logits(kind, cut):
-    ours, full = both(kind, cut, "bfloat16")
+    ours, full = both(SMALL, kind, cut, "bfloat16")
     assert ours.value <= 1e-6
     for name, error in ours.gradients.items():
         assert error <= 1.01 * full.gradients[name], name
