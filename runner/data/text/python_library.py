@@ -57,9 +57,10 @@ class PythonLibrary(Documents):
 
     def __iter__(self) -> Iterator[Document]:
         self.check()
-        for path in _source_files(_root()):
+        root = _root()
+        for path in _source_files(root):
             if self._includes(path):
-                text = _read(_root() / path)
+                text = _read(root / path)
                 if text:
                     yield Document(name=path, text=text)
         if self._includes(_TOPICS):
