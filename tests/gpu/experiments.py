@@ -77,7 +77,7 @@ def teach_offline(cfg: fdl.Buildable, shape: Shape, folder: Path) -> None:
     length, rows = cfg.train_data.sequence_length, cfg.batch_size
     job = recording(shape, length, rows=rows)
     recorder = job.recorder()
-    numbers = range(4 * rows)
+    numbers = range(len(recorder.dataset))
     shards.write_shard(
         folder, 0, 1, recorder.records(numbers), recorder.layout, first=0
     )
