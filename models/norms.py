@@ -6,6 +6,7 @@ from flax import nnx
 
 from models import checks, sharding
 from models.initializers import Constant
+from models.kernels import unit_axes
 
 
 class RMSNorm(nnx.Module):
@@ -42,11 +43,12 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalize `x [*b dim]`; the result has its type."""
-        wide = x.astype(jnp.float32)
+        wide = unit_axes.dropped(x).astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
         scale = self.scale[...].astype(jnp.float32) + self.offset
         normed = wide * jax.lax.rsqrt(mean_square + self.eps)
-        return (normed * jnp.broadcast_to(scale, x.shape)).astype(x.dtype)
+        normed = normed * jnp.broadcast_to(scale, wide.shape)
+        return normed.astype(x.dtype).reshape(x.shape)
 
 
 class LayerNorm(nnx.Module):
@@ -87,16 +89,16 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalize `x [*b dim]`; the result has its type."""
-        wide = x.astype(jnp.float32)
+        wide = unit_axes.dropped(x).astype(jnp.float32)
         centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
         scale = self.scale[...].astype(jnp.float32) + self.offset
         normed = centred * jax.lax.rsqrt(variance + self.eps)
-        normed = normed * jnp.broadcast_to(scale, x.shape)
+        normed = normed * jnp.broadcast_to(scale, wide.shape)
         if self.bias is not None:
             bias = self.bias[...].astype(jnp.float32)
-            normed = normed + jnp.broadcast_to(bias, x.shape)
-        return normed.astype(x.dtype)
+            normed = normed + jnp.broadcast_to(bias, wide.shape)
+        return normed.astype(x.dtype).reshape(x.shape)
 
 
 Norm = RMSNorm | LayerNorm

@@ -9,6 +9,7 @@ from runner import runtime
 
 FLOAT = 4  # bytes
 TILES_IN_PLANE = 64
+CACHE, WIDEST = 2 * 2**20, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,11 +91,15 @@ def choose(
         )
 
     # By autodiff of rows where the head's gradient needs logits (a soft cap).
+    # Few tiles, since each gathers and scatters anew what losses read of it; but ones
+    # that stay in a core's cache.
+    in_cache = min(CACHE // (FLOAT * size), WIDEST * config.smallest_tile)
+    tile = max(entries // TILES_IN_PLANE, in_cache, config.smallest_tile)
     return HeadPlan(
         mode="whole" if size >= tokens else "fast",
         by_sums=cost.tileable and cost.linear,
         tokens=size,
-        entries=min(entries, max(entries // TILES_IN_PLANE, config.smallest_tile)),
+        entries=min(entries, tile),
     )
 
 

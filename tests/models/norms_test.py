@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,3 +58,16 @@ def test_squares_of_float16_do_not_overflow():
 def test_a_wrong_eps_is_named_with_its_value():
     with pytest.raises(ValueError, match="eps must be positive, got 0"):
         norm(eps=0)
+
+
+@pytest.mark.parametrize("kind", [RMSNorm, LayerNorm])
+def test_a_single_row_is_as_one_of_many(kind):
+    layer = kind(dim=6, rngs=nnx.Rngs(0))
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 6)), jnp.float32)
+
+    def gradient(x):
+        return jax.grad(lambda x: jnp.sum(jnp.sin(layer(x))))(x)
+
+    assert layer(rows[:1]).shape == (1, 3, 6)
+    np.testing.assert_allclose(layer(rows[:1])[0], layer(rows)[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient(rows[:1])[0], gradient(rows)[0], atol=1e-6)

@@ -352,6 +352,18 @@ def test_default_blocks_are_of_64_mebibytes_or_of_128_tokens():
     assert sizes == [8192, 4096, 512, 128, 128, 128]
 
 
+def test_tiles_are_few_where_a_tile_of_the_block_stays_in_the_cache():
+    def entries(tokens, vocabulary):
+        cost = plan.HeadCost(tileable=True, linear=True)
+        config = runtime.Head()
+        return plan.choose(config, cost, tokens=tokens, entries=vocabulary).entries
+
+    assert entries(256, 4096) == entries(1024, 4096) == 512
+    assert entries(4096, 4096) == 128
+    assert entries(1024, 2**17) == 2048
+    assert entries(1024, 100) == 100
+
+
 @pytest.mark.parametrize("sides", [1, 2])
 @pytest.mark.parametrize("tileable", [True, False])
 @pytest.mark.parametrize("budget", [10**4, 10**6, 10**8])
