@@ -1,6 +1,5 @@
 """An evaluation, compiled: metrics of a student, its terms and its teacher."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -249,9 +248,8 @@ def _added(total: Tree, sums: Tree) -> Tree:
 
 
 def _prediction_sums(outputs: losses.Outputs) -> Tree:
-    # No gradient is taken: values are masked, which spares a pass over the logits.
-    mask = losses.target_mask(outputs.batch)
-    outputs = dataclasses.replace(outputs, mask=mask)
+    mask = outputs.mask
+    assert mask is not None
     values = losses.CrossEntropy()(outputs)
     return {
         "count": jnp.sum(mask, dtype=jnp.float32),
@@ -262,8 +260,9 @@ def _prediction_sums(outputs: losses.Outputs) -> Tree:
 
 def _error_sums(outputs: losses.Outputs) -> Tree:
     """Return the sum of the absolute errors of hidden numbers, and their number."""
-    batch = outputs.batch
-    hidden = batch["hidden"] & losses.target_mask(batch)[..., None]
+    batch, mask = outputs.batch, outputs.mask
+    assert mask is not None
+    hidden = batch["hidden"] & mask[..., None]
     error = jnp.abs(outputs.logits - batch["values"])
     return {
         "count": jnp.sum(hidden, dtype=jnp.float32),

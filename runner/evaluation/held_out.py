@@ -1,7 +1,6 @@
 """The terms of a graph on held-out data, of the student and of its teacher."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -130,7 +129,7 @@ class HeldOutTerms:
           step: Finished optimiser steps.
           ema: As `TrainState.teacher`.
           frozen: The arrays of `frozen`.
-          prediction_sums: Of a block's outputs, over its targets.
+          prediction_sums: Of a block's outputs, over its targets: `outputs.mask`.
 
         Returns:
           Those of `prediction_sums`; `terms`, sums by name; `counts`, the tokens of
@@ -150,20 +149,34 @@ class HeldOutTerms:
         inputs = dataclasses.replace(inputs, statistics=statistics)
 
         def metric_sums(outputs: Outputs, masks: Mapping[str, jax.Array]) -> Tree:
-            of_student = prediction_sums(outputs)
+            mask = self._targets(outputs, masks)
+            counted = outputs.where(mask)
+            of_student = prediction_sums(counted)
             if self._compares:
-                of_student |= {"pairs": self._pair_sums(outputs)}
+                of_student |= {"pairs": prediction_metrics.of_pair(counted)}
             taught = self._as_student(outputs)
             if taught is None:
                 return of_student
             values = per_token(self._of_logits, taught, masks=masks, statistics={})
             sums = {name: jnp.sum(x.values) for name, x in values.items()}
-            return of_student | {"teacher": prediction_sums(taught) | {"terms": sums}}
+            of_teacher = prediction_sums(taught.where(mask)) | {"terms": sums}
+            return of_student | {"teacher": of_teacher}
 
         terms, metrics = head_values.evaluate(params, inputs, trunk, metric_sums)
         if "teacher" in metrics:
             metrics["teacher"]["counts"] = inputs.counts
         return metrics | {"terms": terms, "counts": inputs.counts}
+
+    def _targets(self, outputs: Outputs, masks: Mapping[str, jax.Array]) -> jax.Array:
+        """Return the mask of all targets: a term's own where one counts them all.
+
+        The compiler then sums over the logits once, for the metrics and for that term.
+        """
+        for term in self._objective.terms:
+            is_plain = isinstance(term.mask, _OfRows) and term.mask.mask is target_mask
+            if is_plain and term.name in masks:
+                return masks[term.name]
+        return _OfRows(target_mask)(outputs.batch)
 
     @property
     def _compares(self) -> bool:
@@ -175,10 +188,6 @@ class HeldOutTerms:
             return True
         known = stored.mode == "full" or 1.0 in stored.temperatures
         return known and not stored.partial
-
-    def _pair_sums(self, outputs: Outputs) -> Tree:
-        # Tokens without a target may hold NaN: zero before anything is summed.
-        return prediction_metrics.of_pair(outputs.where(target_mask(outputs.batch)))
 
     def _as_student(self, outputs: Outputs) -> Outputs | None:
         """Return the outputs of a student that is the teacher, if it is a model."""
@@ -207,7 +216,7 @@ def _unweighted(
       trained: those of the step, built.
     """
     of_name = {term.name: term.mask for term in (*terms, *trained)}
-    masks = {mask: functools.partial(_of_rows, mask) for mask in of_name.values()}
+    masks = {mask: _OfRows(mask) for mask in of_name.values()}
     return [
         dataclasses.replace(
             term, weight=1.0, token_weight=None, mask=masks[of_name[term.name]]
@@ -216,8 +225,14 @@ def _unweighted(
     ]
 
 
-def _of_rows(mask: Mask | None, batch: Batch) -> jax.Array:
-    assert mask is not None  # the losses are built
-    tokens = mask(batch)
-    real = batch["index"] >= 0
-    return tokens & jnp.reshape(real, (-1,) + (1,) * (tokens.ndim - 1))
+@dataclasses.dataclass(frozen=True)
+class _OfRows:
+    """A term's mask without the rows that only fill a batch."""
+
+    mask: Mask | None
+
+    def __call__(self, batch: Batch) -> jax.Array:
+        assert self.mask is not None  # the losses are built
+        tokens = self.mask(batch)
+        real = batch["index"] >= 0
+        return tokens & jnp.reshape(real, (-1,) + (1,) * (tokens.ndim - 1))
