@@ -30,14 +30,42 @@ def by_groups(rows: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     count = math.ceil(entries / size)
     if size == 1 or count <= k:
         return jax.lax.top_k(rows, k)
-    padding = [(0, 0)] * (rows.ndim - 1) + [(0, count * size - entries)]
-    padded = jnp.pad(rows, padding, constant_values=-jnp.inf)
-    groups = padded.reshape(*rows.shape[:-1], count, size)
+    groups = in_groups(rows, size)
+    chosen, among = candidates(groups, jnp.max(groups, axis=-1), k)
+    values, places = jax.lax.top_k(among, k)
+    return values, ids(chosen, places, size)
 
-    # In the order of the row: of equal entries the first one counts.
-    _, chosen = jax.lax.top_k(jnp.max(groups, axis=-1), k)
+
+def in_groups(rows: jax.Array, size: int) -> jax.Array:
+    """Return `[*b groups size]` of rows `[*b v]`, filled up with -inf."""
+    padding = [(0, 0)] * (rows.ndim - 1) + [(0, -rows.shape[-1] % size)]
+    padded = jnp.pad(rows, padding, constant_values=-jnp.inf)
+    return padded.reshape(*rows.shape[:-1], -1, size)
+
+
+def candidates(
+    groups: jax.Array, largest_of_each: jax.Array, k: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return the `k` groups whose largest entries are largest, and their entries.
+
+    An entry outside of them has one of each group before it, since groups are in the
+    order of the row: of equal entries the first one counts.
+
+    Args:
+      groups: `[*b groups size]`.
+      largest_of_each: `[*b groups]`.
+      k: at most as many as there are groups.
+
+    Returns:
+      Numbers of groups `[*b k]`, ascending, and entries `[*b k * size]`.
+    """
+    _, chosen = jax.lax.top_k(largest_of_each, k)
     chosen = jnp.sort(chosen, axis=-1)
-    candidates = jnp.take_along_axis(groups, chosen[..., None], axis=-2)
-    values, places = jax.lax.top_k(candidates.reshape(*rows.shape[:-1], -1), k)
+    among = jnp.take_along_axis(groups, chosen[..., None], axis=-2)
+    return chosen, among.reshape(*chosen.shape[:-1], -1)
+
+
+def ids(chosen: jax.Array, places: jax.Array, size: int) -> jax.Array:
+    """Return the places in the row of places among the entries of chosen groups."""
     group = jnp.take_along_axis(chosen, places // size, axis=-1)
-    return values, group * size + places % size
+    return group * size + places % size
