@@ -26,8 +26,8 @@ import gin  # noqa: E402 - after the flags
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax._src import lib  # noqa: E402
 from jax._src.interpreters import mlir  # noqa: E402
-from jax._src.lib import _jax  # noqa: E402
 
 from runner.files import trusted  # noqa: E402
 from tests import costs, schedule  # noqa: E402
@@ -55,8 +55,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Where each operation was traced, which XLA carries along, and nothing here reads.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 # To take it costs a tenth of tracing, below all the frames of pytest.
-if hasattr(_jax, "set_tracebacks_enabled"):
-    _jax.set_tracebacks_enabled(False)
+_library = getattr(lib, "_jax", None)
+if hasattr(_library, "set_tracebacks_enabled"):
+    _library.set_tracebacks_enabled(False)
 jax.devices()
 if _FLAGS is None:
     del os.environ["XLA_FLAGS"]

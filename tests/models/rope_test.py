@@ -48,7 +48,7 @@ def test_scores_depend_on_the_distance_alone():
 
 
 def test_features_beyond_the_rotated_ones_stay():
-    x = np.float32(np.random.default_rng(0).normal(size=(1, 5, 2, 8)))
+    x = np.random.default_rng(0).normal(size=(1, 5, 2, 8)).astype(np.float32)
     positions = np.arange(5)[None]
     of_all = rotated(x, positions, width=4)
     np.testing.assert_array_equal(of_all[..., 4:], x[..., 4:])
