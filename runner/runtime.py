@@ -156,7 +156,7 @@ class Head:
         instead, if every loss can be (logits are then computed twice, but the head's
         weights are not read once a handful of tokens).
       smallest_tile: entries of the vocabulary that are computed at a time even where
-        they do not fit.
+        they do not fit; where they do, up to four times as many.
     """
 
     memory_budget: int = 256 * 2**20

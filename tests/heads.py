@@ -124,7 +124,9 @@ class Recorded(LoadedTeacher):
 def in_blocks(tokens: int, entries: int, *, planes: int = 1) -> runtime.Head:
     """Room for so many tokens of `entries` a device; planes as in `Terms`."""
     room = 4 * planes * entries * tokens
-    return runtime.Head(memory_budget=room, block_memory=room, smallest_block=1)
+    return runtime.Head(
+        memory_budget=room, block_memory=room, smallest_block=1, smallest_tile=32
+    )
 
 
 def in_tiles(entries: int) -> runtime.Head:

@@ -172,7 +172,7 @@ class HeldOutTerms:
 
         The compiler then sums over the logits once, for the metrics and for that term.
         """
-        for term in self._objective.terms:
+        for term in self._objective.counted:
             is_plain = isinstance(term.mask, _OfRows) and term.mask.mask is target_mask
             if is_plain and term.name in masks:
                 return masks[term.name]

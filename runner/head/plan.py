@@ -9,7 +9,10 @@ from runner import runtime
 
 FLOAT = 4  # bytes
 TILES_IN_PLANE = 64
-CACHE, WIDEST = 2 * 2**20, 4
+CACHE = 2 * 2**20
+"""Bytes that a tile may fill beyond that: about the cache of a CPU's core."""
+WIDEST = 4
+"""Smallest tiles in such a tile: wider ones are no faster."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

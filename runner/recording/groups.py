@@ -16,7 +16,7 @@ from losses.core.outputs import log_sum_exp, none_of
 from runner.recording.largest import candidates, ids, in_groups, largest
 
 GROUP = 128
-_FEW = 3  # such parts of a row must be more than the entries of k groups
+_FEW = 3  # the k groups hold at most one such part of a row
 
 
 def serves(entries: int, k: int) -> bool:

@@ -23,7 +23,7 @@ def by_groups(rows: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """Return `jax.lax.top_k(rows, k)`, equal entries in the same order.
 
     The k largest entries are in the k groups whose largest entries are largest: of
-    49,152 entries and k = 64, 1,536 groups and then 2,048 entries are sorted.
+    16,384 entries and k = 64, 1,024 groups and then 1,024 entries are sorted.
     """
     entries = rows.shape[-1]
     size = 2 ** max(0, round(math.log2(entries / k) / 2))

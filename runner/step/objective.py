@@ -51,6 +51,8 @@ class Objective:
     Attributes:
       modules: student and terms, without their arrays.
       terms: in order.
+      counted: the same with masks of the tokens that each counts: where the teacher
+        scored some alone, those.
       head: the student's.
       head_gradients: the head and all terms, forward and backward.
       head_values: their read-only passes.
@@ -107,9 +109,9 @@ class Objective:
             self._teacher_capture |= expert_load.NEEDS
 
         # A teacher that scored some tokens alone teaches those.
-        self._counted = self.terms
+        self.counted = self.terms
         if teacher is not None and teacher.stored and teacher.stored.partial:
-            self._counted = [_where_taught(term) for term in self.terms]
+            self.counted = [_where_taught(term) for term in self.terms]
 
         self._reads_rows = any(term.loss.reads_rows for term in self.terms)
         self._draws, self._seed = student.draws, seed
@@ -146,7 +148,7 @@ class Objective:
         Raises:
           IncompatibleLoss: a mask is not one bool for each token.
         """
-        masks = token_masks(self._counted, batch)
+        masks = token_masks(self.counted, batch)
         counts = {n: jnp.sum(m, dtype=jnp.float32) for n, m in masks.items()}
         num_rows = len(batch["targets"])
         if self._reads_rows:
