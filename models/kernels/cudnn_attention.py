@@ -17,7 +17,12 @@ DTYPES = {"bfloat16": -(2.0**41), "float16": -(2.0**15)}
 LONGEST = 8192
 """Tokens of a row whose biases take 128 MiB."""
 WINDOW_BESIDE_BIAS = 91002
-"""cuDNN since 9.10.2 takes a window beside a bias."""
+"""The cuDNN since which its front end lets a window pass beside a bias: 9.10.2.
+
+Source: checks of NVIDIA/cudnn-frontend v1.23.0, `include/cudnn_frontend/node`: forward
+`sdpa_support_surface.h` line 245, backward `scaled_dot_product_flash_attention.h` line
+1247. They are there since v1.13.0; v1.12.0 refuses the two together with every cuDNN.
+"""
 PRODUCTS = {
     "dot_product_attention_fwd_wrapper": 2,
     "dot_product_attention_bwd_wrapper": 5,
@@ -56,22 +61,41 @@ def attend(
       implementation: of `jax.nn.dot_product_attention`; `"xla"` runs on any device.
     """
     ids = segment_ids[:, None]
-    same_document = jnp.expand_dims(ids, 3) == jnp.expand_dims(ids, 2)
-    if implementation == "cudnn":
-        return _fused(query, key, value, same_document, window)
+    mask = jnp.expand_dims(ids, 3) == jnp.expand_dims(ids, 2)
+    if implementation == "cudnn" and (library := _library()) is not None:
+        return _fused(library, query, key, value, mask, window)
     return jax.nn.dot_product_attention(
         query,
         key,
         value,
-        mask=same_document,
+        mask=_within(mask, window),
         scale=1.0,
         is_causal=True,
-        local_window_size=None if window is None else (window - 1, 0),
         implementation=implementation,
     )
 
 
+def _library() -> Any:
+    """Return JAX's module that `_fused` calls, or None where its function is gone.
+
+    `jax.nn.dot_product_attention` serves then, and computes the bias's gradient too.
+    """
+    try:
+        from jax._src.cudnn import fused_attention_stablehlo as library
+    except ImportError:
+        return None
+    return library if hasattr(library, "_dot_product_attention") else None
+
+
+def _within(mask: jax.Array, window: int | None) -> jax.Array:
+    """Return `[b 1 t t]`, false before the window too."""
+    if window is None:
+        return mask
+    return mask & jnp.triu(jnp.ones(mask.shape[-2:], bool), 1 - window)[None, None]
+
+
 def _fused(
+    library: Any,
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
@@ -84,17 +108,13 @@ def _fused(
     scores, `[b heads t t]`: 4 GiB a row of 8,192 tokens and 32 heads, in each layer.
     JAX asks for it whenever there is a bias, so it is called one function below.
     """
-    from jax._src.cudnn import fused_attention_stablehlo as library
-
     version = library.check_cudnn_version()
     if window is not None and version < WINDOW_BESIDE_BIAS:
-        mask &= jnp.triu(jnp.ones(mask.shape[-2:], bool), 1 - window)[None, None]
-        window = None
+        mask, window = _within(mask, window), None
     zero, least = (jnp.asarray(x, query.dtype) for x in (0, DTYPES[query.dtype.name]))
     bias, none = jnp.where(mask, zero, least), jnp.zeros(0, query.dtype)
-    run: Any = library._dot_product_attention
     # Lengths, offsets and pages are not used.
-    return run(
+    return library._dot_product_attention(
         *(query, key, value, bias, none, none, none, none, none, none),
         scale=1.0,
         seed=42,
