@@ -145,8 +145,14 @@ def output(command: str, settings: Settings, limit: float) -> Iterator[str]:
             start_new_session=True,
         )
         assert process.stdout is not None
-        # The programs that it started are of its group, and hold the device.
-        timer = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
+        over = threading.Event()
+
+        def stop() -> None:
+            over.set()
+            # The programs that it started are of its group, and hold the device.
+            os.killpg(process.pid, signal.SIGKILL)
+
+        timer = threading.Timer(limit, stop)
         timer.start()
         try:
             yield from process.stdout
@@ -156,7 +162,9 @@ def output(command: str, settings: Settings, limit: float) -> Iterator[str]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         if code == -signal.SIGKILL:
-            raise RuntimeError(f"killed, of a limit of {limit:.0f} seconds")
+            if over.is_set():
+                raise RuntimeError(f"killed at its limit of {limit:.0f} seconds")
+            raise RuntimeError("killed before its limit, as for want of memory")
         if code:
             errors.seek(0)
             last = [line.strip() for line in errors if line.strip()] or ["no message"]

@@ -4,6 +4,7 @@ Recorded, encoded and checked as the job does it, but for the writing of files.
 """
 
 import itertools
+import statistics
 import sys
 import time
 
@@ -36,7 +37,10 @@ def main(shape_name: str, length: int) -> None:
         before = time.perf_counter()
         step.run(4)
         times["training"].append((time.perf_counter() - before) / 4)
-    rates = {name: rows * length / min(values) for name, values in times.items()}
+    rates = {
+        name: rows * length / statistics.median(values)
+        for name, values in times.items()
+    }
     settings.row(
         f"recording 64 entries, {shape_name}, T = {length:,}",
         f"{rates['recording']:,.0f} tokens/s",
