@@ -158,14 +158,11 @@ def run(setup: Setup, state: TrainState, hooks: Hooks, stop: Stop) -> TrainState
                 hooks.observe(*unread)
             unread = step, metrics, batch["index"]
 
-            # The state waits for its own step, whose metrics are read first. Those of
-            # the first step are not kept until a second one is taken.
+            # The state waits for its own step, whose metrics are read first.
             stopping = stop.after(step)
-            reading = stopping or hooks.due(step)
-            if reading or step == start + 1:
+            if stopping or hooks.due(step):
                 hooks.observe(*unread)
                 unread = None
-            if reading:
                 hooks.on_state(step, setup.step.unflatten(leaves))
             if hooks.ended and step < last:
                 hooks.on_end(step, setup.step.unflatten(leaves))
