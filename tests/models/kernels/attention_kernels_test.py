@@ -129,11 +129,11 @@ def test_what_cudnn_is_told_is_the_textbook(monkeypatch, version, dtype):
     ids = jnp.asarray(IDS, jnp.int32)
     for name in PLAIN:
         window = CASES[name].get("window")
-        *arrays, cotangent = inputs(CASES[name]["kv_heads"])
-        arrays = [x.astype(dtype) for x in arrays]
-        mixed = cudnn_attention.attend(*arrays, ids, window=window)
+        q, k, v, cotangent = inputs(CASES[name]["kv_heads"])
+        q, k, v = (x.astype(dtype) for x in (q, k, v))
+        mixed = cudnn_attention.attend(q, k, v, ids, window=window)
         allowed = masks.packed_mask(ids, window)
-        expected, _ = reference_attention(*arrays, cotangent, allowed)
+        expected, _ = reference_attention(q, k, v, cotangent, allowed)
         np.testing.assert_allclose(mixed, expected, rtol=1e-12, err_msg=name)
 
 
