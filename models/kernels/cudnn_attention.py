@@ -23,6 +23,11 @@ Source: checks of NVIDIA/cudnn-frontend v1.23.0, `include/cudnn_frontend/node`: 
 `sdpa_support_surface.h` line 245, backward `scaled_dot_product_flash_attention.h` line
 1247. They are there since v1.13.0; v1.12.0 refuses the two together with every cuDNN.
 """
+REFUSED = (91000, 91001)
+"""Versions of cuDNN with which its front end refuses 16-bit attention: 9.10.0, 9.10.1.
+
+Source: as above, lines 201 and 1112.
+"""
 PRODUCTS = {
     "dot_product_attention_fwd_wrapper": 2,
     "dot_product_attention_bwd_wrapper": 5,
@@ -31,9 +36,14 @@ PRODUCTS = {
 
 
 def serves(*, length: int, head_dim: int, dtype: str) -> bool:
-    """Return true for what cuDNN takes on every GPU since Ampere, within `LONGEST`."""
+    """Return true for what cuDNN takes on every GPU since Ampere, within `LONGEST`.
+
+    Where no cuDNN is found, as where another machine is planned for, one that serves
+    is supposed.
+    """
     return (
         dtype in DTYPES
+        and _version() not in REFUSED
         and head_dim % 8 == 0
         and head_dim <= 128
         and length % 2 == 0
@@ -85,6 +95,17 @@ def _library() -> Any:
     except ImportError:
         return None
     return library if hasattr(library, "_dot_product_attention") else None
+
+
+def _version() -> int | None:
+    """Return the version of cuDNN, 91002 for 9.10.2, or None where there is none."""
+    if (library := _library()) is None:
+        return None
+    try:
+        version: int = library.check_cudnn_version()
+    except RuntimeError:
+        return None
+    return version
 
 
 def _within(mask: jax.Array, window: int | None) -> jax.Array:
