@@ -13,7 +13,7 @@ from models import checks, sharding
 from models.attention import Attention, Projections, Rotation
 from models.base import ROUTER_EMBEDDING
 from models.kernels import token_blocks
-from models.kernels.blocked_attention import Packing
+from models.kernels.packing import Packing
 from models.masks import Mask
 from models.norms import Norm
 from models.running.state import RUNNING

@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec
 
 from models import sharding
 from models.kernels import blocked_attention, cudnn_attention, splash_attention
-from models.kernels.blocked_attention import Packing
 from models.kernels.forward_mode import forward_mode
+from models.kernels.packing import Packing
 
 SHORT = 128
 """Tokens of rows whose scores are computed whole on every device."""
@@ -130,9 +130,7 @@ def causal(segment_ids: jax.Array, window: int | None, heads: Heads) -> Mask:
     if best.name == "whole":
         return packed_mask(segment_ids, window)
     if best.name == "blocks":
-        return blocked_attention.packing(
-            segment_ids, window, block=best.block, by_row=best.by_row
-        )
+        return Packing.of(segment_ids, window, block=best.block, by_row=best.by_row)
     return Fused(segment_ids, window, best.name)
 
 

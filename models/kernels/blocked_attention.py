@@ -22,58 +22,10 @@ import jax.numpy as jnp
 
 from models.kernels import loops
 from models.kernels.forward_mode import forward_mode
+from models.kernels.packing import Packing, block_ids
 
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 _LEAST = float(jnp.finfo(jnp.float32).min)
-
-
-@dataclasses.dataclass(frozen=True)
-class Packing:
-    """Keys that the queries of packed rows may see: those before them.
-
-    Attributes:
-      segment_ids: `[b t]`, the document of each token.
-      first: `[b blocks]`, the first block of keys that any query of a block may see.
-      window: as `Transformer.attention_window`.
-      block: queries, and keys, of a block.
-      by_row: rows are taken one after another.
-    """
-
-    segment_ids: jax.Array
-    first: jax.Array
-    window: int | None
-    block: int
-    by_row: bool
-
-
-jax.tree_util.register_dataclass(
-    Packing,
-    data_fields=["segment_ids", "first"],
-    meta_fields=["window", "block", "by_row"],
-)
-
-
-def packing(
-    segment_ids: jax.Array, window: int | None, *, block: int, by_row: bool = False
-) -> Packing:
-    """Return the packing of rows `[b t]`, any number of tokens long."""
-    ids = _ids(segment_ids, block)
-    ids = jnp.where(ids == 0, jnp.iinfo(ids.dtype).max, ids)  # padding is behind all
-    low, high = jnp.min(ids, axis=-1), jnp.max(ids, axis=-1)
-
-    # Blocks whose ids do not overlap share no document, whatever the order of ids.
-    overlap = (low[:, None] <= high[None]) & (low[None] <= high[:, None])
-    first = jnp.moveaxis(jnp.argmax(overlap, axis=1), 1, 0)
-    if window is not None:
-        starts = jnp.arange(first.shape[1])[None] * block
-        first = jnp.maximum(first, jnp.maximum(starts - window + 1, 0) // block)
-    return Packing(segment_ids, first, window, block, by_row)
-
-
-def _ids(segment_ids: jax.Array, block: int) -> jax.Array:
-    padding = -segment_ids.shape[1] % block
-    # The last document goes on: padding queries read its keys, and no query reads them.
-    padded = jnp.pad(segment_ids, ((0, 0), (0, padding)), mode="edge")
-    return jnp.moveaxis(padded.reshape(padded.shape[0], -1, block), 1, 0)
 
 
 def attend(
@@ -105,16 +57,14 @@ def attend(
     blocked = _mixed if forward_mode.value else _blocked
     if sinks is not None:
         sinks = sinks.reshape(groups, -1)
-    arrays = query, key, value, packing.segment_ids, packing.first
-
-    def row(arrays: tuple[jax.Array, ...]) -> jax.Array:
-        q, k, v, ids, first = (x[None] for x in arrays)
-        return jnp.squeeze(blocked(rule, q, k, v, ids, first, sinks), 0)
-
-    if packing.by_row and query.shape[0] > 1:
-        return jax.lax.map(row, arrays)
-    mixed: Any = blocked(rule, *arrays, sinks)
-    return mixed
+    batch = query.shape[0]
+    if packing.by_row:
+        query, key, value = (packing.in_one(x) for x in (query, key, value))
+        packing = packing.one_row()
+    mixed: Any = blocked(
+        rule, query, key, value, packing.segment_ids, packing.first, sinks
+    )
+    return mixed.reshape(batch, -1, *mixed.shape[2:])[:, :length]
 
 
 def pairs(length: int, window: int | None, *, block: int) -> int:
@@ -134,25 +84,32 @@ class _Rule:
     block: int
 
     def cut(self, x: jax.Array, groups: int) -> jax.Array:
-        """Return `[blocks b groups g block ...]` of rows `[b t groups * g ...]`."""
+        """Return `[blocks b block groups g ...]` of rows `[b t groups * g ...]`."""
         batch, length, heads, *features = x.shape
         padding = [(0, 0)] * x.ndim
         padding[1] = (0, -length % self.block)
         x = jnp.pad(x, padding)
         x = x.reshape(batch, -1, self.block, groups, heads // groups, *features)
-        x = jnp.moveaxis(x, 2, 4)
         return jnp.moveaxis(x, 1, 0)
 
     def join(self, x: jax.Array, length: int) -> jax.Array:
         """Return rows `[b t groups * g ...]` of `cut`."""
-        x = jnp.moveaxis(jnp.moveaxis(x, 0, 1), 4, 2)
+        x = jnp.moveaxis(x, 0, 1)
         batch, blocks, block, groups, g, *features = x.shape
         rows = x.reshape(batch, blocks * block, groups * g, *features)
         return rows[:, :length]
 
-    def scores(self, q, k, ids_q, ids_k, i, j) -> tuple[jax.Array, jax.Array]:
+    def cut_keys(self, x: jax.Array) -> jax.Array:
+        """Return `[blocks b kv_heads block ...]` of rows `[b t kv_heads ...]`."""
+        return jnp.moveaxis(self.cut(x, x.shape[2])[:, :, :, :, 0], 2, 3)
+
+    def join_keys(self, x: jax.Array, length: int) -> jax.Array:
+        """Return rows `[b t kv_heads ...]` of `cut_keys`."""
+        return self.join(jnp.moveaxis(x, 3, 2)[:, :, :, :, None], length)
+
+    def scores(self, q, k_t, ids_q, ids_k, i, j) -> tuple[jax.Array, jax.Array]:
         """Return scores `[b kv_heads g q k]` of blocks i and j: capped, and masked."""
-        s = jnp.einsum("bkgqd,bksd->bkgqs", q, k, preferred_element_type=jnp.float32)
+        s = _product("bkgqd,bkds->bkgqs", q, k_t)
         if self.soft_cap is not None:
             s = self.soft_cap * jnp.tanh(s / self.soft_cap)
         block = self.block
@@ -179,94 +136,120 @@ def _mixed(rule, query, key, value, segment_ids, first, sinks):
 
 def _forward(rule, query, key, value, segment_ids, first, sinks):
     groups = key.shape[2]
-    q = rule.cut(query, groups)
-    k, v = (rule.cut(x, groups)[:, :, :, 0] for x in (key, value))
-    ids, first = _ids(segment_ids, rule.block), jnp.min(first, axis=0)
+    k_t, v = _turned(rule.cut_keys(key)), rule.cut_keys(value)
+    ids, first = block_ids(segment_ids, rule.block), jnp.min(first, axis=0)
 
     def block(_, inputs):
         i, q_i, ids_i, first_i = inputs
+        q_i = _heads_first(q_i)
 
         def add(j, state):
             largest, total, mixed = state
-            _, s = rule.scores(q_i, k[j], ids_i, ids[j], i, j)
+            _, s = rule.scores(q_i, k_t[j], ids_i, ids[j], i, j)
             new = jnp.maximum(largest, jnp.max(s, axis=-1))
             weights = jnp.exp(s - new[..., None])
             shrink = jnp.exp(largest - new)
-            more = jnp.einsum(
-                "bkgqs,bksd->bkgqd",
-                weights.astype(v.dtype),
-                v[j],
-                preferred_element_type=jnp.float32,
-            )
+            more = _product("bkgqs,bksd->bkgqd", weights.astype(v.dtype), v[j])
             total = total * shrink + jnp.sum(weights, axis=-1)
             return new, total, mixed * shrink[..., None] + more
 
         rows = q_i.shape[:-1]
         state = (
-            _filled(q, rows, _LEAST) if sinks is None else _of_rows(sinks, q, rows),
-            _filled(q, rows, 0.0 if sinks is None else 1.0),  # exp(sink - largest)
-            _filled(q, (*rows, v.shape[-1]), 0.0),
+            _filled(q_i, rows, _LEAST) if sinks is None else _of_rows(sinks, q_i, rows),
+            _filled(q_i, rows, 0.0 if sinks is None else 1.0),  # exp(sink - largest)
+            _filled(q_i, (*rows, v.shape[-1]), 0.0),
         )
         # The last block holds the queries' own keys: no row is without one.
         largest, total, mixed = loops.fori(first_i, i + 1, add, state, trips=rule.trips)
         mixed = (mixed / total[..., None]).astype(v.dtype)
-        return None, (mixed, largest + jnp.log(total))
+        return None, (_heads_last(mixed), largest + jnp.log(total))
 
+    q = rule.cut(query, groups)
     _, (mixed, log_total) = jax.lax.scan(
         block, None, (jnp.arange(q.shape[0]), q, ids, first)
     )
     # Kept as rows, which the layer keeps anyway: not twice.
     mixed = rule.join(mixed, query.shape[1])
-    return mixed, (q, k, v, ids, first, sinks, mixed, log_total)
+    return mixed, (query, key, value, ids, first, sinks, mixed, log_total)
 
 
 def _backward(rule, residuals, d_mixed):
-    q, k, v, ids, first, sinks, mixed, log_total = residuals
-    length, groups = mixed.shape[1], q.shape[2]
-    wide = d_mixed.astype(jnp.float32) * mixed.astype(jnp.float32)
-    # Σ_s weight_s · d weight_s of each query; axes of one slow it down, as in
-    # `models.norms`.
-    units = [i for i, size in enumerate(wide.shape[:-1]) if size == 1]
-    own = jnp.sum(jnp.squeeze(wide, units), axis=-1).reshape(wide.shape[:-1])
-    own = rule.cut(own, groups)
-    d_mixed = rule.cut(d_mixed, groups)
+    query, key, value, ids, first, sinks, mixed, log_total = residuals
+    length, groups = query.shape[1], key.shape[2]
+    k, v_t = rule.cut_keys(key), _turned(rule.cut_keys(value))
+    k_t = _turned(k)
 
     def block(sums, inputs):
-        i, q_i, ids_i, first_i, d_i, log_total_i, own_i = inputs
-        product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+        i, q_i, ids_i, first_i, mixed_i, log_total_i, d_i = inputs
+        q_i, mixed_i, d_i = (_heads_first(x) for x in (q_i, mixed_i, d_i))
+        q_t, d_t = _turned(q_i), _turned(d_i)
+        own_i = _inner(d_i, mixed_i)  # Σ_s weight_s · d weight_s of each query
 
         def add(j, state):
             d_q, d_k, d_v = state
-            capped, s = rule.scores(q_i, k[j], ids_i, ids[j], i, j)
+            capped, s = rule.scores(q_i, k_t[j], ids_i, ids[j], i, j)
             weights = jnp.exp(s - log_total_i[..., None])
-            d_weights = product("bkgqd,bksd->bkgqs", d_i, v[j])
+            d_weights = _product("bkgqd,bkds->bkgqs", d_i, v_t[j])
             d_s = rule.uncap(weights * (d_weights - own_i[..., None]), capped)
-            d_s, weights = d_s.astype(q.dtype), weights.astype(v.dtype)
-            d_q = d_q + product("bkgqs,bksd->bkgqd", d_s, k[j])
-            more_k = product("bkgqs,bkgqd->bksd", d_s, q_i)
-            more_v = product("bkgqs,bkgqd->bksd", weights, d_i)
+            d_s, weights = d_s.astype(query.dtype), weights.astype(value.dtype)
+            d_q = d_q + _product("bkgqs,bksd->bkgqd", d_s, k[j])
+            more_k = _product("bkgdq,bkgqs->bkds", q_t, d_s)
+            more_v = _product("bkgdq,bkgqs->bkds", d_t, weights)
             return d_q, d_k.at[j].add(more_k), d_v.at[j].add(more_v)
 
-        state = (_filled(q, q_i.shape, 0.0), *sums)
+        state = (_filled(q_i, q_i.shape, 0.0), *sums)
         d_q, *sums = loops.fori(first_i, i + 1, add, state, trips=rule.trips)
-        return tuple(sums), d_q.astype(q.dtype)
+        return tuple(sums), (_heads_last(d_q).astype(query.dtype), own_i)
 
-    (d_k, d_v), d_q = jax.lax.scan(
+    (d_k, d_v), (d_q, own) = jax.lax.scan(
         block,
-        (_filled(k, k.shape, 0.0), _filled(v, v.shape, 0.0)),
-        (jnp.arange(q.shape[0]), q, ids, first, d_mixed, log_total, own),
+        (_filled(k, k_t.shape, 0.0), _filled(k, v_t.shape, 0.0)),
+        (
+            jnp.arange(k.shape[0]),
+            rule.cut(query, groups),
+            ids,
+            first,
+            rule.cut(mixed, groups),
+            log_total,
+            rule.cut(d_mixed, groups),
+        ),
     )
     d_sinks = None
     if sinks is not None:  # the value is 0: `-weight · own`
-        weights = jnp.exp(_of_rows(sinks, q, own.shape) - log_total)
+        weights = jnp.exp(_of_rows(sinks, k, own.shape) - log_total)
         d_sinks = -jnp.sum(weights * own, axis=(0, 1, 4))
-    d_q = rule.join(d_q, length)
-    d_k, d_v = (rule.join(x[:, :, :, None], length) for x in (d_k, d_v))
-    return d_q, d_k.astype(k.dtype), d_v.astype(v.dtype), None, None, d_sinks
+    d_k, d_v = (rule.join_keys(_turned(x), length) for x in (d_k, d_v))
+    d_k, d_v = d_k.astype(key.dtype), d_v.astype(value.dtype)
+    return rule.join(d_q, length), d_k, d_v, None, None, d_sinks
 
 
 _blocked = jax.custom_vjp(_mixed, nondiff_argnums=(0,))
 _blocked.defvjp(_forward, _backward)
+
+
+def _inner(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Return `Σ_d x_d y_d`, float32; axes of one slow it down, as in `models.norms`."""
+    product = x.astype(jnp.float32) * y.astype(jnp.float32)
+    units = [i for i, size in enumerate(product.shape[:-1]) if size == 1]
+    return jnp.sum(jnp.squeeze(product, units), axis=-1).reshape(x.shape[:-1])
+
+
+def _heads_first(x: jax.Array) -> jax.Array:
+    """Return `[b kv_heads g q ...]` of a block `[b q kv_heads g ...]`."""
+    return jnp.moveaxis(x, 1, 3)
+
+
+def _heads_last(x: jax.Array) -> jax.Array:
+    """Return the inverse of `_heads_first`."""
+    return jnp.moveaxis(x, 3, 1)
+
+
+def _turned(x: jax.Array) -> jax.Array:
+    """Return blocks with their features first, `[... d s]` of `[... s d]`.
+
+    Once for all pairs of blocks: XLA on a CPU would turn the right operand in each.
+    """
+    return jnp.swapaxes(x, -1, -2)
 
 
 def _of_rows(sinks: jax.Array, like: jax.Array, shape: tuple[int, ...]) -> jax.Array:

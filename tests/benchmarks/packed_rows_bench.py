@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.kernels import blocked_attention
+from models.kernels.packing import Packing
 from runner.machine import heap
 from tests.benchmarks import timed_step
 
@@ -77,7 +78,7 @@ def _gradient(
     block: int,
     by_row: bool,
 ) -> jax.Array:
-    packing = blocked_attention.packing(segments, None, block=block, by_row=by_row)
+    packing = Packing.of(segments, None, block=block, by_row=by_row)
     return jnp.sum(jnp.square(blocked_attention.attend(query, key, value, packing)))
 
 

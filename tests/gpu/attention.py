@@ -15,6 +15,7 @@ import numpy as np
 
 from models import masks
 from models.kernels import blocked_attention, cudnn_attention
+from models.kernels.packing import Packing
 from tests.benchmarks import timed_step
 from tests.gpu import settings
 
@@ -106,9 +107,7 @@ def window_of(case: Mapping[str, Any]) -> int | None:
 
 def forms(ids: jax.Array, window: int | None) -> dict[str, Callable]:
     """Return the kernels."""
-    packing = blocked_attention.packing(
-        ids, window, block=64 if settings.current().tiny else BLOCK
-    )
+    packing = Packing.of(ids, window, block=64 if settings.current().tiny else BLOCK)
     implementation = "xla" if jax.default_backend() == "cpu" else "cudnn"
     return {
         "blocks": lambda q, k, v: blocked_attention.attend(q, k, v, packing),

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 import models
 from models import GatedMLP, Latents, MoE, Transformer
 from models.kernels import blocked_attention
+from models.kernels.packing import Packing
 from runner.state.split_module import SplitModule
 from runner.weights.published import PublishedWeights
 from tests.models.pretrained.tables import FIXTURES
@@ -68,7 +69,7 @@ def test_blocks_of_narrower_values_have_the_gradients_of_whole_rows():
     ids = jnp.ones((1, 20), jnp.int32)
 
     def blocks(query, key, value):
-        packing = blocked_attention.packing(ids, None, block=8)
+        packing = Packing.of(ids, None, block=8)
         return jnp.sum(weights * blocked_attention.attend(query, key, value, packing))
 
     def whole(query, key, value):

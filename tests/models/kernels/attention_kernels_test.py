@@ -13,6 +13,7 @@ import pytest
 
 from models import masks, sharding
 from models.kernels import blocked_attention, splash_attention
+from models.kernels.packing import Packing
 from tests.models.inputs import mesh_of
 from tests.models.kernels.attention_cases import (
     CASES,
@@ -26,7 +27,7 @@ from tests.models.kernels.attention_cases import (
 
 
 def blocks(q, k, v, *, window=None, soft_cap=None, sinks=None):
-    mask = blocked_attention.packing(
+    mask = Packing.of(
         jnp.asarray(IDS, jnp.int32), window, block=4, by_row=soft_cap is None
     )
     return blocked_attention.attend(q, k, v, mask, soft_cap=soft_cap, sinks=sinks)

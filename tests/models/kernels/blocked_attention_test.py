@@ -10,6 +10,7 @@ from flax import nnx
 
 from models import block, masks, sharding
 from models.kernels import blocked_attention, token_blocks
+from models.kernels.packing import Packing
 from runner.head import flops
 from tests.models.inputs import batch, mesh_of
 from tests.models.states import transformer
@@ -23,7 +24,7 @@ def projections(length, rows=1):
 
 
 def packing(ids, window=None, block=BLOCK):
-    return blocked_attention.packing(jnp.asarray(ids, jnp.int32), window, block=block)
+    return Packing.of(jnp.asarray(ids, jnp.int32), window, block=block)
 
 
 def test_blocks_that_no_query_may_see_are_not_read():

@@ -14,12 +14,13 @@ import pytest
 from models import masks
 from models.kernels import blocked_attention, expert_slots, grouped, projection
 from models.kernels.forward_mode import forward_mode
+from models.kernels.packing import Packing
 
 IDS = jnp.asarray([[1, 1, 1, 2, 2, 2, 2, 2, 3]])
 
 
 def attention(query, key, value):
-    packing = blocked_attention.packing(IDS, None, block=4)
+    packing = Packing.of(IDS, None, block=4)
     return blocked_attention.attend(query, key, value, packing, soft_cap=2.0)
 
 
