@@ -37,7 +37,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._begin = clock()
         self._due = self._begin + _FIRST
-        self._done = self._before = 0
+        self._done = self._before = self._written = 0
         self._terminal = None  # until there is a first line
 
     def advance(self, num_bytes: int, *, before: bool = False) -> None:
@@ -50,9 +50,10 @@ class Progress:
             self._due = self._clock() + (0.5 if live else _EVERY)
 
     def close(self) -> None:
-        """Write a last line, if there was one."""
+        """Write a last line, if there was one that does not say the same."""
         if self._terminal:
-            self._write()
+            if self._terminal.live or self._written != self._done:
+                self._write()
             self._terminal.close()
 
     def _write(self) -> bool:
@@ -61,7 +62,7 @@ class Progress:
             from runner.writers.terminal import Terminal  # for what takes its time
 
             self._terminal = Terminal(self._stream)
-        parts = self._parts()
+        parts, self._written = self._parts(), self._done
         if not self._terminal.live:
             self._terminal.print(f"{self._doing}: {', '.join(parts)}")
         elif self._total:

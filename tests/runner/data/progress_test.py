@@ -28,7 +28,11 @@ def test_a_line_says_what_is_left():
     assert advanced("tokenising", 100_000_000, [1, 2, 3, 5, 12]) == [
         "tokenising: 20%, 20 of 100 MB, 10.0 MB/s, 0:08 left",
         "tokenising: 50%, 50 of 100 MB, 4.2 MB/s, 0:12 left",
-        "tokenising: 50%, 50 of 100 MB, 4.2 MB/s, 0:12 left",
+    ]
+    # The last line says what was done after the one before it.
+    assert advanced("reading", 0, [4, 5]) == [
+        "reading: 10 MB, 2.5 MB/s",
+        "reading: 20 MB, 4.0 MB/s",
     ]
 
 
