@@ -91,9 +91,10 @@ def kernel(length: int, heads: Heads, platform: str | None = None) -> Kernel:
       platform: of the devices; None is that of the mesh in force.
 
     On a CPU, 2 cores, float32, 4 heads of 48, forward and backward, blocks over whole
-    rows by processor time: 1.0 at 256 tokens, 0.7 at 512, 0.2 at 2,048; blocks of 64
-    over those of 128, 0.93 at 4,096, and 0.75 with a window of 512. Elsewhere a
-    loop of small products leaves the device idle: for rows whose scores do not fit.
+    rows by processor time: 0.9 at 128 tokens, which a whole step does not show, 0.65 at
+    256, 0.5 at 512 and 0.3 at 2,048; blocks of 64 over those of 128, 0.93 at 4,096, and
+    0.75 with a window of 512. Elsewhere a loop of small products leaves the device
+    idle: for rows whose scores do not fit.
     Kernels of others have no derivative in forward mode, and give way there.
     """
     if length <= SHORT:
