@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
+from losses.core.rows import MaskedLogNormalizers, picked
+
 PerToken = Float[Array, "*b"]
 Arrays = Mapping[str, Shaped[Array, "..."]]
 Batch = Arrays
@@ -270,11 +272,12 @@ class FullOutputs(Outputs):
     def log_normalizer(self, temperature: float = 1.0) -> PerToken:
         if isinstance(temperature, jax.Array):  # of a schedule; it has no hash
             return jax.nn.logsumexp(self.logits / temperature, axis=-1)
-        if temperature not in self._log_normalizers:
-            self._log_normalizers[temperature] = jax.nn.logsumexp(
-                self.logits / temperature, axis=-1
-            )
-        return self._log_normalizers[temperature]
+        known = self._log_normalizers
+        if isinstance(known, MaskedLogNormalizers):
+            return known[temperature]
+        if temperature not in known:
+            known[temperature] = jax.nn.logsumexp(self.logits / temperature, axis=-1)
+        return known[temperature]
 
     def log_normalizer_outside(
         self, ids: Int[Array, "*b k"], temperature: float = 1.0
@@ -287,12 +290,7 @@ class FullOutputs(Outputs):
         return jnp.take_along_axis(self.logits, beyond, axis=-1)
 
     def target_logits(self) -> PerToken:
-        # A select and a sum fuse; the gradient of a gather would be a scatter.
-        vocabulary = jax.lax.broadcasted_iota(
-            jnp.int32, self.logits.shape, self.logits.ndim - 1
-        )
-        is_target = vocabulary == self.batch["targets"][..., None]
-        logits = jnp.sum(jnp.where(is_target, self.logits, 0.0), axis=-1)
+        logits = picked(self.logits, self.batch["targets"])
         return jnp.where(self.targets_outside(self.num_outputs), jnp.nan, logits)
 
     def mean_logits(self) -> PerToken:
@@ -308,7 +306,7 @@ class FullOutputs(Outputs):
             intermediates=zero_outside(dict(self.intermediates), mask),
             teacher=zero_outside(self.teacher, mask),
             mask=mask,
-            _log_normalizers={},
+            _log_normalizers=MaskedLogNormalizers(self.logits, mask),
         )
 
     def detached_unless(self, active: Bool[Array, ""]) -> "FullOutputs":

@@ -149,8 +149,9 @@ class HeldOutTerms:
         inputs = dataclasses.replace(inputs, statistics=statistics)
 
         def metric_sums(outputs: Outputs, masks: Mapping[str, jax.Array]) -> Tree:
-            mask = self._targets(outputs, masks)
-            counted = outputs.where(mask)
+            mask = _OfRows(target_mask)(outputs.batch)
+            # Their values are masked, and not the rows: all share sums over these.
+            counted = dataclasses.replace(outputs, mask=mask)
             of_student = prediction_sums(counted)
             if self._compares:
                 of_student |= {"pairs": prediction_metrics.of_pair(counted)}
@@ -159,24 +160,13 @@ class HeldOutTerms:
                 return of_student
             values = per_token(self._of_logits, taught, masks=masks, statistics={})
             sums = {name: jnp.sum(x.values) for name, x in values.items()}
-            of_teacher = prediction_sums(taught.where(mask)) | {"terms": sums}
-            return of_student | {"teacher": of_teacher}
+            of_teacher = prediction_sums(dataclasses.replace(taught, mask=mask))
+            return of_student | {"teacher": of_teacher | {"terms": sums}}
 
         terms, metrics = head_values.evaluate(params, inputs, trunk, metric_sums)
         if "teacher" in metrics:
             metrics["teacher"]["counts"] = inputs.counts
         return metrics | {"terms": terms, "counts": inputs.counts}
-
-    def _targets(self, outputs: Outputs, masks: Mapping[str, jax.Array]) -> jax.Array:
-        """Return the mask of all targets: a term's own where one counts them all.
-
-        The compiler then sums over the logits once, for the metrics and for that term.
-        """
-        for term in self._objective.counted:
-            is_plain = isinstance(term.mask, _OfRows) and term.mask.mask is target_mask
-            if is_plain and term.name in masks:
-                return masks[term.name]
-        return _OfRows(target_mask)(outputs.batch)
 
     @property
     def _compares(self) -> bool:
