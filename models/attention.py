@@ -199,12 +199,13 @@ class Attention(nnx.Module):
         total = jnp.sum(weights, axis=-1)
         if sinks is not None:
             total = total + jnp.exp(sinks - largest)[..., 0]
+        shape = weights.shape
         mixed = jnp.einsum(
-            "bkgts,bskd->bkgtd",
-            weights.astype(value.dtype),
-            value,
+            "bkqs,bksd->bkqd",
+            weights.astype(value.dtype).reshape(*shape[:2], -1, shape[-1]),
+            jnp.moveaxis(value, 1, 2),
             preferred_element_type=jnp.float32,
-        )
+        ).reshape(*shape[:-1], -1)
         mixed = (mixed / total[..., None]).astype(value.dtype)
         return jnp.moveaxis(mixed, 3, 1).reshape(batch, length, heads, -1)
 
@@ -253,13 +254,16 @@ class Attention(nnx.Module):
         """Return scores `[b kv_heads heads/kv_heads t s]`, float32, before any mask."""
         batch, length, heads, head_dim = query.shape
         groups = key.shape[2]
-        query = query.reshape(batch, length, groups, heads // groups, head_dim)
+        query = (query * self.scale).reshape(batch, length, groups, -1, head_dim)
+        # One product of matrices for each key's head, rows of which stay whole: left to
+        # itself XLA on a CPU turns queries and scores entry by entry.
+        query = jnp.moveaxis(query, 1, 3).reshape(batch, groups, -1, head_dim)
         scores = jnp.einsum(
-            "btkgd,bskd->bkgts",
-            query * self.scale,
-            key,
+            "bkqd,bksd->bkqs",
+            query,
+            jnp.moveaxis(key, 1, 2),
             preferred_element_type=jnp.float32,
-        )
+        ).reshape(batch, groups, heads // groups, length, -1)
         if self.soft_cap is not None:
             scores = self.soft_cap * jnp.tanh(scores / self.soft_cap)
         return scores
