@@ -30,8 +30,8 @@ from runner.records.symbols.zstd import (
 
 SAMPLE = 64  # records that a table is made of
 PER_SYMBOL = 256
-_SYMBOL_BITS = 6  # of the mean gap of a rank that belong to its symbol
-_MOST_SHIFT = 5  # below 8; farther gaps of the first ranks escape
+_SYMBOL_BITS = 4  # of the mean gap of a rank that belong to its symbol
+_MOST_SHIFT = 7  # below 8; farther gaps of the first ranks escape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
