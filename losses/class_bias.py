@@ -62,6 +62,5 @@ class ClassBias(OfLoss):
         biased = dataclasses.replace(
             outputs,
             logits=logits + jnp.where(inside, jnp.float32(self.bias), 0.0),
-            _log_normalizers={},
         )
         return self.loss(biased)

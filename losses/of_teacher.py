@@ -89,6 +89,5 @@ class OfTeacher(AsItsLoss):
                 outputs,
                 logits=student,
                 teacher=TeacherOutputs(logits=logits, intermediates=own),
-                _log_normalizers={},
             )
         )

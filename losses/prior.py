@@ -85,4 +85,4 @@ class WithPrior(AsItsLoss):
             of=self.of,
             typical=self.typical,
         )
-        return self.loss(dataclasses.replace(outputs, logits=both, _log_normalizers={}))
+        return self.loss(dataclasses.replace(outputs, logits=both))

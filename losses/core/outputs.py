@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from losses.core.rows import MaskedLogNormalizers, picked
+from losses.core.rows import LogNormalizers, picked
 
 PerToken = Float[Array, "*b"]
 Arrays = Mapping[str, Shaped[Array, "..."]]
@@ -261,8 +261,8 @@ class FullOutputs(Outputs):
     """`Outputs` with whole rows of logits."""
 
     logits: Float[Array, "*b v"]
-    _log_normalizers: dict[float, PerToken] = dataclasses.field(
-        default_factory=dict, repr=False, compare=False
+    _log_normalizers: LogNormalizers = dataclasses.field(
+        default_factory=LogNormalizers, repr=False, compare=False
     )
 
     @property
@@ -272,12 +272,7 @@ class FullOutputs(Outputs):
     def log_normalizer(self, temperature: float = 1.0) -> PerToken:
         if isinstance(temperature, jax.Array):  # of a schedule; it has no hash
             return jax.nn.logsumexp(self.logits / temperature, axis=-1)
-        known = self._log_normalizers
-        if isinstance(known, MaskedLogNormalizers):
-            return known[temperature]
-        if temperature not in known:
-            known[temperature] = jax.nn.logsumexp(self.logits / temperature, axis=-1)
-        return known[temperature]
+        return self._log_normalizers.of(self.logits, temperature)
 
     def log_normalizer_outside(
         self, ids: Int[Array, "*b k"], temperature: float = 1.0
@@ -300,13 +295,14 @@ class FullOutputs(Outputs):
         return jnp.var(self.logits, axis=-1)
 
     def where(self, mask: Bool[Array, "*b"]) -> "FullOutputs":
+        logits = zero_outside(self.logits, mask)
         return dataclasses.replace(
             self,
-            logits=zero_outside(self.logits, mask),
+            logits=logits,
             intermediates=zero_outside(dict(self.intermediates), mask),
             teacher=zero_outside(self.teacher, mask),
             mask=mask,
-            _log_normalizers=MaskedLogNormalizers(self.logits, mask),
+            _log_normalizers=LogNormalizers(logits, self.logits, mask),
         )
 
     def detached_unless(self, active: Bool[Array, ""]) -> "FullOutputs":
@@ -314,7 +310,6 @@ class FullOutputs(Outputs):
             self,
             logits=pass_gradient_if(active, self.logits),
             intermediates=pass_gradient_if(active, dict(self.intermediates)),
-            _log_normalizers={},
         )
 
 

@@ -12,19 +12,44 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+_Known = tuple[Float[Array, "*b v"], Float[Array, "*b"]]
 
-class MaskedLogNormalizers(dict[float, Float[Array, "*b"]]):
-    """Log-normalisers, by temperature, of logits that are zero outside a mask."""
 
-    def __init__(self, logits: Float[Array, "*b v"], mask: Bool[Array, "*b"]):
-        super().__init__()
-        self._logits, self._mask = logits, mask
+class LogNormalizers:
+    """Log-normalisers of rows of logits, each computed once.
 
-    def __missing__(self, temperature: float) -> Float[Array, "*b"]:
-        self[temperature] = _masked_log_normalizer(
-            self._logits, self._mask, temperature
-        )
-        return self[temperature]
+    They are known by the array that they are of, so that a copy of outputs with other
+    logits has its own.
+
+    Args:
+      logits: `[*b v]`, and `mask`, `[*b]`: of `rows`, which are zero outside it.
+      rows: the masked logits; None where nothing is masked.
+    """
+
+    def __init__(
+        self,
+        rows: Float[Array, "*b v"] | None = None,
+        logits: Float[Array, "*b v"] | None = None,
+        mask: Bool[Array, "*b"] | None = None,
+    ):
+        self._rows = rows
+        self._of = logits, mask
+        self._known: dict[float, _Known] = {}
+
+    def of(self, rows: Float[Array, "*b v"], temperature: float) -> Float[Array, "*b"]:
+        """Return `log Σ_v exp(s_v / T)`, `[*b]`."""
+        known = self._known.get(temperature)
+        if known is None or known[0] is not rows:
+            known = rows, self._computed(rows, temperature)
+            self._known[temperature] = known
+        return known[1]
+
+    def _computed(
+        self, rows: Float[Array, "*b v"], temperature: float
+    ) -> Float[Array, "*b"]:
+        if rows is self._rows:
+            return _masked_log_normalizer(*self._of, temperature)
+        return jax.nn.logsumexp(rows / temperature, axis=-1)
 
 
 @jax.custom_jvp

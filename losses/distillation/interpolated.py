@@ -73,11 +73,7 @@ class Interpolated(OfLoss):
         student = outputs.logits[..., :width]
         between = (1.0 - share) * student + share * teacher.logits[..., :width]
         teacher = dataclasses.replace(teacher, logits=jax.lax.stop_gradient(between))
-        return self.loss(
-            dataclasses.replace(
-                outputs, logits=student, teacher=teacher, _log_normalizers={}
-            )
-        )
+        return self.loss(dataclasses.replace(outputs, logits=student, teacher=teacher))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

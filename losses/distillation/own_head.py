@@ -106,7 +106,7 @@ class OwnHead(OfLoss, nnx.Module):
 
     def __call__(self, outputs: Outputs) -> PerToken:
         own = self.logits(outputs.intermediates["trunk"])
-        return self.loss(dataclasses.replace(outputs, logits=own, _log_normalizers={}))
+        return self.loss(dataclasses.replace(outputs, logits=own))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,4 @@ class OnSecondHead(OfLoss):
     def __call__(self, outputs: Outputs) -> PerToken:
         assert isinstance(outputs, FullOutputs)  # not tiled
         second = outputs.intermediate("second/logits")
-        return self.loss(
-            dataclasses.replace(outputs, logits=second, _log_normalizers={})
-        )
+        return self.loss(dataclasses.replace(outputs, logits=second))

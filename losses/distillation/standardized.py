@@ -78,7 +78,6 @@ class Standardized(OfLoss):
             outputs,
             logits=self._standardize(student),
             teacher=teacher,
-            _log_normalizers={},
         )
         return self.loss(standardized)
 

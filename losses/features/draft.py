@@ -98,7 +98,6 @@ class Draft(OfLoss):
                 outputs,
                 logits=outputs.intermediates[self._path(j)],
                 teacher=teacher,
-                _log_normalizers={},
             )
             values = self.loss(inside)
             total += self.decay ** (j - 1) * jnp.where(positions >= j, values, 0.0)

@@ -38,7 +38,6 @@ class _OnViews(OfLoss, abstract=True):
                 outputs,
                 logits=logits,
                 intermediates={**outputs.intermediates, **moved},
-                _log_normalizers={},
             )
         )
 

@@ -79,7 +79,7 @@ def test_a_number_that_no_schedule_fits_is_refused():
 
 def test_a_target_on_the_way_is_nothing_at_the_student_and_all_at_the_teacher():
     def value(logits, share):
-        inputs = dataclasses.replace(at(0), logits=logits, _log_normalizers={})
+        inputs = dataclasses.replace(at(0), logits=logits)
         inner = losses.ForwardKL()
         return jnp.sum(losses.Interpolated(loss=inner, share=share)(inputs))
 

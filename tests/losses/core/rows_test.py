@@ -1,5 +1,7 @@
 """Sums over masked rows: those of masked copies, which are not made."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,21 @@ def test_log_normalizers_are_those_of_masked_rows():
         )
         np.testing.assert_allclose(plain, expected, rtol=1e-6)
         np.testing.assert_allclose(differentiated, expected, rtol=1e-6)
+
+
+def test_a_copy_with_other_logits_has_its_own_log_normalizers():
+    logits = jnp.asarray(rows()[::2])
+    for mask in (None, jnp.asarray([True, False])):
+        outputs = FullOutputs(batch={}, logits=logits)
+        outputs = outputs if mask is None else outputs.where(mask)
+        outputs.log_normalizer()
+        copy = dataclasses.replace(outputs, logits=logits + 1.0)
+        for _ in range(2):
+            expected = np.log(np.exp(np.float64(logits) + 1.0).sum(axis=-1))
+            np.testing.assert_allclose(copy.log_normalizer(), expected, rtol=1e-6)
+        zeros = np.zeros(7) if mask is not None else np.float64(logits[1])
+        expected = np.log(np.exp([np.float64(logits[0]), zeros]).sum(axis=-1))
+        np.testing.assert_allclose(outputs.log_normalizer(), expected, rtol=1e-6)
 
 
 def test_masked_rows_have_no_gradient():
