@@ -224,5 +224,5 @@ class _OfRows:
     def __call__(self, batch: Batch) -> jax.Array:
         assert self.mask is not None  # the losses are built
         tokens = self.mask(batch)
-        real = batch["index"] >= 0
-        return tokens & jnp.reshape(real, (-1,) + (1,) * (tokens.ndim - 1))
+        real = batch["index"] >= 0  # of rows, or of the tokens of a block
+        return tokens & jnp.expand_dims(real, range(real.ndim, tokens.ndim))
