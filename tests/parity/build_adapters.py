@@ -61,6 +61,7 @@ def main() -> None:
         (folder / "README.md").unlink()
         config = json.loads((folder / "adapter_config.json").read_text())
         config["base_model_name_or_path"] = family
+        config["target_modules"] = sorted(config["target_modules"])  # of a set
         text = json.dumps(config, indent=2, sort_keys=True)
         (folder / "adapter_config.json").write_text(text + "\n")
         expected = load_file(MODELS / family / "expected.safetensors")
