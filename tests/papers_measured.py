@@ -57,7 +57,7 @@ MEASURED = {
     "both: neither shows there; a line between two numbers has 0.642 "
     "(`configs/series/imputation.py --sweep=parts`)",
     "2406.15941": "not tried: it needs many models drawn alike",
-    "2411.09009": "memory and time: [the head](results.md#the-head)",
+    "2411.09009": "memory and time: [the head](speed.md#the-head)",
     "2405.14745": "digits, F1 of the eights beside labels: -0.2 (-4.7 to 5.0) points "
     "of all classes at A = q, +2.2 (1.1 to 3.9) at L = 5",
     "2509.25795": "not tried: it needs groups that differ",

@@ -1,4 +1,4 @@
-"""The table of a GPU: docs/results.md, "On a GPU".
+"""The table of a GPU: docs/speed.md, "On a GPU".
 
     make bench-gpu
     PYTHONPATH=. .venv/bin/python tests/gpu/bench.py --torch=.venv-torch/bin/python
