@@ -32,7 +32,7 @@ TERMS = (
 )
 
 
-def prepare(folder, metrics):
+def prepare(folder, metrics, terms=TERMS):
     """Evaluator, modules and state of a mixture of experts and its moving average."""
     text = source(folder)
     student = functools.partial(
@@ -44,7 +44,7 @@ def prepare(folder, metrics):
         mlp=functools.partial(MoE, num_experts=4),
     )
     teacher = EMATeacher()
-    modules = TrainModules(student, TERMS, optax.sgd(1.0), teacher.init_state)
+    modules = TrainModules(student, terms, optax.sgd(1.0), teacher.init_state)
     config = runtime.Runtime(
         mesh=runtime.Mesh(data=4, tensor=2),
         head=in_blocks(10, 300, planes=2),

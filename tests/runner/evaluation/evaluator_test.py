@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import losses
+from losses import LossTerm
 from losses.core.term_values import evaluate
 from runner import runtime
 from runner.errors import UserError
@@ -143,6 +144,18 @@ def test_terms_are_means_over_their_tokens_without_weights(measured, evaluated):
     assert measured.keys() >= {f"terms/{term.name}" for term in TERMS}
     of_teacher = {n for n in measured if n.startswith("teacher/terms/")}
     assert of_teacher == {f"teacher/terms/{n}" for n in ("ce", "spans", "z_loss")}
+
+
+# dear: compiles an evaluation in blocks of whole rows
+def test_blocks_of_whole_rows_measure_what_blocks_of_tokens_do(
+    measured, tmp_path_factory
+):
+    by_rows = LossTerm(name="by_rows", loss=losses.SequenceLoadBalance())
+    folder = tmp_path_factory.mktemp("by_rows")
+    evaluator, _, state = prepare(folder, (), (*TERMS[:2], by_rows))
+    in_rows = evaluator(state)
+    same = {"loss", "accuracy", "calibration_error", "terms/spans"}
+    assert_equal(in_rows, {name: measured[name] for name in same})
 
 
 def test_student_and_teacher_are_compared_over_the_targets(measured, evaluated):
