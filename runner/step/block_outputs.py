@@ -63,6 +63,7 @@ class BlockEvaluator:
       reads: masks of the tokens that some of them read besides those that they count.
       head_paths: of logits that the head gives of intermediates.
       may_vanish: the terms whose weight may be 0.
+      masks: by term, of the tokens that it counts, where that is not its own.
     """
 
     modules: TrainModules
@@ -73,6 +74,7 @@ class BlockEvaluator:
     reads: Sequence[Mask]
     head_paths: Sequence[str]
     may_vanish: frozenset[str]
+    masks: Mapping[str, Mask]
 
     def full_outputs(
         self,
@@ -175,13 +177,20 @@ class BlockEvaluator:
         )
 
     def terms(self, params: HeadParams, inputs: StepInputs) -> list[LossTerm]:
-        """Return all terms, with the arrays that they own."""
+        """Return all terms, with the arrays that they own and their masks."""
         active = self._active(inputs)
         owned = {
             name: pass_gradient_if(active[name], tree) if name in active else tree
             for name, tree in params.losses.items()
         }
-        return self.modules.terms(owned, inputs.variables["losses"])
+        terms = self.modules.terms(owned, inputs.variables["losses"])
+        # Terms of one mask share their masked outputs.
+        return [
+            dataclasses.replace(term, mask=self.masks[term.name])
+            if term.name in self.masks
+            else term
+            for term in terms
+        ]
 
     def _active(self, inputs: StepInputs) -> dict[str, Bool[Array, ""]]:
         """Return whether the weight of a term is not 0, for those that it may be of."""

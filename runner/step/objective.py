@@ -128,6 +128,11 @@ class Objective:
             reads=masks_read(self.terms),
             head_paths=tuple(head_paths(self.terms)),
             may_vanish=may_vanish(modules.items),
+            masks={
+                term.name: term.mask
+                for own, term in zip(self.terms, self.counted, strict=True)
+                if term.mask is not own.mask and term.mask is not None
+            },
         )
         self.head_gradients = HeadGradients(blocks, evaluator)
         self.head_values = HeadValues(blocks, evaluator)

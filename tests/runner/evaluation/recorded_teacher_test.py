@@ -106,7 +106,10 @@ def test_terms_of_records_of_the_held_out_data_are_measured(partial, dataset, tm
 
     # The student's values of them, by the evaluation of a run that learns from them.
     kl = losses.ForwardKL(temperature=temperature)
-    terms = [LossTerm(name="kl", loss=kl, weight=0.1)]
+    terms = [
+        LossTerm(name="kl", loss=kl, weight=0.1),
+        LossTerm(name="ce", loss=losses.CrossEntropy()),
+    ]
     student = functools.partial(
         Transformer, vocab_size=300, dim=8, num_layers=1, num_heads=1
     )
@@ -122,7 +125,7 @@ def test_terms_of_records_of_the_held_out_data_are_measured(partial, dataset, tm
     state = modules.create(0, mesh, config.mesh.rules)
     state.params["student"]["output"] *= 8.0
     measured = evaluator(state)
-    assert {n for n in measured if "/" in n} == {"terms/kl"}
+    assert {n for n in measured if "/" in n} == {"terms/kl", "terms/ce"}
 
     # The divergence over nine entries and a tail, in float64.
     student_arrays = {
@@ -152,4 +155,5 @@ def test_terms_of_records_of_the_held_out_data_are_measured(partial, dataset, tm
     # Of every target, whatever the teacher scored.
     targets = batch["targets"][batch["mask"]]
     log_likelihood = logits[np.arange(len(targets)), targets] - log_normalizer(logits)
-    assert measured["loss"] == pytest.approx(-np.mean(log_likelihood), rel=2e-4)
+    for name in ("loss", "terms/ce"):
+        assert measured[name] == pytest.approx(-np.mean(log_likelihood), rel=2e-4), name
