@@ -19,7 +19,7 @@ from runner.state.train_state import TrainState
 from runner.step import expert_load
 from runner.step.arrays import StepInputs, TeacherState, Tokens
 from runner.step.compiled_step import CompiledStep
-from runner.step.requirements import wants_teacher_logits
+from runner.step.requirements import compares_with_teacher
 from runner.step.train_step import accumulate_gradients, with_parameter_gradients
 from runner.step.trunk_pass import StudentTrunk
 
@@ -179,9 +179,8 @@ class Diagnostics:
         }
 
     def _measures(self, params: Tree, inputs: StepInputs, trunk: StudentTrunk) -> Tree:
-        compare = trunk.teacher is not None and wants_teacher_logits(
-            self._step.objective.terms
-        )
+        step = self._step
+        compare = compares_with_teacher(step.objective.terms, step.teacher)
 
         def metric_sums(outputs: Outputs) -> Tree:
             # Tokens without a target may hold NaN: zero before anything is summed.
@@ -198,7 +197,7 @@ class Diagnostics:
                 sums |= prediction_metrics.of_both(outputs, best=self._best)
             return sums
 
-        head_values = self._step.objective.head_values
+        head_values = step.objective.head_values
         return head_values.measure(params, inputs, trunk, metric_sums)
 
 

@@ -24,7 +24,7 @@ from runner.evaluation import columns, prediction_metrics
 from runner.step.arrays import TeacherState
 from runner.step.compiled_step import CompiledStep
 from runner.step.objective import Objective
-from runner.step.requirements import TEACHER, wants_teacher_logits
+from runner.step.requirements import TEACHER, compares_with_teacher
 
 Tree = Any
 Mask = Callable[[Batch], jax.Array]
@@ -153,7 +153,7 @@ class HeldOutTerms:
             # Their values are masked, and not the rows: all share sums over these.
             counted = dataclasses.replace(outputs, mask=mask)
             of_student = prediction_sums(counted)
-            if self._compares:
+            if compares_with_teacher(objective.terms, self._teacher):
                 of_student |= {"pairs": prediction_metrics.of_pair(counted)}
             taught = self._as_student(outputs)
             if taught is None:
@@ -167,17 +167,6 @@ class HeldOutTerms:
         if "teacher" in metrics:
             metrics["teacher"]["counts"] = inputs.counts
         return metrics | {"terms": terms, "counts": inputs.counts}
-
-    @property
-    def _compares(self) -> bool:
-        """True if the teacher's distribution is read, and known at temperature 1."""
-        if self._teacher is None or not wants_teacher_logits(self._objective.terms):
-            return False
-        stored = self._teacher.stored
-        if stored is None:
-            return True
-        known = stored.mode == "full" or 1.0 in stored.temperatures
-        return known and not stored.partial
 
     def _as_student(self, outputs: Outputs) -> Outputs | None:
         """Return the outputs of a student that is the teacher, if it is a model."""

@@ -53,6 +53,22 @@ def wants_teacher_logits(terms: Sequence[LossTerm]) -> bool:
     return f"{TEACHER}logits" in _needs(terms)
 
 
+def compares_with_teacher(
+    terms: Sequence[LossTerm], teacher: LoadedTeacher | None
+) -> bool:
+    """Return true where student and teacher can be compared over all targets.
+
+    That is where terms read the teacher's distribution, and it is known at temperature
+    1, of every token.
+    """
+    if teacher is None or not wants_teacher_logits(terms):
+        return False
+    if (stored := teacher.stored) is None:
+        return True
+    known = stored.mode == "full" or 1.0 in stored.temperatures
+    return known and not stored.partial
+
+
 def statistical(terms: Sequence[LossTerm]) -> list[LossTerm]:
     """Return the terms that need means over the global batch before their values."""
     return [

@@ -13,6 +13,7 @@ import losses
 from losses import LossTerm
 from models import Transformer
 from runner import runtime
+from runner.evaluation.diagnostics import Diagnostics
 from runner.evaluation.evaluation import Evaluation
 from runner.evaluation.evaluator import Evaluator
 from runner.machine import mesh as mesh_lib
@@ -20,6 +21,7 @@ from runner.records.format import Layout, encode_batch
 from runner.records.reader import Records
 from runner.state.trainable import TrainModules
 from runner.step.compiled_step import CompiledStep
+from runner.step.requirements import compares_with_teacher
 from runner.teachers.base import LoadedTeacher
 from runner.teachers.offline import LoadedRecords
 from tests.heads import in_blocks
@@ -126,6 +128,13 @@ def test_terms_of_records_of_the_held_out_data_are_measured(partial, dataset, tm
     state.params["student"]["output"] *= 8.0
     measured = evaluator(state)
     assert {n for n in measured if "/" in n} == {"terms/kl", "terms/ce"}
+    assert "kl" not in measured
+
+    # Nor has a diagnosis what these records do not tell: temperature 1, all tokens.
+    rows = next(iter(evaluator._batches()))
+    diagnose = Diagnostics(step, best=5)._on_device
+    measures = jax.eval_shape(diagnose, state, rows, step.frozen)["measures"]
+    assert "student_entropy" in measures and "kl" not in measures
 
     # The divergence over nine entries and a tail, in float64.
     student_arrays = {
@@ -157,3 +166,23 @@ def test_terms_of_records_of_the_held_out_data_are_measured(partial, dataset, tm
     log_likelihood = logits[np.arange(len(targets)), targets] - log_normalizer(logits)
     for name in ("loss", "terms/ce"):
         assert measured[name] == pytest.approx(-np.mean(log_likelihood), rel=2e-4), name
+
+
+@pytest.mark.parametrize(
+    ("stored", "known"),
+    [
+        (None, True),
+        (losses.RecordSpec(mode="top_k", temperatures=(1.0, 2.0)), True),
+        (losses.RecordSpec(mode="top_k", temperatures=(2.0,)), False),
+        (losses.RecordSpec(mode="full", temperatures=()), True),
+        (losses.RecordSpec(mode="sampled", temperatures=(1.0,), partial=True), False),
+    ],
+)
+def test_a_teacher_known_of_all_tokens_at_temperature_1_is_compared(stored, known):
+    teacher = Elsewhere()
+    teacher.stored = stored
+    kl, ce = losses.ForwardKL(temperature=2.0), losses.CrossEntropy()
+    terms = [LossTerm(name="kl", loss=kl), LossTerm(name="ce", loss=ce)]
+    assert compares_with_teacher(terms, teacher) is known
+    assert not compares_with_teacher(terms[1:], teacher)
+    assert not compares_with_teacher(terms, None)
