@@ -4,6 +4,7 @@ Every import counts: those inside functions and under `TYPE_CHECKING` too.
 """
 
 import ast
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def modules(*packages: str) -> dict[str, Path]:
     return {module_name(path): path for path in sources(*packages)}
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """Return the syntax tree of a file; nobody changes it, nor the file meanwhile."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def import_graph(*packages: str) -> dict[str, set[str]]:
     """By module of `packages`: the modules of `packages` that it imports."""
     files = modules(*packages)
@@ -53,10 +61,11 @@ def import_graph(*packages: str) -> dict[str, set[str]]:
     }
 
 
+@functools.cache
 def imported_names(path: Path) -> set[str]:
     """Dotted names of all imports of a file, `from a import b` as `a.b`."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

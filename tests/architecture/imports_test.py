@@ -15,6 +15,7 @@ from tests.architecture.imports import (
     imported_names,
     room_graph,
     sources,
+    tree,
 )
 
 MOST_FILES_OF_A_FOLDER = 20
@@ -104,7 +105,7 @@ def type_checking_blocks() -> list[str]:
     blocks = []
     for path in sources(*PACKAGES):
         lines = path.read_text().splitlines()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
                 # On the line, above it, or first thing inside.
                 near = lines[max(node.lineno - 2, 0) : node.lineno + 1]

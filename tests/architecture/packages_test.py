@@ -138,13 +138,32 @@ def test_a_lock_holds_versions_and_hashes_only(name):
             assert "--hash=sha256:" in block, block
 
 
-def test_importing_the_packages_is_cheap(tmp_path: Path):
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """Return two lines of one interpreter, which imports the packages, then all of us.
+
+    The modules loaded after the packages, and those of ours that import tensorflow.
+    """
+    # An empty stand-in, so that a guarded `try: import tensorflow` would succeed here.
+    home = tmp_path_factory.mktemp("home")
+    (home / "tensorflow.py").write_text("")
+    source = f"""
+import importlib, sys
+import losses, models, runner
+print(*sys.modules)
+importers = ["tensorflow"] if sys.modules.pop("tensorflow", None) else []
+for name in {[*modules("losses", "models", "runner")]}:
+    importlib.import_module(name)
+    if sys.modules.pop("tensorflow", None):
+        importers.append(name)
+print(*importers)
+"""
+    return [line.split() for line in python(source, home=home, PYTHONPATH=str(home))]
+
+
+def test_importing_the_packages_is_cheap(imported: list[list[str]]):
     heavy = {"grain", "matplotlib", "orbax", "tensorboardX", "tokenizers", "wandb"}
-    loaded = python(
-        "import losses, models, runner, sys; print(*sys.modules, sep='\\n')",
-        home=tmp_path,
-    )
-    assert not heavy & set(loaded)
+    assert not heavy & set(imported[0])
 
 
 def test_looking_at_an_experiment_imports_no_training_machinery(tmp_path: Path):
@@ -172,14 +191,5 @@ def test_help_imports_neither_jax_nor_what_imports_it(tmp_path: Path):
     assert not {"fiddle", "flax", "gin", "jax", "numpy", "optax"} & set(loaded)
 
 
-def test_nothing_of_ours_imports_tensorflow(tmp_path: Path):
-    # An empty stand-in, so that a guarded `try: import tensorflow` would succeed here.
-    (tmp_path / "tensorflow.py").write_text("")
-    source = f"""
-import importlib, sys
-for name in {[*modules("losses", "models", "runner")]}:
-    importlib.import_module(name)
-    if sys.modules.pop("tensorflow", None):
-        print(name)
-"""
-    assert python(source, home=tmp_path, PYTHONPATH=str(tmp_path)) == []
+def test_nothing_of_ours_imports_tensorflow(imported: list[list[str]]):
+    assert imported[1] == []
