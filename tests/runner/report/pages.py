@@ -3,6 +3,7 @@
 import html.parser
 import json
 import math
+import pickle
 
 CONFIG = """\
 <root>: runner.Experiment
@@ -82,6 +83,22 @@ def trained(workdir, *, steps=60, without=()):
         if name not in without:
             (workdir / name).write_text(text)
     return workdir
+
+
+PICTURES: dict[bytes, str] = {}
+"""Curves that tests of this process have drawn, by what they show."""
+
+
+def drawn_once(svg):
+    """`plot.svg`, which takes nearly all of a report's time, for equal curves once."""
+
+    def picture(*args, **kwargs):
+        shown = pickle.dumps((args, kwargs))
+        if shown not in PICTURES:
+            PICTURES[shown] = svg(*args, **kwargs)
+        return PICTURES[shown]
+
+    return picture
 
 
 class Page(html.parser.HTMLParser):
