@@ -118,11 +118,12 @@ def slopes(function, step=1e-5):
 
 
 def test_a_token_is_followed_by_those_that_count():
-    values = jnp.asarray([[1.0, 2.0, np.nan, 4.0]])
-    mask = jnp.asarray([[True, True, False, True]])
-    means = sampled.of_followers(values, mask)
+    values = np.float32([[1.0, 2.0, np.nan, 4.0]])
+    mask = np.array([[True, True, False, True]])
+    means, sums = jax.jit(
+        lambda *of: [sampled.of_followers(*of, over=over) for over in ("mean", "sum")]
+    )(values, mask)
     np.testing.assert_allclose(means[0, mask[0]], [3.0, 4.0, 0.0])
-    sums = sampled.of_followers(values, mask, over="sum")
     np.testing.assert_allclose(sums[0, mask[0]], [6.0, 4.0, 0.0])
 
 
