@@ -50,10 +50,13 @@ def in_both_forms(**fields) -> tuple[Transformer, Transformer]:
 
 
 def stacked_values(values):
-    """Nested dicts of a model with separate layers, as one with stacked layers has."""
+    """Nested dicts of a model with separate layers, as one with stacked layers has.
+
+    Stacked by NumPy: JAX would compile a program for each shape.
+    """
     blocks = values["blocks"]
     layers = [blocks[key] for key in sorted(blocks, key=int)]
-    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *layers)
+    stacked = jax.tree.map(lambda *arrays: jnp.asarray(np.stack(arrays)), *layers)
     return values | {"blocks": {"stacked": stacked}}
 
 
