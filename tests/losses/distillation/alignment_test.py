@@ -58,7 +58,7 @@ def outputs(s, teacher, targets=None):
 
 @functools.cache
 def compiled(these, slopes):
-    """Values of several losses at once; with `slopes`, their gradients in logits too."""
+    """Values of several losses at once; with `slopes`, and their gradients."""
 
     def both(loss, s, teacher, y):
         def total(s):

@@ -97,7 +97,7 @@ def test_over_all_entries_the_students_best_are_the_whole_divergence():
         best = [functional.over_student_best(*logits, best=k) for k in (4, 99)]
         return *best, functional.reverse_kl(*logits)
 
-    logits = [np.float32(x)[None] for x in (STUDENT, TEACHER)]
+    logits = [x.astype(np.float32)[None] for x in (STUDENT, TEACHER)]
     some, every, whole = (float(x[0]) for x in values(*logits))
     assert 0.0 < some < every
     np.testing.assert_allclose(every, whole, rtol=1e-5)
