@@ -22,9 +22,9 @@ def table(setup: Setup) -> Iterator[str]:
     if isinstance(setup.dataset, PlannedRows):
         yield f"{unit}s that the terms count are not known: the data is planned"
         return
-    rows = first_rows(setup.dataset, batch_size=setup.batch_size, seed=setup.seed)
+    rows = first_rows(setup.rows, batch_size=setup.batch_size, seed=setup.seed)
     batch = {name: jnp.asarray(x) for name, x in rows.items()}
-    terms = setup.step.objective.terms
+    terms = setup.step.objective.counted
     yield f"{unit}s that the terms count in the first batch"
     lines = [
         (f"  {term.name}", f"{count:,}", remark)

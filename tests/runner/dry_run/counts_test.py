@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 import losses
 from losses import LossTerm
+from losses.core.masks import TaughtMask
 from runner.data.text.planned import PlannedTokens
 from runner.dry_run import counts
 from tests.runner.data.own_rows import own
@@ -15,9 +16,10 @@ CE = losses.CrossEntropy()
 
 
 def setup(dataset, terms=()) -> Any:
-    objective = types.SimpleNamespace(terms=terms)
+    objective = types.SimpleNamespace(counted=terms)
     return types.SimpleNamespace(
         dataset=dataset,
+        rows=dataset,
         batch_size=12,
         seed=0,
         step=types.SimpleNamespace(objective=objective),
@@ -44,6 +46,19 @@ def test_counts_stand_beside_what_makes_them_none():
         "  answers  47  none with a token weight other than 0: Span found no 5",
         "  teacher  47",
     ]
+
+
+def test_a_term_counts_what_its_teacher_has_scored():
+    plain, scored = own(mask=False), own(mask=False)
+    scored.arrays["teacher/known"] = jnp.zeros((12, 4), bool).at[:, 0].set(True)
+    terms = [
+        LossTerm(name="kl", loss=CE, mask=TaughtMask(losses.target_mask)),
+        LossTerm(name="ce", loss=CE),
+    ]
+    joined = setup(plain, terms)
+    joined.rows = scored
+    _, kl, ce = counts.table(joined)
+    assert (kl.split(), ce.split()) == (["kl", "12"], ["ce", "47"])
 
 
 def test_planned_data_has_no_counts():
