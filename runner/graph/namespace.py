@@ -10,6 +10,7 @@ import functools
 import importlib
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError, nearest
@@ -58,7 +59,8 @@ class Namespace:
         root, *rest = name.split(".")
         value = self._begin(root)
         if value is None:
-            raise UserError(f"no name '{root}'{nearest(root, self._roots())}")
+            hint = self._not_imported(root) or nearest(root, self._roots())
+            raise UserError(f"no name '{root}'{hint}")
         path = root
         for part in rest:
             value, path = _member(value, path, part), f"{path}.{part}"
@@ -81,6 +83,13 @@ class Namespace:
             return _package(MODULES.get(root, root))
         home = _short_names().get(root)
         return None if home is None else getattr(importlib.import_module(home), root)
+
+    def _not_imported(self, root: str) -> str:
+        """Return a hint where a file of that name stands beside the config file."""
+        config = getattr(self.module, "__file__", None)
+        if config is None or not Path(config).with_name(f"{root}.py").is_file():
+            return ""
+        return f"; {root}.py is there: write 'import {root}' in {Path(config).name}"
 
     def _roots(self) -> list[str]:
         own = [] if self.module is None else _members(self.module)

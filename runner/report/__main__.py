@@ -29,10 +29,8 @@ def main(arguments: list[str]) -> int:
     options = [x for x in arguments if x.startswith("-")]
     runs = [x for x in arguments if not x.startswith("-")]
     to = [x.removeprefix("--to=") for x in options if x.startswith("--to=")]
-    if not runs or len(to) != len(options) or len(to) > 1 or "" in to:
-        print(USAGE, end="", file=sys.stderr)
-        return 2
     try:
+        _check(runs, options)
         if runs[1:] or is_sweep(split(runs[0])[1]):
             print(report.compare(runs, to=next(iter(to), None)))
             return 0
@@ -46,6 +44,18 @@ def main(arguments: list[str]) -> int:
         print(f"runner report: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _check(runs: list[str], options: list[str]) -> None:
+    """Refuse a line without a directory, and any option but one `--to=DIR`."""
+    more = "(--help says what it takes)"
+    for option in options:
+        if not option.startswith("--to=") or option == "--to=":
+            raise UserError(f"unexpected {option}; expected --to=DIR {more}")
+    if options[1:]:
+        raise UserError(f"--to is given twice: {' '.join(options)}")
+    if not runs:
+        raise UserError(f"no work directory is given {more}")
 
 
 if __name__ == "__main__":

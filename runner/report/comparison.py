@@ -5,10 +5,12 @@
 A work directory of teacher records is no row but a line of costs below the table.
 """
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from runner.errors import UserError
 from runner.files import form
 from runner.files.printable import printable
 from runner.records import manifest
@@ -65,12 +67,12 @@ def entries(arguments: Sequence[str]) -> list[Entry]:
     """Read the runs of `DIR` or `NAME=DIR`; of a sweep, its units that have begun.
 
     A unit is named by what it differs in, after the name of its sweep where that is
-    given or there are several.
+    given or there are several. Directories of one name are named by their paths.
 
     Raises:
-      UserError: One holds no run, or no unit of a sweep has begun.
+      UserError: One holds no run, no unit of a sweep has begun, or two have one name.
     """
-    named = [split(argument) for argument in arguments]
+    named = _named(arguments)
     several = sum(sweep_units.is_sweep(path) for _, path in named) > 1
     listed = []
     for name, path in named:
@@ -80,6 +82,9 @@ def entries(arguments: Sequence[str]) -> list[Entry]:
         prefix = name or (path.absolute().name if several else "")
         for label, unit in sweep_units.begun(path).items():
             listed.append(_entry(f"{prefix}: {label}" if prefix else label, unit))
+    if twice := _repeated(one.name for one in listed):
+        name = min(twice)
+        raise UserError(f"two runs are named '{name}'; give each a name: NAME=DIR")
     return listed
 
 
@@ -89,6 +94,19 @@ def split(argument: str) -> tuple[str, Path]:
     if not assigned or Path(argument).is_dir():
         return "", Path(argument)
     return name, Path(path)
+
+
+def _named(arguments: Sequence[str]) -> list[tuple[str, Path]]:
+    named = [split(argument) for argument in arguments]
+    twice = _repeated(path.absolute().name for name, path in named if not name)
+    return [
+        (name or (str(path) if path.absolute().name in twice else ""), path)
+        for name, path in named
+    ]
+
+
+def _repeated(names: Iterable[str]) -> set[str]:
+    return {name for name, count in collections.Counter(names).items() if count > 1}
 
 
 def _entry(name: str, path: Path) -> Entry:

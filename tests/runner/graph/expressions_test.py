@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,17 @@ def test_names_of_the_config_file_come_first():
     assert fdl.build(new.source) == module.Source(order="shuffled")
     with pytest.raises(UserError, match="no name 'Source'"):
         overrides.apply(cfg, [Set("source", "Source(order='shuffled')")])
+
+
+def test_a_file_beside_the_config_that_it_does_not_import_is_named(tmp_path):
+    config = tmp_path / "mine.py"
+    shutil.copy(SAMPLE, config)
+    (tmp_path / "brier.py").touch()
+    cfg, module = read.read(str(config))
+    with pytest.raises(UserError) as raised:
+        overrides.apply(cfg, [Set("source", "brier.Brier()")], module=module)
+    said = "no name 'brier'; brier.py is there: write 'import brier' in mine.py"
+    assert said in str(raised.value)
 
 
 def changed(*changes):

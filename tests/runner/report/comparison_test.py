@@ -119,15 +119,39 @@ def test_the_page_stands_where_it_is_sent_and_the_command_says_what_it_takes(
         f"page: {tmp_path / 'to' / 'mail' / 'comparison.html'}"
         in capsys.readouterr().out
     )
-    assert runner_main(["runner", "report"]) == 2
-    assert runner_main(["runner", "report", "--too=x", *runs]) == 2
-    assert capsys.readouterr().err.startswith("usage: runner report")
+    for line, complaint in (
+        ([], "no work directory is given"),
+        (["--too=x", *runs], "unexpected --too=x; expected --to=DIR"),
+        (["--to", "x", *runs], "unexpected --to; expected --to=DIR"),
+        (["--to=", *runs], "unexpected --to=; expected --to=DIR"),
+        (["--to=x", "--to=y", *runs], "--to is given twice: --to=x --to=y"),
+    ):
+        assert runner_main(["runner", "report", *line]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"runner report: {complaint}")
     assert runner_main(["runner", "report", f"--to={tmp_path}", runs[1]]) == 2
     assert "stands in its directory" in capsys.readouterr().err
     file = tmp_path / "file"
     file.touch()
     assert runner_main(["runner", "report", f"--to={file}", *runs]) == 2
     assert capsys.readouterr().err == f"runner report: {file}: File exists\n"
+
+
+def test_runs_in_directories_of_one_name_are_told_apart(tmp_path):
+    paths = [tmp_path / parent / "student" for parent in ("a", "b")]
+    for path, loss in zip(paths, (4.8, 4.6), strict=True):
+        path.parent.mkdir()
+        student(path, loss=loss, bits=1.7)
+        held_out = {"held_out": {"fingerprint": str(loss)}}
+        (path / "data.json").write_text(json.dumps(held_out))
+    first, second = map(str, paths)
+    entries = comparison.entries([first, second])
+    assert [one.name for one in entries] == [first, second]
+    assert comparison.warnings(entries) == [
+        f"not to be compared with {first}, other text: {second}"
+    ]
+    with pytest.raises(UserError, match="two runs are named 'x'; give each a name"):
+        comparison.entries([f"x={first}", f"x={second}"])
 
 
 def test_a_sweep_stands_for_its_units_that_have_begun(tmp_path, capsys):
