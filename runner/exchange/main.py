@@ -4,16 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from runner.errors import UserError
 from runner.files import remote
 from runner.machine import console
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (--help lists the options)")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = console.Parser(
         prog="runner-records",
         description="Look at, check and exchange offline teacher records.",
         allow_abbrev=False,

@@ -31,9 +31,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="runner-export",
         description="Write the student of a run as a model for other programs.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "workdir",

@@ -89,6 +89,8 @@ def load(path: str) -> types.ModuleType:
       UserError: no such file, not Python, or it fails; with file and line.
     """
     file = pathlib.Path(path)
+    if file.is_dir():
+        raise UserError(f"{path}: a directory; expected a Python file (.py)")
     if not file.is_file():
         raise UserError(f"{path}: no such file{_neighbour(file)}")
     if file.suffix != ".py":

@@ -1,8 +1,19 @@
-"""The end of a command: its exit code, also where nobody reads on."""
+"""A command: its options, and its exit code, also where nobody reads on."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from runner.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists the options)")
 
 
 def exit_code(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:

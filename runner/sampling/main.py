@@ -5,16 +5,10 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from runner.errors import UserError
 from runner.files import remote
 from runner.machine import console
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (--help lists the options)")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = console.Parser(
         prog="runner-sample",
         description="Have a model go on with texts.",
         allow_abbrev=False,

@@ -227,6 +227,19 @@ def test_what_is_not_there_is_named(flags, message, tmp_path: Path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (["x"], "the following arguments are required: --to"),
+        (["x", "--to=y", "--form=hf"], "unrecognized arguments: --form=hf"),
+    ],
+)
+def test_a_wrong_line_is_refused_in_one(line, complaint, capsys):
+    assert main.main(line) == 2
+    expected = f"runner-export: {complaint} (--help lists the options)\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_a_directory_that_is_there_is_not_touched(tmp_path: Path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert main.main([str(SAVED / "student"), f"--to={tmp_path}"]) == 2
