@@ -19,12 +19,18 @@ HEADS, HEAD_DIM, BLOCK = 4, 6, 4
 
 
 def projections(length, rows=1):
-    draw = jax.random.normal(jax.random.key(0), (rows, length, 4 * HEADS, HEAD_DIM))
-    return tuple(jnp.split(draw, 4, axis=2))
+    shape = (4, rows, length, HEADS, HEAD_DIM)
+    draw = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return tuple(map(jnp.asarray, draw))
+
+
+@functools.partial(jax.jit, static_argnames=("window", "block"))
+def packing_of(ids, window, block):
+    return Packing.of(ids, window, block=block)
 
 
 def packing(ids, window=None, block=BLOCK):
-    return Packing.of(jnp.asarray(ids, jnp.int32), window, block=block)
+    return packing_of(np.int32(ids), window, block)
 
 
 def test_blocks_that_no_query_may_see_are_not_read():
