@@ -76,7 +76,8 @@ def perturbed(layer):
     draw = np.random.default_rng(1)
     graph, state = nnx.split(layer)
     values = jax.tree.map(
-        lambda p: p + jnp.asarray(draw.normal(0, 0.3, p.shape).astype(p.dtype)), state
+        lambda p: jnp.asarray(np.asarray(p) + np.float32(draw.normal(0, 0.3, p.shape))),
+        state,
     )
     return nnx.merge(graph, values)
 
@@ -105,7 +106,7 @@ def test_it_agrees_with_the_library():
     mask = packed_mask(jnp.asarray(SEGMENTS))
     np.testing.assert_allclose(
         jax.jit(layer.attend)(query, key, value, mask),
-        jax.nn.dot_product_attention(query, key, value, mask=mask[:, None]),
+        jax.jit(jax.nn.dot_product_attention)(query, key, value, mask=mask[:, None]),
         rtol=1e-5,
         atol=1e-6,
     )
@@ -115,10 +116,17 @@ def test_captured_arrays_are_those_of_the_attention():
     """Scores by hand from the captured queries and keys, softmax times the values."""
     layer = perturbed(attention(soft_cap=0.7))
     x = jax.random.normal(jax.random.key(0), (2, 5, DIM))
-    tables = rope.angles(jnp.asarray(POSITIONS), HEAD_DIM, base=100.0)
-    mask = packed_mask(jnp.asarray(SEGMENTS))
-    projections = layer.project(x, tables)
-    captured = layer.captured(layer.intermediates, projections, mask)
+
+    @jax.jit
+    def every_way(x):
+        tables = rope.angles(jnp.asarray(POSITIONS), HEAD_DIM, base=100.0)
+        mask = packed_mask(jnp.asarray(SEGMENTS))
+        projections = layer.project(x, tables)
+        assert layer.captured(frozenset(), projections, mask) == {}
+        captured = layer.captured(layer.intermediates, projections, mask)
+        return mask, captured, layer(x, tables, mask)
+
+    mask, captured, expected = every_way(x)
     assert captured.keys() == layer.intermediates
     q, k, v = (
         np.asarray(captured[n], np.float64) for n in ("queries", "keys", "values")
@@ -130,11 +138,10 @@ def test_captured_arrays_are_those_of_the_attention():
     weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     np.testing.assert_allclose(
         layer.merge(jnp.asarray(np.float32(np.einsum("bths,bshd->bthd", weights, v)))),
-        layer(x, tables, mask),
+        expected,
         rtol=1e-4,
         atol=1e-5,
     )
-    assert layer.captured(frozenset(), projections, mask) == {}
 
 
 def test_grouped_queries_are_full_attention_with_repeated_keys():
@@ -171,10 +178,15 @@ def test_a_window_limits_the_mask():
 
 def test_sinks_take_a_share_of_each_softmax():
     layer = attention(sinks=True)
-    _, key, value = layer.project(jnp.ones((1, 3, DIM)), None)
-    draw = jax.random.normal(jax.random.key(0), (1, 3, HEADS, HEAD_DIM))
     layer.sinks[...] = jnp.array([-1.0, 0.0, 2.0, 40.0])
-    mixed = np.asarray(layer.attend(draw, key, value, None), np.float64)
+    draw = jax.random.normal(jax.random.key(0), (1, 3, HEADS, HEAD_DIM))
+
+    @jax.jit
+    def attended(layer, draw):
+        _, key, value = layer.project(jnp.ones((1, 3, DIM)), None)
+        return layer.attend(draw, key, value, None), key, value
+
+    mixed, key, value = attended(layer, draw)
     q, k, v = (np.asarray(x, np.float64) for x in (draw, key, value))
     for head, sink in enumerate([-1.0, 0.0, 2.0, 40.0]):
         scores = q[0, :, head] @ k[0, :, head // 2].T / np.sqrt(HEAD_DIM)
@@ -198,10 +210,11 @@ def test_layer_norms_of_queries_and_keys_leave_nothing_of_their_size():
     scale = np.float32([1, 2, 3, 4, 5, 6])
     layer.query_norm.scale[...] = scale
     x = np.random.default_rng(3).normal(size=(1, 5, DIM)).astype(np.float32)
-    query = np.float64(layer.project(x, None)[0])
+    projected = jax.jit(lambda layer: layer.project(x, None)[0])
+    query = np.float64(projected(layer))
     raw = np.einsum("btd,dhk->bthk", x, np.float64(layer.query[...]))
     centred = raw - raw.mean(-1, keepdims=True)
     expected = centred / raw.std(-1, keepdims=True) * scale
     np.testing.assert_allclose(query, expected, rtol=1e-4, atol=1e-4)
     layer.query[...] = 100.0 * layer.query[...]
-    np.testing.assert_allclose(layer.project(x, None)[0], query, atol=1e-3)
+    np.testing.assert_allclose(projected(layer), query, atol=1e-3)
