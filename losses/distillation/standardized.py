@@ -27,8 +27,9 @@ class Standardized(OfLoss):
     differ, both are cut to `min(V_student, V_teacher)`. Wants whole rows: of records
     it reads whole ones alone.
 
-    Source: Sun et al. 2024 (arXiv:2403.01427), with `ForwardKL(temperature=2.0,
-    scale_by_temperature_squared=True)`; weights 9, and 0.1 on the cross-entropy.
+    Source: Sun et al. 2024 (arXiv:2403.01427), algorithms 1 and 2, with
+    `ForwardKL(temperature=2.0, scale_by_temperature_squared=True)`; weights 9, and 0.1
+    on the cross-entropy.
 
     Attributes:
       loss: reads `logits`; no means over the batch.

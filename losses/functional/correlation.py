@@ -125,8 +125,8 @@ def standardize(
 ) -> Float[Array, "*b v"]:
     """Return `(x - mean_v x) / sqrt(var_v x + ε)`; entries of -inf stay, uncounted.
 
-    Source: Sun et al. 2024 (arXiv:2403.01427). `Standardized` is its inner loss of the
-    standardized logits of both sides.
+    Source: Sun et al. 2024 (arXiv:2403.01427), algorithm 1 with τ = 1. `Standardized`
+    is its inner loss of the standardized logits of both sides.
 
     Args:
       logits: x.
