@@ -78,9 +78,10 @@ def compare(command: Command, action: Flag) -> None:
     if began is not None:
         lines = new_fields.changes(began, now)
     else:
-        is_directory = Path(action.value).is_dir()
-        saved = opening.saved_config(action.value) if is_directory else action.value
-        other, _ = read.read(str(saved))
+        saved = action.value
+        if Path(saved).is_dir():
+            saved = str(opening.saved_config(saved, flag="diff"))
+        other, _ = read.read(saved)
         lines = describe.changes(describe.text(other), now)
     for line in lines:
         print(line)

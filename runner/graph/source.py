@@ -90,7 +90,7 @@ def load(path: str) -> types.ModuleType:
     """
     file = pathlib.Path(path)
     if file.is_dir():
-        raise UserError(f"{path}: a directory; expected a Python file (.py)")
+        raise UserError(f"{path}: a directory, not a file")
     if not file.is_file():
         raise UserError(f"{path}: no such file{_neighbour(file)}")
     if file.suffix != ".py":

@@ -87,8 +87,12 @@ def has_checkpoints(path: str | Path) -> bool:
     return checkpoints.is_dir() and any(checkpoints.glob("*/manifest.json"))
 
 
-def saved_config(path: str | Path) -> Path:
+def saved_config(path: str | Path, *, flag: str = "workdir") -> Path:
     """Return the path of the saved graph of the run in `path`.
+
+    Args:
+      path: A work directory.
+      flag: The flag that names it, for messages.
 
     Raises:
       UserError: there is no run; names the runs in directories below, if any.
@@ -100,14 +104,14 @@ def saved_config(path: str | Path) -> Path:
         near = nearest_run(path, CONFIG, "sweep.json")
         near = near if "did you mean" in near else ""
         raise UserError(
-            f"--workdir={path}: no such directory{near or ';'} "
+            f"--{flag}={path}: no such directory{near or ';'} "
             "a new run needs --fdl_config=configs/NAME.py too"
         )
     below = sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))
     hint = "start one with --fdl_config=configs/NAME.py"
     if below:
         hint = f"there are runs in {', '.join(below[:5])}"
-    raise UserError(f"--workdir={path}: holds no run (no {CONFIG}); {hint}")
+    raise UserError(f"--{flag}={path}: holds no run (no {CONFIG}); {hint}")
 
 
 def _texts(config: fdl.Buildable) -> dict[str, str]:

@@ -76,7 +76,7 @@ MISTAKES = [
     ("--graph=x.png", "--graph=x.png: expected a file name that ends in .svg"),
     ("--graph={}/no/x.svg", "no such directory {}/no"),
     # files
-    ("! --fdl_config={} --print_config", "{}: a directory; expected a Python file"),
+    ("! --fdl_config={} --print_config", "{}: a directory, not a file"),
     ("! --fdl_config=configs/no.py --print_config", "configs/no.py: no such file"),
     ("! --fdl_config={}/nam.py --print_config", "did you mean 'name.py'?"),
     ("! --fdl_config={}/no/x.py --print_config", "(nor a directory {}/no)"),

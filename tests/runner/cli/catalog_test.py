@@ -172,7 +172,8 @@ def test_diff_takes_work_directories_of_any_run(capsys, tmp_path):
     assert "- loss: halved.py:Halved\n" in changes
     assert "+ loss: halved" in answer(capsys, f"--workdir={own}", f"--diff={plain}")
     message = answer(capsys, f"--workdir={own}", f"--diff={tmp_path}", code=2)
-    assert "holds no run (no config.json); there are runs in " in message
+    complaint = f"--diff={tmp_path}: holds no run (no config.json); there are runs in "
+    assert complaint in message
 
 
 def test_help_names_every_flag_and_every_command():
