@@ -28,8 +28,8 @@ class Unopposed(Balance):
     Gradients are those of the global batch. A batch on which they are not finite, or
     the own one is 0, has weight 1.
 
-    Source: DHKD (arXiv:2411.08937), its gradient alignment; PCGrad (arXiv:2001.06782)
-    of one term only.
+    Source: DHKD (arXiv:2411.08937), its gradient alignment; PCGrad (arXiv:2001.06782),
+    algorithm 1, of one term only.
 
     Attributes:
       of: name of the other term.
