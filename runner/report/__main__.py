@@ -8,7 +8,7 @@ import sys
 
 from runner import report
 from runner.errors import UserError
-from runner.report.comparison import split
+from runner.report.comparison import entries, split
 from runner.report.sweep_units import is_sweep
 
 USAGE = """\
@@ -37,6 +37,12 @@ def main(arguments: list[str]) -> int:
         if to:
             raise UserError(
                 f"--to={to[0]}: the page of one run stands in its directory"
+            )
+        (one,) = entries(runs)
+        if one.records is not None:
+            raise UserError(
+                f"{one.run.workdir} holds teacher records and no run; "
+                f"runner-records inspect {one.run.workdir} shows them"
             )
         report.write(runs[0])
         print(report.table(runs[0]))

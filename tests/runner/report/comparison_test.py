@@ -441,6 +441,10 @@ def test_what_cannot_be_compared_is_refused_in_one_line(runs, tmp_path, capsys):
     (tmp_path / "kinds" / "sweep.json").write_text("{}")
     assert main([*runs, str(tmp_path / "kind")]) == 2
     assert "; did you mean 'kinds'?" in capsys.readouterr().err
+    assert main([str(tmp_path / "records")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"inspect {tmp_path / 'records'} shows them" in error
+    assert not (tmp_path / "records" / "report.html").exists()
     (tmp_path / "records" / "records" / "manifest.json").unlink()
     assert main(runs) == 2
     error = capsys.readouterr().err
