@@ -98,11 +98,10 @@ def _summary(run: Run) -> str:
     terms = [_term(run, term) for term in run.terms]
     text = _code(student) + size + (f" minimises {_and(terms)}" if terms else " learns")
     # On what, how long, by which optimiser; a part that is not known is left out.
-    documents = run.config.get("train_data.documents")
-    if source := documents or run.config.get("train_data"):
+    if source := _source(run):
         described = run.data.get("train_data", {})
         count = described.get("tokens" if run.unit == "token" else "rows")
-        text += f" on {_code(source)}"
+        text += f" on {source}"
         if isinstance(count, int) and count > 0:
             text += f" ({quantity(count)} {run.unit}s)"
     if (steps := run.num_steps) and (batch := run.config.get("batch_size")):
@@ -111,6 +110,17 @@ def _summary(run: Run) -> str:
     if optimizer := run.config.get("optimizer"):
         text += f" with {_code(optimizer)}"
     return f"<p>{text}.{_time(run)}</p>\n"
+
+
+def _source(run: Run) -> str:
+    """Return what the training data is made of, and its files, if it says so."""
+    path = "train_data"
+    while f"{path}.documents" in run.config:  # of a split: what it splits
+        path += ".documents"
+    if path not in run.config:
+        return ""
+    files = run.config.get(f"{path}.files", "").strip("[]()")
+    return _code(run.config[path]) + (f" of {_code(files)}" if files else "")
 
 
 def _notices(run: Run) -> str:

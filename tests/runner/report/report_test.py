@@ -38,6 +38,19 @@ def test_the_page_tells_the_run(tmp_path):
         assert text in page.text, text
 
 
+def test_the_page_names_the_files_that_were_split(tmp_path):
+    config = trained(tmp_path) / "config.txt"
+    of_library = "train_data.documents: runner.data.PythonLibrary"
+    of_files = """train_data.documents: runner.data.Split
+train_data.documents.documents: runner.data.TextFiles
+train_data.documents.documents.files: ['my/<texts>', 'more']"""
+    assert of_library in config.read_text()
+    config.write_text(config.read_text().replace(of_library, of_files))
+    page = Page(report.write(tmp_path).read_text())
+    expected = "on runner.data.TextFiles of 'my/<texts>', 'more' (4.41M tokens)"
+    assert expected in " ".join(page.text.split())
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_all_it_shows_exists(tmp_path):
     text = report.write(trained(tmp_path)).read_text()
     page = Page(text)
