@@ -82,7 +82,8 @@ def entries(arguments: Sequence[str]) -> list[Entry]:
         prefix = name or (path.absolute().name if several else "")
         for label, unit in sweep_units.begun(path).items():
             listed.append(_entry(f"{prefix}: {label}" if prefix else label, unit))
-    if twice := _repeated(one.name for one in listed):
+    runs = {(one.name, one.run.workdir): one.name for one in listed}
+    if twice := _repeated(runs.values()):
         name = min(twice)
         raise UserError(f"two runs are named '{name}'; give each a name: NAME=DIR")
     return listed
