@@ -19,7 +19,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet torch==2.13.0 transformers==5.24.0 \
-  xllamacpp==2026.10.11549 gguf==0.19.0 numpy
+  xllamacpp==2026.10.11549 gguf==0.19.0 numpy==2.4.6
 
 cat > "$folder/ramp.py" <<'PYTHON'
 import sys
