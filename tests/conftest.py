@@ -25,9 +25,8 @@ os.environ["XLA_FLAGS"] = (
 import gin  # noqa: E402 - after the flags
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-from jax._src import core, lib  # noqa: E402
+from jax._src import lib  # noqa: E402
 from jax._src.interpreters import mlir  # noqa: E402
 
 from runner.files import trusted  # noqa: E402
@@ -38,20 +37,6 @@ from tests import costs, schedule  # noqa: E402
 # this function; where it is gone, each program has a context of its own.
 if hasattr(mlir, "make_ir_context"):
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
-
-# `jnp.asarray` of a NumPy array compiles the identity for each shape, 10 ms and more: a
-# copy put on the device is the same array, in type, place and commitment.
-_stage = getattr(core, "stage_p", None)
-if hasattr(_stage, "impl"):
-    _compiled_identity = _stage.impl
-
-    def _put(x):
-        # Not so of a Python number, and where a mesh is set for all that is created.
-        if getattr(x, "weak_type", True) or not jax.sharding.get_abstract_mesh().empty:
-            return _compiled_identity(x)
-        return jax.device_put(np.array(x, x.dtype))
-
-    _stage.def_impl(_put)
 
 # No test outlives a loss of power, and the disk would be waited for thousands of times.
 os.fsync = lambda descriptor: None
